@@ -1,0 +1,103 @@
+"""The command line: parse, one call, print. Commands are imported when they are used."""
+
+import os
+import sys
+from importlib import import_module
+from typing import Final, NoReturn
+
+import click
+
+from batcher import __version__
+from batcher.errors import BatcherError
+
+# name -> (where the command is, its one line of help); the help stands here too so that
+# `batcher --help` imports no command. A test compares.
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "run": (
+        "batcher.cli.run:run",
+        "Send the rows of INPUT, or of a job, that are still to do.",
+    ),
+    "demo": (
+        "batcher.cli.demo:demo",
+        "See the whole thing work, against a built-in simulator.",
+    ),
+    "check": ("batcher.cli.check:check", "Validate inputs without sending anything."),
+    "status": ("batcher.cli.status:status", "Show how far each run is and how it ended."),
+    "report": ("batcher.cli.report:report", "Print what was used and what it cost."),
+    "export": ("batcher.cli.export:export", "Write answers in input order to a file."),
+    "show": ("batcher.cli.show:show", "Show one request: attempts, legs, usage, prices."),
+    "retry": ("batcher.cli.retry:retry", "Make failed and held rows work to do again."),
+    "prices": ("batcher.cli.prices:prices", "List, show, compare, import and check prices."),
+    "jobs": ("batcher.cli.jobs:jobs", "List and check job files."),
+    "db": ("batcher.cli.db:db", "Upgrade, check and look after the database."),
+    "doctor": ("batcher.cli.doctor:doctor", "Check configuration, key, endpoint and database."),
+    "simulate": ("batcher.cli.simulate:simulate", "Start a local Messages API for trying out."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when one of them is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """In the order of `COMMANDS`: the way people meet them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command of that name, imported now."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name][0].split(":")
+        command = getattr(import_module(module), name)
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """The list in `--help`, without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="batcher")
+def group() -> None:
+    """Run Messages API requests in bulk and know exactly what each one cost.
+
+    Rows come from JSONL or Parquet files, answers and usage land in a SQL database, and every
+    attempt is accounted for, including those that a crash left in doubt. Typing the same
+    command again continues where it stopped; nothing finished is paid twice.
+
+    First steps: batcher demo
+    """
+
+
+def main() -> NoReturn:
+    """The `batcher` command: every error is one sentence and an exit code."""
+    if sys.platform == "win32":
+        _fail("batcher runs on Linux; on Windows use it inside WSL", 78)
+    try:
+        code = group.main(prog_name="batcher", standalone_mode=False)
+    except click.ClickException as exc:
+        exc.show()
+        _leave(exc.exit_code)
+    except click.Abort:
+        _fail("aborted", 130)
+    except BatcherError as exc:
+        _fail(str(exc), exc.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        _leave(0)  # the reader of our output has seen enough
+    _leave(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(f"batcher: {message}", err=True)
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End with `code`, also when nobody reads standard output any more."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)

@@ -1,0 +1,55 @@
+"""`batcher export`: the answers of a run as a file."""
+
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from batcher.cli.ledger_options import ledger, ledger_options
+
+if TYPE_CHECKING:
+    from batcher.rows.output import OutputFormat
+
+
+@click.command()
+@click.option(
+    "--run", "run_id", type=int, metavar="ID", help="The run, where there are several."
+)
+@click.option(
+    "-o",
+    "--output",
+    default="-",
+    metavar="FILE",
+    help="Where to: FILE.jsonl, .csv or .parquet, also with .gz or .zst; else standard output.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["jsonl", "csv", "parquet"]),
+    help="What to write; told by the name of FILE, else jsonl.",
+)
+@click.option("--answered-only", is_flag=True, help="Leave out rows without an answer.")
+@ledger_options
+def export(
+    run_id: int | None,
+    output: str,
+    form: str | None,
+    answered_only: bool,
+    database: str | None,
+    config: str | None,
+) -> None:
+    """Write the answers of a run in input order, joined to the rows' own columns.
+
+    Rows without an answer say why. Works while the run is on; a file appears when it is whole.
+    """
+    from batcher.report.export import ExportOptions, export_answers, the_run
+
+    options = ExportOptions(
+        target=output, form=cast("OutputFormat | None", form), answered_only=answered_only
+    )
+    with ledger(database, config) as engine:
+        done = export_answers(engine, the_run(engine, run_id), options, _warn)
+    click.echo(f"{output}: {done.rows:,} rows, {done.answered:,} answered", err=True)
+
+
+def _warn(sentence: str) -> None:
+    click.echo(f"warning: {sentence}", err=True)

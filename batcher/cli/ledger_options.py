@@ -1,0 +1,34 @@
+"""The options of every command that reads a ledger."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def ledger_options(command: F) -> F:
+    """Add `--database` and `--config`."""
+    for option in (
+        click.option("--config", metavar="FILE", help="The config.toml to use."),
+        click.option(
+            "--database",
+            metavar="URL",
+            help="The ledger: a SQLite file or postgresql+psycopg://user@host/name.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def ledger(database: str | None, config: str | None) -> "AbstractContextManager[Engine]":
+    """The ledger that the options and the configuration name, open for reading."""
+    from batcher.config import database_url
+    from batcher.report.opening import ledger_to_read
+
+    return ledger_to_read(database_url(database, config))

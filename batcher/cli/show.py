@@ -1,0 +1,31 @@
+"""`batcher show`: one request, walked back to what it came from."""
+
+import click
+
+from batcher.cli.ledger_options import ledger, ledger_options
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object, nothing shortened."
+)
+@ledger_options
+def show(name: str, as_json: bool, database: str | None, config: str | None) -> None:
+    """Show attempts, usage, prices and answer of one request.
+
+    NAME is a custom_id, FILE:ROW, an attempt's uid, a provider's request id or a message id.
+    Where it names several requests, they are listed.
+    """
+    from batcher.report import render_request
+    from batcher.report.request import find_requests, read_request
+
+    with ledger(database, config) as engine:
+        matches = find_requests(engine, name)
+        if len(matches) > 1:
+            listed = render_request.matches_json if as_json else render_request.render_matches
+            click.echo(listed(matches), nl=False)
+            return
+        request = read_request(engine, matches[0])
+    shown = render_request.request_json if as_json else render_request.render_request
+    click.echo(shown(request), nl=False)

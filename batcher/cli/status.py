@@ -1,0 +1,19 @@
+"""`batcher status`: how the runs stand."""
+
+import click
+
+from batcher.cli.ledger_options import ledger, ledger_options
+
+
+@click.command()
+@click.option("--run", "run_id", type=int, metavar="ID", help="One run only, by its number.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@ledger_options
+def status(run_id: int | None, as_json: bool, database: str | None, config: str | None) -> None:
+    """Show every run: its rows, what is in doubt, its last process, how to go on."""
+    from batcher.report.progress_status import read_status
+    from batcher.report.render_status import render_status, status_json
+
+    with ledger(database, config) as engine:
+        runs = read_status(engine, run_id)
+    click.echo((status_json if as_json else render_status)(runs), nl=False)

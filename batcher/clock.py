@@ -1,0 +1,42 @@
+"""Time and randomness, in one place, so that tests can own them."""
+
+import asyncio
+import random
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What the program knows of time and chance."""
+
+    def now_us(self) -> int:
+        """The wall clock: microseconds since 1970-01-01 UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds since some fixed moment; never goes back."""
+
+    def random(self) -> float:
+        """A number in [0, 1), for jitter; not for secrets."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after `seconds`; at once when they are zero or less."""
+
+
+class SystemClock:
+    """See `Clock`: the machine's own time."""
+
+    def now_us(self) -> int:
+        """See `Clock.now_us`."""
+        return time.time_ns() // 1000
+
+    def monotonic(self) -> float:
+        """See `Clock.monotonic`."""
+        return time.monotonic()
+
+    def random(self) -> float:
+        """See `Clock.random`."""
+        return random.random()
+
+    async def sleep(self, seconds: float) -> None:
+        """See `Clock.sleep`."""
+        await asyncio.sleep(max(seconds, 0))

@@ -1,0 +1,315 @@
+"""Settings from options, environment, job file and config.toml; the only reader of them."""
+
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from batcher.errors import AccessRefused, ConfigurationError, UsageError
+from batcher.messages.failure import Verdict
+from batcher.transport.endpoint import Auth, Endpoint, Secret, check_url
+
+CONFIG_NAME: Final = "config.toml"
+DATABASE_NAME: Final = "batcher.db"
+_PREFIX: Final = "BATCHER_"
+
+
+class Retry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The `[retry]` table: how patient the run is; times in seconds."""
+
+    max_attempts: int | None = None
+    first_wait_seconds: float | None = None
+    max_wait_seconds: float | None = None
+    first_contact_seconds: float | None = None
+    give_up_seconds: float | None = None
+    drain_timeout_seconds: float | None = None
+    max_legs: int | None = None
+
+
+class RequestTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The `[request]` table: `pass` names columns sent although they are no API fields."""
+
+    passed: tuple[str, ...] = msgspec.field(default=(), name="pass")
+
+
+class EndpointTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """One `[endpoints.NAME]` table; what is missing comes from the preset of that name."""
+
+    base_url: str | None = None
+    auth: Auth | None = None
+    api_key_env: str | None = None
+    api_key_file: str | None = None
+    anthropic_version: str | None = None
+    betas: tuple[str, ...] | None = None
+    attempt_uid_header: str | None = None
+    price_list: str | None = None
+    simulated: bool | None = None
+    errors_billed: str | None = None
+    verdicts: dict[str, Verdict] | None = None
+    request_timeout_seconds: float | None = None
+    connect_timeout_seconds: float | None = None
+    allow_insecure_http: bool | None = None
+
+
+class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """What any of the layers may say; `None` leaves it to the next layer."""
+
+    database: str | None = None
+    endpoint: str | None = None
+    base_url: str | None = None
+    model: str | None = None
+    max_tokens: int | None = None
+    system: str | None = None
+    prompt: str | None = None
+    betas: tuple[str, ...] | None = None
+    concurrency: int | None = None
+    limit: int | None = None
+    max_runtime: str | None = None
+    on_unknown: str | None = None
+    prices: str | None = None
+    output: str | None = None
+    strict: bool | None = None
+    parameters: dict[str, Any] | None = None
+    request: RequestTable | None = None
+    retry: Retry | None = None
+    tags: dict[str, str] | None = None
+
+
+class ConfigFile(Settings, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """A config.toml: settings plus endpoints."""
+
+    endpoints: dict[str, EndpointTable] = {}
+
+
+class JobFile(Settings, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """A job file: settings plus a name and inputs."""
+
+    name: str | None = None
+    inputs: tuple[str, ...] = ()
+
+
+T = TypeVar("T", bound=Settings)
+
+# Settings that may name a file or hold one after `@`; relative to the file that says so.
+_FILE_SETTINGS: Final = ("database", "prices", "output")
+_TEXT_SETTINGS: Final = ("system", "prompt")
+
+
+def read_toml(path: Path, kind: type[T]) -> T:
+    """A settings file; raises `UsageError` when missing, `ConfigurationError` when wrong."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise UsageError(f"{path}: no such file; check the name") from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"{path}: cannot be read: {exc}") from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigurationError(f"{path}: is not valid TOML: {exc}") from exc
+    try:
+        settings = msgspec.convert(table, kind)
+    except msgspec.ValidationError as exc:
+        raise ConfigurationError(f"{path}: {_plain(str(exc))}") from exc
+    return _anchored(settings, path.parent)
+
+
+def find_config(option: str | None, job_path: Path | None) -> Path | None:
+    """Where config.toml is: named, else beside the job or above it, else here, else nowhere."""
+    named = option or os.environ.get(f"{_PREFIX}CONFIG")
+    if named:
+        return Path(named)
+    folders = [job_path.parent, job_path.parent.parent] if job_path else []
+    for folder in [*(folder.resolve() for folder in folders), Path.cwd()]:
+        if (folder / CONFIG_NAME).is_file():
+            return folder / CONFIG_NAME
+    return None
+
+
+def read_config(option: str | None, job_path: Path | None = None) -> ConfigFile:
+    """The config.toml in force, or an empty one when there is none."""
+    path = find_config(option, job_path)
+    return read_toml(path, ConfigFile) if path else ConfigFile()
+
+
+def environment_settings() -> Settings:
+    """`BATCHER_<SETTING>` variables, for the settings that are one value."""
+    given = {
+        name: os.environ[_PREFIX + name.upper()]
+        for name in Settings.__struct_fields__
+        if name not in {"parameters", "request", "retry", "tags", "betas"}
+        and os.environ.get(_PREFIX + name.upper())
+    }
+    try:
+        settings = msgspec.convert(given, Settings, strict=False)
+    except msgspec.ValidationError as exc:
+        raise ConfigurationError(f"environment: {_plain(str(exc), _PREFIX)}") from exc
+    return _anchored(settings, Path.cwd())
+
+
+def database_url(option: str | None, config: str | None = None) -> str:
+    """The database that commands without a job use: option, environment, config.toml, here."""
+    for named in (option, environment_settings().database, read_config(config).database):
+        if named:
+            return named
+    return DATABASE_NAME
+
+
+def endpoint_named(name: str, tables: Mapping[str, EndpointTable]) -> Endpoint:
+    """The endpoint of that name, from the presets and config.toml."""
+    presets = _presets()
+    if name not in presets and name not in tables:
+        known = ", ".join(sorted({*presets, *tables}))
+        raise ConfigurationError(
+            f"unknown endpoint {name!r}; known are {known}, others go into config.toml as "
+            f"[endpoints.{name}]"
+        )
+    fields = {
+        **_fields(presets.get(name, EndpointTable())),
+        **_fields(tables.get(name, EndpointTable())),
+    }
+    if "base_url" not in fields:
+        raise ConfigurationError(f"endpoint {name}: config.toml gives it no base_url")
+    endpoint = _endpoint(name, fields)
+    check_url(endpoint)
+    return endpoint
+
+
+def endpoint_names(tables: Mapping[str, EndpointTable]) -> list[str]:
+    """All endpoints that may be named."""
+    return sorted({*_presets(), *tables})
+
+
+def read_key(endpoint: Endpoint) -> Secret | None:
+    """The endpoint's key from its environment variable or 0600 file; `None`: it needs none.
+
+    Raises `AccessRefused` when it is missing or its file may be read by others.
+    """
+    if endpoint.auth is Auth.NONE:
+        return None
+    if endpoint.simulated:
+        return Secret("simulator")  # any key will do
+    if endpoint.api_key_file:
+        return _key_from_file(endpoint, Path(endpoint.api_key_file).expanduser())
+    value = os.environ.get(endpoint.api_key_env or "", "").strip()
+    if not value:
+        raise AccessRefused(
+            f"endpoint {endpoint.name} needs a key: set the environment variable "
+            f"{endpoint.api_key_env}, or api_key_file in config.toml"
+        )
+    return _checked_key(endpoint, value)
+
+
+def key_source(endpoint: Endpoint) -> str:
+    """Where the key is looked for, in words; never the key."""
+    if endpoint.auth is Auth.NONE or endpoint.simulated:
+        return "none needed"
+    if endpoint.api_key_file:
+        return f"file {endpoint.api_key_file}"
+    return f"environment variable {endpoint.api_key_env}"
+
+
+def seconds(text: str) -> float:
+    """`90`, `90s`, `15m`, `2h` or `1h30m` in seconds; raises `ConfigurationError`."""
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
+    if not text.strip() or match is None:
+        raise ConfigurationError(f"{text!r} is no duration; write 90s, 15m, 2h or 1h30m")
+    hours, minutes, rest = match.groups()
+    return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(rest or 0)
+
+
+def _presets() -> dict[str, EndpointTable]:
+    text = (files("batcher") / "data" / "endpoints.toml").read_text(encoding="utf-8")
+    return msgspec.convert(tomllib.loads(text), dict[str, EndpointTable])
+
+
+def _fields(table: EndpointTable) -> dict[str, Any]:
+    return {
+        name: getattr(table, name)
+        for name in table.__struct_fields__
+        if getattr(table, name) is not None
+    }
+
+
+def _endpoint(name: str, fields: dict[str, Any]) -> Endpoint:
+    billed = fields.pop("errors_billed", "no")
+    if billed not in {"no", "maybe"}:
+        raise ConfigurationError(
+            f"endpoint {name}: errors_billed is {billed!r}, not no or maybe"
+        )
+    verdicts = fields.pop("verdicts", {})
+    if not all(status.isdecimal() for status in verdicts):
+        raise ConfigurationError(f"endpoint {name}: verdicts are by HTTP status, like 403")
+    for optional in ("anthropic_version", "attempt_uid_header", "price_list"):
+        if fields.get(optional) == "":  # TOML has no null: an empty text switches it off
+            fields[optional] = None
+    if "anthropic_version" not in fields:
+        fields["anthropic_version"] = None
+    return Endpoint(
+        name=name,
+        errors_may_be_billed=billed == "maybe",
+        verdicts={int(status): verdict for status, verdict in verdicts.items()},
+        **fields,
+    )
+
+
+def _key_from_file(endpoint: Endpoint, path: Path) -> Secret:
+    try:
+        status = path.stat()
+        value = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise AccessRefused(
+            f"endpoint {endpoint.name}: the key file {path} cannot be read: {exc}"
+        ) from exc
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise AccessRefused(
+            f"endpoint {endpoint.name}: the key file {path} may be read by others; "
+            f"type chmod 600 {path}"
+        )
+    return _checked_key(endpoint, value)
+
+
+def _checked_key(endpoint: Endpoint, value: str) -> Secret:
+    if not value or not value.isascii() or not value.isprintable() or " " in value:
+        raise AccessRefused(
+            f"endpoint {endpoint.name}: the key from the {key_source(endpoint)} holds "
+            "characters that no key has; check for a stray line or quote"
+        )
+    return Secret(value)
+
+
+def _anchored(settings: T, folder: Path) -> T:
+    """Names of files in a settings file are relative to that file; `@file` texts are read."""
+    changes: dict[str, Any] = {}
+    for name in _FILE_SETTINGS:
+        value = getattr(settings, name)
+        if value and "://" not in value and value not in {"none", "-"}:
+            changes[name] = str(folder / Path(value).expanduser())
+    for name in _TEXT_SETTINGS:
+        value = getattr(settings, name)
+        if value:
+            changes[name] = text_or_file(value, folder)
+    return msgspec.structs.replace(settings, **changes)
+
+
+def text_or_file(value: str, folder: Path) -> str:
+    """The text itself, or for `@name` what the file of that name in `folder` holds."""
+    if not value.startswith("@"):
+        return value
+    path = folder / Path(value[1:]).expanduser()
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(f"{value}: cannot be read: {exc}") from exc
+
+
+def _plain(message: str, prefix: str = "") -> str:
+    """A validation error in the words of the file: its field, not a JSON path."""
+    match = re.fullmatch(r"(.*?)(?: - at `\$\.?(.*)`)?", message)
+    text, where = match.groups() if match else (message, None)
+    text = text.replace("Object contains unknown field", "unknown setting")
+    return f"{prefix}{where}: {text}" if where else text

@@ -1,0 +1,72 @@
+"""Every error this program raises on purpose, and the exit code it ends with.
+
+    BatcherError                  70  a bug, unless a subclass says better
+    +-- UsageError                 2  the command line is wrong, or names a missing file
+    +-- ProviderUnavailable       69  the endpoint cannot be reached or keeps failing
+    +-- CannotCreate              73  a file or database cannot be created
+    +-- StorageError              74  disk or database trouble while running
+    +-- Busy                      75  another run holds the database or the job
+    +-- AccessRefused             77  no key, key refused, billing or spend limit
+    +-- ConfigurationError        78  configuration, job file, endpoint or model is wrong
+        +-- SchemaVersionError    78  the database is older or newer than this program
+        +-- ChangedSettings       78  answered rows would be sent, and paid, again
+
+A failed row is data (an `Outcome`), a failed run is one of these. Messages say what, where and
+what to do, in one sentence. All arguments are plain strings, so errors survive pickling.
+"""
+
+
+class BatcherError(Exception):
+    """The root; its message is one sentence for people."""
+
+    exit_code = 70
+
+
+class UsageError(BatcherError):
+    """The command line is wrong, or it names a file that is not there."""
+
+    exit_code = 2
+
+
+class ProviderUnavailable(BatcherError):  # noqa: N818
+    """The endpoint could not be reached, or kept failing, for longer than it may."""
+
+    exit_code = 69
+
+
+class CannotCreate(BatcherError):  # noqa: N818
+    """An output file or a database cannot be created where it was asked for."""
+
+    exit_code = 73
+
+
+class StorageError(BatcherError):
+    """The disk or the database failed while it was in use."""
+
+    exit_code = 74
+
+
+class Busy(BatcherError):  # noqa: N818
+    """Another run holds it: the same command can be typed again later."""
+
+    exit_code = 75
+
+
+class AccessRefused(BatcherError):  # noqa: N818
+    """No key, a refused key, a billing problem or a spend limit."""
+
+    exit_code = 77
+
+
+class ConfigurationError(BatcherError):
+    """The configuration, the job file, the endpoint's or the model's name is wrong."""
+
+    exit_code = 78
+
+
+class SchemaVersionError(ConfigurationError):
+    """The database's schema is older or newer than this program's."""
+
+
+class ChangedSettings(ConfigurationError):  # noqa: N818
+    """Settings of the job changed, so that answered rows would be sent again."""

@@ -1,0 +1,1 @@
+"""Everything SQL: schema, writer, runs, attempts, answers, charges, migrations."""

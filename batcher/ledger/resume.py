@@ -1,0 +1,170 @@
+"""What an earlier process left behind: attempts in doubt, unfinished requests, done rows."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, and_, delete, func, select, update
+
+from batcher.ledger.schema import answers, attempts, failures, invocations
+from batcher.messages.attempt import State
+
+IN_DOUBT: Final = (State.UNKNOWN.value, State.PARTIAL.value, State.UNUSABLE.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery:
+    """Attempts that were open when their process died: they may have been billed.
+
+    Together between 0 and `cost_high` pico-USD, plus `unbounded` attempts without a bound.
+    """
+
+    attempts: int
+    cost_high: int
+    unbounded: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfinished:
+    """A request that was begun and not finished: where it stands.
+
+    `attempts` counts all of its attempts, `doubts` those in doubt.
+    """
+
+    request_id: int
+    attempt_id: int
+    source_id: int
+    row_number: int
+    attempts: int
+    doubts: int
+
+
+def recover(
+    connection: Connection, *, invocation_id: int, run_id: int | None, now_us: int
+) -> Recovery:
+    """Settle every open attempt of a dead process as `unknown`, and say what that may cost.
+
+    The caller holds the database (`run_id` `None`: all runs of it) or the run, so every other
+    invocation in that scope is dead.
+    """
+    dead = select(invocations.c.invocation_id).where(
+        invocations.c.invocation_id != invocation_id,
+        *([] if run_id is None else [invocations.c.run_id == run_id]),
+    )
+    orphaned = and_(
+        attempts.c.pending == 1, attempts.c.state == "open", attempts.c.invocation_id.in_(dead)
+    )
+    query = select(
+        func.count(),
+        func.coalesce(func.sum(attempts.c.cost_high), 0),
+        func.count().filter(attempts.c.cost_high.is_(None)),
+    ).where(orphaned)
+    count, high, unbounded = connection.execute(query).one()
+    connection.execute(
+        update(attempts)
+        .where(orphaned)
+        .values(
+            state="unknown",
+            settled_at=now_us,
+            error_type="process_died",
+            error_message="the process ended before an answer was recorded",
+        )
+    )
+    return Recovery(attempts=count, cost_high=int(high), unbounded=unbounded)
+
+
+def unfinished(connection: Connection, run_id: int) -> list[Unfinished]:
+    """Requests of the run whose last attempt did not finish them, for continuing the count."""
+    mine = select(invocations.c.invocation_id).where(invocations.c.run_id == run_id)
+    last = attempts.alias("last")
+    query = (
+        select(
+            last.c.request_id,
+            last.c.attempt_id,
+            last.c.source_id,
+            last.c.row_number,
+            func.count(),
+            func.count().filter(attempts.c.state.in_(IN_DOUBT)),
+        )
+        .where(last.c.pending == 1, last.c.invocation_id.in_(mine))
+        .where(attempts.c.request_id == last.c.request_id)
+        .where(attempts.c.attempt_id.between(last.c.request_id, last.c.attempt_id))
+        .group_by(last.c.request_id, last.c.attempt_id, last.c.source_id, last.c.row_number)
+    )
+    return [
+        Unfinished(
+            request_id=request_id,
+            attempt_id=attempt_id,
+            source_id=source_id,
+            row_number=row_number,
+            attempts=count,
+            doubts=doubts,
+        )
+        for request_id, attempt_id, source_id, row_number, count, doubts in connection.execute(
+            query
+        )
+    ]
+
+
+def answered_legs(
+    connection: Connection, request_id: int
+) -> list[tuple[bytes, str, str | None]]:
+    """(content, text, container id) of a request's answered legs, in order; none are final."""
+    query = (
+        select(answers.c.content, answers.c.text, answers.c.container_id)
+        .where(answers.c.request_id == request_id, answers.c.final == 0)
+        .order_by(answers.c.attempt_id)
+    )
+    return [(row[0].encode(), row[1], row[2]) for row in connection.execute(query)]
+
+
+def forget_transient_failures(connection: Connection, run_id: int) -> int:
+    """Rows that failed for transient causes are to do again; how many those are."""
+    result = connection.execute(
+        delete(failures).where(failures.c.run_id == run_id, failures.c.transient == 1)
+    )
+    return int(result.rowcount)
+
+
+def settled_since_checkpoint(connection: Connection, run_id: int) -> Iterator[tuple[int, int]]:
+    """(source_id, row_number) of rows that finished after a dead process's last checkpoint."""
+    unclean = select(invocations.c.invocation_id, invocations.c.settled_below).where(
+        invocations.c.run_id == run_id, invocations.c.clean == 0
+    )
+    for invocation_id, settled_below in connection.execute(unclean).all():
+        yield from _finished_rows(connection, invocation_id, settled_below)
+
+
+def _finished_rows(
+    connection: Connection, invocation_id: int, settled_below: int
+) -> Iterator[tuple[int, int]]:
+    answered = select(answers.c.source_id, answers.c.row_number).where(
+        answers.c.attempt_id >= settled_below,
+        answers.c.invocation_id == invocation_id,
+        answers.c.final == 1,
+    )
+    failed = select(failures.c.source_id, failures.c.row_number).where(
+        failures.c.invocation_id == invocation_id, failures.c.transient == 0
+    )
+    for query in (answered, failed):
+        yield from ((row[0], row[1]) for row in connection.execute(query))
+
+
+def finished_rows_of(connection: Connection, source_id: int) -> Iterator[int]:
+    """Rows of one snapshot that have a final answer or a lasting failure."""
+    for table, extra in (
+        (answers, answers.c.final == 1),
+        (failures, failures.c.transient == 0),
+    ):
+        query = select(table.c.row_number).where(table.c.source_id == source_id, extra)
+        for (row_number,) in connection.execute(query):
+            yield row_number
+
+
+def release_failures(connection: Connection, run_id: int) -> list[tuple[int, int]]:
+    """Make failed and held rows work to do again; their (source_id, row_number)."""
+    waiting = and_(failures.c.run_id == run_id, failures.c.kind.in_(("failed", "held")))
+    query = select(failures.c.source_id, failures.c.row_number).where(waiting)
+    rows: Sequence[tuple[int, int]] = [(row[0], row[1]) for row in connection.execute(query)]
+    connection.execute(delete(failures).where(waiting))
+    return list(rows)

@@ -1,0 +1,229 @@
+"""Runs, invocations and the snapshots of their inputs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+from sqlalchemy import Connection, delete, func, select, update
+
+from batcher.ledger.schema import (
+    failures,
+    invocations,
+    ledger_info,
+    price_books,
+    ratings,
+    runs,
+    sources,
+)
+from batcher.pricing.book import PriceBook
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvocationStart:
+    """What is known of a process of a run when it starts; never a key."""
+
+    started_at: int
+    host: str
+    pid: int
+    os_user: str
+    version: str
+    command: str
+    endpoint: str
+    base_url: str
+    lane: str
+    simulated: bool
+    settings_digest: str
+    options: dict[str, object]
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSource:
+    """One snapshot of an input, as the ledger has it. `done_ranges` is JSON."""
+
+    source_id: int
+    name: str
+    fingerprint: str
+    settings_digest: str
+    matched: bool
+    rows: int | None
+    done_ranges: str
+
+
+def database_uid(connection: Connection) -> str:
+    """The random name of this database, first part of every attempt uid."""
+    query = select(ledger_info.c.value).where(ledger_info.c.name == "database_uid")
+    return str(connection.execute(query).scalar_one())
+
+
+def open_run(connection: Connection, key: str, job: str | None, now_us: int) -> int:
+    """The run of this key, made when new; its run_id."""
+    query = select(runs.c.run_id).where(runs.c.key == key)
+    found = connection.execute(query).scalar()
+    if found is not None:
+        return int(found)
+    values = {"key": key, "job": job, "created_at": now_us}
+    connection.execute(runs.insert().values(values))
+    return int(connection.execute(query).scalar_one())
+
+
+def start_invocation(connection: Connection, run_id: int, start: InvocationStart) -> int:
+    """Record that a process of the run begins; its invocation_id."""
+    values = {
+        name: getattr(start, name)
+        for name in (
+            "started_at", "host", "pid", "os_user", "version", "command", "endpoint",
+            "base_url", "lane", "settings_digest",
+        )
+    }  # fmt: skip
+    values |= {
+        "run_id": run_id,
+        "simulated": int(start.simulated),
+        "options": msgspec.json.encode(start.options).decode(),
+        "tags": msgspec.json.encode(start.tags).decode(),
+    }
+    statement = invocations.insert().values(values).returning(invocations.c.invocation_id)
+    return int(connection.execute(statement).scalar_one())
+
+
+def end_invocation(
+    connection: Connection, invocation_id: int, *, ended_at: int, exit_code: int
+) -> None:
+    """Record how the process ended."""
+    connection.execute(
+        update(invocations)
+        .where(invocations.c.invocation_id == invocation_id)
+        .values(ended_at=ended_at, exit_code=exit_code)
+    )
+
+
+def last_settings_digest(connection: Connection, run_id: int) -> str | None:
+    """The job settings of the run's latest invocation; `None` when there was none."""
+    query = (
+        select(invocations.c.settings_digest)
+        .where(invocations.c.run_id == run_id)
+        .order_by(invocations.c.invocation_id.desc())
+        .limit(1)
+    )
+    value = connection.execute(query).scalar()
+    return None if value is None else str(value)
+
+
+def latest_sources(connection: Connection, run_id: int) -> dict[str, StoredSource]:
+    """The newest snapshot of every input of the run, by name."""
+    newest = (
+        select(func.max(sources.c.source_id))
+        .where(sources.c.run_id == run_id)
+        .group_by(sources.c.name)
+    )
+    query = select(sources).where(sources.c.source_id.in_(newest))
+    return {
+        row.name: StoredSource(
+            source_id=row.source_id,
+            name=row.name,
+            fingerprint=row.fingerprint,
+            settings_digest=row.settings_digest,
+            matched=bool(row.matched),
+            rows=row.rows,
+            done_ranges=row.done_ranges,
+        )
+        for row in connection.execute(query)
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSource:
+    """A snapshot of an input, seen for the first time."""
+
+    name: str
+    location: str
+    fingerprint: str
+    settings_digest: str
+    matched: bool
+
+
+def add_source(connection: Connection, run_id: int, source: NewSource) -> int:
+    """Record a new snapshot of an input; its source_id."""
+    values = {
+        "run_id": run_id,
+        "name": source.name,
+        "location": source.location,
+        "fingerprint": source.fingerprint,
+        "settings_digest": source.settings_digest,
+        "matched": int(source.matched),
+    }
+    statement = sources.insert().values(values).returning(sources.c.source_id)
+    return int(connection.execute(statement).scalar_one())
+
+
+def source_read(
+    connection: Connection, *, run_id: int, source_id: int, name: str, rows: int
+) -> None:
+    """The input was read to its end: older snapshots of it have nothing left to give.
+
+    Their failures are dropped, since every row of the newer snapshot was judged anew.
+    """
+    older = (
+        (sources.c.run_id == run_id)
+        & (sources.c.name == name)
+        & (sources.c.source_id < source_id)
+        & sources.c.superseded_by.is_(None)
+    )
+    connection.execute(
+        update(sources).where(sources.c.source_id == source_id).values(rows=rows, matched=1)
+    )
+    stale = select(sources.c.source_id).where(older)
+    connection.execute(delete(failures).where(failures.c.source_id.in_(stale)))
+    connection.execute(update(sources).where(older).values(superseded_by=source_id))
+
+
+def checkpoint(
+    connection: Connection, invocation_id: int, *, settled_below: int, clean: bool
+) -> None:
+    """Say up to where the done ranges are complete; see `schema.invocations`."""
+    connection.execute(
+        update(invocations)
+        .where(invocations.c.invocation_id == invocation_id)
+        .values(settled_below=settled_below, clean=int(clean))
+    )
+
+
+def supersede_checkpoints(connection: Connection, run_id: int, invocation_id: int) -> None:
+    """What dead invocations left behind is in the done ranges now: need not be looked for."""
+    connection.execute(
+        update(invocations)
+        .where(invocations.c.run_id == run_id, invocations.c.invocation_id < invocation_id)
+        .values(clean=1)
+    )
+
+
+def save_done_ranges(connection: Connection, done_ranges: Mapping[int, str]) -> None:
+    """Remember which rows need nothing more: JSON ranges by source_id."""
+    for source_id, text in done_ranges.items():
+        connection.execute(
+            update(sources).where(sources.c.source_id == source_id).values(done_ranges=text)
+        )
+
+
+def open_rating(connection: Connection, book: PriceBook, now_us: int) -> tuple[int, int]:
+    """(price_book_id, rating_id) of the initial rating with this book, made when new."""
+    query = select(price_books.c.price_book_id).where(price_books.c.sha256 == book.sha256)
+    book_id = connection.execute(query).scalar()
+    if book_id is None:
+        insert = price_books.insert().values(
+            version=book.version,
+            sha256=book.sha256,
+            source=book.source,
+            content=book.content,
+        )
+        book_id = connection.execute(insert.returning(price_books.c.price_book_id)).scalar_one()
+    rating = select(ratings.c.rating_id).where(
+        ratings.c.price_book_id == book_id, ratings.c.reason == "initial"
+    )
+    rating_id = connection.execute(rating.limit(1)).scalar()
+    if rating_id is None:
+        insert = ratings.insert().values(
+            price_book_id=book_id, created_at=now_us, reason="initial"
+        )
+        rating_id = connection.execute(insert.returning(ratings.c.rating_id)).scalar_one()
+    return int(book_id), int(rating_id)

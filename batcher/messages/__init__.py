@@ -1,0 +1,1 @@
+"""The API's vocabulary as frozen data: requests, attempts, outcomes, answers, usage. No I/O."""

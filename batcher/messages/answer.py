@@ -1,0 +1,142 @@
+"""A complete Message, decoded once: what is stored raw stays raw."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from batcher.messages.usage import Usage, parse_usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One assembled Message.
+
+    `content` is the JSON text of the content array as received; `text` its text blocks joined
+    without separators, NUL replaced by U+FFFD (then `text_repaired`). `usage_raw` is the JSON
+    text of `usage`, `None` when absent or null. `stop_reason` is verbatim, `None` when missing.
+    """
+
+    message_id: str | None
+    model: str | None
+    stop_reason: str | None
+    stop_sequence: str | None
+    content: bytes
+    text: str
+    text_repaired: bool
+    usage: Usage | None
+    usage_raw: bytes | None
+    container_id: str | None = None
+    stop_details: bytes | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no content block came at all."""
+        return self.content.strip() in {b"[]", b'""'}
+
+
+class NotAMessage(ValueError):  # noqa: N818 - it is what the body is
+    """The body is no usable Message; the text says why."""
+
+
+_ABSENT: Final = msgspec.Raw()
+
+
+class _Wire(msgspec.Struct):
+    """The fields we read; everything else in the body is left alone."""
+
+    id: str | None = None
+    type: str | None = None
+    role: str | None = None
+    model: str | None = None
+    content: msgspec.Raw = _ABSENT
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+    stop_details: msgspec.Raw = _ABSENT
+    container: msgspec.Raw = _ABSENT
+    usage: msgspec.Raw = _ABSENT
+
+
+class _Block(msgspec.Struct):
+    type: str = "text"
+    text: str | None = None
+
+
+class _Container(msgspec.Struct):
+    id: str | None = None
+
+
+_WIRE: Final = msgspec.json.Decoder(_Wire)
+_BLOCKS: Final = msgspec.json.Decoder(list[_Block] | str)
+_CONTAINER: Final = msgspec.json.Decoder(_Container)
+
+
+def parse_answer(body: bytes) -> Answer:
+    """The Message in `body`; raises `NotAMessage` for anything else, errors in disguise too.
+
+    A success needs `type: "message"`, or `role` and `content` (messages-api, 5.4 and 9.10).
+    Broken UTF-8 anywhere in the body is refused, since the raw parts are stored as text.
+    """
+    wire = _decode(body)
+    raw_content = _present(wire.content)
+    if raw_content is None or not (wire.type == "message" or wire.role):
+        raise NotAMessage("the body is no Message: content, or type and role, are missing")
+    text, content = _text(raw_content)
+    usage_raw = _present(wire.usage)
+    try:
+        usage = parse_usage(usage_raw)
+    except ValueError as exc:
+        raise NotAMessage(str(exc)) from exc
+    return Answer(
+        message_id=_clean(wire.id),
+        model=_clean(wire.model),
+        stop_reason=_clean(wire.stop_reason),
+        stop_sequence=_clean(wire.stop_sequence),
+        content=content,
+        text=text.replace("\0", "\ufffd"),
+        text_repaired="\0" in text,
+        usage=usage,
+        usage_raw=usage_raw,
+        container_id=_container_id(wire.container),
+        stop_details=_present(wire.stop_details),
+    )
+
+
+def _decode(body: bytes) -> _Wire:
+    try:
+        body.decode()  # raw parts skip the decoder's own UTF-8 check
+        return _WIRE.decode(body)
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as exc:
+        raise NotAMessage(f"the body is no Message: {exc}"[:300]) from exc
+
+
+def _present(raw: msgspec.Raw) -> bytes | None:
+    value = bytes(raw)
+    return None if value in {b"", b"null"} else value
+
+
+def _clean(value: str | None) -> str | None:
+    return value.replace("\0", "\ufffd") if value and "\0" in value else value
+
+
+def _container_id(raw: msgspec.Raw) -> str | None:
+    value = _present(raw)
+    if value is None:
+        return None
+    try:
+        return _clean(_CONTAINER.decode(value).id)
+    except msgspec.DecodeError:
+        return None
+
+
+def _text(content: bytes) -> tuple[str, bytes]:
+    """The joined text, and the content as an array: a plain string becomes one text block."""
+    try:
+        blocks = _BLOCKS.decode(content)
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise NotAMessage(f"content is no list of blocks: {exc}"[:300]) from exc
+    if isinstance(blocks, str):
+        return blocks, msgspec.json.encode([{"type": "text", "text": blocks}])
+    return "".join(
+        block.text for block in blocks if block.type == "text" and block.text
+    ), content

@@ -1,0 +1,58 @@
+"""One time a request is put on the wire."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from batcher.messages.request import Request
+
+
+class Purpose(StrEnum):
+    """Why an attempt was made."""
+
+    FIRST = "first"
+    RETRY = "retry"
+    CONTINUATION = "continuation"
+    TOOL = "tool"
+    TRUNCATION = "truncation"
+    INVALID = "invalid"
+    PILOT = "pilot"
+
+
+class State(StrEnum):
+    """How an attempt stands in the ledger; in doubt are partial, unknown and unusable."""
+
+    OPEN = "open"
+    ANSWERED = "answered"
+    REJECTED = "rejected"
+    NOT_SENT = "not_sent"
+    PARTIAL = "partial"
+    UNKNOWN = "unknown"
+    UNUSABLE = "unusable"
+    LATE = "late"
+
+
+IN_DOUBT = (State.PARTIAL, State.UNKNOWN, State.UNUSABLE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """The intent to send: durable in the ledger before its first byte leaves.
+
+    `attempt_id` is unique in the database, `uid` in the world; `request_id` is the attempt_id
+    of the request's first attempt. `number` counts the attempts of the request from 1, `leg`
+    its legs. `body` is what is sent; on later legs it is not the request's own. `opened_at` is
+    microseconds UTC. `cost_high` is the most it can cost in pico-USD, `None` when unbounded.
+    `replaces` is the attempt_id of the request's earlier attempt, if any.
+    """
+
+    attempt_id: int
+    uid: str
+    request_id: int
+    request: Request
+    number: int
+    leg: int
+    purpose: Purpose
+    body: bytes
+    opened_at: int
+    cost_high: int | None
+    replaces: int | None = None

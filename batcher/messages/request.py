@@ -1,0 +1,56 @@
+"""What a row becomes: a Messages body plus an identity."""
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+
+_CANONICAL: Final = msgspec.json.Encoder(order="sorted")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One Messages request, ready to be sent.
+
+    `body` is the JSON text as it goes on the wire. `row_number` counts from 1 in its source;
+    `byte_offset` is where the row starts, `None` where the format has no such thing (Parquet).
+    `params_hash` is 16 bytes, see `params_hash()`. `betas` are `anthropic-beta` names that come
+    on top of the endpoint's.
+    """
+
+    source_id: int
+    row_number: int
+    byte_offset: int | None
+    custom_id: str | None
+    params_hash: bytes
+    model: str
+    max_tokens: int | None
+    body: bytes
+    betas: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadRow:
+    """A row refused before sending: where it is, a reason code and one sentence."""
+
+    source_id: int
+    row_number: int
+    byte_offset: int | None
+    custom_id: str | None
+    reason: str
+    message: str
+
+
+def params_hash(params: dict[str, Any], betas: tuple[str, ...] = ()) -> bytes:
+    """16 bytes that name what is asked: the body with sorted keys, without `stream`, and betas.
+
+    Bodies that differ only in key order, white space or escapes are the same request.
+    """
+    digest = blake2b(digest_size=16)
+    if "stream" in params:
+        params = {name: value for name, value in params.items() if name != "stream"}
+    digest.update(_CANONICAL.encode(params))
+    if betas:
+        digest.update(b"\0" + ",".join(sorted(betas)).encode())
+    return digest.digest()

@@ -1,0 +1,81 @@
+"""Stops the stream of rows while a server is down, and tries it with one real row at a time."""
+
+from dataclasses import dataclass
+from typing import Final
+
+_PROBE_FIRST_SECONDS: Final = 0.5
+_PROBE_MAX_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerPolicy:
+    """When a server counts as down, and how long it may be.
+
+    `trips_after` failures in a row without any answer open the breaker.
+    `first_contact_seconds` is the patience with a server that never answered this invocation,
+    `give_up_seconds` with one that did.
+    """
+
+    trips_after: int = 10
+    first_contact_seconds: float = 60.0
+    give_up_seconds: float = 3600.0
+
+
+class Breaker:
+    """Closed while things work; open after too many failures in a row, probing since then.
+
+    Moments are seconds of a monotonic clock. Only failures that say the server is not there
+    (unreachable, lost connections, time-outs, 5xx) are told to it.
+    """
+
+    def __init__(self, policy: BreakerPolicy) -> None:
+        self._policy = policy
+        self._failures = 0
+        self._ever_answered = False
+        self._down_since: float | None = None
+        self._next_probe = 0.0
+        self._probing = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the stream is stopped and only probes go."""
+        return self._failures >= self._policy.trips_after or (
+            not self._ever_answered and self._failures > 0
+        )
+
+    @property
+    def next_probe(self) -> float:
+        """The moment from which one row may be sent as a probe."""
+        return self._next_probe
+
+    def allows(self, now: float) -> bool:
+        """Whether a row may go now; while open, only one at a time, as a probe."""
+        return not self.is_open or (not self._probing and now >= self._next_probe)
+
+    def sent(self) -> None:
+        """A row went: while open, it is the probe that everybody waits for."""
+        self._probing = self.is_open
+
+    def succeeded(self) -> None:
+        """The server answered something that it must be alive for."""
+        self._failures = 0
+        self._ever_answered = True
+        self._down_since = None
+        self._probing = False
+
+    def failed(self, now: float) -> None:
+        """The server did not answer, or only with a failure of its own."""
+        self._failures += 1
+        self._probing = False
+        if self._down_since is None:
+            self._down_since = now
+        doublings = min(max(self._failures - self._policy.trips_after, 0), 10)
+        self._next_probe = now + min(_PROBE_FIRST_SECONDS * 2.0**doublings, _PROBE_MAX_SECONDS)
+
+    def gives_up(self, now: float) -> bool:
+        """Whether the server has been down for longer than we wait."""
+        policy = self._policy
+        patience = (
+            policy.give_up_seconds if self._ever_answered else policy.first_contact_seconds
+        )
+        return self._down_since is not None and now - self._down_since >= patience

@@ -1,0 +1,1 @@
+"""The engine: rows in, attempts out, outcomes settled."""

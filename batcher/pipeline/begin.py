@@ -1,0 +1,119 @@
+"""The first transactions of an invocation: recover, recognise what is done, plan the rest."""
+
+import getpass
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from batcher import __version__
+from batcher.errors import ChangedSettings
+from batcher.ledger import resume, runs
+from batcher.ledger.connect import writing
+from batcher.ledger.handles import Connection, Engine
+from batcher.ledger.records import Scope
+from batcher.pipeline.history import History
+from batcher.pipeline.intake import PlannedSource
+from batcher.pipeline.job import Job
+from batcher.pipeline.kit import Kit
+from batcher.pipeline.plan import begun_requests, plan_sources, resent_by_change
+
+LANE = "live"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """An invocation as the ledger knows it. `retrying` counts rows that failed for a while."""
+
+    scope: Scope
+    database_uid: str
+    plan: Sequence[PlannedSource]
+    history: History
+    recovery: resume.Recovery
+    retrying: int
+
+
+def begin(database: Engine, job: Job, kit: Kit) -> Begun:
+    """Record the invocation and find out what is to do.
+
+    Raises `ChangedSettings` when answered rows would be paid again and nobody agreed.
+    """
+    now = kit.clock.now_us()
+    with writing(database) as connection:
+        run_id = runs.open_run(connection, job.key, job.name, now)
+        _check_change(connection, run_id, job, kit)
+    with writing(database) as connection:
+        return _begin(connection, run_id, job, kit)
+
+
+def _check_change(connection: Connection, run_id: int, job: Job, kit: Kit) -> None:
+    before = runs.last_settings_digest(connection, run_id)
+    if before in {None, job.settings.digest()} or job.accept_change:
+        return
+    resent = resent_by_change(
+        connection, run_id, kit.files, kit.builder, kit.rater, kit.clock.now_us()
+    )
+    if resent.rows and not kit.observer.confirm_resend(resent):
+        raise ChangedSettings(
+            f"the settings of this job changed, so {resent.rows:,} answered rows would be sent "
+            "and paid again; nothing was sent: type the same command with --accept-change to "
+            "do that, or restore the settings"
+        )
+
+
+def _begin(connection: Connection, run_id: int, job: Job, kit: Kit) -> Begun:
+    now = kit.clock.now_us()
+    digest = job.settings.digest()
+    invocation_id = runs.start_invocation(connection, run_id, _start(job, digest, now))
+    recovery = resume.recover(
+        connection,
+        invocation_id=invocation_id,
+        # A SQLite file has one owner, so everybody else in it is dead.
+        run_id=None if connection.dialect.name == "sqlite" else run_id,
+        now_us=now,
+    )
+    retrying = resume.forget_transient_failures(connection, run_id)
+    plan = plan_sources(connection, run_id, kit.files, digest)
+    runs.supersede_checkpoints(connection, run_id, invocation_id)
+    runs.save_done_ranges(connection, {s.source_id: s.done.to_json() for s in plan})
+    book_id, rating_id = runs.open_rating(connection, kit.rater.book, now)
+    scope = Scope(
+        run_id=run_id,
+        invocation_id=invocation_id,
+        lane=LANE,
+        rating_id=rating_id,
+        price_book_id=book_id,
+    )
+    return Begun(
+        scope=scope,
+        database_uid=runs.database_uid(connection),
+        plan=plan,
+        history=begun_requests(connection, run_id),
+        recovery=recovery,
+        retrying=retrying,
+    )
+
+
+def _start(job: Job, digest: str, now: int) -> runs.InvocationStart:
+    limits = job.limits
+    return runs.InvocationStart(
+        started_at=now,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        os_user=getpass.getuser(),
+        version=__version__,
+        command=job.command,
+        endpoint=job.endpoint.name,
+        base_url=job.endpoint.base_url,
+        lane=LANE,
+        simulated=job.endpoint.simulated,
+        settings_digest=digest,
+        options={
+            "concurrency": limits.concurrency,
+            "limit": limits.row_limit,
+            "max_runtime_seconds": limits.max_runtime_seconds,
+            "on_unknown": job.on_unknown.value,
+            "inputs": list(job.inputs),
+        },
+        tags=dict(job.tags),
+    )

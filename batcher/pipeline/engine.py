@@ -1,0 +1,369 @@
+"""The engine: requests in, attempts out, outcomes settled, until nothing is left to do."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from batcher.clock import Clock
+from batcher.errors import BatcherError, ProviderUnavailable
+from batcher.ledger.records import FailureKind, Intent, Quarantine
+from batcher.ledger.writer import Writer
+from batcher.messages.attempt import Attempt, Purpose
+from batcher.messages.failure import Failure, Verdict
+from batcher.messages.legs import leg_of
+from batcher.messages.outcome import Answered, Exchange, NotSent, Outcome, Unknown
+from batcher.messages.request import BadRow, Request
+from batcher.pacing.breaker import Breaker
+from batcher.pacing.gate import Gate
+from batcher.pipeline.decide import (
+    Again,
+    Done,
+    NextLeg,
+    Policy,
+    StopRun,
+    Verdicts,
+    decide,
+    failure_of,
+    in_doubt,
+    scout_error,
+    speaks_against_row,
+    uses_up_patience,
+)
+from batcher.pipeline.done import DoneRows
+from batcher.pipeline.history import History
+from batcher.pipeline.job import Limits
+from batcher.pipeline.progress import Progress
+from batcher.pipeline.rater import Rater
+from batcher.pipeline.scouts import ALIKE_BEFORE_STOP, Report
+from batcher.pipeline.supply import Supply
+from batcher.pipeline.tally import Tally
+from batcher.pipeline.work import Work
+from batcher.transport.lane import Lane
+
+# attempt_id = invocation_id << 40 | counter: unique in a database, ascending in an invocation.
+_COUNTER_BITS: Final = 40
+_AGAIN_SECONDS: Final = 0.01  # between two looks when woken workers found nothing they may send
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What an engine is put together from."""
+
+    invocation_id: int
+    database_uid: str
+    limits: Limits
+    policy: Policy
+    lane: Lane
+    writer: Writer
+    rater: Rater
+    done: DoneRows
+    history: History
+    clock: Clock
+    progress: Progress
+
+
+class Engine:
+    """Runs one invocation's requests. All methods belong to the event loop's thread."""
+
+    def __init__(self, parts: Parts, consumed: Callable[[int], None]) -> None:
+        self._parts = parts
+        self._clock = parts.clock
+        self._writer = parts.writer
+        self._progress = parts.progress
+        self._tally = Tally(parts.progress)
+        self._gate = Gate()
+        self._breaker = Breaker(parts.limits.breaker)
+        self._supply = Supply(self._gate, self._breaker, consumed)
+        self._counter = 0
+        self._accepted = 0
+        self._in_flight = 0
+        self._body_bytes = 0
+        self._sleepers: deque[asyncio.Future[None]] = deque()
+        self._workers: list[asyncio.Task[None]] = []
+        self._kick = asyncio.Event()
+        self._over = asyncio.Event()
+        self.draining = False
+        self.error: BaseException | None = None
+
+    async def run(self) -> None:
+        """Work until everything is done, or drained, or the run cannot go on; see `error`."""
+        self._workers = [
+            asyncio.create_task(self._work()) for _ in range(self._parts.limits.concurrency)
+        ]
+        keeper = asyncio.create_task(self._keep_time())
+        try:
+            await self._over.wait()
+        finally:
+            keeper.cancel()
+            for worker in self._workers:
+                worker.cancel()
+            await asyncio.gather(keeper, *self._workers, return_exceptions=True)
+
+    @property
+    def nothing_left(self) -> bool:
+        """Whether the input was read to its end and none of its rows still waits."""
+        return self._supply.is_empty and not self.limit_reached
+
+    @property
+    def limit_reached(self) -> bool:
+        """Whether as many rows were taken as the limit allows."""
+        return self._accepted == self._parts.limits.row_limit
+
+    # What the reader finds
+
+    def receive(self, items: Sequence[Request | BadRow]) -> None:
+        """Rows that were just read, in order."""
+        works = []
+        for item in items:
+            if isinstance(item, BadRow):
+                self._quarantine(item)
+            elif self._within_limit():
+                works.append(self._parts.history.work_for(item))
+        self._tally.read(works)
+        self._supply.add(works)
+        self._wake(len(works))
+
+    def input_ended(self) -> None:
+        """No more rows come."""
+        self._supply.input_ended = True
+        self._check_over()
+
+    # How a run ends early
+
+    def drain(self) -> None:
+        """Send nothing more; the run is over when nothing is in flight."""
+        self.draining = True
+        self._check_over()
+
+    def stop(self, error: BaseException) -> None:
+        """The run cannot go on: drain, then report the first such error."""
+        if self.error is None:
+            self.error = error
+        self.drain()
+
+    def abort(self) -> None:
+        """Cut off what is in flight; each cut attempt is settled as unknown."""
+        self.draining = True
+        for worker in self._workers:
+            worker.cancel()
+        self._over.set()
+
+    # One request
+
+    async def _work(self) -> None:
+        while not self._over.is_set():
+            work = self._take()
+            if work is None:
+                sleeper = asyncio.get_running_loop().create_future()
+                self._sleepers.append(sleeper)
+                self._kick.set()
+                await sleeper
+            else:
+                await self._attempt(work)
+
+    def _take(self) -> Work | None:
+        if self.draining or self._body_bytes > self._parts.limits.body_bytes:
+            return None
+        return self._supply.take(self._clock.monotonic())
+
+    async def _attempt(self, work: Work) -> None:
+        attempt = self._open(work)
+        size = len(attempt.body)
+        self._body_bytes += size
+        self._in_flight += 1
+        self._progress.in_flight = self._in_flight
+        durable = False
+        try:
+            await self._writer.durable(Intent(attempt=attempt))
+            durable = True
+            outcome = await self._parts.lane.send(attempt)
+        except asyncio.CancelledError:
+            self._settle(work, attempt, self._cut_off(attempt, sent=durable))
+            raise
+        except BatcherError as exc:
+            self._settle(work, attempt, self._cut_off(attempt, sent=durable))
+            self.stop(exc)
+        else:
+            self._settle(work, attempt, outcome)
+        finally:
+            self._body_bytes -= size
+            self._in_flight -= 1
+            self._progress.in_flight = self._in_flight
+            self._check_over()
+
+    def _open(self, work: Work) -> Attempt:
+        parts, request = self._parts, work.request
+        self._counter += 1
+        attempt_id = parts.invocation_id << _COUNTER_BITS | self._counter
+        body = work.body()
+        now = self._clock.now_us()
+        work.attempts += 1
+        attempt = Attempt(
+            attempt_id=attempt_id,
+            uid=f"{parts.database_uid}-{parts.invocation_id:x}-{self._counter:x}",
+            request_id=work.request_id or attempt_id,
+            request=request,
+            number=work.attempts,
+            leg=work.leg,
+            purpose=work.purpose,
+            body=body,
+            opened_at=now,
+            cost_high=parts.rater.bound(body, request.model, request.max_tokens, now),
+            replaces=work.last_attempt_id or None,
+        )
+        work.request_id = attempt.request_id
+        work.last_attempt_id = attempt_id
+        parts.done.opened(attempt_id)
+        self._progress.sent += 1
+        return attempt
+
+    def _cut_off(self, attempt: Attempt, *, sent: bool) -> Outcome:
+        exchange = Exchange(sent_at=attempt.opened_at, settled_at=self._clock.now_us())
+        failure = Failure(
+            verdict=Verdict.RETRY_ROW,
+            error_type="aborted",
+            message="the run was aborted while this attempt was under way",
+        )
+        return Unknown(exchange, failure) if sent else NotSent(exchange, failure)
+
+    # What an outcome leads to
+
+    def _settle(self, work: Work, attempt: Attempt, outcome: Outcome) -> None:
+        parts = self._parts
+        work.used_up += uses_up_patience(outcome)
+        work.doubts += in_doubt(outcome)
+        charges = (
+            parts.rater.charges(outcome.answer, attempt.request.model, outcome.exchange.sent_at)
+            if isinstance(outcome, Answered)
+            else ()
+        )
+        verdicts = decide(work, attempt, outcome, charges, self._clock.random(), parts.policy)
+        self._writer.put(verdicts.settlement, lambda: self._durable(attempt, verdicts))
+        self._tally.settled(verdicts)
+        self._observe(outcome)
+        self._go_on(work, outcome, verdicts)
+        self._report_scout(work, outcome)
+
+    def _go_on(self, work: Work, outcome: Outcome, verdicts: Verdicts) -> None:
+        now = self._clock.monotonic()
+        match verdicts.next:
+            case Again(wait_seconds):
+                work.purpose = Purpose.RETRY
+                self._supply.again(work, now + wait_seconds)
+                self._kick.set()
+            case NextLeg() if isinstance(outcome, Answered):
+                work.legs.append(leg_of(outcome.answer))
+                work.purpose = Purpose.CONTINUATION
+                self._supply.again(work, now)
+            case StopRun(error):
+                self.stop(error)
+            case _:
+                pass  # done: nothing further, once it is durable
+
+    def _durable(self, attempt: Attempt, verdicts: Verdicts) -> None:
+        row = attempt.request
+        lasting = isinstance(verdicts.next, Done) and verdicts.next.lasting
+        self._parts.done.settled(attempt.attempt_id)
+        if lasting:
+            self._parts.done.add(row.source_id, row.row_number)
+
+    def _observe(self, outcome: Outcome) -> None:
+        """Tell the pacing what the server's behaviour says about its state."""
+        now = self._clock.monotonic()
+        was_open = self._breaker.is_open
+        if isinstance(outcome, Answered):
+            self._gate.answered()
+            self._breaker.succeeded()
+        elif failure_of(outcome).verdict is Verdict.PAUSE_QUOTA:
+            failure = failure_of(outcome)
+            self._gate.pause(now, failure.retry_after_seconds, self._clock.random())
+            self._breaker.succeeded()
+            self._progress.pauses = self._gate.pauses
+            self._kick.set()
+        elif _server_is_down(outcome):
+            self._breaker.failed(now)
+            self._give_up_if_down(outcome)
+            self._kick.set()
+        else:
+            self._breaker.succeeded()
+        if was_open and not self._breaker.is_open:
+            self._wake(len(self._sleepers))
+
+    def _give_up_if_down(self, outcome: Outcome) -> None:
+        if not self._breaker.gives_up(self._clock.monotonic()):
+            return
+        failure = failure_of(outcome)
+        self.stop(
+            ProviderUnavailable(
+                f"endpoint {self._parts.policy.endpoint} does not answer "
+                f"({failure.error_type}: {failure.message[:300]}); nothing is lost: type the "
+                "same command again when it is back"
+            )
+        )
+
+    def _report_scout(self, work: Work, outcome: Outcome) -> None:
+        refusal = speaks_against_row(outcome)
+        waiting = self._supply.waiting_for_scouts
+        if self._supply.report(work, refusal) is Report.STOP and refusal is not None:
+            self.stop(scout_error(refusal, self._parts.policy.endpoint, ALIKE_BEFORE_STOP))
+        self._wake(waiting)
+
+    def _quarantine(self, row: BadRow) -> None:
+        self._writer.put(
+            Quarantine(row=row), lambda: self._parts.done.add(row.source_id, row.row_number)
+        )
+        self._tally.gave_up(FailureKind.QUARANTINED)
+
+    # Waking and ending
+
+    def _within_limit(self) -> bool:
+        limit = self._parts.limits.row_limit
+        if limit is not None and self._accepted >= limit:
+            return False
+        self._accepted += 1
+        return True
+
+    def _wake(self, count: int) -> None:
+        for _ in range(min(count, len(self._sleepers))):
+            sleeper = self._sleepers.popleft()
+            if not sleeper.done():
+                sleeper.set_result(None)
+
+    def _check_over(self) -> None:
+        idle = self._in_flight == 0
+        if idle and (self.draining or self._supply.is_empty):
+            self._over.set()
+
+    async def _keep_time(self) -> None:
+        """Wake workers at the moments at which something may go that could not go before."""
+        while True:
+            self._kick.clear()
+            now = self._clock.monotonic()
+            moment = self._supply.next_moment(now)
+            if moment is None or not self._sleepers:  # a worker that ends looks for itself
+                await self._kick.wait()
+            elif moment > now:
+                await _first(self._kick.wait(), self._clock.sleep(moment - now))
+            else:
+                self._wake(len(self._sleepers))
+                await self._clock.sleep(_AGAIN_SECONDS)
+
+
+async def _first(*waits: Awaitable[object]) -> None:
+    """Return when the first of `waits` is done; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _server_is_down(outcome: Outcome) -> bool:
+    """Whether this outcome says that the server is not there or not able to work."""
+    if isinstance(outcome, (NotSent, Unknown)):
+        return True
+    status = outcome.exchange.http_status
+    return not isinstance(outcome, Answered) and status is not None and status >= 500

@@ -1,0 +1,55 @@
+"""What a run tells whoever watches it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from batcher.ledger.resume import Recovery
+from batcher.pipeline.plan import Resent
+from batcher.pipeline.progress import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A run is about to send. `recovery` is what dead processes left in doubt."""
+
+    run_id: int
+    invocation_id: int
+    database: str
+    database_created: bool
+    recovery: Recovery
+    retrying: int
+    price_note: str
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How an invocation ended. `error` is one sentence, empty when nothing went wrong.
+
+    `unfinished_rows` counts the run's rows that are failed, quarantined or held, by kind, from
+    all of its invocations. `rows_left` tells whether rows are still to do.
+    """
+
+    exit_code: int
+    error: str
+    rows_left: bool
+    seconds: float
+    progress: Progress
+    unfinished_rows: Mapping[str, int] = field(default_factory=dict)
+
+
+class Observer(Protocol):
+    """Watches a run; called in the event loop's thread, and must not block it for long."""
+
+    def started(self, event: Started) -> None:
+        """The ledger is ready, sending begins."""
+
+    def ended(self, event: Ended) -> None:
+        """Everything is recorded."""
+
+    def draining(self, reason: str) -> None:
+        """Nothing more is sent; what is in flight is awaited."""
+
+    def confirm_resend(self, resent: Resent) -> bool:
+        """Whether answered rows may be sent, and paid, again; asked before anything is sent."""

@@ -1,0 +1,168 @@
+"""The reader's thread: from sources to batches of requests, no faster than they are sent."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from batcher.ledger import claims, runs
+from batcher.ledger.writer import Writer
+from batcher.messages.request import BadRow, Request
+from batcher.rows.build import RequestBuilder
+from batcher.rows.ranges import RowRanges
+from batcher.rows.reader import read_rows
+from batcher.rows.source import SourceFile
+
+MATCH_ROWS = 10_000  # rows of a changed source that are matched by one look-up
+
+
+@dataclass(slots=True, kw_only=True)
+class PlannedSource:
+    """One input with what is known of it: `done` rows are skipped unread.
+
+    `matching`: rows may claim answers of older snapshots, so each is looked up by identity.
+    """
+
+    file: SourceFile
+    source_id: int
+    matching: bool
+    done: RowRanges = field(default_factory=RowRanges)
+
+
+class Credit:
+    """Keeps the reader from running ahead: it waits while too much is read and not yet sent."""
+
+    def __init__(self, rows: int, body_bytes: int) -> None:
+        self._rows = rows
+        self._bytes = body_bytes
+        self._change = threading.Condition()
+        self._stopped = False
+
+    def spend(self, rows: int, body_bytes: int) -> bool:
+        """Wait for room, then take it; `False` when the run is stopping."""
+        with self._change:
+            while (self._rows <= 0 or self._bytes <= 0) and not self._stopped:
+                self._change.wait()
+            self._rows -= rows
+            self._bytes -= body_bytes
+            return not self._stopped
+
+    def give_back(self, body_bytes: int) -> None:
+        """One row with a body of that size was sent."""
+        with self._change:
+            self._rows += 1
+            self._bytes += body_bytes
+            if self._rows > 0 and self._bytes > 0:
+                self._change.notify()
+
+    def stop(self) -> None:
+        """Let the reader end."""
+        with self._change:
+            self._stopped = True
+            self._change.notify()
+
+
+class Receiver(Protocol):
+    """Who takes what the reader's thread finds; called in that thread."""
+
+    def rows(self, items: Sequence[Request | BadRow]) -> None:
+        """Rows to do, in order."""
+
+    def claimed(self, source_id: int, row_numbers: set[int]) -> None:
+        """Rows whose earlier answer or failure moved along."""
+
+    def ended(self, error: Exception | None) -> None:
+        """Nothing more comes; `error` is why, when it should not have ended."""
+
+
+class Intake:
+    """Reads all planned sources in order, in a thread of its own."""
+
+    def __init__(
+        self,
+        plan: Sequence[PlannedSource],
+        builder: RequestBuilder,
+        writer: Writer,
+        run_id: int,
+        receiver: Receiver,
+        credit: Credit,
+    ) -> None:
+        self._plan = plan
+        self._builder = builder
+        self._writer = writer
+        self._run_id = run_id
+        self._receiver = receiver
+        self._credit = credit
+        self._live = [source.source_id for source in plan]
+        self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End early. Blocks until the thread is gone."""
+        self._credit.stop()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            for source in self._plan:
+                if not self._read(source):
+                    break
+        except Exception as exc:  # noqa: BLE001 - the thread's edge: the engine ends the run
+            self._receiver.ended(exc)
+        else:
+            self._receiver.ended(None)
+
+    def _read(self, source: PlannedSource) -> bool:
+        """Read one source to its end; `False` when the run is stopping."""
+        rows = 0
+        gathered: list[Request | BadRow] = []
+        for batch in read_rows(
+            source.file,
+            source_id=source.source_id,
+            builder=self._builder,
+            skip=source.done.copy(),
+        ):
+            rows = batch.rows_read
+            gathered += batch.items
+            if not source.matching or len(gathered) >= MATCH_ROWS:
+                if not self._deliver(source, gathered):
+                    return False
+                gathered = []
+        if not self._deliver(source, gathered):
+            return False
+        self._writer.call(
+            lambda connection: runs.source_read(
+                connection,
+                run_id=self._run_id,
+                source_id=source.source_id,
+                name=source.file.name,
+                rows=rows,
+            )
+        ).result()
+        return True
+
+    def _deliver(self, source: PlannedSource, items: list[Request | BadRow]) -> bool:
+        if source.matching and items:
+            items = self._without_claimed(source, items)
+        if not items:
+            return True
+        size = sum(len(item.body) for item in items if isinstance(item, Request))
+        requests = sum(isinstance(item, Request) for item in items)
+        if not self._credit.spend(requests, size):
+            return False
+        self._receiver.rows(items)
+        return True
+
+    def _without_claimed(
+        self, source: PlannedSource, items: list[Request | BadRow]
+    ) -> list[Request | BadRow]:
+        requests = [item for item in items if isinstance(item, Request)]
+        claimed = self._writer.call(
+            lambda connection: claims.claim(connection, self._run_id, self._live, requests)
+        ).result()
+        if claimed:
+            self._receiver.claimed(source.source_id, claimed)
+        return [item for item in items if item.row_number not in claimed]

@@ -1,0 +1,62 @@
+"""What a run is asked to do, complete and checked: nothing later reads files or options."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from batcher.pacing.breaker import BreakerPolicy
+from batcher.pacing.retry import RetryPolicy
+from batcher.rows.settings import RequestSettings
+from batcher.transport.endpoint import Endpoint
+
+
+class OnUnknown(StrEnum):
+    """What happens to a row whose attempt ended in doubt."""
+
+    RETRY = "retry"
+    HOLD = "hold"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much at once, and for how long; `None` means without that limit.
+
+    `row_limit` is the number of rows sent for the first time in this invocation.
+    """
+
+    concurrency: int = 64
+    row_limit: int | None = None
+    max_runtime_seconds: float | None = None
+    drain_timeout_seconds: float = 60.0
+    max_legs: int = 10
+    body_bytes: int = 256 * 2**20
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One job: inputs, endpoint, what a request looks like, limits.
+
+    `key` names the run: the job's name, or the arguments as typed. Relative `inputs` are
+    relative to `base`. `command` is what continues the run, for messages. `prices` is a price
+    file, "none" or `None` for the shipped prices.
+    """
+
+    key: str
+    name: str | None
+    command: str
+    inputs: tuple[str, ...]
+    base: Path
+    database: str
+    endpoint: Endpoint
+    settings: RequestSettings
+    limits: Limits = field(default_factory=Limits)
+    on_unknown: OnUnknown = OnUnknown.RETRY
+    accept_change: bool = False
+    strict: bool = False
+    tags: Mapping[str, str] = field(default_factory=dict)
+    output: str | None = None
+    prices: str | None = None

@@ -1,0 +1,132 @@
+"""Before anything is sent: what earlier invocations left, and what is therefore to do."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from batcher.ledger import resume, runs
+from batcher.ledger.claims import count_unclaimed_but_answered
+from batcher.ledger.handles import Connection
+from batcher.messages.legs import Leg
+from batcher.messages.request import Request
+from batcher.pipeline.history import Begun, History
+from batcher.pipeline.intake import MATCH_ROWS, PlannedSource
+from batcher.pipeline.rater import Rater
+from batcher.rows.build import RequestBuilder
+from batcher.rows.ranges import RowRanges
+from batcher.rows.reader import read_rows
+from batcher.rows.source import SourceFile, fingerprint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resent:
+    """What a change of settings would send again; `cost_high` `None`: unbounded."""
+
+    rows: int
+    cost_high: int | None
+
+
+def plan_sources(
+    connection: Connection, run_id: int, files: Sequence[SourceFile], settings_digest: str
+) -> list[PlannedSource]:
+    """Each input with what is done of it; new snapshots are recorded.
+
+    An unchanged input is skipped by its done ranges. A new or changed one is matched by
+    identity whenever the run has results that its rows could claim.
+    """
+    known = runs.latest_sources(connection, run_id)
+    fresh_run = not known
+    planned = [
+        _plan(connection, run_id, file, known.get(file.name), settings_digest, fresh=fresh_run)
+        for file in files
+    ]
+    by_id = {source.source_id: source for source in planned}
+    for source_id, row_number in resume.settled_since_checkpoint(connection, run_id):
+        if source_id in by_id:
+            by_id[source_id].done.add(row_number)
+    return planned
+
+
+def _plan(
+    connection: Connection,
+    run_id: int,
+    file: SourceFile,
+    stored: runs.StoredSource | None,
+    settings_digest: str,
+    *,
+    fresh: bool,
+) -> PlannedSource:
+    seen = fingerprint(file.path)
+    if stored and stored.fingerprint == seen and stored.settings_digest == settings_digest:
+        done = RowRanges.from_json(stored.done_ranges)
+        if not stored.matched:  # killed while matching: what moved here already is done
+            for row_number in resume.finished_rows_of(connection, stored.source_id):
+                done.add(row_number)
+        return PlannedSource(
+            file=file, source_id=stored.source_id, matching=not stored.matched, done=done
+        )
+    new = runs.NewSource(
+        name=file.name,
+        location=str(file.path.resolve()),
+        fingerprint=seen,
+        settings_digest=settings_digest,
+        matched=fresh,
+    )
+    source_id = runs.add_source(connection, run_id, new)
+    return PlannedSource(file=file, source_id=source_id, matching=not fresh)
+
+
+def begun_requests(connection: Connection, run_id: int) -> History:
+    """Requests of the run that were sent and not finished, with their answered legs."""
+    return History(
+        {
+            (entry.source_id, entry.row_number): Begun(
+                request_id=entry.request_id,
+                last_attempt_id=entry.attempt_id,
+                attempts=entry.attempts,
+                doubts=entry.doubts,
+                legs=tuple(
+                    Leg(*leg) for leg in resume.answered_legs(connection, entry.request_id)
+                ),
+            )
+            for entry in resume.unfinished(connection, run_id)
+        }
+    )
+
+
+def resent_by_change(
+    connection: Connection,
+    run_id: int,
+    files: Sequence[SourceFile],
+    builder: RequestBuilder,
+    rater: Rater,
+    now_us: int,
+) -> Resent:
+    """How many answered rows the present settings would send again, and at most for how much.
+
+    Reads every input once and sends nothing.
+    """
+    known = runs.latest_sources(connection, run_id)
+    rows, cost_high = 0, 0
+    unbounded = False
+    for file in files:
+        stored = known.get(file.name)
+        source_id = stored.source_id if stored else None
+        for requests in _requests(file, builder):
+            again = count_unclaimed_but_answered(connection, run_id, source_id, requests)
+            rows += len(again)
+            for request in again:
+                bound = rater.bound(request.body, request.model, request.max_tokens, now_us)
+                unbounded |= bound is None
+                cost_high += bound or 0
+    return Resent(rows=rows, cost_high=None if unbounded else cost_high)
+
+
+def _requests(file: SourceFile, builder: RequestBuilder) -> Iterator[list[Request]]:
+    """All requests of a file, in chunks of about `MATCH_ROWS`."""
+    chunk: list[Request] = []
+    for batch in read_rows(file, source_id=0, builder=builder, skip=RowRanges()):
+        chunk += [item for item in batch.items if isinstance(item, Request)]
+        if len(chunk) >= MATCH_ROWS:
+            yield chunk
+            chunk = []
+    yield chunk

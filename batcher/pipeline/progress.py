@@ -1,0 +1,46 @@
+"""What a run has done so far, for displays and the end summary."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counters of one invocation, written by the engine, read by displays.
+
+    Rows: `done_before` were finished by earlier invocations, `claimed` had an answer that moved
+    along. Money is pico-USD of this invocation; `in_doubt_high` `None` means unbounded.
+    `total_rows` is exact when `total_is_exact`.
+    """
+
+    total_rows: int = 0
+    total_is_exact: bool = False
+    done_before: int = 0
+    claimed: int = 0
+    answered: int = 0
+    failed: int = 0
+    held: int = 0
+    quarantined: int = 0
+    repeated_custom_ids: int = 0
+    own_model_rows: int = 0
+    sent: int = 0
+    in_flight: int = 0
+    waiting_retries: int = 0
+    pauses: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: int = 0
+    other_currencies: dict[str, int] = field(default_factory=dict)
+    unpriced: int = 0
+    in_doubt: int = 0
+    in_doubt_low: int = 0
+    in_doubt_high: int | None = 0
+    truncated: int = 0
+    note: str = ""
+
+    @property
+    def finished_rows(self) -> int:
+        """Rows that need nothing more, whoever finished them."""
+        return (
+            self.done_before + self.claimed + self.answered + self.failed + self.held
+            + self.quarantined
+        )  # fmt: skip

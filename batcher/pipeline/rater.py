@@ -1,0 +1,60 @@
+"""What answers cost and attempts may cost, under one price book and one endpoint's list."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from batcher.messages.answer import Answer
+from batcher.pricing.book import PriceBook
+from batcher.pricing.bound import cost_bound, request_bound
+from batcher.pricing.rating import Charge, rate
+
+# Text alone is bounded by its length; a body with any of these words is looked into. A word
+# inside a prompt costs a look and changes nothing.
+_UNUSUAL: Final = re.compile(
+    rb'"(?:tools|source|output_config|fallbacks|mcp_servers|compaction|thread|container'
+    rb'|context_management|fallback_credit_token)"'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rater:
+    """`price_list` `None`: the endpoint has no prices, everything is unpriced."""
+
+    book: PriceBook
+    price_list: str | None
+
+    def charges(self, answer: Answer, requested_model: str, sent_at: int) -> tuple[Charge, ...]:
+        """The charges of an answer; never empty."""
+        return rate(
+            answer,
+            requested_model=requested_model,
+            price_list=self.price_list,
+            sent_at=sent_at,
+            book=self.book,
+        )
+
+    def bound(
+        self, body: bytes, model: str, max_tokens: int | None, sent_at: int
+    ) -> int | None:
+        """The most that sending `body` can cost in pico-USD; `None` when there is no bound."""
+        if self.price_list is None:
+            return None
+        if _UNUSUAL.search(body):
+            return request_bound(
+                msgspec.json.decode(body),
+                len(body),
+                price_list=self.price_list,
+                sent_at=sent_at,
+                book=self.book,
+            )
+        return cost_bound(
+            model=model,
+            max_tokens=max_tokens,
+            input_bound_tokens=len(body),
+            price_list=self.price_list,
+            sent_at=sent_at,
+            book=self.book,
+        )

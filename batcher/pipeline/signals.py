@@ -1,0 +1,60 @@
+"""A first signal drains, a second aborts."""
+
+import asyncio
+import signal
+from typing import Final
+
+from batcher.clock import Clock
+from batcher.pipeline.engine import Engine
+from batcher.pipeline.events import Observer
+
+_DRAINING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Signals:
+    """Turns SIGINT, SIGTERM and SIGHUP into a drain, then an abort.
+
+    A hang-up only ever drains: a closed terminal must not cut off paid work. `aborted_by` is
+    the signal that cut requests off, or whose drain took too long.
+    """
+
+    def __init__(
+        self, engine: Engine, observer: Observer, clock: Clock, drain_timeout_seconds: float
+    ) -> None:
+        self._engine = engine
+        self._observer = observer
+        self._clock = clock
+        self._drain_timeout_seconds = drain_timeout_seconds
+        self._deadline: asyncio.Task[None] | None = None
+        self.received: signal.Signals | None = None
+        self.aborted_by: signal.Signals | None = None
+
+    def __enter__(self) -> "Signals":
+        loop = asyncio.get_running_loop()
+        for number in _DRAINING:
+            loop.add_signal_handler(number, self._received, number)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        loop = asyncio.get_running_loop()
+        for number in _DRAINING:
+            loop.remove_signal_handler(number)
+        if self._deadline:
+            self._deadline.cancel()
+
+    def _received(self, number: signal.Signals) -> None:
+        if self.received is None:
+            self.received = number
+            self._observer.draining(f"{number.name} received")
+            self._engine.drain()
+            self._deadline = asyncio.create_task(self._abort_late(number))
+        elif number is not signal.SIGHUP:
+            self._abort(number)
+
+    async def _abort_late(self, number: signal.Signals) -> None:
+        await self._clock.sleep(self._drain_timeout_seconds)
+        self._abort(number)
+
+    def _abort(self, number: signal.Signals) -> None:
+        self.aborted_by = number
+        self._engine.abort()

@@ -1,0 +1,101 @@
+"""Keeps a `Progress` up to date from what the engine decides."""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Final
+
+from batcher.ledger.records import FailureKind
+from batcher.messages.answer import Answer
+from batcher.messages.outcome import Answered
+from batcher.pipeline.decide import Done, Verdicts, in_doubt
+from batcher.pipeline.progress import Progress
+from batcher.pipeline.work import Work
+from batcher.pricing.rating import Charge, ChargeStatus
+
+_TRUNCATED: Final = {"max_tokens", "model_context_window_exceeded"}
+
+
+class Tally:
+    """Counts; the numbers themselves live in the `Progress` it was given."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._ids = SeenIds()
+
+    def read(self, works: Sequence[Work]) -> None:
+        """Rows that are going to be sent."""
+        for work in works:
+            custom_id = work.request.custom_id
+            if custom_id is not None and self._ids.seen_before(custom_id):
+                self._progress.repeated_custom_ids += 1
+
+    def settled(self, verdicts: Verdicts) -> None:
+        """An attempt ended, and this is what was decided."""
+        settlement, progress = verdicts.settlement, self._progress
+        if isinstance(settlement.outcome, Answered):
+            self._answer(settlement.outcome.answer)
+            self._money(settlement.charges)
+        elif in_doubt(settlement.outcome):
+            progress.in_doubt += 1
+            progress.in_doubt_low += settlement.cost_low
+            progress.in_doubt_high = _plus(progress.in_doubt_high, settlement.cost_high)
+        if settlement.failure:
+            self.gave_up(settlement.failure.kind)
+        elif isinstance(verdicts.next, Done):
+            progress.answered += 1
+
+    def gave_up(self, kind: FailureKind) -> None:
+        """A row that gets no answer."""
+        match kind:
+            case FailureKind.QUARANTINED:
+                self._progress.quarantined += 1
+            case FailureKind.FAILED:
+                self._progress.failed += 1
+            case FailureKind.HELD:
+                self._progress.held += 1
+
+    def _answer(self, answer: Answer) -> None:
+        usage, progress = answer.usage, self._progress
+        if usage:
+            progress.input_tokens += usage.input_tokens or 0
+            progress.output_tokens += usage.output_tokens or 0
+        progress.truncated += answer.stop_reason in _TRUNCATED
+
+    def _money(self, charges: tuple[Charge, ...]) -> None:
+        progress = self._progress
+        for charge in charges:
+            if charge.status is ChargeStatus.UNPRICED:
+                progress.unpriced += 1
+            elif charge.rates is None or charge.rates.currency == "USD":
+                progress.cost += charge.total or 0
+            else:
+                currencies = progress.other_currencies
+                currency = charge.rates.currency
+                currencies[currency] = currencies.get(currency, 0) + (charge.total or 0)
+
+
+class SeenIds:
+    """Tells repeated ids in constant memory; over ten million ids it may err by 1 in 200.
+
+    A Bloom filter of 2^27 bits with four hashes: exact enough for a warning, and 16 MiB
+    however long the input is, untouched pages not counted.
+    """
+
+    def __init__(self) -> None:
+        self._bits = bytearray(2**24)
+
+    def seen_before(self, custom_id: str) -> bool:
+        """Whether `custom_id` was asked for before; it was from now on."""
+        digest = blake2b(custom_id.encode(), digest_size=16).digest()
+        seen = True
+        for start in range(0, 16, 4):
+            number = int.from_bytes(digest[start : start + 4], "big") & 0x7FFFFFF
+            bit = 1 << (number & 7)
+            if not self._bits[number >> 3] & bit:
+                self._bits[number >> 3] |= bit
+                seen = False
+        return seen
+
+
+def _plus(total: int | None, part: int | None) -> int | None:
+    return None if total is None or part is None else total + part

@@ -1,0 +1,1 @@
+"""Money in integers: price books, rating, ceilings."""

@@ -1,0 +1,111 @@
+"""Money as integer pico-units (10^-12) of one currency; text in and out is exact decimal.
+
+Twelve decimals hold every published rate per token, halved for batches and raised by a tenth
+for a geography, as an integer (pricing, 4.2). Nothing here rounds but `format_usd`, which is
+for people.
+"""
+
+import re
+from fractions import Fraction
+from typing import Final
+
+from batcher.pricing.meters import PRICED_PER
+
+PICO: Final = 10**12
+DECIMALS: Final = 12
+LARGEST_AMOUNT: Final = 2**63 - 1  # a BIGINT column of pico-units
+
+_DECIMAL: Final = re.compile(r"(-?)([0-9]{1,30})(?:\.([0-9]{1,30}))?", re.ASCII)
+_SIGNIFICANT_DIGITS: Final = 3
+
+
+def parse_decimal(text: str) -> Fraction:
+    """The exact value of `text`: digits with at most one point, no exponent, no separators.
+
+    Raises `ValueError` for anything else.
+    """
+    match = _DECIMAL.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r:.50} is not a decimal number such as 12.50")
+    sign, whole, decimals = match[1], match[2], match[3] or ""
+    return Fraction(int(f"{sign}{whole}{decimals}"), 10 ** len(decimals))
+
+
+def decimal_text(value: Fraction | int) -> str:
+    """The shortest exact decimal text of `value`, without exponent: `3/80` is `0.0375`.
+
+    Raises `ValueError` when the value has no finite decimal form.
+    """
+    value = Fraction(value)
+    places = 0
+    while (10**places) % value.denominator:
+        places += 1
+        if places > 100:
+            raise ValueError(f"{value} has no finite decimal form")
+    digits = str(abs(value.numerator) * (10**places // value.denominator))
+    digits = digits.rjust(places + 1, "0")
+    text = f"{digits[:-places]}.{digits[-places:]}" if places else digits
+    return f"-{text}" if value < 0 else text
+
+
+def parse_usd(text: str) -> int:
+    """Pico-USD from decimal text: `"12.50"` is 12,500,000,000,000.
+
+    Raises `ValueError` for text that is no decimal number, is finer than 10^-12, or does not
+    fit the ledger's 64 bits.
+    """
+    pico = parse_decimal(text) * PICO
+    if pico.denominator != 1:
+        raise ValueError(f"{text!r:.50} has more than {DECIMALS} decimals")
+    if abs(pico) > LARGEST_AMOUNT:
+        raise ValueError(f"{text!r:.50} is more than the ledger can hold, about 9.2 million")
+    return int(pico)
+
+
+def usd_text(pico: int) -> str:
+    """The exact amount as decimal text, for programs: 3,400,000,000 is `"0.0034"`."""
+    return decimal_text(Fraction(pico, PICO))
+
+
+def format_usd(pico: int) -> str:
+    """The amount for people: `$1,234.56`, `$0.0034`, `-$0.50`; `$0.00` only for exactly zero.
+
+    From one dollar on two decimals, below three significant digits and at least two decimals.
+    """
+    return f"{'-' if pico < 0 else ''}${format_amount(abs(pico))}"
+
+
+def format_amount(pico: int, currency: str | None = None) -> str:
+    """Like `format_usd` without the dollar sign, followed by the currency if given."""
+    places = _places(abs(pico))
+    units = round(Fraction(abs(pico) * 10**places, PICO))  # half to even
+    whole, decimals = divmod(units, 10**places)
+    shown = f"{decimals:0{places}d}".rstrip("0").ljust(2, "0")
+    text = f"{'-' if pico < 0 else ''}{whole:,}.{shown}"
+    return f"{text} {currency}" if currency else text
+
+
+def format_currency(pico: int, currency: str) -> str:
+    """`format_usd` for USD, else the amount followed by the name of its currency."""
+    return format_usd(pico) if currency == "USD" else format_amount(pico, currency)
+
+
+def parse_rate(text: str, meter: int) -> Fraction:
+    """Pico-units per token (per search) from the published price per million (per thousand).
+
+    `meter` is the index in `METERS`. The result is exact and may be no integer.
+    """
+    return parse_decimal(text) * PICO / PRICED_PER[meter]
+
+
+def rate_text(rate: Fraction | int, meter: int) -> str:
+    """The published price, per million tokens or thousand searches, of a rate in pico-units."""
+    return decimal_text(Fraction(rate) * PRICED_PER[meter] / PICO)
+
+
+def _places(pico: int) -> int:
+    """Decimals to show: two from one unit on, else enough for three significant digits."""
+    if pico >= PICO or pico == 0:
+        return 2
+    leading_zeros = DECIMALS - len(str(pico))
+    return min(leading_zeros + _SIGNIFICANT_DIGITS, DECIMALS)

@@ -1,0 +1,1 @@
+"""What the ledger says, summed and rendered."""

@@ -1,0 +1,154 @@
+"""The names behind the ids of a ledger, and from a group of ids to a line's key."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import assert_never
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from batcher.ledger.schema import invocations, price_books, ratings, runs, sources
+from batcher.report.figures import Key
+from batcher.report.query import Dimension, Kind, moment_of
+from batcher.report.totals import QUARTER_HOUR_US, Group
+from batcher.report.words import moment_text
+
+_NO_VALUE = {
+    Kind.MODEL: "(unknown)",
+    Kind.REQUESTED_MODEL: "(unknown)",
+    Kind.STOP_REASON: "(none)",
+    Kind.JOB: "(no job)",
+    Kind.TAG: "(untagged)",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """What a report says of one process of a run; `started_at` is microseconds UTC."""
+
+    run: int
+    started_at: int
+    endpoint: str
+    simulated: bool
+    job: str | None
+    run_key: str
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Directory:
+    """Names by id: invocations, sources, and the price book's version of each rating."""
+
+    invocations: Mapping[int, Invocation]
+    sources: Mapping[int, str]
+    price_books: Mapping[int, str]
+
+
+def read_directory(connection: Connection) -> Directory:
+    """All names; there are few compared with the answers."""
+    books = select(ratings.c.rating_id, price_books.c.version).join(
+        price_books, price_books.c.price_book_id == ratings.c.price_book_id
+    )
+    return Directory(
+        invocations=dict(_read_invocations(connection)),
+        sources=dict(
+            connection.execute(select(sources.c.source_id, sources.c.name)).tuples().all()
+        ),
+        price_books=dict(connection.execute(books).tuples().all()),
+    )
+
+
+def _read_invocations(connection: Connection) -> list[tuple[int, Invocation]]:
+    statement = select(
+        invocations.c.invocation_id,
+        invocations.c.run_id,
+        invocations.c.started_at,
+        invocations.c.endpoint,
+        invocations.c.simulated,
+        invocations.c.tags,
+        runs.c.job,
+        runs.c.key,
+    ).join(runs, runs.c.run_id == invocations.c.run_id)
+    return [
+        (
+            row.invocation_id,
+            Invocation(
+                run=row.run_id,
+                started_at=row.started_at,
+                endpoint=row.endpoint,
+                simulated=bool(row.simulated),
+                job=row.job,
+                run_key=row.key,
+                tags=msgspec.json.decode(row.tags),
+            ),
+        )
+        for row in connection.execute(statement)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """How groups of the database become lines of a report."""
+
+    directory: Directory
+    by: tuple[Dimension, ...]
+    zone: tzinfo
+
+    def key(self, group: Group) -> Key:
+        """One value per dimension."""
+        return tuple(self._value(dimension, group) for dimension in self.by)
+
+    def label(self, key: Key) -> tuple[str, ...]:
+        """The key in words for people: a run's command, an invocation's start."""
+        return tuple(
+            self._words(dimension, value) for dimension, value in zip(self.by, key, strict=True)
+        )
+
+    def _value(self, dimension: Dimension, group: Group) -> str | int | None:
+        invocation = self.directory.invocations[group.invocation_id]
+        found: str | int | None
+        match dimension.kind:
+            case Kind.MODEL | Kind.REQUESTED_MODEL | Kind.STOP_REASON | Kind.LANE:
+                found = getattr(group, dimension.kind.value)
+            case Kind.RUN | Kind.JOB | Kind.ENDPOINT:
+                found = getattr(invocation, dimension.kind.value)
+            case Kind.HOUR | Kind.DAY | Kind.WEEK | Kind.MONTH:
+                found = bucket(dimension.kind, group.quarter * QUARTER_HOUR_US, self.zone)
+            case Kind.INVOCATION:
+                found = group.invocation_id
+            case Kind.SOURCE:
+                found = self.directory.sources.get(group.source_id or 0)
+            case Kind.TAG:
+                found = invocation.tags.get(dimension.tag)
+            case _:
+                assert_never(dimension.kind)
+        return found
+
+    def _words(self, dimension: Dimension, value: str | int | None) -> str:
+        if value is None:
+            return _NO_VALUE.get(dimension.kind, "(none)")
+        if dimension.kind is Kind.INVOCATION:
+            return f"{value} {moment_text(self.directory.invocations[int(value)].started_at)}"
+        if dimension.kind is Kind.RUN:
+            return f"{value} {self._run_name(int(value))}"
+        return str(value)
+
+    def _run_name(self, run_id: int) -> str:
+        return next(
+            each.job or each.run_key
+            for each in self.directory.invocations.values()
+            if each.run == run_id
+        )
+
+
+def bucket(kind: Kind, moment_us: int, zone: tzinfo) -> str:
+    """The hour (with its offset from UTC), day, ISO week or month of a moment in `zone`."""
+    local = moment_of(moment_us).astimezone(zone)
+    if kind is Kind.HOUR:
+        # Not by subtraction: that forgets which of the two hours at the end of summer it is.
+        return local.replace(minute=0, second=0, microsecond=0).isoformat(timespec="minutes")
+    if kind is Kind.WEEK:
+        year, week, _ = local.isocalendar()
+        return f"{year}-W{week:02d}"
+    return local.strftime("%Y-%m-%d" if kind is Kind.DAY else "%Y-%m")

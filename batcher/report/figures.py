@@ -1,0 +1,161 @@
+"""The pricing report as data: what was sent, used and paid, and what nobody can say."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import Final
+
+from batcher.report.query import ReportQuery
+
+USD: Final = "USD"
+Key = tuple[str | int | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What can be counted and added up; money is pico-USD.
+
+    `requests` have their final answer. `attempts` are all that were made: answered (also
+    earlier legs and late answers), `refused` by the server, `not_sent`, and `in_doubt` (among
+    them the `open` ones). Tokens are those of complete answers; a cache write whose lifetime
+    the server did not tell counts as 5 minutes; `output_tokens` include `thinking_tokens`.
+    `unpriced_*` are answers without a price and their tokens, `assumed_charges` rest on an
+    assumption. What is in doubt may have cost `in_doubt_low` to `in_doubt_high`, and more when
+    `in_doubt_unbounded` attempts have no upper bound.
+    """
+
+    requests: int = 0
+    attempts: int = 0
+    in_doubt_attempts: int = 0
+    open_attempts: int = 0
+    refused_attempts: int = 0
+    not_sent_attempts: int = 0
+    late_attempts: int = 0
+    input_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    cache_read_tokens: int = 0
+    output_tokens: int = 0
+    thinking_tokens: int = 0
+    web_search_requests: int = 0
+    unpriced_requests: int = 0
+    unpriced_tokens: int = 0
+    assumed_charges: int = 0
+    in_doubt_low: int = 0
+    in_doubt_high: int = 0
+    in_doubt_unbounded: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            **{name: getattr(self, name) + getattr(other, name) for name in COUNT_NAMES}
+        )
+
+    @property
+    def cache_write_tokens(self) -> int:
+        """Tokens written to a cache of any lifetime."""
+        return self.cache_write_5m_tokens + self.cache_write_1h_tokens
+
+    @property
+    def tokens(self) -> int:
+        """All tokens of the answers, read, written and produced."""
+        return (
+            self.input_tokens
+            + self.cache_write_tokens
+            + self.cache_read_tokens
+            + self.output_tokens
+        )
+
+
+COUNT_NAMES: Final = tuple(each.name for each in fields(Counts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportLine:
+    """One group, or the total (then `key` and `label` are empty).
+
+    `key` holds one value per dimension: text, a run's or invocation's number, or `None` where
+    there is none; `label` says the same for people. `costs` are pico-units by currency, sorted
+    by currency; those of different currencies are never added.
+    """
+
+    key: Key
+    label: tuple[str, ...]
+    counts: Counts
+    costs: tuple[tuple[str, int], ...]
+
+    def cost(self, currency: str = USD) -> int:
+        """Pico-units charged in `currency`; 0 when nothing was."""
+        return dict(self.costs).get(currency, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why charges of a model have no price, or rest on an assumption; how many.
+
+    `text` is the rating's code, such as `unknown_model`; `model` the served one, if known.
+    """
+
+    text: str
+    model: str | None
+    charges: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The whole report; equal for equal databases and queries.
+
+    `lines` are sorted by key, groups without a value last. `currencies` are all that occur, USD
+    first. `price_books` are the versions that made the charges. `simulated_left_out` says that
+    charges of simulated endpoints exist and are in no line.
+    """
+
+    query: ReportQuery
+    lines: tuple[ReportLine, ...]
+    total: ReportLine
+    currencies: tuple[str, ...] = (USD,)
+    price_books: tuple[str, ...] = ()
+    unpriced: tuple[Reason, ...] = ()
+    assumed: tuple[Reason, ...] = ()
+    simulated_left_out: bool = False
+
+
+@dataclass(slots=True)
+class Sums:
+    """A group while it is being added up."""
+
+    label: tuple[str, ...] = ()
+    counts: Counts = field(default_factory=Counts)
+    costs: dict[str, int] = field(default_factory=dict)
+
+    def add(self, counts: Counts, currency: str | None = None, amount: int = 0) -> None:
+        """Add counts, and an amount in pico-units of its currency."""
+        self.counts += counts
+        if currency is not None:
+            self.costs[currency] = self.costs.get(currency, 0) + amount
+
+    def line(self, key: Key) -> ReportLine:
+        """The finished line."""
+        costs = tuple(sorted(self.costs.items()))
+        return ReportLine(key=key, label=self.label, counts=self.counts, costs=costs)
+
+
+def total_of(lines: Iterable[ReportLine]) -> ReportLine:
+    """The sum of all lines, each currency by itself."""
+    sums = Sums()
+    for line in lines:
+        sums.add(line.counts)
+        for currency, amount in line.costs:
+            sums.add(Counts(), currency, amount)
+    return sums.line(())
+
+
+def currencies_of(lines: Iterable[ReportLine]) -> tuple[str, ...]:
+    """USD, then every other currency of `lines`, sorted."""
+    others = {currency for line in lines for currency, _ in line.costs} - {USD}
+    return (USD, *sorted(others))
+
+
+def sort_key(key: Key) -> tuple[tuple[bool, int, str], ...]:
+    """Orders keys of numbers and text, `None` last."""
+    return tuple(
+        (part is None, part if isinstance(part, int) else 0, str(part)) for part in key
+    )

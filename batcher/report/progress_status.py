@@ -1,0 +1,148 @@
+"""How every run stands: its rows, what is in doubt, its last process, how to go on."""
+
+import os
+import socket
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import Connection, Engine
+
+from batcher.errors import UsageError
+from batcher.ledger.connect import reading
+from batcher.report import standing
+from batcher.report.figures import Counts
+
+
+class Life(StrEnum):
+    """What became of a process: `UNKNOWN` runs or died on a machine that is not this one."""
+
+    RUNNING = "running"
+    ENDED = "ended"
+    DIED = "died"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastInvocation:
+    """The latest process of a run. Moments are microseconds UTC; `None`: no end is recorded."""
+
+    invocation_id: int
+    started_at: int
+    ended_at: int | None
+    exit_code: int | None
+    life: Life
+    host: str
+    pid: int
+    os_user: str
+    endpoint: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus:
+    """One run. `rows` and `to_do` are `None` while an input has not been read to its end.
+
+    `inputs` are the names of its files. `failed` includes `failed_transient` ones, which the
+    next invocation tries again. `doubt` has the attempts in doubt and still open, and what they
+    may have cost. `last` is `None` when no process ever started.
+    """
+
+    run_id: int
+    key: str
+    job: str | None
+    inputs: tuple[str, ...]
+    rows: int | None
+    answered: int
+    failed: int
+    failed_transient: int
+    quarantined: int
+    held: int
+    to_do: int | None
+    doubt: Counts
+    last: LastInvocation | None
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What to type to go on, one sentence each; empty when there is nothing to do."""
+        last, advice = self.last, []
+        if last is not None and last.life is not Life.RUNNING and self._has_more():
+            advice.append(f"To go on, type the same command again: {last.command}")
+        given_up = self.failed - self.failed_transient + self.held
+        if given_up:
+            advice.append("`batcher retry` makes failed and held rows work to do again.")
+        return tuple(advice)
+
+    def _has_more(self) -> bool:
+        left = self.to_do is None or self.to_do > 0 or self.failed_transient > 0
+        return left or self.last is None or self.last.life is not Life.ENDED
+
+
+def read_status(engine: Engine, run_id: int | None = None) -> tuple[RunStatus, ...]:
+    """Every run, or the one asked for, in the order they were begun; one moment of all.
+
+    Raises `UsageError` when there is no such run.
+    """
+    with reading(engine) as connection:
+        found = standing.read_runs(connection, run_id)
+        if run_id is not None and not found:
+            raise UsageError(f"there is no run {run_id} here: `batcher status` lists all runs")
+        return tuple(_status(connection, run) for run in found)
+
+
+def _status(connection: Connection, run: standing.Run) -> RunStatus:
+    files = standing.read_files(connection, run.run_id)
+    failures = standing.read_failures(connection, run.run_id)
+    answered = standing.count_answered(connection, run.run_id)
+    last = standing.read_last(connection, run.run_id)
+    failed, transient = failures.get("failed", (0, 0))
+    quarantined, held = (failures.get(kind, (0, 0))[0] for kind in ("quarantined", "held"))
+    rows = sum(files.values()) if files and None not in files.values() else None  # type: ignore[arg-type] # no None is left
+    settled = answered + failed + quarantined + held
+    return RunStatus(
+        run_id=run.run_id,
+        key=run.key,
+        job=run.job,
+        inputs=tuple(files),
+        rows=rows,
+        answered=answered,
+        failed=failed,
+        failed_transient=transient,
+        quarantined=quarantined,
+        held=held,
+        to_do=None if rows is None else max(rows - settled, 0),
+        doubt=standing.read_doubt(connection, run.run_id),
+        last=None if last is None else _last(last),
+    )
+
+
+def _last(row: standing.Process) -> LastInvocation:
+    return LastInvocation(
+        invocation_id=row.invocation_id,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        exit_code=row.exit_code,
+        life=_life(row),
+        host=row.host,
+        pid=row.pid,
+        os_user=row.os_user,
+        endpoint=row.endpoint,
+        command=row.command,
+    )
+
+
+def _life(row: standing.Process) -> Life:
+    if row.ended_at is not None:
+        return Life.ENDED
+    if row.host != socket.gethostname():
+        return Life.UNKNOWN
+    return Life.RUNNING if _is_alive(row.pid) else Life.DIED
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True  # somebody else's process
+    return True

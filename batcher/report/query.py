@@ -1,0 +1,153 @@
+"""What a report is asked for: dimensions, a window of time, a time zone, a run."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from enum import StrEnum
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from batcher.errors import UsageError
+
+_TAG_PREFIX: Final = "tag:"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class Kind(StrEnum):
+    """What a report can be broken down by; `TAG` goes with a tag's name."""
+
+    MODEL = "model"
+    REQUESTED_MODEL = "requested_model"
+    STOP_REASON = "stop_reason"
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    RUN = "run"
+    INVOCATION = "invocation"
+    JOB = "job"
+    ENDPOINT = "endpoint"
+    LANE = "lane"
+    SOURCE = "source"
+    TAG = "tag"
+
+    @property
+    def is_time(self) -> bool:
+        """Whether it is a bucket of time."""
+        return self in {Kind.HOUR, Kind.DAY, Kind.WEEK, Kind.MONTH}
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """One way to break a report down; `tag` is the tag's name, empty for all other kinds."""
+
+    kind: Kind
+    tag: str = ""
+
+    @property
+    def name(self) -> str:
+        """The word that `--by` takes: `model`, `day`, `tag:team`."""
+        return f"{_TAG_PREFIX}{self.tag}" if self.kind is Kind.TAG else self.kind.value
+
+
+BY_MODEL: Final = (Dimension(Kind.MODEL),)
+
+
+class Period(StrEnum):
+    """The last whole calendar period before now."""
+
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportQuery:
+    """What to sum, and by what.
+
+    `since` (inclusive) and `until` (exclusive) are microseconds UTC of the sending; `None` is
+    open. `run` is a run_id, `None` for all. `timezone` is an IANA name; it cuts the buckets.
+    """
+
+    by: tuple[Dimension, ...] = BY_MODEL
+    since: int | None = None
+    until: int | None = None
+    run: int | None = None
+    timezone: str = "UTC"
+
+
+def parse_dimension(word: str) -> Dimension:
+    """The dimension that `word` names; raises `UsageError` with the list of all otherwise."""
+    if word.startswith(_TAG_PREFIX) and len(word) > len(_TAG_PREFIX):
+        return Dimension(Kind.TAG, word.removeprefix(_TAG_PREFIX))
+    try:
+        kind = Kind(word)
+    except ValueError:
+        kind = Kind.TAG
+    if kind is Kind.TAG:
+        words = ", ".join(each.value for each in Kind if each is not Kind.TAG)
+        raise UsageError(f"--by {word!r} is not known: use one of {words} or tag:NAME")
+    return Dimension(kind)
+
+
+def parse_dimensions(words: tuple[str, ...]) -> tuple[Dimension, ...]:
+    """Each of `words` once, in order; by model when there is none."""
+    return tuple(dict.fromkeys(parse_dimension(word) for word in words)) or BY_MODEL
+
+
+def time_zone(name: str) -> tzinfo:
+    """The time zone; raises `UsageError` when this machine does not know it."""
+    if name.upper() == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, KeyError) as exc:  # ZoneInfoNotFoundError is a KeyError
+        raise UsageError(
+            f"--tz {name!r} is no time zone known here: write a name such as Europe/Paris"
+        ) from exc
+
+
+def parse_moment(word: str, zone: tzinfo) -> int:
+    """Microseconds UTC of an ISO date or date and time, read in `zone` unless it says its own.
+
+    Raises `UsageError` for anything else.
+    """
+    try:
+        moment = datetime.fromisoformat(word)
+    except ValueError as exc:
+        raise UsageError(
+            f"{word!r} is no date: write 2026-01-31 or 2026-01-31T06:00:00+01:00"
+        ) from exc
+    return microseconds(moment if moment.tzinfo else moment.replace(tzinfo=zone))
+
+
+def last_period(period: Period, now_us: int, zone: tzinfo) -> tuple[int, int]:
+    """Since and until of the whole day, ISO week or month before the one of `now_us`."""
+    today = moment_of(now_us).astimezone(zone).date()
+    until = _first_day(period, today)
+    since = _first_day(period, until - timedelta(days=1))
+    return _midnight(since, zone), _midnight(until, zone)
+
+
+def microseconds(moment: datetime) -> int:
+    """Microseconds UTC since 1970; exact."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def moment_of(moment_us: int) -> datetime:
+    """The aware UTC datetime of microseconds since 1970; exact."""
+    return _EPOCH + timedelta(microseconds=moment_us)
+
+
+def _first_day(period: Period, day: date) -> date:
+    match period:
+        case Period.DAY:
+            return day
+        case Period.WEEK:
+            return day - timedelta(days=day.weekday())
+        case Period.MONTH:
+            return day.replace(day=1)
+
+
+def _midnight(day: date, zone: tzinfo) -> int:
+    return microseconds(datetime(day.year, day.month, day.day, tzinfo=zone))

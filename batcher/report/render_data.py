@@ -1,0 +1,106 @@
+"""A report for programs: CSV and versioned JSON. Amounts are exact decimal text, no floats."""
+
+import csv
+import io
+from typing import Any, Final
+
+import msgspec
+
+from batcher.pricing.money import usd_text
+from batcher.report.figures import COUNT_NAMES, USD, Counts, Report, ReportLine
+from batcher.report.query import moment_of
+from batcher.report.sentences import sentences
+from batcher.report.words import csv_text
+
+SCHEMA: Final = "batcher.report/1"
+_MONEY: Final = ("in_doubt_low", "in_doubt_high")
+_NUMBERS: Final = tuple(name for name in COUNT_NAMES if name not in _MONEY)
+
+
+def render_csv(report: Report) -> str:
+    """A header, then one record per line of the report; no total, so that sums come out right.
+
+    Costs are decimal text, once in the currency and once in pico-units. An `in_doubt_high` is
+    empty where there is no upper bound.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    dimensions = [csv_text(dimension.name) for dimension in report.query.by]
+    costs = [name for each in report.currencies for name in _cost_names(each)]
+    writer.writerow([*dimensions, *_NUMBERS, *costs, *_doubt_names()])
+    for line in report.lines:
+        writer.writerow(_record(line, report.currencies))
+    return stream.getvalue()
+
+
+def render_json(report: Report) -> str:
+    """One object, see `docs/reports.md`; ends with a newline."""
+    query = report.query
+    names = [dimension.name for dimension in query.by]
+    document = {
+        "schema": SCHEMA,
+        "by": names,
+        "since": _moment(query.since),
+        "until": _moment(query.until),
+        "timezone": query.timezone,
+        "run_id": query.run,
+        "lines": [
+            {"key": dict(zip(names, line.key, strict=True)), **_figures(line)}
+            for line in report.lines
+        ],
+        "total": _figures(report.total),
+        "unpriced": [msgspec.to_builtins(reason) for reason in report.unpriced],
+        "assumed": [msgspec.to_builtins(reason) for reason in report.assumed],
+        "price_books": list(report.price_books),
+        "simulated_left_out": report.simulated_left_out,
+        "notes": list(sentences(report)),
+    }
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
+
+
+def money(pico: int) -> dict[str, str]:
+    """An amount for JSON: exact decimal text, and the integer of pico-units as text."""
+    return {"amount": usd_text(pico), "pico": str(pico)}
+
+
+def in_doubt_high(counts: Counts) -> int | None:
+    """The most that what is in doubt may have cost, `None` when there is no bound."""
+    return None if counts.in_doubt_unbounded else counts.in_doubt_high
+
+
+def _figures(line: ReportLine) -> dict[str, Any]:
+    counts, high = line.counts, in_doubt_high(line.counts)
+    return {
+        **{name: getattr(counts, name) for name in _NUMBERS},
+        "cost": {currency: money(pico) for currency, pico in ((USD, 0), *line.costs)},
+        "in_doubt_low": money(counts.in_doubt_low),
+        "in_doubt_high": None if high is None else money(high),
+    }
+
+
+def _record(line: ReportLine, currencies: tuple[str, ...]) -> list[str | int | None]:
+    keys = [csv_text(part) if isinstance(part, str) else part for part in line.key]
+    numbers = [getattr(line.counts, name) for name in _NUMBERS]
+    costs = [text for each in currencies for text in _both(line.cost(each))]
+    high = in_doubt_high(line.counts)
+    doubt = [*_both(line.counts.in_doubt_low), *(_both(high) if high is not None else ("", ""))]
+    return [*keys, *numbers, *costs, *doubt]
+
+
+def _both(pico: int) -> tuple[str, str]:
+    return usd_text(pico), str(pico)
+
+
+def _cost_names(currency: str) -> tuple[str, str]:
+    word = "".join(char if char.isalnum() else "_" for char in currency.lower())
+    return f"cost_{word}", f"cost_pico_{word}"
+
+
+def _doubt_names() -> list[str]:
+    return [name for each in _MONEY for name in (f"{each}_usd", f"{each}_pico_usd")]
+
+
+def _moment(moment_us: int | None) -> str | None:
+    return (
+        None if moment_us is None else moment_of(moment_us).isoformat().replace("+00:00", "Z")
+    )

@@ -1,0 +1,87 @@
+"""What a report says in words below its numbers; one sentence each, equal in every format."""
+
+from typing import Final
+
+from batcher.pricing.money import format_usd
+from batcher.report.figures import Counts, Reason, Report
+from batcher.report.words import count_of, moment_text, safe_text
+
+SIMULATED_LEFT_OUT: Final = (
+    "Simulated: this database also holds charges of a simulated endpoint; they are not real"
+    " money and in no line of this report."
+)
+_REASONS_SHOWN: Final = 5
+
+
+def sentences(report: Report) -> tuple[str, ...]:
+    """What the numbers alone do not tell, in fixed order."""
+    counts = report.total.counts
+    said = (
+        _window(report),
+        "" if report.lines else "Nothing was sent, so there is nothing to report.",
+        in_doubt_sentence(counts),
+        _unpriced(counts, report.unpriced),
+        _assumed(counts, report.assumed),
+        SIMULATED_LEFT_OUT if report.simulated_left_out else "",
+        f"Prices: {', '.join(report.price_books)}." if report.price_books else "",
+    )
+    return tuple(safe_text(sentence) for sentence in said if sentence)
+
+
+def in_doubt_sentence(counts: Counts) -> str:
+    """What may have been billed without our knowing; empty when nothing is in doubt."""
+    if not counts.in_doubt_attempts:
+        return ""
+    still = f" ({counts.open_attempts:,} still open)" if counts.open_attempts else ""
+    return (
+        f"In doubt: {count_of(counts.in_doubt_attempts, 'attempt')}{still} may have been billed"
+        f" without an answer here: {in_doubt_range(counts)}, not in the cost."
+    )
+
+
+def in_doubt_range(counts: Counts) -> str:
+    """What is in doubt may have cost, from and to: `$0.00 to $0.84`."""
+    low = format_usd(counts.in_doubt_low)
+    if counts.in_doubt_unbounded:
+        unbounded = count_of(counts.in_doubt_unbounded, "attempt")
+        return f"at least {low}, without an upper bound for {unbounded}"
+    return f"{low} to {format_usd(counts.in_doubt_high)}"
+
+
+def _window(report: Report) -> str:
+    query = report.query
+    since = f" from {moment_text(query.since)}" if query.since is not None else ""
+    until = f" before {moment_text(query.until)}" if query.until is not None else ""
+    return f"Sent{since}{until}." if since or until else ""
+
+
+def _unpriced(counts: Counts, reasons: tuple[Reason, ...]) -> str:
+    if not counts.unpriced_requests:
+        return ""
+    answers = count_of(counts.unpriced_requests, "answer")
+    have = "has" if counts.unpriced_requests == 1 else "have"
+    tokens = count_of(counts.unpriced_tokens, "token")
+    return (
+        f"Unpriced: {answers} ({tokens}) {have} no price and count as nothing{_why(reasons)}."
+    )
+
+
+def _assumed(counts: Counts, reasons: tuple[Reason, ...]) -> str:
+    if not counts.assumed_charges:
+        return ""
+    rest = "rests" if counts.assumed_charges == 1 else "rest"
+    charges = count_of(counts.assumed_charges, "charge")
+    return f"Assumed: {charges} {rest} on an assumption{_why(reasons)}."
+
+
+def _why(reasons: tuple[Reason, ...]) -> str:
+    shown = [_reason(reason) for reason in reasons[:_REASONS_SHOWN]]
+    if len(reasons) > _REASONS_SHOWN:
+        shown.append(count_of(len(reasons) - _REASONS_SHOWN, "further reason"))
+    return f": {'; '.join(shown)}" if shown else ""
+
+
+def _reason(reason: Reason) -> str:
+    words = reason.text.replace("_", " ").replace("+", " and ")
+    of_model = f" {reason.model}" if reason.model else ""
+    return f"{words}{of_model} ({reason.charges:,})"

@@ -1,0 +1,140 @@
+"""What the ledger knows of where its runs stand; each function is one statement."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, select
+from sqlalchemy.sql.elements import literal_column
+
+from batcher.ledger.schema import answers, attempts, failures, invocations, runs, sources
+from batcher.messages.attempt import IN_DOUBT, State
+from batcher.report.figures import Counts
+from batcher.report.totals import NOT_ANSWERED, exact_sum, whole_sum
+
+# Written as the index says it, or a database would read every answer.
+FINAL: Final[ColumnElement[bool]] = literal_column("answers.final = 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as it was begun."""
+
+    run_id: int
+    key: str
+    job: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """One invocation, as far as a status tells."""
+
+    invocation_id: int
+    started_at: int
+    ended_at: int | None
+    exit_code: int | None
+    host: str
+    pid: int
+    os_user: str
+    endpoint: str
+    command: str
+
+
+def read_runs(connection: Connection, run_id: int | None) -> list[Run]:
+    """All runs, or the one asked for, oldest first."""
+    statement = select(runs.c.run_id, runs.c.key, runs.c.job).order_by(runs.c.run_id)
+    if run_id is not None:
+        statement = statement.where(runs.c.run_id == run_id)
+    return [Run(*row) for row in connection.execute(statement)]
+
+
+def read_files(connection: Connection, run_id: int) -> dict[str, int | None]:
+    """Rows of each input by name, in the order the inputs were first seen.
+
+    `None` for one whose newest version was not read to its end.
+    """
+    statement = (
+        select(sources.c.name, sources.c.rows)
+        .where(sources.c.run_id == run_id)
+        .order_by(sources.c.source_id)
+    )
+    return dict(connection.execute(statement).tuples().all())  # the newest wins, in place
+
+
+def count_answered(connection: Connection, run_id: int) -> int:
+    """Rows that have their answer, in the current versions of the inputs."""
+    statement = (
+        select(func.count())
+        .select_from(answers)
+        .where(FINAL, answers.c.source_id.in_(_current_sources(run_id)))
+    )
+    return connection.execute(statement).scalar_one()
+
+
+def read_failures(connection: Connection, run_id: int) -> dict[str, tuple[int, int]]:
+    """Rows without an answer by kind: how many, and how many of those are transient."""
+    has_answer = exists().where(
+        FINAL,
+        answers.c.source_id == failures.c.source_id,
+        answers.c.row_number == failures.c.row_number,
+    )
+    statement = (
+        select(failures.c.kind, func.count(), func.sum(failures.c.transient))
+        .where(failures.c.source_id.in_(_current_sources(run_id)), ~has_answer)
+        .group_by(failures.c.kind)
+    )
+    return {kind: (count, int(some)) for kind, count, some in connection.execute(statement)}
+
+
+def read_doubt(connection: Connection, run_id: int) -> Counts:
+    """Attempts of the run that are in doubt or open, and what they may have cost."""
+    mine = select(invocations.c.invocation_id).where(invocations.c.run_id == run_id)
+    states = [*(state.value for state in IN_DOUBT), State.OPEN.value]
+    high = attempts.c.cost_high
+    statement = select(
+        func.count().label("all"),
+        func.count(case((attempts.c.state == State.OPEN.value, 1))).label("open"),
+        func.count(case((high.is_(None), 1))).label("unbounded"),
+        *exact_sum(connection, attempts.c.cost_low, "low"),
+        *exact_sum(connection, func.coalesce(high, 0), "high"),
+    ).where(
+        NOT_ANSWERED, and_(attempts.c.state.in_(states), attempts.c.invocation_id.in_(mine))
+    )
+    row = connection.execute(statement).mappings().one()
+    return Counts(
+        in_doubt_attempts=row["all"],
+        open_attempts=row["open"],
+        in_doubt_unbounded=row["unbounded"],
+        in_doubt_low=whole_sum(row, "low"),
+        in_doubt_high=whole_sum(row, "high"),
+    )
+
+
+def read_last(connection: Connection, run_id: int) -> Process | None:
+    """The latest invocation of the run."""
+    table = invocations.c
+    statement = (
+        select(
+            table.invocation_id,
+            table.started_at,
+            table.ended_at,
+            table.exit_code,
+            table.host,
+            table.pid,
+            table.os_user,
+            table.endpoint,
+            table.command,
+        )
+        .where(table.run_id == run_id)
+        .order_by(table.invocation_id.desc())
+        .limit(1)
+    )
+    row = connection.execute(statement).mappings().first()
+    return None if row is None else Process(**row)
+
+
+def _current_sources(run_id: int) -> ColumnElement[int]:
+    return (
+        select(sources.c.source_id)
+        .where(sources.c.run_id == run_id, sources.c.superseded_by.is_(None))
+        .scalar_subquery()
+    )

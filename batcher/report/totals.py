@@ -1,0 +1,325 @@
+"""The sums of a report, made by the database: few rows come back, whatever the ledger holds.
+
+Groups are integer ids, short names and quarter hours; names and time zones are applied to the
+few groups afterwards. Sums are exact beyond 64 bits: SQLite adds halves, PostgreSQL `numeric`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    and_,
+    case,
+    func,
+    or_,
+    select,
+)
+from sqlalchemy.sql.elements import literal_column
+
+from batcher.ledger.schema import METERS, answers, attempts, charges, invocations
+from batcher.messages.attempt import IN_DOUBT, State
+from batcher.report.figures import COUNT_NAMES, Counts, Reason
+from batcher.report.query import Kind, ReportQuery
+
+# Every time zone in use is a whole number of quarter hours away from UTC.
+QUARTER_HOUR_US: Final = 900_000_000
+_HALF: Final = 10**9
+_HALF_SQL: Final = literal_column(str(_HALF), BigInteger)
+_UNPRICED: Final = "unpriced"
+_ASSUMED: Final = "assumed"
+_WITHOUT_CLEAR_PRICE: Final = (_UNPRICED, _ASSUMED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """One group of the database: where it belongs, and its sums.
+
+    `quarter` is the quarter hour of sending since 1970 UTC, 0 when time is no dimension.
+    """
+
+    invocation_id: int
+    quarter: int = 0
+    source_id: int | None = None
+    model: str | None = None
+    requested_model: str | None = None
+    stop_reason: str | None = None
+    lane: str | None = None
+    counts: Counts
+    currency: str | None = None
+    amount: int = 0
+    rating_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which part of the ledger is summed; `with_simulated` is whether simulated ones count."""
+
+    query: ReportQuery
+    with_simulated: bool
+
+
+def read_groups(connection: Connection, scope: Scope) -> Iterator[Group]:
+    """All groups: first of answers with their money, then of everything without an answer."""
+    for statement in (_answered(connection, scope), _not_answered(connection, scope)):
+        yield from map(_group, connection.execute(statement).mappings())
+
+
+def read_reasons(
+    connection: Connection, scope: Scope
+) -> tuple[tuple[Reason, ...], tuple[Reason, ...]]:
+    """Why charges of `scope` are unpriced, and what others assume; most frequent first."""
+    reason = func.coalesce(charges.c.reason, charges.c.status)
+    statement = (
+        select(charges.c.status, reason, charges.c.model, func.count())
+        .select_from(charges.join(answers, answers.c.attempt_id == charges.c.attempt_id))
+        .where(charges.c.current == 1, charges.c.status.in_(_WITHOUT_CLEAR_PRICE))
+        .where(*_conditions(scope, _ANSWER_SENT_AT, answers.c.invocation_id))
+        .group_by(charges.c.status, reason, charges.c.model)
+    )
+    found = [
+        (status, Reason(text=text, model=model, charges=count))
+        for status, text, model, count in connection.execute(statement)
+    ]
+    found.sort(key=lambda pair: (-pair[1].charges, pair[1].text, pair[1].model or ""))
+    unpriced, assumed = (
+        tuple(reason for status, reason in found if status == wanted)
+        for wanted in _WITHOUT_CLEAR_PRICE
+    )
+    return unpriced, assumed
+
+
+# `latency_us` was made by this subtraction, so this is `attempts.sent_at` without the join.
+_ANSWER_SENT_AT: Final = answers.c.answered_at - answers.c.latency_us
+_ATTEMPT_SENT_AT: Final = func.coalesce(attempts.c.sent_at, attempts.c.opened_at)
+
+# Written as the index says it, or a database would read every attempt.
+NOT_ANSWERED: Final[ColumnElement[bool]] = literal_column("attempts.state <> 'answered'")
+
+
+_UNSPLIT: Final = answers.c.cache_write_tokens - func.coalesce(
+    answers.c.cache_write_1h_tokens, 0
+)
+_TOKENS: Final[dict[str, ColumnElement[Any]]] = {
+    "input_tokens": answers.c.input_tokens,
+    "cache_write_5m_tokens": func.coalesce(answers.c.cache_write_5m_tokens, _UNSPLIT),
+    "cache_write_1h_tokens": answers.c.cache_write_1h_tokens,
+    "cache_read_tokens": answers.c.cache_read_tokens,
+    "output_tokens": answers.c.output_tokens,
+    "thinking_tokens": answers.c.thinking_tokens,
+    "web_search_requests": answers.c.web_search_requests,
+}
+
+_TOKENS_BILLED: Final = (
+    answers.c.input_tokens,
+    _TOKENS["cache_write_5m_tokens"],
+    answers.c.cache_write_1h_tokens,
+    answers.c.cache_read_tokens,
+    answers.c.output_tokens,
+)
+
+
+def _answered(connection: Connection, scope: Scope) -> Select[Any]:
+    """Complete answers and their current charges, in one pass; a partial one is in doubt.
+
+    Every rated answer has a line 0: what belongs to the answer is counted there. One that was
+    never rated counts as unpriced, so that nothing is lost.
+    """
+    first = or_(charges.c.line == 0, charges.c.line.is_(None))
+    keys = {
+        **_answer_keys(scope.query),
+        "currency": charges.c.currency,
+        "rating_id": charges.c.rating_id,
+    }
+    sums = [
+        _count_where(first).label("attempts"),
+        _count_where(and_(first, answers.c.final == 1)).label("requests"),
+        *(func.sum(case((first, tokens))).label(name) for name, tokens in _TOKENS.items()),
+        *exact_sum(connection, charges.c.total_amount, "amount"),
+        *_unclear(),
+    ]
+    current = and_(charges.c.attempt_id == answers.c.attempt_id, charges.c.current == 1)
+    return _grouped(
+        _answers_from(scope.query)
+        .outerjoin(charges, current)
+        .where(_is_complete())
+        .where(*_conditions(scope, _ANSWER_SENT_AT, answers.c.invocation_id)),
+        keys,
+        sums,
+    )
+
+
+def _unclear() -> list[ColumnElement[Any]]:
+    """What has no price, and what rests on an assumption."""
+    never_rated = charges.c.status.is_(None)
+    unpriced = or_(charges.c.status == _UNPRICED, never_rated)
+    quantities = [charges.c[f"{meter}_quantity"] for meter in METERS if meter != "web_search"]
+    tokens = case((never_rated, _sum_of(*_TOKENS_BILLED)), else_=_sum_of(*quantities))
+    return [
+        func.count(case((unpriced, answers.c.attempt_id)).distinct()).label(
+            "unpriced_requests"
+        ),
+        func.sum(case((unpriced, tokens), else_=0)).label("unpriced_tokens"),
+        _count_where(charges.c.status == _ASSUMED).label("assumed_charges"),
+    ]
+
+
+def _not_answered(connection: Connection, scope: Scope) -> Select[Any]:
+    """Attempts in doubt, refused or never sent; late ones are answers and only named here."""
+    state = attempts.c.state
+    in_doubt = state.in_([*(each.value for each in IN_DOUBT), State.OPEN.value])
+    low = case((in_doubt, attempts.c.cost_low), else_=0)
+    high = case((in_doubt, func.coalesce(attempts.c.cost_high, 0)), else_=0)
+    unbounded = and_(in_doubt, attempts.c.cost_high.is_(None))
+    sums = [
+        _count_where(state != State.LATE.value).label("attempts"),
+        _count_where(in_doubt).label("in_doubt_attempts"),
+        _count_where(state == State.OPEN.value).label("open_attempts"),
+        _count_where(state == State.REJECTED.value).label("refused_attempts"),
+        _count_where(state == State.NOT_SENT.value).label("not_sent_attempts"),
+        _count_where(state == State.LATE.value).label("late_attempts"),
+        _count_where(unbounded).label("in_doubt_unbounded"),
+        *exact_sum(connection, low, "in_doubt_low"),
+        *exact_sum(connection, high, "in_doubt_high"),
+    ]
+    where = _conditions(scope, _ATTEMPT_SENT_AT, attempts.c.invocation_id)
+    return _grouped(
+        select().select_from(attempts).where(NOT_ANSWERED, *where),
+        _attempt_keys(scope.query),
+        sums,
+    )
+
+
+def exact_sum(
+    connection: Connection, value: ColumnElement[Any], name: str
+) -> list[ColumnElement[Any]]:
+    """Columns that `whole_sum` puts together to the exact sum of 64-bit integers."""
+    if connection.dialect.name == "sqlite":
+        return [
+            func.sum(value // _HALF_SQL).label(f"{name}_whole"),
+            func.sum(value % _HALF_SQL).label(f"{name}_rest"),
+        ]
+    return [func.sum(value).label(name)]
+
+
+def whole_sum(row: RowMapping, name: str) -> int:
+    """The exact sum that `exact_sum` asked for under `name`; 0 when nothing was summed."""
+    if name in row:
+        return int(row[name] or 0)
+    return int(row[f"{name}_whole"] or 0) * _HALF + int(row[f"{name}_rest"] or 0)
+
+
+def _is_complete() -> ColumnElement[bool]:
+    """Not what came of a broken stream: its attempt is in doubt, and counted there."""
+    partial = select(attempts.c.attempt_id).where(
+        NOT_ANSWERED, attempts.c.state == State.PARTIAL.value
+    )
+    return or_(answers.c.final == 1, answers.c.attempt_id.not_in(partial))
+
+
+def _grouped(
+    statement: Select[Any],
+    keys: dict[str, ColumnElement[Any]],
+    sums: Sequence[ColumnElement[Any]],
+) -> Select[Any]:
+    columns = [column.label(name) for name, column in keys.items()]
+    return statement.add_columns(*columns, *sums).group_by(*keys.values())
+
+
+def _answers_from(query: ReportQuery) -> Select[Any]:
+    if not _wants(query, Kind.LANE):
+        return select().select_from(answers)
+    same = attempts.c.attempt_id == answers.c.attempt_id
+    return select().select_from(answers).join(attempts, same)
+
+
+def _answer_keys(query: ReportQuery) -> dict[str, ColumnElement[Any]]:
+    keys: dict[str, ColumnElement[Any]] = {"invocation_id": answers.c.invocation_id}
+    for kind, column in _ANSWER_COLUMNS.items():
+        if _wants(query, kind):
+            keys[kind.value] = column
+    if _wants(query, Kind.SOURCE):
+        keys["source_id"] = answers.c.source_id
+    return keys | _shared_keys(query, _ANSWER_SENT_AT)
+
+
+_ANSWER_COLUMNS: Final[dict[Kind, ColumnElement[Any]]] = {
+    Kind.MODEL: func.coalesce(answers.c.model, answers.c.requested_model),
+    Kind.REQUESTED_MODEL: answers.c.requested_model,
+    Kind.STOP_REASON: answers.c.stop_reason,
+}
+
+
+def _attempt_keys(query: ReportQuery) -> dict[str, ColumnElement[Any]]:
+    """Like `_answer_keys`; without an answer the model is the requested one."""
+    keys: dict[str, ColumnElement[Any]] = {"invocation_id": attempts.c.invocation_id}
+    for kind in (Kind.MODEL, Kind.REQUESTED_MODEL):
+        if _wants(query, kind):
+            keys[kind.value] = attempts.c.requested_model
+    if _wants(query, Kind.SOURCE):
+        keys["source_id"] = attempts.c.source_id
+    return keys | _shared_keys(query, _ATTEMPT_SENT_AT)
+
+
+def _shared_keys(
+    query: ReportQuery, sent_at: ColumnElement[Any]
+) -> dict[str, ColumnElement[Any]]:
+    keys: dict[str, ColumnElement[Any]] = {}
+    if any(dimension.kind.is_time for dimension in query.by):
+        keys["quarter"] = sent_at // literal_column(str(QUARTER_HOUR_US), BigInteger)
+    if _wants(query, Kind.LANE):
+        keys["lane"] = attempts.c.lane
+    return keys
+
+
+def _wants(query: ReportQuery, kind: Kind) -> bool:
+    return any(dimension.kind is kind for dimension in query.by)
+
+
+def _conditions(
+    scope: Scope, sent_at: ColumnElement[Any], invocation_id: ColumnElement[Any]
+) -> list[ColumnElement[bool]]:
+    query, conditions = scope.query, []
+    if query.since is not None:
+        conditions.append(sent_at >= query.since)
+    if query.until is not None:
+        conditions.append(sent_at < query.until)
+    chosen = select(invocations.c.invocation_id)
+    if query.run is not None:
+        chosen = chosen.where(invocations.c.run_id == query.run)
+    if not scope.with_simulated:
+        chosen = chosen.where(invocations.c.simulated == 0)
+    if query.run is not None or not scope.with_simulated:
+        conditions.append(invocation_id.in_(chosen))
+    return conditions
+
+
+def _sum_of(*values: ColumnElement[Any]) -> ColumnElement[Any]:
+    total: ColumnElement[Any] = literal_column("0")
+    for value in values:
+        total = total + func.coalesce(value, 0)
+    return total
+
+
+def _count_where(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.count(case((condition, 1)))
+
+
+def _group(row: RowMapping) -> Group:
+    keys = {name: row[name] for name in _GROUP_KEYS if name in row}
+    counts = {name: int(row[name] or 0) for name in COUNT_NAMES if name in row}
+    counts |= {name: whole_sum(row, name) for name in _HALVED if f"{name}_whole" in row}
+    amount = whole_sum(row, "amount") if "rating_id" in row else 0
+    return Group(**keys, counts=Counts(**counts), amount=amount)
+
+
+_HALVED: Final = ("in_doubt_low", "in_doubt_high")
+_GROUP_KEYS: Final = (
+    "invocation_id", "quarter", "source_id", "model", "requested_model", "stop_reason", "lane",
+    "currency", "rating_id",
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""From files to requests, and from answers back to files."""

@@ -1,0 +1,51 @@
+"""What readers hand out: batches of requests and bad rows."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from batcher.messages.request import BadRow, Request
+from batcher.rows.reasons import InputBroken, Reason, RowProblem
+from batcher.rows.source import SourceFile
+
+BATCH_ROWS: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowBatch:
+    """What the next rows of a source became, in row order.
+
+    `rows_read` is the number of the last row seen so far, skipped and blank ones too. `skipped`
+    counts the rows passed since the last batch because `skip` held them; `blank_rows` are the
+    numbers of blank lines since then, which are nothing and never will be.
+    """
+
+    items: list[Request | BadRow]
+    rows_read: int
+    skipped: int = 0
+    blank_rows: tuple[int, ...] = ()
+
+
+def bad_row(
+    source_id: int,
+    row_number: int,
+    byte_offset: int | None,
+    problem: RowProblem,
+    custom_id: str | None = None,
+) -> BadRow:
+    """The bad row that a problem makes of a row."""
+    return BadRow(
+        source_id=source_id,
+        row_number=row_number,
+        byte_offset=byte_offset,
+        custom_id=custom_id,
+        reason=problem.reason.value,
+        message=problem.message,
+    )
+
+
+def broken_file(source: SourceFile, exc: InputBroken) -> RowProblem:
+    """The problem of the row at which a file cannot be read on."""
+    return RowProblem(
+        Reason.TRUNCATED_FILE,
+        f"{source.name}: {exc.args[0]}; this row and what follows it were not read",
+    )

@@ -1,0 +1,215 @@
+"""From a row to a request: the row forms of the contract, completed by the job's settings."""
+
+from collections.abc import Container, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from batcher.messages.request import BadRow, Request, params_hash
+from batcher.rows.batch import bad_row
+from batcher.rows.body import FIELDS, MAX_BODY_BYTES, check_body, tool_choice_object
+from batcher.rows.columns import json_columns
+from batcher.rows.parse import kind, parse_row
+from batcher.rows.reasons import Reason, RowProblem
+from batcher.rows.settings import RequestSettings
+
+if TYPE_CHECKING:
+    from batcher.rows.template import PromptTemplate
+
+MAX_CUSTOM_ID_BYTES: Final = 1_000
+
+PROMPT_COLUMNS: Final = ("params", "messages", "prompt")  # one of them is a row's prompt
+ID_COLUMNS: Final = ("custom_id", "id")
+
+
+class _Envelope(msgspec.Struct):
+    """A row of the Message Batches form; `params` as its bytes came."""
+
+    params: msgspec.Raw
+
+
+_ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+class RequestBuilder:
+    """Makes requests of rows. Raises `ConfigurationError` when the prompt template is wrong."""
+
+    def __init__(self, settings: RequestSettings) -> None:
+        self.settings = settings
+        self._defaults = settings.defaults
+        self._fields = FIELDS.keys() | set(settings.pass_fields)
+        self._template = None if settings.prompt is None else _compiled(settings.prompt)
+
+    @cached_property
+    def columns(self) -> frozenset[str]:
+        """The columns that can matter; readers of columnar files need read no others."""
+        pass_fields = self.settings.pass_fields
+        if self._template is not None:
+            return frozenset((*ID_COLUMNS, *self._template.columns, *pass_fields))
+        return frozenset((*ID_COLUMNS, *PROMPT_COLUMNS, *self._fields))
+
+    @property
+    def template_columns(self) -> frozenset[str]:
+        """The columns that the prompt template reads; empty without a template."""
+        return frozenset(self._template.columns if self._template is not None else ())
+
+    @cached_property
+    def prompt_columns(self) -> frozenset[str]:
+        """The columns of which a file needs at least one; empty when it needs none."""
+        return self.template_columns if self._template else frozenset(PROMPT_COLUMNS)
+
+    def build(
+        self,
+        raw: bytes | dict[str, Any],
+        source_id: int,
+        row_number: int,
+        byte_offset: int | None,
+    ) -> Request | BadRow:
+        """The request of one row, or why there is none.
+
+        `raw` is a line of JSON, or the columns of a Parquet or CSV record: there a `None`
+        counts as absent, and text may stand for any JSON value. Never raises for what a row
+        holds.
+        """
+        custom_id = None
+        try:
+            row = parse_row(raw) if isinstance(raw, bytes) else self._columns(raw)
+            custom_id = _custom_id(row)
+            body, text = self._body(row, raw, custom_id, row_number)
+            check_body(body)
+            text = text or _encode(body)
+        except RowProblem as problem:
+            return bad_row(source_id, row_number, byte_offset, problem, custom_id)
+        betas = self.settings.betas
+        return Request(
+            source_id=source_id,
+            row_number=row_number,
+            byte_offset=byte_offset,
+            custom_id=custom_id,
+            params_hash=params_hash(body, betas),
+            model=body["model"],
+            max_tokens=body["max_tokens"],
+            body=text,
+            betas=betas,
+        )
+
+    def _columns(self, row: dict[str, Any]) -> dict[str, Any]:
+        if self._template is None:
+            return json_columns(row, FIELDS.keys() | {"params"})
+        return json_columns(row, self.settings.pass_fields, keep_absent=True)
+
+    def _body(
+        self,
+        row: dict[str, Any],
+        raw: bytes | dict[str, Any],
+        custom_id: str | None,
+        row_number: int,
+    ) -> tuple[dict[str, Any], bytes | None]:
+        """The body, and its text where the row's own bytes can be sent as they came."""
+        if self._template is not None:
+            prompt = self._template.render(row, custom_id, row_number)
+            fields = _present(row, self.settings.pass_fields)
+            return self._completed({**fields, "messages": _user(prompt)}), None
+        if row.get("params") is not None:
+            return self._from_params(row["params"], raw)
+        if row.get("messages") is not None:
+            return self._from_messages(row, raw)
+        if row.get("prompt") is not None:
+            fields = _present(row, self._fields)
+            return self._completed({**fields, "messages": _user(row["prompt"])}), None
+        raise _no_prompt(row)
+
+    def _from_params(
+        self, params: object, raw: bytes | dict[str, Any]
+    ) -> tuple[dict[str, Any], bytes | None]:
+        if type(params) is not dict:
+            raise RowProblem(
+                Reason.WRONG_TYPE, f"params is {kind(params)}; it must be an object"
+            )
+        body = self._completed(params)
+        if body is params and isinstance(raw, bytes):
+            return body, bytes(_ENVELOPE.decode(raw).params)
+        return body, None
+
+    def _from_messages(
+        self, row: dict[str, Any], raw: bytes | dict[str, Any]
+    ) -> tuple[dict[str, Any], bytes | None]:
+        fields = row
+        if not row.keys() <= self._fields or None in row.values():
+            fields = _present(row, self._fields)
+        body = self._completed(fields)
+        return body, raw.strip() if body is row and isinstance(raw, bytes) else None
+
+    def _completed(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """`fields` itself when there is nothing to add, else a new body."""
+        body = fields
+        for name, value in self._defaults.items():
+            if body.get(name) is None:
+                body = {**body, name: value}
+        choice = body.get("tool_choice")
+        if type(choice) is str:
+            body = {**body, "tool_choice": tool_choice_object(choice)}
+        return body
+
+
+def _compiled(prompt: str) -> "PromptTemplate":
+    from batcher.rows.template import PromptTemplate  # noqa: PLC0415 - Jinja costs 40 ms
+
+    return PromptTemplate(prompt)
+
+
+def _custom_id(row: dict[str, Any]) -> str | None:
+    """`custom_id`, or an `id` that can be one; an integer counts as its decimal text."""
+    value = row.get("custom_id")
+    if value is None:
+        value = row.get("id")
+        if type(value) not in {str, int}:
+            return None  # `id` is a common column: what cannot be a custom_id is just data
+    if type(value) is int:
+        value = str(value)
+    if type(value) is not str:
+        raise RowProblem(
+            Reason.BAD_CUSTOM_ID, f"custom_id is {kind(value)}; it must be a string or integer"
+        )
+    if "\0" in value or len(value.encode()) > MAX_CUSTOM_ID_BYTES:
+        raise RowProblem(
+            Reason.BAD_CUSTOM_ID,
+            f"custom_id holds a NUL or is longer than {MAX_CUSTOM_ID_BYTES:,} bytes",
+        )
+    return value or None
+
+
+def _present(row: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
+    return {name: row[name] for name in row if name in names and row[name] is not None}
+
+
+def _user(prompt: object) -> list[dict[str, Any]]:
+    if type(prompt) is not str:
+        raise RowProblem(Reason.WRONG_TYPE, f"prompt is {kind(prompt)}; it must be a string")
+    if not prompt.strip():
+        raise RowProblem(Reason.NO_PROMPT, "the prompt is empty")
+    return [{"role": "user", "content": prompt}]
+
+
+def _encode(body: dict[str, Any]) -> bytes:
+    try:
+        text = _ENCODER.encode(body)
+    except UnicodeEncodeError as exc:  # a job's text that came from a broken command line
+        raise RowProblem(Reason.BAD_UNICODE, f"the body is no valid text: {exc}") from exc
+    if len(text) > MAX_BODY_BYTES:
+        raise RowProblem(
+            Reason.BODY_TOO_LARGE,
+            f"the body has {len(text):,} bytes; {MAX_BODY_BYTES:,} is the most",
+        )
+    return text
+
+
+def _no_prompt(row: dict[str, Any]) -> RowProblem:
+    names = ", ".join(sorted(row)) or "none"
+    return RowProblem(
+        Reason.NO_PROMPT,
+        f"the row has no params, messages or prompt, and the job no prompt template; "
+        f"its columns: {names}",
+    )

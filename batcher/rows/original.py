@@ -1,0 +1,67 @@
+"""A source's own columns, in order, for exports that join answers to them."""
+
+from collections.abc import Iterator
+from typing import Any, assert_never
+
+from batcher.rows.lines import LineSplitter
+from batcher.rows.parse import parse_row
+from batcher.rows.ranges import RowRanges
+from batcher.rows.reasons import InputBroken, RowProblem
+from batcher.rows.source import SourceFile
+from batcher.rows.streams import read_blocks
+
+
+def original_columns(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Every row's number and top-level fields as read, in order; blank lines are no rows.
+
+    A row that cannot be read has no fields, and so has the one at which a damaged file ends; a
+    Parquet value that JSON cannot hold is `None`. Raises `StorageError` when the disk fails.
+    """
+    match source.format:
+        case "jsonl":
+            return _of_lines(source)
+        case "csv":
+            return _of_csv(source)
+        case "parquet":
+            return _of_parquet(source)
+        case _:
+            assert_never(source.format)
+
+
+def _of_lines(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
+    splitter = LineSplitter(RowRanges())
+    try:
+        for lines in splitter.split(read_blocks(source)):
+            for row_number, line in enumerate(lines.lines, lines.first_row):
+                if lines.too_long or (line and not line.isspace()):
+                    yield row_number, _fields(line)
+    except InputBroken:
+        yield splitter.row_number, {}
+
+
+def _fields(line: bytes) -> dict[str, Any]:
+    try:
+        return parse_row(line)
+    except RowProblem:
+        return {}
+
+
+def _of_csv(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
+    from batcher.rows.csv_rows import read_records  # noqa: PLC0415 - rarely needed
+
+    for record in read_records(source):
+        cells = record.cells
+        yield record.row_number, {} if isinstance(cells, RowProblem) else dict(cells)
+
+
+def _of_parquet(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
+    from batcher.rows.parquet import read_chunks  # noqa: PLC0415 - imports pyarrow
+
+    for chunk in read_chunks(source, None, RowRanges()):
+        for row_number in range(chunk.first_row, chunk.last_row + 1):
+            record = chunk.record(row_number)
+            yield row_number, {name: _readable(value) for name, value in record.items()}
+
+
+def _readable(value: object) -> object:
+    return None if isinstance(value, RowProblem) else value

@@ -1,0 +1,95 @@
+"""Reads sources row by row: batches of requests and bad rows, in order, in bounded memory."""
+
+from collections.abc import Iterator
+from typing import assert_never
+
+from batcher.messages.request import BadRow, Request
+from batcher.rows.batch import BATCH_ROWS, RowBatch, bad_row, broken_file
+from batcher.rows.build import RequestBuilder
+from batcher.rows.lines import MAX_LINE_BYTES, Lines, LineSplitter
+from batcher.rows.ranges import RowRanges
+from batcher.rows.reasons import InputBroken, Reason, RowProblem
+from batcher.rows.source import SourceFile
+from batcher.rows.streams import read_blocks
+
+
+def read_rows(
+    source: SourceFile, *, source_id: int, builder: RequestBuilder, skip: RowRanges
+) -> Iterator[RowBatch]:
+    """The rows of `source` that are not in `skip`, in batches of at most 256.
+
+    `skip` is copied: it may change while the batches are read. A damaged file ends in a
+    `BadRow` with reason TRUNCATED_FILE, unless `skip` holds that row. Raises `StorageError`
+    when the disk fails; nothing else, whatever the file holds.
+    """
+    skip = skip.copy()
+    match source.format:
+        case "jsonl":
+            return _read_jsonl(source, source_id, builder, skip)
+        case "csv":
+            from batcher.rows.csv_rows import read_csv  # noqa: PLC0415 - rarely needed
+
+            return read_csv(source, source_id, builder, skip)
+        case "parquet":
+            from batcher.rows.parquet import read_parquet  # noqa: PLC0415 - imports pyarrow
+
+            return read_parquet(source, source_id, builder, skip)
+        case _:
+            assert_never(source.format)
+
+
+def _read_jsonl(
+    source: SourceFile, source_id: int, builder: RequestBuilder, skip: RowRanges
+) -> Iterator[RowBatch]:
+    splitter = LineSplitter(skip)
+    try:
+        for lines in splitter.split(read_blocks(source)):
+            if lines.skipped:
+                rows_read = lines.first_row + lines.skipped - 1
+                yield RowBatch(items=[], rows_read=rows_read, skipped=lines.skipped)
+            elif lines.too_long or not lines.terminated:
+                yield _odd_line(lines, source_id, builder)
+            else:
+                yield from _build(lines, source_id, builder)
+    except InputBroken as exc:
+        row = splitter.row_number
+        if row not in skip:
+            bad = bad_row(source_id, row, splitter.offset, broken_file(source, exc))
+            yield RowBatch(items=[bad], rows_read=row)
+
+
+def _build(lines: Lines, source_id: int, builder: RequestBuilder) -> Iterator[RowBatch]:
+    build = builder.build
+    row_number, offset = lines.first_row, lines.offset
+    for start in range(0, len(lines.lines), BATCH_ROWS):
+        items: list[Request | BadRow] = []
+        blank: list[int] = []
+        for line in lines.lines[start : start + BATCH_ROWS]:
+            if line and not line.isspace():
+                items.append(build(line, source_id, row_number, offset))
+            else:
+                blank.append(row_number)
+            row_number += 1
+            offset += len(line) + 1
+        yield RowBatch(items=items, rows_read=row_number - 1, blank_rows=tuple(blank))
+
+
+def _odd_line(lines: Lines, source_id: int, builder: RequestBuilder) -> RowBatch:
+    """A line that is too long, or the last one without its line feed."""
+    if lines.too_long:
+        words = f"the line is longer than {MAX_LINE_BYTES:,} bytes"
+        return _refused(lines, source_id, RowProblem(Reason.LINE_TOO_LONG, words))
+    (batch,) = _build(lines, source_id, builder)
+    if not any(_may_be_cut(item) for item in batch.items):
+        return batch
+    words = "the last line is cut off: it is not JSON and has no line feed"
+    return _refused(lines, source_id, RowProblem(Reason.TRUNCATED_TAIL, words))
+
+
+def _may_be_cut(item: Request | BadRow) -> bool:
+    return isinstance(item, BadRow) and item.reason in {Reason.BAD_JSON, Reason.BAD_UNICODE}
+
+
+def _refused(lines: Lines, source_id: int, problem: RowProblem) -> RowBatch:
+    bad = bad_row(source_id, lines.first_row, lines.offset, problem)
+    return RowBatch(items=[bad], rows_read=lines.first_row)

@@ -1,0 +1,47 @@
+"""What a job adds to its rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+
+_CANONICAL: Final = msgspec.json.Encoder(order="sorted")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestSettings:
+    """Fills what a row leaves out; a row's own fields win over all of it.
+
+    `prompt` is the text of a Jinja template over the row's columns: when there is one, every
+    row is columns, whatever it looks like. `parameters` are further body fields
+    (`temperature`, `tools`, …) as the API has them. `betas` are `anthropic-beta` names.
+    `pass_fields` are columns that go into the body although they are no known API field
+    (with a template: the only columns that go into the body). `None` means that rows must
+    bring it themselves.
+    """
+
+    model: str | None = None
+    max_tokens: int | None = None
+    system: str | None = None
+    prompt: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    betas: tuple[str, ...] = ()
+    pass_fields: tuple[str, ...] = ()
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The body fields that every row gets unless it has them itself."""
+        named = {"model": self.model, "max_tokens": self.max_tokens, "system": self.system}
+        return {**self.parameters, **{k: v for k, v in named.items() if v is not None}}
+
+    def digest(self) -> str:
+        """32 hex digits that change when, and only when, a row's body or betas could change."""
+        everything = {
+            "defaults": self.defaults,
+            "prompt": self.prompt,
+            "betas": sorted(self.betas),
+            "pass": sorted(self.pass_fields),
+        }
+        return blake2b(_CANONICAL.encode(everything), digest_size=16).hexdigest()

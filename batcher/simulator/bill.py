@@ -1,0 +1,73 @@
+"""The simulator's own account of what it would charge for."""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+
+class BillLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One accepted request.
+
+    `attempt_uid` is the client's `x-client-request-id`, `custom` a `[[custom:...]]` marker or
+    the body's `metadata.user_id`. `billed` is false for a refusal before any output: it costs
+    nothing although it has tokens. `fault` names what kept the answer from arriving whole.
+    """
+
+    attempt_uid: str | None
+    request_id: str
+    model: str
+    input_tokens: int
+    cache_creation_5m: int
+    cache_creation_1h: int
+    cache_read: int
+    output_tokens: int
+    web_search_requests: int
+    stop_reason: str | None
+    billed: bool
+    inference_geo: str
+    speed: str
+    body_sha256: str
+    custom: str | None
+    fault: str | None
+    received_at_us: int
+
+
+_ENCODER = msgspec.json.Encoder()
+
+
+class Bill:
+    """An append-only list of lines: in a file, so that it survives any crash, or in memory."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._lines: list[bytes] = []
+        self._file = (
+            None
+            if path is None
+            else os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        )
+
+    def add(self, line: BillLine) -> None:
+        """Keep the line; when this returns the kernel has it."""
+        text = _ENCODER.encode(line) + b"\n"
+        if self._file is None:
+            self._lines.append(text)
+        else:
+            os.write(self._file, text)
+
+    def text(self) -> bytes:
+        """All lines as JSONL, those of earlier processes with the same file too."""
+        return self._path.read_bytes() if self._path else b"".join(self._lines)
+
+    def lines(self) -> list[BillLine]:
+        """All lines, oldest first."""
+        return msgspec.json.decode(
+            b"[" + b",".join(self.text().splitlines()) + b"]", type=list[BillLine]
+        )
+
+    def close(self) -> None:
+        """Give the file back; lines can still be read."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None

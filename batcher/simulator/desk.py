@@ -1,0 +1,223 @@
+"""Decides what each Messages request gets, and puts it on the bill; knows no sockets."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+
+from batcher.simulator import envelope
+from batcher.simulator.bill import Bill, BillLine
+from batcher.simulator.body import Body, read_body
+from batcher.simulator.checks import VERSIONS
+from batcher.simulator.envelope import Problem
+from batcher.simulator.faults import FAULTS, Fault, FaultPicker, Manner
+from batcher.simulator.message import message_object
+from batcher.simulator.meters import prompt_tokens
+from batcher.simulator.models import quota_group
+from batcher.simulator.plan import Plan, make_plan
+from batcher.simulator.quota import Quota
+from batcher.simulator.settings import SimulatorSettings
+from batcher.simulator.stats import Stats
+
+MAX_BODY_BYTES: Final = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What is to leave, and how.
+
+    `message` is the answer when it is to be streamed, `None` when `payload` is all there is.
+    `quota` is charged `output_tokens` while they leave.
+    """
+
+    status: int
+    payload: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = "application/json"
+    manner: Manner = "answer"
+    latency_seconds: float = 0
+    message: dict[str, Any] | None = None
+    quota: Quota | None = None
+    output_tokens: int = 0
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether a status line is sent at all."""
+        return self.manner not in ("hang", "close", "reset_before")
+
+
+class Desk:
+    """The Messages API without its network."""
+
+    def __init__(self, settings: SimulatorSettings, bill: Bill, stats: Stats) -> None:
+        self._settings = settings
+        self._bill = bill
+        self._stats = stats
+        self._picker = FaultPicker(settings.seed, settings.faults)
+        self._quotas: dict[str, Quota] = {}
+        self._limits = (
+            settings.requests_per_minute,
+            settings.input_tokens_per_minute,
+            settings.output_tokens_per_minute,
+        )
+
+    def check_access(self, headers: Mapping[str, str]) -> Problem | None:
+        """What is wrong with the key or the version, `None` for nothing."""
+        key = headers.get("x-api-key") or _bearer(headers)
+        expected = self._settings.expected_key
+        if not key or key == "wrong-key" or (expected is not None and key != expected):
+            return Problem(401, "invalid x-api-key" if key else "x-api-key header is required")
+        version = headers.get("anthropic-version")
+        if version is None and self._settings.version_required:
+            return Problem(400, "anthropic-version: header is required")
+        if version is not None and version not in VERSIONS:
+            return Problem(400, f'anthropic-version: "{version}" is not a valid version')
+        return None
+
+    def decide(self, headers: Mapping[str, str], raw: bytes, request_id: str) -> Decision:
+        """The fate of one `POST /v1/messages`; when it is billed, the line is written."""
+        problem = self.check_access(headers)
+        if problem is not None:
+            return refuse(problem, request_id)
+        if len(raw) > MAX_BODY_BYTES:
+            return refuse(Problem(413, "Request exceeds the maximum size"), request_id)
+        version = headers.get("anthropic-version")
+        body = read_body(raw, self._settings.seed, version, for_count=False)
+        if isinstance(body, Problem):
+            return refuse(body, request_id)
+        return self._decide(headers, raw, body, request_id)
+
+    def count_tokens(self, headers: Mapping[str, str], raw: bytes, request_id: str) -> Decision:
+        """The answer of `POST /v1/messages/count_tokens`; never billed."""
+        problem = self.check_access(headers)
+        version = headers.get("anthropic-version")
+        body = problem or read_body(raw, self._settings.seed, version, for_count=True)
+        if isinstance(body, Problem):
+            return refuse(body, request_id)
+        count = {"input_tokens": prompt_tokens(body)}
+        return Decision(status=200, payload=msgspec.json.encode(count))
+
+    def _decide(
+        self, headers: Mapping[str, str], raw: bytes, body: Body, request_id: str
+    ) -> Decision:
+        now_ns = time.time_ns()
+        name = self._picker.pick(body.digest, body.markers.faults)
+        if name is not None:
+            self._stats.faults[name] += 1
+        fault = None if name is None else FAULTS[name]
+        if fault is not None and not fault.billed:
+            return self._fail(fault, body, request_id)
+        plan = make_plan(body)
+        quota = self._quota(body.model, now_ns)
+        wait_ns = quota.admit(plan.meters.rate_limited_input, now_ns) if quota else 0
+        if quota and wait_ns:
+            return _limited(quota, wait_ns, now_ns, request_id)
+        self._stats.billed += 1
+        self._bill.add(
+            BillLine(
+                attempt_uid=headers.get("x-client-request-id"),
+                body_sha256=sha256(raw).hexdigest(),
+                received_at_us=now_ns // 1000,
+                **_billed(body, plan, request_id, name),
+            )
+        )
+        return self._answer(fault, body, plan, quota, request_id)
+
+    def _answer(
+        self, fault: Fault | None, body: Body, plan: Plan, quota: Quota | None, request_id: str
+    ) -> Decision:
+        if fault is not None and fault.manner == "answer":
+            return self._fail(fault, body, request_id)
+        message = message_object(plan, request_id.replace("req_", "msg_"), body.markers.usage)
+        return Decision(
+            status=200,
+            payload=b"" if body.streams else msgspec.json.encode(message),
+            manner="answer" if fault is None else fault.manner,
+            latency_seconds=self._latency_seconds(body),
+            message=message if body.streams else None,
+            quota=quota,
+            output_tokens=plan.meters.output,
+        )
+
+    def _fail(self, fault: Fault, body: Body, request_id: str) -> Decision:
+        return Decision(
+            status=fault.status,
+            payload=fault.page(request_id),
+            headers={**fault.headers, **self._patience(fault)},
+            content_type=fault.content_type,
+            latency_seconds=self._latency_seconds(body),
+        )
+
+    def _patience(self, fault: Fault) -> dict[str, str]:
+        seconds = self._settings.retry_after_seconds
+        match fault.wait:
+            case "seconds":
+                return {"retry-after": str(seconds)}
+            case "milliseconds":
+                return {"retry-after-ms": str(seconds * 250)}
+            case "date":
+                moment = datetime.now(tz=UTC) + timedelta(seconds=seconds)
+                return {"retry-after": format_datetime(moment, usegmt=True)}
+            case None:
+                return {}
+
+    def _latency_seconds(self, body: Body) -> float:
+        if body.markers.latency_ms is not None:
+            return body.markers.latency_ms / 1000
+        shortest, longest = self._settings.latency_ms
+        return (shortest + (longest - shortest) * body.draw(5, 1 << 16) / (1 << 16)) / 1000
+
+    def _quota(self, model: str, now_ns: int) -> Quota | None:
+        if self._limits == (None, None, None):
+            return None
+        group = quota_group(model)
+        if group not in self._quotas:
+            self._quotas[group] = Quota(self._limits, self._settings.burst_seconds, now_ns)
+        return self._quotas[group]
+
+
+def refuse(problem: Problem, request_id: str) -> Decision:
+    """An answer with the first party's error envelope."""
+    return Decision(
+        status=problem.status,
+        payload=envelope.anthropic(problem, request_id),
+        headers=problem.headers,
+    )
+
+
+def _limited(quota: Quota, wait_ns: int, now_ns: int, request_id: str) -> Decision:
+    wait_seconds = -(-wait_ns // 1_000_000_000)
+    headers = {"retry-after": str(wait_seconds), **quota.headers(now_ns)}
+    text = "This request would exceed your organization's rate limit."
+    return refuse(Problem(429, text, headers=headers), request_id)
+
+
+def _billed(body: Body, plan: Plan, request_id: str, fault: str | None) -> dict[str, Any]:
+    meters = plan.meters
+    metadata = body.fields.get("metadata") or {}
+    return {
+        "request_id": request_id,
+        "model": plan.model,
+        "input_tokens": meters.input,
+        "cache_creation_5m": meters.write_5m,
+        "cache_creation_1h": meters.write_1h,
+        "cache_read": meters.read,
+        "output_tokens": meters.output,
+        "web_search_requests": meters.web_searches,
+        "stop_reason": plan.stop_reason,
+        "billed": plan.is_charged,
+        "inference_geo": meters.inference_geo,
+        "speed": meters.speed,
+        "custom": body.markers.custom or metadata.get("user_id"),
+        "fault": fault,
+    }
+
+
+def _bearer(headers: Mapping[str, str]) -> str:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""

@@ -1,0 +1,170 @@
+"""The simulator as a server on loopback."""
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from functools import partial
+from itertools import count
+from types import TracebackType
+from typing import Self
+
+import msgspec
+from aiohttp import web
+
+from batcher.simulator.bill import Bill, BillLine
+from batcher.simulator.delivery import Delivery
+from batcher.simulator.desk import MAX_BODY_BYTES, Decision, Desk, refuse
+from batcher.simulator.envelope import Problem
+from batcher.simulator.models import SHOWN, is_known, shown
+from batcher.simulator.settings import SimulatorSettings
+from batcher.simulator.stats import Stats
+
+
+class Simulator:
+    """A Messages API on 127.0.0.1; use it as `async with Simulator(settings) as simulator`.
+
+    `OSError` says that the port is taken or the bill cannot be written.
+    """
+
+    def __init__(self, settings: SimulatorSettings | None = None) -> None:
+        self.settings = settings or SimulatorSettings()
+        self.stats = Stats()
+        self._boot = secrets.token_hex(6)
+        self._serial = count(1)
+
+    @property
+    def base_url(self) -> str:
+        """What a client is given, such as http://127.0.0.1:49152."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def bill(self) -> list[BillLine]:
+        """Every request accepted so far, oldest first; also after the server has ended."""
+        return self._bill.lines()
+
+    async def __aenter__(self) -> Self:
+        self._bill = Bill(self.settings.bill_path)
+        self._desk = Desk(self.settings, self._bill, self.stats)
+        self._delivery = Delivery(self.settings)
+        server = web.Server(
+            self._serve,
+            request_factory=partial(
+                web.BaseRequest,
+                loop=asyncio.get_running_loop(),
+                client_max_size=MAX_BODY_BYTES + 1,
+            ),
+            handler_cancellation=True,  # who hangs up is not served any further
+            access_log=None,
+        )
+        self._runner = web.ServerRunner(server, shutdown_timeout=0.5)
+        await self._runner.setup()
+        try:
+            site = web.TCPSite(self._runner, "127.0.0.1", self.settings.port, backlog=4096)
+            await site.start()
+        except OSError:
+            await self._stop()
+            raise
+        self._port = int(self._runner.addresses[0][1])
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stop()
+
+    async def _stop(self) -> None:
+        self._delivery.stopping.set()
+        await self._runner.cleanup()
+        self._bill.close()
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        request_id = f"req_{self._boot}{next(self._serial):010x}"
+        if request.method == "POST" and request.path.endswith("/v1/messages"):
+            return await self._messages(request, request_id)
+        decision = await self._other(request, request_id)
+        return await self._delivery.send(request, decision, request_id)
+
+    async def _messages(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
+        self.stats.begin()
+        try:
+            raw = await _read(request)
+            decision = self._desk.decide(request.headers, raw, request_id)
+            if decision.is_answered:
+                self.stats.by_status[decision.status] += 1
+            return await self._delivery.send(request, decision, request_id)
+        finally:
+            self.stats.end()
+
+    async def _other(self, request: web.BaseRequest, request_id: str) -> Decision:
+        path, method = request.path, request.method
+        if path.startswith("/_simulator/"):
+            return self._inside(path, request_id)
+        if path == "/" and method in ("GET", "HEAD"):
+            return _json({"server": "simulator", "messages": "/v1/messages"})
+        if path.endswith("/v1/messages/count_tokens") and method == "POST":
+            return self._desk.count_tokens(request.headers, await _read(request), request_id)
+        _, found, model = path.partition("/v1/models")
+        if found and method in ("GET", "HEAD"):
+            problem = self._desk.check_access(request.headers)
+            return (
+                refuse(problem, request_id) if problem else _models(model, request, request_id)
+            )
+        return refuse(Problem(404, f"{method} {path} does not exist"), request_id)
+
+    def _inside(self, path: str, request_id: str) -> Decision:
+        match path.removeprefix("/_simulator/"):
+            case "bill":
+                return Decision(
+                    status=200, payload=self._bill.text(), content_type="application/jsonl"
+                )
+            case "stats":
+                return _json(self.stats.as_object())
+            case "redirected":
+                self.stats.redirects_followed += 1
+            case _:
+                pass
+        return refuse(Problem(404, f"{path} does not exist"), request_id)
+
+
+async def _read(request: web.BaseRequest) -> bytes:
+    """The body; one that is too large comes back as a little more than is allowed."""
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        return bytes(MAX_BODY_BYTES + 1)
+
+
+def _models(model: str, request: web.BaseRequest, request_id: str) -> Decision:
+    wanted = model.strip("/")
+    if not wanted:
+        return _models_page(request.query, request_id)
+    if not is_known(wanted):
+        return refuse(Problem(404, f"model: {wanted}"), request_id)
+    named = {entry[0]: entry for entry in SHOWN}
+    return _json(shown(named.get(wanted, (wanted, wanted, "2026-01-01T00:00:00Z"))))
+
+
+def _models_page(query: Mapping[str, str], request_id: str) -> Decision:
+    identifiers = [entry[0] for entry in SHOWN]
+    limit, after = query.get("limit", "20"), query.get("after_id")
+    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= 1000):
+        return refuse(Problem(400, "limit: range: 1..1000"), request_id)
+    if after is not None and after not in identifiers:
+        return refuse(Problem(400, f"after_id: {after} is not a model"), request_id)
+    start = 0 if after is None else identifiers.index(after) + 1
+    page = SHOWN[start : start + int(limit)]
+    return _json(
+        {
+            "data": [shown(entry) for entry in page],
+            "has_more": start + int(limit) < len(SHOWN),
+            "first_id": page[0][0] if page else None,
+            "last_id": page[-1][0] if page else None,
+        }
+    )
+
+
+def _json(value: object) -> Decision:
+    return Decision(status=200, payload=msgspec.json.encode(value))

@@ -1,0 +1,1 @@
+"""How an attempt travels: the lane interface and its implementations."""

@@ -1,0 +1,240 @@
+"""From settings to ready objects: the only place where concrete classes meet."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from batcher import config
+from batcher.clock import Clock, SystemClock
+from batcher.config import ConfigFile, JobFile, Settings
+from batcher.errors import ConfigurationError, UsageError
+from batcher.pacing.breaker import BreakerPolicy
+from batcher.pacing.retry import RetryPolicy
+from batcher.pipeline.dry_run import Inspection, inspect
+from batcher.pipeline.events import Ended, Observer
+from batcher.pipeline.job import Job, Limits, OnUnknown
+from batcher.pipeline.kit import Kit
+from batcher.pipeline.rater import Rater
+from batcher.pipeline.run import LoopFactory, run_job
+from batcher.pricing.book import PriceBook, load_file, load_shipped
+from batcher.rows.build import RequestBuilder
+from batcher.rows.check import check_source
+from batcher.rows.settings import RequestSettings
+from batcher.rows.source import SourceFile, find_sources
+from batcher.transport.endpoint import Endpoint, Secret, check_url
+from batcher.transport.lane import Lane
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+DEFAULT_MAX_TOKENS: Final = 1024  # for rows that name none; a row's own wins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What was typed: inputs or a job file, and the options as a layer of settings."""
+
+    command: str
+    inputs: tuple[str, ...] = ()
+    job_path: Path | None = None
+    config_path: str | None = None
+    accept_change: bool = False
+    options: Settings = field(default_factory=Settings)
+
+
+def resolve(asked: Asked) -> Job:
+    """The job that was asked for; options win over environment, job file and config.toml."""
+    job_file = config.read_toml(asked.job_path, JobFile) if asked.job_path else JobFile()
+    inputs = asked.inputs or job_file.inputs
+    if not inputs:
+        raise UsageError("nothing to run: name input files, or a job file with --job")
+    config_file = config.read_config(asked.config_path, asked.job_path)
+    layers = (asked.options, config.environment_settings(), job_file, config_file)
+    merged = _merge(layers)
+    base = asked.job_path.parent if asked.job_path and not asked.inputs else Path()
+    name = None
+    if asked.job_path:
+        name = job_file.name or asked.job_path.stem
+    return Job(
+        key=name or shlex.join(inputs),
+        name=name,
+        command=asked.command,
+        inputs=tuple(inputs),
+        base=base,
+        database=merged.database or str(_database_folder(asked) / config.DATABASE_NAME),
+        endpoint=_endpoint(merged, config_file),
+        settings=_request_settings(merged, layers),
+        limits=_limits(merged),
+        on_unknown=_on_unknown(merged.on_unknown),
+        accept_change=asked.accept_change,
+        strict=bool(merged.strict),
+        tags=_tables(layers, "tags"),
+        output=merged.output,
+        prices=merged.prices,
+    )
+
+
+def price_book(job: Job) -> PriceBook:
+    """The shipped prices, extended by the user's own file when there is one."""
+    if job.prices in {None, "none"}:
+        return load_shipped()
+    return load_file(Path(str(job.prices)))
+
+
+def price_list(job: Job, book: PriceBook) -> str | None:
+    """The name of the list that the endpoint's answers are priced with; `None`: unpriced."""
+    if job.prices == "none":
+        return None
+    endpoint = job.endpoint
+    if endpoint.price_list is None and endpoint.name in book.lists:
+        return endpoint.name  # a price file that names the endpoint means it
+    return endpoint.price_list
+
+
+def price_note(job: Job, book: PriceBook) -> str:
+    """Whose prices count, in one sentence."""
+    name = price_list(job, book)
+    if name is None:
+        return f"no price list for endpoint {job.endpoint.name}: answers stay unpriced"
+    return f"priced with list {name} of price book {book.version}"
+
+
+def kit_for(job: Job, observer: Observer) -> Kit:
+    """Everything that `job` needs to run; raises before anything is opened or sent."""
+    key = config.read_key(job.endpoint)
+    builder = RequestBuilder(job.settings)
+    clock = SystemClock()
+    book = price_book(job)
+    return Kit(
+        builder=builder,
+        files=checked_files(job, builder),
+        rater=Rater(book, price_list(job, book)),
+        make_lane=lambda: _live_lane(job.endpoint, key, clock),
+        clock=clock,
+        observer=observer,
+        price_note=price_note(job, book),
+    )
+
+
+def checked_files(job: Job, builder: RequestBuilder) -> tuple[SourceFile, ...]:
+    """The job's inputs; raises for one that is missing or holds nothing a prompt is made of."""
+    found = find_sources(job.inputs, base=job.base, spool=_spool_folder(job.database))
+    for file in found:
+        check_source(file, builder)
+    return found
+
+
+def inspect_inputs(job: Job) -> Inspection:
+    """See `inspect`; needs no key and no database."""
+    builder = RequestBuilder(job.settings)
+    book = price_book(job)
+    rater = Rater(book, price_list(job, book))
+    return inspect(checked_files(job, builder), builder, rater, SystemClock().now_us())
+
+
+def run(job: Job, observer: Observer) -> Ended:
+    """See `run_job`, with the fastest event loop there is."""
+    return run_job(job, kit_for(job, observer), _loop_factory())
+
+
+def _live_lane(endpoint: Endpoint, key: Secret | None, clock: Clock) -> Lane:
+    from batcher.transport.client import HttpClient  # noqa: PLC0415 - aiohttp, late
+    from batcher.transport.live import LiveLane  # noqa: PLC0415
+
+    return LiveLane(HttpClient(endpoint, key, clock), endpoint, clock)
+
+
+def _loop_factory() -> LoopFactory | None:
+    """The loop of uvloop where it is installed, for a quarter less CPU; else asyncio's own."""
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _spool_folder(database: str) -> Path:
+    """Where standard input is kept: beside a database file, else here."""
+    return Path() if "://" in database else Path(database).parent
+
+
+def _database_folder(asked: Asked) -> Path:
+    return asked.job_path.parent if asked.job_path else Path()
+
+
+def _merge(layers: Sequence[Settings]) -> Settings:
+    """The first layer that says something wins, setting by setting."""
+    merged: dict[str, Any] = {}
+    for name in Settings.__struct_fields__:
+        values = (getattr(layer, name) for layer in layers)
+        merged[name] = next((value for value in values if value is not None), None)
+    return Settings(**merged)
+
+
+def _tables(layers: Sequence[Settings], name: str) -> dict[str, Any]:
+    """A table setting, merged key by key."""
+    merged: dict[str, Any] = {}
+    for layer in reversed(layers):
+        merged |= getattr(layer, name) or {}
+    return merged
+
+
+def _endpoint(merged: Settings, config_file: ConfigFile) -> Endpoint:
+    """The endpoint by name; a base URL alone means the anthropic dialect, key and prices."""
+    named = config.endpoint_named(merged.endpoint or "anthropic", config_file.endpoints)
+    if not merged.base_url:
+        return named
+    changed = replace(named, base_url=merged.base_url)
+    check_url(changed)
+    return changed
+
+
+def _request_settings(merged: Settings, layers: Sequence[Settings]) -> RequestSettings:
+    max_tokens = DEFAULT_MAX_TOKENS if merged.max_tokens is None else merged.max_tokens
+    if max_tokens < 1:
+        raise ConfigurationError(f"max_tokens is {max_tokens}; it must be at least 1")
+    return RequestSettings(
+        model=merged.model,
+        max_tokens=max_tokens,
+        system=merged.system,
+        prompt=merged.prompt,
+        parameters=_tables(layers, "parameters"),
+        betas=merged.betas or (),
+        pass_fields=merged.request.passed if merged.request else (),
+    )
+
+
+def _limits(merged: Settings) -> Limits:
+    retry = merged.retry or config.Retry()
+    concurrency = 64 if merged.concurrency is None else merged.concurrency
+    _at_least_one("concurrency", concurrency)
+    if merged.limit is not None:
+        _at_least_one("limit", merged.limit)
+    return Limits(
+        concurrency=concurrency,
+        row_limit=merged.limit,
+        max_runtime_seconds=config.seconds(merged.max_runtime) if merged.max_runtime else None,
+        retry=RetryPolicy(**_given(retry, RetryPolicy)),
+        breaker=BreakerPolicy(**_given(retry, BreakerPolicy)),
+        **_given(retry, Limits),
+    )
+
+
+def _at_least_one(name: str, value: int) -> None:
+    if value < 1:
+        raise ConfigurationError(f"{name} is {value}; it must be at least 1")
+
+
+def _given(table: config.Retry, policy: "type[DataclassInstance]") -> dict[str, Any]:
+    """The settings of `table` that are fields of `policy` and were given."""
+    shared = set(table.__struct_fields__) & {known.name for known in fields(policy)}
+    return {n: getattr(table, n) for n in shared if getattr(table, n) is not None}
+
+
+def _on_unknown(value: str | None) -> OnUnknown:
+    try:
+        return OnUnknown(value or "retry")
+    except ValueError as exc:
+        raise ConfigurationError(f"on_unknown is {value!r}, not retry, hold or fail") from exc

@@ -1,0 +1,40 @@
+"""What Alembic runs: in the caller's connection, or one made by `alembic -x database=URL`.
+
+Nothing of the program is imported but the tables: a migration must mean the same for ever.
+"""
+
+from alembic import context
+from sqlalchemy import Connection, create_engine, event
+
+from batcher.ledger.schema import metadata
+
+
+def migrate_on(connection: Connection) -> None:
+    """Run the wanted revisions in the transaction that `connection` is in."""
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        render_as_batch=True,  # SQLite alters a table by copying it
+        compare_server_default=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def migrate_alone() -> None:
+    """For a developer's `alembic revision --autogenerate`: a database of one's own."""
+    database = context.get_x_argument(as_dictionary=True).get(
+        "database", "sqlite:///batcher.db"
+    )
+    engine = create_engine(database)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", lambda raw, _: setattr(raw, "isolation_level", None))
+        event.listen(engine, "begin", lambda begun: begun.exec_driver_sql("BEGIN IMMEDIATE"))
+    with engine.begin() as connection:
+        migrate_on(connection)
+
+
+if (given := context.config.attributes.get("connection")) is not None:
+    migrate_on(given)
+else:
+    migrate_alone()

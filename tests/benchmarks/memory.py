@@ -1,0 +1,73 @@
+# ruff: noqa: T201 - a benchmark prints its table
+"""Memory over time: does it grow with the input, and what does a request in flight cost?
+
+    python -m tests.benchmarks.memory [--rows 10000 100000] [--full]
+        [--database sqlite|postgresql]
+
+--full adds 1,000,000 rows. The last line is 1,000 in flight against a server that takes 1 s.
+"""
+
+import argparse
+import shlex
+import statistics
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from tests.benchmarks import processes
+from tests.benchmarks.databases import Databases, answered, databases
+from tests.benchmarks.processes import scratch_folder
+from tests.benchmarks.rows import write_rows
+
+FIFTHS = ("20 %", "40 %", "60 %", "80 %", "100 %")
+HEAD = f"{'rows':>9}{'in flight':>11}" + "".join(f"{x:>8}" for x in FIFTHS) + f"{'peak MB':>10}"
+
+
+def resident_by_fifth(samples: Sequence[tuple[float, float]]) -> list[float]:
+    """The median MB in each fifth of the run; empty where the system gives no samples."""
+    if len(samples) < len(FIFTHS):
+        return []
+    edges = [len(samples) * n // len(FIFTHS) for n in range(len(FIFTHS) + 1)]
+    parts = (samples[start:end] for start, end in pairwise(edges))
+    return [statistics.median(resident for _, resident in part) for part in parts]
+
+
+def measure(
+    folder: Path, stores: Databases, rows: int, in_flight: int, delay_ms: float
+) -> float:
+    """Run once and print a line; the peak in MB."""
+    path = write_rows(folder / f"rows{rows}.jsonl", rows)
+    database = stores.create()
+    with processes.fixed_server(delay_ms=delay_ms) as url:
+        command = processes.batcher_run(path, url, concurrency=in_flight, database=database)
+        measured = processes.measure(command, folder=folder, sample_seconds=0.1)
+    answered(stores, database, rows)
+    fifths = "".join(f"{megabytes:>8.1f}" for megabytes in resident_by_fifth(measured.samples))
+    print(f"{rows:>9,}{in_flight:>11,}{fifths:>40}{measured.peak_mb:>10.1f}", flush=True)
+    path.unlink()
+    return measured.peak_mb
+
+
+def parse() -> argparse.Namespace:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
+    arguments.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
+    arguments.add_argument("--full", action="store_true", help="1,000,000 rows as well")
+    return arguments.parse_args()
+
+
+def main() -> None:
+    options = parse()
+    sizes = options.rows + [1_000_000] * options.full
+    print(f"python -m tests.benchmarks.memory {shlex.join(sys.argv[1:])}")
+    print(processes.versions())
+    with scratch_folder() as folder, databases(options.database, folder) as stores:
+        print(HEAD, flush=True)
+        peaks = [measure(folder, stores, rows, 100, 0) for rows in sizes]
+        measure(folder, stores, 20_000, 1_000, 1_000)
+    print(f"peak, most rows to fewest: {peaks[-1] / peaks[0]:.2f} times")
+
+
+if __name__ == "__main__":
+    main()

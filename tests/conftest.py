@@ -1,0 +1,33 @@
+"""Fixtures every test shares."""
+
+import ipaddress
+import socket
+
+import pytest
+
+from tests.databases import *  # noqa: F403 - pytest finds fixtures by name
+
+
+@pytest.fixture(autouse=True)
+def loopback_only(monkeypatch):
+    """Fail any test that connects to another machine, even from code that catches Exception."""
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        inet = self.family in (socket.AF_INET, socket.AF_INET6)
+        if inet and not ipaddress.ip_address(address[0]).is_loopback:
+            self.close()
+            pytest.fail(f"a test tried to reach {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    """No setting of the person who runs the tests reaches them."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("BATCHER_") or name.endswith("_API_KEY"):
+            monkeypatch.delenv(name)

