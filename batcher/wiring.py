@@ -1,10 +1,11 @@
 """From settings to ready objects: the only place where concrete classes meet."""
 
 import shlex
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from batcher import config
 from batcher.clock import Clock, SystemClock
@@ -26,9 +27,6 @@ from batcher.rows.source import SourceFile, find_sources
 from batcher.transport.endpoint import Endpoint, Secret, check_url
 from batcher.transport.lane import Lane
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
 DEFAULT_MAX_TOKENS: Final = 1024  # for rows that name none; a row's own wins
 
 
@@ -44,36 +42,85 @@ class Asked:
     options: Settings = field(default_factory=Settings)
 
 
-def resolve(asked: Asked) -> Job:
+def asked(
+    inputs: tuple[str, ...],
+    job_path: Path | None,
+    config_path: str | None,
+    *,
+    accept_change: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> Asked:
+    """What was typed, from the parts of a command line; texts like `@file` are read."""
+    given = dict(options or {})
+    for name in ("system", "prompt"):
+        if given.get(name):
+            given[name] = config.text_or_file(given[name], Path())
+    return Asked(
+        command=shlex.join(["batcher", *sys.argv[1:]]),
+        inputs=inputs,
+        job_path=job_path,
+        config_path=config_path,
+        accept_change=accept_change,
+        options=Settings(**given),
+    )
+
+
+def job_files(path: Path) -> list[Path]:
+    """A job file itself, or those of a folder, sorted; raises `UsageError` when missing."""
+    if path.is_dir():
+        return sorted(path.glob("*.toml"))
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file or folder; name a job file")
+    return [path]
+
+
+def job_file(path: Path) -> JobFile:
+    """What a job file says, alone."""
+    return config.read_toml(path, JobFile)
+
+
+def resolve(typed: Asked) -> Job:
     """The job that was asked for; options win over environment, job file and config.toml."""
-    job_file = config.read_toml(asked.job_path, JobFile) if asked.job_path else JobFile()
-    inputs = asked.inputs or job_file.inputs
+    job_file = config.read_toml(typed.job_path, JobFile) if typed.job_path else JobFile()
+    inputs = typed.inputs or job_file.inputs
     if not inputs:
         raise UsageError("nothing to run: name input files, or a job file with --job")
-    config_file = config.read_config(asked.config_path, asked.job_path)
-    layers = (asked.options, config.environment_settings(), job_file, config_file)
+    config_file = config.read_config(typed.config_path, typed.job_path)
+    layers = (typed.options, config.environment_settings(), job_file, config_file)
     merged = _merge(layers)
-    base = asked.job_path.parent if asked.job_path and not asked.inputs else Path()
+    base = typed.job_path.parent if typed.job_path and not typed.inputs else Path()
     name = None
-    if asked.job_path:
-        name = job_file.name or asked.job_path.stem
+    if typed.job_path:
+        name = job_file.name or typed.job_path.stem
     return Job(
         key=name or shlex.join(inputs),
         name=name,
-        command=asked.command,
+        command=typed.command,
         inputs=tuple(inputs),
         base=base,
-        database=merged.database or str(_database_folder(asked) / config.DATABASE_NAME),
+        database=merged.database or str(_database_folder(typed) / config.DATABASE_NAME),
         endpoint=_endpoint(merged, config_file),
         settings=_request_settings(merged, layers),
         limits=_limits(merged),
         on_unknown=_on_unknown(merged.on_unknown),
-        accept_change=asked.accept_change,
+        accept_change=typed.accept_change,
         strict=bool(merged.strict),
         tags=_tables(layers, "tags"),
         output=merged.output,
         prices=merged.prices,
     )
+
+
+def place_of(typed: Asked) -> tuple[str, Endpoint]:
+    """The database and the endpoint that a run would use; needs no inputs."""
+    job = resolve(replace(typed, inputs=typed.inputs or ("-",)))
+    return job.database, job.endpoint
+
+
+def price_words(typed: Asked) -> str:
+    """Whose prices a run would count with, in one sentence; needs no inputs."""
+    job = resolve(replace(typed, inputs=typed.inputs or ("-",)))
+    return price_note(job, price_book(job))
 
 
 def price_book(job: Job) -> PriceBook:
@@ -160,8 +207,8 @@ def _spool_folder(database: str) -> Path:
     return Path() if "://" in database else Path(database).parent
 
 
-def _database_folder(asked: Asked) -> Path:
-    return asked.job_path.parent if asked.job_path else Path()
+def _database_folder(typed: Asked) -> Path:
+    return typed.job_path.parent if typed.job_path else Path()
 
 
 def _merge(layers: Sequence[Settings]) -> Settings:
@@ -227,7 +274,9 @@ def _at_least_one(name: str, value: int) -> None:
         raise ConfigurationError(f"{name} is {value}; it must be at least 1")
 
 
-def _given(table: config.Retry, policy: "type[DataclassInstance]") -> dict[str, Any]:
+def _given(
+    table: config.Retry, policy: type[RetryPolicy | BreakerPolicy | Limits]
+) -> dict[str, Any]:
     """The settings of `table` that are fields of `policy` and were given."""
     shared = set(table.__struct_fields__) & {known.name for known in fields(policy)}
     return {n: getattr(table, n) for n in shared if getattr(table, n) is not None}

@@ -24,6 +24,16 @@ from sqlalchemy import text
 from batcher.ledger.connect import open_engine, writing
 from batcher.ledger.migrate import prepare
 
+__all__ = [
+    "PostgresServer",
+    "database_url",
+    "empty_database_url",
+    "postgres_server",
+    "postgres_url",
+    "sqlite_template",
+    "sqlite_url",
+]
+
 BOTH = ("sqlite", "postgresql")
 NOBODY = 65534
 SETTINGS = {

@@ -49,10 +49,11 @@ HOMES = {
     "psycopg": ("ledger/",),
     "uvloop": ("cli/", "wiring.py", "simulator/"),  # where a process chooses its event loop
     "ray": ("distributed/",),
+    "genai_prices": ("pricing/genai.py",),  # a second opinion on prices, never the first
     "msgspec": ("",),
 }
 # Not named in pyproject.toml: they are part of that library's own interface.
-COMES_WITH = {"multidict": "aiohttp", "yarl": "aiohttp"}
+COMES_WITH = {"multidict": "aiohttp", "yarl": "aiohttp", "genai_prices": "genai-prices"}
 
 # These rooms are plain and have no asynchronous twin.
 PLAIN_ROOMS = {"errors", "messages", "pricing", "pacing", "rows", "ledger", "report", "config"}

@@ -18,7 +18,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "Send the rows of INPUT, or of a job, that are still to do.",
     ),
     "demo": (
-        "batcher.cli.demo:demo",
+        "batcher.cli.demo.command:demo",
         "See the whole thing work, against a built-in simulator.",
     ),
     "check": ("batcher.cli.check:check", "Validate inputs without sending anything."),

@@ -1,77 +1,77 @@
-"""`batcher db`: the ledger's schema and its care."""
+"""`batcher db`: the ledger's schema, a copy of it, its size."""
 
 from pathlib import Path
 
 import click
 
-_DATABASE = click.option(
-    "--database",
-    metavar="URL",
-    help="The ledger: a SQLite file or postgresql+psycopg://user@host/name.",
-)
+from batcher.cli.ledger_options import ledger_options
 
 
 @click.group()
 def db() -> None:
-    """Look after the database: its schema, a copy of it, its size."""
+    """Upgrade, check and look after the database."""
 
 
 @db.command()
-@_DATABASE
-def upgrade(database: str | None) -> None:
-    """Bring the schema to the revision this program needs; an empty database becomes a ledger.
+@ledger_options
+def upgrade(database: str | None, config: str | None) -> None:
+    """Bring the schema to the revision that this program needs.
 
-    One transaction: interrupted, it leaves everything as it was. No run may be on.
+    It is one transaction: interrupted, it leaves everything as it was. No run may be on. An
+    empty database becomes a ledger.
     """
     from batcher.config import database_url
     from batcher.ledger.care import upgrade_database
 
-    done = upgrade_database(database_url(database))
-    changed = "created at" if done.before is None else f"went from {done.before} to"
+    done = upgrade_database(database_url(database, config))
+    changed = "was created at" if done.before is None else f"went from schema {done.before} to"
     told = "is already at" if done.before == done.after else changed
     click.echo(f"{done.shown} {told} schema {done.after}")
 
 
 @db.command()
-@_DATABASE
-def current(database: str | None) -> None:
-    """Print the revision of the database's schema, `empty` where there is none."""
+@ledger_options
+def current(database: str | None, config: str | None) -> None:
+    """Print the revision of the schema, "empty" where there is none."""
     from batcher.config import database_url
     from batcher.ledger.care import current_revision
 
-    click.echo(current_revision(database_url(database)) or "empty")
+    click.echo(current_revision(database_url(database, config)) or "empty")
 
 
 @db.command()
-@_DATABASE
+@ledger_options
 @click.pass_context
-def check(context: click.Context, database: str | None) -> None:
-    """Compare tables and views with what this program expects; exit 1 where they differ."""
+def check(context: click.Context, database: str | None, config: str | None) -> None:
+    """Compare tables and views with what this program expects.
+
+    Exits with 1 and a line each where they differ.
+    """
     from batcher.config import database_url
     from batcher.ledger.care import check_database
 
-    differences = check_database(database_url(database))
-    click.echo("\n".join(differences) or "The schema is as it should be.")
+    differences = check_database(database_url(database, config))
+    click.echo("\n".join(differences) or "no difference")
     context.exit(1 if differences else 0)
 
 
 @db.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@_DATABASE
-def backup(file: Path, database: str | None) -> None:
+@ledger_options
+def backup(file: Path, database: str | None, config: str | None) -> None:
     """Copy a SQLite ledger to FILE, also while a run is on."""
     from batcher.config import database_url
     from batcher.ledger.care import backup_database
 
-    size = backup_database(database_url(database), file)
+    size = backup_database(database_url(database, config), file)
     click.echo(f"{file}: {size:,} bytes")
 
 
 @db.command()
-@_DATABASE
-def vacuum(database: str | None) -> None:
+@ledger_options
+def vacuum(database: str | None, config: str | None) -> None:
     """Give unused space back; no run may be on."""
     from batcher.config import database_url
     from batcher.ledger.care import vacuum_database
 
-    vacuum_database(database_url(database))
+    click.echo(vacuum_database(database_url(database, config)))

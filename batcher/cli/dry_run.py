@@ -14,12 +14,25 @@ from batcher.pricing.money import format_usd, usd_text
 def print_dry_run(job: Job, *, as_json: bool) -> int:
     """Inspect the job's inputs and print the ceiling and the first body; 65 for bad rows."""
     found = wiring.inspect_inputs(job)
+    body = [] if found.first_body is None else ["first body:", found.first_body.decode()]
+    _print(job, found, [*body, "dry run: nothing was sent"], as_json=as_json)
+    return 65 if found.bad_rows else 0
+
+
+def print_inspection(job: Job, *, as_json: bool) -> int:
+    """Inspect the job's inputs and print what was found; 1 when a row is bad."""
+    found = wiring.inspect_inputs(job)
+    verdict = "something is wrong" if found.bad_rows else "nothing is wrong"
+    _print(job, found, [verdict], as_json=as_json)
+    return 1 if found.bad_rows else 0
+
+
+def _print(job: Job, found: Inspection, ending: list[str], *, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(_summary(found)))
-    else:
-        for line in _lines(job, found):
-            click.echo(line)
-    return 65 if found.bad_rows else 0
+        return
+    for line in [*_lines(job, found), *ending]:
+        click.echo(line)
 
 
 def _lines(job: Job, found: Inspection) -> list[str]:
@@ -28,11 +41,7 @@ def _lines(job: Job, found: Inspection) -> list[str]:
         f"{found.requests:,} requests to endpoint {job.endpoint.name} ({models or 'none'})"
     ]
     lines += bad_row_lines(found)
-    lines.append(_ceiling(found))
-    if found.first_body is not None:
-        lines += ["first body:", found.first_body.decode()]
-    lines.append("dry run: nothing was sent")
-    return lines
+    return [*lines, _ceiling(found)]
 
 
 def bad_row_lines(found: Inspection) -> list[str]:

@@ -37,9 +37,9 @@ def export(
     database: str | None,
     config: str | None,
 ) -> None:
-    """Write the answers of a run in input order, joined to the rows' own columns.
+    """Write answers in input order to a file.
 
-    Rows without an answer say why. Works while the run is on; a file appears when it is whole.
+    They are joined to the rows' own columns. Rows without an answer say why. Works while the run is on; a file appears when it is whole.
     """
     from batcher.report.export import ExportOptions, export_answers, the_run
 

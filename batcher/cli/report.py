@@ -60,9 +60,9 @@ def report(
     database: str | None,
     config: str | None,
 ) -> None:
-    """Sum up requests, tokens and money; works while a run is on.
+    """Print what was used and what it cost.
 
-    Money in doubt and answers without a price are told apart and never guessed. Dates are
+    Works while a run is on. Money in doubt and answers without a price are told apart and never guessed. Dates are
     read in the zone of --tz.
     """
     from batcher.report.summary import summarise
@@ -70,7 +70,7 @@ def report(
     query = _query(by, since, until, last, tz, run_id)
     with ledger(database, config) as engine:
         found = summarise(engine, query)
-    _show(found, form, output)
+    show_report(found, form, output)
 
 
 def _query(
@@ -99,7 +99,8 @@ def _query(
     )
 
 
-def _show(found: "Report", form: str, output: str | None) -> None:
+def show_report(found: "Report", form: str, output: str | None) -> None:
+    """Print a report, as a table that fits the terminal or as plain text."""
     from batcher.report.delivery import deliver
     from batcher.report.render import Format, render
 

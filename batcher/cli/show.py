@@ -12,7 +12,7 @@ from batcher.cli.ledger_options import ledger, ledger_options
 )
 @ledger_options
 def show(name: str, as_json: bool, database: str | None, config: str | None) -> None:
-    """Show attempts, usage, prices and answer of one request.
+    """Show one request: attempts, legs, usage, prices.
 
     NAME is a custom_id, FILE:ROW, an attempt's uid, a provider's request id or a message id.
     Where it names several requests, they are listed.

@@ -10,7 +10,7 @@ from batcher.cli.ledger_options import ledger, ledger_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @ledger_options
 def status(run_id: int | None, as_json: bool, database: str | None, config: str | None) -> None:
-    """Show every run: its rows, what is in doubt, its last process, how to go on."""
+    """Show how far each run is and how it ended."""
     from batcher.report.progress_status import read_status
     from batcher.report.render_status import render_status, status_json
 

@@ -49,8 +49,8 @@ def parse_url(text: str | sqlalchemy.URL) -> DatabaseUrl:
     except (ArgumentError, ValueError):
         scheme = text.split("://", 1)[0]
         raise ConfigurationError(
-            f"The database URL that starts with {scheme}:// cannot be read; write it like"
-            " postgresql+psycopg://user@host:5432/name, with %40 for an @ in the password."
+            f"the database URL that starts with {scheme}:// cannot be read; write it like"
+            " postgresql+psycopg://user@host:5432/name, with %40 for an @ in the password"
         ) from None
 
 
@@ -61,21 +61,21 @@ def _of_url(url: sqlalchemy.URL) -> DatabaseUrl:
         url = url.set(drivername="postgresql+psycopg")
         return DatabaseUrl(url=url, shown=_masked(url))
     raise ConfigurationError(
-        f"The database {url.drivername}://… is not supported; use a file name or"
-        " postgresql+psycopg://user@host/name."
+        f"the database {url.drivername}://… is not supported; use a file name or"
+        " postgresql+psycopg://user@host/name"
     )
 
 
 def _of_path(text: str, *, query: dict[str, str | tuple[str, ...]]) -> DatabaseUrl:
     if text in {"", ":memory:"} or text.startswith("file:"):
         raise ConfigurationError(
-            f"The database {text!r} is not a file on disk; name one, like batcher.db."
+            f"the database {text!r} is not a file on disk; name one, like batcher.db"
         )
     forced = query.pop(_ALLOW_NETWORK, None) == "allow"
     if query:
         raise ConfigurationError(
-            f"The database URL has the unknown option {sorted(query)[0]!r}; SQLite takes only"
-            f" ?{_ALLOW_NETWORK}=allow."
+            f"the database URL has the unknown option {sorted(query)[0]!r}; SQLite takes only"
+            f" ?{_ALLOW_NETWORK}=allow"
         )
     path = Path(text).expanduser().absolute()
     url = sqlalchemy.URL.create("sqlite", database=str(path))
@@ -84,4 +84,5 @@ def _of_path(text: str, *, query: dict[str, str | tuple[str, ...]]) -> DatabaseU
 
 def _masked(url: sqlalchemy.URL) -> str:
     hidden = {name: "***" for name in _SECRETS if name in url.query}
-    return url.update_query_dict(hidden).render_as_string(hide_password=True)
+    shown = url.update_query_dict(hidden).render_as_string(hide_password=True)
+    return shown.replace("%2A%2A%2A", "***")

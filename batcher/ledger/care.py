@@ -13,12 +13,16 @@ from sqlalchemy import Engine
 from batcher.errors import CannotCreate, ConfigurationError
 from batcher.ledger import migrate
 from batcher.ledger.address import parse_url
-from batcher.ledger.connect import open_engine, outside_transactions, storage_errors
+from batcher.ledger.connect import open_engine, outside_transactions, reading, storage_errors
 from batcher.ledger.lock import hold_database
 
 _VACUUM = {
     "sqlite": ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"),
     "postgresql": ("VACUUM (ANALYZE)",),
+}
+_SIZE = {
+    "sqlite": "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
+    "postgresql": "SELECT pg_database_size(current_database())",
 }
 
 
@@ -69,25 +73,34 @@ def backup_database(url: str, target: Path) -> int:
     where = parse_url(url)
     if where.path is None:
         raise ConfigurationError(
-            f"A PostgreSQL database is backed up with its own tool: pg_dump --format=custom"
-            f" --file={target} '{_for_pg_dump(where.shown)}'."
+            f"a PostgreSQL database is backed up with its own tool: pg_dump --format=custom"
+            f" --file={target} '{_for_pg_dump(where.shown)}'"
         )
     with _engine(url, read_only=True) as engine:
         migrate.current(engine)  # nothing else is copied by mistake
         return _copy(engine, target)
 
 
-def vacuum_database(url: str) -> None:
-    """Give unused space back and refresh the planner's figures, while no run is on.
+def vacuum_database(url: str) -> str:
+    """Give unused space back, while no run is on; returns what it brought, to be printed.
 
     Raises:
         Busy: a run is on.
     """
+    where = parse_url(url)
+    with _engine(url, read_only=True) as engine:
+        migrate.require_head(engine)  # a mistyped name makes no new file
     with hold_database(url, None, command="batcher db vacuum"), _engine(url) as engine:
-        migrate.require_head(engine)
+        before = _size(engine)
         with outside_transactions(engine) as connection:
             for statement in _VACUUM[engine.dialect.name]:
                 connection.exec_driver_sql(statement)
+        return f"{where.shown}: {before:,} bytes before, {_size(engine):,} after"
+
+
+def _size(engine: Engine) -> int:
+    with reading(engine) as connection:
+        return int(connection.exec_driver_sql(_SIZE[engine.dialect.name]).scalar_one())
 
 
 @contextmanager
@@ -101,7 +114,7 @@ def _engine(url: str, *, read_only: bool = False) -> Iterator[Engine]:
 
 def _copy(engine: Engine, target: Path) -> int:
     if target.exists():
-        raise CannotCreate(f"The file {target} is there already: name a new one.")
+        raise CannotCreate(f"the file {target} is there already: name a new one")
     part = target.with_name(f"{target.name}.part")
     try:
         os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
@@ -109,7 +122,7 @@ def _copy(engine: Engine, target: Path) -> int:
             _copy_pages(cast("sqlite3.Connection", source.driver_connection), part)
         part.rename(target)
     except (OSError, sqlite3.Error) as error:
-        raise CannotCreate(f"The backup {target} cannot be written: {error}.") from error
+        raise CannotCreate(f"the backup {target} cannot be written: {error}") from error
     finally:
         with suppress(OSError):
             part.unlink()

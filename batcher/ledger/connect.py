@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
 
-from batcher.errors import CannotCreate, ConfigurationError, StorageError
+from batcher.errors import CannotCreate, ConfigurationError, UsageError
 from batcher.ledger.address import DatabaseUrl, parse_url
 from batcher.ledger.file_system import network_file_system
 from batcher.ledger.trouble import storage_errors
@@ -54,6 +54,8 @@ _KEEPALIVE = {
     "keepalives_count": "3",
     "client_encoding": "utf8",
 }
+# PostgreSQL: every statement of the transaction sees the same state.
+_SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
 def open_engine(url: str, *, read_only: bool = False) -> Engine:
@@ -66,7 +68,7 @@ def open_engine(url: str, *, read_only: bool = False) -> Engine:
         ConfigurationError: the URL is wrong, its driver is missing, or a file lies on a network
             file system, where locks do not hold.
         CannotCreate: the file cannot be made.
-        StorageError: the file to read is not there.
+        UsageError: the file to read is not there.
     """
     where = parse_url(url)
     if where.path is None:
@@ -84,7 +86,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
     """A transaction that only reads: one state of the database, and no lock to wait for."""
     options: dict[str, Any] = {_BEGIN: "BEGIN"}
     if engine.dialect.name == "postgresql":
-        options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        options = _SNAPSHOT
     with storage_errors(engine.url), engine.connect() as connection:
         yield connection.execution_options(**options)
 
@@ -177,15 +179,15 @@ def _check_file_system(where: DatabaseUrl, path: Path) -> None:
     kind = network_file_system(path)
     if kind is not None:
         raise ConfigurationError(
-            f"The database {path} would lie on a network file system ({kind}), where locks do"
+            f"the database {path} would lie on a network file system ({kind}), where locks do"
             " not hold: use a local disk or PostgreSQL, or force it with"
-            f" --database 'sqlite:///{path}?network=allow'."
+            f" --database 'sqlite:///{path}?network=allow'"
         )
 
 
 def _check_exists(path: Path) -> None:
     if not path.is_file():
-        raise StorageError(f"There is no database {path}; name it with --database.")
+        raise UsageError(f"there is no database {path}; name it with --database")
 
 
 def _make_file(path: Path) -> None:
@@ -195,13 +197,13 @@ def _make_file(path: Path) -> None:
         return
     except FileNotFoundError:
         raise CannotCreate(
-            f"The database {path} cannot be created: there is no folder {path.parent}; make it,"
-            " or name another with --database."
+            f"the database {path} cannot be created: there is no folder {path.parent}; make it,"
+            " or name another with --database"
         ) from None
     except OSError as error:
         raise CannotCreate(
-            f"The database {path} cannot be created: {error.strerror}; name another with"
-            " --database."
+            f"the database {path} cannot be created: {error.strerror}; name another with"
+            " --database"
         ) from error
 
 
@@ -211,13 +213,13 @@ def _make_file(path: Path) -> None:
 def _open_postgresql(where: DatabaseUrl, *, read_only: bool) -> Engine:
     ours = _KEEPALIVE | {"application_name": application_name()}
     given = {name: value for name, value in ours.items() if name not in where.url.query}
-    level = {"isolation_level": "REPEATABLE READ"} if read_only else {}
+    options = _SNAPSHOT if read_only else {}
     try:
-        engine = create_engine(where.url, connect_args=given, **level)
+        engine = create_engine(where.url, connect_args=given, execution_options=options)
     except ImportError as error:
         raise ConfigurationError(
-            f"The database {where.shown} needs the PostgreSQL driver: type"
-            " pip install 'messages-batcher[postgres]'."
+            f"the database {where.shown} needs the PostgreSQL driver: type"
+            " pip install 'messages-batcher[postgres]'"
         ) from error
     event.listen(engine, "connect", lambda raw, _: _set_up(raw, read_only=read_only))
     return engine

@@ -72,10 +72,15 @@ def _hold_file(where: DatabaseUrl, database: Path, command: str) -> Iterator[Non
 def _open_lock(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        raise CannotCreate(
+            f"the database cannot be in {path.parent}: there is no such folder; make it, or"
+            " name another with --database"
+        ) from None
     except OSError as error:
         raise CannotCreate(
-            f"The lock file {path} cannot be opened: {error.strerror}; check the permissions of"
-            " its folder."
+            f"the lock file {path} cannot be opened: {error.strerror}; check the permissions of"
+            " its folder"
         ) from error
 
 
@@ -84,12 +89,12 @@ def _lock(descriptor: int, where: DatabaseUrl) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise Busy(
-            f"Another run holds the database {where.shown}{_described(descriptor)}; run the"
-            " same command again when it has ended."
+            f"another run holds the database {where.shown}{_described(descriptor)}; run the"
+            " same command again when it has ended"
         ) from None
     except OSError as error:
         raise StorageError(
-            f"The database {where.shown} cannot be locked: {error.strerror}; use a local disk."
+            f"the database {where.shown} cannot be locked: {error.strerror}; use a local disk"
         ) from error
 
 
@@ -180,8 +185,8 @@ def _try(connection: Connection, where: DatabaseUrl, function: str, name: str) -
     who = f": {found[0]}, since {found[1]:%Y-%m-%dT%H:%M:%SZ}" if found and found[1] else ""
     what = "uses all of" if name == _IN_USE else "is on in"
     raise Busy(
-        f"Another run {what} the database {where.shown}{who}; run the same command again when"
-        " it has ended."
+        f"another run {what} the database {where.shown}{who}; run the same command again when"
+        " it has ended"
     )
 
 

@@ -58,7 +58,7 @@ def require_head(engine: Engine) -> None:
         revision = _look(connection, where)
     if revision is None:
         raise StorageError(
-            f"The database {where.shown} holds no ledger yet; batcher run makes one."
+            f"the database {where.shown} holds no ledger yet; batcher run makes one"
         )
 
 
@@ -131,7 +131,7 @@ def _look(connection: Connection, where: DatabaseUrl) -> str | None:
     if _is_unknown(revision):
         raise _newer(revision, where)
     raise SchemaVersionError(
-        f"The database {where.shown} has schema {revision} and this batcher needs {HEAD}: type"
+        f"the database {where.shown} has schema {revision} and this batcher needs {HEAD}: type"
         f" batcher db upgrade {where.option}"
     )
 
@@ -145,7 +145,7 @@ def _revision(connection: Connection, where: DatabaseUrl) -> str | None:
         return None
     if found is None or ledger_info.name not in tables:
         raise ConfigurationError(
-            f"The database {where.shown} holds tables of something else: name an empty one."
+            f"the database {where.shown} holds tables of something else: name an empty one"
         )
     return str(found)
 
@@ -156,8 +156,8 @@ def _is_unknown(revision: str) -> bool:
 
 def _newer(revision: str, where: DatabaseUrl) -> SchemaVersionError:
     return SchemaVersionError(
-        f"The database {where.shown} has schema {revision} and this batcher knows schemas up to"
-        f" {HEAD}: install a newer messages-batcher, one that knows {revision}."
+        f"the database {where.shown} has schema {revision} and this batcher knows schemas up to"
+        f" {HEAD}: install a newer messages-batcher, one that knows {revision}"
     )
 
 
@@ -191,8 +191,8 @@ def _check_encoding(connection: Connection, where: DatabaseUrl) -> None:
     encoding = connection.scalar(sa.text("SHOW server_encoding"))
     if encoding != "UTF8":
         raise ConfigurationError(
-            f"The database {where.shown} stores text as {encoding}, which cannot hold every"
-            " answer: create it with ENCODING 'UTF8'."
+            f"the database {where.shown} stores text as {encoding}, which cannot hold every"
+            " answer: create it with ENCODING 'UTF8'"
         )
 
 

@@ -161,10 +161,17 @@ def finished_rows_of(connection: Connection, source_id: int) -> Iterator[int]:
             yield row_number
 
 
-def release_failures(connection: Connection, run_id: int) -> list[tuple[int, int]]:
-    """Make failed and held rows work to do again; their (source_id, row_number)."""
-    waiting = and_(failures.c.run_id == run_id, failures.c.kind.in_(("failed", "held")))
-    query = select(failures.c.source_id, failures.c.row_number).where(waiting)
-    rows: Sequence[tuple[int, int]] = [(row[0], row[1]) for row in connection.execute(query)]
-    connection.execute(delete(failures).where(waiting))
-    return list(rows)
+def release_failures(
+    connection: Connection, run_id: int, *, kinds: Sequence[str], reason: str | None = None
+) -> list[tuple[int, int]]:
+    """Forget failures of the run; the (source_id, row_number) that are to do again.
+
+    Only of these kinds, and only with that reason unless it is `None`.
+    """
+    chosen = and_(failures.c.run_id == run_id, failures.c.kind.in_(kinds))
+    if reason is not None:
+        chosen = and_(chosen, failures.c.reason == reason)
+    query = select(failures.c.source_id, failures.c.row_number).where(chosen)
+    rows = [(row[0], row[1]) for row in connection.execute(query)]
+    connection.execute(delete(failures).where(chosen))
+    return rows

@@ -67,6 +67,34 @@ def open_run(connection: Connection, key: str, job: str | None, now_us: int) -> 
     return int(connection.execute(query).scalar_one())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRun:
+    """A run and the command that continues it, as last typed."""
+
+    run_id: int
+    key: str
+    command: str
+
+
+def find_run(connection: Connection, run_id: int | None) -> StoredRun | None:
+    """The run of that number, or the only one; `None` when there is no such one."""
+    latest = (
+        select(invocations.c.command)
+        .where(invocations.c.run_id == runs.c.run_id)
+        .order_by(invocations.c.invocation_id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    query = select(runs.c.run_id, runs.c.key, latest)
+    if run_id is not None:
+        query = query.where(runs.c.run_id == run_id)
+    found = connection.execute(query.limit(2)).all()
+    if len(found) != 1:
+        return None
+    number, key, command = found[0]
+    return StoredRun(run_id=number, key=key, command=command or "")
+
+
 def start_invocation(connection: Connection, run_id: int, start: InvocationStart) -> int:
     """Record that a process of the run begins; its invocation_id."""
     values = {

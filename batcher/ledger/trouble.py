@@ -107,15 +107,15 @@ def _sentence(
     where: DatabaseUrl, known: tuple[type[BatcherError], str] | None, error: DBAPIError
 ) -> BatcherError:
     if known is None:
-        return StorageError(f"The database {where.shown} failed: {_words(where, error)}.")
+        return StorageError(f"the database {where.shown} failed: {_words(where, error)}")
     kind, says = known
-    return kind(f"The database {where.shown} {says} ({_words(where, error)}).")
+    return kind(f"the database {where.shown} {says} ({_words(where, error)})")
 
 
 def _of_connecting(where: DatabaseUrl, error: DBAPIError) -> BatcherError:
     words = _words(where, error)
     advice = next(says for pattern, says in _CONNECTING if re.search(pattern, words))
-    return StorageError(f"The database {where.shown} cannot be reached: {advice} ({words}).")
+    return StorageError(f"the database {where.shown} cannot be reached: {advice} ({words})")
 
 
 def _words(where: DatabaseUrl, error: DBAPIError) -> str:

@@ -67,11 +67,11 @@ class Writer:
             if len(self._items) == 1 or len(self._items) == MAX_ITEMS:
                 self._work.notify()
 
-    async def durable(self, record: Record) -> None:
-        """Hand in a record and return when it is durable."""
+    def durable(self, record: Record) -> "asyncio.Future[None]":
+        """Hand in a record; the future is done when it is durable."""
         future = self._loop.create_future()
         self.put(record, lambda: None if future.done() else future.set_result(None))
-        await future
+        return future
 
     def call(self, function: Callable[[Connection], T]) -> "Future[T]":
         """Run `function` in a transaction of the writer, after all records put before it."""

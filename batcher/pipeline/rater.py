@@ -39,8 +39,12 @@ class Rater:
     def bound(
         self, body: bytes, model: str, max_tokens: int | None, sent_at: int
     ) -> int | None:
-        """The most that sending `body` can cost in pico-USD; `None` when there is no bound."""
-        if self.price_list is None:
+        """The most that sending `body` can cost in pico-USD; `None` when there is no bound.
+
+        Prices in another currency give none: their amounts are never mixed with USD.
+        """
+        prices = self.book.lists.get(self.price_list) if self.price_list else None
+        if prices is None or prices.currency != "USD":
             return None
         if _UNUSUAL.search(body):
             return request_bound(

@@ -8,6 +8,7 @@ import importlib
 from collections.abc import Iterator, Mapping
 from datetime import date
 from fractions import Fraction
+from importlib import metadata
 from typing import Any, Final
 
 from batcher.errors import ConfigurationError
@@ -80,7 +81,7 @@ def _package() -> tuple[Any, str]:
         raise ConfigurationError(
             "genai-prices is not installed; install it with: pip install genai-prices"
         ) from exc
-    return data, importlib.import_module("importlib.metadata").version("genai-prices")
+    return data, metadata.version("genai-prices")
 
 
 def _model_periods(model: Any, origin: tuple[str, str], rounds: bool) -> Iterator[RatePeriod]:  # noqa: ANN401, FBT001

@@ -107,7 +107,7 @@ def _tier(
     Top-level totals of an answer with server tools add up several prompts, so that only
     iterations tell the size of each (pricing, 2.3).
     """
-    prompt = sum(quantity or 0 for quantity in used[:4])
+    prompt = (used[0] or 0) + (used[1] or 0) + (used[2] or 0) + (used[3] or 0)
     for above, rates in tiers:
         if prompt > above:
             several = line.counts is line.answer_usage and line.web_searches

@@ -52,10 +52,8 @@ def read_directory(connection: Connection) -> Directory:
     )
     return Directory(
         invocations=dict(_read_invocations(connection)),
-        sources=dict(
-            connection.execute(select(sources.c.source_id, sources.c.name)).tuples().all()
-        ),
-        price_books=dict(connection.execute(books).tuples().all()),
+        sources=dict(connection.execute(select(sources.c.source_id, sources.c.name)).all()),
+        price_books=dict(connection.execute(books).all()),
     )
 
 

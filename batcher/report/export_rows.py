@@ -80,7 +80,7 @@ def read_sources(engine: Engine, run_id: int) -> tuple[ExportSource, ...]:
     with reading(engine) as connection:
         if connection.execute(select(runs).where(runs.c.run_id == run_id)).first() is None:
             raise UsageError(f"there is no run {run_id} here: `batcher status` lists all runs")
-        first_seen = dict(connection.execute(names).tuples().all())
+        first_seen = dict(connection.execute(names).all())
         found = [
             ExportSource(
                 source_id=row.source_id,

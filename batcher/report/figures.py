@@ -82,6 +82,11 @@ class ReportLine:
     counts: Counts
     costs: tuple[tuple[str, int], ...]
 
+    @property
+    def is_unpriced(self) -> bool:
+        """Whether there are answers and none has a price: then its cost is not known, not 0."""
+        return not self.costs and self.counts.unpriced_requests > 0
+
     def cost(self, currency: str = USD) -> int:
         """Pico-units charged in `currency`; 0 when nothing was."""
         return dict(self.costs).get(currency, 0)

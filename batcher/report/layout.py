@@ -102,10 +102,16 @@ def _figures(report: Report) -> tuple[_Figure, ...]:
 def _cost_column(currency: str) -> _Figure:
     return _Figure(
         f"Cost ({safe_text(currency)})",
-        lambda line: safe_text(format_currency(line.cost(currency), currency)),
+        lambda line: _cost_cell(line, currency),
         _always,
         in_narrow=True,
     )
+
+
+def _cost_cell(line: ReportLine, currency: str) -> str:
+    if line.is_unpriced:
+        return "unpriced"
+    return safe_text(format_currency(line.cost(currency), currency))
 
 
 def _always(_: Counts) -> bool:

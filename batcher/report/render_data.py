@@ -21,7 +21,7 @@ def render_csv(report: Report) -> str:
     """A header, then one record per line of the report; no total, so that sums come out right.
 
     Costs are decimal text, once in the currency and once in pico-units. An `in_doubt_high` is
-    empty where there is no upper bound.
+    empty where there is no upper bound, costs where no answer has a price.
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -70,9 +70,10 @@ def in_doubt_high(counts: Counts) -> int | None:
 
 def _figures(line: ReportLine) -> dict[str, Any]:
     counts, high = line.counts, in_doubt_high(line.counts)
+    costs = () if line.is_unpriced else ((USD, 0), *line.costs)
     return {
         **{name: getattr(counts, name) for name in _NUMBERS},
-        "cost": {currency: money(pico) for currency, pico in ((USD, 0), *line.costs)},
+        "cost": {currency: money(pico) for currency, pico in costs},
         "in_doubt_low": money(counts.in_doubt_low),
         "in_doubt_high": None if high is None else money(high),
     }
@@ -81,14 +82,16 @@ def _figures(line: ReportLine) -> dict[str, Any]:
 def _record(line: ReportLine, currencies: tuple[str, ...]) -> list[str | int | None]:
     keys = [csv_text(part) if isinstance(part, str) else part for part in line.key]
     numbers = [getattr(line.counts, name) for name in _NUMBERS]
-    costs = [text for each in currencies for text in _both(line.cost(each))]
+    unknown = line.is_unpriced
+    costs = [
+        text for each in currencies for text in _both(None if unknown else line.cost(each))
+    ]
     high = in_doubt_high(line.counts)
-    doubt = [*_both(line.counts.in_doubt_low), *(_both(high) if high is not None else ("", ""))]
-    return [*keys, *numbers, *costs, *doubt]
+    return [*keys, *numbers, *costs, *_both(line.counts.in_doubt_low), *_both(high)]
 
 
-def _both(pico: int) -> tuple[str, str]:
-    return usd_text(pico), str(pico)
+def _both(pico: int | None) -> tuple[str, str]:
+    return ("", "") if pico is None else (usd_text(pico), str(pico))
 
 
 def _cost_names(currency: str) -> tuple[str, str]:

@@ -209,7 +209,7 @@ def _locator(connection: Connection, word: str) -> _Locator:
     statement = select(sources.c.source_id, sources.c.superseded_by).where(
         sources.c.name == name
     )
-    found = connection.execute(statement).tuples().all()
+    found = connection.execute(statement).all()
     current = [source for source, superseded_by in found if superseded_by is None]
     ids = current or [source for source, _ in found]
     return (ids, int(number)) if ids else None

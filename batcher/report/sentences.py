@@ -59,7 +59,8 @@ def _unpriced(counts: Counts, reasons: tuple[Reason, ...]) -> str:
     if not counts.unpriced_requests:
         return ""
     answers = count_of(counts.unpriced_requests, "answer")
-    have = "has" if counts.unpriced_requests == 1 else "have"
+    one = counts.unpriced_requests == 1
+    are = "has no price and is" if one else "have no price and are"
     tokens = count_of(counts.unpriced_tokens, "token")
     return (
         f"Unpriced: {answers} ({tokens}) {have} no price and count as nothing{_why(reasons)}."

@@ -57,7 +57,7 @@ def read_files(connection: Connection, run_id: int) -> dict[str, int | None]:
         .where(sources.c.run_id == run_id)
         .order_by(sources.c.source_id)
     )
-    return dict(connection.execute(statement).tuples().all())  # the newest wins, in place
+    return dict(connection.execute(statement).all())  # the newest wins, in place
 
 
 def count_answered(connection: Connection, run_id: int) -> int:

@@ -7,9 +7,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Final, Protocol
 
 from batcher.errors import CannotCreate, StorageError
+
+_FRAME_BYTES: Final = 1 << 20
 
 
 class ByteStream(Protocol):
@@ -96,11 +98,35 @@ def _packer(file: BinaryIO, target: str) -> ByteStream:
     if target.endswith(".gz"):
         return gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6, mtime=0)
     if target.endswith(".zst"):
+        return _ZstdFrames(file)
+    return file
+
+
+class _ZstdFrames:
+    """Packs what is written, a frame per megabyte; leaves the file below open."""
+
+    def __init__(self, file: BinaryIO) -> None:
         import pyarrow as pa  # noqa: PLC0415 - only where asked for
 
-        stream: ByteStream = pa.CompressedOutputStream(pa.PythonFile(file, mode="w"), "zstd")
-        return stream
-    return file
+        self._file = file
+        self._compress = pa.Codec("zstd").compress
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+
+    def write(self, data: bytes, /) -> int:
+        self._held.append(data)
+        self._held_bytes += len(data)
+        if self._held_bytes >= _FRAME_BYTES:
+            self.flush()
+        return len(data)
+
+    def flush(self) -> None:
+        if self._held_bytes:
+            self._file.write(self._compress(b"".join(self._held), asbytes=True))
+        self._held, self._held_bytes = [], 0
+
+    def close(self) -> None:
+        self.flush()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -144,6 +144,7 @@ def _checked(name: str, path: Path) -> SourceFile:
 
 def _refuse_twice(source: SourceFile, seen: dict[tuple[int, int], str]) -> None:
     status = source.path.stat()
-    earlier = seen.setdefault((status.st_dev, status.st_ino), source.name)
-    if len(seen) and earlier is not source.name:
-        raise UsageError(f"{source.name}: is the same file as {earlier}; name it once")
+    file = (status.st_dev, status.st_ino)
+    if file in seen:
+        raise UsageError(f"{source.name}: is the same file as {seen[file]}; name it once")
+    seen[file] = source.name

@@ -1,7 +1,6 @@
 """Rows kept in a nameless file until all are there: then columns and types are known."""
 
-import csv
-import io
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ _DECODER: Final = msgspec.json.Decoder(list[bool | int | float | str | None])
 _INT64: Final = 2**63
 _BATCH_ROWS: Final = 20_000
 _BATCH_BYTES: Final = 16 * 1024 * 1024
+_SPECIAL: Final = re.compile(r"[\",\r\n]")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -72,7 +72,7 @@ class SpooledRows:
         cells = [_scalar(row.get(name)) for name in self.columns]
         for types, cell in zip(self.columns.values(), cells, strict=True):
             if cell is not None:
-                types.add(type(cell))
+                types.add(_kind(cell))
         return cells
 
 
@@ -114,6 +114,14 @@ def _scalar(value: object) -> Scalar:
     return _ENCODER.encode(value).decode()
 
 
+class _Wide(int):
+    """The type of integers that a double cannot hold exactly."""
+
+
+def _kind(cell: Scalar) -> type:
+    return _Wide if type(cell) is int and abs(cell) > 2**53 else type(cell)
+
+
 def _safe(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
@@ -127,9 +135,14 @@ def _csv_cell(cell: Scalar) -> str | int | float:
 
 
 def _write_lines(rows: Iterable[Sequence[object]], stream: ByteStream) -> None:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    stream.write(text.getvalue().encode())
+    # the csv module leaves a carriage return bare when lines end in a line feed only
+    lines = [",".join(map(_quoted, row)) or '""' for row in rows]
+    stream.write("\n".join([*lines, ""]).encode())
+
+
+def _quoted(cell: object) -> str:
+    text = str(cell)
+    return '"' + text.replace('"', '""') + '"' if _SPECIAL.search(text) else text
 
 
 def _arrow_type(types: set[type]) -> "pa.DataType":
@@ -137,7 +150,7 @@ def _arrow_type(types: set[type]) -> "pa.DataType":
 
     if types == {bool}:
         return pa.bool_()
-    if types == {int}:
+    if types and types <= {int, _Wide}:
         return pa.int64()
     return pa.float64() if types and types <= {int, float} else pa.string()
 

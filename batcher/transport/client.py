@@ -1,6 +1,7 @@
 """The one place that knows aiohttp: a POST, its answer, and what became of it otherwise."""
 
 import asyncio
+import io
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from batcher.transport.endpoint import Auth, Endpoint, Secret, check_url
 
 BODY_LIMIT: Final = 64 * 2**20  # bytes of one answer; the API's own texts end far below
 _SWEEP_SECONDS: Final = 0.5
+_PIECEWISE_BYTES: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class HttpClient:
         self._deadlines.start()
         try:
             async with self._session.post(
-                self._url, data=body, headers=headers, allow_redirects=False
+                self._url, data=_payload(body), headers=headers, allow_redirects=False
             ) as response:
                 return Reply(response.status, response.headers, await _read(response))
         except asyncio.CancelledError:
@@ -113,6 +115,11 @@ def _headers(endpoint: Endpoint, key: Secret | None) -> CIMultiDict[str]:
     elif key and endpoint.auth is Auth.BEARER:
         headers["authorization"] = f"Bearer {key.reveal()}"
     return headers
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO:
+    """A large body is written in pieces, so that it does not hold up everybody else."""
+    return body if len(body) < _PIECEWISE_BYTES else io.BytesIO(body)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

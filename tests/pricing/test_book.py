@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batcher.errors import ConfigurationError, UsageError
 from batcher.pricing.book import load_file, load_shipped, parse_book
@@ -149,6 +151,61 @@ def test_an_old_book_knows_its_age():
 def test_a_wrong_file_is_refused_with_its_name_and_the_place(text, words):
     with pytest.raises(ConfigurationError, match=f"prices.toml.*{words}"):
         parse_book(text, "prices.toml")
+
+
+ODD_VALUES = [
+    "1",
+    "-1",
+    "1.5",
+    "nan",
+    "true",
+    '""',
+    '"x"',
+    '"-1"',
+    '"0"',
+    '"1"',
+    "[]",
+    "[1]",
+    "{}",
+    "{ us = 1 }",
+    '{ us = "2" }',
+    "2026-01-01",
+    "12:00:00",
+    '"\\u0000"',
+]
+FIELDS = [
+    "list",
+    "model",
+    "terms",
+    "prompt_tokens_above",
+    "valid_from",
+    "valid_until",
+    "input",
+    "output",
+    "web_search",
+    "batch_factor",
+    "geographies",
+    "note",
+    "strange",
+]
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), st.sampled_from(ODD_VALUES), max_size=4))
+def test_odd_values_give_a_book_or_one_sentence(values):
+    try:
+        book = parse_book(HEAD + block(**values))
+    except ConfigurationError as error:
+        words = str(error)
+    else:
+        words = "price book: none"
+        assert parse_book(book.content) == book
+    assert words.startswith("price book: ")
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused(text):
+    with pytest.raises(ConfigurationError):
+        parse_book(text)
 
 
 def test_neighbouring_periods_are_no_overlap():

@@ -185,3 +185,10 @@ def test_no_value_anywhere_makes_it_crash(value):
         for raw in (msgspec.json.encode(row), row):
             builder(model="m", max_tokens=1).build(raw, 1, 1, None)
         build(msgspec.json.encode({"params": {**params(), name: value}}))
+
+
+def test_of_a_repeated_field_the_last_counts():
+    first, last = (json.dumps(params(text)).encode() for text in ("first", "last"))
+    request = built(b'{"params":' + first + b',"par\\u0061ms":' + last + b"}")
+    assert request.body == last
+    assert request.params_hash == built({"params": params("last")}).params_hash

@@ -1,4 +1,4 @@
-import datetime
+import datetime as dt
 import decimal
 import json
 import uuid
@@ -38,7 +38,7 @@ TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1).fi
 MESSAGE = st.builds(lambda role, content: {"role": role, "content": content},
                     st.sampled_from(["user", "assistant"]), TEXT)  # fmt: skip
 BODY = st.fixed_dictionaries(
-    {"model": TEXT, "max_tokens": st.integers(1, 20_000)}
+    {"model": st.sampled_from(["m", "é"]), "max_tokens": st.integers(0, 21_333)}
     | {"messages": st.lists(MESSAGE, min_size=1, max_size=3)},
     optional={"temperature": st.floats(0, 1), "system": TEXT, "stop_sequences": st.lists(TEXT)},
 )
@@ -86,8 +86,8 @@ def test_every_type_with_a_rule_becomes_its_text(tmp_path):
     moment = pa.array([1_234_567_890_123_456_789], pa.timestamp("ns", tz="Europe/Berlin"))
     columns = {
         "moment": moment,
-        "local": pa.array([datetime.datetime(2026, 1, 2, 3, 4, 5)]),
-        "day": pa.array([datetime.date(2026, 1, 2)]),
+        "local": pa.array([1_767_323_045], pa.timestamp("s")),
+        "day": pa.array([dt.date(2026, 1, 2)]),
         "time": pa.array([3_723_000_000_123], pa.time64("ns")),
         "price": pa.array([decimal.Decimal("1.50")]),
         "whole": pa.array([decimal.Decimal("12")]),
@@ -95,7 +95,7 @@ def test_every_type_with_a_rule_becomes_its_text(tmp_path):
         "word": pa.array(["x"]).dictionary_encode(),
         "map": pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64())),
         "uid": pa.array([uuid.UUID(int=5).bytes], pa.uuid()),
-        "nested": pa.array([[{"at": datetime.date(2026, 1, 2)}]]),
+        "nested": pa.array([[{"at": dt.date(2026, 1, 2)}]]),
         "half": pa.array([0.5], pa.float16()),
     }
     template = "|".join("{{ " + name + " }}" for name in columns)
@@ -122,7 +122,7 @@ def test_every_type_with_a_rule_becomes_its_text(tmp_path):
         (pa.array([float("nan"), 1.0]), "BAD_NUMBER"),
         (pa.array([[float("inf")], [1.0]]), "BAD_NUMBER"),
         (pa.array([b"\xff", b"a"]), "BAD_UNICODE"),
-        (pa.array([2**62, 0], pa.timestamp("s")), "BAD_VALUE"),
+        (pa.array([2**40, 0], pa.timestamp("s")), "BAD_VALUE"),
         (pa.array([5, None], pa.duration("ns")), "BAD_VALUE"),
     ],
 )

@@ -1,0 +1,1 @@
+"""`batcher demo`: the sample jobs against the built-in simulator."""

@@ -1,0 +1,106 @@
+"""The examinations of `batcher doctor`, each one sentence."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from batcher import config, wiring
+from batcher.clock import SystemClock
+from batcher.errors import BatcherError, CannotCreate, ConfigurationError
+from batcher.ledger.address import parse_url
+from batcher.ledger.connect import open_engine, writing
+from batcher.ledger.migrate import current, require_head
+from batcher.transport.endpoint import Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One examination: what was looked at, whether it is well, and why."""
+
+    what: str
+    ok: bool
+    words: str
+
+
+def examine(typed: wiring.Asked) -> list[Finding]:
+    """Look at everything a run needs; a later examination does not depend on an earlier one."""
+    findings = [_look("configuration", lambda: _configuration(typed))]
+    try:
+        database, endpoint = wiring.place_of(typed)
+    except BatcherError as exc:
+        return [*findings, Finding("endpoint", ok=False, words=str(exc))]
+    return [*findings, *_places(typed, database, endpoint)]
+
+
+def _places(typed: wiring.Asked, database: str, endpoint: Endpoint) -> Iterator[Finding]:
+    yield _look("prices", lambda: wiring.price_words(typed))
+    yield _look("key", lambda: _key(endpoint))
+    yield _look("endpoint", lambda: asyncio.run(_endpoint(endpoint)))
+    yield _look("database", lambda: _database(database))
+
+
+def _look(what: str, examination: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, ok=True, words=examination())
+    except BatcherError as exc:
+        return Finding(what, ok=False, words=str(exc))
+
+
+def _configuration(typed: wiring.Asked) -> str:
+    path = config.find_config(typed.config_path, typed.job_path)
+    config.read_config(typed.config_path, typed.job_path)
+    config.environment_settings()
+    if typed.job_path:
+        wiring.job_file(typed.job_path)
+    return f"read from {path}" if path else "no config.toml: defaults"
+
+
+def _key(endpoint: Endpoint) -> str:
+    config.read_key(endpoint)
+    return f"there ({config.key_source(endpoint)})"
+
+
+async def _endpoint(endpoint: Endpoint) -> str:
+    from batcher.transport.client import HttpClient, SendError
+
+    try:
+        key = config.read_key(endpoint)
+    except BatcherError:
+        key = None  # told by its own finding; whether the server is there can be seen without
+    client = HttpClient(endpoint, key, SystemClock())
+    try:
+        reply = await client.get_models()
+    except SendError as exc:
+        raise ConfigurationError(
+            f"{endpoint.name} at {endpoint.base_url} cannot be reached: {exc.message}"
+        ) from exc
+    finally:
+        await client.close()
+    if reply.status in {401, 403} and key is not None:
+        raise ConfigurationError(
+            f"{endpoint.name} at {endpoint.base_url} refuses the key (HTTP {reply.status})"
+        )
+    return f"{endpoint.name} at {endpoint.base_url} answers (HTTP {reply.status})"
+
+
+def _database(url: str) -> str:
+    """Whether a run could write; creates nothing."""
+    where = parse_url(url)
+    if where.path and not where.path.exists():
+        if not os.access(where.path.parent, os.W_OK):
+            raise CannotCreate(
+                f"{where.shown} cannot be created: {where.path.parent} is no folder that may be "
+                "written"
+            )
+        return f"{where.shown} is not there yet; the first run creates it"
+    engine = open_engine(url)
+    try:
+        if current(engine) is None:
+            return f"{where.shown} is empty; the first run creates the tables"
+        require_head(engine)
+        with writing(engine):
+            pass
+    finally:
+        engine.dispose()
+    return f"{where.shown} can be written, its schema is current"

@@ -1,0 +1,45 @@
+"""`batcher jobs`: list and check job files."""
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def jobs() -> None:
+    """List and check job files."""
+
+
+@jobs.command("list")
+@click.argument("folder", type=Path, default=Path("jobs"))
+def list_jobs(folder: Path) -> None:
+    """Show the jobs in FOLDER [jobs]: name, inputs, endpoint, model."""
+    from batcher import wiring
+
+    for path in wiring.job_files(folder):
+        job = wiring.job_file(path)
+        where = job.endpoint or "anthropic"
+        click.echo(f"{path}: {job.name or path.stem} <- {', '.join(job.inputs)} -> {where}")
+
+
+@jobs.command("check")
+@click.argument("paths", nargs=-1, type=Path, metavar="[FILE_OR_FOLDER]...")
+def check_jobs(paths: tuple[Path, ...]) -> int:
+    """Check job files [all in jobs/]: settings, inputs, template and every row.
+
+    Sends nothing. Exits with 1 when something is wrong.
+    """
+    from batcher import wiring
+    from batcher.errors import BatcherError
+
+    wrong = 0
+    for path in [p for given in paths or (Path("jobs"),) for p in wiring.job_files(given)]:
+        try:
+            found = wiring.inspect_inputs(wiring.resolve(wiring.asked((), path, None)))
+        except BatcherError as exc:
+            wrong += 1
+            click.echo(f"{path}: {exc}")
+            continue
+        wrong += bool(found.bad_rows)
+        click.echo(f"{path}: {found.requests:,} requests, {found.bad_rows:,} bad rows")
+    return 1 if wrong else 0

@@ -1,0 +1,22 @@
+import pytest
+
+from batcher.ledger.connect import open_engine
+from tests.databases import (  # noqa: F401
+    database_url,
+    postgres_server,
+    sqlite_template,
+    sqlite_url,
+)
+from tests.report.ledger_rows import LedgerRows
+
+
+@pytest.fixture
+def rows(database_url):  # noqa: F811
+    return LedgerRows(database_url)
+
+
+@pytest.fixture
+def engine(database_url):  # noqa: F811
+    engine = open_engine(database_url, read_only=True)
+    yield engine
+    engine.dispose()

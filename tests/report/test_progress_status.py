@@ -1,0 +1,157 @@
+import json
+import os
+import socket
+
+import pytest
+
+from batcher.errors import UsageError
+from batcher.report.figures import Counts
+from batcher.report.progress_status import Life, read_status
+from batcher.report.render_status import render_status, status_json
+from tests.report.ledger_rows import NOON, SECOND
+
+HERE = socket.gethostname()
+NOBODY_HAS_THIS_PID = 2**22 + 1  # above the largest that Linux gives
+
+
+@pytest.fixture
+def here(rows):
+    rows.run(job="nightly")
+    return rows
+
+
+def test_without_runs_the_status_says_so(rows, engine):
+    assert render_status(read_status(engine)) == "There is no run here yet.\n"
+
+
+def test_rows_are_counted_by_what_became_of_them(here, engine):
+    here.invocation(1, exit_code=75)
+    here.source(1, rows=10)
+    here.answer(1, 1, 1)
+    here.answer(1, 1, 2)
+    here.answer(1, 1, 2, final=0, attempt={"state": "late"})
+    here.failure(1, 1, 3, transient=1)
+    here.failure(1, 1, 4)
+    here.failure(1, 1, 5, kind="quarantined")
+    here.failure(1, 1, 6, kind="held")
+    here.attempt(1, 1, 7, cost_low=110 * 10**9, cost_high=840 * 10**9)
+    here.attempt(1, 1, 8, state="open", cost_high=0)
+    assert render_status(read_status(engine)) == (
+        "run 1: nightly\n"
+        "  inputs    rows.jsonl\n"
+        "  rows      10: 2 answered, 2 failed (1 to be tried again), 1 quarantined, 1 held,"
+        " 4 to do\n"
+        "  in doubt  2 attempts (1 still open) may have cost $0.11 to $0.84\n"
+        "  last      invocation 1 by ana on elsewhere, process 7, began 2026-01-05T12:00:00Z,"
+        " ended 2026-01-05T12:01:00Z: exit code 75 (interrupted)\n"
+        "  To go on, type the same command again: batcher run rows.jsonl\n"
+        "  `batcher retry` makes failed and held rows work to do again.\n"
+    )
+
+
+def test_a_finished_run_has_no_advice(here, engine):
+    here.invocation(1)
+    here.source(1, rows=1)
+    here.answer(1, 1, 1)
+    (run,) = read_status(engine)
+    assert (run.to_do, run.advice, run.doubt) == (0, (), Counts())
+
+
+def test_a_row_that_failed_and_was_answered_since_is_answered(here, engine):
+    here.invocation(1)
+    here.source(1, rows=1)
+    here.failure(1, 1, 1)
+    here.answer(1, 1, 1)
+    (run,) = read_status(engine)
+    assert (run.answered, run.failed, run.to_do) == (1, 0, 0)
+
+
+def test_an_older_version_of_a_file_is_not_counted(here, engine):
+    here.invocation(1)
+    here.source(1, rows=5, superseded_by=2)
+    here.source(1, rows=3)
+    here.answer(1, 1, 1)
+    here.answer(1, 2, 1)
+    (run,) = read_status(engine)
+    assert (run.inputs, run.rows, run.answered, run.to_do) == (("rows.jsonl",), 3, 1, 2)
+
+
+def test_what_is_left_of_a_file_not_read_to_its_end_is_not_guessed(here, engine):
+    here.invocation(1, ended_at=None, exit_code=None)
+    here.source(1, rows=None)
+    (run,) = read_status(engine)
+    assert (run.rows, run.to_do) == (None, None)
+    assert "rows      not all read yet: 0 answered\n" in render_status([run])
+
+
+@pytest.mark.parametrize(
+    ("fields", "life"),
+    [
+        ({"ended_at": NOON + SECOND}, Life.ENDED),
+        ({"ended_at": None, "host": HERE, "pid": os.getpid()}, Life.RUNNING),
+        ({"ended_at": None, "host": HERE, "pid": NOBODY_HAS_THIS_PID}, Life.DIED),
+        ({"ended_at": None, "host": HERE, "pid": 2**40}, Life.DIED),
+        ({"ended_at": None, "host": "elsewhere"}, Life.UNKNOWN),
+    ],
+)
+def test_a_process_ended_runs_or_died(here, engine, fields, life):
+    here.invocation(1, **fields)
+    (run,) = read_status(engine)
+    assert run.last is not None
+    assert run.last.life is life
+
+
+def test_a_running_process_needs_no_advice(here, engine):
+    here.invocation(1, ended_at=None, exit_code=None, host=HERE, pid=os.getpid())
+    (run,) = read_status(engine)
+    assert run.advice == ()
+    assert "is running" in render_status([run])
+
+
+def test_the_latest_process_is_shown(here, engine):
+    here.invocation(1, exit_code=75)
+    here.invocation(1, exit_code=0, pid=8)
+    (run,) = read_status(engine)
+    assert run.last is not None
+    assert (run.last.invocation_id, run.last.pid) == (2, 8)
+
+
+def test_runs_are_told_apart(here, engine):
+    here.run("other.jsonl")
+    here.invocation(2)
+    here.source(2, "other.jsonl", rows=1)
+    here.attempt(1, 1, cost_high=None)
+    first, second = read_status(engine)
+    assert (first.doubt.in_doubt_attempts, second.doubt.in_doubt_unbounded) == (0, 1)
+    assert read_status(engine, 2) == (second,)
+
+
+def test_a_run_that_is_not_there_is_refused(here, engine):
+    with pytest.raises(UsageError, match="there is no run 9 here"):
+        read_status(engine, 9)
+
+
+def test_json_has_the_same_with_exact_amounts(here, engine):
+    here.invocation(1, ended_at=None, exit_code=None)
+    here.source(1, rows=2)
+    here.attempt(1, 1, 1, cost_low=1, cost_high=None)
+    assert json.loads(status_json(read_status(engine))) == {
+        "schema": "batcher.status/1",
+        "runs": [
+            {
+                "run_id": 1, "key": "rows.jsonl", "job": "nightly", "inputs": ["rows.jsonl"],
+                "rows": 2, "answered": 0, "failed": 0, "failed_transient": 0, "quarantined": 0,
+                "held": 0, "to_do": 2, "open_attempts": 0, "in_doubt_attempts": 1,
+                "in_doubt_unbounded": 1,
+                "in_doubt_low": {"amount": "0.000000000001", "pico": "1"},
+                "in_doubt_high": None,
+                "last_invocation": {
+                    "invocation_id": 1, "started_at": "2026-01-05T12:00:00Z", "ended_at": None,
+                    "exit_code": None, "life": "unknown", "host": "elsewhere", "pid": 7,
+                    "os_user": "ana", "endpoint": "anthropic",
+                    "command": "batcher run rows.jsonl",
+                },
+                "advice": ["To go on, type the same command again: batcher run rows.jsonl"],
+            }
+        ],
+    }  # fmt: skip

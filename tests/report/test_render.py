@@ -1,0 +1,235 @@
+import csv
+import io
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batcher.report.figures import Counts, Reason, Report, ReportLine
+from batcher.report.layout import Detail, lay_out
+from batcher.report.query import ReportQuery, parse_dimensions
+from batcher.report.render import Format, render
+from batcher.report.render_table import print_table
+from batcher.report.words import csv_text, safe_text, shorten
+
+
+def line(*key, costs=(("USD", 3_400_000_000),), **counts):
+    return ReportLine(key=key, label=tuple(map(str, key)), counts=Counts(**counts), costs=costs)
+
+
+SONNET = line("claude-sonnet-5", requests=1, attempts=2, input_tokens=1_000, output_tokens=27)
+REPORT = Report(
+    query=ReportQuery(),
+    lines=(SONNET,),
+    total=replace(SONNET, key=(), label=()),
+    price_books=("2026-01",),
+)
+DOUBTFUL = Counts(
+    requests=1, attempts=39, in_doubt_attempts=37, open_attempts=2, in_doubt_low=11 * 10**10,
+    in_doubt_high=84 * 10**10, unpriced_requests=2, unpriced_tokens=34_000, assumed_charges=1,
+)  # fmt: skip
+
+
+def with_total(counts, **fields):
+    total = ReportLine(key=(), label=(), counts=counts, costs=(("USD", 1),))
+    return replace(REPORT, total=total, lines=(replace(SONNET, counts=counts),), **fields)
+
+
+def on_terminal(report, width):
+    stream = io.StringIO()
+    print_table(report, stream, width)
+    return stream.getvalue()
+
+
+def test_plain_columns_are_complete_and_aligned():
+    assert render(REPORT, Format.TABLE) == (
+        "Model            Answered  Attempts  Input  Cache write  Cache read  Output  Thinking"
+        "  Searches  Cost (USD)  In doubt (USD)  Unpriced\n"
+        "---------------  --------  --------  -----  -----------  ----------  ------  --------"
+        "  --------  ----------  --------------  --------\n"
+        "claude-sonnet-5         1         2  1,000            0           0      27         0"
+        "         0     $0.0034               -         0\n"
+        "---------------  --------  --------  -----  -----------  ----------  ------  --------"
+        "  --------  ----------  --------------  --------\n"
+        "Total                   1         2  1,000            0           0      27         0"
+        "         0     $0.0034               -         0\n"
+        "\n"
+        "Prices: 2026-01.\n"
+    )
+
+
+def test_a_narrow_terminal_gets_the_most_important_columns():
+    assert on_terminal(REPORT, 80) == (
+        "┌─────────────────┬──────────┬───────┬────────┬────────────┐\n"
+        "│ Model           │ Answered │ Input │ Output │ Cost (USD) │\n"
+        "├─────────────────┼──────────┼───────┼────────┼────────────┤\n"
+        "│ claude-sonnet-5 │        1 │ 1,000 │     27 │    $0.0034 │\n"
+        "├─────────────────┼──────────┼───────┼────────┼────────────┤\n"
+        "│ Total           │        1 │ 1,000 │     27 │    $0.0034 │\n"
+        "└─────────────────┴──────────┴───────┴────────┴────────────┘\n"
+        "Prices: 2026-01.\n"
+    )
+
+
+def test_a_wide_terminal_gets_the_columns_with_something_in_them():
+    table = on_terminal(with_total(DOUBTFUL), 120)
+    assert "│ Answered │ Attempts │ Input │ Output │ Cost (USD) │ In doubt (USD) │" in table
+    assert "Thinking" not in table
+    assert "$0.11 to $0.84" in table
+
+
+def test_a_table_that_does_not_fit_never_cuts_a_number():
+    wide = line("m" * 70, requests=10**9, input_tokens=10**15, output_tokens=10**15)
+    report = replace(REPORT, lines=(wide,), total=replace(wide, key=(), label=()))
+    table = on_terminal(report, 110)
+    assert "…" not in table
+    assert "1,000,000,000,000,000" in table
+
+
+def test_csv_has_exact_amounts_and_no_total():
+    assert render(REPORT, Format.CSV) == (
+        "model,requests,attempts,in_doubt_attempts,open_attempts,refused_attempts,"
+        "not_sent_attempts,late_attempts,input_tokens,cache_write_5m_tokens,"
+        "cache_write_1h_tokens,cache_read_tokens,output_tokens,thinking_tokens,"
+        "web_search_requests,unpriced_requests,unpriced_tokens,assumed_charges,"
+        "in_doubt_unbounded,cost_usd,cost_pico_usd,in_doubt_low_usd,in_doubt_low_pico_usd,"
+        "in_doubt_high_usd,in_doubt_high_pico_usd\n"
+        "claude-sonnet-5,1,2,0,0,0,0,0,1000,0,0,0,27,0,0,0,0,0,0,0.0034,3400000000,0,0,0,0\n"
+    )
+
+
+def test_json_mirrors_the_report_with_amounts_as_text():
+    document = json.loads(render(REPORT, Format.JSON))
+    figures = {
+        "requests": 1, "attempts": 2, "in_doubt_attempts": 0, "open_attempts": 0,
+        "refused_attempts": 0, "not_sent_attempts": 0, "late_attempts": 0,
+        "input_tokens": 1000, "cache_write_5m_tokens": 0, "cache_write_1h_tokens": 0,
+        "cache_read_tokens": 0, "output_tokens": 27, "thinking_tokens": 0,
+        "web_search_requests": 0, "unpriced_requests": 0, "unpriced_tokens": 0,
+        "assumed_charges": 0, "in_doubt_unbounded": 0,
+        "cost": {"USD": {"amount": "0.0034", "pico": "3400000000"}},
+        "in_doubt_low": {"amount": "0", "pico": "0"},
+        "in_doubt_high": {"amount": "0", "pico": "0"},
+    }  # fmt: skip
+    assert document == {
+        "schema": "batcher.report/1", "by": ["model"], "since": None, "until": None,
+        "timezone": "UTC", "run_id": None,
+        "lines": [{"key": {"model": "claude-sonnet-5"}, **figures}], "total": figures,
+        "unpriced": [], "assumed": [], "price_books": ["2026-01"],
+        "simulated_left_out": False, "notes": ["Prices: 2026-01."],
+    }  # fmt: skip
+
+
+def test_markdown_is_a_table_and_a_list():
+    assert render(REPORT, Format.MARKDOWN) == (
+        "| Model | Answered | Attempts | Input | Cache write | Cache read | Output | Thinking"
+        " | Searches | Cost (USD) | In doubt (USD) | Unpriced |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        "| claude-sonnet-5 | 1 | 2 | 1,000 | 0 | 0 | 27 | 0 | 0 | $0.0034 | - | 0 |\n"
+        "| **Total** | **1** | **2** | **1,000** | **0** | **0** | **27** | **0** | **0**"
+        " | **$0.0034** | **-** | **0** |\n"
+        "\n"
+        "- Prices: 2026-01.\n"
+    )
+
+
+def test_what_numbers_do_not_tell_is_said_in_sentences():
+    report = with_total(
+        DOUBTFUL,
+        unpriced=(Reason(text="unknown_model", model="other", charges=2),),
+        assumed=(Reason(text="cache_lifetime_assumed", model=None, charges=1),),
+        simulated_left_out=True,
+    )
+    assert lay_out(report, Detail.FULL).sentences == (
+        "In doubt: 37 attempts (2 still open) may have been billed without an answer here:"
+        " $0.11 to $0.84, not in the cost.",
+        "Unpriced: 2 answers (34,000 tokens) have no price and are not in the cost:"
+        " unknown model other (2).",
+        "Assumed: 1 charge rests on an assumption: cache lifetime assumed (1).",
+        "Simulated: this database also holds charges of a simulated endpoint; they are not real"
+        " money and in no line of this report.",
+        "Prices: 2026-01.",
+    )
+
+
+def test_without_an_upper_bound_none_is_claimed():
+    report = with_total(replace(DOUBTFUL, in_doubt_unbounded=1))
+    assert "$0.11 or more" in render(report, Format.TABLE)
+    assert "at least $0.11, without an upper bound for 1 attempt" in render(
+        report, Format.TABLE
+    )
+    assert json.loads(render(report, Format.JSON))["total"]["in_doubt_high"] is None
+    (record,) = csv.DictReader(io.StringIO(render(report, Format.CSV)))
+    assert record["in_doubt_high_usd"] == record["in_doubt_high_pico_usd"] == ""
+
+
+def test_a_line_without_any_price_costs_nobody_knows_what_and_not_nothing():
+    unknown = line("other", costs=(), requests=1, unpriced_requests=1, unpriced_tokens=9)
+    report = replace(REPORT, lines=(unknown,))
+    assert lay_out(report, Detail.NARROW).rows == (("other", "1", "0", "0", "unpriced"),)
+    (record,) = csv.DictReader(io.StringIO(render(report, Format.CSV)))
+    assert record["cost_usd"] == ""
+    assert json.loads(render(report, Format.JSON))["lines"][0]["cost"] == {}
+
+
+def test_another_currency_has_its_own_columns():
+    both = line("m", costs=(("CRUN", 25 * 10**11), ("USD", 10**12)), requests=2)
+    report = replace(REPORT, lines=(both,), total=both, currencies=("USD", "CRUN"))
+    assert lay_out(report, Detail.NARROW).rows == (("m", "2", "0", "0", "$1.00", "2.50 CRUN"),)
+    (record,) = csv.DictReader(io.StringIO(render(report, Format.CSV)))
+    assert (record["cost_usd"], record["cost_crun"]) == ("1", "2.5")
+
+
+def test_an_empty_report_is_one_sentence():
+    empty = Report(query=ReportQuery(), lines=(), total=line(costs=()))
+    said = "Nothing was sent, so there is nothing to report.\n"
+    assert render(empty, Format.TABLE) == on_terminal(empty, 80) == said
+    assert render(empty, Format.MARKDOWN) == f"- {said}"
+
+
+@pytest.mark.parametrize("form", [Format.TABLE, Format.MARKDOWN])
+def test_text_of_a_server_cannot_steer_a_terminal(form):
+    evil = line("\x1b[2Jgpt\u202e\x9b31m\r\n|x", requests=1)
+    text = render(replace(REPORT, lines=(evil,), price_books=("\x07",)), form)
+    assert not set(text) & set("\x1b\u202e\x9b\r\x07")
+    assert len(text.splitlines()) == len(render(REPORT, form).splitlines())
+
+
+def test_rich_takes_no_orders_from_a_model_name():
+    evil = line("[red]:smile:[/red]", requests=1)
+    table = on_terminal(replace(REPORT, lines=(evil,)), 80)
+    assert "[red]:smile:[/red]" in table
+
+
+def test_a_formula_in_a_csv_cell_is_only_text():
+    query = ReportQuery(by=parse_dimensions(("tag:=cmd()", "run")))
+    evil = ReportLine(key=("=1+1", -3), label=("", ""), counts=Counts(), costs=())
+    text = render(replace(REPORT, query=query, lines=(evil,)), Format.CSV)
+    assert text.splitlines()[1].startswith("'=1+1,-3,0")
+
+
+def test_a_window_of_time_is_told():
+    query = ReportQuery(since=0, until=86_400_000_000)
+    sentences = lay_out(replace(REPORT, query=query), Detail.FULL).sentences
+    assert sentences[0] == "Sent from 1970-01-01T00:00:00Z before 1970-01-02T00:00:00Z."
+
+
+@given(st.text())
+def test_safe_text_is_one_line_without_controls_and_as_long(text):
+    safe = safe_text(text)
+    assert len(safe) == len(text)
+    assert len(safe.splitlines()) <= 1
+    assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in safe)
+
+
+@given(st.text())
+def test_no_csv_text_begins_like_a_formula(text):
+    assert not csv_text(text).startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert csv_text(text).removeprefix("'") == text.removeprefix("'")
+
+
+@given(st.text(), st.integers(1, 30))
+def test_shortened_text_fits(text, length):
+    assert len(shorten(text, length)) <= length
