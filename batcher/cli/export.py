@@ -39,16 +39,19 @@ def export(
 ) -> None:
     """Write answers in input order to a file.
 
-    They are joined to the rows' own columns. Rows without an answer say why. Works while the run is on; a file appears when it is whole.
+    They are joined to the rows' own columns. Rows without an answer say why. Works while the
+    run is on; a file appears when it is whole.
     """
     from batcher.report.export import ExportOptions, export_answers, the_run
+    from batcher.report.words import count_of
 
     options = ExportOptions(
         target=output, form=cast("OutputFormat | None", form), answered_only=answered_only
     )
     with ledger(database, config) as engine:
         done = export_answers(engine, the_run(engine, run_id), options, _warn)
-    click.echo(f"{output}: {done.rows:,} rows, {done.answered:,} answered", err=True)
+    where = "standard output" if output == "-" else output
+    click.echo(f"{count_of(done.rows, 'row')} to {where}, {done.answered:,} answered", err=True)
 
 
 def _warn(sentence: str) -> None:

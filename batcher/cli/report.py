@@ -62,8 +62,8 @@ def report(
 ) -> None:
     """Print what was used and what it cost.
 
-    Works while a run is on. Money in doubt and answers without a price are told apart and never guessed. Dates are
-    read in the zone of --tz.
+    Works while a run is on. Money in doubt and answers without a price are told apart and never
+    guessed. Dates are read in the zone of --tz.
     """
     from batcher.report.summary import summarise
 

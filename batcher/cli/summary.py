@@ -1,5 +1,6 @@
 """What a run says at its end: lines for people, or one JSON object."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -19,7 +20,8 @@ def finish(job: Job, ended: Ended, watcher: Quiet, *, as_json: bool, quiet: bool
     """Write the answers where the job wants them, say how it went; the exit code."""
     written = _write_output(job, watcher.start) if job.output and watcher.start else None
     if as_json:
-        click.echo(msgspec.json.encode(json_summary(job, ended, watcher.start, written)))
+        with contextlib.suppress(BrokenPipeError):  # the exit code stays that of the run
+            click.echo(msgspec.json.encode(json_summary(job, ended, watcher.start, written)))
     elif not quiet:
         for line in closing_lines(job, ended, written):
             say(line)

@@ -33,6 +33,8 @@ class Batch:
             self._write_intents(connection, intents)
         if settlements:
             self._write_settlements(connection, settlements)
+        if intents:  # last: an attempt may be settled and replaced in one batch
+            self._supersede(connection, intents)
         if quarantined:
             now = self._clock.now_us()
             self._sql.failure.run(
@@ -45,6 +47,8 @@ class Batch:
             connection,
             (encode.intent_values(intent, self._scope) for intent in intents),
         )
+
+    def _supersede(self, connection: Connection, intents: Sequence[Intent]) -> None:
         self._sql.superseded.run(
             connection,
             (

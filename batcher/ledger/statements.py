@@ -1,13 +1,13 @@
-"""The statements of the hot path: compiled once, run by `executemany`.
+"""The statements of the hot path: compiled once, then run by the driver.
 
-SQLAlchemy builds the SQL, the driver runs it: at a hundred rows a commit, going through
-`Connection.execute` would cost more than the inserts themselves.
+SQLAlchemy builds the SQL; going through `Connection.execute` for every batch would cost more
+than the inserts themselves.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Protocol
 
-from sqlalchemy import Connection, Dialect, bindparam
+from sqlalchemy import Connection, Dialect, Table, bindparam
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import Insert, Update
 
@@ -15,65 +15,112 @@ from batcher.ledger.schema import answers, attempts, charges, failures, unusable
 
 Values = Sequence[Any]
 
-
-class Statement:
-    """One INSERT or UPDATE with its columns in a fixed order."""
-
-    def __init__(self, clause: Insert | Update, names: Sequence[str], dialect: Dialect) -> None:
-        compiled = clause.compile(dialect=dialect, column_keys=list(names))
-        self._sql = str(compiled)
-        order = [names.index(name) for name in compiled.positiontup or names]
-        self._shape: Callable[[Values], Any] = (
-            (lambda values: tuple(values[i] for i in order))
-            if compiled.positional
-            else (lambda values: dict(zip(names, values, strict=True)))
-        )
-        if compiled.positional and order == list(range(len(names))):
-            self._shape = tuple
-
-    def run(self, connection: Connection, rows: Iterable[Values]) -> None:
-        """Run once per row; does nothing without rows."""
-        parameters = [self._shape(row) for row in rows]
-        if parameters:
-            connection.exec_driver_sql(self._sql, parameters)
-
-
-INTENT = (
+INTENT: Final = (
     "attempt_id", "attempt_uid", "invocation_id", "request_id", "source_id", "row_number",
     "byte_offset", "custom_id", "params_hash", "number", "leg", "purpose", "lane",
     "requested_model", "state", "pending", "opened_at", "cost_low", "cost_high",
 )  # fmt: skip
-SETTLED = (
+SETTLED: Final = (
     "state", "pending", "sent_at", "settled_at", "http_status", "error_type", "error_code",
     "error_message", "provider_request_id", "cost_low", "cost_high", "b_attempt_id",
 )  # fmt: skip
-ANSWER = tuple(column.name for column in answers.columns)
-CHARGE = tuple(column.name for column in charges.columns)
-FAILURE = tuple(column.name for column in failures.columns if column.name != "failure_id")
+ANSWER: Final = tuple(column.name for column in answers.columns)
+CHARGE: Final = tuple(column.name for column in charges.columns)
+FAILURE: Final = tuple(c.name for c in failures.columns if c.name != "failure_id")
+
+# SQLite's driver lets go of the interpreter's lock at every step of a statement, and waits
+# milliseconds to get it back from the busy event loop. So many rows go into one step. A few
+# fixed sizes keep the number of prepared statements small.
+_SIZES: Final = (128, 32, 8, 1)
+
+
+class Statement(Protocol):
+    """One kind of change, for many rows at once."""
+
+    def run(self, connection: Connection, rows: Iterable[Values]) -> None:
+        """Apply it to `rows`, values in the statement's own order; nothing without rows."""
+
+
+class Each:
+    """See `Statement`: the statement once per row, by `executemany`."""
+
+    def __init__(self, clause: Insert | Update, names: Sequence[str], dialect: Dialect) -> None:
+        compiled = clause.compile(dialect=dialect, column_keys=list(names))
+        self._sql = str(compiled)
+        self._names = None if compiled.positional else tuple(names)
+        if compiled.positiontup and tuple(compiled.positiontup) != tuple(names):
+            raise ValueError(f"the values must come in the order {compiled.positiontup}")
+
+    def run(self, connection: Connection, rows: Iterable[Values]) -> None:
+        """See `Statement.run`."""
+        names = self._names
+        if names is None:
+            parameters: list[Any] = [tuple(row) for row in rows]
+        else:
+            parameters = [dict(zip(names, row, strict=True)) for row in rows]
+        if parameters:
+            connection.exec_driver_sql(self._sql, parameters)
+
+
+class Together:
+    """See `Statement`: many rows in one statement, for SQLite.
+
+    `sql` holds `{rows}` where the lists of `width` placeholders go.
+    """
+
+    def __init__(self, sql: str, width: int) -> None:
+        row = f"({', '.join('?' * width)})"
+        self._by_size = [(n, sql.format(rows=", ".join([row] * n))) for n in _SIZES]
+
+    def run(self, connection: Connection, rows: Iterable[Values]) -> None:
+        """See `Statement.run`."""
+        waiting = list(rows)
+        for size, sql in self._by_size:
+            while len(waiting) >= size:
+                now, waiting = waiting[:size], waiting[size:]
+                values = tuple(value for row in now for value in row)
+                connection.exec_driver_sql(sql, values)
 
 
 class HotPath:
     """All statements of the writer's batches, for one database."""
 
     def __init__(self, dialect: Dialect) -> None:
-        by_id = attempts.c.attempt_id == bindparam("b_attempt_id")
-        self.intent = Statement(attempts.insert(), INTENT, dialect)
-        self.settled = Statement(
+        self.intent = _insert(attempts, INTENT, dialect)
+        self.settled = _settle(dialect)
+        self.superseded = Each(
             attempts.update()
-            .where(by_id)
-            .values({name: bindparam(name) for name in SETTLED[:-1]}),
-            SETTLED,
-            dialect,
-        )
-        self.superseded = Statement(
-            attempts.update().where(by_id).values(pending=bindparam("pending")),
+            .where(attempts.c.attempt_id == bindparam("b_attempt_id"))
+            .values(pending=bindparam("pending")),
             ("pending", "b_attempt_id"),
             dialect,
         )
-        self.answer = Statement(answers.insert(), ANSWER, dialect)
-        self.charge = Statement(charges.insert(), CHARGE, dialect)
-        self.failure = Statement(_failure(dialect), FAILURE, dialect)
-        self.unusable = Statement(unusable_bodies.insert(), ("attempt_id", "body"), dialect)
+        self.answer = _insert(answers, ANSWER, dialect)
+        self.charge = _insert(charges, CHARGE, dialect)
+        self.failure = Each(_failure(dialect), FAILURE, dialect)
+        self.unusable = Each(unusable_bodies.insert(), ("attempt_id", "body"), dialect)
+
+
+def _insert(table: Table, names: Sequence[str], dialect: Dialect) -> Statement:
+    if dialect.name == "sqlite":
+        sql = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES {{rows}}"  # noqa: S608 - names of ours
+        return Together(sql, len(names))
+    return Each(table.insert(), names, dialect)
+
+
+def _settle(dialect: Dialect) -> Statement:
+    """Sets the columns of `SETTLED` on the attempt whose id comes last."""
+    if dialect.name == "sqlite":
+        changes = ", ".join(f"{name} = settled.{name}" for name in SETTLED[:-1])
+        return Together(
+            f"WITH settled ({', '.join(SETTLED)}) AS (VALUES {{rows}}) "  # noqa: S608 - names of ours
+            f"UPDATE attempts SET {changes} FROM settled "
+            "WHERE attempts.attempt_id = settled.b_attempt_id",
+            len(SETTLED),
+        )
+    by_id = attempts.c.attempt_id == bindparam("b_attempt_id")
+    values: dict[str, Any] = {name: bindparam(name) for name in SETTLED[:-1]}
+    return Each(attempts.update().where(by_id).values(values), SETTLED, dialect)
 
 
 def _failure(dialect: Dialect) -> Insert:

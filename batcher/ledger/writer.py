@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ class Writer:
         self._on_failure = on_failure
         self._items: list[_Item] = []
         self._calls: list[_Call] = []
+        self._answering: deque[_Call] = deque()
         self._work = threading.Condition()
         self._closing = False
         self._failed: BaseException | None = None
@@ -100,15 +102,16 @@ class Writer:
             self._fail(exc)
 
     def _step(self, connection: Connection) -> bool:
-        items, calls, go_on = self._collect()
+        items, go_on = self._collect()
         if items:
             self._write(connection, items)
             self._loop.call_soon_threadsafe(_acknowledge, items)
-        for call in calls:
-            self._answer(connection, call)
+        while self._answering:
+            self._answer(connection, self._answering[0])
+            self._answering.popleft()
         return go_on
 
-    def _collect(self) -> tuple[list[_Item], list[_Call], bool]:
+    def _collect(self) -> tuple[list[_Item], bool]:
         """Wait for work, linger for company, take it all."""
         with self._work:
             while not (self._items or self._calls or self._closing):
@@ -116,10 +119,10 @@ class Writer:
             if len(self._items) < MAX_ITEMS and not (self._calls or self._closing):
                 self._work.wait(LINGER_SECONDS)
             items, self._items = self._items[:MAX_ITEMS], self._items[MAX_ITEMS:]
-            calls: list[_Call] = []
             if not self._items:  # a call sees everything that was handed in before it
-                calls, self._calls = self._calls, []
-            return items, calls, bool(items or calls or not self._closing)
+                self._answering.extend(self._calls)
+                self._calls.clear()
+            return items, bool(items or self._answering or not self._closing)
 
     def _write(self, connection: Connection, items: Sequence[_Item]) -> None:
         """One transaction; a value that cannot be stored is repaired, and the others land."""
@@ -143,20 +146,19 @@ class Writer:
             self._batch.write(connection, [without_offending_values(record)])
 
     def _answer(self, connection: Connection, call: _Call) -> None:
-        try:
+        if call.done.set_running_or_notify_cancel():  # nobody can cancel it from here on
             with connection.begin():
                 result = call.function(connection)
-        except Exception as exc:
-            call.done.set_exception(exc)
-            raise
-        call.done.set_result(result)
+            call.done.set_result(result)
 
     def _fail(self, exc: BaseException) -> None:
         with self._work:
             self._failed = exc
-            calls, self._calls = self._calls, []
+            calls = [*self._answering, *self._calls]
+            self._calls.clear()
         for call in calls:
-            call.done.set_exception(exc)
+            if call.done.running() or call.done.set_running_or_notify_cancel():
+                call.done.set_exception(exc)
         self._loop.call_soon_threadsafe(self._on_failure, exc)
 
 

@@ -137,7 +137,7 @@ def retry_after_seconds(headers: Mapping[str, str], now_us: int) -> float | None
         return seconds
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max((aware - datetime.fromtimestamp(now_us / 1e6, tz=UTC)).total_seconds(), 0)

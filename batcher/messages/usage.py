@@ -49,15 +49,16 @@ def parse_usage(raw: bytes | None) -> Usage | None:
     """Usage from the JSON text of a `usage` field; `None` when absent, null or no object.
 
     Counts may be integers, integral floats or numeric strings; OpenAI names are understood
-    (messages-api, 9.10). A count that is negative, above 10^9 or no number raises `ValueError`.
+    (messages-api, 9.10). A count that is negative, above 10^9 or no number raises `ValueError`,
+    and so do iterations nested too deeply.
     """
     if raw is None or raw == b"null":
         return None
     try:
         fields = msgspec.json.decode(raw)
-    except msgspec.DecodeError as exc:
-        raise ValueError(f"usage is not JSON: {exc}") from exc
-    return _usage(fields) if isinstance(fields, dict) and fields else None
+        return _usage(fields) if isinstance(fields, dict) and fields else None
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise ValueError(f"usage cannot be read: {exc}") from exc
 
 
 def _usage(fields: dict[str, Any]) -> Usage:
@@ -109,7 +110,7 @@ def _text(fields: dict[str, Any], name: str) -> str | None:
 
 def _cost(value: object) -> str | None:
     """A cost the server states (OpenRouter's `usage.cost`), verbatim as text."""
-    return str(value) if isinstance(value, (int, float, str)) else None
+    return str(value).replace("\0", "\ufffd") if isinstance(value, (int, float, str)) else None
 
 
 def _count(fields: dict[str, Any], name: str) -> int | None:
@@ -122,8 +123,8 @@ def _count(fields: dict[str, Any], name: str) -> int | None:
 def _foreign_count(name: str, value: object) -> int:
     try:
         number = float(value) if isinstance(value, (int, float, str)) else None
-    except ValueError:
+    except (ValueError, OverflowError):
         number = None
-    if number is None or number != int(number) or not 0 <= number <= MAX_TOKENS_PLAUSIBLE:
+    if number is None or not 0 <= number <= MAX_TOKENS_PLAUSIBLE or number != int(number):
         raise ValueError(f"usage.{name} is {value!r:.40}, not a token count")
     return int(number)

@@ -44,6 +44,11 @@ class Breaker:
         )
 
     @property
+    def is_probing(self) -> bool:
+        """Whether a probe is out, whose outcome everybody waits for."""
+        return self._probing and self.is_open
+
+    @property
     def next_probe(self) -> float:
         """The moment from which one row may be sent as a probe."""
         return self._next_probe

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from batcher.clock import Clock
-from batcher.errors import BatcherError, ProviderUnavailable
+from batcher.errors import ProviderUnavailable
 from batcher.ledger.records import FailureKind, Intent, Quarantine
 from batcher.ledger.writer import Writer
 from batcher.messages.attempt import Attempt, Purpose
@@ -33,6 +33,7 @@ from batcher.pipeline.decide import (
 )
 from batcher.pipeline.done import DoneRows
 from batcher.pipeline.history import History
+from batcher.pipeline.intake import is_cut_off
 from batcher.pipeline.job import Limits
 from batcher.pipeline.progress import Progress
 from batcher.pipeline.rater import Rater
@@ -75,6 +76,7 @@ class Engine:
         self._tally = Tally(parts.progress)
         self._gate = Gate()
         self._breaker = Breaker(parts.limits.breaker)
+        self._consumed = consumed
         self._supply = Supply(self._gate, self._breaker, consumed)
         self._counter = 0
         self._accepted = 0
@@ -153,20 +155,25 @@ class Engine:
     # One request
 
     async def _work(self) -> None:
-        while not self._over.is_set():
-            work = self._take()
-            if work is None:
-                sleeper = asyncio.get_running_loop().create_future()
-                self._sleepers.append(sleeper)
-                self._kick.set()
-                await sleeper
-            else:
-                await self._attempt(work)
+        try:
+            while not self._over.is_set():
+                work = self._take()
+                if work is None:
+                    sleeper = asyncio.get_running_loop().create_future()
+                    self._sleepers.append(sleeper)
+                    self._kick.set()
+                    await sleeper
+                else:
+                    await self._attempt(work)
+        except Exception as exc:  # noqa: BLE001 - the worker's edge: a bug must end the run
+            self.stop(exc)
 
     def _take(self) -> Work | None:
-        if self.draining or self._body_bytes > self._parts.limits.body_bytes:
-            return None
-        return self._supply.take(self._clock.monotonic())
+        return self._supply.take(self._clock.monotonic()) if self._may_send else None
+
+    @property
+    def _may_send(self) -> bool:
+        return not self.draining and self._body_bytes <= self._parts.limits.body_bytes
 
     async def _attempt(self, work: Work) -> None:
         attempt = self._open(work)
@@ -182,12 +189,14 @@ class Engine:
         except asyncio.CancelledError:
             self._settle(work, attempt, self._cut_off(attempt, sent=durable))
             raise
-        except BatcherError as exc:
+        except Exception as exc:  # noqa: BLE001 - what a lane raises ends the run
             self._settle(work, attempt, self._cut_off(attempt, sent=durable))
             self.stop(exc)
         else:
             self._settle(work, attempt, outcome)
         finally:
+            if not self._may_send:
+                self._kick.set()  # there may be room again
             self._body_bytes -= size
             self._in_flight -= 1
             self._progress.in_flight = self._in_flight
@@ -311,10 +320,13 @@ class Engine:
         self._wake(waiting)
 
     def _quarantine(self, row: BadRow) -> None:
-        self._writer.put(
-            Quarantine(row=row), lambda: self._parts.done.add(row.source_id, row.row_number)
-        )
+        self._writer.put(Quarantine(row=row), lambda: self._quarantined(row))
         self._tally.gave_up(FailureKind.QUARANTINED)
+
+    def _quarantined(self, row: BadRow) -> None:
+        if not is_cut_off(row):  # looked at again each time, until the file is whole
+            self._parts.done.add(row.source_id, row.row_number)
+        self._consumed(0)
 
     # Waking and ending
 
@@ -342,7 +354,8 @@ class Engine:
             self._kick.clear()
             now = self._clock.monotonic()
             moment = self._supply.next_moment(now)
-            if moment is None or not self._sleepers:  # a worker that ends looks for itself
+            idle = self._sleepers and self._may_send  # a worker that ends looks for itself
+            if moment is None or not idle:
                 await self._kick.wait()
             elif moment > now:
                 await _first(self._kick.wait(), self._clock.sleep(moment - now))

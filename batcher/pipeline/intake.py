@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from batcher.ledger import claims, runs
+from batcher.ledger import claims
 from batcher.ledger.writer import Writer
 from batcher.messages.request import BadRow, Request
 from batcher.rows.build import RequestBuilder
 from batcher.rows.ranges import RowRanges
 from batcher.rows.reader import read_rows
+from batcher.rows.reasons import Reason
 from batcher.rows.source import SourceFile
 
 MATCH_ROWS = 10_000  # rows of a changed source that are matched by one look-up
@@ -48,7 +49,7 @@ class Credit:
             return not self._stopped
 
     def give_back(self, body_bytes: int) -> None:
-        """One row with a body of that size was sent."""
+        """One row with a body of that size was sent, or a bad one was recorded."""
         with self._change:
             self._rows += 1
             self._bytes += body_bytes
@@ -70,6 +71,12 @@ class Receiver(Protocol):
 
     def claimed(self, source_id: int, row_numbers: set[int]) -> None:
         """Rows whose earlier answer or failure moved along."""
+
+    def blank(self, source_id: int, row_numbers: Sequence[int]) -> None:
+        """Lines that hold nothing, and need nothing."""
+
+    def read_to_end(self, source: PlannedSource, rows: int) -> None:
+        """The source holds `rows` rows, and all of them were told."""
 
     def ended(self, error: Exception | None) -> None:
         """Nothing more comes; `error` is why, when it should not have ended."""
@@ -117,7 +124,7 @@ class Intake:
 
     def _read(self, source: PlannedSource) -> bool:
         """Read one source to its end; `False` when the run is stopping."""
-        rows = 0
+        rows, broken = 0, False
         gathered: list[Request | BadRow] = []
         for batch in read_rows(
             source.file,
@@ -127,21 +134,17 @@ class Intake:
         ):
             rows = batch.rows_read
             gathered += batch.items
+            broken = broken or any(map(is_cut_off, batch.items))
+            if batch.blank_rows:
+                self._receiver.blank(source.source_id, batch.blank_rows)
             if not source.matching or len(gathered) >= MATCH_ROWS:
                 if not self._deliver(source, gathered):
                     return False
                 gathered = []
         if not self._deliver(source, gathered):
             return False
-        self._writer.call(
-            lambda connection: runs.source_read(
-                connection,
-                run_id=self._run_id,
-                source_id=source.source_id,
-                name=source.file.name,
-                rows=rows,
-            )
-        ).result()
+        if not broken:  # a cut file's rows say nothing against those of an older, whole one
+            self._receiver.read_to_end(source, rows)
         return True
 
     def _deliver(self, source: PlannedSource, items: list[Request | BadRow]) -> bool:
@@ -150,8 +153,7 @@ class Intake:
         if not items:
             return True
         size = sum(len(item.body) for item in items if isinstance(item, Request))
-        requests = sum(isinstance(item, Request) for item in items)
-        if not self._credit.spend(requests, size):
+        if not self._credit.spend(len(items), size):
             return False
         self._receiver.rows(items)
         return True
@@ -166,3 +168,8 @@ class Intake:
         if claimed:
             self._receiver.claimed(source.source_id, claimed)
         return [item for item in items if item.row_number not in claimed]
+
+
+def is_cut_off(item: Request | BadRow) -> bool:
+    """Whether this stands for the rest of a file that could not be read."""
+    return isinstance(item, BadRow) and item.reason == Reason.TRUNCATED_FILE

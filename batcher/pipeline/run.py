@@ -2,12 +2,12 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from typing import Final
 
-from batcher.errors import BatcherError, Busy, StorageError
+from batcher.errors import BatcherError, Busy
 from batcher.ledger import runs
 from batcher.ledger.batch import Batch
 from batcher.ledger.connect import open_engine, place
@@ -23,7 +23,7 @@ from batcher.pipeline.decide import Policy
 from batcher.pipeline.done import DoneRows
 from batcher.pipeline.engine import Engine, Parts
 from batcher.pipeline.events import Ended, Started
-from batcher.pipeline.intake import Credit, Intake
+from batcher.pipeline.intake import Credit, Intake, PlannedSource
 from batcher.pipeline.job import Job
 from batcher.pipeline.kit import Kit
 from batcher.pipeline.progress import Progress
@@ -74,6 +74,7 @@ class _Invocation:
         )
         self._found = 0
         self._out_of_time = False
+        self._ledger_failed = False
 
     async def run(self, *, created: bool) -> Ended:
         """Send, settle and record until the run is over."""
@@ -85,9 +86,11 @@ class _Invocation:
         self._engine = Engine(self._parts(lane), self._credit.give_back)
         self._kit.observer.started(self._started(created=created))
         signals = await self._send_all()
-        left = not self._engine.nothing_left
-        ended = await self._finish(signals, self._clock.monotonic() - began, left=left)
-        await lane.close()
+        left = self._engine.error is not None or not self._engine.nothing_left
+        try:
+            ended = await self._finish(signals, self._clock.monotonic() - began, left=left)
+        finally:
+            await lane.close()
         self._kit.observer.ended(ended)
         return ended
 
@@ -155,6 +158,14 @@ class _Invocation:
         """See `Receiver.claimed`."""
         self._loop.call_soon_threadsafe(self._claimed, source_id, row_numbers)
 
+    def read_to_end(self, source: PlannedSource, rows: int) -> None:
+        """See `Receiver.read_to_end`."""
+        self._loop.call_soon_threadsafe(self._read_to_end, source, rows)
+
+    def blank(self, source_id: int, row_numbers: Sequence[int]) -> None:
+        """See `Receiver.blank`."""
+        self._loop.call_soon_threadsafe(self._mark_done, source_id, row_numbers)
+
     def ended(self, error: Exception | None) -> None:
         """See `Receiver.ended`."""
         self._loop.call_soon_threadsafe(self._input_ended, error)
@@ -168,8 +179,25 @@ class _Invocation:
     def _claimed(self, source_id: int, row_numbers: set[int]) -> None:
         self._found += len(row_numbers)
         self._progress.claimed += len(row_numbers)
+        self._mark_done(source_id, row_numbers)
+
+    def _mark_done(self, source_id: int, row_numbers: Iterable[int]) -> None:
         for row_number in row_numbers:
             self._done.add(source_id, row_number)
+
+    def _read_to_end(self, source: PlannedSource, rows: int) -> None:
+        """In one transaction with a checkpoint: what rows claimed is looked for until then."""
+
+        def save(connection: Connection) -> None:
+            runs.source_read(
+                connection,
+                run_id=self._begun.scope.run_id,
+                source_id=source.source_id,
+                name=source.file.name,
+                rows=rows,
+            )
+
+        self._checkpoint(clean=False, also=save)
 
     def _input_ended(self, error: Exception | None) -> None:
         if error is not None:
@@ -182,6 +210,7 @@ class _Invocation:
     # Housekeeping
 
     def _storage_failed(self, error: BaseException) -> None:
+        self._ledger_failed = True
         self._engine.stop(error)
         self._engine.abort()
 
@@ -190,13 +219,17 @@ class _Invocation:
             await self._clock.sleep(_CHECKPOINT_SECONDS)
             await asyncio.wrap_future(self._checkpoint(clean=False))
 
-    def _checkpoint(self, *, clean: bool) -> Future[None]:
+    def _checkpoint(
+        self, *, clean: bool, also: Callable[[Connection], None] | None = None
+    ) -> Future[None]:
         settled_below, ranges = self._done.checkpoint()
         invocation_id = self._begun.scope.invocation_id
 
         def save(connection: Connection) -> None:
             runs.checkpoint(connection, invocation_id, settled_below=settled_below, clean=clean)
             runs.save_done_ranges(connection, ranges)
+            if also is not None:
+                also(connection)
 
         return self._writer.call(save)
 
@@ -214,10 +247,10 @@ class _Invocation:
         """Make the last outcomes durable, then judge how the run went."""
         error = self._engine.error
         counts: dict[str, int] = {}
-        if not isinstance(error, StorageError):
+        if not self._ledger_failed:
             try:
                 counts = await self._record_end(signals, left=left)
-            except StorageError as exc:
+            except BatcherError as exc:
                 error = exc
         await asyncio.to_thread(self._writer.close)
         if error is not None and not isinstance(error, BatcherError):

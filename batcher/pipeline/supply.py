@@ -15,7 +15,7 @@ class Supply:
     """Everything that waits to be sent. Decides, never sleeps; moments are monotonic seconds.
 
     Retries and next legs wait in a heap of their own, never behind the reader. `consumed` is
-    told the body bytes of each fresh row that leaves, so that the reader may go on.
+    told the body bytes of each row that is sent for the first time, so that the reader may go on.
     """
 
     def __init__(self, gate: Gate, breaker: Breaker, consumed: Callable[[int], None]) -> None:
@@ -59,6 +59,9 @@ class Supply:
             model = work.request.model
             if self._scouts.admits(model, id(work), now):
                 self._breaker.sent()
+                if work.takes_room:
+                    work.takes_room = False
+                    self._consumed(len(work.request.body))
                 return work
             self._waiting.setdefault(model, deque()).append(work)
         return None
@@ -76,26 +79,24 @@ class Supply:
         """When `take` may give something that it does not give now; `None`: not by waiting."""
         for model in self._scouts.overdue(now):
             self._release(model)
-        if not self._gate.is_open(now):
-            return self._gate.shut_until
-        moments = [self._later[0][0]] if self._later else []
+        moments = [self._next_due(now), self._scouts.next_overdue() if self._waiting else None]
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def _next_due(self, now: float) -> float | None:
+        """When gate and breaker let the next row go that waits for nothing else."""
+        if self._breaker.is_probing or not (self._fresh or self._urgent or self._later):
+            return None  # the probe's outcome wakes everybody
+        due = now if self._fresh or self._urgent else self._later[0][0]
         if self._breaker.is_open:
-            moments.append(max(self._breaker.next_probe, now))
-        overdue = self._scouts.next_overdue()
-        if overdue is not None and self._waiting:
-            moments.append(overdue)
-        return min(moments) if moments else None
+            due = max(due, self._breaker.next_probe)
+        return max(due, self._gate.shut_until)
 
     def _pop(self, now: float) -> Work | None:
         if self._later and self._later[0][0] <= now:
             return heapq.heappop(self._later)[2]
         if self._urgent:
             return self._urgent.popleft()
-        if self._fresh:
-            work = self._fresh.popleft()
-            self._consumed(len(work.request.body))
-            return work
-        return None
+        return self._fresh.popleft() if self._fresh else None
 
     def _release(self, model: str) -> None:
         self._urgent.extend(self._waiting.pop(model, ()))

@@ -13,7 +13,8 @@ class Work:
 
     `attempts` counts everything put on the wire, `used_up` the attempts that count against
     the row's patience, `doubts` those that may have been billed unseen. `legs` are the answered
-    ones. `last_attempt_id` is 0 before the first.
+    ones. `last_attempt_id` is 0 before the first. `takes_room` until it is first sent: the reader
+    waits for rows that do.
     """
 
     request: Request
@@ -24,6 +25,7 @@ class Work:
     doubts: int = 0
     purpose: Purpose = Purpose.FIRST
     legs: list[Leg] = field(default_factory=list)
+    takes_room: bool = True
 
     @property
     def leg(self) -> int:

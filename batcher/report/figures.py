@@ -110,7 +110,8 @@ class Report:
 
     `lines` are sorted by key, groups without a value last. `currencies` are all that occur, USD
     first. `price_books` are the versions that made the charges. `simulated_left_out` says that
-    charges of simulated endpoints exist and are in no line.
+    charges of simulated endpoints exist and are in no line, `simulated_only` that there are no
+    others and all lines are simulated.
     """
 
     query: ReportQuery
@@ -121,6 +122,7 @@ class Report:
     unpriced: tuple[Reason, ...] = ()
     assumed: tuple[Reason, ...] = ()
     simulated_left_out: bool = False
+    simulated_only: bool = False
 
 
 @dataclass(slots=True)

@@ -73,8 +73,10 @@ class RunStatus:
         return tuple(advice)
 
     def _has_more(self) -> bool:
+        if self.last is None or self.last.life is not Life.ENDED:
+            return True
         left = self.to_do is None or self.to_do > 0 or self.failed_transient > 0
-        return left or self.last is None or self.last.life is not Life.ENDED
+        return left and self.last.exit_code != 0
 
 
 def read_status(engine: Engine, run_id: int | None = None) -> tuple[RunStatus, ...]:

@@ -53,6 +53,7 @@ def render_json(report: Report) -> str:
         "assumed": [msgspec.to_builtins(reason) for reason in report.assumed],
         "price_books": list(report.price_books),
         "simulated_left_out": report.simulated_left_out,
+        "simulated_only": report.simulated_only,
         "notes": list(sentences(report)),
     }
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"

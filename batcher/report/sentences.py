@@ -10,6 +10,9 @@ SIMULATED_LEFT_OUT: Final = (
     "Simulated: this database also holds charges of a simulated endpoint; they are not real"
     " money and in no line of this report."
 )
+SIMULATED_ONLY: Final = (
+    "Simulated: all of these charges are of a simulated endpoint; nobody was billed."
+)
 _REASONS_SHOWN: Final = 5
 
 
@@ -23,6 +26,7 @@ def sentences(report: Report) -> tuple[str, ...]:
         _unpriced(counts, report.unpriced),
         _assumed(counts, report.assumed),
         SIMULATED_LEFT_OUT if report.simulated_left_out else "",
+        SIMULATED_ONLY if report.simulated_only else "",
         f"Prices: {', '.join(report.price_books)}." if report.price_books else "",
     )
     return tuple(safe_text(sentence) for sentence in said if sentence)
@@ -62,9 +66,7 @@ def _unpriced(counts: Counts, reasons: tuple[Reason, ...]) -> str:
     one = counts.unpriced_requests == 1
     are = "has no price and is" if one else "have no price and are"
     tokens = count_of(counts.unpriced_tokens, "token")
-    return (
-        f"Unpriced: {answers} ({tokens}) {have} no price and count as nothing{_why(reasons)}."
-    )
+    return f"Unpriced: {answers} ({tokens}) {are} not in the cost{_why(reasons)}."
 
 
 def _assumed(counts: Counts, reasons: tuple[Reason, ...]) -> str:

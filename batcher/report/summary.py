@@ -44,6 +44,7 @@ def summarise(engine: Engine, query: ReportQuery) -> Report:
         unpriced=unpriced,
         assumed=assumed,
         simulated_left_out=not scope.with_simulated,
+        simulated_only=bool(lines) and scope.only_simulated,
     )
 
 
@@ -57,7 +58,11 @@ def _scope(query: ReportQuery, directory: Directory) -> Scope:
     if query.run is not None and not chosen:
         raise UsageError(f"there is no run {query.run} here: `batcher status` lists all runs")
     simulated = {invocation.simulated for invocation in chosen}
-    return Scope(query, with_simulated=simulated != {True, False})
+    return Scope(
+        query,
+        with_simulated=simulated != {True, False},
+        only_simulated=simulated == {True},
+    )
 
 
 def _lines(groups: Iterable[Group], grouping: Grouping) -> tuple[ReportLine, ...]:

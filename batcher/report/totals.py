@@ -58,10 +58,15 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which part of the ledger is summed; `with_simulated` is whether simulated ones count."""
+    """Which part of the ledger is summed.
+
+    `with_simulated` is whether simulated endpoints count, `only_simulated` that there are no
+    others.
+    """
 
     query: ReportQuery
     with_simulated: bool
+    only_simulated: bool
 
 
 def read_groups(connection: Connection, scope: Scope) -> Iterator[Group]:

@@ -18,6 +18,13 @@ def estimated_rows(source: SourceFile) -> int | None:
             return None
     if source.compression is not None:
         return None
+    try:
+        return _by_first_lines(source)
+    except OSError:
+        return None
+
+
+def _by_first_lines(source: SourceFile) -> int:
     with source.path.open("rb") as file:
         sample = file.read(_SAMPLE_BYTES)
     lines = sample.count(b"\n") + (not sample.endswith(b"\n") and bool(sample))

@@ -18,6 +18,9 @@ from batcher.rows.source import SourceFile
 
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 _CHUNK_ROWS: Final = 1024
+_MAX_REFUSED: Final = 10_000_000
+# what pyarrow raises for damaged files; ValueError for names that are not UTF-8
+_DAMAGE: Final = (pa.ArrowException, OSError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ def column_names(source: SourceFile) -> list[str]:
         with _open(source) as file:
             names: list[str] = file.schema_arrow.names
             return names
-    except (InputBroken, pa.ArrowException, OSError) as exc:
+    except InputBroken as exc:
         raise ConfigurationError(f"{source.name}: is no readable Parquet file: {exc}") from exc
 
 
@@ -122,6 +125,8 @@ def _read_group(
         if first_row < end:
             raise InputBroken("the row group has fewer records than the footer says")  # noqa: TRY301 - same handling
     except InputBroken as exc:
+        if end - first_row > _MAX_REFUSED:  # more likely a damaged count than so many rows
+            end = first_row + 1
         while first_row < end:
             rows = min(_CHUNK_ROWS, end - first_row)
             yield Chunk(first_row, rows, broken=exc)
@@ -134,7 +139,7 @@ def _batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             _validate(batch)
             yield batch
-    except (pa.ArrowException, OSError) as exc:
+    except _DAMAGE as exc:
         raise _broken(exc) from exc
 
 
@@ -149,11 +154,16 @@ def _validate(batch: pa.RecordBatch) -> None:
 
 def _open(source: SourceFile) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(
+        file = pq.ParquetFile(
             source.path, page_checksum_verification=True, pre_buffer=False, buffer_size=1 << 20
         )
-    except (pa.ArrowException, OSError) as exc:
+        groups = range(file.num_row_groups)
+        if any(file.metadata.row_group(group).num_rows < 0 for group in groups):
+            raise InputBroken("the file is damaged: a row group has fewer than no records")
+        file.schema_arrow.names  # noqa: B018 - decodes them, and raises here if it cannot
+    except _DAMAGE as exc:
         raise _broken(exc) from exc
+    return file
 
 
 def _broken(exc: Exception) -> InputBroken | StorageError:

@@ -52,7 +52,7 @@ class LiveLane:
             settled_at=self._clock.now_us(),
             http_status=reply.status,
             provider_request_id=_provider_request_id(reply),
-            reported_cost=reply.headers.get(_COST_HEADER),
+            reported_cost=_storable(reply.headers.get(_COST_HEADER)),
         )
         if reply.status == 200:
             return self._answered(reply, exchange)
@@ -90,7 +90,8 @@ class LiveLane:
 
 
 def _not_answered(exc: SendError, exchange: Exchange) -> Outcome:
-    failure = Failure(verdict=Verdict.RETRY_ROW, error_type=exc.error_type, message=exc.message)
+    message = _storable(exc.message) or exc.error_type
+    failure = Failure(verdict=Verdict.RETRY_ROW, error_type=exc.error_type, message=message)
     return Unknown(exchange, failure) if exc.left else NotSent(exchange, failure)
 
 
@@ -98,5 +99,12 @@ def _provider_request_id(reply: Reply) -> str | None:
     for name in _REQUEST_ID_HEADERS:
         value = reply.headers.get(name)
         if value:
-            return value[:200].replace("\0", "\ufffd")
+            return _storable(value)
     return None
+
+
+def _storable(value: str | None) -> str | None:
+    """Text that every database takes: a header may hold any bytes."""
+    if value is None:
+        return None
+    return value[:200].replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -1,22 +1,36 @@
 """The stable views: their columns are the contract, their values the same on both databases."""
 
-from datetime import UTC, date, datetime
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import LargeBinary, Text, inspect, text
+from sqlalchemy import inspect, text
 
 from batcher.ledger import schema
-from batcher.ledger.connect import open_engine, reading, writing
+from batcher.ledger.connect import open_engine, reading
 from batcher.ledger.migrate import prepare
+from tests.ledger.by_hand import (
+    AFTER,
+    BASE,
+    BEFORE,
+    MIDNIGHT,
+    UNPRICED,
+    answer,
+    attempt,
+    charge,
+    insert,
+    query,
+    row,
+)
 
 LOCATOR = "run_id invocation_id job endpoint lane source row_number custom_id"
 ANSWERS = (
     "requested_model model message_id stop_reason stop_sequence text content input_tokens"
     " cache_write_5m_tokens cache_write_1h_tokens cache_read_tokens output_tokens"
-    " thinking_tokens web_search_requests service_tier attempts legs latency_ms first_token_ms answered_at"
-    " cost_pico_usd cost_status provider_reported_cost"
+    " thinking_tokens web_search_requests service_tier attempts legs latency_ms"
+    " first_token_ms answered_at cost_pico_usd cost_status provider_reported_cost"
 )
 CONTRACT = {
     "v_answers": f"{LOCATOR} {ANSWERS}",
@@ -29,12 +43,9 @@ CONTRACT = {
     "v_failures": f"{LOCATOR} byte_offset kind reason message",
     "v_cost_by_model_day": "day endpoint model requests attempts input_tokens"
     " cache_write_5m_tokens cache_write_1h_tokens cache_read_tokens output_tokens"
-    " thinking_tokens web_search_requests cost_pico_usd in_doubt_low_pico_usd in_doubt_high_pico_usd"
-    " unpriced_requests",
+    " thinking_tokens web_search_requests cost_pico_usd in_doubt_low_pico_usd"
+    " in_doubt_high_pico_usd unpriced_requests",
 }
-# 2026-03-01 is the last microsecond before, 2026-03-02 the first of the next day.
-MIDNIGHT = 1_772_409_600_000_000
-BEFORE, AFTER = "2026-03-01T23:59:59.999999Z", "2026-03-02T00:00:00.000000Z"
 
 
 @pytest.fixture
@@ -42,97 +53,6 @@ def engine(database_url):
     opened = open_engine(database_url)
     yield opened
     opened.dispose()
-
-
-def row(table, **values):
-    """A row with the least that the table asks for."""
-    needed = {
-        column.name: _least(column)
-        for column in table.columns
-        if not column.nullable and column.server_default is None and column.name not in values
-    }
-    return needed | values
-
-
-def _least(column):
-    kinds = {Text: "", LargeBinary: b""}
-    return next((least for kind, least in kinds.items() if isinstance(column.type, kind)), 1)
-
-
-def attempt(attempt_id, /, **values):
-    given = {"attempt_uid": f"u-{attempt_id}", "request_id": attempt_id, "state": "answered"}
-    given |= {
-        "lane": "live",
-        "requested_model": "small",
-        "cost_low": 0,
-        "row_number": attempt_id,
-    }
-    given |= {"sent_at": MIDNIGHT - 1, "opened_at": MIDNIGHT - 2, "number": 1, "leg": 1}
-    return row(schema.attempts, attempt_id=attempt_id, **(given | values))
-
-
-def answer(number, **values):
-    given = {"request_id": number, "row_number": number, "custom_id": f"c{number}", "final": 1}
-    given |= {"text": f"text {number}", "content": f"[{number}]", "model": "small-1"}
-    given |= {"input_tokens": 10, "output_tokens": 20, "latency_us": 1999, "legs": 1}
-    given |= {"answered_at": MIDNIGHT, "requested_model": "small", "attempts": 1}
-    return row(schema.answers, attempt_id=number, **(given | values))
-
-
-def charge(number, **values):
-    given = {"line": 0, "rating_id": 1, "current": 1, "rate_set_id": 1, "currency": "USD"}
-    given |= {
-        "status": "priced",
-        "input_quantity": 10,
-        "output_quantity": 20,
-        "model": "small-1",
-    }
-    given |= {"input_amount": 30, "output_amount": 100, "total_amount": 130}
-    return row(schema.charges, attempt_id=number, **(given | values))
-
-
-UNPRICED = {"status": "unpriced", "reason": "no such model", "rate_set_id": None}
-UNPRICED |= {
-    "input_amount": None,
-    "output_amount": None,
-    "total_amount": None,
-    "currency": None,
-}
-
-BASE = {
-    schema.runs: [row(schema.runs, run_id=1, key="k", job="nightly")],
-    schema.invocations: [
-        row(schema.invocations, invocation_id=1, run_id=1, endpoint="anthropic", lane="live")
-    ],
-    schema.sources: [
-        row(schema.sources, source_id=1, run_id=1, name="new.jsonl"),
-        row(schema.sources, source_id=2, run_id=1, name="new.jsonl", superseded_by=1),
-    ],
-    schema.price_books: [row(schema.price_books, price_book_id=1, version="2026.3")],
-    schema.ratings: [row(schema.ratings, rating_id=n, price_book_id=1) for n in (1, 2)],
-    schema.rate_sets: [
-        row(schema.rate_sets, rate_set_id=1, price_book_id=1, input_rate=3, output_rate=5)
-    ],
-}
-
-
-def insert(engine, rows):
-    with writing(engine) as connection:
-        for table in schema.metadata.sorted_tables:
-            for values in rows.get(table, ()):
-                connection.execute(table.insert().values(**values))
-
-
-def query(engine, statement):
-    with reading(engine) as connection:
-        return [tuple(map(plain, found)) for found in connection.execute(text(statement))]
-
-
-def plain(value):
-    """What SQLite shows as text, PostgreSQL has types for."""
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return value.isoformat() if isinstance(value, date) else value
 
 
 @pytest.fixture
@@ -225,7 +145,8 @@ def test_both_databases_show_the_same_columns_in_the_same_order(sqlite_url, post
 def test_answers_add_up_the_legs_and_leave_out_what_was_superseded(filled):
     statement = (
         "SELECT source, row_number, text, content, input_tokens, output_tokens,"
-        " thinking_tokens, cache_write_tokens, cost_pico_usd, cost_status FROM v_answers ORDER BY row_number"
+        " thinking_tokens, cache_write_tokens, cost_pico_usd, cost_status"
+        " FROM v_answers ORDER BY row_number"
     )
     assert query(filled, statement) == [
         ("new.jsonl", 1, "text 1", "[1]", 10, 20, None, None, 130, "priced"),
@@ -386,7 +307,12 @@ def test_the_cost_of_an_answer_is_the_sum_of_its_legs_or_unknown(tmp_path_factor
             answer(n, request_id=1, legs=legs, final=int(n == legs)) for n in range(1, legs + 1)
         ],
         schema.charges: [
-            charge(n, line=line, total_amount=amount, status="priced" if amount else "unpriced")
+            charge(
+                n,
+                line=line,
+                total_amount=amount,
+                status="unpriced" if amount is None else "priced",
+            )
             for n, amounts in enumerate(lines, 1)
             for line, amount in enumerate(amounts)
         ],
@@ -408,3 +334,33 @@ def test_the_answers_of_one_source_are_found_by_an_index(sqlite_url):
     scanned = [line for *_, line in plan if line.startswith("SCAN")]
     assert scanned == ["SCAN s"]
     assert any("ix_answers_locator (source_id=?)" in line for *_, line in plan)
+
+
+# --- documentation
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "database.md"
+
+
+def documented(view):
+    """The columns that the document names in the section of `view`."""
+    section = DOCUMENT.read_text().split(f"\n## {view}\n")[1].split("\n## ")[0]
+    cells = [line.split(" | ")[0] for line in section.splitlines() if line.startswith("| `")]
+    return re.findall(r"`(\w+)`", " ".join(cells))
+
+
+@pytest.mark.parametrize("view", sorted(CONTRACT))
+def test_the_documentation_names_every_column(sqlite_url, view):
+    opened = open_engine(sqlite_url)
+    found = [column["name"] for column in inspect(opened).get_columns(view)]
+    opened.dispose()
+    named = documented("v_answers" if view == "v_answers_all" else view)
+    assert sorted(found) == sorted(named)
+
+
+def test_the_queries_of_the_documentation_run(filled):
+    queries = re.findall(r"```sql\n(-- .*?)```", DOCUMENT.read_text(), re.DOTALL)
+    other = "-- PostgreSQL" if filled.dialect.name == "sqlite" else "-- SQLite"
+    mine = [statement for statement in queries if not statement.startswith(other)]
+    assert len(mine) == 8
+    for statement in mine:
+        query(filled, statement.replace("::", r"\:\:"))

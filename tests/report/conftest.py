@@ -12,7 +12,9 @@ from tests.report.ledger_rows import LedgerRows
 
 @pytest.fixture
 def rows(database_url):  # noqa: F811
-    return LedgerRows(database_url)
+    rows = LedgerRows(database_url)
+    yield rows
+    rows.engine.dispose()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Hand-made rows of a ledger: a column that a test does not care about has a plain value."""
 
-from contextlib import closing
 from typing import Any
 
 from batcher.ledger import schema
@@ -16,7 +15,7 @@ class LedgerRows:
     """Puts rows into the ledger at `url`; the methods return the ids they were given."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        self.engine = open_engine(url)
         self._ids = dict.fromkeys(("invocation", "source", "rate_set", "run", "failure"), 0)
         self._attempt_id = 0
         self._insert("price_books", price_book_id=1, version="2026-01", sha256="f" * 64,
@@ -28,7 +27,7 @@ class LedgerRows:
         self._insert("runs", run_id=run_id, key=key, job=job, created_at=NOON)
         return run_id
 
-    def invocation(self, run_id: int, **fields: Any) -> int:
+    def invocation(self, run_id: int, /, **fields: Any) -> int:
         invocation_id = self._next("invocation")
         plain = {
             "invocation_id": invocation_id, "run_id": run_id, "started_at": NOON,
@@ -40,7 +39,7 @@ class LedgerRows:
         self._insert("invocations", **(plain | fields))
         return invocation_id
 
-    def source(self, run_id: int, name: str = "rows.jsonl", **fields: Any) -> int:
+    def source(self, run_id: int, name: str = "rows.jsonl", /, **fields: Any) -> int:
         source_id = self._next("source")
         plain = {
             "source_id": source_id, "run_id": run_id, "name": name, "location": f"/gone/{name}",
@@ -50,7 +49,7 @@ class LedgerRows:
         return source_id
 
     def attempt(
-        self, invocation_id: int, source_id: int, row_number: int = 1, **fields: Any
+        self, invocation_id: int, source_id: int, row_number: int = 1, /, **fields: Any
     ) -> int:
         self._attempt_id += 1
         attempt_id = self._attempt_id
@@ -67,7 +66,7 @@ class LedgerRows:
         return attempt_id
 
     def answer(
-        self, invocation_id: int, source_id: int, row_number: int = 1, **fields: Any
+        self, invocation_id: int, source_id: int, row_number: int = 1, /, **fields: Any
     ) -> int:
         """`attempt` among the fields has those of its attempt."""
         attempt = {"state": "answered", "http_status": 200, **fields.pop("attempt", {})}
@@ -108,7 +107,7 @@ class LedgerRows:
         return rate_set_id
 
     def failure(
-        self, invocation_id: int, source_id: int, row_number: int, **fields: Any
+        self, invocation_id: int, source_id: int, row_number: int, /, **fields: Any
     ) -> int:
         failure_id = self._next("failure")
         plain = {
@@ -128,11 +127,5 @@ class LedgerRows:
         self.insert_many(table, [values])
 
     def insert_many(self, table: str, rows: list[dict[str, Any]]) -> None:
-        engine = open_engine(self.url)
-        with closing(_Disposer(engine)), writing(engine) as connection:
+        with writing(self.engine) as connection:
             connection.execute(schema.metadata.tables[table].insert(), rows)
-
-
-class _Disposer:
-    def __init__(self, engine: Any) -> None:
-        self.close = engine.dispose

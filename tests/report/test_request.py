@@ -146,7 +146,7 @@ def test_an_answer_is_found_where_its_row_has_moved_to(here, engine):
         {"source_id": 3, "run_id": 1, "name": "old.jsonl", "location": "", "fingerprint": "",
          "settings_digest": "", "matched": 1, "superseded_by": 2}
     ])  # fmt: skip
-    here.answer(1, 2, 8, attempt={"source_id": 3, "row_number": 1})
+    here.answer(1, 3, 1, source_id=2, row_number=8)
     (match,) = find_requests(engine, "rows.jsonl:8")
     assert (match.source, match.row_number) == ("rows.jsonl", 8)
 

@@ -168,7 +168,7 @@ def test_simulated_charges_stay_out_beside_real_ones(here, engine):
     assert (keys_and_costs(report), report.simulated_left_out) == ({("anthropic",): 5}, True)
     alone = summarise(engine, by("endpoint", run=2))
     assert (keys_and_costs(alone), alone.simulated_left_out) == ({("simulator",): 70}, False)
-    assert alone.total.counts.in_doubt_high == 4
+    assert (alone.total.counts.in_doubt_high, alone.simulated_only) == (4, True)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
+import contextlib
 import datetime as dt
 import decimal
 import json
+import random
 import uuid
 
 import pyarrow as pa
@@ -11,6 +13,7 @@ from pyarrow import parquet as pq
 
 from batcher.errors import ConfigurationError
 from batcher.rows.check import check_source
+from batcher.rows.original import original_columns
 from batcher.rows.settings import RequestSettings
 from tests.rows.making import (
     batches,
@@ -201,6 +204,21 @@ def test_every_row_of_a_damaged_row_group_is_refused_and_the_rest_goes_on(tmp_pa
     found = items(file)
     assert [row.row_number for row in found] == list(range(1, 101))
     assert reasons(found) == ["ok"] * 10 + ["TRUNCATED_FILE"] * 10 + ["ok"] * 80
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_mutated_file_is_refused_or_read_and_never_crashes(tmp_path, seed):
+    table = pa.Table.from_pylist([{"params": params(f"say {n}")} for n in range(40)])
+    file = parquet(tmp_path / "a.parquet", table, row_group_size=10)
+    content, chance = file.path.read_bytes(), random.Random(seed)
+    for _ in range(100):
+        broken = bytearray(content)
+        broken[chance.randrange(len(broken))] = chance.randrange(256)
+        file.path.write_bytes(broken)
+        with contextlib.suppress(ConfigurationError):
+            check_source(file, builder())
+        assert all(batch.skipped >= 0 for batch in batches(file))
+        assert list(original_columns(file))
 
 
 def test_a_footer_that_breaks_after_the_check_is_a_bad_row(tmp_path):

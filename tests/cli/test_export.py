@@ -1,0 +1,31 @@
+import json
+import subprocess
+import sys
+
+from batcher.errors import UsageError
+from tests.cli.test_report import database, invoke  # noqa: F401
+from tests.databases import sqlite_template, sqlite_url  # noqa: F401
+
+
+def test_standard_output_carries_rows_and_nothing_else(database):  # noqa: F811
+    words = [sys.executable, "-m", "batcher", "export", "--database", database]
+    child = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    (line,) = child.stdout.splitlines()
+    assert (child.returncode, json.loads(line)["text"]) == (0, "Hello")
+    assert child.stderr == (
+        "warning: rows.jsonl: the file /gone/rows.jsonl is not there any more, so its rows come"
+        " without their own columns\n"
+        "1 row to standard output, 1 answered\n"
+    )
+
+
+def test_the_name_of_the_file_tells_what_to_write(database, tmp_path):  # noqa: F811
+    target = tmp_path / "answers.csv"
+    invoke("export", "--database", database, "-o", str(target), "--answered-only")
+    assert target.read_text().splitlines()[1].startswith("row-1,rows.jsonl,1,answered,")
+
+
+def test_an_unknown_kind_of_file_is_refused(database, tmp_path):  # noqa: F811
+    target = str(tmp_path / "answers.doc")
+    sentence = invoke("export", "--database", database, "-o", target, error=UsageError)
+    assert "unknown kind of file" in sentence

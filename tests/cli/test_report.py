@@ -1,0 +1,132 @@
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from batcher.cli import group
+from batcher.errors import BatcherError, CannotCreate, SchemaVersionError, UsageError
+from batcher.ledger.connect import open_engine
+from batcher.ledger.migrate import downgrade
+from tests.databases import sqlite_template, sqlite_url  # noqa: F401
+from tests.report.ledger_rows import LedgerRows
+
+
+@pytest.fixture
+def database(sqlite_url):  # noqa: F811
+    rows = LedgerRows(sqlite_url)
+    rows.run(job="nightly")
+    rows.invocation(1)
+    rows.source(1)
+    rows.charge(rows.answer(1, 1, 1), 3_400_000_000)
+    rows.engine.dispose()
+    return sqlite_url
+
+
+def invoke(*words, error=None):
+    result = CliRunner().invoke(group, words)
+    if error is not None:
+        assert isinstance(result.exception, error), result.output
+        return str(result.exception)
+    assert result.exit_code == 0, result.exception
+    return result.stdout
+
+
+CSV_LINE = "claude-sonnet-5,1,1,0,0,0,0,0,10,0,0,0,5,0,0,0,0,0,0,0.0034,3400000000,0,0,0,0\n"
+
+
+def test_a_pipe_gets_plain_columns_of_all_models(database):
+    text = invoke("report", "--database", database)
+    assert text.splitlines()[2].split() == [
+        "claude-sonnet-5", "1", "1", "10", "0", "0", "5", "0", "0", "$0.0034", "-", "0",
+    ]  # fmt: skip
+
+
+def test_the_same_arguments_give_the_same_bytes(database, tmp_path):
+    written = tmp_path / "report.csv"
+    invoke("report", "--database", database, "--format", "csv", "-o", str(written))
+    assert written.read_text() == invoke("report", "--database", database, "--format", "csv")
+    assert written.read_text().endswith(CSV_LINE)
+
+
+def test_several_dimensions_and_a_window(database):
+    words = ("--by", "day", "--by", "job", "--since", "2026-01-05", "--until", "2026-01-06")
+    text = invoke("report", "--database", database, *words)
+    assert text.splitlines()[2].split()[:3] == ["2026-01-05", "nightly", "1"]
+
+
+def test_a_window_before_everything_is_empty(database):
+    text = invoke("report", "--database", database, "--until", "2026-01-05")
+    assert text == (
+        "Sent before 2026-01-05T00:00:00Z.\nNothing was sent, so there is nothing to report.\n"
+    )
+
+
+@pytest.mark.parametrize("period", ["day", "week", "month"])
+def test_the_last_period_is_told(database, period):
+    text = invoke("report", "--database", database, "--last", period, "--tz", "Asia/Tokyo")
+    assert text.startswith("Sent from ")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--by", "colour"), "--by 'colour' is not known"),
+        (("--since", "soon"), "'soon' is no date"),
+        (("--tz", "Mars"), "--tz 'Mars' is no time zone"),
+        (("--last", "day", "--since", "2026-01-01"), "--last already says"),
+        (("--run", "9"), "there is no run 9 here"),
+    ],
+)
+def test_a_wrong_question_is_answered_in_one_sentence(database, words, sentence):
+    assert sentence in invoke("report", "--database", database, *words, error=UsageError)
+
+
+def test_a_database_that_is_not_there_is_not_made(tmp_path):
+    path = tmp_path / "none.db"
+    sentence = invoke("report", "--database", str(path), error=UsageError)
+    assert sentence.startswith(f"there is no database {path}")
+    assert not path.exists()
+
+
+def test_an_older_database_is_not_migrated(database):
+    engine = open_engine(database)
+    downgrade(engine, "0001")
+    engine.dispose()
+    before = Path(database).read_bytes()
+    assert "db upgrade" in invoke("report", "--database", database, error=SchemaVersionError)
+    assert Path(database).read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_told(tmp_path):
+    path = tmp_path / "letter.txt"
+    path.write_text("Dear customer, " * 100)
+    assert str(path) in invoke("report", "--database", str(path), error=BatcherError)
+
+
+def test_a_target_that_cannot_be_written_is_told(database):
+    words = ("report", "--database", database, "-o", "/no/such/folder/x")
+    assert "cannot be written" in invoke(*words, error=CannotCreate)
+
+
+def test_a_terminal_gets_a_table_without_colour_when_asked(database):
+    control, terminal = pty.openpty()
+    words = [sys.executable, "-m", "batcher", "report", "--database", database]
+    env = {"PATH": os.defpath, "NO_COLOR": "1", "TERM": "xterm", "COLUMNS": "80"}
+    child = subprocess.run(words, stdout=terminal, env=env, timeout=30, check=False)
+    os.close(terminal)
+    text = os.read(control, 65536).decode()
+    os.close(control)
+    assert child.returncode == 0
+    assert "│ claude-sonnet-5 │        1 │    10 │      5 │    $0.0034 │" in text
+    assert "\x1b[3" not in text
+
+
+def test_the_exit_code_of_a_missing_database_is_2(tmp_path):
+    words = [sys.executable, "-m", "batcher", "report", "--database", str(tmp_path / "x.db")]
+    child = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    assert (child.returncode, child.stdout) == (2, "")
+    assert len(child.stderr.splitlines()) == 1

@@ -1,0 +1,33 @@
+"""Fixtures: a folder to type commands in, and simulators as processes."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.e2e.inputs import QUICK
+from tests.e2e.processes import Folder, Simulator, start_simulator
+
+
+@pytest.fixture
+def folder(tmp_path) -> Iterator[Folder]:
+    """An empty folder with a configuration that waits shortly before it tries again."""
+    path = tmp_path / "work"
+    path.mkdir()
+    (path / "config.toml").write_text(QUICK)
+    place = Folder(path)
+    yield place
+    place.clean_up()
+
+
+@pytest.fixture
+def simulate(tmp_path) -> Iterator[Callable[..., Simulator]]:
+    """Starts simulators; each call with options as typed. They share one bill."""
+    running: list[Simulator] = []
+
+    def start(*options: str, **environment: str) -> Simulator:
+        running.append(start_simulator(tmp_path, *options, **environment))
+        return running[-1]
+
+    yield start
+    for simulator in running:
+        simulator.stop()

@@ -1,0 +1,158 @@
+"""Whole processes: a simulator with its bill, and `batcher` as it is typed into a shell."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tests.bill import read_bill
+
+BATCHER = (sys.executable, "-m", "batcher")
+POLL_SECONDS = 0.002
+PATIENCE_SECONDS = 120
+
+
+@dataclass(slots=True)
+class Simulator:
+    """A running `batcher simulate`; its bill outlives it."""
+
+    process: subprocess.Popen
+    url: str
+    bill_path: Path
+
+    def bill(self) -> list[dict[str, Any]]:
+        """The whole lines of the bill, oldest first."""
+        return read_bill(self.bill_path)
+
+    def billed(self) -> int:
+        """How many requests were accepted so far."""
+        return self.bill_path.read_bytes().count(b"\n")
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+def start_simulator(folder: Path, *options: str, **environment: str) -> Simulator:
+    """A simulator on a free port, billing into `folder`."""
+    bill = folder / "bill.jsonl"
+    process = subprocess.Popen(
+        [*BATCHER, "simulate", "--bill", str(bill), *options],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=plain_environment(folder) | environment,
+    )
+    line = process.stdout.readline()
+    assert line.startswith("listening on http://127.0.0.1:"), line
+    return Simulator(process, line.split()[-1], bill)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An ended command: exit code (negative: killed by that signal), output, messages."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return msgspec.json.decode(self.out)
+
+
+@dataclass(slots=True)
+class Folder:
+    """A folder in which `batcher` is typed; its environment holds only what is said."""
+
+    path: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    started: list[subprocess.Popen] = field(default_factory=list)
+
+    def batcher(self, *arguments: object, stdin: bytes | None = None, **environment) -> Ended:
+        """Run the command to its end."""
+        done = subprocess.run(
+            command(arguments),
+            cwd=self.path,
+            env=self._environment(environment),
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def start(self, *arguments: object, **options: Any) -> subprocess.Popen:
+        """Start the command and leave it running; it is killed with its test at the latest.
+
+        `through` is a program in front of it, the other options are those of `Popen`.
+        """
+        streams = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.DEVNULL,
+            "stderr": subprocess.DEVNULL,
+        }
+        environment = options.pop("environment", {})
+        process = subprocess.Popen(
+            [*options.pop("through", ()), *command(arguments)],
+            cwd=self.path,
+            env=self._environment(environment),
+            **streams | options,
+        )
+        self.started.append(process)
+        return process
+
+    def clean_up(self) -> None:
+        """End what is still running and close what was opened."""
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream:
+                    stream.close()
+
+    def _environment(self, more: dict[str, str]) -> dict[str, str]:
+        return plain_environment(self.path) | self.environment | more
+
+
+def command(arguments: Sequence[object]) -> list[str]:
+    return [*BATCHER, *map(str, arguments)]
+
+
+def plain_environment(home: Path) -> dict[str, str]:
+    """What every process gets, and nothing of the person who runs the tests."""
+    return {"PATH": os.defpath, "HOME": str(home), "LANG": "C.UTF-8"}
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> bool:
+    """Look until `condition` holds; `False` when the process ended before it did."""
+    for _ in range(int(PATIENCE_SECONDS / POLL_SECONDS)):
+        if condition():
+            return True
+        try:
+            process.wait(POLL_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+        return condition()
+    raise AssertionError("what was waited for did not happen")
+
+
+def finish(process: subprocess.Popen) -> Ended:
+    """Wait for a started process and collect what it said into pipes."""
+    out, err = process.communicate(timeout=PATIENCE_SECONDS)
+    return Ended(process.returncode, (out or b"").decode(), (err or b"").decode())
+
+
+def kill(process: subprocess.Popen) -> None:
+    """End it as a power cut would."""
+    process.send_signal(signal.SIGKILL)
+    process.wait()

@@ -1,0 +1,126 @@
+"""How a run ends when it is told to, and when nobody listens any more."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from tests.e2e.inputs import rows, write_jsonl
+from tests.e2e.invariants import check_after_crash, check_everything, open_books
+from tests.e2e.ledgers import count
+from tests.e2e.processes import finish, wait_until
+
+ROWS = 300
+INPUTS = {"rows.jsonl": ROWS}
+
+
+@pytest.fixture
+def run_in_the_middle(folder, simulate):
+    """Starts a run and returns it, its simulator and its command once 40 requests are paid."""
+
+    def start(*options, latency="20-60", **streams):
+        simulator = simulate("--latency-ms", latency)
+        write_jsonl(folder.path / "rows.jsonl", rows(ROWS))
+        command = ("run", *INPUTS, "--endpoint", "simulator", "--base-url", simulator.url)
+        command = (*command, "--concurrency", 16, *options)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
+        process = folder.start(*command, **pipes)
+        assert wait_until(lambda: simulator.billed() >= 40, process)
+        return process, simulator, command
+
+    return start
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_first_signal_drains_and_the_same_command_completes(
+    folder, run_in_the_middle, number
+):
+    process, simulator, command = run_in_the_middle("--json")
+    process.send_signal(number)
+    ended = finish(process)
+    assert (ended.code, ended.json["rows_left"]) == (75, True)
+    database = str(folder.path / "batcher.db")
+    books = open_books(database, simulator.bill())
+    check_after_crash(books, INPUTS)
+    assert {line["state"] for line in books.attempts.values()} == {"answered"}
+    assert len(books.answers) == len(books.bill) == ended.json["answered"] < ROWS
+
+    assert folder.batcher(*command).code == 0
+    assert len(check_everything(folder, database, simulator, INPUTS).bill) == ROWS
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_second_signal_aborts_and_what_it_cut_off_is_in_doubt(
+    folder, run_in_the_middle, number, code
+):
+    process, simulator, _ = run_in_the_middle(latency="0-4000")
+    process.send_signal(number)
+    assert b"SIG" in _line_with(process, b"nothing more is sent")
+    process.send_signal(number)
+    ended = finish(process)
+    assert ended.code == code
+    assert "in doubt" in ended.err
+    database = str(folder.path / "batcher.db")
+    books = open_books(database, simulator.bill())
+    check_after_crash(books, INPUTS)
+    cut_off = [line for line in books.attempts.values() if line["state"] != "answered"]
+    assert 0 < len(cut_off) <= 16
+    assert {(line["state"], line["error_type"]) for line in cut_off} == {("unknown", "aborted")}
+    assert len(books.answers) + len(cut_off) == len(books.attempts)
+
+
+def test_a_run_that_was_aborted_goes_on(folder, run_in_the_middle):
+    process, simulator, command = run_in_the_middle(latency="10-400")
+    process.send_signal(signal.SIGTERM)
+    _line_with(process, b"nothing more is sent")
+    process.send_signal(signal.SIGTERM)
+    assert finish(process).code in {143, 75}  # 75: it was quicker than the second signal
+    assert folder.batcher(*command).code == 0
+    check_everything(folder, str(folder.path / "batcher.db"), simulator, INPUTS)
+
+
+def test_a_hang_up_never_aborts(folder, run_in_the_middle):
+    process, _, _ = run_in_the_middle(latency="100-400")
+    for _ in range(3):
+        process.send_signal(signal.SIGHUP)
+    assert finish(process).code == 75
+    assert count(str(folder.path / "batcher.db"), "v_attempts", "state <> 'answered'") == 0
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr", "both"])
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_reader_that_went_away_does_not_end_paid_work(folder, simulate, closed, options):
+    simulator = simulate("--latency-ms", "20-60")
+    write_jsonl(folder.path / "rows.jsonl", rows(ROWS))
+    reading, writing = os.pipe()
+    names = ("stdout", "stderr") if closed == "both" else (closed,)
+    process = folder.start(
+        *("run", *INPUTS, "--endpoint", "simulator", "--base-url", simulator.url, *options),
+        **dict.fromkeys(names, writing),
+    )
+    os.close(writing)
+    os.close(reading)
+    assert process.wait() == 0
+    books = check_everything(folder, str(folder.path / "batcher.db"), simulator, INPUTS)
+    assert len(books.bill) == ROWS
+
+
+def test_a_run_without_any_open_stream_works(folder, simulate):
+    simulator = simulate()
+    write_jsonl(folder.path / "rows.jsonl", rows(50))
+    closed = 'exec "$@" <&- >&- 2>&-'
+    process = folder.start(
+        *("run", *INPUTS, "--endpoint", "simulator", "--base-url", simulator.url),
+        through=("/bin/sh", "-c", closed, "sh"),
+    )
+    assert process.wait() == 0
+    assert count(str(folder.path / "batcher.db"), "v_answers") == 50
+
+
+def _line_with(process: subprocess.Popen, words: bytes) -> bytes:
+    """The next line of messages that holds `words`."""
+    for line in process.stderr:
+        if words in line:
+            return line
+    raise AssertionError(f"{words!r} was not said")

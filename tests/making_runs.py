@@ -1,0 +1,354 @@
+"""Builders for runs inside the test's own process: rows, lanes, clocks, the simulator beside it."""
+
+import asyncio
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+
+from batcher.clock import SystemClock
+from batcher.ledger import resume, runs
+from batcher.ledger.connect import open_engine, reading, writing
+from batcher.messages.answer import parse_answer
+from batcher.messages.attempt import Attempt
+from batcher.messages.failure import Failure, Verdict, classify
+from batcher.messages.outcome import (
+    Answered,
+    Exchange,
+    NotSent,
+    Outcome,
+    Rejected,
+    Unknown,
+    Unusable,
+)
+from batcher.pacing.retry import RetryPolicy
+from batcher.pipeline.job import Job, Limits
+from batcher.pipeline.kit import Kit
+from batcher.pipeline.rater import Rater
+from batcher.pipeline.run import run_job
+from batcher.pricing.book import load_shipped
+from batcher.rows.build import RequestBuilder
+from batcher.rows.ranges import RowRanges
+from batcher.rows.settings import RequestSettings
+from batcher.rows.source import find_sources
+from batcher.simulator.server import Simulator
+from batcher.simulator.settings import SimulatorSettings
+from batcher.transport.client import HttpClient
+from batcher.transport.endpoint import Endpoint, Secret
+from batcher.transport.live import LiveLane
+
+MODEL = "claude-sonnet-4-6"
+SETTINGS = RequestSettings(model=MODEL, max_tokens=256)
+BOOK = load_shipped()
+AT_ONCE = RetryPolicy(first_wait_seconds=0, max_wait_seconds=0)
+
+
+# --- Rows
+
+
+def row(prompt: str, custom_id: str | None = None, **fields: Any) -> dict[str, Any]:
+    params = {"model": MODEL, "max_tokens": 256, "messages": [{"role": "user", "content": prompt}]}
+    named = {} if custom_id is None else {"custom_id": custom_id}
+    return {**named, "params": params | fields}
+
+
+def rows(count: int, prompt: str = "row {}") -> list[dict[str, Any]]:
+    return [row(prompt.format(n), f"id-{n}") for n in range(1, count + 1)]
+
+
+def write_rows(path: Path, lines: Iterable[dict[str, Any] | str]) -> Path:
+    texts = (line if isinstance(line, str) else json.dumps(line) for line in lines)
+    path.write_text("".join(f"{line}\n" for line in texts))
+    return path
+
+
+def prompt_of(attempt: Attempt) -> str:
+    return json.loads(attempt.body)["messages"][0]["content"]
+
+
+# --- Clocks
+
+
+class FastClock(SystemClock):
+    """Its seconds last a hundredth; chance is what the test says."""
+
+    def __init__(self, chance: float = 0.5, factor: int = 100) -> None:
+        self._chance, self._factor = chance, factor
+
+    def monotonic(self) -> float:
+        return time.monotonic() * self._factor
+
+    def random(self) -> float:
+        return self._chance
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(max(seconds, 0) / self._factor)
+
+
+# --- Outcomes and lanes
+
+
+def exchange(status: int | None = 200, **fields: Any) -> Exchange:
+    now = time.time_ns() // 1000
+    return Exchange(sent_at=now, settled_at=now + 1000, http_status=status, **fields)
+
+
+def message(text_: str = "yes", **fields: Any) -> bytes:
+    return json.dumps(
+        {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": MODEL,
+            "content": [{"type": "text", "text": text_}],
+            "stop_reason": "end_turn",
+            "usage": {"input_tokens": 10, "output_tokens": 5},
+        }
+        | fields
+    ).encode()
+
+
+def answered(text_: str = "yes", **fields: Any) -> Answered:
+    return Answered(exchange(), parse_answer(message(text_, **fields)))
+
+
+def refused(status: int, code: str | None = None, headers: Any = None) -> Rejected:
+    details = {"error_code": code} if code else None
+    error = {"type": f"error_{status}", "message": f"no: {status}", "details": details}
+    body = json.dumps({"type": "error", "error": error}).encode()
+    return Rejected(exchange(status), classify(status, headers or {}, body, 0, {}))
+
+
+def _lost(error_type: str) -> Failure:
+    return Failure(verdict=Verdict.RETRY_ROW, error_type=error_type, message="gone")
+
+
+def unknown() -> Unknown:
+    return Unknown(exchange(None), _lost("connection_lost"))
+
+
+def not_sent() -> NotSent:
+    return NotSent(exchange(None), _lost("unreachable"))
+
+
+def unusable(body: bytes = b"<html>") -> Unusable:
+    return Unusable(exchange(), _lost("unusable_answer"), body)
+
+
+Script = Callable[[Attempt], Outcome | Awaitable[Outcome]]
+
+
+class FakeLane:
+    """Answers by a function of the attempt; remembers every attempt in order."""
+
+    def __init__(self, script: Script | None = None) -> None:
+        self._script = script or (lambda _: answered())
+        self.sent: list[Attempt] = []
+        self.in_flight = 0
+        self.peak = 0
+        self.closed = False
+
+    async def send(self, attempt: Attempt) -> Outcome:
+        self.sent.append(attempt)
+        self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
+        try:
+            outcome = self._script(attempt)
+            if isinstance(outcome, Awaitable):
+                return await outcome
+            await asyncio.sleep(0)
+            return outcome
+        finally:
+            self.in_flight -= 1
+
+    async def close(self) -> None:
+        self.closed = True
+
+    @property
+    def prompts(self) -> list[str]:
+        return [prompt_of(attempt) for attempt in self.sent]
+
+
+def in_turn(outcomes: dict[str, list[Outcome]]) -> Script:
+    """By prompt, one outcome after the other; other prompts, and what is left, are answered."""
+    left = {prompt: list(listed) for prompt, listed in outcomes.items()}
+
+    def script(attempt: Attempt) -> Outcome:
+        waiting = left.get(prompt_of(attempt))
+        return waiting.pop(0) if waiting else answered()
+
+    return script
+
+
+# --- Runs
+
+
+class Watcher:
+    """See `Observer`; remembers what it was told."""
+
+    def __init__(self, agrees: bool = False) -> None:
+        self._agrees = agrees
+        self.start: Any = None
+        self.end: Any = None
+        self.reasons: list[str] = []
+        self.asked: Any = None
+
+    def started(self, event: Any) -> None:
+        self.start = event
+
+    def ended(self, event: Any) -> None:
+        self.end = event
+
+    def draining(self, reason: str) -> None:
+        self.reasons.append(reason)
+
+    def confirm_resend(self, resent: Any) -> bool:
+        self.asked = resent
+        return self._agrees
+
+
+@dataclass(kw_only=True)
+class Case:
+    """A job in a folder: `run` is one invocation of it."""
+
+    folder: Path
+    database: str
+    inputs: tuple[str, ...] = ("rows.jsonl",)
+    key: str = "case"
+    settings: RequestSettings = SETTINGS
+    endpoint: Endpoint = field(
+        default_factory=lambda: Endpoint(
+            name="simulator", base_url="http://127.0.0.1:9", price_list="anthropic"
+        )
+    )
+    limits: Limits = field(default_factory=lambda: Limits(concurrency=8, retry=AT_ONCE))
+    options: dict[str, Any] = field(default_factory=dict)
+    watcher: Watcher = field(default_factory=Watcher)
+
+    def write(self, lines: Iterable[dict[str, Any] | str], name: str = "rows.jsonl") -> Path:
+        return write_rows(self.folder / name, lines)
+
+    def limit(self, **changes: Any) -> "Case":
+        return replace(self, limits=replace(self.limits, **changes))
+
+    def job(self) -> Job:
+        return Job(
+            key=self.key,
+            name=None,
+            command="batcher run",
+            inputs=self.inputs,
+            base=self.folder,
+            database=self.database,
+            endpoint=self.endpoint,
+            settings=self.settings,
+            limits=self.limits,
+            **self.options,
+        )
+
+    def run(self, lane: Any = None, clock: Any = None, builder: Any = None) -> Any:
+        """One invocation over `lane` (a Lane, or none: the real one); its `Ended`."""
+        job, clock = self.job(), clock or SystemClock()
+        kit = Kit(
+            builder=builder or RequestBuilder(self.settings),
+            files=find_sources(self.inputs, base=self.folder, spool=None),
+            rater=Rater(BOOK, self.endpoint.price_list),
+            make_lane=lambda: lane or self._live(clock),
+            clock=clock,
+            observer=self.watcher,
+            price_note="",
+        )
+        return run_job(job, kit)
+
+    def _live(self, clock: Any) -> LiveLane:
+        client = HttpClient(self.endpoint, Secret("sk-test"), clock)
+        return LiveLane(client, self.endpoint, clock)
+
+    def ask(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
+        """The rows of a query on the ledger."""
+        return ask(self.database, query, **values)
+
+    def one(self, query: str, **values: Any) -> Any:
+        ((value,),) = self.ask(query, **values)
+        return value
+
+    def texts(self) -> list[tuple[int, str]]:
+        """(row number, text) of all current answers."""
+        return self.ask("SELECT row_number, text FROM v_answers ORDER BY source, row_number")
+
+    def release(self) -> int:
+        """Make failed and held rows work to do again, as a person would; how many."""
+        return release(self.database, self.key)
+
+
+def ask(database: str, query: str, **values: Any) -> list[tuple[Any, ...]]:
+    engine = open_engine(database)
+    try:
+        with reading(engine) as connection:
+            return [tuple(found) for found in connection.execute(text(query), values)]
+    finally:
+        engine.dispose()
+
+
+def release(database: str, key: str) -> int:
+    engine = open_engine(database)
+    try:
+        with writing(engine) as connection:
+            run_id = runs.open_run(connection, key, None, 0)
+            released = resume.release_failures(connection, run_id)
+            for stored in runs.latest_sources(connection, run_id).values():
+                done = RowRanges.from_json(stored.done_ranges)
+                for source_id, row_number in released:
+                    if source_id == stored.source_id:
+                        done.discard(row_number)
+                runs.save_done_ranges(connection, {stored.source_id: done.to_json()})
+        return len(released)
+    finally:
+        engine.dispose()
+
+
+def photograph(database: str, target: Path) -> Path:
+    """A copy of what is committed in a SQLite ledger now: what a kill at this moment leaves."""
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(target)) as copy:
+        source.backup(copy)
+    return target
+
+
+# --- The simulator
+
+
+@contextmanager
+def simulating(**settings: Any) -> Iterator[Simulator]:
+    """A simulator on a loop of its own, in a thread of its own."""
+    simulator = Simulator(SimulatorSettings(**settings))
+    started: "threading.Event" = threading.Event()
+    loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    async def serve() -> None:
+        over = asyncio.Event()
+        async with simulator:
+            loops.append((asyncio.get_running_loop(), over))
+            started.set()
+            await over.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+    thread.start()
+    assert started.wait(10)
+    try:
+        yield simulator
+    finally:
+        loop, over = loops[0]
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
+
+
+def endpoint_of(simulator: Simulator, **changes: Any) -> Endpoint:
+    return Endpoint(
+        name="simulator", base_url=simulator.base_url, price_list="anthropic", **changes
+    )
