@@ -28,7 +28,7 @@ _book_option = click.option(
 
 @click.group()
 def prices() -> None:
-    """What a token costs: show, compare, check and import price books."""
+    """List, show, compare, import and check prices."""
 
 
 @prices.command("list")
