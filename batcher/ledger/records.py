@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
 
+import msgspec
+
 from batcher.messages.attempt import Attempt, State
 from batcher.messages.outcome import Outcome
 from batcher.messages.request import BadRow
@@ -39,15 +41,13 @@ class RowFailure:
     transient: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Intent:
+class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Before an attempt's first byte leaves."""
 
     attempt: Attempt
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What became of an attempt: outcome, answer, charges and row state, in one transaction.
 
     `pending` says that the request is not finished. `final` marks an answer as the row's own;
@@ -68,8 +68,7 @@ class Settlement:
     failure: RowFailure | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quarantine:
+class Quarantine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A row refused before sending."""
 
     row: BadRow

@@ -1,6 +1,6 @@
 """What is kept of an answer that a database refuses to store."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from batcher.ledger.records import FailureKind, RowFailure, Settlement
 from batcher.messages.attempt import State

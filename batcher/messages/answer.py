@@ -1,6 +1,5 @@
 """A complete Message, decoded once: what is stored raw stays raw."""
 
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -8,8 +7,7 @@ import msgspec
 from batcher.messages.usage import Usage, parse_usage
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One assembled Message.
 
     `content` is the JSON text of the content array as received; `text` its text blocks joined

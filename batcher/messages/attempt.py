@@ -1,7 +1,8 @@
 """One time a request is put on the wire."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from batcher.messages.request import Request
 
@@ -34,8 +35,7 @@ class State(StrEnum):
 IN_DOUBT = (State.PARTIAL, State.UNKNOWN, State.UNUSABLE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The intent to send: durable in the ledger before its first byte leaves.
 
     `attempt_id` is unique in the database, `uid` in the world; `request_id` is the attempt_id

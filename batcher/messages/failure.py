@@ -1,7 +1,6 @@
 """From an error answer to what it means for the row, the quota and the run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -28,8 +27,7 @@ class Verdict(StrEnum):
         return self in {Verdict.STOP_ACCESS, Verdict.STOP_CONFIGURATION}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Why an attempt did not end in an answer.
 
     `error_type` and `error_code` are the server's words, or ours in snake_case where no answer

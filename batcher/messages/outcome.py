@@ -1,13 +1,12 @@
 """How an attempt ended: a closed union. A failed attempt is data, never an exception."""
 
-from dataclasses import dataclass
+import msgspec
 
 from batcher.messages.answer import Answer
 from batcher.messages.failure import Failure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exchange:
+class Exchange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The circumstances of an outcome.
 
     `sent_at` and `settled_at` are microseconds UTC. `http_status` and `provider_request_id` are
@@ -23,32 +22,28 @@ class Exchange:
     reported_cost: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True, gc=False):
     """A complete Message: billed, exactly."""
 
     exchange: Exchange
     answer: Answer
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(msgspec.Struct, frozen=True, gc=False):
     """Refused by the server with a readable error: assumed not billed."""
 
     exchange: Exchange
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class NotSent:
+class NotSent(msgspec.Struct, frozen=True, gc=False):
     """No byte of the request left: not billed."""
 
     exchange: Exchange
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Partial:
+class Partial(msgspec.Struct, frozen=True, gc=False):
     """A stream broke after `message_start`: billed for the input and at least what came."""
 
     exchange: Exchange
@@ -56,16 +51,14 @@ class Partial:
     answer: Answer
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(msgspec.Struct, frozen=True, gc=False):
     """The request left and no readable verdict came back: maybe billed."""
 
     exchange: Exchange
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Unusable:
+class Unusable(msgspec.Struct, frozen=True, gc=False):
     """HTTP 200 with a body that is no Message: probably billed; the bytes are kept."""
 
     exchange: Exchange

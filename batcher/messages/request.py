@@ -1,6 +1,5 @@
 """What a row becomes: a Messages body plus an identity."""
 
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -9,8 +8,7 @@ import msgspec
 _CANONICAL: Final = msgspec.json.Encoder(order="sorted")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One Messages request, ready to be sent.
 
     `body` is the JSON text as it goes on the wire. `row_number` counts from 1 in its source;
@@ -30,8 +28,7 @@ class Request:
     betas: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BadRow:
+class BadRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A row refused before sending: where it is, a reason code and one sentence."""
 
     source_id: int

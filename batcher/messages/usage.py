@@ -1,6 +1,5 @@
 """What one answer consumed, as the provider reported it: nothing added, nothing assumed."""
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -13,8 +12,7 @@ _OPENAI_NAMES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Token counts of one answer or one iteration of it; `None` means not reported.
 
     `input_tokens` counts what was neither read from nor written to a cache.

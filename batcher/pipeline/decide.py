@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import msgspec
+
 from batcher.errors import AccessRefused, BatcherError, ConfigurationError
 from batcher.ledger.records import FailureKind, RowFailure, Settlement
 from batcher.messages.attempt import Attempt, State
@@ -33,27 +35,23 @@ _STATES: dict[type, State] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(msgspec.Struct, frozen=True, gc=False):
     """The row needs nothing more in this invocation; `lasting`: nor in any other."""
 
     lasting: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
+class Again(msgspec.Struct, frozen=True, gc=False):
     """The row is sent again after `wait_seconds`."""
 
     wait_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class NextLeg:
+class NextLeg(msgspec.Struct, frozen=True, gc=False):
     """The row's request goes on with a further leg, at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class StopRun:
+class StopRun(msgspec.Struct, frozen=True, gc=False):
     """No further row can succeed; this one stays to do."""
 
     error: BatcherError
@@ -73,8 +71,7 @@ class Policy:
     errors_may_be_billed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Verdicts:
+class Verdicts(msgspec.Struct, frozen=True, gc=False):
     """What is recorded and what comes next, decided together."""
 
     settlement: Settlement
@@ -132,7 +129,7 @@ def _failed(
     if failure.verdict is Verdict.FAIL_ROW:
         return Done(lasting=True), _row_failure(FailureKind.FAILED, failure)
     if in_doubt(outcome):
-        given_up = _doubted(work, failure, policy.on_unknown)
+        given_up = given_up_in_doubt(work.doubts, failure, policy.on_unknown)
         if given_up:
             return Done(lasting=True), given_up
     wait = policy.retry.wait_seconds(
@@ -143,14 +140,19 @@ def _failed(
     return Again(wait), None
 
 
-def _doubted(work: Work, failure: Failure, on_unknown: OnUnknown) -> RowFailure | None:
-    """What is recorded when a row in doubt is not sent again; `None`: it is."""
+def given_up_in_doubt(
+    doubts: int, failure: Failure, on_unknown: OnUnknown
+) -> RowFailure | None:
+    """What is recorded when a row in doubt is not sent again; `None`: it is.
+
+    `doubts` counts the row's attempts in doubt, `failure` is that of the last one.
+    """
     if on_unknown is OnUnknown.FAIL:
         return _row_failure(FailureKind.FAILED, failure)
     if on_unknown is OnUnknown.HOLD:
         return _row_failure(FailureKind.HELD, failure)
-    if work.doubts >= DOUBTS_BEFORE_PARKING:
-        message = f"in doubt {work.doubts} times, last: {failure.message}"
+    if doubts >= DOUBTS_BEFORE_PARKING:
+        message = f"in doubt {doubts} times, last: {failure.message}"
         return RowFailure(
             kind=FailureKind.HELD, reason="parked_in_doubt", message=message, transient=False
         )

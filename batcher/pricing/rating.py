@@ -4,8 +4,9 @@ The rules are those of pricing, 2.2 and 2.3, and messages-api, 3.4. What cannot 
 `unpriced` with a reason and keeps its quantities; it is never zero and never a guess.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from batcher.messages.answer import Answer
 from batcher.pricing.book import PriceBook
@@ -33,8 +34,7 @@ class ChargeStatus(StrEnum):
     UNPRICED = "unpriced"  # no amount is known; `reason` says why
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Charge:
+class Charge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The amounts of one usage line.
 
     `line` is 0 for the answer's top-level usage; with iterations they are numbered from 0 in
