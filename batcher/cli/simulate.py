@@ -36,6 +36,12 @@ if TYPE_CHECKING:
 @click.option(
     "--expect-key-env", metavar="NAME", help="Accept only the key in this environment variable."
 )
+@click.option(
+    "--dialect",
+    default="anthropic",
+    show_default=True,
+    help="The server that is played: anthropic, crun or sunra.",
+)
 def simulate(
     port: int,
     seed: int,
@@ -47,6 +53,7 @@ def simulate(
     burst_seconds: float,
     faults: tuple[str, ...],
     expect_key_env: str | None,
+    dialect: str,
 ) -> None:
     """Start a local Messages API for trying out.
 
@@ -69,6 +76,7 @@ def simulate(
             burst_seconds=burst_seconds,
             faults=dict(_fault(text) for text in faults),
             expected_key=None if expect_key_env is None else _key(expect_key_env),
+            dialect=dialect,
         )
     except ValueError as exc:
         raise click.UsageError(f"simulate: {exc}") from exc

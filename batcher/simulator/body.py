@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from batcher.simulator.checks import find_problem
+from batcher.simulator.dialects import Dialect
 from batcher.simulator.envelope import Problem
 from batcher.simulator.markers import Markers, read_markers
 
@@ -34,7 +35,9 @@ class Body:
         return int.from_bytes(two, "little") * below >> 16
 
 
-def read_body(raw: bytes, seed: int, version: str | None, *, for_count: bool) -> Body | Problem:
+def read_body(
+    raw: bytes, seed: int, version: str | None, dialect: Dialect, *, for_count: bool
+) -> Body | Problem:
     """The body in `raw`, or what is wrong with it; `for_count` needs no `max_tokens`."""
     try:
         fields = msgspec.json.decode(raw)
@@ -42,8 +45,11 @@ def read_body(raw: bytes, seed: int, version: str | None, *, for_count: bool) ->
         return Problem(400, f"The request body is not valid JSON: {exc}")
     if not isinstance(fields, dict):
         return Problem(400, "The request body is not a JSON object")
-    problem = find_problem(fields, version, for_count=for_count)
-    return problem or _describe(fields, seed)
+    taken = dialect.understood(fields, for_count=for_count)
+    if isinstance(taken, Problem):
+        return taken
+    problem = find_problem(taken, version, for_count=for_count)
+    return problem or _describe(taken, seed)
 
 
 def _describe(fields: dict[str, Any], seed: int) -> Body | Problem:

@@ -4,16 +4,16 @@ import asyncio
 import socket
 import struct
 import time
-from collections.abc import Iterator
 from typing import Any, Final
 
 from aiohttp import web
 
 from batcher.simulator.desk import Decision
 from batcher.simulator.envelope import Problem, anthropic
-from batcher.simulator.faults import Manner, NoAnswer, PartAnswer
+from batcher.simulator.faults import NoAnswer, PartAnswer
 from batcher.simulator.message import error_event, message_events
 from batcher.simulator.settings import SimulatorSettings
+from batcher.simulator.stream_form import in_form, pieces, written
 
 ORGANIZATION_ID: Final = "00000000-0000-4000-8000-000000000001"
 _RESET: Final = struct.pack("ii", 1, 0)  # linger for zero seconds: close() sends RST
@@ -94,8 +94,8 @@ class Delivery:
         headers["content-type"] = "text/event-stream; charset=utf-8"
         headers["cache-control"] = "no-cache"
         response = web.StreamResponse(headers=headers)
-        frames = list(_frames(message, decision.manner, headers["request-id"]))
-        pause_seconds = decision.latency_seconds / len(frames)
+        frames = _frames(decision, message, headers["request-id"])
+        pause_seconds = decision.latency_seconds / max(len(frames), 1)
         if decision.manner == "slow_trickle":
             pause_seconds = max(pause_seconds, self._trickle_seconds)
         await asyncio.sleep(pause_seconds)
@@ -108,15 +108,18 @@ class Delivery:
         return response
 
 
-def _frames(message: dict[str, Any], manner: Manner, request_id: str) -> Iterator[bytes]:
+def _frames(decision: Decision, message: dict[str, Any], request_id: str) -> list[bytes]:
     """All frames of a stream, or the first ones as far as a fault lets them come."""
-    frames = [frame for _, frame in message_events(message)]
-    if manner not in ("cut", "reset_after_headers", "error"):
-        yield from frames
-        return
-    yield from frames[: max(len(frames) // 2, 1)]
-    if manner == "error":
-        yield error_event("overloaded_error", "Overloaded", request_id)
+    form = decision.form
+    events = in_form(message_events(message), form)
+    is_broken = decision.manner in ("cut", "reset_after_headers", "error")
+    if is_broken:
+        events = events[: max(len(events) // 2, 1) if form.at is None else form.at]
+    if decision.manner == "error":
+        events.append(error_event(form.error, "It broke on purpose", request_id))
+    last = None if is_broken else len(events) - 1
+    frames = [written(event, form, is_last=n == last) for n, event in enumerate(events)]
+    return list(pieces(frames, form))
 
 
 async def _begin_and_reset(

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import msgspec
 
-from batcher.simulator import envelope
 from batcher.simulator.bill import Bill, BillLine
 from batcher.simulator.body import Body, read_body
 from batcher.simulator.checks import VERSIONS
+from batcher.simulator.dialects import DIALECTS
 from batcher.simulator.envelope import Problem
 from batcher.simulator.faults import FAULTS, Fault, FaultPicker, Manner
 from batcher.simulator.message import message_object
@@ -23,6 +23,7 @@ from batcher.simulator.plan import Plan, make_plan
 from batcher.simulator.quota import Quota
 from batcher.simulator.settings import SimulatorSettings
 from batcher.simulator.stats import Stats
+from batcher.simulator.stream_form import ORDINARY, StreamForm
 
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 
@@ -31,7 +32,8 @@ MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 class Decision:
     """What is to leave, and how.
 
-    `message` is the answer when it is to be streamed, `None` when `payload` is all there is.
+    `message` is the answer when it is to be streamed, in the given `form`; `None` when
+    `payload` is all there is.
     `quota` is charged `output_tokens` while they leave.
     """
 
@@ -42,6 +44,7 @@ class Decision:
     manner: Manner = "answer"
     latency_seconds: float = 0
     message: dict[str, Any] | None = None
+    form: StreamForm = ORDINARY
     quota: Quota | None = None
     output_tokens: int = 0
 
@@ -60,6 +63,7 @@ class Desk:
         self._stats = stats
         self._picker = FaultPicker(settings.seed, settings.faults)
         self._quotas: dict[str, Quota] = {}
+        self.dialect = DIALECTS[settings.dialect]
         self._limits = (
             settings.requests_per_minute,
             settings.input_tokens_per_minute,
@@ -68,11 +72,13 @@ class Desk:
 
     def check_access(self, headers: Mapping[str, str]) -> Problem | None:
         """What is wrong with the key or the version, `None` for nothing."""
-        key = headers.get("x-api-key") or _bearer(headers)
+        key = self.dialect.key_of(headers)
         expected = self._settings.expected_key
         if not key or key == "wrong-key" or (expected is not None and key != expected):
             return Problem(401, "invalid x-api-key" if key else "x-api-key header is required")
         version = headers.get("anthropic-version")
+        if self.dialect.is_lenient:
+            return None
         if version is None and self._settings.version_required:
             return Problem(400, "anthropic-version: header is required")
         if version is not None and version not in VERSIONS:
@@ -83,22 +89,24 @@ class Desk:
         """The fate of one `POST /v1/messages`; when it is billed, the line is written."""
         problem = self.check_access(headers)
         if problem is not None:
-            return refuse(problem, request_id)
+            return self.refuse(problem, request_id)
         if len(raw) > MAX_BODY_BYTES:
-            return refuse(Problem(413, "Request exceeds the maximum size"), request_id)
+            return self.refuse(Problem(413, "Request exceeds the maximum size"), request_id)
         version = headers.get("anthropic-version")
-        body = read_body(raw, self._settings.seed, version, for_count=False)
+        body = read_body(raw, self._settings.seed, version, self.dialect, for_count=False)
         if isinstance(body, Problem):
-            return refuse(body, request_id)
+            return self.refuse(body, request_id)
         return self._decide(headers, raw, body, request_id)
 
     def count_tokens(self, headers: Mapping[str, str], raw: bytes, request_id: str) -> Decision:
         """The answer of `POST /v1/messages/count_tokens`; never billed."""
         problem = self.check_access(headers)
         version = headers.get("anthropic-version")
-        body = problem or read_body(raw, self._settings.seed, version, for_count=True)
+        body = problem or read_body(
+            raw, self._settings.seed, version, self.dialect, for_count=True
+        )
         if isinstance(body, Problem):
-            return refuse(body, request_id)
+            return self.refuse(body, request_id)
         count = {"input_tokens": prompt_tokens(body)}
         return Decision(status=200, payload=msgspec.json.encode(count))
 
@@ -116,7 +124,7 @@ class Desk:
         quota = self._quota(body.model, now_ns)
         wait_ns = quota.admit(plan.meters.rate_limited_input, now_ns) if quota else 0
         if quota and wait_ns:
-            return _limited(quota, wait_ns, now_ns, request_id)
+            return self._limited(quota, wait_ns, now_ns, request_id)
         self._stats.billed += 1
         self._bill.add(
             BillLine(
@@ -133,23 +141,29 @@ class Desk:
     ) -> Decision:
         if fault is not None and fault.manner == "answer":
             return self._fail(fault, body, request_id)
-        message = message_object(plan, request_id.replace("req_", "msg_"), body.markers.usage)
+        usage = body.markers.usage or self.dialect.usage
+        message = message_object(plan, request_id.replace("req_", "msg_"), usage)
+        form = body.markers.stream
+        streams = body.streams and "json" not in form.switches
         return Decision(
             status=200,
-            payload=b"" if body.streams else msgspec.json.encode(message),
+            payload=b"" if streams else msgspec.json.encode(message),
             manner="answer" if fault is None else fault.manner,
             latency_seconds=self._latency_seconds(body),
-            message=message if body.streams else None,
+            message=message if streams else None,
+            form=form,
             quota=quota,
             output_tokens=plan.meters.output,
         )
 
     def _fail(self, fault: Fault, body: Body, request_id: str) -> Decision:
+        as_event = fault.as_event and body.streams
+        page = fault.page(request_id)
         return Decision(
             status=fault.status,
-            payload=fault.page(request_id),
+            payload=b"event: error\ndata: %b\n\n" % page if as_event else page,
             headers={**fault.headers, **self._patience(fault)},
-            content_type=fault.content_type,
+            content_type="text/event-stream" if as_event else fault.content_type,
             latency_seconds=self._latency_seconds(body),
         )
 
@@ -172,6 +186,21 @@ class Desk:
         shortest, longest = self._settings.latency_ms
         return (shortest + (longest - shortest) * body.draw(5, 1 << 16) / (1 << 16)) / 1000
 
+    def refuse(self, problem: Problem, request_id: str) -> Decision:
+        """An answer with the error envelope of the server that is played."""
+        return Decision(
+            status=problem.status,
+            payload=self.dialect.error(problem, request_id),
+            headers=problem.headers,
+        )
+
+    def _limited(self, quota: Quota, wait_ns: int, now_ns: int, request_id: str) -> Decision:
+        status, headers = self.dialect.limited_status, quota.headers(now_ns)
+        if status == 429:
+            headers = {"retry-after": str(-(-wait_ns // 1_000_000_000)), **headers}
+        text = "This request would exceed your organization's rate limit."
+        return self.refuse(Problem(status, text, headers=headers), request_id)
+
     def _quota(self, model: str, now_ns: int) -> Quota | None:
         if self._limits == (None, None, None):
             return None
@@ -179,22 +208,6 @@ class Desk:
         if group not in self._quotas:
             self._quotas[group] = Quota(self._limits, self._settings.burst_seconds, now_ns)
         return self._quotas[group]
-
-
-def refuse(problem: Problem, request_id: str) -> Decision:
-    """An answer with the first party's error envelope."""
-    return Decision(
-        status=problem.status,
-        payload=envelope.anthropic(problem, request_id),
-        headers=problem.headers,
-    )
-
-
-def _limited(quota: Quota, wait_ns: int, now_ns: int, request_id: str) -> Decision:
-    wait_seconds = -(-wait_ns // 1_000_000_000)
-    headers = {"retry-after": str(wait_seconds), **quota.headers(now_ns)}
-    text = "This request would exceed your organization's rate limit."
-    return refuse(Problem(429, text, headers=headers), request_id)
 
 
 def _billed(body: Body, plan: Plan, request_id: str, fault: str | None) -> dict[str, Any]:
@@ -216,8 +229,3 @@ def _billed(body: Body, plan: Plan, request_id: str, fault: str | None) -> dict[
         "custom": body.markers.custom or metadata.get("user_id"),
         "fault": fault,
     }
-
-
-def _bearer(headers: Mapping[str, str]) -> str:
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""

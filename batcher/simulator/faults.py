@@ -22,6 +22,7 @@ class Fault:
     `manner` "answer" sends `status` with `page(request_id)`; the other manners break the
     connection or the body, of a plain answer or a stream. `billed` says whether the request is
     on the bill all the same. `wait` is how the answer asks for patience, `None` for not at all.
+    `as_event`: where a stream was asked for, `page` comes as an error event.
     """
 
     status: int = 200
@@ -31,6 +32,7 @@ class Fault:
     content_type: str = "application/json"
     wait: Wait | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    as_event: bool = False
 
 
 def _envelope(
@@ -100,6 +102,11 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "close": Fault(billed=True, manner="close"),
     "hang": Fault(billed=True, manner="hang"),
     "redirect": Fault(status=307, headers={"location": "/_simulator/redirected"}),
+    # An error as the first event of a stream: nothing was begun.
+    "stream_refused": Fault(
+        page=lambda request_id: envelope.anthropic(Problem(529, "Overloaded"), request_id),
+        as_event=True,
+    ),
     "slow_trickle": Fault(billed=True, manner="slow_trickle"),
     "stream_error": Fault(billed=True, manner="error"),
 }

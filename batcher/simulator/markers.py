@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from batcher.simulator.faults import FAULTS
+from batcher.simulator.stream_form import ORDINARY, StreamForm, read_form
 
 USAGE_FORMS: Final = ("null", "two_fields", "openai", "none", "nulls", "cache")
 _MARKER: Final = re.compile(
-    r"\[\[(stop|fault|output|input|pause|latency|usage|model|custom):([^\[\]\"\\]+)\]\]"
+    r"\[\[(stop|fault|output|input|pause|latency|usage|model|custom|stream):([^\[\]\"\\]+)\]\]"
 )
 
 
@@ -25,6 +26,7 @@ class Markers:
     usage: str | None = None
     model: str | None = None
     custom: str | None = None
+    stream: StreamForm = ORDINARY
 
 
 NOTHING: Final = Markers()
@@ -51,6 +53,7 @@ def read_markers(canonical: bytes) -> Markers:
         usage=_usage_form(values.get("usage")),
         model=values.get("model"),
         custom=values.get("custom"),
+        stream=read_form(values["stream"]) if "stream" in values else ORDINARY,
     )
 
 

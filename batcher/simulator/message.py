@@ -7,6 +7,7 @@ import msgspec
 
 from batcher.simulator.meters import usage_object
 from batcher.simulator.plan import Block, Plan
+from batcher.simulator.stream_form import Event
 
 _DELTA_CHARACTERS: Final = 24
 _START_ONLY: Final = ("cache_creation", "service_tier", "inference_geo", "speed")
@@ -31,8 +32,8 @@ def message_object(plan: Plan, message_id: str, usage_form: str | None) -> dict[
     return message
 
 
-def message_events(message: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
-    """The same message as (event name, frame) pairs; usage in `message_delta` is cumulative."""
+def message_events(message: dict[str, Any]) -> Iterator[Event]:
+    """The same message as (event name, fields); usage in `message_delta` is cumulative."""
     start = message | {
         "content": [],
         "stop_reason": None,
@@ -42,30 +43,30 @@ def message_events(message: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
     usage = message.get("usage")
     if usage and "output_tokens" in usage:
         start["usage"] = usage | {"output_tokens": min(usage["output_tokens"], 1)}
-    yield _frame("message_start", {"message": start})
-    yield _frame("ping", {})
+    yield ("message_start", {"message": start})
+    yield ("ping", {})
     for index, block in enumerate(message["content"]):
         yield from _block_events(index, block)
     names = ("stop_reason", "stop_sequence", "stop_details")
     delta: dict[str, Any] = {"delta": {name: message[name] for name in names}}
     if usage:
         delta["usage"] = {name: usage[name] for name in usage if name not in _START_ONLY}
-    yield _frame("message_delta", delta)
-    yield _frame("message_stop", {})
+    yield ("message_delta", delta)
+    yield ("message_stop", {})
 
 
-def error_event(kind: str, text: str, request_id: str) -> bytes:
-    """The frame of an error after the stream has begun."""
+def error_event(kind: str, text: str, request_id: str) -> Event:
+    """An error after the stream has begun."""
     error = {"type": kind, "message": text, "details": None}
-    return _frame("error", {"error": error, "request_id": request_id})[1]
+    return "error", {"error": error, "request_id": request_id}
 
 
-def _block_events(index: int, block: Block) -> Iterator[tuple[str, bytes]]:
+def _block_events(index: int, block: Block) -> Iterator[Event]:
     opening, deltas = _opened(block)
-    yield _frame("content_block_start", {"index": index, "content_block": opening})
+    yield ("content_block_start", {"index": index, "content_block": opening})
     for delta in deltas:
-        yield _frame("content_block_delta", {"index": index, "delta": delta})
-    yield _frame("content_block_stop", {"index": index})
+        yield ("content_block_delta", {"index": index, "delta": delta})
+    yield ("content_block_stop", {"index": index})
 
 
 def _opened(block: Block) -> tuple[Block, list[Block]]:
@@ -90,8 +91,3 @@ def _pieces(text: str) -> list[str]:
     if len(text) > 40 * _DELTA_CHARACTERS:
         size = len(text) // 40
     return [text[start : start + size] for start in range(0, len(text), size)]
-
-
-def _frame(event: str, fields: dict[str, Any]) -> tuple[str, bytes]:
-    data = msgspec.json.encode({"type": event, **fields})
-    return event, b"event: %b\ndata: %b\n\n" % (event.encode(), data)

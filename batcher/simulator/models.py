@@ -63,6 +63,15 @@ def shown(model: tuple[str, str, str]) -> dict[str, Any]:
     }
 
 
+def openai_page() -> dict[str, Any]:
+    """The same list in the shape of servers that speak OpenAI's API as well; one page."""
+    models = [
+        {"id": identifier, "object": "model", "created": 1_767_225_600, "owned_by": "simulator"}
+        for identifier, _, _ in SHOWN
+    ]
+    return {"object": "list", "data": models}
+
+
 def max_output_tokens(model: str) -> int:
     """The most that `max_tokens` may ask for."""
     return 128_000 if generation(model) > (4, 5) else 64_000

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from functools import partial
 from itertools import count
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 from aiohttp import web
 
 from batcher.simulator.bill import Bill, BillLine
 from batcher.simulator.delivery import Delivery
-from batcher.simulator.desk import MAX_BODY_BYTES, Decision, Desk, refuse
+from batcher.simulator.desk import MAX_BODY_BYTES, Decision, Desk
 from batcher.simulator.envelope import Problem
-from batcher.simulator.models import SHOWN, is_known, shown
+from batcher.simulator.models import SHOWN, is_known, openai_page, shown
 from batcher.simulator.settings import SimulatorSettings
 from batcher.simulator.stats import Stats
 
@@ -82,7 +82,8 @@ class Simulator:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         request_id = f"req_{self._boot}{next(self._serial):010x}"
-        if request.method == "POST" and request.path.endswith("/v1/messages"):
+        is_messages = self._desk.dialect.serves(request.path, "/v1/messages")
+        if request.method == "POST" and is_messages:
             return await self._messages(request, request_id)
         decision = await self._other(request, request_id)
         return await self._delivery.send(request, decision, request_id)
@@ -99,20 +100,26 @@ class Simulator:
             self.stats.end()
 
     async def _other(self, request: web.BaseRequest, request_id: str) -> Decision:
-        path, method = request.path, request.method
+        path, method, dialect = request.path, request.method, self._desk.dialect
         if path.startswith("/_simulator/"):
             return self._inside(path, request_id)
         if path == "/" and method in ("GET", "HEAD"):
             return _json({"server": "simulator", "messages": "/v1/messages"})
-        if path.endswith("/v1/messages/count_tokens") and method == "POST":
+        counts = dialect.counts_tokens and path.endswith("/v1/messages/count_tokens")
+        if counts and method == "POST":
             return self._desk.count_tokens(request.headers, await _read(request), request_id)
-        _, found, model = path.partition("/v1/models")
-        if found and method in ("GET", "HEAD"):
+        before, found, model = path.partition("/v1/models")
+        is_models = found and dialect.lists_models and dialect.serves(before + found, found)
+        if is_models and method in ("GET", "HEAD"):
             problem = self._desk.check_access(request.headers)
-            return (
-                refuse(problem, request_id) if problem else _models(model, request, request_id)
-            )
-        return refuse(Problem(404, f"{method} {path} does not exist"), request_id)
+            return _answer(self._desk, problem or self._models(model, request), request_id)
+        return self._desk.refuse(Problem(404, f"{method} {path} does not exist"), request_id)
+
+    def _models(self, model: str, request: web.BaseRequest) -> dict[str, Any] | Problem:
+        wanted = model.strip("/")
+        if not wanted and self._desk.dialect.speaks_openai:
+            return openai_page()
+        return _models_page(request.query) if not wanted else _model(wanted)
 
     def _inside(self, path: str, request_id: str) -> Decision:
         match path.removeprefix("/_simulator/"):
@@ -126,7 +133,7 @@ class Simulator:
                 self.stats.redirects_followed += 1
             case _:
                 pass
-        return refuse(Problem(404, f"{path} does not exist"), request_id)
+        return self._desk.refuse(Problem(404, f"{path} does not exist"), request_id)
 
 
 async def _read(request: web.BaseRequest) -> bytes:
@@ -137,33 +144,32 @@ async def _read(request: web.BaseRequest) -> bytes:
         return bytes(MAX_BODY_BYTES + 1)
 
 
-def _models(model: str, request: web.BaseRequest, request_id: str) -> Decision:
-    wanted = model.strip("/")
-    if not wanted:
-        return _models_page(request.query, request_id)
+def _answer(desk: Desk, value: dict[str, Any] | Problem, request_id: str) -> Decision:
+    return desk.refuse(value, request_id) if isinstance(value, Problem) else _json(value)
+
+
+def _model(wanted: str) -> dict[str, Any] | Problem:
     if not is_known(wanted):
-        return refuse(Problem(404, f"model: {wanted}"), request_id)
+        return Problem(404, f"model: {wanted}")
     named = {entry[0]: entry for entry in SHOWN}
-    return _json(shown(named.get(wanted, (wanted, wanted, "2026-01-01T00:00:00Z"))))
+    return shown(named.get(wanted, (wanted, wanted, "2026-01-01T00:00:00Z")))
 
 
-def _models_page(query: Mapping[str, str], request_id: str) -> Decision:
+def _models_page(query: Mapping[str, str]) -> dict[str, Any] | Problem:
     identifiers = [entry[0] for entry in SHOWN]
     limit, after = query.get("limit", "20"), query.get("after_id")
     if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= 1000):
-        return refuse(Problem(400, "limit: range: 1..1000"), request_id)
+        return Problem(400, "limit: range: 1..1000")
     if after is not None and after not in identifiers:
-        return refuse(Problem(400, f"after_id: {after} is not a model"), request_id)
+        return Problem(400, f"after_id: {after} is not a model")
     start = 0 if after is None else identifiers.index(after) + 1
     page = SHOWN[start : start + int(limit)]
-    return _json(
-        {
-            "data": [shown(entry) for entry in page],
-            "has_more": start + int(limit) < len(SHOWN),
-            "first_id": page[0][0] if page else None,
-            "last_id": page[-1][0] if page else None,
-        }
-    )
+    return {
+        "data": [shown(entry) for entry in page],
+        "has_more": start + int(limit) < len(SHOWN),
+        "first_id": page[0][0] if page else None,
+        "last_id": page[-1][0] if page else None,
+    }
 
 
 def _json(value: object) -> Decision:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from batcher.simulator.dialects import DIALECTS
 from batcher.simulator.faults import FAULTS
 
 
@@ -17,6 +18,7 @@ class SimulatorSettings:
     request. `retry_after_seconds` is what the 429 and 529 faults ask for. With `bill_path` the
     bill is appended to that file, else it is kept in memory. `expected_key` of `None` accepts
     any key but "wrong-key". `version_required` refuses requests without `anthropic-version`.
+    `dialect` is a name of `DIALECTS`: which server is played.
     """
 
     port: int = 0
@@ -32,12 +34,17 @@ class SimulatorSettings:
     bill_path: Path | None = None
     expected_key: str | None = None
     version_required: bool = True
+    dialect: str = "anthropic"
 
     def __post_init__(self) -> None:
         shortest, longest = self.latency_ms
         if not 0 <= shortest <= longest:
             raise ValueError(
                 f"latency {shortest}-{longest} ms: give MIN-MAX with 0 <= MIN <= MAX"
+            )
+        if self.dialect not in DIALECTS:
+            raise ValueError(
+                f"unknown dialect {self.dialect}; known are {', '.join(sorted(DIALECTS))}"
             )
         if self.burst_seconds <= 0:
             raise ValueError("burst seconds must be more than 0")

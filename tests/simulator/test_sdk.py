@@ -25,11 +25,25 @@ async def test_a_plain_answer():
     ("fault", "error"),
     [
         ("400", anthropic.BadRequestError),
+        ("400_on_hold", anthropic.BadRequestError),
         ("401", anthropic.AuthenticationError),
+        ("402", anthropic.PaymentRequiredError),
+        ("403", anthropic.PermissionDeniedError),
         ("404", anthropic.NotFoundError),
+        ("model_not_found", anthropic.NotFoundError),
+        ("408", anthropic.RequestTimeoutError),
+        ("409", anthropic.ConflictError),
+        ("413", anthropic.RequestTooLargeError),
+        ("422", anthropic.UnprocessableEntityError),
         ("429", anthropic.RateLimitError),
+        ("429_spend", anthropic.RateLimitError),
         ("500", anthropic.InternalServerError),
-        ("529", anthropic.APIStatusError),
+        ("500_html", anthropic.InternalServerError),
+        ("501", anthropic.APIStatusError),
+        ("502_html", anthropic.APIStatusError),
+        ("503", anthropic.ServiceUnavailableError),
+        ("504", anthropic.DeadlineExceededError),
+        ("529", anthropic.OverloadedError),
         ("reset_before", anthropic.APIConnectionError),
         ("close", anthropic.APIConnectionError),
     ],
@@ -85,6 +99,32 @@ async def test_a_stream_has_its_events_in_order_with_several_deltas():
     assert names[-2:] == ["message_delta", "message_stop"]
     assert names.count("content_block_delta") > 2
     assert names.count("content_block_start") == names.count("content_block_stop") == 1
+
+
+FORMS = ["crlf", "cr", "comments", "multi_data", "no_ping", "two_deltas", "split=3", "overlap"]
+
+
+@pytest.mark.parametrize("form", [*FORMS, "no_blank", "unknown_event"])
+@asynchronous
+async def test_the_client_reads_a_stream_in_many_forms(form):
+    body = body_of(f"[[stream:{form}]] hi")
+    async with Simulator() as simulator, client_of(simulator) as client:
+        async with client.messages.stream(**body) as stream:
+            streamed = await stream.get_final_message()
+        plain = await client.messages.create(**body)
+    assert streamed.content[0].text == plain.content[0].text
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [("rate_limit_error", "rate_limit"), ("api_error", "api_error")]
+)
+@asynchronous
+async def test_an_error_in_a_stream_names_its_type(kind, text):
+    prompt = f"[[fault:stream_error]] [[stream:at=3,error={kind}]]"
+    async with Simulator() as simulator, client_of(simulator) as client:
+        with pytest.raises(anthropic.APIStatusError, match=text):
+            async with client.messages.stream(**body_of(prompt)) as stream:
+                await stream.get_final_message()
 
 
 @asynchronous
