@@ -8,6 +8,7 @@ from batcher.rows.reasons import InputBroken, Reason, RowProblem
 from batcher.rows.source import SourceFile
 
 BATCH_ROWS: Final = 256
+LARGE_BODY_BYTES: Final = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +39,14 @@ def bad_row(
         row_number=row_number,
         byte_offset=byte_offset,
         custom_id=custom_id,
-        reason=problem.reason.value,
+        reason=str(problem.reason),
         message=problem.message,
     )
+
+
+def ends_batch(item: Request | BadRow) -> bool:
+    """Whether `item` is so large, with files inside, that its batch should hold no more."""
+    return isinstance(item, Request) and len(item.body) > LARGE_BODY_BYTES
 
 
 def broken_file(source: SourceFile, exc: InputBroken) -> RowProblem:

@@ -9,8 +9,6 @@ from typing import Any, Final
 from batcher.rows.parse import kind
 from batcher.rows.reasons import Reason, RowProblem
 
-# The official SDKs refuse more without streaming: an answer of ten minutes and longer.
-MAX_TOKENS_WITHOUT_STREAMING: Final = 21_333
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024  # beyond it the API answers 413 (messages-api, 2.4)
 MAX_MODEL_LENGTH: Final = 256
 
@@ -62,7 +60,7 @@ _NAMES_OF_TYPES: Final = {**_NAMES, dict: "an object", list: "a list"}
 
 
 def check_body(body: dict[str, Any]) -> None:
-    """Return if `body` may be sent without streaming; raise `RowProblem` otherwise."""
+    """Return if `body` may be sent; raise `RowProblem` otherwise."""
     if body.get("model") is None:
         raise RowProblem(
             Reason.MISSING_MODEL, "neither the row nor the job names a model; add --model"
@@ -121,13 +119,6 @@ def _check_limits(body: dict[str, Any]) -> None:
         raise RowProblem(
             Reason.WRONG_TYPE, f"max_tokens is {max_tokens}; it cannot be negative"
         )
-    if max_tokens > MAX_TOKENS_WITHOUT_STREAMING:
-        raise RowProblem(
-            Reason.NEEDS_STREAMING,
-            f"max_tokens {max_tokens:,} needs streaming above {MAX_TOKENS_WITHOUT_STREAMING:,}",
-        )
-    if body.get("stream"):
-        raise RowProblem(Reason.NEEDS_STREAMING, "the row asks for streaming (stream: true)")
 
 
 def _bad_role(index: int, message: dict[str, Any]) -> RowProblem:

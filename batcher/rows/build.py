@@ -1,15 +1,27 @@
 """From a row to a request: the row forms of the contract, completed by the job's settings."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from batcher.errors import ConfigurationError
 from batcher.messages.request import BadRow, Request, params_hash
+from batcher.messages.rules import Problem
+from batcher.messages.stream_mode import needs_stream
+from batcher.rows.attachments import (
+    BETAS,
+    OWN_COLUMNS,
+    attached,
+    is_beta_name,
+    row_betas,
+)
 from batcher.rows.batch import bad_row
 from batcher.rows.body import FIELDS, MAX_BODY_BYTES, check_body, tool_choice_object
 from batcher.rows.columns import json_columns
+from batcher.rows.local_files import fill_in, path_blocks
 from batcher.rows.parse import kind, parse_row
 from batcher.rows.reasons import Reason, RowProblem
 from batcher.rows.settings import RequestSettings
@@ -18,6 +30,9 @@ if TYPE_CHECKING:
     from batcher.rows.template import PromptTemplate
 
 MAX_CUSTOM_ID_BYTES: Final = 1_000
+
+# Says what is known to be wrong with a body and the row's beta names; None: nothing.
+Preflight = Callable[[dict[str, Any], tuple[str, ...]], Problem | None]
 
 PROMPT_COLUMNS: Final = ("params", "messages", "prompt")  # one of them is a row's prompt
 ID_COLUMNS: Final = ("custom_id", "id")
@@ -31,16 +46,25 @@ class _Envelope(msgspec.Struct):
 
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 _ENCODER: Final = msgspec.json.Encoder()
+_JSON_COLUMNS: Final = frozenset((*FIELDS, "params", *OWN_COLUMNS))
 
 
 class RequestBuilder:
-    """Makes requests of rows. Raises `ConfigurationError` when the prompt template is wrong."""
+    """Makes requests of rows; `preflight` judges each finished body, `None` lets all pass.
 
-    def __init__(self, settings: RequestSettings) -> None:
+    Raises `ConfigurationError` when the prompt template or a beta name is wrong.
+    """
+
+    def __init__(self, settings: RequestSettings, preflight: Preflight | None = None) -> None:
         self.settings = settings
+        self._preflight = preflight
         self._defaults = settings.defaults
         self._fields = FIELDS.keys() | set(settings.pass_fields)
+        self._prompt_fields = self._fields - set(OWN_COLUMNS)
         self._template = None if settings.prompt is None else _compiled(settings.prompt)
+        for name in settings.betas:
+            if not is_beta_name(name):
+                raise ConfigurationError(f"betas: {name!r:.120} is no beta name; correct it")
 
     @cached_property
     def columns(self) -> frozenset[str]:
@@ -48,7 +72,7 @@ class RequestBuilder:
         pass_fields = self.settings.pass_fields
         if self._template is not None:
             return frozenset((*ID_COLUMNS, *self._template.columns, *pass_fields))
-        return frozenset((*ID_COLUMNS, *PROMPT_COLUMNS, *self._fields))
+        return frozenset((*ID_COLUMNS, *PROMPT_COLUMNS, *OWN_COLUMNS, *self._fields))
 
     @property
     def template_columns(self) -> frozenset[str]:
@@ -66,12 +90,13 @@ class RequestBuilder:
         source_id: int,
         row_number: int,
         byte_offset: int | None,
+        folder: Path | None = None,
     ) -> Request | BadRow:
         """The request of one row, or why there is none.
 
         `raw` is a line of JSON, or the columns of a Parquet or CSV record: there a `None`
-        counts as absent, and text may stand for any JSON value. Never raises for what a row
-        holds.
+        counts as absent, and text may stand for any JSON value. Files that the row names are
+        looked for in `folder`; `None` refuses them. Never raises for what a row holds.
         """
         custom_id = None
         try:
@@ -79,10 +104,15 @@ class RequestBuilder:
             custom_id = _custom_id(row)
             body, text = self._body(row, raw, custom_id, row_number)
             check_body(body)
-            text = text or _encode(body)
+            files = path_blocks(body["messages"])
+            if files:
+                fill_in(files, folder)
+                text = None
+            betas = self._betas(row)
+            self._judge(body, betas)
+            text = _within_limit(text or _encode(body))
         except RowProblem as problem:
             return bad_row(source_id, row_number, byte_offset, problem, custom_id)
-        betas = self.settings.betas
         return Request(
             source_id=source_id,
             row_number=row_number,
@@ -93,11 +123,24 @@ class RequestBuilder:
             max_tokens=body["max_tokens"],
             body=text,
             betas=betas,
+            streams=needs_stream(body),
         )
+
+    def _betas(self, row: dict[str, Any]) -> tuple[str, ...]:
+        """The job's beta names and the row's own, each once."""
+        betas = self.settings.betas
+        if BETAS not in row or (self._template and BETAS not in self.settings.pass_fields):
+            return betas
+        return tuple(dict.fromkeys((*betas, *row_betas(row))))
+
+    def _judge(self, body: dict[str, Any], betas: tuple[str, ...]) -> None:
+        problem = self._preflight(body, betas) if self._preflight else None
+        if problem is not None:
+            raise RowProblem(problem.rule, problem.message)
 
     def _columns(self, row: dict[str, Any]) -> dict[str, Any]:
         if self._template is None:
-            return json_columns(row, FIELDS.keys() | {"params"})
+            return json_columns(row, _JSON_COLUMNS)
         return json_columns(row, self.settings.pass_fields, keep_absent=True)
 
     def _body(
@@ -110,15 +153,16 @@ class RequestBuilder:
         """The body, and its text where the row's own bytes can be sent as they came."""
         if self._template is not None:
             prompt = self._template.render(row, custom_id, row_number)
-            fields = _present(row, self.settings.pass_fields)
-            return self._completed({**fields, "messages": _user(prompt)}), None
+            passed = _present(row, self.settings.pass_fields)
+            fields = {n: v for n, v in passed.items() if n not in OWN_COLUMNS}
+            return self._completed({**fields, "messages": _user(prompt, passed)}), None
         if row.get("params") is not None:
             return self._from_params(row["params"], raw)
         if row.get("messages") is not None:
             return self._from_messages(row, raw)
         if row.get("prompt") is not None:
-            fields = _present(row, self._fields)
-            return self._completed({**fields, "messages": _user(row["prompt"])}), None
+            fields = _present(row, self._prompt_fields)
+            return self._completed({**fields, "messages": _user(row["prompt"], row)}), None
         raise _no_prompt(row)
 
     def _from_params(
@@ -129,9 +173,7 @@ class RequestBuilder:
                 Reason.WRONG_TYPE, f"params is {kind(params)}; it must be an object"
             )
         body = self._completed(params)
-        if body is params and isinstance(raw, bytes):
-            return body, bytes(_ENVELOPE.decode(raw).params)
-        return body, None
+        return body, _params_text(raw) if body is params else None
 
     def _from_messages(
         self, row: dict[str, Any], raw: bytes | dict[str, Any]
@@ -185,19 +227,33 @@ def _present(row: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
     return {name: row[name] for name in row if name in names and row[name] is not None}
 
 
-def _user(prompt: object) -> list[dict[str, Any]]:
+def _params_text(raw: bytes | dict[str, Any]) -> bytes | None:
+    """The bytes of `params` as they came; `None` where they came as nested values."""
+    if isinstance(raw, bytes):
+        return bytes(_ENVELOPE.decode(raw).params)
+    text = raw["params"]
+    return text.strip().encode() if type(text) is str else None
+
+
+def _user(prompt: object, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The one message of a prompt, with the pictures and documents that `row` brings."""
     if type(prompt) is not str:
         raise RowProblem(Reason.WRONG_TYPE, f"prompt is {kind(prompt)}; it must be a string")
     if not prompt.strip():
         raise RowProblem(Reason.NO_PROMPT, "the prompt is empty")
-    return [{"role": "user", "content": prompt}]
+    blocks = attached(row)
+    content = [*blocks, {"type": "text", "text": prompt}] if blocks else prompt
+    return [{"role": "user", "content": content}]
 
 
 def _encode(body: dict[str, Any]) -> bytes:
     try:
-        text = _ENCODER.encode(body)
+        return _ENCODER.encode(body)
     except UnicodeEncodeError as exc:  # a job's text that came from a broken command line
         raise RowProblem(Reason.BAD_UNICODE, f"the body is no valid text: {exc}") from exc
+
+
+def _within_limit(text: bytes) -> bytes:
     if len(text) > MAX_BODY_BYTES:
         raise RowProblem(
             Reason.BODY_TOO_LARGE,

@@ -3,13 +3,12 @@
 from collections.abc import Collection
 from typing import Any, Final
 
+from batcher.rows.attachments import OWN_COLUMNS
 from batcher.rows.body import FIELDS
 from batcher.rows.parse import parse_value
 from batcher.rows.reasons import Reason, RowProblem
 
-_TEXT_FIELDS: Final = frozenset(
-    name for name, allowed in FIELDS.items() if str in allowed and name != "fallbacks"
-)
+_TEXT_FIELDS: Final = frozenset(name for name, allowed in FIELDS.items() if str in allowed)
 _WHOLE: Final = frozenset({"max_tokens", "top_k"})
 
 
@@ -20,8 +19,9 @@ def json_columns(
 
     Absent values are left out, unless `keep_absent`. `system`, `container` and a plain
     `tool_choice` may be text and JSON: text that starts with a brace or bracket and is JSON
-    counts as JSON. Whole floats become integers where the API wants integers, since a nullable
-    integer column is often written as floats. Raises `RowProblem`.
+    counts as JSON, and so it is with `images`, `documents` and `betas`. Whole floats become
+    integers where the API wants integers, since a nullable integer column is often written as
+    floats. Raises `RowProblem`.
     """
     columns = {}
     for name, value in row.items():
@@ -36,15 +36,18 @@ def json_columns(
 def _json_value(name: str, value: object) -> object:
     if name in _WHOLE and type(value) is float and value.is_integer():
         return int(value)
-    if type(value) is not str or (name != "params" and name not in FIELDS):
+    if type(value) is not str:
         return value
-    if name in _TEXT_FIELDS or name == "tool_choice":
-        return _text_or_json(value)
+    if name in _TEXT_FIELDS or name == "tool_choice" or name in OWN_COLUMNS:
+        return _text_or_json(name, value)
+    if name != "params" and name not in FIELDS:
+        return value
     return parse_value(name, value) if value.strip() else None
 
 
-def _text_or_json(value: str) -> object:
-    if not value.lstrip().startswith(("[", "{")):
+def _text_or_json(name: str, value: str) -> object:
+    marks = ("[", "{", '"') if name == "fallbacks" else ("[", "{")  # its one text is default
+    if not value.lstrip().startswith(marks):
         return value
     try:
         return parse_value("", value)

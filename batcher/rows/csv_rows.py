@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from batcher.messages.request import BadRow, Request
-from batcher.rows.batch import BATCH_ROWS, RowBatch, bad_row, broken_file
+from batcher.rows.batch import BATCH_ROWS, RowBatch, bad_row, broken_file, ends_batch
 from batcher.rows.build import RequestBuilder
 from batcher.rows.lines import MAX_LINE_BYTES, LineSplitter
 from batcher.rows.ranges import RowRanges
@@ -34,20 +34,22 @@ def read_csv(
         if row_number in skip:
             skipped += 1
         else:
-            items.append(_item(record, source_id, builder))
-        if len(items) + skipped // 10 >= BATCH_ROWS:
+            items.append(_item(record, source, source_id, builder))
+        if len(items) + skipped // 10 >= BATCH_ROWS or (items and ends_batch(items[-1])):
             yield RowBatch(items=items, rows_read=row_number, skipped=skipped)
             items, skipped = [], 0
     if items or skipped:
         yield RowBatch(items=items, rows_read=row_number, skipped=skipped)
 
 
-def _item(record: Record, source_id: int, builder: RequestBuilder) -> Request | BadRow:
+def _item(
+    record: Record, source: SourceFile, source_id: int, builder: RequestBuilder
+) -> Request | BadRow:
     if isinstance(record.cells, RowProblem):
         return bad_row(source_id, record.row_number, record.offset, record.cells)
     kept = builder.template_columns  # there an empty text is a text
     row = {name: cell if cell or name in kept else None for name, cell in record.cells.items()}
-    return builder.build(row, source_id, record.row_number, record.offset)
+    return builder.build(row, source_id, record.row_number, record.offset, source.folder)
 
 
 def header(source: SourceFile) -> list[str]:

@@ -10,7 +10,7 @@ from pyarrow import parquet as pq
 from batcher.errors import ConfigurationError, StorageError
 from batcher.messages.request import BadRow, Request
 from batcher.rows.arrow_values import column_cells
-from batcher.rows.batch import BATCH_ROWS, RowBatch, bad_row, broken_file
+from batcher.rows.batch import BATCH_ROWS, RowBatch, bad_row, broken_file, ends_batch
 from batcher.rows.build import RequestBuilder
 from batcher.rows.ranges import RowRanges
 from batcher.rows.reasons import InputBroken, RowProblem
@@ -63,17 +63,14 @@ def read_parquet(
     for chunk in read_chunks(source, builder.columns, skip):
         wanted = list(skip.gaps(chunk.first_row, chunk.last_row))
         numbers = [number for first, last in wanted for number in range(first, last + 1)]
+        items: list[Request | BadRow] = []
+        for number in numbers:
+            items.append(_item(source, source_id, builder, chunk, number))
+            if number != numbers[-1] and (len(items) >= BATCH_ROWS or ends_batch(items[-1])):
+                yield RowBatch(items=items, rows_read=number)
+                items = []
         skipped = chunk.rows - len(numbers)
-        if not numbers:
-            yield RowBatch(items=[], rows_read=chunk.last_row, skipped=skipped)
-        for start in range(0, len(numbers), BATCH_ROWS):
-            part = numbers[start : start + BATCH_ROWS]
-            is_last = start + BATCH_ROWS >= len(numbers)
-            yield RowBatch(
-                items=[_item(source, source_id, builder, chunk, number) for number in part],
-                rows_read=chunk.last_row if is_last else part[-1],
-                skipped=skipped if is_last else 0,
-            )
+        yield RowBatch(items=items, rows_read=chunk.last_row, skipped=skipped)
 
 
 def _item(
@@ -85,7 +82,7 @@ def _item(
     for value in record.values():
         if isinstance(value, RowProblem):
             return bad_row(source_id, row_number, None, value)
-    return builder.build(record, source_id, row_number, None)
+    return builder.build(record, source_id, row_number, None, source.folder)
 
 
 def read_chunks(

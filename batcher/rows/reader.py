@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from batcher.messages.request import BadRow, Request
-from batcher.rows.batch import BATCH_ROWS, RowBatch, bad_row, broken_file
+from batcher.rows.batch import BATCH_ROWS, RowBatch, bad_row, broken_file, ends_batch
 from batcher.rows.build import RequestBuilder
 from batcher.rows.lines import MAX_LINE_BYTES, Lines, LineSplitter
 from batcher.rows.ranges import RowRanges
@@ -48,9 +48,9 @@ def _read_jsonl(
                 rows_read = lines.first_row + lines.skipped - 1
                 yield RowBatch(items=[], rows_read=rows_read, skipped=lines.skipped)
             elif lines.too_long or not lines.terminated:
-                yield _odd_line(lines, source_id, builder)
+                yield from _odd_line(lines, source, source_id, builder)
             else:
-                yield from _build(lines, source_id, builder)
+                yield from _build(lines, source, source_id, builder)
     except InputBroken as exc:
         row = splitter.row_number
         if row not in skip:
@@ -58,32 +58,41 @@ def _read_jsonl(
             yield RowBatch(items=[bad], rows_read=row)
 
 
-def _build(lines: Lines, source_id: int, builder: RequestBuilder) -> Iterator[RowBatch]:
-    build = builder.build
+def _build(
+    lines: Lines, source: SourceFile, source_id: int, builder: RequestBuilder
+) -> Iterator[RowBatch]:
+    build, folder = builder.build, source.folder
     row_number, offset = lines.first_row, lines.offset
-    for start in range(0, len(lines.lines), BATCH_ROWS):
-        items: list[Request | BadRow] = []
-        blank: list[int] = []
-        for line in lines.lines[start : start + BATCH_ROWS]:
-            if line and not line.isspace():
-                items.append(build(line, source_id, row_number, offset))
-            else:
-                blank.append(row_number)
-            row_number += 1
-            offset += len(line) + 1
+    items: list[Request | BadRow] = []
+    blank: list[int] = []
+    for line in lines.lines:
+        if line and not line.isspace():
+            items.append(build(line, source_id, row_number, offset, folder))
+        else:
+            blank.append(row_number)
+        row_number += 1
+        offset += len(line) + 1
+        if len(items) + len(blank) >= BATCH_ROWS or (items and ends_batch(items[-1])):
+            yield RowBatch(items=items, rows_read=row_number - 1, blank_rows=tuple(blank))
+            items, blank = [], []
+    if items or blank:
         yield RowBatch(items=items, rows_read=row_number - 1, blank_rows=tuple(blank))
 
 
-def _odd_line(lines: Lines, source_id: int, builder: RequestBuilder) -> RowBatch:
+def _odd_line(
+    lines: Lines, source: SourceFile, source_id: int, builder: RequestBuilder
+) -> Iterator[RowBatch]:
     """A line that is too long, or the last one without its line feed."""
     if lines.too_long:
         words = f"the line is longer than {MAX_LINE_BYTES:,} bytes"
-        return _refused(lines, source_id, RowProblem(Reason.LINE_TOO_LONG, words))
-    (batch,) = _build(lines, source_id, builder)
-    if not any(_may_be_cut(item) for item in batch.items):
-        return batch
-    words = "the last line is cut off: it is not JSON and has no line feed"
-    return _refused(lines, source_id, RowProblem(Reason.TRUNCATED_TAIL, words))
+        yield _refused(lines, source_id, RowProblem(Reason.LINE_TOO_LONG, words))
+        return
+    for batch in _build(lines, source, source_id, builder):
+        if any(_may_be_cut(item) for item in batch.items):
+            words = "the last line is cut off: it is not JSON and has no line feed"
+            yield _refused(lines, source_id, RowProblem(Reason.TRUNCATED_TAIL, words))
+        else:
+            yield batch
 
 
 def _may_be_cut(item: Request | BadRow) -> bool:

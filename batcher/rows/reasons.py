@@ -26,17 +26,21 @@ class Reason(StrEnum):
     WRONG_TYPE = "WRONG_TYPE"
     MISSING_MODEL = "MISSING_MODEL"
     MISSING_MAX_TOKENS = "MISSING_MAX_TOKENS"
-    NEEDS_STREAMING = "NEEDS_STREAMING"
     TEMPLATE_ERROR = "TEMPLATE_ERROR"
+    BAD_FILE = "BAD_FILE"  # a file that the row names is not there, or not of a usable kind
+    FILE_TOO_LARGE = "FILE_TOO_LARGE"
 
 
 MESSAGE_LENGTH = 500
 
 
 class RowProblem(Exception):  # noqa: N818 - it is what the row has
-    """One row cannot be used: a reason code and one sentence for people."""
+    """One row cannot be used: a reason code and one sentence for people.
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    The code is one of `Reason`, or the id of a pre-flight rule.
+    """
+
+    def __init__(self, reason: Reason | str, message: str) -> None:
         super().__init__(reason, message)
         self.reason = reason
         self.message = message.replace("\0", "\ufffd")[:MESSAGE_LENGTH]

@@ -23,6 +23,7 @@ _FORMATS: Final[dict[str, Format]] = {
 }
 _COMPRESSIONS: Final[dict[str, Compression]] = {".gz": "gz", ".zst": "zst", ".bz2": "bz2"}
 _EDGE_BYTES: Final = 64 * 1024
+STDIN: Final = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,11 @@ class SourceFile:
     path: Path
     format: Format
     compression: Compression | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """Where files that its rows name are looked for; `None`: rows of standard input."""
+        return None if self.name == STDIN else self.path.parent
 
 
 def find_sources(
@@ -100,10 +106,10 @@ def fingerprint(path: Path) -> str:
 def _expand(
     given: str, base: Path, spool: Path | None, stdin: BinaryIO | None
 ) -> Iterator[SourceFile]:
-    if given == "-":
+    if given == STDIN:
         if spool is None:
             raise UsageError("-: standard input cannot be used here; name a file")
-        yield source_of("-", spool_stdin(spool, stdin))
+        yield source_of(STDIN, spool_stdin(spool, stdin))
         return
     if "://" in given:
         raise UsageError(f"{given}: only local files can be read; copy it here first")
