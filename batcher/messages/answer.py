@@ -1,5 +1,6 @@
 """A complete Message, decoded once: what is stored raw stays raw."""
 
+import re
 from typing import Final
 
 import msgspec
@@ -66,6 +67,11 @@ class _Container(msgspec.Struct):
 
 _WIRE: Final = msgspec.json.Decoder(_Wire)
 _BLOCKS: Final = msgspec.json.Decoder(list[_Block] | str)
+# An escaped backslash, a surrogate pair, or half of one: a token cut in the middle of an emoji.
+_SURROGATES: Final = re.compile(
+    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
 _CONTAINER: Final = msgspec.json.Decoder(_Container)
 
 
@@ -73,9 +79,17 @@ def parse_answer(body: bytes) -> Answer:
     """The Message in `body`; raises `NotAMessage` for anything else, errors in disguise too.
 
     A success needs `type: "message"`, or `role` and `content` (messages-api, 5.4 and 9.10).
-    Broken UTF-8 anywhere in the body is refused, since the raw parts are stored as text.
+    Half a surrogate pair becomes U+FFFD, also in the raw parts (then `text_repaired`): the rest
+    was paid for. Broken UTF-8 anywhere in the body is refused, since the raw parts are stored
+    as text.
     """
-    wire = _decode(body)
+    try:
+        wire = _decode(body)
+    except NotAMessage:
+        whole = _SURROGATES.sub(lambda m: rb"\ufffd" if m["half"] else m[0], body)
+        if whole == body:
+            raise
+        return msgspec.structs.replace(parse_answer(whole), text_repaired=True)
     raw_content = _present(wire.content)
     if raw_content is None or not (wire.type == "message" or wire.role):
         raise NotAMessage("the body is no Message: content, or type and role, are missing")

@@ -14,7 +14,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `body` is the JSON text as it goes on the wire. `row_number` counts from 1 in its source;
     `byte_offset` is where the row starts, `None` where the format has no such thing (Parquet).
     `params_hash` is 16 bytes, see `params_hash()`. `betas` are `anthropic-beta` names that come
-    on top of the endpoint's.
+    on top of the endpoint's. `streams` is whether it needs a stream, or its row asked for one.
     """
 
     source_id: int
@@ -26,6 +26,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     max_tokens: int | None
     body: bytes
     betas: tuple[str, ...] = ()
+    streams: bool = False
 
 
 class BadRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -3,7 +3,8 @@
 import asyncio
 import io
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,10 +14,14 @@ from yarl import URL
 
 from batcher.clock import Clock
 from batcher.transport.endpoint import Auth, Endpoint, Secret, check_url
+from batcher.transport.mask import Mask
 
 BODY_LIMIT: Final = 64 * 2**20  # bytes of one answer; the API's own texts end far below
 _SWEEP_SECONDS: Final = 0.5
 _PIECEWISE_BYTES: Final = 2**20
+_REST_BYTES: Final = 64 * 2**10  # what may follow the end of a message
+_REST_SECONDS: Final = 1
+_COUNT_SECONDS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,15 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """How a streamed answer ended: status and headers, and what broke it, if anything did."""
+
+    status: int
+    headers: Mapping[str, str]
+    broken_by: "SendError | None"
 
 
 class SendError(Exception):
@@ -49,9 +63,14 @@ class HttpClient:
         check_url(endpoint)
         self._url = URL(endpoint.messages_url)
         self._models_url = URL(endpoint.models_url)
+        self._count_url = URL(f"{endpoint.messages_url}/count_tokens")
         self._uid_header = endpoint.attempt_uid_header
         self._betas = endpoint.betas
         self._deadlines = _Deadlines(endpoint.request_timeout_seconds, clock)
+        self._silences = _Deadlines(endpoint.stream_idle_seconds, clock)
+        self._stream_seconds = endpoint.stream_timeout_seconds
+        self._clock = clock
+        self.mask = Mask(key)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0, ttl_dns_cache=300, socket_factory=_keep_alive_socket
@@ -66,32 +85,121 @@ class HttpClient:
 
     async def post_message(self, body: bytes, uid: str, betas: tuple[str, ...]) -> Reply:
         """The answer to one Messages body; raises `SendError` when no whole answer came."""
-        headers = {self._uid_header: uid} if self._uid_header else {}
-        if betas:
-            headers["anthropic-beta"] = ",".join(dict.fromkeys(self._betas + betas))
+        headers = self._own_headers(uid, betas)
         task = self._deadlines.start()
         try:
             async with self._session.post(
                 self._url, data=_payload(body), headers=headers, allow_redirects=False
             ) as response:
-                return Reply(response.status, response.headers, await _read(response))
+                return self._reply(response, await _read(response))
         except asyncio.CancelledError:
             if self._deadlines.took_the_blame(task):
                 message = f"no answer within {self._deadlines.seconds:g} s"
                 raise SendError("timeout", message, left=True) from None
             raise
         except (aiohttp.ClientError, OSError, TimeoutError) as exc:
-            raise _send_error(exc) from exc
+            raise _send_error(exc, self.mask) from exc
         finally:
             self._deadlines.stop(task)
 
-    async def get_models(self) -> Reply:
-        """The server's model list, as it came; raises `SendError` when no answer came."""
+    async def stream_message(
+        self, body: bytes, uid: str, betas: tuple[str, ...], take: Callable[[bytes], bool],
+        begun: Callable[[int, Mapping[str, str]], None],
+    ) -> StreamEnd:  # fmt: skip
+        """The answer to one Messages body, handed to `take` in pieces as they come.
+
+        `begun` is told status and headers as soon as they are there. `take` says whether it
+        wants more: an answer may be over before its connection is. It gets refusals as well.
+        Raises `SendError` when no answer line came.
+        """
+        ends_at = self._clock.monotonic() + self._stream_seconds
+        response: aiohttp.ClientResponse | None = None
+        broken_by: SendError | None = None
+        task = self._silences.start()
         try:
-            async with self._session.get(self._models_url, allow_redirects=False) as response:
-                return Reply(response.status, response.headers, await _read(response))
+            async with self._session.post(
+                self._url,
+                data=_payload(body),
+                headers=self._own_headers(uid, betas),
+                allow_redirects=False,
+            ) as response:
+                begun(response.status, response.headers)
+                await self._hand_over(response, take, task, ends_at)
+                await _let_end(response)
+        except asyncio.CancelledError:
+            if not self._silences.took_the_blame(task):
+                raise
+            message = f"nothing came for {self._silences.seconds:g} s"
+            broken_by = SendError("timeout", message, left=True)
+        except SendError as exc:
+            broken_by = exc
         except (aiohttp.ClientError, OSError, TimeoutError) as exc:
-            raise _send_error(exc) from exc
+            broken_by = _send_error(exc, self.mask)
+        finally:
+            self._silences.stop(task)
+        if response is None:
+            raise broken_by or SendError("connection_lost", "no answer came", left=True)
+        return StreamEnd(response.status, self.mask.headers(response.headers), broken_by)
+
+    async def _hand_over(
+        self,
+        response: aiohttp.ClientResponse,
+        take: Callable[[bytes], bool],
+        task: asyncio.Task[Any],
+        ends_at: float,
+    ) -> None:
+        async for chunk in response.content.iter_any():
+            if not take(chunk):
+                break
+            self._silences.touch(task)
+            if self._clock.monotonic() > ends_at:
+                message = f"the stream took longer than {self._stream_seconds:g} s"
+                raise SendError("timeout", message, left=True)
+        self._silences.stop(task)
+
+    def _own_headers(self, uid: str, betas: tuple[str, ...]) -> dict[str, str]:
+        """The headers that only this attempt has."""
+        headers = {self._uid_header: uid} if self._uid_header else {}
+        if betas:
+            headers["anthropic-beta"] = ",".join(dict.fromkeys(self._betas + betas))
+        return headers
+
+    async def get_models(
+        self, *, limit: int | None = None, after_id: str | None = None
+    ) -> Reply:
+        """The server's model list, or a page of it; raises `SendError` when none came."""
+        asked = {"limit": limit, "after_id": after_id}
+        url = self._models_url.update_query({n: v for n, v in asked.items() if v is not None})
+        try:
+            async with self._session.get(url, allow_redirects=False) as response:
+                return self._reply(response, await _read(response))
+        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
+            raise _send_error(exc, self.mask) from exc
+
+    async def count_tokens(self, body: bytes, betas: tuple[str, ...]) -> Reply:
+        """The server's count of a prompt's tokens, as it came; free where there is one.
+
+        `body` is a Messages body without `max_tokens` (messages-api, 6.1). Raises `SendError`
+        when no answer came within a minute.
+        """
+        headers = {"anthropic-beta": ",".join(dict.fromkeys(self._betas + betas))}
+        try:
+            async with (
+                asyncio.timeout(_COUNT_SECONDS),
+                self._session.post(
+                    self._count_url,
+                    data=_payload(body),
+                    headers=headers if betas else {},
+                    allow_redirects=False,
+                ) as response,
+            ):
+                return self._reply(response, await _read(response))
+        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
+            raise _send_error(exc, self.mask) from exc
+
+    def _reply(self, response: aiohttp.ClientResponse, body: bytes) -> Reply:
+        headers = self.mask.headers(response.headers)
+        return Reply(response.status, headers, self.mask.data(body))
 
     async def close(self) -> None:
         """Close every connection."""
@@ -138,6 +246,17 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
+async def _let_end(response: aiohttp.ClientResponse) -> None:
+    """Read the rest of a finished stream, so that its connection can be used again."""
+    left = _REST_BYTES
+    with suppress(aiohttp.ClientError, OSError, TimeoutError):
+        async with asyncio.timeout(_REST_SECONDS):
+            async for chunk in response.content.iter_any():
+                left -= len(chunk)
+                if left < 0:
+                    return
+
+
 # Sorted by the question that matters: could the server have done the work? First match wins.
 _ERRORS: Final[tuple[tuple[type[Exception], str, bool], ...]] = (
     (aiohttp.ClientConnectorDNSError, "name_not_found", False),
@@ -153,11 +272,12 @@ _ERRORS: Final[tuple[tuple[type[Exception], str, bool], ...]] = (
 )
 
 
-def _send_error(exc: Exception) -> SendError:
+def _send_error(exc: Exception, mask: Mask) -> SendError:
     error_type, left = next(
         (error_type, left) for kind, error_type, left in _ERRORS if isinstance(exc, kind)
     )
-    return SendError(error_type, f"{exc}"[:300] or type(exc).__name__, left=left)
+    message = mask.text(f"{exc}")[:300] or type(exc).__name__
+    return SendError(error_type, message, left=left)
 
 
 def _keep_alive_socket(address: tuple[Any, ...]) -> socket.socket:
@@ -192,6 +312,11 @@ class _Deadlines:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
         return task
+
+    def touch(self, task: asyncio.Task[Any]) -> None:
+        """The exchange of `task` is as good as new; nothing for one that is not under way."""
+        if self._started.pop(task, None) is not None:
+            self._started[task] = self._clock.monotonic()
 
     def stop(self, task: asyncio.Task[Any]) -> None:
         """The exchange of `task` has ended."""

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from batcher.errors import ConfigurationError
 from batcher.messages.failure import Verdict
+from batcher.messages.stream_mode import StreamMode
 
 
 class Auth(StrEnum):
@@ -40,14 +41,18 @@ class Secret:
 class Endpoint:
     """One server and how to speak with it.
 
-    `base_url` may end in `/`, `/v1` or `/v1/messages`. `attempt_uid_header` is `None` when the
+    `base_url` may end in `/`, `/v1` or `/v1/messages`. `dialect` names the pre-flight rules
+    that hold there. `attempt_uid_header` is `None` when the
     server must not see our uid. `price_list` is `None` for a server without prices.
     `errors_may_be_billed` widens the cost interval of refused attempts. `verdicts` are the
-    endpoint's own meanings of a status. Times are seconds.
+    endpoint's own meanings of a status. `stream` says which answers are streamed. Times are
+    seconds: `request_timeout_seconds` for an answer that comes whole; a stream may take
+    `stream_timeout_seconds` in all and be silent for `stream_idle_seconds`.
     """
 
     name: str
     base_url: str
+    dialect: str = "anthropic"
     auth: Auth = Auth.X_API_KEY
     api_key_env: str | None = None
     api_key_file: str | None = None
@@ -58,7 +63,10 @@ class Endpoint:
     simulated: bool = False
     errors_may_be_billed: bool = False
     verdicts: Mapping[int, Verdict] = field(default_factory=dict)
+    stream: StreamMode = StreamMode.AUTO
     request_timeout_seconds: float = 600
+    stream_timeout_seconds: float = 3600
+    stream_idle_seconds: float = 300
     connect_timeout_seconds: float = 10
     allow_insecure_http: bool = False
 

@@ -1,0 +1,245 @@
+"""A streamed answer, put together to the Message that would have come whole.
+
+The rules are those of messages-api, 4.5 and 4.6. Fields keep the bytes in which they came.
+"""
+
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+
+from batcher.messages.answer import NotAMessage
+from batcher.messages.stream_block import StreamedBlock
+from batcher.messages.stream_events import STREAM_LIMIT, Event, EventParser, StreamTooLong
+
+_ABSENT: Final = msgspec.Raw()
+_NULL: Final = msgspec.Raw(b"null")
+_NOTHING: Final = (b"", b"null")
+
+# What a message is made of; an event without any type may be one of them.
+_NEEDED: Final = (
+    "",
+    "message_start",
+    "content_block_start",
+    "content_block_delta",
+    "message_delta",
+    "message_stop",
+)
+
+Fields = dict[str, msgspec.Raw]
+
+_DEFAULTS: Final[Fields] = {"type": msgspec.Raw(b'"message"'), "content": msgspec.Raw(b"[]")}
+
+
+class _Wire(msgspec.Struct):
+    """The fields of every event; which of them are there depends on its type."""
+
+    type: str | None = None
+    index: int | None = None
+    message: Fields | None = None
+    content_block: Fields | None = None
+    delta: Fields | None = None
+    usage: msgspec.Raw = _ABSENT
+    error: msgspec.Raw = _ABSENT
+
+
+_WIRE: Final = msgspec.json.Decoder(_Wire)
+_FIELDS: Final = msgspec.json.Decoder(Fields)
+
+
+class MessageStream:
+    """Takes the bytes of an answer as they come, and tells how far it got.
+
+    An answer that is no stream at all (plain JSON, a page of a proxy) is kept in `raw`, and so
+    is everything that comes before the message begins. `error` is the data of an error event.
+    `violation` says in words how the server broke the protocol. Events and deltas of unknown
+    types are ignored.
+    """
+
+    def __init__(self) -> None:
+        self.raw = bytearray()
+        self.error: bytes | None = None
+        self.violation: str | None = None
+        self.has_content = False  # the first delta of a block came
+        self._parser = EventParser()
+        self._is_plain: bool | None = None  # None: too early to say
+        self._message: Fields | None = None
+        self._usage: Fields = {}
+        self._counts_output = False
+        self._blocks: list[tuple[int, StreamedBlock]] = []
+        self._by_index: dict[int, StreamedBlock] = {}
+        self._has_reason = False
+        self._has_stopped = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the message has begun: from here on it costs money."""
+        return self._message is not None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the whole message came: its end, or at least its stop reason."""
+        return self._has_stopped or self._has_reason
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing that still comes can matter."""
+        return self._has_stopped or self.error is not None or self.violation is not None
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes; never raises for what they hold."""
+        if not self.has_begun:
+            self.raw += chunk
+            if not self._may_be_events():
+                return
+        if self.is_over:
+            return
+        try:
+            events = self._parser.feed(chunk)
+        except StreamTooLong as exc:
+            self.violation = str(exc)
+            return
+        self._take_all(events)
+
+    def finish(self) -> None:
+        """No more bytes come."""
+        if not self._is_plain and not self.is_over:
+            with suppress(StreamTooLong):
+                self._take_all(self._parser.finish())
+            self.violation = None  # an event that was cut is a break, and no violation
+
+    def message(self) -> bytes:
+        """The JSON text of the message as far as it came; `is_complete` tells whether it is.
+
+        Raises `NotAMessage` when it has not begun, or its parts do not fit together.
+        """
+        if self._message is None:
+            raise NotAMessage("the stream ended before a message began")
+        in_order = sorted(self._blocks, key=lambda placed: placed[0])
+        fields = {**_DEFAULTS, **self._message}
+        try:
+            content = msgspec.json.encode([block.fields() for _, block in in_order])
+        except msgspec.DecodeError as exc:
+            raise NotAMessage(f"a content block cannot be read: {exc}"[:300]) from exc
+        if in_order:
+            fields["content"] = msgspec.Raw(content)
+        if self._usage:
+            fields["usage"] = msgspec.Raw(msgspec.json.encode(self._final_usage()))
+        return msgspec.json.encode(fields)
+
+    def _may_be_events(self) -> bool:
+        if self._is_plain is None:
+            start = bytes(self.raw.lstrip()[:1])
+            self._is_plain = start in {b"{", b"[", b"<"} if start else None
+        if self._is_plain and len(self.raw) > STREAM_LIMIT:
+            self.violation = f"the answer is longer than {STREAM_LIMIT // 2**20} MiB"
+        return not self._is_plain
+
+    def _take_all(self, events: list[Event]) -> None:
+        for event in events:
+            if self.is_over:
+                return
+            try:
+                self._take(event)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+                self._cannot_read(event, exc)
+
+    def _cannot_read(self, event: Event, exc: Exception) -> None:
+        kind = _kind(event)
+        if kind == "error":
+            self.error = event.data
+        elif kind in _NEEDED and event.data.strip() != b"[DONE]":
+            self.violation = f"event {kind!r} of the stream cannot be read: {exc}"[:300]
+
+    def _take(self, event: Event) -> None:
+        event.data.decode()  # raw parts skip the decoder's own UTF-8 check
+        wire = _WIRE.decode(event.data)
+        match wire.type or event.name:
+            case "message_start" if self._message is None:
+                self._begin(wire.message)
+            case "error":
+                self.error = event.data
+            case "":
+                self.error = event.data if _is_given(wire.error) else None
+            case kind if self._message is not None:
+                self._go_on(kind, wire, self._message)
+            case _:
+                pass  # a ping, or something new
+
+    def _begin(self, message: Fields | None) -> None:
+        if message is None:
+            self.violation = "message_start holds no message"
+            return
+        usage = message.pop("usage", _ABSENT)
+        if _is_given(usage):
+            self._usage = _FIELDS.decode(usage)
+        elif bytes(usage):
+            message["usage"] = usage  # null, as it came
+        self._counts_output = _is_given(message.get("stop_reason"))
+        self._message = message
+        self.raw.clear()
+
+    def _go_on(self, kind: str, wire: _Wire, message: Fields) -> None:
+        match kind:
+            case "content_block_start" if wire.content_block is not None:
+                self._open(wire.index, StreamedBlock(wire.content_block), message)
+            case "content_block_delta" if wire.delta is not None:
+                self._block_for(wire).apply(wire.delta)
+                self.has_content = True
+            case "message_delta":
+                self._end(wire, message)
+            case "message_stop":
+                self._has_stopped = True
+            case _:
+                pass
+
+    def _open(self, index: int | None, block: StreamedBlock, message: Fields) -> None:
+        place = len(self._blocks) if index is None else index
+        self._blocks.append((place, block))
+        self._by_index[place] = block
+        model = block.fallback_model()
+        if model is not None:
+            message["model"] = model
+
+    def _block_for(self, wire: _Wire) -> StreamedBlock:
+        """The block a delta is for; one whose beginning was lost is text."""
+        index = self._blocks[-1][0] if wire.index is None and self._blocks else wire.index or 0
+        if index not in self._by_index:
+            block = StreamedBlock({"type": msgspec.Raw(b'"text"'), "text": msgspec.Raw(b'""')})
+            self._blocks.append((index, block))
+            self._by_index[index] = block
+        return self._by_index[index]
+
+    def _end(self, wire: _Wire, message: Fields) -> None:
+        """Numbers are cumulative: what is given replaces, what is missing or null does not."""
+        if _is_given(wire.usage):
+            given = {n: v for n, v in _FIELDS.decode(wire.usage).items() if _is_given(v)}
+            self._counts_output |= not given.keys().isdisjoint(_OUTPUT_NAMES)
+            self._usage |= given
+        for name in ("stop_reason", "stop_sequence", "stop_details", "container"):
+            value = (wire.delta or {}).get(name)
+            if value is not None and _is_given(value):
+                message[name] = value
+                self._has_reason |= name == "stop_reason"
+
+    def _final_usage(self) -> Fields:
+        """A whole answer whose output nobody counted has an unknown output, not the first 1."""
+        if self._counts_output or not self.is_complete:
+            return self._usage
+        return {n: _NULL if n in _OUTPUT_NAMES else v for n, v in self._usage.items()}
+
+
+_OUTPUT_NAMES: Final = ("output_tokens", "completion_tokens")
+
+
+def _kind(event: Event) -> str:
+    """The type of an event that could not be read; its name where it says nothing else."""
+    try:
+        kind = msgspec.json.decode(event.data, type=dict[str, Any]).get("type")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return event.name
+    return kind if isinstance(kind, str) else event.name
+
+
+def _is_given(value: msgspec.Raw | None) -> bool:
+    return value is not None and bytes(value) not in _NOTHING

@@ -1,0 +1,85 @@
+"""One content block of a stream: how it begins, and what its deltas add (messages-api, 4.3)."""
+
+from typing import Final
+
+import msgspec
+
+Fields = dict[str, msgspec.Raw]
+
+_TEXT: Final = msgspec.json.Decoder(str)
+_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_ABSENT: Final = msgspec.Raw()
+
+
+class StreamedBlock:
+    """A block under construction. Raises `msgspec.DecodeError` for deltas of a wrong shape."""
+
+    def __init__(self, fields: Fields) -> None:
+        self._fields = fields
+        self._texts: dict[str, list[str]] = {}
+        self._json: list[str] = []
+        self._citations: list[msgspec.Raw] = []
+
+    def apply(self, delta: Fields) -> None:
+        """Add what a delta brings; unknown ones are ignored."""
+        match _string(delta.get("type", _ABSENT)):
+            case "text_delta":
+                self._append("text", delta)
+            case "thinking_delta":
+                self._append("thinking", delta)
+            case "input_json_delta":
+                self._json.append(_string(delta.get("partial_json", _ABSENT)))
+            case "citations_delta" if "citation" in delta:
+                self._citations.append(delta["citation"])
+            case "signature_delta" if "signature" in delta:
+                self._fields["signature"] = delta["signature"]
+            case "compaction_delta":
+                changed = ("content", "encrypted_content")
+                self._fields |= {name: delta[name] for name in changed if name in delta}
+            case _:
+                pass
+
+    def fields(self) -> Fields:
+        """The block as far as it came."""
+        fields = dict(self._fields)
+        for name, pieces in self._texts.items():
+            text = _string(fields.get(name, _ABSENT)) + "".join(pieces)
+            fields[name] = _raw(text)
+        if self._citations:
+            fields["citations"] = _raw([*self._earlier_citations(), *self._citations])
+        if text := "".join(self._json).strip():
+            fields["input"] = _input(text)
+        return fields
+
+    def fallback_model(self) -> msgspec.Raw | None:
+        """The model that goes on, where this block says that another one does."""
+        if _string(self._fields.get("type", _ABSENT)) != "fallback":
+            return None
+        return msgspec.json.decode(self._fields.get("to", msgspec.Raw(b"{}")), type=Fields).get(
+            "model"
+        )
+
+    def _append(self, name: str, delta: Fields) -> None:
+        self._texts.setdefault(name, []).append(_string(delta.get(name, _ABSENT)))
+
+    def _earlier_citations(self) -> list[msgspec.Raw]:
+        earlier = bytes(self._fields.get("citations", b"null"))
+        return [] if earlier == b"null" else _LIST.decode(earlier)
+
+
+def _input(text: str) -> msgspec.Raw:
+    """A tool's input; where it broke off or is no JSON, its text as a string says so."""
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return _raw(text)
+    return msgspec.Raw(text.encode())
+
+
+def _string(raw: msgspec.Raw) -> str:
+    value = bytes(raw)
+    return "" if value in {b"", b"null"} else _TEXT.decode(value)
+
+
+def _raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))

@@ -1,0 +1,136 @@
+"""Token counts as servers report them (messages-api, 3.4 and 9.10)."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batcher.messages.usage import MAX_TOKENS_PLAUSIBLE, Usage, parse_usage
+
+
+def usage(**fields: object) -> Usage | None:
+    return parse_usage(json.dumps(fields).encode())
+
+
+@pytest.mark.parametrize("raw", [None, b"null", b"{}", b"[]", b'"x"', b"7"])
+def test_no_usage_object_is_unknown_usage(raw):
+    assert parse_usage(raw) is None
+
+
+def test_a_minimal_usage_leaves_everything_else_unreported():
+    assert usage(input_tokens=18, output_tokens=34) == Usage(input_tokens=18, output_tokens=34)
+
+
+def test_nulls_are_not_reported_rather_than_zero():
+    found = usage(input_tokens=None, output_tokens=None, cache_creation=None, service_tier=None)
+    assert found == Usage()
+    assert not found.is_known
+
+
+def test_openai_names_are_understood():
+    found = usage(prompt_tokens=7, completion_tokens=9, total_tokens=16)
+    assert (found.input_tokens, found.output_tokens, found.is_known) == (7, 9, True)
+
+
+def test_the_apis_own_names_win_over_openai_names():
+    assert usage(input_tokens=1, prompt_tokens=7, output_tokens=2).input_tokens == 1
+
+
+@pytest.mark.parametrize("value", [7, 7.0, "7", "7.0"], ids=repr)
+def test_a_count_may_be_an_integer_a_whole_float_or_text(value):
+    assert usage(input_tokens=value).input_tokens == 7
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        -1,
+        1.5,
+        "x",
+        "",
+        "nan",
+        "inf",
+        "-inf",
+        [],
+        {},
+        MAX_TOKENS_PLAUSIBLE + 1,
+        "1e10",
+        "9" * 5000,
+    ],
+)
+def test_a_count_that_is_none_is_refused_and_named(value):
+    with pytest.raises(ValueError, match=r"usage.output_tokens is .*, not a token count"):
+        usage(output_tokens=value)
+
+
+def test_a_number_of_hundreds_of_digits_is_refused():
+    with pytest.raises(ValueError, match="not a token count"):
+        parse_usage(b'{"input_tokens":1' + b"0" * 400 + b"}")
+
+
+@pytest.mark.parametrize("count", [0, MAX_TOKENS_PLAUSIBLE])
+def test_the_limits_themselves_are_plausible(count):
+    assert usage(input_tokens=count).input_tokens == count
+
+
+def test_a_missing_total_of_cache_writes_is_the_sum_of_its_parts():
+    split = {"ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 4}
+    assert usage(cache_creation=split).cache_write_tokens == 7
+    assert usage(cache_creation=split, cache_creation_input_tokens=7).cache_write_1h_tokens == 4
+
+
+def test_thinking_and_searches_come_from_their_objects():
+    found = usage(
+        output_tokens_details={"thinking_tokens": 2}, server_tool_use={"web_search_requests": 3}
+    )
+    assert (found.thinking_tokens, found.web_search_requests) == (2, 3)
+
+
+def test_iterations_keep_their_own_model_and_kind():
+    steps = [
+        {"type": "message", "input_tokens": 1, "output_tokens": 2},
+        {"type": "advisor_message", "model": "claude-opus-5", "input_tokens": 3},
+        "noise",
+    ]
+    first, second = usage(iterations=steps).iterations
+    assert (first.kind, first.output_tokens) == ("message", 2)
+    assert (second.kind, second.model, second.output_tokens) == (
+        "advisor_message",
+        "claude-opus-5",
+        None,
+    )
+
+
+@pytest.mark.parametrize("broken", ["x", 5, {"input_tokens": 1}])
+def test_iterations_that_are_no_list_are_none(broken):
+    assert usage(input_tokens=1, iterations=broken).iterations == ()
+
+
+def test_words_lose_their_nul_and_a_stated_cost_is_kept_verbatim():
+    found = usage(service_tier="a\0", cost=0.00012)
+    assert (found.service_tier, found.provider_reported_cost) == ("a\ufffd", "0.00012")
+    assert usage(cost="1\0").provider_reported_cost == "1\ufffd"
+
+
+@given(st.integers(0, MAX_TOKENS_PLAUSIBLE))
+def test_every_plausible_count_survives_in_every_spelling(count):
+    assert usage(input_tokens=count, output_tokens=str(count)) == Usage(
+        input_tokens=count, output_tokens=count
+    )
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+        max_leaves=6,
+    )
+)
+def test_any_value_of_a_count_is_a_plausible_number_or_refused(value):
+    try:
+        found = usage(input_tokens=value)
+    except ValueError:
+        return
+    count = found.input_tokens
+    assert count is None or (type(count) is int and 0 <= count <= MAX_TOKENS_PLAUSIBLE)
