@@ -61,6 +61,10 @@ class Breaker:
         """A row went: while open, it is the probe that everybody waits for."""
         self._probing = self.is_open
 
+    def not_sent(self) -> None:
+        """The row that was to go did not: if it was the probe, the next one is."""
+        self._probing = False
+
     def succeeded(self) -> None:
         """The server answered something that it must be alive for."""
         self._failures = 0

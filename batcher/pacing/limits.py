@@ -1,0 +1,70 @@
+"""The words of pacing: what can limit a run, and the limits that somebody set."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from batcher.errors import ConfigurationError
+
+# Opus 4.5 to 4.8 share one bucket, and so do Sonnet 4.5 and 4.6 (messages-api, 8.1).
+_SHARED: Final = re.compile(r"(opus|sonnet)-4[-.][5-8](?!\d)")
+_DATE: Final = re.compile(r"[-@]20\d{6}$|-latest$")
+
+
+class Limit(StrEnum):
+    """What keeps requests from going out; the value is the name for people."""
+
+    REQUESTS = "requests per minute"
+    INPUT_TOKENS = "input tokens per minute"
+    OUTPUT_TOKENS = "output tokens per minute"
+    CONCURRENCY = "concurrency"
+    PAUSE = "a pause that the server asked for"
+    LEARNED = "a rate learned from the server's refusals"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaLimits:
+    """What the user allows per minute, for each model class; `None` means not said.
+
+    A ceiling: a server that names a lower limit is believed, one that names a higher limit
+    does not raise it. `input_tokens` does not count cache reads. `share` is the part of every
+    quota, the server's too, that this process may use.
+    """
+
+    requests: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What one request takes from the token quotas; input without cache reads.
+
+    An estimate also remembers what it was made from: `body_tokens`, by size alone, and the
+    `kind` of request whose outputs are alike. 0 where nothing was estimated.
+    """
+
+    input_tokens: float
+    output_tokens: float
+    body_tokens: float = 0.0
+    kind: int = 0
+
+
+def quota_limits(
+    rpm: int | None, itpm: int | None, otpm: int | None, share: float | None
+) -> QuotaLimits:
+    """What the settings of these names allow; raises `ConfigurationError` for nonsense."""
+    for name, value in (("rpm", rpm), ("itpm", itpm), ("otpm", otpm)):
+        if value is not None and value < 1:
+            raise ConfigurationError(f"{name} is {value}; it must be at least 1")
+    if share is not None and not 0 < share <= 1:
+        raise ConfigurationError(f"quota_share is {share:g}; it must be above 0 and at most 1")
+    return QuotaLimits(requests=rpm, input_tokens=itpm, output_tokens=otpm, share=share or 1.0)
+
+
+def model_class(model: str) -> str:
+    """The name of the quota that `model` draws on; models of one class share it."""
+    shared = _SHARED.search(model)
+    return f"{shared[1]}-4" if shared else _DATE.sub("", model)

@@ -1,0 +1,163 @@
+"""Whether a request may go now, by every quota of one key at one endpoint."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from batcher.messages.quota import QuotaReading, read_quota
+from batcher.pacing.concurrency import Concurrency
+from batcher.pacing.limits import Expected, Limit, QuotaLimits, model_class
+from batcher.pacing.pool import Pool, Refusal
+from batcher.pacing.usage import Blame, QuotaUse
+
+_REFUSED: Final = 429
+_NOTHING: Final = Expected(0.0, 0.0)
+_LESSON_SECONDS: Final = 0.005  # 200 answers a second are enough to learn from
+
+
+@dataclass(slots=True)
+class Reservation:
+    """What was set aside for one request, until its outcome is told."""
+
+    pool: Pool
+    model: str
+    expected: Expected
+    number: int
+    sent_at: float
+
+
+class Pacer:
+    """All quotas of a run: decides, never sleeps, never sends.
+
+    Moments are seconds of a monotonic clock. Every `sent` is followed by exactly one of
+    `settled`, `refunded` and `refused`.
+    """
+
+    def __init__(self, limits: QuotaLimits, concurrency: int, now: float) -> None:
+        self.concurrency = Concurrency(concurrency)
+        self._limits = limits
+        self._pools: dict[str, Pool] = {}  # by class
+        self._by_model: dict[str, Pool] = {}
+        self._blame = Blame()
+        self._began = now
+
+    def is_free(self, model: str) -> bool:
+        """Whether nothing is known that could hold `model` back; no estimate is needed then."""
+        pool = self._by_model.get(model) or self._pool(model)
+        return pool.is_free
+
+    def expect(self, model: str, body_bytes: int, max_tokens: int | None) -> Expected:
+        """What a request will probably take; nothing while nobody wants to know."""
+        pool = self._by_model.get(model) or self._pool(model)
+        if not pool.levels:
+            return _NOTHING
+        return pool.estimates.expect(model, body_bytes, max_tokens)
+
+    def may_send(self, model: str, expected: Expected, now: float) -> float:
+        """Seconds until such a request may go; 0.0: it may go now."""
+        pool = self._by_model.get(model) or self._pool(model)
+        seconds, cause = pool.wait(expected, now)
+        if cause is not None:
+            self._blame.add(cause, now)
+        return seconds
+
+    def sent(self, model: str, expected: Expected, now: float) -> Reservation:
+        """It goes."""
+        pool = self._by_model.get(model) or self._pool(model)
+        return Reservation(pool, model, expected, pool.reserve(expected, now), now)
+
+    def settled(self, reservation: Reservation, real: Expected | None, now: float) -> None:
+        """It ended and took `real`; `None` when nobody knows what it took."""
+        pool = reservation.pool
+        pool.settle(reservation.number, reservation.expected, real)
+        if real is not None and now >= pool.next_lesson:
+            pool.next_lesson = now + _LESSON_SECONDS
+            pool.took(now - reservation.sent_at)
+            pool.estimates.learn(reservation.model, reservation.expected, real)
+
+    def refunded(self, reservation: Reservation) -> None:
+        """It took nothing: it never arrived, or the server was overloaded."""
+        reservation.pool.refund(reservation.number, reservation.expected)
+
+    def refused(self, reservation: Reservation, refusal: Refusal, now: float) -> None:
+        """A 429: nobody who shares the quota sends before the moment that the server named.
+
+        A server without headers does not say whose quota it means: everybody waits.
+        """
+        reservation.pool.refuse(reservation.number, reservation.expected, refusal, now)
+        if not reservation.pool.speaks:
+            until = reservation.pool.gate.shut_until
+            for pool in self._pools.values():
+                pool.gate.shut_until = max(pool.gate.shut_until, until)
+
+    def hear(self, model: str, status: int, headers: Mapping[str, str], now: float) -> None:
+        """The headers of an answer to `model` came; they are read when they would be news."""
+        pool = self._by_model.get(model) or self._pool(model)
+        if pool.wants_reading(now) or status == _REFUSED:
+            reading = read_quota(headers)
+            if reading is None:
+                pool.heard_nothing(now)
+            else:
+                pool.read(reading, now)
+
+    def wants_reading(self, model: str, now: float) -> bool:
+        """Whether a reading would be news now; that of a 429 always is."""
+        pool = self._by_model.get(model) or self._pool(model)
+        return pool.wants_reading(now)
+
+    def reading(self, model: str, reading: QuotaReading, now: float) -> None:
+        """What the headers of an answer to `model` said, as soon as they came."""
+        pool = self._by_model.get(model) or self._pool(model)
+        pool.read(reading, now)
+
+    def demands(self, now: float) -> dict[str, float]:
+        """By quota, the part of it that this process could use; see `water_fill`.
+
+        To be asked every few seconds, by whoever shares the quotas out.
+        """
+        return {name: pool.demand(now) for name, pool in self._pools.items()}
+
+    def take_share(self, quota: str, share: float) -> None:
+        """From now on this process may use `share` of that quota, 0 < share <= 1."""
+        pool = self._pools.get(quota)
+        if pool is not None:
+            pool.share = share * self._limits.share
+
+    def pause_until(self, quota: str, moment: float) -> None:
+        """Another process was refused: nobody sends before `moment`."""
+        pool = self._pools.get(quota)
+        if pool is not None:
+            pool.gate.shut_until = max(pool.gate.shut_until, moment)
+
+    def paused_until(self, quota: str) -> float:
+        """The moment until which the server asked everybody to wait; in the past when open."""
+        pool = self._pools.get(quota)
+        return pool.gate.shut_until if pool is not None else 0.0
+
+    @property
+    def pauses(self) -> int:
+        """How many 429s there were."""
+        return sum(pool.gate.pauses for pool in self._pools.values())
+
+    def binding_limit(self, now: float, in_flight: int) -> Limit | None:
+        """What keeps requests from going out at present; `None`: nothing of this kind."""
+        cause = self._blame.main(now)
+        if cause is None and in_flight >= self.concurrency.allowed:
+            return Limit.CONCURRENCY
+        return cause
+
+    def quota_used(self, now: float) -> list[QuotaUse]:
+        """Each known limit and how much of it was used, in no particular order."""
+        return [
+            QuotaUse(name, limit, level.allowed_per_minute, level.used(now))
+            for name, pool in self._pools.items()
+            for limit, level in pool.levels.items()
+        ]
+
+    def _pool(self, model: str) -> Pool:
+        name = model_class(model)
+        pool = self._pools.get(name)
+        if pool is None:
+            pool = self._pools[name] = Pool(self._limits, self._began)
+        self._by_model[model] = pool
+        return pool

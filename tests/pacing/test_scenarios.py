@@ -1,0 +1,105 @@
+"""Thirty simulated minutes against an exact provider: the whole quota, and hardly a 429."""
+
+import pytest
+
+from batcher.pacing.limits import QuotaLimits
+from tests.pacing.market import AT_END, STALE, Scenario, simulate
+
+SEEDS = (0, 1, 2)
+CONFIGURED = QuotaLimits(requests=4_000, input_tokens=2_000_000, output_tokens=400_000)
+SMALL_TIER = (50, 30_000, 8_000)
+
+KNOWN_LIMITS = {
+    "90k output tokens bind": Scenario(limits=(4_000, 2_000_000, 90_000)),
+    "400k output tokens bind": Scenario(),
+    "2M input tokens bind": Scenario(mean_input=4_000, binding=1),
+    "1,000 requests bind": Scenario(
+        limits=(1_000, 2_000_000, 400_000), mean_input=500, mean_output=200, binding=0
+    ),
+}
+HARD = {
+    "buckets of 10 s": Scenario(burst_seconds=(10, 10, 10)),
+    "buckets of 2 s, output 10 s": Scenario(burst_seconds=(2, 2, 10)),
+    "buckets of 1 s, output 5 s": Scenario(burst_seconds=(1, 1, 5)),
+    "somebody else takes a third every other minute": Scenario(other_user=0.3),
+    "input estimates are 0.6 of the truth": Scenario(estimate_factor=0.6),
+    "output varies wildly": Scenario(output_sigma=1.3),
+    "headers come at the end": Scenario(headers=AT_END),
+    "headers come at the end and are old": Scenario(headers=STALE),
+    "40 % overload for a minute of five": Scenario(
+        overload=lambda now: 0.4 if now % 300 < 60 else 0.005
+    ),
+}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", [*KNOWN_LIMITS, *HARD])
+def test_the_binding_quota_is_used_without_being_refused(name, seed):
+    result = simulate({**KNOWN_LIMITS, **HARD}[name], seed)
+    assert result.used >= 0.98
+    assert result.refused_share < 0.001
+
+
+@pytest.mark.parametrize(
+    ("burst_seconds", "least_used"), [((60, 60, 60), 0.98), ((1, 10, 30), 0.97)]
+)
+def test_a_small_tier_is_used_too(burst_seconds, least_used):
+    """Some 500 requests in half an hour: single ones weigh, so many runs are judged as one."""
+    scenario = Scenario(limits=SMALL_TIER, burst_seconds=burst_seconds)
+    results = [simulate(scenario, seed) for seed in range(16)]
+    sent = sum(result.sent for result in results)
+    assert sum(result.used for result in results) / len(results) >= least_used
+    assert sum(len(result.refused_at) for result in results) / sent < 0.001
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_halved_and_restored_limits_are_found_at_once(seed):
+    result = simulate(Scenario(resize=((900, 0.5), (1_350, 2.0))), seed)
+    before, after = sum(result.admitted[60:90]) / 30, result.admitted[93:135]
+    assert sum(after[:6]) / 6 < 0.6 * before  # 30 s after the change the pace is the new one
+    assert result.used_between(930, 1_350) >= 0.98
+    assert result.used_between(1_380, 1_800) >= 0.98
+    assert result.refused_share < 0.001
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_configured_limits_pace_a_server_without_headers(seed):
+    result = simulate(Scenario(speaks=False, configured=CONFIGURED, seconds=900), seed)
+    assert result.used >= 0.98
+    assert not result.refused_at
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_wrong_configured_limits_are_corrected_by_refusals_alone(seed):
+    """The server's bucket hides a halved limit for a minute; then a few refusals do."""
+    scenario = Scenario(speaks=False, configured=CONFIGURED, resize=((900, 0.5),))
+    result = simulate(scenario, seed)
+    assert result.used_between(980, 1_800) >= 0.98
+    assert len(result.refused_at) < 100
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_server_that_tells_nothing_is_learned(seed):
+    result = simulate(Scenario(speaks=False), seed)
+    assert result.used >= 0.98
+    assert result.refused_share < 0.003
+
+
+@pytest.mark.parametrize("idle", [0, 1, 3])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_four_workers_share_one_quota(idle, seed):
+    result = simulate(Scenario(workers=4, idle=idle), seed)
+    assert result.used >= 0.98
+    assert result.refused_share < 0.001
+
+
+def test_a_fixed_share_of_the_quota_leaves_the_rest_to_others():
+    quarter = Scenario(configured=QuotaLimits(share=0.25), seconds=600)
+    whole = simulate(Scenario(seconds=600), 1)
+    assert simulate(quarter, 1).sent < 0.4 * whole.sent  # some more, as nobody uses the rest
+
+
+def test_a_ceiling_below_the_servers_limit_is_kept():
+    scenario = Scenario(configured=QuotaLimits(requests=300), seconds=900)
+    result = simulate(scenario, 1)
+    assert 0.97 * 300 <= sum(result.admitted[30:90]) / 10 <= 300
