@@ -1,5 +1,6 @@
 """Where the ledger is: a path or a URL, taken apart once; passwords are never shown."""
 
+import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +53,12 @@ def parse_url(text: str | sqlalchemy.URL) -> DatabaseUrl:
             f"the database URL that starts with {scheme}:// cannot be read; write it like"
             " postgresql+psycopg://user@host:5432/name, with %40 for an @ in the password"
         ) from None
+
+
+def without_passwords(text: str) -> str:
+    """`text`, such as a command as typed, with the passwords in its addresses masked."""
+    masked = re.sub(r"(://[^\s:/@]*:)[^\s@]*@", r"\1***@", text)
+    return re.sub(rf"([?&](?:{'|'.join(_SECRETS)})=)[^\s&'\"]*", r"\1***", masked)
 
 
 def _of_url(url: sqlalchemy.URL) -> DatabaseUrl:

@@ -9,6 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from batcher.clock import Clock
 from batcher.ledger import encode
 from batcher.ledger.records import Intent, Quarantine, Record, Scope, Settlement
+from batcher.ledger.rollup import rollup_rows, upsert
 from batcher.ledger.schema import METERS, rate_sets
 from batcher.ledger.statements import HotPath
 from batcher.messages.outcome import Answered, Partial, Unusable
@@ -20,6 +21,7 @@ class Batch:
 
     def __init__(self, dialect: Dialect, scope: Scope, clock: Clock) -> None:
         self._sql = HotPath(dialect)
+        self._rollup = upsert(dialect)
         self._scope = scope
         self._clock = clock
         self._rate_set_ids: dict[RateSet, int] = {}
@@ -72,6 +74,7 @@ class Batch:
             ),
         )
         sql.charge.run(connection, self._charges(connection, settlements))
+        self._rollup.run(connection, rollup_rows(settlements, scope))
         sql.failure.run(
             connection,
             (

@@ -37,6 +37,28 @@ def claim(
     return claimed
 
 
+def claimable(
+    connection: Connection,
+    run_id: int,
+    live_sources: Sequence[int],
+    requests: Sequence[Request],
+    used: set[tuple[str, int]],
+) -> set[int]:
+    """What `claim` would give, changing nothing but `used`: the results spoken for so far."""
+    found: set[int] = set()
+    for table, key in ((answers, "attempt_id"), (failures, "failure_id")):
+        left = [request for request in requests if request.row_number not in found]
+        candidates = [
+            candidate
+            for candidate in _candidates(connection, table, key, run_id, live_sources, left)
+            if (table.name, candidate.key) not in used
+        ]
+        moves = _match(left, candidates)
+        used |= {(table.name, moved) for _, moved in moves}
+        found |= {request.row_number for request, _ in moves}
+    return found
+
+
 def count_unclaimed_but_answered(
     connection: Connection, run_id: int, source_id: int | None, requests: Sequence[Request]
 ) -> list[Request]:
@@ -71,19 +93,19 @@ def _candidates(
     identities = {identity(r.custom_id, r.params_hash) for r in requests}
     lasting = table.c.final == 1 if table is answers else table.c.transient == 0
     query = (
-        select(table.c[key], table.c.custom_id, table.c.params_hash)
+        select(table.c[key], table.c.custom_id, table.c.params_hash, table.c.source_id)
         .where(
             and_(
                 table.c.identity.in_(bindparam("identities", expanding=True)),
                 table.c.run_id == run_id,
-                table.c.source_id.not_in(live_sources),
                 lasting,
             )
         )
         .order_by(table.c[key])
     )
     rows = connection.execute(query, {"identities": sorted(identities)})
-    return [_Candidate(row[0], row[1], bytes(row[2])) for row in rows]
+    live = set(live_sources)
+    return [_Candidate(row[0], row[1], bytes(row[2])) for row in rows if row[3] not in live]
 
 
 def _match(

@@ -107,6 +107,8 @@ def answer_values(
         exchange.settled_at - exchange.sent_at,
         exchange.first_token_us,
         exchange.settled_at,
+        None if settlement.valid is None else int(settlement.valid),
+        settlement.invalid_reason,
     )
 
 

@@ -1,19 +1,32 @@
 """Rows that got no answer, as the ledger counts them."""
 
+from collections.abc import Collection
+
 from sqlalchemy import Connection, func, select
 
-from batcher.ledger.schema import answers, charges, failures, sources
+from batcher.ledger.schema import answers, charges, failures
 
 
-def unfinished_rows(connection: Connection, run_id: int) -> dict[str, int]:
-    """How many rows of the run are quarantined, failed or held, by kind; only kinds present."""
-    query = (
-        select(failures.c.kind, func.count())
-        .join(sources, sources.c.source_id == failures.c.source_id)
-        .where(failures.c.run_id == run_id, sources.c.superseded_by.is_(None))
-        .group_by(failures.c.kind)
+def unfinished_rows(connection: Connection, source_ids: Collection[int]) -> dict[str, int]:
+    """How many rows of these sources are quarantined, failed or held; only kinds present."""
+    query = select(failures.c.kind, failures.c.source_id, func.count()).group_by(
+        failures.c.kind, failures.c.source_id
     )
-    return {row[0]: row[1] for row in connection.execute(query)}
+    counts: dict[str, int] = {}
+    for kind, source_id, count in connection.execute(query):
+        if source_id in source_ids:
+            counts[kind] = counts.get(kind, 0) + count
+    return counts
+
+
+def has_failure(connection: Connection, source_id: int, reason: str) -> bool:
+    """Whether a row of this source got no answer for this reason."""
+    query = (
+        select(failures.c.failure_id)
+        .where(failures.c.source_id == source_id, failures.c.reason == reason)
+        .limit(1)
+    )
+    return connection.execute(query).first() is not None
 
 
 def has_unpriced(connection: Connection, run_id: int) -> bool:

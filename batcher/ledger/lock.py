@@ -49,7 +49,10 @@ def hold_database(url: str, run_key: str | None, *, command: str) -> Iterator[No
         CannotCreate: the lock file cannot be made.
     """
     where = parse_url(url)
-    held = _hold_file(where, where.path, command) if where.path else _hold_server(url, run_key)
+    if where.path:  # behind a link is the same database, so it has the same lock
+        held = _hold_file(where, where.path.resolve(), command)
+    else:
+        held = _hold_server(url, run_key)
     with held:
         yield
 

@@ -52,7 +52,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `pending` says that the request is not finished. `final` marks an answer as the row's own;
     `joined_content` and `joined_text` hold all legs when there were several. `cost_low` and
-    `cost_high` are pico-USD; `cost_high` is `None` when unbounded.
+    `cost_high` are pico-USD; `cost_high` is `None` when unbounded. `valid` says whether an
+    answer follows its schema, `None`: it has none, or that could not be told.
     """
 
     attempt: Attempt
@@ -66,6 +67,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     joined_content: str | None = None
     joined_text: str | None = None
     failure: RowFailure | None = None
+    valid: bool | None = None
+    invalid_reason: str | None = None
 
 
 class Quarantine(msgspec.Struct, frozen=True, kw_only=True, gc=False):

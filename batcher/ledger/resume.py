@@ -6,7 +6,8 @@ from typing import Final
 
 from sqlalchemy import Connection, and_, delete, func, select, update
 
-from batcher.ledger.schema import answers, attempts, failures, invocations
+from batcher.ledger.records import RowFailure, identity
+from batcher.ledger.schema import answers, attempts, failures, invocations, tool_results
 from batcher.messages.attempt import State
 
 IN_DOUBT: Final = (State.UNKNOWN.value, State.PARTIAL.value, State.UNUSABLE.value)
@@ -28,15 +29,19 @@ class Recovery:
 class Unfinished:
     """A request that was begun and not finished: where it stands.
 
-    `attempts` counts all of its attempts, `doubts` those in doubt.
+    `attempts` counts all of its attempts, `doubts` those in doubt. `doubt` is the (error type,
+    message) of the last attempt when that is in doubt.
     """
 
     request_id: int
     attempt_id: int
     source_id: int
     row_number: int
+    custom_id: str | None
+    params_hash: bytes
     attempts: int
     doubts: int
+    doubt: tuple[str, str] | None
 
 
 def recover(
@@ -77,45 +82,123 @@ def unfinished(connection: Connection, run_id: int) -> list[Unfinished]:
     """Requests of the run whose last attempt did not finish them, for continuing the count."""
     mine = select(invocations.c.invocation_id).where(invocations.c.run_id == run_id)
     last = attempts.alias("last")
+    shown = (
+        last.c.request_id,
+        last.c.attempt_id,
+        last.c.source_id,
+        last.c.row_number,
+        last.c.custom_id,
+        last.c.params_hash,
+        last.c.state,
+        last.c.error_type,
+        last.c.error_message,
+    )
+    doubts = func.count().filter(attempts.c.state.in_(IN_DOUBT))
     query = (
-        select(
-            last.c.request_id,
-            last.c.attempt_id,
-            last.c.source_id,
-            last.c.row_number,
-            func.count(),
-            func.count().filter(attempts.c.state.in_(IN_DOUBT)),
-        )
+        select(*shown, func.count().label("attempts"), doubts.label("doubts"))
         .where(last.c.pending == 1, last.c.invocation_id.in_(mine))
         .where(attempts.c.request_id == last.c.request_id)
         .where(attempts.c.attempt_id.between(last.c.request_id, last.c.attempt_id))
-        .group_by(last.c.request_id, last.c.attempt_id, last.c.source_id, last.c.row_number)
+        .group_by(*shown)
     )
     return [
         Unfinished(
-            request_id=request_id,
-            attempt_id=attempt_id,
-            source_id=source_id,
-            row_number=row_number,
-            attempts=count,
-            doubts=doubts,
+            request_id=row.request_id,
+            attempt_id=row.attempt_id,
+            source_id=row.source_id,
+            row_number=row.row_number,
+            custom_id=row.custom_id,
+            params_hash=bytes(row.params_hash),
+            attempts=row.attempts,
+            doubts=row.doubts,
+            doubt=(row.error_type, row.error_message) if row.state in IN_DOUBT else None,
         )
-        for request_id, attempt_id, source_id, row_number, count, doubts in connection.execute(
-            query
-        )
+        for row in connection.execute(query)
     ]
 
 
-def answered_legs(
-    connection: Connection, request_id: int
-) -> list[tuple[bytes, str, str | None]]:
-    """(content, text, container id) of a request's answered legs, in order; none are final."""
+def give_up(
+    connection: Connection,
+    entry: Unfinished,
+    failure: RowFailure,
+    *,
+    invocation: tuple[int, int],
+    now_us: int,
+) -> None:
+    """Record that an unfinished request is not sent again; `invocation` is (run_id, its id)."""
+    mine = attempts.c.attempt_id == entry.attempt_id
+    byte_offset = connection.execute(select(attempts.c.byte_offset).where(mine)).scalar()
+    run_id, invocation_id = invocation
+    connection.execute(
+        failures.insert().values(
+            run_id=run_id,
+            invocation_id=invocation_id,
+            source_id=entry.source_id,
+            row_number=entry.row_number,
+            byte_offset=byte_offset,
+            custom_id=entry.custom_id,
+            params_hash=entry.params_hash,
+            identity=identity(entry.custom_id, entry.params_hash),
+            kind=failure.kind.value,
+            reason=failure.reason,
+            message=failure.message,
+            transient=int(failure.transient),
+            attempt_id=entry.attempt_id,
+            failed_at=now_us,
+        )
+    )
+    connection.execute(update(attempts).where(mine).values(pending=0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierAnswer:
+    """A complete answer of an unfinished request: a leg, or one that was to be replaced.
+
+    `content` and `tool_results` are JSON text; `tool_results` is `None` when no tool ran.
+    """
+
+    content: bytes
+    text: str
+    container_id: str | None
+    stop_reason: str | None
+    output_tokens: int | None
+    tool_results: bytes | None
+
+
+def earlier_answers(connection: Connection, run_id: int) -> dict[int, list[EarlierAnswer]]:
+    """The answers of the run's unfinished requests in order, by request_id; none is final."""
+    mine = select(invocations.c.invocation_id).where(invocations.c.run_id == run_id)
+    waiting = select(attempts.c.request_id).where(
+        attempts.c.pending == 1, attempts.c.invocation_id.in_(mine)
+    )
     query = (
-        select(answers.c.content, answers.c.text, answers.c.container_id)
-        .where(answers.c.request_id == request_id, answers.c.final == 0)
+        select(
+            answers.c.request_id,
+            answers.c.content,
+            answers.c.text,
+            answers.c.container_id,
+            answers.c.stop_reason,
+            answers.c.output_tokens,
+            tool_results.c.results,
+        )
+        .join(attempts, attempts.c.attempt_id == answers.c.attempt_id)
+        .outerjoin(tool_results, tool_results.c.attempt_id == answers.c.attempt_id)
+        .where(attempts.c.state == State.ANSWERED.value)  # not what came of a broken stream
+        .where(answers.c.final == 0, answers.c.request_id.in_(waiting))
         .order_by(answers.c.attempt_id)
     )
-    return [(row[0].encode(), row[1], row[2]) for row in connection.execute(query)]
+    earlier: dict[int, list[EarlierAnswer]] = {}
+    for row in connection.execute(query):
+        answer = EarlierAnswer(
+            content=row.content.encode(),
+            text=row.text,
+            container_id=row.container_id,
+            stop_reason=row.stop_reason,
+            output_tokens=row.output_tokens,
+            tool_results=None if row.results is None else row.results.encode(),
+        )
+        earlier.setdefault(row.request_id, []).append(answer)
+    return earlier
 
 
 def forget_transient_failures(connection: Connection, run_id: int) -> int:

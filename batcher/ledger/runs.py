@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import msgspec
 from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from batcher.ledger.schema import (
     failures,
@@ -32,6 +33,7 @@ class InvocationStart:
     base_url: str
     lane: str
     simulated: bool
+    price_list: str | None = None
     settings_digest: str
     options: dict[str, object]
     tags: dict[str, str]
@@ -101,7 +103,7 @@ def start_invocation(connection: Connection, run_id: int, start: InvocationStart
         name: getattr(start, name)
         for name in (
             "started_at", "host", "pid", "os_user", "version", "command", "endpoint",
-            "base_url", "lane", "settings_digest",
+            "base_url", "lane", "price_list", "settings_digest",
         )
     }  # fmt: skip
     values |= {
@@ -225,6 +227,12 @@ def supersede_checkpoints(connection: Connection, run_id: int, invocation_id: in
     )
 
 
+def done_ranges(connection: Connection, source_id: int) -> str:
+    """Which rows of a source need nothing more, as JSON ranges."""
+    query = select(sources.c.done_ranges).where(sources.c.source_id == source_id)
+    return str(connection.execute(query).scalar_one())
+
+
 def save_done_ranges(connection: Connection, done_ranges: Mapping[int, str]) -> None:
     """Remember which rows need nothing more: JSON ranges by source_id."""
     for source_id, text in done_ranges.items():
@@ -234,24 +242,39 @@ def save_done_ranges(connection: Connection, done_ranges: Mapping[int, str]) -> 
 
 
 def open_rating(connection: Connection, book: PriceBook, now_us: int) -> tuple[int, int]:
-    """(price_book_id, rating_id) of the initial rating with this book, made when new."""
-    query = select(price_books.c.price_book_id).where(price_books.c.sha256 == book.sha256)
-    book_id = connection.execute(query).scalar()
-    if book_id is None:
-        insert = price_books.insert().values(
+    """(price_book_id, rating_id) of the initial rating with this book, made when new.
+
+    Also made when there was a reprice since: what is charged later is of a later rating. Safe
+    beside other runs that begin at the same moment: the book's row is locked until commit.
+    """
+    book_id = store_book(connection, book)
+    last_pass = select(func.coalesce(func.max(ratings.c.rating_id), 0)).where(
+        ratings.c.reason != "initial"
+    )
+    rating = select(ratings.c.rating_id).where(
+        ratings.c.price_book_id == book_id,
+        ratings.c.reason == "initial",
+        ratings.c.rating_id > last_pass.scalar_subquery(),
+    )
+    rating_id = connection.execute(rating.limit(1)).scalar()
+    if rating_id is None:
+        initial = ratings.insert().values(
+            price_book_id=book_id, created_at=now_us, reason="initial"
+        )
+        rating_id = connection.execute(initial.returning(ratings.c.rating_id)).scalar_one()
+    return book_id, int(rating_id)
+
+
+def store_book(connection: Connection, book: PriceBook) -> int:
+    """The price_book_id of this book, recorded when new; its row is locked until commit."""
+    build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    known = select(price_books.c.price_book_id).where(price_books.c.sha256 == book.sha256)
+    if connection.execute(known).scalar() is None:
+        insert = build(price_books).values(
             version=book.version,
             sha256=book.sha256,
             source=book.source,
             content=book.content,
         )
-        book_id = connection.execute(insert.returning(price_books.c.price_book_id)).scalar_one()
-    rating = select(ratings.c.rating_id).where(
-        ratings.c.price_book_id == book_id, ratings.c.reason == "initial"
-    )
-    rating_id = connection.execute(rating.limit(1)).scalar()
-    if rating_id is None:
-        insert = ratings.insert().values(
-            price_book_id=book_id, created_at=now_us, reason="initial"
-        )
-        rating_id = connection.execute(insert.returning(ratings.c.rating_id)).scalar_one()
-    return int(book_id), int(rating_id)
+        connection.execute(insert.on_conflict_do_nothing())
+    return int(connection.execute(known.with_for_update()).scalar_one())

@@ -33,6 +33,12 @@ Big = BigInteger().with_variant(Integer, "sqlite")
 
 METERS = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output", "web_search")
 
+ROLLUP_SUMS = (
+    "charges", "answers", "final_answers", "input_tokens", "cache_write_5m_tokens",
+    "cache_write_1h_tokens", "cache_read_tokens", "output_tokens", "thinking_tokens",
+    "web_search_requests", "unpriced_answers", "unpriced_tokens", "amount_whole", "amount_rest",
+)  # fmt: skip
+
 # What the database is: `database_uid` prefixes every attempt uid.
 ledger_info = Table(
     "ledger_info",
@@ -73,6 +79,7 @@ invocations = Table(
     Column("base_url", Text, nullable=False),
     Column("lane", Text, nullable=False),
     Column("simulated", Integer, nullable=False, server_default="0"),
+    Column("price_list", Text),  # its answers are rated with; NULL: none, all is unpriced
     Column("settings_digest", Text, nullable=False),
     Column("options", Text, nullable=False),  # JSON object, never a key
     Column("tags", Text, nullable=False),  # JSON object of text
@@ -156,7 +163,8 @@ unusable_bodies = Table(
 # Every answer ever received. `final` is 1 on a row's current final answer, 0 on earlier legs
 # and late ones. The locator (source_id, row_number) moves when a row with the same identity
 # claims the answer. `identity` is 8 bytes of (custom_id, params_hash), for the look-up. Joined
-# columns are set when there were several legs: all legs' content and text in order.
+# columns are set when there were several legs: all legs' content and text in order. `valid` is
+# whether it follows its JSON schema, NULL: it has none, or (with a reason) nobody could tell.
 answers = Table(
     "answers",
     metadata,
@@ -200,6 +208,8 @@ answers = Table(
     Column("latency_us", Big, nullable=False),
     Column("first_token_us", Big),
     Column("answered_at", Big, nullable=False),
+    Column("valid", Integer),
+    Column("invalid_reason", Text),
     Index(
         "ix_answers_locator",
         "source_id",
@@ -216,6 +226,16 @@ answers = Table(
     ),
 )
 
+# What local tools answered to the calls of this attempt's answer: the JSON text of the content
+# of the user message that follows it.
+tool_results = Table(
+    "tool_results",
+    metadata,
+    Column("attempt_id", Big, ForeignKey("attempts.attempt_id"), primary_key=True),
+    Column("results", Text, nullable=False),
+    Column("ran_at", Big, nullable=False),
+)
+
 # An immutable set of rates, with the text it came from, so that charges can be recomputed.
 price_books = Table(
     "price_books",
@@ -227,7 +247,10 @@ price_books = Table(
     Column("content", Text, nullable=False),
 )
 
-# One pass that turned usage into charges; reason is initial, reprice or correction.
+# One pass that turned usage into charges; reason is initial, reprice or correction. An initial
+# rating grows while runs are on. A reprice is made while none is and none is open, so what
+# belongs to invocations up to its `position` (the newest there was) never changes again. A
+# reprice of one run names it. `as_of` is the ISO day whose prices were taken, NULL: each day's.
 ratings = Table(
     "ratings",
     metadata,
@@ -235,6 +258,21 @@ ratings = Table(
     Column("price_book_id", Big, ForeignKey("price_books.price_book_id"), nullable=False),
     Column("created_at", Big, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("position", Big),
+    Column("run_id", Big),
+    Column("as_of", Text),
+)
+
+# Months (UTC, "2026-10") whose charges no later reprice touches; `rating_id` is the newest
+# there was. `reopened_by` is the rating that touched it even so.
+closed_months = Table(
+    "closed_months",
+    metadata,
+    Column("closing_id", Big, primary_key=True, autoincrement=True),
+    Column("month", Text, nullable=False),
+    Column("rating_id", Big, ForeignKey("ratings.rating_id"), nullable=False),
+    Column("closed_at", Big, nullable=False),
+    Column("reopened_by", Big),
 )
 
 # The rates that one charge was made with: pico-units per token (per request for web_search).
@@ -273,6 +311,34 @@ charges = Table(
     Column("total_amount", Big),
 )
 
+# Sums of complete answers and their charges, so that reports need not read them; written with
+# them, and equal to them. `quarter` counts quarter hours of sending since 1970 UTC. `model` is
+# the served one, else the requested one; '' stands for no stop_reason, currency or status, and
+# rating 0 for answers that were never rated. What belongs to an answer is counted with its
+# charge of line 0. An amount is amount_whole * 10^9 + amount_rest. Each row has one writer, the
+# invocation's. `superseded_by` is the rating that repriced the row's charges, NULL: current.
+rollups = Table(
+    "rollups",
+    metadata,
+    Column(
+        "invocation_id",
+        Big,
+        ForeignKey("invocations.invocation_id"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("quarter", Big, primary_key=True, autoincrement=False),
+    Column("lane", Text, primary_key=True),
+    Column("requested_model", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("stop_reason", Text, primary_key=True),
+    Column("rating_id", Big, primary_key=True, autoincrement=False),
+    Column("status", Text, primary_key=True),
+    Column("currency", Text, primary_key=True),
+    *(Column(name, Big, nullable=False) for name in ROLLUP_SUMS),
+    Column("superseded_by", Big),
+)
+
 # Rows that are quarantined (never sent), failed (given up) or held (wait for a person).
 # `transient` failures are to do again at the next invocation. identity is NULL for quarantined.
 failures = Table(
@@ -294,4 +360,32 @@ failures = Table(
     Column("attempt_id", Big),
     Column("failed_at", Big, nullable=False),
     UniqueConstraint("source_id", "row_number"),
+)
+
+# A cap on money, in pico-USD: one row per scope ("run:7", "month:2026-11"). `settled` is spent,
+# with what is in doubt at its upper bound; `granted` is lent to running invocations and not yet
+# spent. settled + granted never exceeds the cap by a grant of ours.
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("cap", Big, nullable=False),
+    Column("granted", Big, nullable=False),
+    Column("settled", Big, nullable=False),
+)
+
+# What one invocation holds of a scope: granted and not spent, and what it has spent so far.
+budget_slices = Table(
+    "budget_slices",
+    metadata,
+    Column("scope", Text, ForeignKey("budgets.scope"), primary_key=True),
+    Column(
+        "invocation_id",
+        Big,
+        ForeignKey("invocations.invocation_id"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("granted", Big, nullable=False),
+    Column("settled", Big, nullable=False),
 )

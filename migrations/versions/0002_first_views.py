@@ -63,7 +63,7 @@ def views(dialect: str) -> dict[str, str]:
             cost=_COST,
             status=_STATUS,
             tables="answers a\nJOIN sources s ON s.source_id = a.source_id",
-            where="",
+            where="WHERE t.state <> 'partial'",  # what came of a broken stream is no answer
         ),
         "v_attempts": _ATTEMPTS.format(
             usd=_USD,
@@ -225,7 +225,7 @@ LEFT JOIN attempts t ON t.attempt_id = f.attempt_id
 WHERE s.superseded_by IS NULL"""
 
 # Sums over attempts, so that late answers and earlier legs count: they are paid. A request
-# counts once, where its final answer is.
+# counts once, where its final answer is. What came of a broken stream is in doubt.
 _COST_BY_MODEL_DAY = """SELECT
   {day} AS day, i.endpoint, COALESCE(a.model, t.requested_model) AS model,
   COUNT(CASE WHEN a.final = 1 THEN 1 END) AS requests,
@@ -243,5 +243,5 @@ _COST_BY_MODEL_DAY = """SELECT
     ELSE a.request_id END) AS unpriced_requests
 FROM attempts t
 LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
-LEFT JOIN answers a ON a.attempt_id = t.attempt_id
+LEFT JOIN answers a ON a.attempt_id = t.attempt_id AND t.state <> 'partial'
 GROUP BY 1, 2, 3"""

@@ -80,7 +80,7 @@ def filled(engine):
             ],
             schema.answers: [
                 answer(1),
-                answer(2, final=0, thinking_tokens=4),
+                answer(2, final=0, thinking_tokens=4, stop_reason="pause_turn"),
                 answer(
                     4,
                     request_id=2,
@@ -304,7 +304,8 @@ def test_the_cost_of_an_answer_is_the_sum_of_its_legs_or_unknown(tmp_path_factor
     rows = BASE | {
         schema.attempts: [attempt(n, request_id=1, leg=n) for n in range(1, legs + 1)],
         schema.answers: [
-            answer(n, request_id=1, legs=legs, final=int(n == legs)) for n in range(1, legs + 1)
+            answer(n, request_id=1, legs=legs, final=int(n == legs), stop_reason="pause_turn")
+            for n in range(1, legs + 1)
         ],
         schema.charges: [
             charge(
@@ -322,6 +323,17 @@ def test_the_cost_of_an_answer_is_the_sum_of_its_legs_or_unknown(tmp_path_factor
     expected = None if None in amounts else sum(amounts)
     assert query(opened, "SELECT cost_pico_usd FROM v_answers") == [(expected,)]
     opened.dispose()
+
+
+def test_what_came_of_a_broken_stream_is_in_doubt_and_no_answer(engine):
+    broken = attempt(1, state="partial", cost_low=5, cost_high=9)
+    insert(engine, BASE | {schema.attempts: [broken], schema.answers: [answer(1, final=0)]})
+    assert query(engine, "SELECT * FROM v_answers_all") == []
+    totals = (
+        "SELECT model, requests, attempts, output_tokens, in_doubt_low_pico_usd,"
+        " in_doubt_high_pico_usd, unpriced_requests FROM v_cost_by_model_day"
+    )
+    assert query(engine, totals) == [("small", 0, 1, None, 5, 9, 0)]
 
 
 # --- speed

@@ -1,0 +1,254 @@
+"""A reprice adds a rating, moves pointers, and loses nothing of what was."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from batcher.errors import Busy, UsageError
+from batcher.ledger.closing import close_month, list_ratings
+from batcher.ledger.lock import hold_database
+from batcher.ledger.reprice import Wish, compare, reprice
+from batcher.ledger.verify import verify
+from batcher.messages.attempt import Purpose, State
+from batcher.report.query import ReportQuery, parse_dimensions
+from batcher.report.render import Format, render
+from batcher.report.summary import summarise
+from tests.ledger.settling import NOON, RunLedger, book
+from tests.ledger.test_rollup import ANSWERS, records
+
+DAY = 86_400_000_000
+LATER = NOON + 60 * DAY
+USAGE = {"input_tokens": 10, "output_tokens": 5}
+CHEAP, DEAR = book(), book("two", "3")
+# 10 tokens in at 1 and 5 out at 10 USD per million; the other book takes 3 for those in.
+ONE, TWO = 60_000_000, 80_000_000
+
+
+@pytest.fixture
+def ledger(database_url):
+    made = RunLedger(database_url)
+    yield made
+    made.engine.dispose()
+
+
+def again(ledger, prices=DEAR, **wish):
+    return reprice(ledger.url, Wish(book=prices, **wish), now_us=LATER)
+
+
+def cost(ledger, **query):
+    return summarise(ledger.engine, ReportQuery(**query)).total.cost()
+
+
+def text(ledger, **query):
+    """A report to the byte, in every dimension there is."""
+    words = ("model", "day", "stop_reason", "run", "invocation", "lane", "endpoint")
+    asked = ReportQuery(by=parse_dimensions(words), **query)
+    by_source = ReportQuery(by=parse_dimensions(("source",)), **query)
+    return "".join(
+        render(summarise(ledger.engine, each), form)
+        for each in (asked, by_source)
+        for form in (Format.JSON, Format.CSV)
+    )
+
+
+def is_sound(ledger):
+    return verify(ledger.engine).findings == ()
+
+
+# --- what it does
+
+
+def test_old_charges_stay_and_new_ones_are_current(ledger):
+    ledger.write(ledger.answered(USAGE))
+    found = again(ledger)
+    assert ledger.ask("SELECT rating_id, current, total_amount FROM charges ORDER BY 1") == [
+        (1, 0, ONE),
+        (2, 1, TWO),
+    ]
+    assert (found.rating_id, found.answers, found.changed) == (2, 1, 1)
+    assert cost(ledger) == TWO
+    assert is_sound(ledger)
+
+
+def test_the_difference_is_shown_per_model(ledger):
+    ledger.write(ledger.answered(USAGE), ledger.answered(message={"model": "unheard-of"}))
+    (known, unknown) = again(ledger).differences.values()
+    assert (known.answers, known.old, known.new) == (1, {"USD": ONE}, {"USD": TWO})
+    assert (unknown.answers, unknown.old, unknown.new) == (1, {}, {})
+    assert (unknown.old_unpriced, unknown.new_unpriced) == (1, 1)
+
+
+def test_asking_first_writes_nothing(ledger):
+    ledger.write(ledger.answered(USAGE))
+    before = text(ledger)
+    found = compare(ledger.url, Wish(book=DEAR))
+    assert (found.rating_id, found.changed) == (None, 1)
+    assert text(ledger) == before
+    assert len(list_ratings(ledger.engine)) == 1
+
+
+def test_the_prices_of_a_day_count_for_all_days(ledger):
+    ledger.write(ledger.answered(USAGE))
+    again(ledger, CHEAP, as_of="2026-12-24")
+    assert cost(ledger) == 550_000_000
+    assert is_sound(ledger)
+
+
+def test_one_run_alone_is_repriced(ledger):
+    ledger.write(ledger.answered(USAGE))
+    ledger.next_run("second")
+    ledger.write(ledger.answered(USAGE))
+    again(ledger, run_id=2)
+    assert (cost(ledger, run=1), cost(ledger, run=2)) == (ONE, TWO)
+    assert is_sound(ledger)
+
+
+def test_an_answer_that_had_no_price_gets_one(ledger):
+    ledger.next_run("free", price_list=None)
+    ledger.write(ledger.answered(USAGE, price_list=None), ledger.answered(USAGE, charges=()))
+    assert summarise(ledger.engine, ReportQuery()).total.counts.unpriced_requests == 2
+    again(ledger)  # the list has the name of the endpoint
+    report = summarise(ledger.engine, ReportQuery())
+    assert (report.total.cost(), report.total.counts.unpriced_requests) == (2 * TWO, 0)
+    assert is_sound(ledger)
+
+
+def test_broken_streams_stay_in_doubt_and_late_answers_are_repriced(ledger):
+    ledger.write(ledger.broken(), ledger.answered(USAGE, final=False, state=State.LATE))
+    assert again(ledger).answers == 1
+    assert ledger.ask("SELECT COUNT(*) FROM charges") == [(2,)]
+
+
+# --- the same book
+
+
+@settings(
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(answers=st.lists(ANSWERS.map(lambda answer: (*answer[:4], True)), max_size=6))
+def test_the_same_book_changes_nothing(ledger, answers):
+    ledger.write(*records(ledger, answers))
+    before = text(ledger)
+    found = again(ledger, CHEAP)
+    assert (found.rating_id, found.changed) == (None, 0)
+    assert text(ledger) == before
+
+
+@settings(
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(answers=st.lists(ANSWERS, min_size=1, max_size=6))
+def test_there_and_back_costs_what_it_did(ledger, answers):
+    ledger.next_run("first")  # the ledger of the example before was repriced
+    ledger.write(*records(ledger, [(*answer[:4], True) for answer in answers]))
+    before = summarise(ledger.engine, ReportQuery()).total
+    again(ledger, DEAR)
+    again(ledger, CHEAP)
+    assert summarise(ledger.engine, ReportQuery()).total == before
+    assert is_sound(ledger)
+
+
+# --- earlier reports
+
+
+def test_an_old_report_comes_back_to_the_byte_whatever_follows(ledger):
+    ledger.write(ledger.answered(USAGE), ledger.answered(message={"model": "unheard-of"}))
+    ledger.write(ledger.broken(), ledger.unknown())
+    first = text(ledger)
+    again(ledger)
+    second = text(ledger)
+    ledger.next_run("second")
+    ledger.write(ledger.answered(USAGE), ledger.unknown())
+    third = text(ledger)
+    again(ledger, CHEAP, as_of="2026-12-24")
+    assert len({first, second, third, text(ledger)}) == 4
+    assert [text(ledger, rating=number) for number in (1, 2, 3)] == [first, second, third]
+    assert text(ledger, rating=4) == text(ledger)
+
+
+def test_what_is_answered_after_a_reprice_is_of_a_later_rating(ledger):
+    ledger.write(ledger.answered(USAGE))
+    again(ledger)
+    ledger.next_run("first")
+    ledger.write(ledger.answered(USAGE))
+    assert ledger.scope.rating_id == 3
+    assert [each.reason for each in list_ratings(ledger.engine)] == [
+        "initial",
+        "reprice",
+        "initial",
+    ]
+    assert (cost(ledger, rating=2), cost(ledger)) == (TWO, TWO + ONE)
+    assert is_sound(ledger)
+
+
+def test_runs_share_a_rating_until_there_is_a_reprice(ledger):
+    ledger.next_run("second")
+    assert ledger.scope.rating_id == 1
+
+
+def test_simulated_runs_that_came_later_do_not_change_an_old_report(ledger):
+    ledger.write(ledger.answered(USAGE))
+    before = text(ledger)
+    again(ledger)
+    ledger.next_run("play", simulated=True)
+    ledger.write(ledger.answered(USAGE))
+    assert text(ledger, rating=1) == before
+
+
+def test_a_rating_that_is_not_there_is_refused(ledger):
+    with pytest.raises(UsageError, match="there is no rating 7"):
+        summarise(ledger.engine, ReportQuery(rating=7))
+
+
+# --- when it may not
+
+
+def test_a_run_that_is_on_is_not_repriced(ledger):
+    ledger.write(ledger.answered(USAGE))
+    with hold_database(ledger.url, "first", command="run"), pytest.raises(Busy):
+        again(ledger)
+    with hold_database(ledger.url, "first", command="run"):
+        assert compare(ledger.url, Wish(book=DEAR)).changed == 1
+
+
+def test_an_unknown_run_is_refused(ledger):
+    with pytest.raises(UsageError, match="there is no run 9"):
+        again(ledger, run_id=9)
+
+
+def test_attempts_of_a_dead_process_are_settled_first(ledger):
+    intent, _ = ledger.answered(attempt=ledger.attempt(purpose=Purpose.RETRY))
+    ledger.write(ledger.answered(USAGE), [intent])
+    again(ledger)
+    assert ledger.ask("SELECT DISTINCT state FROM attempts ORDER BY state") == [
+        ("answered",),
+        ("unknown",),
+    ]
+    assert is_sound(ledger)
+
+
+# --- closed months
+
+
+def test_a_closed_month_keeps_its_prices(ledger):
+    december = NOON + 10 * DAY
+    ledger.write(ledger.answered(USAGE), ledger.answered(USAGE, sent_at=december))
+    close_month(ledger.url, "2026-11", now_us=LATER)
+    found = again(ledger, book("three", "1"), as_of="2026-11-02")
+    assert (found.answers, found.left_out) == (1, ("2026-11",))
+    assert cost(ledger, until=december) == ONE
+    assert cost(ledger, since=december) == ONE
+    assert is_sound(ledger)
+
+
+def test_a_closed_month_can_be_opened_again(ledger):
+    ledger.write(ledger.answered(USAGE))
+    close_month(ledger.url, "2026-11", now_us=LATER)
+    assert again(ledger).changed == 0
+    assert again(ledger, reopens=True).changed == 1
+    assert cost(ledger) == TWO
+    assert all(each.closes == () for each in list_ratings(ledger.engine))
+    assert ledger.ask("SELECT month, rating_id, reopened_by FROM closed_months") == [
+        ("2026-11", 1, 2)
+    ]
+    assert is_sound(ledger)
