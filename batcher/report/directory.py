@@ -38,11 +38,15 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directory:
-    """Names by id: invocations, sources, and the price book's version of each rating."""
+    """Names by id: invocations, sources, and the price book's version of each rating.
+
+    `positions` are the newest invocation that each reprice found, by rating.
+    """
 
     invocations: Mapping[int, Invocation]
     sources: Mapping[int, str]
     price_books: Mapping[int, str]
+    positions: Mapping[int, int]
 
 
 def read_directory(connection: Connection) -> Directory:
@@ -50,10 +54,14 @@ def read_directory(connection: Connection) -> Directory:
     books = select(ratings.c.rating_id, price_books.c.version).join(
         price_books, price_books.c.price_book_id == ratings.c.price_book_id
     )
+    positions = select(ratings.c.rating_id, ratings.c.position).where(
+        ratings.c.reason != "initial", ratings.c.position.is_not(None)
+    )
     return Directory(
         invocations=dict(_read_invocations(connection)),
         sources=dict(connection.execute(select(sources.c.source_id, sources.c.name)).all()),
         price_books=dict(connection.execute(books).all()),
+        positions=dict(connection.execute(positions).all()),
     )
 
 

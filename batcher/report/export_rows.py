@@ -14,6 +14,7 @@ from batcher.errors import UsageError
 from batcher.ledger.connect import reading
 from batcher.ledger.schema import answers, attempts, charges, failures, runs, sources
 from batcher.messages.attempt import State
+from batcher.messages.legs import LEG_STOP_REASONS
 from batcher.pricing.money import usd_text
 from batcher.report.query import moment_of
 from batcher.report.standing import FINAL
@@ -167,6 +168,7 @@ def _earlier_legs(
         .join(attempts, attempts.c.attempt_id == answers.c.attempt_id)
         .where(_EARLIER_LEG, answers.c.request_id.in_(request_ids))
         .where(attempts.c.state == State.ANSWERED.value)
+        .where(answers.c.stop_reason.in_(LEG_STOP_REASONS))  # others were replaced
     )
     for row in connection.execute(statement).mappings():
         found.setdefault(row["request_id"], []).append(row)

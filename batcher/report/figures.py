@@ -50,6 +50,12 @@ class Counts:
         )
 
     @property
+    def answers(self) -> int:
+        """Complete answers, final or not, late ones too."""
+        unanswered = self.in_doubt_attempts + self.refused_attempts + self.not_sent_attempts
+        return self.attempts - unanswered
+
+    @property
     def cache_write_tokens(self) -> int:
         """Tokens written to a cache of any lifetime."""
         return self.cache_write_5m_tokens + self.cache_write_1h_tokens

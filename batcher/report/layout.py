@@ -33,18 +33,18 @@ class Column:
 class Layout:
     """Cells of text, safe for a terminal; each row as long as `columns`.
 
-    `total` is `None` when there are no rows. `sentences` go below.
+    `totals` is empty when there are no rows. `sentences` go below.
     """
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
-    total: tuple[str, ...] | None
+    totals: tuple[tuple[str, ...], ...]
     sentences: tuple[str, ...]
 
     def widths(self) -> tuple[int, ...]:
         """Characters that each column needs."""
         titles = tuple(column.title for column in self.columns)
-        lines = (titles, *self.rows, *([self.total] if self.total else []))
+        lines = (titles, *self.rows, *self.totals)
         return tuple(max(map(len, cells)) for cells in zip(*lines, strict=True))
 
 
@@ -72,7 +72,10 @@ def lay_out(report: Report, detail: Detail) -> Layout:
     blanks = ("",) * (len(report.query.by) - 1)
     total = (_TOTAL, *blanks, *(figure.cell(report.total) for figure in figures))
     return Layout(
-        columns=columns, rows=rows, total=total if rows else None, sentences=sentences(report)
+        columns=columns,
+        rows=rows,
+        totals=(total,) if rows else (),
+        sentences=sentences(report),
     )
 
 

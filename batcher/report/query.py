@@ -66,7 +66,8 @@ class ReportQuery:
     """What to sum, and by what.
 
     `since` (inclusive) and `until` (exclusive) are microseconds UTC of the sending; `None` is
-    open. `run` is a run_id, `None` for all. `timezone` is an IANA name; it cuts the buckets.
+    open. `run` is a run_id, `None` for all. `rating` asks for the ledger as it was when that
+    rating was complete, `None` for now. `timezone` is an IANA name; it cuts the buckets.
     """
 
     by: tuple[Dimension, ...] = BY_MODEL
@@ -74,6 +75,7 @@ class ReportQuery:
     until: int | None = None
     run: int | None = None
     timezone: str = "UTC"
+    rating: int | None = None
 
 
 def parse_dimension(word: str) -> Dimension:

@@ -26,7 +26,7 @@ def render_csv(report: Report) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     dimensions = [csv_text(dimension.name) for dimension in report.query.by]
-    costs = [name for each in report.currencies for name in _cost_names(each)]
+    costs = [name for each in report.currencies for name in cost_names(each)]
     writer.writerow([*dimensions, *_NUMBERS, *costs, *_doubt_names()])
     for line in report.lines:
         writer.writerow(_record(line, report.currencies))
@@ -95,7 +95,8 @@ def _both(pico: int | None) -> tuple[str, str]:
     return ("", "") if pico is None else (usd_text(pico), str(pico))
 
 
-def _cost_names(currency: str) -> tuple[str, str]:
+def cost_names(currency: str) -> tuple[str, str]:
+    """The columns of a currency's costs: decimal text, and the integer of pico-units."""
     word = "".join(char if char.isalnum() else "_" for char in currency.lower())
     return f"cost_{word}", f"cost_pico_{word}"
 

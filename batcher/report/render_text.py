@@ -8,15 +8,23 @@ _GAP = "  "
 
 def render_plain(report: Report) -> str:
     """Aligned columns for a pipe or a file; ends with a newline."""
-    layout = lay_out(report, Detail.FULL)
+    return plain(lay_out(report, Detail.FULL))
+
+
+def render_markdown(report: Report) -> str:
+    """A table as GitHub and most others understand it; ends with a newline."""
+    return markdown(lay_out(report, Detail.FULL))
+
+
+def plain(layout: Layout) -> str:
+    """Any table as aligned columns."""
     lines = _plain_lines(layout) if layout.rows else []
     gap = [""] if lines and layout.sentences else []
     return "".join(f"{line}\n" for line in [*lines, *gap, *layout.sentences])
 
 
-def render_markdown(report: Report) -> str:
-    """A table as GitHub and most others understand it; ends with a newline."""
-    layout = lay_out(report, Detail.FULL)
+def markdown(layout: Layout) -> str:
+    """Any table as Markdown."""
     lines = _markdown_lines(layout) if layout.rows else []
     notes = [f"- {_markdown_text(sentence)}" for sentence in layout.sentences]
     gap = [""] if lines and notes else []
@@ -27,7 +35,7 @@ def _plain_lines(layout: Layout) -> list[str]:
     widths = layout.widths()
     titles = tuple(column.title for column in layout.columns)
     rule = tuple("-" * width for width in widths)
-    total = [rule, layout.total] if layout.total else []
+    total = [rule, *layout.totals] if layout.totals else []
     return [
         _GAP.join(map(_aligned, cells, widths, layout.columns)).rstrip()
         for cells in (titles, rule, *layout.rows, *total)
@@ -39,7 +47,7 @@ def _aligned(cell: str, width: int, column: Column) -> str:
 
 
 def _markdown_lines(layout: Layout) -> list[str]:
-    total = [tuple(f"**{cell}**" if cell else "" for cell in layout.total or ())]
+    total = [tuple(f"**{cell}**" if cell else "" for cell in row) for row in layout.totals]
     return [
         _markdown_row(tuple(column.title for column in layout.columns)),
         _markdown_row(

@@ -4,6 +4,7 @@ from typing import Final
 
 from batcher.pricing.money import format_usd
 from batcher.report.figures import Counts, Reason, Report
+from batcher.report.query import ReportQuery
 from batcher.report.words import count_of, moment_text, safe_text
 
 SIMULATED_LEFT_OUT: Final = (
@@ -20,16 +21,29 @@ def sentences(report: Report) -> tuple[str, ...]:
     """What the numbers alone do not tell, in fixed order."""
     counts = report.total.counts
     said = (
-        _window(report),
+        window_sentence(report.query),
         "" if report.lines else "Nothing was sent, so there is nothing to report.",
         in_doubt_sentence(counts),
         _unpriced(counts, report.unpriced),
         _assumed(counts, report.assumed),
         SIMULATED_LEFT_OUT if report.simulated_left_out else "",
         SIMULATED_ONLY if report.simulated_only else "",
-        f"Prices: {', '.join(report.price_books)}." if report.price_books else "",
+        _footer(report),
     )
     return tuple(safe_text(sentence) for sentence in said if sentence)
+
+
+def _footer(report: Report) -> str:
+    """What the numbers rest on: events, how many have a price, and whose prices."""
+    counts = report.total.counts
+    if not counts.attempts:
+        return ""
+    books = ", ".join(report.price_books) or "none"
+    return (
+        f"Events: {count_of(counts.attempts, 'attempt')}, {count_of(counts.answers, 'answer')}:"
+        f" {counts.answers - counts.unpriced_requests:,} priced,"
+        f" {counts.unpriced_requests:,} unpriced. Prices: {books}."
+    )
 
 
 def in_doubt_sentence(counts: Counts) -> str:
@@ -52,8 +66,8 @@ def in_doubt_range(counts: Counts) -> str:
     return f"{low} to {format_usd(counts.in_doubt_high)}"
 
 
-def _window(report: Report) -> str:
-    query = report.query
+def window_sentence(query: ReportQuery) -> str:
+    """From when to when; empty for everything."""
     since = f" from {moment_text(query.since)}" if query.since is not None else ""
     until = f" before {moment_text(query.until)}" if query.until is not None else ""
     return f"Sent{since}{until}." if since or until else ""

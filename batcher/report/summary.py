@@ -17,7 +17,8 @@ from batcher.report.figures import (
     total_of,
 )
 from batcher.report.query import ReportQuery, time_zone
-from batcher.report.totals import Group, Scope, read_groups, read_reasons
+from batcher.report.scope import Bound, Scope
+from batcher.report.totals import Group, read_groups, read_reasons
 
 
 def summarise(engine: Engine, query: ReportQuery) -> Report:
@@ -30,7 +31,7 @@ def summarise(engine: Engine, query: ReportQuery) -> Report:
     zone = time_zone(query.timezone)
     with reading(engine) as connection:
         directory = read_directory(connection)
-        scope = _scope(query, directory)
+        scope = scope_of(query, directory)
         groups = tuple(read_groups(connection, scope))
         unclear = any(g.counts.unpriced_requests or g.counts.assumed_charges for g in groups)
         unpriced, assumed = read_reasons(connection, scope) if unclear else ((), ())
@@ -48,12 +49,17 @@ def summarise(engine: Engine, query: ReportQuery) -> Report:
     )
 
 
-def _scope(query: ReportQuery, directory: Directory) -> Scope:
-    """Simulated charges count only where there are no real ones."""
+def scope_of(query: ReportQuery, directory: Directory) -> Scope:
+    """What of a ledger counts. Simulated charges count only where there are no real ones.
+
+    Raises `UsageError` for a run or a rating that is not there.
+    """
+    bound = _bound(query.rating, directory)
     chosen = [
         invocation
-        for invocation in directory.invocations.values()
-        if query.run is None or invocation.run == query.run
+        for invocation_id, invocation in directory.invocations.items()
+        if (query.run is None or invocation.run == query.run)
+        and (bound is None or invocation_id <= bound.last_invocation)
     ]
     if query.run is not None and not chosen:
         raise UsageError(f"there is no run {query.run} here: `batcher status` lists all runs")
@@ -62,7 +68,25 @@ def _scope(query: ReportQuery, directory: Directory) -> Scope:
         query,
         with_simulated=simulated != {True, False},
         only_simulated=simulated == {True},
+        bound=bound,
     )
+
+
+def _bound(rating: int | None, directory: Directory) -> Bound | None:
+    """The ledger when `rating` was complete: a reprice at once, others before the next one.
+
+    `None` is now: no rating is asked for, or it is still growing.
+    """
+    if rating is None:
+        return None
+    if rating not in directory.price_books:
+        raise UsageError(
+            f"there is no rating {rating} here: batcher prices ratings lists all of them"
+        )
+    if rating in directory.positions:
+        return Bound(rating, directory.positions[rating])
+    following = [each for each in directory.positions if each > rating]
+    return Bound(min(following) - 1, directory.positions[min(following)]) if following else None
 
 
 def _lines(groups: Iterable[Group], grouping: Grouping) -> tuple[ReportLine, ...]:

@@ -22,15 +22,17 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import literal_column
 
-from batcher.ledger.schema import METERS, answers, attempts, charges, invocations
+from batcher.ledger.rollup import HALF, QUARTER_HOUR_US
+from batcher.ledger.schema import METERS, answers, attempts, charges
 from batcher.messages.attempt import IN_DOUBT, State
 from batcher.report.figures import COUNT_NAMES, Counts, Reason
 from batcher.report.query import Kind, ReportQuery
+from batcher.report.rolled_up import is_rolled_up, rolled_up
+from batcher.report.scope import Scope, conditions, in_force
 
-# Every time zone in use is a whole number of quarter hours away from UTC.
-QUARTER_HOUR_US: Final = 900_000_000
-_HALF: Final = 10**9
-_HALF_SQL: Final = literal_column(str(_HALF), BigInteger)
+__all__ = ["QUARTER_HOUR_US", "Group", "Scope", "conditions", "read_groups", "read_reasons"]
+
+_HALF_SQL: Final = literal_column(str(HALF), BigInteger)
 _UNPRICED: Final = "unpriced"
 _ASSUMED: Final = "assumed"
 _WITHOUT_CLEAR_PRICE: Final = (_UNPRICED, _ASSUMED)
@@ -56,22 +58,10 @@ class Group:
     rating_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Which part of the ledger is summed.
-
-    `with_simulated` is whether simulated endpoints count, `only_simulated` that there are no
-    others.
-    """
-
-    query: ReportQuery
-    with_simulated: bool
-    only_simulated: bool
-
-
 def read_groups(connection: Connection, scope: Scope) -> Iterator[Group]:
     """All groups: first of answers with their money, then of everything without an answer."""
-    for statement in (_answered(connection, scope), _not_answered(connection, scope)):
+    answered = rolled_up(scope) if is_rolled_up(scope.query) else _answered(connection, scope)
+    for statement in (answered, _not_answered(connection, scope)):
         yield from map(_group, connection.execute(statement).mappings())
 
 
@@ -83,8 +73,8 @@ def read_reasons(
     statement = (
         select(charges.c.status, reason, charges.c.model, func.count())
         .select_from(charges.join(answers, answers.c.attempt_id == charges.c.attempt_id))
-        .where(charges.c.current == 1, charges.c.status.in_(_WITHOUT_CLEAR_PRICE))
-        .where(*_conditions(scope, _ANSWER_SENT_AT, answers.c.invocation_id))
+        .where(in_force(scope), charges.c.status.in_(_WITHOUT_CLEAR_PRICE))
+        .where(*conditions(scope, ANSWER_SENT_AT, answers.c.invocation_id))
         .group_by(charges.c.status, reason, charges.c.model)
     )
     found = [
@@ -100,8 +90,8 @@ def read_reasons(
 
 
 # `latency_us` was made by this subtraction, so this is `attempts.sent_at` without the join.
-_ANSWER_SENT_AT: Final = answers.c.answered_at - answers.c.latency_us
-_ATTEMPT_SENT_AT: Final = func.coalesce(attempts.c.sent_at, attempts.c.opened_at)
+ANSWER_SENT_AT: Final = answers.c.answered_at - answers.c.latency_us
+ATTEMPT_SENT_AT: Final = func.coalesce(attempts.c.sent_at, attempts.c.opened_at)
 
 # Written as the index says it, or a database would read every attempt.
 NOT_ANSWERED: Final[ColumnElement[bool]] = literal_column("attempts.state <> 'answered'")
@@ -137,7 +127,7 @@ def _answered(connection: Connection, scope: Scope) -> Select[Any]:
     """
     first = or_(charges.c.line == 0, charges.c.line.is_(None))
     keys = {
-        **_answer_keys(scope.query),
+        **answer_keys(scope.query),
         "currency": charges.c.currency,
         "rating_id": charges.c.rating_id,
     }
@@ -148,12 +138,12 @@ def _answered(connection: Connection, scope: Scope) -> Select[Any]:
         *exact_sum(connection, charges.c.total_amount, "amount"),
         *_unclear(),
     ]
-    current = and_(charges.c.attempt_id == answers.c.attempt_id, charges.c.current == 1)
+    current = and_(charges.c.attempt_id == answers.c.attempt_id, in_force(scope))
     return _grouped(
-        _answers_from(scope.query)
+        answers_from(scope.query)
         .outerjoin(charges, current)
-        .where(_is_complete())
-        .where(*_conditions(scope, _ANSWER_SENT_AT, answers.c.invocation_id)),
+        .where(is_complete())
+        .where(*conditions(scope, ANSWER_SENT_AT, answers.c.invocation_id)),
         keys,
         sums,
     )
@@ -192,10 +182,10 @@ def _not_answered(connection: Connection, scope: Scope) -> Select[Any]:
         *exact_sum(connection, low, "in_doubt_low"),
         *exact_sum(connection, high, "in_doubt_high"),
     ]
-    where = _conditions(scope, _ATTEMPT_SENT_AT, attempts.c.invocation_id)
+    where = conditions(scope, ATTEMPT_SENT_AT, attempts.c.invocation_id)
     return _grouped(
         select().select_from(attempts).where(NOT_ANSWERED, *where),
-        _attempt_keys(scope.query),
+        attempt_keys(scope.query),
         sums,
     )
 
@@ -216,10 +206,10 @@ def whole_sum(row: RowMapping, name: str) -> int:
     """The exact sum that `exact_sum` asked for under `name`; 0 when nothing was summed."""
     if name in row:
         return int(row[name] or 0)
-    return int(row[f"{name}_whole"] or 0) * _HALF + int(row[f"{name}_rest"] or 0)
+    return int(row[f"{name}_whole"] or 0) * HALF + int(row[f"{name}_rest"] or 0)
 
 
-def _is_complete() -> ColumnElement[bool]:
+def is_complete() -> ColumnElement[bool]:
     """Not what came of a broken stream: its attempt is in doubt, and counted there."""
     partial = select(attempts.c.attempt_id).where(
         NOT_ANSWERED, attempts.c.state == State.PARTIAL.value
@@ -236,31 +226,33 @@ def _grouped(
     return statement.add_columns(*columns, *sums).group_by(*keys.values())
 
 
-def _answers_from(query: ReportQuery) -> Select[Any]:
+def answers_from(query: ReportQuery) -> Select[Any]:
+    """A statement over the answers, joined to their attempts where a dimension needs them."""
     if not _wants(query, Kind.LANE):
         return select().select_from(answers)
     same = attempts.c.attempt_id == answers.c.attempt_id
     return select().select_from(answers).join(attempts, same)
 
 
-def _answer_keys(query: ReportQuery) -> dict[str, ColumnElement[Any]]:
+def answer_keys(query: ReportQuery) -> dict[str, ColumnElement[Any]]:
+    """The columns of answers that tell a group of `query`, by their names in `Group`."""
     keys: dict[str, ColumnElement[Any]] = {"invocation_id": answers.c.invocation_id}
     for kind, column in _ANSWER_COLUMNS.items():
         if _wants(query, kind):
             keys[kind.value] = column
     if _wants(query, Kind.SOURCE):
         keys["source_id"] = answers.c.source_id
-    return keys | _shared_keys(query, _ANSWER_SENT_AT)
+    return keys | _shared_keys(query, ANSWER_SENT_AT)
 
 
 _ANSWER_COLUMNS: Final[dict[Kind, ColumnElement[Any]]] = {
     Kind.MODEL: func.coalesce(answers.c.model, answers.c.requested_model),
     Kind.REQUESTED_MODEL: answers.c.requested_model,
-    Kind.STOP_REASON: answers.c.stop_reason,
+    Kind.STOP_REASON: func.nullif(answers.c.stop_reason, ""),
 }
 
 
-def _attempt_keys(query: ReportQuery) -> dict[str, ColumnElement[Any]]:
+def attempt_keys(query: ReportQuery) -> dict[str, ColumnElement[Any]]:
     """Like `_answer_keys`; without an answer the model is the requested one."""
     keys: dict[str, ColumnElement[Any]] = {"invocation_id": attempts.c.invocation_id}
     for kind in (Kind.MODEL, Kind.REQUESTED_MODEL):
@@ -268,7 +260,7 @@ def _attempt_keys(query: ReportQuery) -> dict[str, ColumnElement[Any]]:
             keys[kind.value] = attempts.c.requested_model
     if _wants(query, Kind.SOURCE):
         keys["source_id"] = attempts.c.source_id
-    return keys | _shared_keys(query, _ATTEMPT_SENT_AT)
+    return keys | _shared_keys(query, ATTEMPT_SENT_AT)
 
 
 def _shared_keys(
@@ -286,24 +278,6 @@ def _wants(query: ReportQuery, kind: Kind) -> bool:
     return any(dimension.kind is kind for dimension in query.by)
 
 
-def _conditions(
-    scope: Scope, sent_at: ColumnElement[Any], invocation_id: ColumnElement[Any]
-) -> list[ColumnElement[bool]]:
-    query, conditions = scope.query, []
-    if query.since is not None:
-        conditions.append(sent_at >= query.since)
-    if query.until is not None:
-        conditions.append(sent_at < query.until)
-    chosen = select(invocations.c.invocation_id)
-    if query.run is not None:
-        chosen = chosen.where(invocations.c.run_id == query.run)
-    if not scope.with_simulated:
-        chosen = chosen.where(invocations.c.simulated == 0)
-    if query.run is not None or not scope.with_simulated:
-        conditions.append(invocation_id.in_(chosen))
-    return conditions
-
-
 def _sum_of(*values: ColumnElement[Any]) -> ColumnElement[Any]:
     total: ColumnElement[Any] = literal_column("0")
     for value in values:
@@ -316,7 +290,7 @@ def _count_where(condition: ColumnElement[bool]) -> ColumnElement[int]:
 
 
 def _group(row: RowMapping) -> Group:
-    keys = {name: row[name] for name in _GROUP_KEYS if name in row}
+    keys = {name: row[name] for name in GROUP_KEYS if name in row}
     counts = {name: int(row[name] or 0) for name in COUNT_NAMES if name in row}
     counts |= {name: whole_sum(row, name) for name in _HALVED if f"{name}_whole" in row}
     amount = whole_sum(row, "amount") if "rating_id" in row else 0
@@ -324,7 +298,7 @@ def _group(row: RowMapping) -> Group:
 
 
 _HALVED: Final = ("in_doubt_low", "in_doubt_high")
-_GROUP_KEYS: Final = (
+GROUP_KEYS: Final = (
     "invocation_id", "quarter", "source_id", "model", "requested_model", "stop_reason", "lane",
     "currency", "rating_id",
 )  # fmt: skip

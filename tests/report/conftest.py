@@ -4,6 +4,7 @@ from batcher.ledger.connect import open_engine
 from tests.databases import (  # noqa: F401
     database_url,
     postgres_server,
+    postgres_url,
     sqlite_template,
     sqlite_url,
 )
@@ -22,3 +23,11 @@ def engine(database_url):  # noqa: F811
     engine = open_engine(database_url, read_only=True)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def second_url(sqlite_template, tmp_path):  # noqa: F811
+    """A second ledger, in another file."""
+    path = tmp_path / "second.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    return str(path)

@@ -2,8 +2,12 @@
 
 from typing import Any
 
+from sqlalchemy import Connection
+
 from batcher.ledger import schema
 from batcher.ledger.connect import open_engine, writing
+from batcher.ledger.rollup import KEY
+from batcher.ledger.rollup_check import expected_rollups
 
 NOON = 1_767_614_400_000_000  # 2026-01-05T12:00:00Z
 SECOND = 1_000_000
@@ -129,3 +133,17 @@ class LedgerRows:
     def insert_many(self, table: str, rows: list[dict[str, Any]]) -> None:
         with writing(self.engine) as connection:
             connection.execute(schema.metadata.tables[table].insert(), rows)
+            if table in {"answers", "charges"}:
+                fill_rollups(connection)
+
+
+def fill_rollups(connection: Connection) -> None:
+    """Bring the rollups up to what answers and charges say."""
+    connection.execute(schema.rollups.delete())
+    columns = (*KEY, *schema.ROLLUP_SUMS, "superseded_by")
+    rows = [
+        dict(zip(columns, (*key, *sums), strict=True))
+        for key, sums in expected_rollups(connection).items()
+    ]
+    if rows:
+        connection.execute(schema.rollups.insert(), rows)

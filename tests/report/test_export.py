@@ -98,7 +98,7 @@ def test_a_file_that_is_gone_leaves_answers_and_failures(here, engine):
 
 def test_the_legs_of_an_answer_are_summed_and_late_ones_are_not(here, engine):
     here.source(1)
-    here.charge(here.answer(1, 1, 1, final=0), 7)
+    here.charge(here.answer(1, 1, 1, final=0, stop_reason="pause_turn"), 7)
     last = here.answer(1, 1, 1, legs=2, attempt={"request_id": 1, "leg": 2}, joined_text="Both")
     here.charge(last, 11)
     late = {"request_id": 1, "state": "late"}

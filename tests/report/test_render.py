@@ -56,7 +56,7 @@ def test_plain_columns_are_complete_and_aligned():
         "Total                   1         2  1,000            0           0      27         0"
         "         0     $0.0034               -         0\n"
         "\n"
-        "Prices: 2026-01.\n"
+        "Events: 2 attempts, 2 answers: 2 priced, 0 unpriced. Prices: 2026-01.\n"
     )
 
 
@@ -69,7 +69,7 @@ def test_a_narrow_terminal_gets_the_most_important_columns():
         "├─────────────────┼──────────┼───────┼────────┼────────────┤\n"
         "│ Total           │        1 │ 1,000 │     27 │    $0.0034 │\n"
         "└─────────────────┴──────────┴───────┴────────┴────────────┘\n"
-        "Prices: 2026-01.\n"
+        "Events: 2 attempts, 2 answers: 2 priced, 0 unpriced. Prices: 2026-01.\n"
     )
 
 
@@ -119,7 +119,8 @@ def test_json_mirrors_the_report_with_amounts_as_text():
         "timezone": "UTC", "run_id": None,
         "lines": [{"key": {"model": "claude-sonnet-5"}, **figures}], "total": figures,
         "unpriced": [], "assumed": [], "price_books": ["2026-01"],
-        "simulated_left_out": False, "simulated_only": False, "notes": ["Prices: 2026-01."],
+        "simulated_left_out": False, "simulated_only": False,
+        "notes": ["Events: 2 attempts, 2 answers: 2 priced, 0 unpriced. Prices: 2026-01."],
     }  # fmt: skip
 
 
@@ -132,7 +133,7 @@ def test_markdown_is_a_table_and_a_list():
         "| **Total** | **1** | **2** | **1,000** | **0** | **0** | **27** | **0** | **0**"
         " | **$0.0034** | **-** | **0** |\n"
         "\n"
-        "- Prices: 2026-01.\n"
+        "- Events: 2 attempts, 2 answers: 2 priced, 0 unpriced. Prices: 2026-01.\n"
     )
 
 
@@ -151,7 +152,7 @@ def test_what_numbers_do_not_tell_is_said_in_sentences():
         "Assumed: 1 charge rests on an assumption: cache lifetime assumed (1).",
         "Simulated: this database also holds charges of a simulated endpoint; they are not real"
         " money and in no line of this report.",
-        "Prices: 2026-01.",
+        "Events: 39 attempts, 2 answers: 0 priced, 2 unpriced. Prices: 2026-01.",
     )
 
 

@@ -1,0 +1,1 @@
+"""The ledger as FOCUS, the FinOps Open Cost and Usage Specification."""

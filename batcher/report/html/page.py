@@ -1,0 +1,129 @@
+"""What the page shows, gathered from one or several ledgers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import tzinfo
+from fractions import Fraction
+from typing import Final
+
+from sqlalchemy import Engine
+
+from batcher.pricing.money import format_currency, format_usd
+from batcher.report.figures import USD, Report, sort_key
+from batcher.report.html.cards import Card, details, over_time
+from batcher.report.layout import Detail, Layout, lay_out
+from batcher.report.ledgers import open_ledgers
+from batcher.report.merge import summarise_all
+from batcher.report.query import Dimension, Kind, ReportQuery, moment_of, time_zone
+
+_TITLE: Final = "What the answers cost"
+MOST_LINES: Final = 300  # of the table; a page is for people
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One headline number with a few words below."""
+
+    title: str
+    value: str
+    words: str
+    alarming: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """All that the template writes; `left_out` is how many lines the table does not show."""
+
+    title: str
+    subtitle: str
+    tiles: tuple[Tile, ...]
+    cards: tuple[Card, ...]
+    table: Layout
+    left_out: int
+
+
+def gather(engines: Sequence[Engine], query: ReportQuery) -> Page:
+    """The page over all of `engines`; raises `UsageError` like `summarise`."""
+    report = summarise_all(engines, query)
+    currency = _main_currency(report)
+    return Page(
+        title=_TITLE,
+        subtitle=_subtitle(query, len(engines)),
+        tiles=_tiles(report, currency),
+        cards=_cards(engines, query, currency) if report.lines else (),
+        table=_table(report, currency),
+        left_out=max(len(report.lines) - MOST_LINES, 0),
+    )
+
+
+def _cards(engines: Sequence[Engine], query: ReportQuery, currency: str) -> tuple[Card, ...]:
+    by_model = replace(query, by=(Dimension(Kind.MODEL),))
+    with open_ledgers(engines, by_model) as ledgers:
+        found = details(ledgers, currency)
+    return (*over_time(engines, query, currency), *found)
+
+
+def _tiles(report: Report, currency: str) -> tuple[Tile, ...]:
+    total, counts = report.total, report.total.counts
+    cost = total.cost(currency)
+    each = round(Fraction(cost * 1000, counts.requests)) if counts.requests else None
+    shown = "unpriced" if total.is_unpriced else format_currency(cost, currency)
+    others = [c for c in report.currencies if c != currency and total.cost(c)]
+    also = ", ".join(f"and {format_currency(total.cost(c), c)}" for c in others)
+    tiles = [
+        Tile("Cost", shown, also or f"{counts.tokens:,} tokens"),
+        Tile("Answered", f"{counts.requests:,}", f"{counts.attempts:,} attempts"),
+        Tile("Per 1,000 answered", "-" if each is None else format_currency(each, currency),
+             "all that was paid, by the rows that have an answer"),
+        Tile("In doubt", _doubt(report), "may have been billed; not in the cost",
+             alarming=counts.in_doubt_attempts > 0),
+        Tile("Without a price", f"{counts.unpriced_requests:,}", "answers, not in the cost",
+             alarming=counts.unpriced_requests > 0),
+    ]  # fmt: skip
+    return tuple(tiles)
+
+
+def _doubt(report: Report) -> str:
+    counts = report.total.counts
+    if not counts.in_doubt_attempts:
+        return "none"
+    high = "?" if counts.in_doubt_unbounded else format_usd(counts.in_doubt_high)
+    return f"{format_usd(counts.in_doubt_low)} to {high}"
+
+
+def _main_currency(report: Report) -> str:
+    """The one the drawings are in: USD where there is any, else the first."""
+    paid = [currency for currency in report.currencies if report.total.cost(currency)]
+    return USD if USD in paid or not paid else paid[0]
+
+
+def _subtitle(query: ReportQuery, databases: int) -> str:
+    zone = time_zone(query.timezone)
+    since, until = _day_of(query.since, zone), _day_of(query.until, zone)
+    said = (
+        f"from {since}" if since else "",
+        f"before {until}" if until else "",
+        f"run {query.run}" if query.run is not None else "",
+        f"{databases} databases" if databases > 1 else "",
+        "" if since or until else "all that was ever sent",
+        f"time zone {query.timezone}",
+    )
+    return ", ".join(part for part in said if part)
+
+
+def _day_of(moment_us: int | None, zone: tzinfo) -> str:
+    if moment_us is None:
+        return ""
+    moment = moment_of(moment_us).astimezone(zone).replace(tzinfo=None)
+    return moment.isoformat(sep=" ", timespec="minutes").removesuffix(" 00:00")
+
+
+def _table(report: Report, currency: str) -> Layout:
+    """The dearest lines, in the report's own order."""
+    if len(report.lines) <= MOST_LINES:
+        return lay_out(report, Detail.WIDE)
+    dearest = sorted(report.lines, key=lambda line: (-line.cost(currency), sort_key(line.key)))[
+        :MOST_LINES
+    ]
+    lines = tuple(sorted(dearest, key=lambda line: sort_key(line.key)))
+    return lay_out(replace(report, lines=lines), Detail.WIDE)

@@ -1,0 +1,1 @@
+"""Other looks at the same ledger: waste, cache, latency, unit costs, the dearest rows."""

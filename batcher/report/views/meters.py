@@ -1,0 +1,143 @@
+"""What was used and paid per meter, summed by the database under the rates that made it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, RowMapping, Select, and_, func, select
+from sqlalchemy.sql.elements import literal_column
+from sqlalchemy.types import BigInteger
+
+from batcher.ledger.schema import METERS, answers, charges, rate_sets
+from batcher.pricing.meters import MeterQuantities
+from batcher.pricing.rates import RateSet
+from batcher.report.figures import Key
+from batcher.report.ledgers import Ledger
+from batcher.report.scope import in_force
+from batcher.report.totals import (
+    ANSWER_SENT_AT,
+    answer_keys,
+    answers_from,
+    conditions,
+    exact_sum,
+    is_complete,
+    whole_sum,
+)
+
+_HOUR_US: Final = 3_600_000_000
+# The hour of sending since 1970 UTC, and who served under which terms.
+HOUR: Final = {"hour": ANSWER_SENT_AT // literal_column(str(_HOUR_US), BigInteger)}
+TERMS: Final = {
+    "service_tier": answers.c.service_tier,
+    "inference_geo": answers.c.inference_geo,
+    "speed": answers.c.speed,
+}
+_RATED: Final = {
+    "rate_set_id": charges.c.rate_set_id,
+    "rating_id": charges.c.rating_id,
+    "currency": charges.c.currency,
+    "status": charges.c.status,
+    "served_model": charges.c.model,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeterGroup:
+    """Sums of one group, rated alike, in the order of `METERS`.
+
+    `amounts` are pico-units, zero where nothing was charged. `rates` is `None` for what is
+    unbilled, unpriced or never rated. `row` holds the further columns that were asked for.
+    """
+
+    key: Key
+    status: str | None
+    model: str | None
+    currency: str | None
+    rating_id: int | None
+    rate_set_id: int | None
+    rates: RateSet | None
+    charges: int
+    quantities: tuple[int, ...]
+    amounts: tuple[int, ...]
+    row: RowMapping
+
+    @property
+    def amount(self) -> int:
+        """All meters together."""
+        return sum(self.amounts)
+
+
+def read_meters(
+    ledger: Ledger,
+    further: Mapping[str, ColumnElement[Any]] | None = None,
+    *,
+    order: Sequence[str] = (),
+) -> Iterator[MeterGroup]:
+    """The current charges of complete answers, by dimensions, rating and `further` columns.
+
+    They come in the `order` of some of those, else in any.
+    """
+    rates = read_rate_sets(ledger)
+    further = further or {}
+    statement = _statement(ledger, further).order_by(*(further[name] for name in order))
+    for row in ledger.rows(statement):
+        yield MeterGroup(
+            key=ledger.key(row),
+            status=row["status"],
+            model=row["served_model"],
+            currency=row["currency"],
+            rating_id=row["rating_id"],
+            rate_set_id=row["rate_set_id"],
+            rates=rates.get(row["rate_set_id"]),
+            charges=row["charges"],
+            quantities=tuple(int(row[f"{meter}_quantity"] or 0) for meter in METERS),
+            amounts=tuple(whole_sum(row, f"{meter}_amount") for meter in METERS),
+            row=row,
+        )
+
+
+def read_rate_sets(ledger: Ledger) -> dict[int, RateSet]:
+    """All rates that charges were made with; there are few."""
+    return {
+        row["rate_set_id"]: RateSet(
+            price_list=row["price_list"],
+            model=row["model"],
+            terms=row["terms"],
+            valid_from=row["valid_from"],
+            currency=row["currency"],
+            rates=_rates(row),
+        )
+        for row in ledger.rows(select(rate_sets))
+    }
+
+
+def _rates(row: RowMapping) -> MeterQuantities:
+    one, two, three, four, five, six = (row[f"{meter}_rate"] for meter in METERS)
+    return one, two, three, four, five, six
+
+
+def _statement(ledger: Ledger, further: Mapping[str, ColumnElement[Any]]) -> Select[Any]:
+    keys = {**answer_keys(ledger.scope.query), **_RATED, **further}
+    current = and_(charges.c.attempt_id == answers.c.attempt_id, in_force(ledger.scope))
+    quantities = [func.sum(charges.c[f"{each}_quantity"]).label(f"{each}_quantity")
+                  for each in METERS]  # fmt: skip
+    amounts = [
+        column
+        for each in METERS
+        for column in exact_sum(
+            ledger.connection, charges.c[f"{each}_amount"], f"{each}_amount"
+        )
+    ]
+    return (
+        answers_from(ledger.scope.query)
+        .join(charges, current)
+        .where(is_complete())
+        .where(*conditions(ledger.scope, ANSWER_SENT_AT, answers.c.invocation_id))
+        .add_columns(
+            *(column.label(name) for name, column in keys.items()),
+            func.count().label("charges"),
+            *quantities,
+            *amounts,
+        )
+        .group_by(*keys.values())
+    )

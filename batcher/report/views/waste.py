@@ -1,0 +1,279 @@
+"""What was paid, or may have been, for answers that nobody can use."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    RowMapping,
+    Select,
+    Text,
+    and_,
+    case,
+    func,
+    or_,
+    select,
+)
+from sqlalchemy.sql.elements import literal_column
+
+from batcher.ledger.schema import answers, attempts, charges
+from batcher.messages.attempt import IN_DOUBT, State
+from batcher.report.figures import USD, Key, sort_key
+from batcher.report.ledgers import Ledger, Ledgers
+from batcher.report.scope import in_force
+from batcher.report.sheet import (
+    Cell,
+    Field,
+    Named,
+    Sheet,
+    Unit,
+    currency_field,
+    key_fields,
+    named_key,
+)
+from batcher.report.totals import (
+    ANSWER_SENT_AT,
+    ATTEMPT_SENT_AT,
+    NOT_ANSWERED,
+    answer_keys,
+    answers_from,
+    attempt_keys,
+    conditions,
+    exact_sum,
+    is_complete,
+    whole_sum,
+)
+from batcher.report.views.frame import TOTAL, asked, sentences_of
+from batcher.report.words import count_of
+
+
+class Waste(StrEnum):
+    """Why it is of no use."""
+
+    TRUNCATED = "truncated"  # final, cut off by max_tokens or the context window
+    REFUSED = "refused"  # final, the model refused
+    DISCARDED = "discarded"  # complete, and asked again: cut off or not valid
+    LATE = "late"  # complete after another attempt had answered
+    IN_DOUBT = "in doubt"  # may have been billed; no answer came
+
+
+_CUT_OFF: Final = ("max_tokens", "model_context_window_exceeded")
+_REFUSED: Final = "refusal"
+_LEGS: Final = ("pause_turn", "tool_use")  # a step of a longer answer, not thrown away
+# Grouped by, so without parameters: a database would not know them for the same ones.
+_LATE_SQL: Final = literal_column(f"'{State.LATE.value}'", Text)
+_ONE, _NONE = literal_column("1", BigInteger), literal_column("0", BigInteger)
+_FIELDS: Final = (
+    Field("waste", "Waste", Unit.TEXT),
+    Field("attempts", "Attempts", Unit.COUNT),
+    Field("output_tokens", "Output", Unit.COUNT),
+    currency_field(),
+    Field("cost", "Cost", Unit.MONEY),
+    Field("cost_at_most", "At most", Unit.MONEY, in_narrow=False),
+    Field("share", "Of all cost", Unit.SHARE),
+)
+_SAID: Final = (
+    "Truncated and refused answers are final answers of their rows; discarded and late ones"
+    " were paid beside the final answer. What is in doubt may have cost from Cost to At most,"
+    " and is in no other report's cost."
+)
+
+
+@dataclass(slots=True)
+class Wasted:
+    """One kind in one group and currency.
+
+    `unbounded` attempts may have cost any amount; `unpriced` answers have no known cost.
+    """
+
+    attempts: int = 0
+    output_tokens: int = 0
+    cost: int = 0
+    cost_at_most: int = 0
+    unbounded: int = 0
+    unpriced: int = 0
+
+    def add(self, other: "Wasted") -> None:
+        """Take up more of the kind."""
+        for name in Wasted.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@dataclass(frozen=True, slots=True)
+class WasteFound:
+    """What was wasted by key, kind and currency; and the cost of everything, by currency."""
+
+    wasted: dict[tuple[Key, Waste, str], Wasted]
+    paid: dict[str, int]
+
+    def by_kind(self) -> dict[tuple[Waste, str], Wasted]:
+        """All groups together, in the order of `Waste`."""
+        together: dict[tuple[Waste, str], Wasted] = {}
+        order = list(Waste)
+        for _, kind, currency in sorted(
+            self.wasted, key=lambda key: (order.index(key[1]), key[2])
+        ):
+            together.setdefault((kind, currency), Wasted())
+        for (_, kind, currency), wasted in self.wasted.items():
+            together[kind, currency].add(wasted)
+        return together
+
+
+def read_waste(ledgers: Ledgers) -> WasteFound:
+    """Everything wasted, and the cost of all complete answers to hold it against."""
+    found = WasteFound({}, {})
+    for ledger in ledgers.each:
+        for key, kind, currency, wasted in (*_answered(ledger, found), *_in_doubt(ledger)):
+            if kind is not None and wasted.attempts:
+                found.wasted.setdefault((key, kind, currency), Wasted()).add(wasted)
+    return found
+
+
+def waste_sheet(ledgers: Ledgers) -> Sheet:
+    """A row per group, kind of waste and currency."""
+    found = read_waste(ledgers)
+    order = list(Waste)
+    keys = sorted(found.wasted, key=lambda k: (sort_key(k[0]), order.index(k[1]), k[2]))
+    rows = [
+        (
+            *named_key(key, ledgers.labels[key]),
+            kind.value,
+            *_cells(found.wasted[key, kind, currency], currency, found.paid),
+        )
+        for key, kind, currency in keys
+    ]
+    clean = () if rows else ("Nothing was wasted: no answer was cut off, refused, discarded"
+                             " or late, and none is in doubt.",)  # fmt: skip
+    return Sheet(
+        name="waste",
+        fields=(*key_fields(ledgers.query.by), *_FIELDS),
+        rows=tuple(rows),
+        totals=_totals(found, len(ledgers.query.by)),
+        sentences=sentences_of(
+            ledgers, clean or (_SAID, *_unpriced(found)), empty=not rows and not found.paid
+        ),
+        query=asked(ledgers.query),
+    )
+
+
+def _unpriced(found: WasteFound) -> tuple[str, ...]:
+    bare = sum(wasted.unpriced for wasted in found.wasted.values())
+    if not bare:
+        return ()
+    return (f"Of unknown cost, and not in these: {count_of(bare, 'answer')} without a price.",)
+
+
+_Found = tuple[Key, Waste | None, str, Wasted]
+
+
+def _answered(ledger: Ledger, found: WasteFound) -> Iterator[_Found]:
+    for row in ledger.rows(_answers_by_end(ledger)):
+        amount = whole_sum(row, "amount")
+        currency = row["currency"] or USD
+        found.paid[currency] = found.paid.get(currency, 0) + amount
+        wasted = Wasted(
+            attempts=row["attempts"],
+            output_tokens=int(row["output_tokens"] or 0),
+            cost=amount,
+            cost_at_most=amount,
+            unpriced=row["unpriced"],
+        )
+        yield ledger.key(row), _kind(row), currency, wasted
+
+
+def _kind(row: RowMapping) -> Waste | None:
+    if row["was_late"]:
+        return Waste.LATE
+    reason = row["end_reason"]
+    if not row["is_final"]:
+        return None if reason in _LEGS else Waste.DISCARDED
+    if reason in _CUT_OFF:
+        return Waste.TRUNCATED
+    return Waste.REFUSED if reason == _REFUSED else None
+
+
+def _answers_by_end(ledger: Ledger) -> Select[Any]:
+    """Every complete answer's money, by whether it is final, how it ended, whether late."""
+    first = or_(charges.c.line == 0, charges.c.line.is_(None))
+    late = select(attempts.c.attempt_id).where(NOT_ANSWERED, attempts.c.state == _LATE_SQL)
+    keys: dict[str, ColumnElement[Any]] = {
+        **answer_keys(ledger.scope.query),
+        "currency": charges.c.currency,
+        "is_final": answers.c.final,
+        "end_reason": answers.c.stop_reason,
+        "was_late": case((answers.c.attempt_id.in_(late), _ONE), else_=_NONE),
+    }
+    current = and_(charges.c.attempt_id == answers.c.attempt_id, in_force(ledger.scope))
+    columns = [column.label(name) for name, column in keys.items()]
+    return (
+        answers_from(ledger.scope.query)
+        .outerjoin(charges, current)
+        .where(
+            is_complete(),
+            *conditions(ledger.scope, ANSWER_SENT_AT, answers.c.invocation_id),
+        )
+        .add_columns(
+            *columns,
+            func.count(case((first, 1))).label("attempts"),
+            func.sum(case((first, answers.c.output_tokens))).label("output_tokens"),
+            func.count(case((and_(first, charges.c.total_amount.is_(None)), 1))).label(
+                "unpriced"
+            ),
+            *exact_sum(ledger.connection, charges.c.total_amount, "amount"),
+        )
+        .group_by(*(column.element for column in columns))
+    )
+
+
+def _in_doubt(ledger: Ledger) -> Iterator[_Found]:
+    states = [*(each.value for each in IN_DOUBT), State.OPEN.value]
+    keys = attempt_keys(ledger.scope.query)
+    connection = ledger.connection
+    statement = (
+        select(
+            *(column.label(name) for name, column in keys.items()),
+            func.count().label("attempts"),
+            func.count(case((attempts.c.cost_high.is_(None), 1))).label("unbounded"),
+            *exact_sum(connection, attempts.c.cost_low, "low"),
+            *exact_sum(connection, func.coalesce(attempts.c.cost_high, 0), "high"),
+        )
+        .where(
+            NOT_ANSWERED,
+            attempts.c.state.in_(states),
+            *conditions(ledger.scope, ATTEMPT_SENT_AT, attempts.c.invocation_id),
+        )
+        .group_by(*keys.values())
+    )
+    for row in ledger.rows(statement):
+        low, high = whole_sum(row, "low"), whole_sum(row, "high")
+        wasted = Wasted(row["attempts"], 0, low, high, row["unbounded"])
+        yield ledger.key(row), Waste.IN_DOUBT, USD, wasted
+
+
+def _cells(wasted: Wasted, currency: str, paid: dict[str, int]) -> tuple[Cell, ...]:
+    all_of_it = paid.get(currency, 0)
+    if wasted.unpriced and wasted.unpriced == wasted.attempts:
+        return (wasted.attempts, wasted.output_tokens, currency, None, None, None)
+    return (
+        wasted.attempts,
+        wasted.output_tokens,
+        currency,
+        wasted.cost,
+        None if wasted.unbounded else wasted.cost_at_most,
+        Fraction(wasted.cost, all_of_it) if all_of_it else None,
+    )
+
+
+def _totals(found: WasteFound, dimensions: int) -> tuple[tuple[Cell, ...], ...]:
+    together: dict[str, Wasted] = {}
+    for (_, currency), wasted in found.by_kind().items():
+        together.setdefault(currency, Wasted()).add(wasted)
+    blanks = [Named(None, "")] * dimensions
+    return tuple(
+        (Named(None, TOTAL), *blanks, *_cells(together[currency], currency, found.paid))
+        for currency in sorted(together)
+    )

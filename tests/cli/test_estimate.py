@@ -1,0 +1,166 @@
+"""`batcher estimate`, and what `run` says and asks before it starts."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from batcher.cli import group
+from batcher.cli.estimate import run_command
+from batcher.errors import ConfigurationError, UsageError
+from tests.making_runs import rows, simulating, write_rows
+
+MODEL = "claude-haiku-4-5"
+
+
+@pytest.fixture
+def simulator():
+    with simulating() as running:
+        yield running
+
+
+@pytest.fixture
+def typed(simulator, tmp_path, monkeypatch):
+    """The words that name a job of fifty rows, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    write_rows(tmp_path / "rows.jsonl", rows(50))
+    return ("rows.jsonl", "--endpoint", "simulator", "--base-url", simulator.base_url)
+
+
+def invoke(*words, code=0):
+    result = CliRunner().invoke(group, words, standalone_mode=False)
+    assert result.exception is None, result.exception
+    assert (result.return_value or 0) == code
+    return result
+
+
+def refused(*words):
+    return CliRunner().invoke(group, words, standalone_mode=False).exception
+
+
+def test_without_answers_it_says_the_ceiling_and_that_it_knows_no_more(typed, simulator):
+    lines = invoke("estimate", *typed).stdout.splitlines()
+    assert lines[0] == "50 requests to do, to endpoint simulator"
+    assert lines[3] == "ceiling   at most $0.245 for one attempt per row"
+    assert lines[4].startswith("expected  only the ceiling is known: no answers")
+    assert simulator.bill == []
+
+
+def test_a_pilot_brings_an_interval_and_says_how_it_was_made(typed, simulator):
+    result = invoke("estimate", *typed, "--pilot")
+    assert "pilot: sending 30 rows drawn at random, at most $" in result.stderr
+    assert (
+        "20 requests to do, to endpoint simulator; 30 rows need nothing more" in result.stdout
+    )
+    assert "90 % interval $" in result.stdout
+    assert "from 30 rows of a pilot" in result.stdout
+    assert "about nine of ten such intervals hold the real cost" in result.stdout
+    assert len(simulator.bill) == 30
+
+
+def test_json_has_exact_amounts_as_text(typed):
+    made = json.loads(invoke("estimate", *typed, "--pilot", "10", "--json").stdout)
+    assert (made["method"], made["sampled"], made["confidence"]) == ("pilot", 10, "0.90")
+    amounts = [made[f"{name}_usd"] for name in ("low", "expected", "high", "ceiling")]
+    assert all(isinstance(amount, str) for amount in amounts)
+    assert sorted(map(float, amounts)) == list(map(float, amounts))
+    assert made["pilot"]["sent"] == 10
+    assert made["models"]["claude-sonnet-4-6"]["requests"] == 40
+
+
+def test_the_run_grades_the_estimate_and_the_grade_is_kept(typed):
+    invoke("estimate", *typed, "--pilot", "20")
+    assert "not over yet" in invoke("estimate", "--grades").stdout
+    invoke("run", *typed)
+    (graded,) = json.loads(invoke("estimate", "--grades", "--json").stdout)["estimates"]
+    report = json.loads(invoke("report", "--by", "invocation", "--format", "json").stdout)
+    assert graded["actual_usd"] in json.dumps(report)
+    assert graded["grade"] in {"within", "below", "above"}
+    assert graded["in_doubt_high_usd"] == "0"
+
+
+def test_without_prices_there_are_tokens_and_no_ceiling(typed):
+    text = invoke("estimate", *typed, "--prices", "none", "--pilot", "10").stdout
+    assert "ceiling   none: nothing bounds what 40 requests cost" in text
+    assert "expected  unknown: no price in USD is known for claude-sonnet-4-6" in text
+    assert "(measured on answers), about " in text
+
+
+def test_grades_of_a_database_without_estimates(typed):
+    invoke("run", *typed)
+    assert invoke("estimate", "--grades").stdout == "no estimate was made here yet\n"
+
+
+def test_the_command_that_continues_a_pilot_is_a_run(typed):
+    assert run_command("batcher estimate a.jsonl --pilot 30 --json --model m") == (
+        "batcher run a.jsonl --model m"
+    )
+    assert run_command("batcher estimate --pilot=9 'a b'") == "batcher run 'a b'"
+
+
+def test_the_run_says_its_ceiling_before_it_starts(typed):
+    words = invoke("run", *typed).stderr
+    assert words.startswith("50 rows to do; ceiling: at most $0.245 for one attempt per row\n")
+    assert "ceiling" not in invoke("run", *typed, "--quiet").stderr
+
+
+def test_a_wrong_amount_to_ask_above_is_refused(typed, monkeypatch):
+    monkeypatch.setenv("BATCHER_ASK_ABOVE", "much")
+    assert isinstance(refused("run", *typed), ConfigurationError)
+
+
+@pytest.mark.parametrize("few", ["0", "4"])
+def test_a_pilot_of_next_to_nothing_is_refused(typed, few):
+    assert "is not in the range" in str(refused("estimate", *typed, "--pilot", few))
+
+
+def test_nothing_to_estimate_is_refused(typed):
+    assert isinstance(refused("estimate"), UsageError)
+
+
+def test_bad_rows_are_counted_and_the_others_estimated(typed, tmp_path):
+    write_rows(tmp_path / "rows.jsonl", [*rows(3), "no JSON"])
+    text = invoke("estimate", *typed).stdout
+    assert "3 requests to do" in text
+    assert "1 rows would be quarantined; batcher check lists them" in text
+
+
+def run_on_a_terminal(*words, answer):
+    """(exit code, what the terminal showed) of a run under a limit of next to nothing."""
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "batcher", "run", *words],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=os.environ | {"BATCHER_ASK_ABOVE": "0.01"},
+    )
+    os.close(theirs)
+    os.write(ours, answer)
+    shown = b""
+    try:
+        while piece := os.read(ours, 65536):
+            shown += piece
+    except OSError:  # Linux says it this way that the other end is closed
+        pass
+    os.close(ours)
+    return child.wait(), shown.decode()
+
+
+def test_a_person_is_asked_above_the_amount_and_a_no_sends_nothing(typed, simulator):
+    code, shown = run_on_a_terminal(*typed, answer=b"n\n")
+    assert code == 130
+    assert "Ceiling: at most $0.245 for one attempt per row. Send 50 rows?" in shown
+    assert simulator.bill == []
+
+
+def test_a_yes_sends_and_the_option_answers_for_the_person(typed, simulator):
+    assert run_on_a_terminal(*typed, "--limit", "5", answer=b"y\n")[0] == 0
+    code, shown = run_on_a_terminal(*typed, "--yes", answer=b"")
+    assert code == 0
+    assert "Send 50 rows?" not in shown
+    assert len(simulator.bill) == 50
