@@ -4,7 +4,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -13,6 +13,9 @@ import msgspec
 
 from batcher.errors import AccessRefused, ConfigurationError, UsageError
 from batcher.messages.failure import Verdict
+from batcher.messages.stream_mode import StreamMode
+from batcher.pipeline.choices import ToolTable, ValidateTable
+from batcher.pricing.money import LARGEST_AMOUNT, parse_usd
 from batcher.transport.endpoint import Auth, Endpoint, Secret, check_url
 
 CONFIG_NAME: Final = "config.toml"
@@ -42,6 +45,7 @@ class EndpointTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
     """One `[endpoints.NAME]` table; what is missing comes from the preset of that name."""
 
     base_url: str | None = None
+    dialect: str | None = None
     auth: Auth | None = None
     api_key_env: str | None = None
     api_key_file: str | None = None
@@ -55,6 +59,9 @@ class EndpointTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
     request_timeout_seconds: float | None = None
     connect_timeout_seconds: float | None = None
     allow_insecure_http: bool | None = None
+    stream: StreamMode | None = None
+    stream_timeout_seconds: float | None = None
+    stream_idle_seconds: float | None = None
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -69,13 +76,24 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     prompt: str | None = None
     betas: tuple[str, ...] | None = None
     concurrency: int | None = None
+    rpm: int | None = None
+    itpm: int | None = None
+    otpm: int | None = None
+    quota_share: float | None = None
     limit: int | None = None
     max_runtime: str | None = None
+    max_cost: str | int | None = None
+    max_cost_month: str | int | None = None
+    ask_above: str | int | None = None
     on_unknown: str | None = None
+    on_truncate: str | None = None
+    on_invalid: str | None = None
     prices: str | None = None
     output: str | None = None
     strict: bool | None = None
+    preflight: bool | None = None
     parameters: dict[str, Any] | None = None
+    stream: StreamMode | None = None
     request: RequestTable | None = None
     retry: Retry | None = None
     tags: dict[str, str] | None = None
@@ -88,10 +106,12 @@ class ConfigFile(Settings, forbid_unknown_fields=True, kw_only=True, frozen=True
 
 
 class JobFile(Settings, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """A job file: settings plus a name and inputs."""
+    """A job file: settings plus a name and inputs, and what is done with answers."""
 
     name: str | None = None
     inputs: tuple[str, ...] = ()
+    tools: dict[str, ToolTable] = {}
+    validate: ValidateTable | None = None
 
 
 T = TypeVar("T", bound=Settings)
@@ -213,6 +233,11 @@ def key_source(endpoint: Endpoint) -> str:
     return f"environment variable {endpoint.api_key_env}"
 
 
+def environment_of(names: Sequence[str]) -> dict[str, str]:
+    """Those of the variables that are set, for programs that get nothing else."""
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
 def seconds(text: str) -> float:
     """`90`, `90s`, `15m`, `2h` or `1h30m` in seconds; raises `ConfigurationError`."""
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
@@ -220,6 +245,21 @@ def seconds(text: str) -> float:
         raise ConfigurationError(f"{text!r} is no duration; write 90s, 15m, 2h or 1h30m")
     hours, minutes, rest = match.groups()
     return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(rest or 0)
+
+
+def pico_usd(name: str, amount: str | int | None) -> int | None:
+    """A cap in pico-USD from a setting such as `"12.50"`; raises `ConfigurationError`."""
+    if amount is None:
+        return None
+    try:
+        pico = parse_usd(str(amount).strip().removeprefix("$"))
+    except ValueError as exc:
+        raise ConfigurationError(f"{name} is {amount!r}; write US dollars, like 12.50") from exc
+    if not 0 < pico <= LARGEST_AMOUNT:
+        raise ConfigurationError(
+            f"{name} is {amount!r}; it must be above 0 and below 9 million"
+        )
+    return pico
 
 
 def _presets() -> dict[str, EndpointTable]:
@@ -293,7 +333,19 @@ def _anchored(settings: T, folder: Path) -> T:
         value = getattr(settings, name)
         if value:
             changes[name] = text_or_file(value, folder)
+    if isinstance(settings, ConfigFile):
+        changes["endpoints"] = {
+            name: _anchored_key_file(table, folder)
+            for name, table in settings.endpoints.items()
+        }
     return msgspec.structs.replace(settings, **changes)
+
+
+def _anchored_key_file(table: EndpointTable, folder: Path) -> EndpointTable:
+    if not table.api_key_file:
+        return table
+    path = folder / Path(table.api_key_file).expanduser()
+    return msgspec.structs.replace(table, api_key_file=str(path))
 
 
 def text_or_file(value: str, folder: Path) -> str:

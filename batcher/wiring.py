@@ -3,7 +3,7 @@
 import gc
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
@@ -12,17 +12,24 @@ from batcher import config
 from batcher.clock import Clock, SystemClock
 from batcher.config import ConfigFile, JobFile, Settings
 from batcher.errors import ConfigurationError, UsageError
+from batcher.ledger.address import without_passwords
 from batcher.pacing.breaker import BreakerPolicy
+from batcher.pacing.limits import quota_limits
+from batcher.pacing.pacer import Pacer
 from batcher.pacing.retry import RetryPolicy
+from batcher.pipeline.choices import answer_choices
 from batcher.pipeline.dry_run import Inspection, inspect
 from batcher.pipeline.events import Ended, Observer
 from batcher.pipeline.job import Job, Limits, OnUnknown
 from batcher.pipeline.kit import Kit
+from batcher.pipeline.preflight import Preflight, check_dialect
+from batcher.pipeline.preflight_rules import shipped_rules
 from batcher.pipeline.rater import Rater
 from batcher.pipeline.run import LoopFactory, run_job
 from batcher.pricing.book import PriceBook, load_file, load_shipped
 from batcher.rows.build import RequestBuilder
 from batcher.rows.check import check_source
+from batcher.rows.output import open_writer
 from batcher.rows.settings import RequestSettings
 from batcher.rows.source import SourceFile, find_sources
 from batcher.transport.endpoint import Endpoint, Secret, check_url
@@ -57,7 +64,7 @@ def asked(
         if given.get(name):
             given[name] = config.text_or_file(given[name], Path())
     return Asked(
-        command=shlex.join(["batcher", *sys.argv[1:]]),
+        command=without_passwords(shlex.join(["batcher", *sys.argv[1:]])),
         inputs=inputs,
         job_path=job_path,
         config_path=config_path,
@@ -109,6 +116,16 @@ def resolve(typed: Asked) -> Job:
         tags=_tables(layers, "tags"),
         output=merged.output,
         prices=merged.prices,
+        preflight=merged.preflight is not False,
+        ask_above=config.pico_usd("ask_above", merged.ask_above),
+        answers=answer_choices(
+            merged.on_truncate,
+            merged.on_invalid,
+            tools=job_file.tools,
+            validate=job_file.validate,
+            folder=(typed.job_path or Path()).resolve().parent,
+            environment=config.environment_of,
+        ),
     )
 
 
@@ -151,19 +168,54 @@ def price_note(job: Job, book: PriceBook) -> str:
 
 def kit_for(job: Job, observer: Observer) -> Kit:
     """Everything that `job` needs to run; raises before anything is opened or sent."""
-    key = config.read_key(job.endpoint)
-    builder = RequestBuilder(job.settings)
-    clock = SystemClock()
     book = price_book(job)
+    _check_caps(job, book)
+    builder = request_builder(job)
+    clock = SystemClock()
+    files = checked_files(job, builder)
+    _check_output(job, files)
+    pacer = Pacer(job.limits.quota, job.limits.concurrency, clock.monotonic())
+    key = config.read_key(job.endpoint)
     return Kit(
         builder=builder,
-        files=checked_files(job, builder),
+        files=files,
         rater=Rater(book, price_list(job, book)),
-        make_lane=lambda: _live_lane(job.endpoint, key, clock),
+        make_lane=lambda: _live_lane(job.endpoint, key, clock, pacer),
+        pacer=pacer,
         clock=clock,
         observer=observer,
         price_note=price_note(job, book),
+        largest_output=_rules(job.endpoint).largest_output
+        if job.answers.raise_factor
+        else None,
     )
+
+
+def request_builder(job: Job) -> RequestBuilder:
+    """Makes requests of the job's rows, and refuses those that its endpoint would refuse."""
+    return RequestBuilder(job.settings, _rules(job.endpoint).problem if job.preflight else None)
+
+
+def _rules(endpoint: Endpoint) -> Preflight:
+    return Preflight(
+        shipped_rules(),
+        api_version=endpoint.anthropic_version,
+        dialect=endpoint.dialect,
+        endpoint_name=endpoint.name,
+        betas=endpoint.betas,
+    )
+
+
+def _check_caps(job: Job, book: PriceBook) -> None:
+    """A cap in USD needs prices in USD."""
+    if job.limits.max_cost is None and job.limits.max_cost_month is None:
+        return
+    name = price_list(job, book)
+    if name is None or name not in book.lists or book.lists[name].currency != "USD":
+        raise ConfigurationError(
+            f"--max-cost needs prices in USD, and endpoint {job.endpoint.name} has none; give "
+            "them with --prices FILE"
+        )
 
 
 def checked_files(job: Job, builder: RequestBuilder) -> tuple[SourceFile, ...]:
@@ -174,25 +226,41 @@ def checked_files(job: Job, builder: RequestBuilder) -> tuple[SourceFile, ...]:
     return found
 
 
+def _check_output(job: Job, files: Sequence[SourceFile]) -> None:
+    """Raise now for an output that could not be written, or takes an input's place, later."""
+    target = Path(job.output or "-")
+    if job.output in {None, "-"} or target.is_fifo() or target.is_char_device():
+        return
+    if any(target.exists() and target.samefile(file.path) for file in files):
+        raise UsageError(f"{job.output}: is an input too; name another file for the answers")
+    open_writer(str(job.output)).discard()
+
+
 def inspect_inputs(job: Job) -> Inspection:
     """See `inspect`; needs no key and no database."""
-    builder = RequestBuilder(job.settings)
+    builder = request_builder(job)
     book = price_book(job)
     rater = Rater(book, price_list(job, book))
     return inspect(checked_files(job, builder), builder, rater, SystemClock().now_us())
 
 
-def run(job: Job, observer: Observer) -> Ended:
-    """See `run_job`, with the fastest event loop there is."""
+def run(job: Job, observer: Observer, before: Callable[[Kit], None] | None = None) -> Ended:
+    """See `run_job`, with the fastest event loop there is; `before` may look at the inputs."""
+    kit = kit_for(job, observer)
+    if before is not None:
+        before(kit)
     _collect_garbage_seldom()
-    return run_job(job, kit_for(job, observer), _loop_factory())
+    return run_job(job, kit, _loop_factory())
 
 
-def _live_lane(endpoint: Endpoint, key: Secret | None, clock: Clock) -> Lane:
+def _live_lane(endpoint: Endpoint, key: Secret | None, clock: Clock, pacer: Pacer) -> Lane:
     from batcher.transport.client import HttpClient  # noqa: PLC0415 - aiohttp, late
     from batcher.transport.live import LiveLane  # noqa: PLC0415
 
-    return LiveLane(HttpClient(endpoint, key, clock), endpoint, clock)
+    def hear(model: str, status: int, headers: Mapping[str, str]) -> None:
+        pacer.hear(model, status, headers, clock.monotonic())
+
+    return LiveLane(HttpClient(endpoint, key, clock), endpoint, clock, hear)
 
 
 def _collect_garbage_seldom() -> None:
@@ -239,6 +307,9 @@ def _tables(layers: Sequence[Settings], name: str) -> dict[str, Any]:
 def _endpoint(merged: Settings, config_file: ConfigFile) -> Endpoint:
     """The endpoint by name; a base URL alone means the anthropic dialect, key and prices."""
     named = config.endpoint_named(merged.endpoint or "anthropic", config_file.endpoints)
+    check_dialect(shipped_rules(), named.dialect, named.name)
+    if merged.stream is not None:
+        named = replace(named, stream=merged.stream)
     if not merged.base_url:
         return named
     changed = replace(named, base_url=merged.base_url)
@@ -271,7 +342,10 @@ def _limits(merged: Settings) -> Limits:
         concurrency=concurrency,
         row_limit=merged.limit,
         max_runtime_seconds=config.seconds(merged.max_runtime) if merged.max_runtime else None,
+        max_cost=config.pico_usd("max_cost", merged.max_cost),
+        max_cost_month=config.pico_usd("max_cost_month", merged.max_cost_month),
         retry=RetryPolicy(**_given(retry, RetryPolicy)),
+        quota=quota_limits(merged.rpm, merged.itpm, merged.otpm, merged.quota_share),
         breaker=BreakerPolicy(**_given(retry, BreakerPolicy)),
         **_given(retry, Limits),
     )

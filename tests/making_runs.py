@@ -1,4 +1,4 @@
-"""Builders for runs inside the test's own process: rows, lanes, clocks, the simulator beside it."""
+"""Builders for runs inside the test process: rows, lanes, clocks, a simulator beside it."""
 
 import asyncio
 import json
@@ -14,8 +14,7 @@ from typing import Any
 from sqlalchemy import text
 
 from batcher.clock import SystemClock
-from batcher.ledger import resume, runs
-from batcher.ledger.connect import open_engine, reading, writing
+from batcher.ledger.connect import open_engine, reading
 from batcher.messages.answer import parse_answer
 from batcher.messages.attempt import Attempt
 from batcher.messages.failure import Failure, Verdict, classify
@@ -32,10 +31,10 @@ from batcher.pacing.retry import RetryPolicy
 from batcher.pipeline.job import Job, Limits
 from batcher.pipeline.kit import Kit
 from batcher.pipeline.rater import Rater
+from batcher.pipeline.release import release
 from batcher.pipeline.run import run_job
 from batcher.pricing.book import load_shipped
 from batcher.rows.build import RequestBuilder
-from batcher.rows.ranges import RowRanges
 from batcher.rows.settings import RequestSettings
 from batcher.rows.source import find_sources
 from batcher.simulator.server import Simulator
@@ -54,7 +53,11 @@ AT_ONCE = RetryPolicy(first_wait_seconds=0, max_wait_seconds=0)
 
 
 def row(prompt: str, custom_id: str | None = None, **fields: Any) -> dict[str, Any]:
-    params = {"model": MODEL, "max_tokens": 256, "messages": [{"role": "user", "content": prompt}]}
+    params = {
+        "model": MODEL,
+        "max_tokens": 256,
+        "messages": [{"role": "user", "content": prompt}],
+    }
     named = {} if custom_id is None else {"custom_id": custom_id}
     return {**named, "params": params | fields}
 
@@ -187,6 +190,13 @@ def in_turn(outcomes: dict[str, list[Outcome]]) -> Script:
     return script
 
 
+async def until(true: Callable[[], Any]) -> None:
+    """Return when something has happened in another thread."""
+    async with asyncio.timeout(30):
+        while not true():  # noqa: ASYNC110 - no event of asyncio's own reaches across threads
+            await asyncio.sleep(0.001)
+
+
 # --- Runs
 
 
@@ -284,7 +294,7 @@ class Case:
 
     def release(self) -> int:
         """Make failed and held rows work to do again, as a person would; how many."""
-        return release(self.database, self.key)
+        return release(self.database, None, kinds=("failed", "held"), reason=None).rows
 
 
 def ask(database: str, query: str, **values: Any) -> list[tuple[Any, ...]]:
@@ -292,23 +302,6 @@ def ask(database: str, query: str, **values: Any) -> list[tuple[Any, ...]]:
     try:
         with reading(engine) as connection:
             return [tuple(found) for found in connection.execute(text(query), values)]
-    finally:
-        engine.dispose()
-
-
-def release(database: str, key: str) -> int:
-    engine = open_engine(database)
-    try:
-        with writing(engine) as connection:
-            run_id = runs.open_run(connection, key, None, 0)
-            released = resume.release_failures(connection, run_id)
-            for stored in runs.latest_sources(connection, run_id).values():
-                done = RowRanges.from_json(stored.done_ranges)
-                for source_id, row_number in released:
-                    if source_id == stored.source_id:
-                        done.discard(row_number)
-                runs.save_done_ranges(connection, {stored.source_id: done.to_json()})
-        return len(released)
     finally:
         engine.dispose()
 
@@ -327,7 +320,7 @@ def photograph(database: str, target: Path) -> Path:
 def simulating(**settings: Any) -> Iterator[Simulator]:
     """A simulator on a loop of its own, in a thread of its own."""
     simulator = Simulator(SimulatorSettings(**settings))
-    started: "threading.Event" = threading.Event()
+    started: threading.Event = threading.Event()
     loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
     async def serve() -> None:

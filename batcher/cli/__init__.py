@@ -23,12 +23,32 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "See the whole thing work, against a built-in simulator.",
     ),
     "check": ("batcher.cli.check:check", "Validate inputs without sending anything."),
+    "estimate": (
+        "batcher.cli.estimate:estimate",
+        "Say what a run is going to cost: ceiling, expectation, interval.",
+    ),
     "status": ("batcher.cli.status:status", "Show how far each run is and how it ended."),
     "report": ("batcher.cli.report:report", "Print what was used and what it cost."),
     "export": ("batcher.cli.export:export", "Write answers in input order to a file."),
     "show": ("batcher.cli.show:show", "Show one request: attempts, legs, usage, prices."),
     "retry": ("batcher.cli.retry:retry", "Make failed and held rows work to do again."),
+    "verify": (
+        "batcher.cli.verify:verify",
+        "Recompute every charge and check the ledger against itself.",
+    ),
+    "reprice": (
+        "batcher.cli.reprice:reprice",
+        "Price all answers anew with a price book, and show the difference.",
+    ),
+    "reconcile": (
+        "batcher.cli.reconcile:reconcile",
+        "Hold the ledger against the provider's own figures.",
+    ),
     "prices": ("batcher.cli.prices:prices", "List, show, compare, import and check prices."),
+    "models": (
+        "batcher.cli.models:models",
+        "List the models of an endpoint, and whether their prices are known.",
+    ),
     "jobs": ("batcher.cli.jobs:jobs", "List and check job files."),
     "db": ("batcher.cli.db:db", "Upgrade, check and look after the database."),
     "doctor": ("batcher.cli.doctor:doctor", "Check configuration, key, endpoint and database."),
@@ -88,6 +108,11 @@ def main() -> NoReturn:
         _fail("interrupted", 130)
     except BrokenPipeError:
         _leave(0)  # the reader of our output has seen enough
+    except Exception as exc:  # noqa: BLE001 - the program's edge: a bug has an exit code too
+        import traceback
+
+        traceback.print_exc()
+        _fail(f"this is a bug ({type(exc).__name__}); what was sent is in the ledger", 70)
     _leave(code if isinstance(code, int) else 0)
 
 

@@ -5,11 +5,12 @@ from typing import Any
 
 import click
 
-from batcher.cli.job_options import job_options
+from batcher.cli.job_options import job_options, no_preflight
 
 
 @click.command()
 @job_options
+@no_preflight
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def check(
     inputs: tuple[str, ...],

@@ -46,8 +46,12 @@ class Quiet:
         """See `Observer.started`."""
         self.start = event
 
-    def ended(self, event: Ended) -> None:
+    def ended(self, event: Ended) -> None:  # noqa: ARG002 - the summary tells it
         """See `Observer.ended`."""
+        self.close()
+
+    def close(self) -> None:
+        """Leave the terminal as it was, however the run ended; may be called twice."""
 
     def draining(self, reason: str) -> None:
         """See `Observer.draining`."""
@@ -80,8 +84,8 @@ class Lines(Quiet):
         self._thread = threading.Thread(target=self._run, args=(event,), daemon=True)
         self._thread.start()
 
-    def ended(self, event: Ended) -> None:  # noqa: ARG002 - the summary tells it
-        """See `Observer.ended`."""
+    def close(self) -> None:
+        """See `Quiet.close`."""
         self._stop.set()
         if self._thread:
             self._thread.join()
@@ -127,10 +131,11 @@ class Panel(Quiet):
         )
         self._live.start()
 
-    def ended(self, event: Ended) -> None:  # noqa: ARG002 - the summary tells it
-        """See `Observer.ended`."""
-        with contextlib.suppress(OSError):
-            self._live.stop()
+    def close(self) -> None:
+        """See `Quiet.close`."""
+        if self.start is not None:
+            with contextlib.suppress(OSError):
+                self._live.stop()
 
     def draining(self, reason: str) -> None:
         """See `Observer.draining`."""
@@ -138,6 +143,7 @@ class Panel(Quiet):
 
     def _render(self) -> "Group":
         from rich.console import Group
+        from rich.padding import Padding
         from rich.progress_bar import ProgressBar
         from rich.text import Text
 
@@ -148,7 +154,7 @@ class Panel(Quiet):
         bar = ProgressBar(total=1.0, completed=reading.share or 0.0, width=60)
         lines = [rows_words(progress), speed_words(reading), money_words(progress, reading)]
         notes = [note for note in (progress.note, self._note) if note]
-        return Group(bar, *(Text(line) for line in [*lines, *notes] if line))
+        return Group(Padding(bar, 0), *(Text(line) for line in [*lines, *notes] if line))
 
 
 def opening_lines(event: Started) -> list[str]:

@@ -90,8 +90,7 @@ def _database(url: str) -> str:
     if where.path and not where.path.exists():
         if not os.access(where.path.parent, os.W_OK):
             raise CannotCreate(
-                f"{where.shown} cannot be created: {where.path.parent} is no folder that may be "
-                "written"
+                f"{where.shown} cannot be created: {where.path.parent} may not be written"
             )
         return f"{where.shown} is not there yet; the first run creates it"
     engine = open_engine(url)

@@ -22,6 +22,16 @@ _OPTIONS = (
 )
 
 
+no_preflight = click.option(
+    "--no-preflight",
+    "preflight",
+    flag_value=False,
+    type=bool,
+    default=None,
+    help="Send rows that the endpoint is known to refuse, too.",
+)
+
+
 def job_options(command: F) -> F:
     """The input argument and the options above, in this order in the help."""
     for option in reversed(_OPTIONS):

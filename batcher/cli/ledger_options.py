@@ -26,6 +26,33 @@ def ledger_options(command: F) -> F:
     return command
 
 
+def several_ledgers_options(command: F) -> F:
+    """Add `--database`, that may be given several times, and `--config`."""
+    for option in (
+        click.option("--config", metavar="FILE", help="The config.toml to use."),
+        click.option(
+            "--database",
+            "databases",
+            multiple=True,
+            metavar="URL",
+            help="A ledger: a SQLite file or postgresql+psycopg://user@host/name; several are"
+            " read as one.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def several_ledgers(
+    databases: tuple[str, ...], config: str | None
+) -> "AbstractContextManager[tuple[Engine, ...]]":
+    """All ledgers that the options, or else the configuration, name, open for reading."""
+    from batcher.config import database_url
+    from batcher.report.opening import ledgers_to_read
+
+    return ledgers_to_read(databases or (database_url(None, config),))
+
+
 def ledger(database: str | None, config: str | None) -> "AbstractContextManager[Engine]":
     """The ledger that the options and the configuration name, open for reading."""
     from batcher.config import database_url

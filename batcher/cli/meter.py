@@ -77,7 +77,18 @@ def money_words(progress: Progress, reading: Reading) -> str:
     cost = money_so_far(progress)
     if reading.projected_cost:
         cost += f" so far, about {format_usd(_rounded(reading.projected_cost))} in all"
+    if progress.cap_free is not None:
+        cost += f"; cap: {_cap_words(progress)}"
     return f"{cost}; {progress.input_tokens:,} tokens in, {progress.output_tokens:,} out"
+
+
+def _cap_words(progress: Progress) -> str:
+    parts = (
+        (progress.cap_spent, "spent"),
+        (progress.cap_reserved, "reserved"),
+        (progress.cap_free or 0, "free"),
+    )
+    return ", ".join(f"{format_usd(amount)} {word}" for amount, word in parts)
 
 
 def money_so_far(progress: Progress) -> str:

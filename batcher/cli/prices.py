@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batcher.cli.ledger_options import ledger, ledger_options
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -46,9 +48,9 @@ def list_prices(book_file: str, price_list: str, day: str | None) -> None:
     """Show the prices of all models: per million tokens, and per thousand searches."""
     from batcher.pricing.tables import current_prices
 
-    book = _book(book_file)
+    book = book_of(book_file)
     _require_list(book, price_list)
-    _print_columns(current_prices(book, price_list, _day(day)))
+    print_columns(current_prices(book, price_list, _day(day)))
     _note(f"prices: {_described(book)}")
 
 
@@ -60,14 +62,14 @@ def show(model: str, book_file: str) -> None:
     from batcher.errors import ConfigurationError
     from batcher.pricing.tables import all_periods
 
-    book = _book(book_file)
+    book = book_of(book_file)
     rows = all_periods(book, model)
     if len(rows) == 1:
         raise ConfigurationError(
             f"prices: no price for model {model} in {_described(book)}; see `batcher prices "
             "list`, or give it one in a price file of your own"
         )
-    _print_columns(rows)
+    print_columns(rows)
     _note(f"prices: {_described(book)}")
 
 
@@ -83,10 +85,10 @@ def diff(book_a: str, book_b: str) -> None:
     from batcher.pricing.compare import compare_lists
     from batcher.pricing.tables import difference_rows
 
-    before, after = _book(book_a), _book(book_b)
+    before, after = book_of(book_a), book_of(book_b)
     found = compare_lists(before.lists, after.lists)
     if found:
-        _print_columns(difference_rows(found))
+        print_columns(difference_rows(found))
     _note(f"prices: {len(found)} differences between {before.version} and {after.version}")
 
 
@@ -105,7 +107,7 @@ def check(file: str, max_age: int) -> None:
     A file is read strictly. The Anthropic list is compared with an installed genai-prices;
     differences that are known to be its gaps are counted, others are listed.
     """
-    book = _book(file)
+    book = book_of(file)
     _warn_about_age(book, max_age)
     click.echo(f"{_described(book)}: {len(book.lists)} price lists, consistent")
     if _compare_with_genai_prices(book):
@@ -171,6 +173,33 @@ def import_prices(
     _note(f"prices: {len(layer.periods)} blocks written to {output}, version {book.version}")
 
 
+@prices.command()
+@click.argument("month")
+@ledger_options
+def close(month: str, database: str | None, config: str | None) -> None:
+    """Settle the prices of MONTH (UTC, such as 2026-10): later reprices leave it alone.
+
+    Needs a moment when no run is on. `batcher reprice --reopen` opens it again.
+    """
+    from batcher.clock import SystemClock
+    from batcher.config import database_url
+    from batcher.ledger.closing import close_month
+
+    url = database_url(database, config)
+    rating_id = close_month(url, month, now_us=SystemClock().now_us())
+    click.echo(f"{month} is closed with rating {rating_id}")
+
+
+@prices.command()
+@ledger_options
+def ratings(database: str | None, config: str | None) -> None:
+    """List the ratings of a ledger: which book priced it when, and which months are closed."""
+    from batcher.ledger.closing import list_ratings, rating_rows
+
+    with ledger(database, config) as engine:
+        print_columns(rating_rows(list_ratings(engine)))
+
+
 def _genai(provider: str, price_list: str) -> Layer:
     from batcher.pricing.genai import genai_layer
 
@@ -196,7 +225,8 @@ def _write(text: str, output: str) -> None:
         raise CannotCreate(f"{output}: the price file cannot be written: {exc}") from exc
 
 
-def _book(file: str) -> PriceBook:
+def book_of(file: str) -> PriceBook:
+    """The shipped book for the word "shipped", else the file's."""
     from batcher.pricing.book import load_file, load_shipped
 
     return load_shipped() if file == SHIPPED else load_file(file)
@@ -252,13 +282,13 @@ def _compare_with_genai_prices(book: PriceBook) -> bool:
     found = genai_differences(book)
     unknown = [difference for difference, reason in found if reason is None]
     if unknown:
-        _print_columns(difference_rows(unknown))
+        print_columns(difference_rows(unknown))
     known = len(found) - len(unknown)
     click.echo(f"genai-prices {version}: {known} known differences, {len(unknown)} new ones")
     return bool(unknown)
 
 
-def _print_columns(rows: Sequence[tuple[str, ...]]) -> None:
+def print_columns(rows: Sequence[tuple[str, ...]]) -> None:
     """Aligned columns, never cut: a terminal wraps them, a file keeps them."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

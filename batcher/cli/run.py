@@ -1,22 +1,41 @@
 """`batcher run`."""
 
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from batcher.cli.job_options import job_options, tag_table
+from batcher.cli.job_options import job_options, no_preflight, tag_table
+
+if TYPE_CHECKING:
+    from batcher.pipeline.job import Job
 
 
 @click.command()
 @job_options
 @click.option("--concurrency", type=int, help="Requests in flight at most [64].")
+@click.option("--rpm", type=int, help="Requests per minute at most, for each model class.")
+@click.option("--itpm", type=int, help="Input tokens per minute, cache reads not counted.")
+@click.option("--otpm", type=int, help="Output tokens per minute at most.")
+@click.option("--quota-share", type=float, help="The part of every quota to use, like 0.25.")
 @click.option("--limit", type=int, help="Send at most this many new rows, then stop.")
 @click.option("--max-runtime", metavar="TIME", help="Stop sending after 90s, 15m or 2h.")
+@click.option("--max-cost", metavar="USD", help="Never let the run cost more than this.")
 @click.option(
     "--on-unknown",
     type=click.Choice(["retry", "hold", "fail"]),
     help="What to do with rows whose attempt may have been billed unseen [retry].",
+)
+@click.option(
+    "--on-truncate",
+    metavar="keep|fail|raise=2x",
+    help="What to do with answers that max_tokens cut off [keep].",
+)
+@click.option(
+    "--on-invalid",
+    metavar="keep|retry:N|fail",
+    help="What to do with answers that do not follow their JSON schema [keep].",
 )
 @click.option("--tag", "tags", multiple=True, metavar="K=V", help="For reports; repeatable.")
 @click.option("-o", "--output", help="Write the answers there at the end, in input order.")
@@ -26,6 +45,7 @@ from batcher.cli.job_options import job_options, tag_table
 @click.option(
     "--strict", is_flag=True, default=None, help="Exit 65 when an answer has no price."
 )
+@no_preflight
 @click.option("--dry-run", is_flag=True, help="Do everything but send; show the ceiling.")
 @click.option("--yes", is_flag=True, help="Answer every question with yes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
@@ -42,20 +62,38 @@ def run(
     input. The same command again continues: answered rows are not sent again.
     """
     from batcher import wiring
-    from batcher.cli.display import display
     from batcher.cli.dry_run import print_dry_run
+    from batcher.cli.summary import refused
+    from batcher.errors import BatcherError
+
+    try:
+        job = wiring.resolve(
+            wiring.asked(
+                inputs,
+                job_path,
+                config_path,
+                accept_change=accept_change or yes,
+                options={**options, "tags": tag_table(tags)},
+            )
+        )
+        if dry_run:
+            return print_dry_run(job, as_json=as_json)
+        return _run(job, as_json=as_json, quiet=quiet, yes=yes)
+    except BatcherError as exc:
+        return refused(exc, as_json=as_json)
+
+
+def _run(job: "Job", *, as_json: bool, quiet: bool, yes: bool) -> int:
+    from batcher import wiring
+    from batcher.cli.display import display
+    from batcher.cli.estimate import show_ceiling
     from batcher.cli.summary import finish
 
-    job = wiring.resolve(
-        wiring.asked(
-            inputs,
-            job_path,
-            config_path,
-            accept_change=accept_change or yes,
-            options={**options, "tags": tag_table(tags)},
-        )
-    )
-    if dry_run:
-        return print_dry_run(job, as_json=as_json)
-    watcher = display(quiet=quiet or as_json, assume_yes=yes)
-    return finish(job, wiring.run(job, watcher), watcher, as_json=as_json, quiet=quiet)
+    silent = quiet or as_json
+    watcher = display(quiet=silent, assume_yes=yes)
+    before = partial(show_ceiling, job, quiet=silent, assume_yes=yes)
+    try:
+        ended = wiring.run(job, watcher, before)
+    finally:
+        watcher.close()
+    return finish(job, ended, watcher, as_json=as_json, quiet=quiet)

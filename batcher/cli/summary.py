@@ -10,10 +10,20 @@ import msgspec
 
 from batcher.cli.display import Quiet, say
 from batcher.cli.meter import duration_words, money_so_far
+from batcher.errors import BatcherError
+from batcher.ledger.address import without_passwords
 from batcher.pipeline.events import Ended, Started
 from batcher.pipeline.job import Job
 from batcher.pipeline.progress import Progress
 from batcher.pricing.money import format_usd, usd_text
+
+
+def refused(error: BatcherError, *, as_json: bool) -> int:
+    """The end of a run that never began: its sentence, also as the one JSON object."""
+    if not as_json:
+        raise error
+    click.echo(msgspec.json.encode({"exit_code": error.exit_code, "error": str(error)}))
+    return error.exit_code
 
 
 def finish(job: Job, ended: Ended, watcher: Quiet, *, as_json: bool, quiet: bool) -> int:
@@ -70,7 +80,9 @@ def json_summary(
     progress = asdict(ended.progress)
     for name in ("note", "in_flight", "waiting_retries"):
         progress.pop(name)
-    for name in ("cost", "in_doubt_low", "in_doubt_high"):
+    for name in (
+        "cost", "in_doubt_low", "in_doubt_high", "cap_spent", "cap_reserved", "cap_free",
+    ):  # fmt: skip
         value = progress.pop(name)
         progress[f"{name}_usd"] = None if value is None else usd_text(value)
     progress["other_currencies"] = {
@@ -82,7 +94,7 @@ def json_summary(
         "error": ended.error or None,
         "run_id": start.run_id if start else None,
         "invocation_id": start.invocation_id if start else None,
-        "database": start.database if start else job.database,
+        "database": start.database if start else without_passwords(job.database),
         "database_created": bool(start and start.database_created),
         "recovered_attempts": start.recovery.attempts if start else 0,
         "rows_left": ended.rows_left,
@@ -110,6 +122,12 @@ def _warnings(progress: Progress, unfinished: Mapping[str, int]) -> list[str]:
     lines = []
     if progress.truncated:
         lines.append(f"{progress.truncated:,} answers were cut off by their token limit")
+    if progress.refused:
+        lines.append(f"{progress.refused:,} answers are refusals")
+    if progress.invalid:
+        lines.append(f"{progress.invalid:,} answers do not follow their schema")
+    for reason, count in sorted(progress.unknown_stop_reasons.items()):
+        lines.append(f"{count:,} answers ended for a reason unknown to the API: {reason}")
     if progress.repeated_custom_ids:
         count = progress.repeated_custom_ids
         lines.append(f"warning: about {count:,} rows repeat the custom_id of an earlier row")
@@ -124,7 +142,7 @@ def _warnings(progress: Progress, unfinished: Mapping[str, int]) -> list[str]:
 def _next_line(job: Job, ended: Ended) -> str:
     if ended.rows_left:
         return f"rows are left to do; continue with: {job.command}"
-    return f"next: batcher report --database {job.database}"
+    return f"next: batcher report --database {without_passwords(job.database)}"
 
 
 def _upper(pico: int | None) -> str:

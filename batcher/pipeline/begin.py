@@ -3,20 +3,24 @@
 import getpass
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from batcher import __version__
 from batcher.errors import ChangedSettings
 from batcher.ledger import resume, runs
+from batcher.ledger.budget import month_scope, open_scope, run_scope
 from batcher.ledger.connect import writing
 from batcher.ledger.handles import Connection, Engine
 from batcher.ledger.records import Scope
+from batcher.messages.attempt import Purpose
+from batcher.pipeline.budget import Cap
 from batcher.pipeline.history import History
 from batcher.pipeline.intake import PlannedSource
 from batcher.pipeline.job import Job
 from batcher.pipeline.kit import Kit
 from batcher.pipeline.plan import begun_requests, plan_sources, resent_by_change
+from batcher.rows.ranges import RowRanges
 
 LANE = "live"
 
@@ -31,6 +35,7 @@ class Begun:
     history: History
     recovery: resume.Recovery
     retrying: int
+    caps: Sequence[tuple[Cap, int]]
 
 
 def begin(database: Engine, job: Job, kit: Kit) -> Begun:
@@ -64,7 +69,7 @@ def _check_change(connection: Connection, run_id: int, job: Job, kit: Kit) -> No
 def _begin(connection: Connection, run_id: int, job: Job, kit: Kit) -> Begun:
     now = kit.clock.now_us()
     digest = job.settings.digest()
-    invocation_id = runs.start_invocation(connection, run_id, _start(job, digest, now))
+    invocation_id = runs.start_invocation(connection, run_id, _start(job, kit, digest, now))
     recovery = resume.recover(
         connection,
         invocation_id=invocation_id,
@@ -74,8 +79,9 @@ def _begin(connection: Connection, run_id: int, job: Job, kit: Kit) -> Begun:
     )
     retrying = resume.forget_transient_failures(connection, run_id)
     plan = plan_sources(connection, run_id, kit.files, digest)
-    runs.supersede_checkpoints(connection, run_id, invocation_id)
-    runs.save_done_ranges(connection, {s.source_id: s.done.to_json() for s in plan})
+    if kit.chosen is not None:
+        for source in plan:
+            source.only = kit.chosen.get(source.file.name, RowRanges())
     book_id, rating_id = runs.open_rating(connection, kit.rater.book, now)
     scope = Scope(
         run_id=run_id,
@@ -84,18 +90,39 @@ def _begin(connection: Connection, run_id: int, job: Job, kit: Kit) -> Begun:
         rating_id=rating_id,
         price_book_id=book_id,
     )
+    history = begun_requests(connection, scope, plan, job.on_unknown, now)
+    if kit.chosen is not None:
+        history.purpose = Purpose.PILOT
+    runs.supersede_checkpoints(connection, run_id, invocation_id)
+    runs.save_done_ranges(connection, {s.source_id: s.done.to_json() for s in plan})
     return Begun(
         scope=scope,
         database_uid=runs.database_uid(connection),
         plan=plan,
-        history=begun_requests(connection, run_id),
+        history=history,
         recovery=recovery,
         retrying=retrying,
+        caps=[_open_cap(connection, cap, invocation_id) for cap in _caps(job, run_id, now)],
     )
 
 
-def _start(job: Job, digest: str, now: int) -> runs.InvocationStart:
+def _caps(job: Job, run_id: int, now: int) -> Iterator[Cap]:
+    """The caps that bind this invocation: of the run, and of the month at its start."""
+    if job.limits.max_cost is not None:
+        yield Cap(scope=run_scope(run_id), cap=job.limits.max_cost, words="--max-cost")
+    if job.limits.max_cost_month is not None:
+        words = "the month's max_cost_month"
+        yield Cap(scope=month_scope(now), cap=job.limits.max_cost_month, words=words)
+
+
+def _open_cap(connection: Connection, cap: Cap, invocation_id: int) -> tuple[Cap, int]:
+    state = open_scope(connection, cap.scope, cap=cap.cap, invocation_id=invocation_id)
+    return cap, state.settled
+
+
+def _start(job: Job, kit: Kit, digest: str, now: int) -> runs.InvocationStart:
     limits = job.limits
+    pilot = None if kit.chosen is None else sum(map(len, kit.chosen.values()))
     return runs.InvocationStart(
         started_at=now,
         host=socket.gethostname(),
@@ -107,10 +134,12 @@ def _start(job: Job, digest: str, now: int) -> runs.InvocationStart:
         base_url=job.endpoint.base_url,
         lane=LANE,
         simulated=job.endpoint.simulated,
+        price_list=kit.rater.price_list,
         settings_digest=digest,
         options={
             "concurrency": limits.concurrency,
             "limit": limits.row_limit,
+            "pilot": pilot,
             "max_runtime_seconds": limits.max_runtime_seconds,
             "on_unknown": job.on_unknown.value,
             "inputs": list(job.inputs),

@@ -1,6 +1,6 @@
 """From an outcome to what the ledger records and what happens next. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -11,6 +11,7 @@ from batcher.messages.failure import Failure, Verdict
 from batcher.messages.legs import joined_content, joined_text, leg_of
 from batcher.messages.outcome import (
     Answered,
+    Exchange,
     NotSent,
     Outcome,
     Partial,
@@ -18,8 +19,11 @@ from batcher.messages.outcome import (
     Unknown,
     Unusable,
 )
+from batcher.messages.request import BadRow, Request
 from batcher.pacing.retry import RetryPolicy
 from batcher.pipeline.job import OnUnknown
+from batcher.pipeline.policies import AnswerPolicy, Better, Fail, NextLeg, Ruling, judge
+from batcher.pipeline.validate import NOT_ASKED
 from batcher.pipeline.work import Work
 from batcher.pricing.rating import Charge
 
@@ -47,17 +51,13 @@ class Again(msgspec.Struct, frozen=True, gc=False):
     wait_seconds: float
 
 
-class NextLeg(msgspec.Struct, frozen=True, gc=False):
-    """The row's request goes on with a further leg, at once."""
-
-
 class StopRun(msgspec.Struct, frozen=True, gc=False):
     """No further row can succeed; this one stays to do."""
 
     error: BatcherError
 
 
-Next = Done | Again | NextLeg | StopRun
+Next = Done | Again | NextLeg | Better | StopRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +69,7 @@ class Policy:
     max_legs: int
     endpoint: str
     errors_may_be_billed: bool
+    answers: AnswerPolicy = field(default_factory=AnswerPolicy)
 
 
 class Verdicts(msgspec.Struct, frozen=True, gc=False):
@@ -103,8 +104,13 @@ def _answered(
     work: Work, attempt: Attempt, outcome: Answered, charges: tuple[Charge, ...], policy: Policy
 ) -> Verdicts:
     answer = outcome.answer
-    goes_on = answer.stop_reason == "pause_turn" and attempt.leg < policy.max_legs
-    legs = [*work.legs, leg_of(answer)] if work.legs else []
+    may_go_on = attempt.leg < policy.max_legs
+    ruling = judge(work, answer, policy.answers, may_go_on=may_go_on)
+    next_step = ruling if isinstance(ruling, (NextLeg, Better)) else Done(lasting=True)
+    goes_on = not isinstance(next_step, Done)
+    final = not goes_on and not isinstance(ruling, Fail)
+    legs = [*work.legs, leg_of(answer)] if work.legs and final else []
+    validity = NOT_ASKED if isinstance(ruling, NextLeg) else ruling.validity
     settlement = Settlement(
         attempt=attempt,
         outcome=outcome,
@@ -113,11 +119,22 @@ def _answered(
         cost_low=0,
         cost_high=attempt.cost_high,
         charges=charges,
-        final=not goes_on,
-        joined_content=joined_content(legs) if legs and not goes_on else None,
-        joined_text=joined_text(legs) if legs and not goes_on else None,
+        final=final,
+        joined_content=joined_content(legs) if legs else None,
+        joined_text=joined_text(legs) if legs else None,
+        failure=_failed_answer(ruling),
+        valid=validity.valid,
+        invalid_reason=validity.reason,
     )
-    return Verdicts(settlement, NextLeg() if goes_on else Done(lasting=True))
+    return Verdicts(settlement, next_step)
+
+
+def _failed_answer(ruling: Ruling) -> RowFailure | None:
+    """The failure of a row whose answer is not good enough."""
+    if not isinstance(ruling, Fail):
+        return None
+    kind = FailureKind.FAILED
+    return RowFailure(kind=kind, reason=ruling.reason, message=ruling.message, transient=False)
 
 
 def _failed(
@@ -167,13 +184,17 @@ def _row_failure(kind: FailureKind, failure: Failure, *, transient: bool = False
 def _interval(
     attempt: Attempt, outcome: Outcome, charges: tuple[Charge, ...], policy: Policy
 ) -> tuple[int, int | None]:
-    """What a failed attempt may have cost, from and to (design, section 4)."""
+    """What a failed attempt may have cost, from and to (design, section 4).
+
+    `charges` are for what is known of a broken stream; other currencies are no pico-USD.
+    """
     if isinstance(outcome, NotSent):
         return 0, 0
     if isinstance(outcome, Rejected):
         return 0, attempt.cost_high if policy.errors_may_be_billed else 0
-    low = sum(charge.total or 0 for charge in charges)
-    return low, attempt.cost_high
+    low = sum(c.total or 0 for c in charges if c.rates and c.rates.currency == "USD")
+    high = attempt.cost_high
+    return low if high is None else min(low, high), high
 
 
 def in_doubt(outcome: Outcome) -> bool:
@@ -223,4 +244,39 @@ def scout_error(failure: Failure, endpoint: str, alike: int) -> ConfigurationErr
     return ConfigurationError(
         f"endpoint {endpoint} refused the first {alike} rows alike ({said}); nothing more was "
         "sent: correct the job, then type the same command again"
+    )
+
+
+def cut_off(attempt: Attempt, now_us: int, *, sent: bool) -> Outcome:
+    """The outcome of an attempt that we ended ourselves, before or after it was sent."""
+    exchange = Exchange(sent_at=attempt.opened_at, settled_at=now_us)
+    failure = Failure(
+        verdict=Verdict.RETRY_ROW,
+        error_type="aborted",
+        message="the run was aborted while this attempt was under way",
+    )
+    return Unknown(exchange, failure) if sent else NotSent(exchange, failure)
+
+
+def most_it_cost(settlement: Settlement) -> int:
+    """What counts against a cap: the charge, or the upper bound where it is not known."""
+    if not isinstance(settlement.outcome, Answered):
+        return settlement.cost_high or 0
+    if any(charge.total is None for charge in settlement.charges):
+        return settlement.cost_high or 0
+    return sum(charge.total or 0 for charge in settlement.charges)
+
+
+def no_bound(request: Request) -> BadRow:
+    """A row that a cap keeps from being sent."""
+    return BadRow(
+        source_id=request.source_id,
+        row_number=request.row_number,
+        byte_offset=request.byte_offset,
+        custom_id=request.custom_id,
+        reason="NO_BOUND",
+        message=(
+            f"under a cap only rows with a known worst case are sent, and {request.model} with "
+            "this body has none: it needs a price, max_tokens, and max_uses for server tools"
+        ),
     )

@@ -2,44 +2,48 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from batcher.clock import Clock
-from batcher.errors import ProviderUnavailable
 from batcher.ledger.records import FailureKind, Intent, Quarantine
 from batcher.ledger.writer import Writer
 from batcher.messages.attempt import Attempt, Purpose
-from batcher.messages.failure import Failure, Verdict
-from batcher.messages.legs import leg_of
-from batcher.messages.outcome import Answered, Exchange, NotSent, Outcome, Unknown
+from batcher.messages.outcome import Answered, Outcome
 from batcher.messages.request import BadRow, Request
 from batcher.pacing.breaker import Breaker
-from batcher.pacing.gate import Gate
+from batcher.pacing.pacer import Pacer
+from batcher.pipeline.budget import Budget
 from batcher.pipeline.decide import (
     Again,
     Done,
-    NextLeg,
     Policy,
     StopRun,
     Verdicts,
+    cut_off,
     decide,
-    failure_of,
     in_doubt,
+    most_it_cost,
+    no_bound,
     scout_error,
     speaks_against_row,
     uses_up_patience,
 )
 from batcher.pipeline.done import DoneRows
+from batcher.pipeline.health import Health
 from batcher.pipeline.history import History
 from batcher.pipeline.intake import is_cut_off
 from batcher.pipeline.job import Limits
+from batcher.pipeline.pace import Pace
+from batcher.pipeline.policies import Better, NextLeg, go_on
 from batcher.pipeline.progress import Progress
 from batcher.pipeline.rater import Rater
 from batcher.pipeline.scouts import ALIKE_BEFORE_STOP, Report
 from batcher.pipeline.supply import Supply
 from batcher.pipeline.tally import Tally
+from batcher.pipeline.tools import Tools
+from batcher.pipeline.waits import first_of
 from batcher.pipeline.work import Work
 from batcher.transport.lane import Lane
 
@@ -63,6 +67,8 @@ class Parts:
     history: History
     clock: Clock
     progress: Progress
+    budget: Budget | None = None
+    pacer: Pacer | None = None
 
 
 class Engine:
@@ -74,10 +80,17 @@ class Engine:
         self._writer = parts.writer
         self._progress = parts.progress
         self._tally = Tally(parts.progress)
-        self._gate = Gate()
+        limits, clock = parts.limits, parts.clock
+        pacer = parts.pacer or Pacer(limits.quota, limits.concurrency, clock.monotonic())
+        self._pace = Pace(pacer, clock)
         self._breaker = Breaker(parts.limits.breaker)
+        self._health = Health(self._breaker, parts.clock, parts.policy.endpoint)
         self._consumed = consumed
-        self._supply = Supply(self._gate, self._breaker, consumed)
+        self._supply = Supply(self._pace, self._breaker, consumed)
+        self._tools = Tools(parts.policy.answers.choices.tools)
+        self._budget = parts.budget
+        if self._budget:
+            self._budget.wake = lambda: self._wake(len(self._sleepers))
         self._counter = 0
         self._accepted = 0
         self._in_flight = 0
@@ -164,16 +177,53 @@ class Engine:
                     self._kick.set()
                     await sleeper
                 else:
-                    await self._attempt(work)
+                    if self._supply.is_held:
+                        self._wake(1)  # there may be quota for one more
+                    await (self._run_tools(work) if work.tools_due else self._attempt(work))
         except Exception as exc:  # noqa: BLE001 - the worker's edge: a bug must end the run
             self.stop(exc)
 
     def _take(self) -> Work | None:
-        return self._supply.take(self._clock.monotonic()) if self._may_send else None
+        while self._may_send:
+            work = self._supply.take(self._clock.monotonic())
+            if work is None or work.tools_due or self._budget is None:
+                return work
+            bound = self._bound(work)
+            if bound is None:
+                self._refuse_unbounded(work)
+            elif self._budget.reserve(bound):
+                return work
+            else:
+                self._wait_for_money(work, self._budget)
+                return None
+        return None
+
+    def _bound(self, work: Work) -> int | None:
+        request, now = work.request, self._clock.now_us()
+        return self._parts.rater.bound(work.body(), request.model, request.max_tokens, now)
+
+    def _refuse_unbounded(self, work: Work) -> None:
+        """Under a cap nothing is sent whose worst case is not known."""
+        self._supply.drop(work)
+        row = no_bound(work.request)
+        done = self._parts.done
+        self._writer.put(Quarantine(row=row), lambda: done.add(row.source_id, row.row_number))
+        self._tally.gave_up(FailureKind.QUARANTINED)
+        self._check_over()
+
+    def _wait_for_money(self, work: Work, budget: Budget) -> None:
+        """The row goes when money comes free; when none can, the run ends."""
+        self._supply.put_back(work)
+        if budget.refused and self._in_flight == 0:
+            self.stop(budget.exhausted_error())
 
     @property
     def _may_send(self) -> bool:
-        return not self.draining and self._body_bytes <= self._parts.limits.body_bytes
+        if self.draining or self._body_bytes > self._parts.limits.body_bytes:
+            return False
+        if self._budget and self._budget.refused and self._in_flight:
+            return False  # an attempt that ends may free money
+        return self._pace.has_room(self._in_flight)
 
     async def _attempt(self, work: Work) -> None:
         attempt = self._open(work)
@@ -187,10 +237,10 @@ class Engine:
             durable = True
             outcome = await self._parts.lane.send(attempt)
         except asyncio.CancelledError:
-            self._settle(work, attempt, self._cut_off(attempt, sent=durable))
+            self._settle(work, attempt, cut_off(attempt, self._clock.now_us(), sent=durable))
             raise
         except Exception as exc:  # noqa: BLE001 - what a lane raises ends the run
-            self._settle(work, attempt, self._cut_off(attempt, sent=durable))
+            self._settle(work, attempt, cut_off(attempt, self._clock.now_us(), sent=durable))
             self.stop(exc)
         else:
             self._settle(work, attempt, outcome)
@@ -200,6 +250,18 @@ class Engine:
             self._body_bytes -= size
             self._in_flight -= 1
             self._progress.in_flight = self._in_flight
+            self._check_over()
+
+    async def _run_tools(self, work: Work) -> None:
+        """What the last leg calls runs now; the row goes on when the results are durable."""
+        self._breaker.not_sent()
+        self._pace.withdraw(work)
+        self._in_flight += 1
+        try:
+            await self._tools.answer(work, self._writer, self._clock.now_us())
+        finally:
+            self._supply.again(work, self._clock.monotonic())  # also when it was cut off
+            self._in_flight -= 1
             self._check_over()
 
     def _open(self, work: Work) -> Attempt:
@@ -228,29 +290,20 @@ class Engine:
         self._progress.sent += 1
         return attempt
 
-    def _cut_off(self, attempt: Attempt, *, sent: bool) -> Outcome:
-        exchange = Exchange(sent_at=attempt.opened_at, settled_at=self._clock.now_us())
-        failure = Failure(
-            verdict=Verdict.RETRY_ROW,
-            error_type="aborted",
-            message="the run was aborted while this attempt was under way",
-        )
-        return Unknown(exchange, failure) if sent else NotSent(exchange, failure)
-
     # What an outcome leads to
 
     def _settle(self, work: Work, attempt: Attempt, outcome: Outcome) -> None:
         parts = self._parts
         work.used_up += uses_up_patience(outcome)
         work.doubts += in_doubt(outcome)
-        charges = (
-            parts.rater.charges(outcome.answer, attempt.request.model, outcome.exchange.sent_at)
-            if isinstance(outcome, Answered)
-            else ()
-        )
+        charges = parts.rater.charges_of(outcome, attempt.request.model)
         verdicts = decide(work, attempt, outcome, charges, self._clock.random(), parts.policy)
         self._writer.put(verdicts.settlement, lambda: self._durable(attempt, verdicts))
+        if self._budget:
+            self._budget.settle(attempt.cost_high or 0, most_it_cost(verdicts.settlement))
+            self._budget.show(self._progress)
         self._tally.settled(verdicts)
+        self._pace.end(work, outcome)
         self._observe(outcome)
         self._go_on(work, outcome, verdicts)
         self._report_scout(work, outcome)
@@ -262,9 +315,8 @@ class Engine:
                 work.purpose = Purpose.RETRY
                 self._supply.again(work, now + wait_seconds)
                 self._kick.set()
-            case NextLeg() if isinstance(outcome, Answered):
-                work.legs.append(leg_of(outcome.answer))
-                work.purpose = Purpose.CONTINUATION
+            case NextLeg() | Better() as step if isinstance(outcome, Answered):
+                go_on(work, outcome.answer, step)
                 self._supply.again(work, now)
             case StopRun(error):
                 self.stop(error)
@@ -279,38 +331,14 @@ class Engine:
             self._parts.done.add(row.source_id, row.row_number)
 
     def _observe(self, outcome: Outcome) -> None:
-        """Tell the pacing what the server's behaviour says about its state."""
-        now = self._clock.monotonic()
-        was_open = self._breaker.is_open
-        if isinstance(outcome, Answered):
-            self._gate.answered()
-            self._breaker.succeeded()
-        elif failure_of(outcome).verdict is Verdict.PAUSE_QUOTA:
-            failure = failure_of(outcome)
-            self._gate.pause(now, failure.retry_after_seconds, self._clock.random())
-            self._breaker.succeeded()
-            self._progress.pauses = self._gate.pauses
+        change = self._health.observe(outcome)
+        if change.shut:
+            self._progress.pauses = self._pace.pauses
             self._kick.set()
-        elif _server_is_down(outcome):
-            self._breaker.failed(now)
-            self._give_up_if_down(outcome)
-            self._kick.set()
-        else:
-            self._breaker.succeeded()
-        if was_open and not self._breaker.is_open:
+        if change.recovered:
             self._wake(len(self._sleepers))
-
-    def _give_up_if_down(self, outcome: Outcome) -> None:
-        if not self._breaker.gives_up(self._clock.monotonic()):
-            return
-        failure = failure_of(outcome)
-        self.stop(
-            ProviderUnavailable(
-                f"endpoint {self._parts.policy.endpoint} does not answer "
-                f"({failure.error_type}: {failure.message[:300]}); nothing is lost: type the "
-                "same command again when it is back"
-            )
-        )
+        if change.error:
+            self.stop(change.error)
 
     def _report_scout(self, work: Work, outcome: Outcome) -> None:
         refusal = speaks_against_row(outcome)
@@ -358,25 +386,7 @@ class Engine:
             if moment is None or not idle:
                 await self._kick.wait()
             elif moment > now:
-                await _first(self._kick.wait(), self._clock.sleep(moment - now))
+                await first_of(self._kick.wait(), self._clock.sleep(moment - now))
             else:
-                self._wake(len(self._sleepers))
+                self._wake(self._supply.chances)
                 await self._clock.sleep(_AGAIN_SECONDS)
-
-
-async def _first(*waits: Awaitable[object]) -> None:
-    """Return when the first of `waits` is done; the others are cancelled."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-def _server_is_down(outcome: Outcome) -> bool:
-    """Whether this outcome says that the server is not there or not able to work."""
-    if isinstance(outcome, (NotSent, Unknown)):
-        return True
-    status = outcome.exchange.http_status
-    return not isinstance(outcome, Answered) and status is not None and status >= 500

@@ -27,8 +27,8 @@ class Started:
 class Ended:
     """How an invocation ended. `error` is one sentence, empty when nothing went wrong.
 
-    `unfinished_rows` counts the run's rows that are failed, quarantined or held, by kind, from
-    all of its invocations. `rows_left` tells whether rows are still to do.
+    `unfinished_rows` counts rows of the inputs that are failed, quarantined or held, by kind,
+    from all invocations. `rows_left` tells whether rows are still to do.
     """
 
     exit_code: int

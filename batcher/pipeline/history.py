@@ -1,43 +1,62 @@
-"""Requests that earlier invocations began and did not finish: their count goes on."""
+"""Requests that earlier invocations began: their rows go on where they stood."""
 
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Collection, Hashable, Sequence
 
+from batcher.ledger.resume import EarlierAnswer, Unfinished
 from batcher.messages.attempt import Purpose
-from batcher.messages.legs import Leg
 from batcher.messages.request import Request
+from batcher.pipeline.earlier import take_up
+from batcher.pipeline.policies import AnswerPolicy
 from batcher.pipeline.work import Work
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
-    """Where an unfinished request stands; its answered legs are not sent again."""
-
-    request_id: int
-    last_attempt_id: int
-    attempts: int
-    doubts: int
-    legs: tuple[Leg, ...]
-
-
 class History:
-    """What is known of rows that were sent before, by (source_id, row_number)."""
+    """What is known of rows that were sent before.
 
-    def __init__(self, begun: dict[tuple[int, int], Begun]) -> None:
-        self._begun = begun
+    Rows of `live_sources` are found by their place; those of older snapshots may have moved,
+    and are found by their identity.
+    """
+
+    def __init__(self, live_sources: Collection[int]) -> None:
+        self._live_sources = live_sources
+        self.purpose = Purpose.FIRST  # of the first attempt of a fresh request
+        self.policy = AnswerPolicy()
+        self._begun: dict[Hashable, deque[tuple[Unfinished, Sequence[EarlierAnswer]]]] = {}
+
+    def add(self, entry: Unfinished, answers: Sequence[EarlierAnswer]) -> None:
+        """An unfinished request with its answers in order; its legs are not sent again."""
+        place = (entry.source_id, entry.row_number)
+        moved = (entry.custom_id, entry.params_hash)
+        key = place if entry.source_id in self._live_sources else moved
+        self._begun.setdefault(key, deque()).append((entry, answers))
 
     def work_for(self, request: Request) -> Work:
         """A fresh request, or the continuation of one that was begun."""
         if not self._begun:
-            return Work(request=request)
-        begun = self._begun.pop((request.source_id, request.row_number), None)
-        if begun is None:
-            return Work(request=request)
-        return Work(
-            request=request,
-            request_id=begun.request_id,
-            last_attempt_id=begun.last_attempt_id,
-            attempts=begun.attempts,
-            doubts=begun.doubts,
-            legs=list(begun.legs),
-            purpose=Purpose.CONTINUATION if begun.legs else Purpose.RETRY,
+            return Work(request=request, purpose=self.purpose)
+        found = self._take((request.source_id, request.row_number)) or self._take(
+            (request.custom_id, request.params_hash)
         )
+        if found is None:
+            return Work(request=request, purpose=self.purpose)
+        entry, answers = found
+        work = Work(
+            request=request,
+            request_id=entry.request_id,
+            last_attempt_id=entry.attempt_id,
+            attempts=entry.attempts,
+            doubts=entry.doubts,
+            purpose=Purpose.RETRY,
+        )
+        take_up(work, answers, self.policy)
+        return work
+
+    def _take(self, key: Hashable) -> tuple[Unfinished, Sequence[EarlierAnswer]] | None:
+        waiting = self._begun.get(key)
+        if waiting is None:
+            return None
+        found = waiting.popleft()
+        if not waiting:
+            del self._begun[key]
+        return found

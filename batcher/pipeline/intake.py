@@ -15,6 +15,7 @@ from batcher.rows.reasons import Reason
 from batcher.rows.source import SourceFile
 
 MATCH_ROWS = 10_000  # rows of a changed source that are matched by one look-up
+MATCH_BYTES = 64 * 2**20  # or fewer, when their bodies are this large together
 
 
 @dataclass(slots=True, kw_only=True)
@@ -22,12 +23,19 @@ class PlannedSource:
     """One input with what is known of it: `done` rows are skipped unread.
 
     `matching`: rows may claim answers of older snapshots, so each is looked up by identity.
+    `only` are the rows that a pilot sends; `None`: all of them.
     """
 
     file: SourceFile
     source_id: int
     matching: bool
     done: RowRanges = field(default_factory=RowRanges)
+    only: RowRanges | None = None
+
+    @property
+    def skip(self) -> RowRanges:
+        """The rows that need not be read, a copy."""
+        return self.done.copy() if self.only is None else self.done.union(all_but(self.only))
 
 
 class Credit:
@@ -124,26 +132,28 @@ class Intake:
 
     def _read(self, source: PlannedSource) -> bool:
         """Read one source to its end; `False` when the run is stopping."""
-        rows, broken = 0, False
+        rows, broken, size = 0, False, 0
         gathered: list[Request | BadRow] = []
         for batch in read_rows(
             source.file,
             source_id=source.source_id,
             builder=self._builder,
-            skip=source.done.copy(),
+            skip=source.skip,
         ):
             rows = batch.rows_read
             gathered += batch.items
             broken = broken or any(map(is_cut_off, batch.items))
             if batch.blank_rows:
                 self._receiver.blank(source.source_id, batch.blank_rows)
-            if not source.matching or len(gathered) >= MATCH_ROWS:
+            size += body_bytes(batch.items)
+            if not source.matching or len(gathered) >= MATCH_ROWS or size >= MATCH_BYTES:
                 if not self._deliver(source, gathered):
                     return False
-                gathered = []
+                gathered, size = [], 0
         if not self._deliver(source, gathered):
             return False
-        if not broken:  # a cut file's rows say nothing against those of an older, whole one
+        whole = source.only is None and not broken
+        if whole:  # a cut file's rows say nothing against those of an older, whole one
             self._receiver.read_to_end(source, rows)
         return True
 
@@ -152,8 +162,7 @@ class Intake:
             items = self._without_claimed(source, items)
         if not items:
             return True
-        size = sum(len(item.body) for item in items if isinstance(item, Request))
-        if not self._credit.spend(len(items), size):
+        if not self._credit.spend(len(items), body_bytes(items)):
             return False
         self._receiver.rows(items)
         return True
@@ -168,6 +177,19 @@ class Intake:
         if claimed:
             self._receiver.claimed(source.source_id, claimed)
         return [item for item in items if item.row_number not in claimed]
+
+
+def body_bytes(items: Sequence[Request | BadRow]) -> int:
+    """The size of all bodies together."""
+    return sum(len(item.body) for item in items if isinstance(item, Request))
+
+
+def all_but(chosen: RowRanges) -> RowRanges:
+    """Every row number there can be, without `chosen`."""
+    others = RowRanges()
+    for first, last in chosen.gaps(1, 2**62):
+        others.add_range(first, last)
+    return others
 
 
 def is_cut_off(item: Request | BadRow) -> bool:

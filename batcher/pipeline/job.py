@@ -6,7 +6,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from batcher.pacing.breaker import BreakerPolicy
+from batcher.pacing.limits import QuotaLimits
 from batcher.pacing.retry import RetryPolicy
+from batcher.pipeline.choices import AnswerChoices
 from batcher.rows.settings import RequestSettings
 from batcher.transport.endpoint import Endpoint
 
@@ -23,17 +25,22 @@ class OnUnknown(StrEnum):
 class Limits:
     """How much at once, and for how long; `None` means without that limit.
 
-    `row_limit` is the number of rows sent for the first time in this invocation.
+    `row_limit` is the number of rows sent for the first time in this invocation. `max_cost` is
+    the cap of the run over all its invocations, `max_cost_month` that of all runs of a
+    database in a calendar month UTC; both in pico-USD.
     """
 
     concurrency: int = 64
     row_limit: int | None = None
     max_runtime_seconds: float | None = None
+    max_cost: int | None = None
+    max_cost_month: int | None = None
     drain_timeout_seconds: float = 60.0
     max_legs: int = 10
     body_bytes: int = 256 * 2**20
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+    quota: QuotaLimits = field(default_factory=QuotaLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +49,9 @@ class Job:
 
     `key` names the run: the job's name, or the arguments as typed. Relative `inputs` are
     relative to `base`. `command` is what continues the run, for messages. `prices` is a price
-    file, "none" or `None` for the shipped prices.
+    file, "none" or `None` for the shipped prices. `preflight`: rows that the endpoint is known
+    to refuse are not sent. `ask_above` is the ceiling in pico-USD above which a person is asked
+    before anything is sent; `None`: never.
     """
 
     key: str
@@ -60,3 +69,6 @@ class Job:
     tags: Mapping[str, str] = field(default_factory=dict)
     output: str | None = None
     prices: str | None = None
+    preflight: bool = True
+    ask_above: int | None = None
+    answers: AnswerChoices = field(default_factory=AnswerChoices)

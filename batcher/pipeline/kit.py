@@ -1,12 +1,15 @@
 """The concrete things that a run works with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from batcher.clock import Clock
+from batcher.pacing.pacer import Pacer
 from batcher.pipeline.events import Observer
+from batcher.pipeline.policies import LargestOutput
 from batcher.pipeline.rater import Rater
 from batcher.rows.build import RequestBuilder
+from batcher.rows.ranges import RowRanges
 from batcher.rows.source import SourceFile
 from batcher.transport.lane import Lane
 
@@ -16,6 +19,9 @@ class Kit:
     """Made in `wiring`, replaced piece by piece in tests.
 
     `make_lane` is called inside the event loop. `price_note` says in words whose prices count.
+    `chosen` are the only rows to send, by the name of their source: a pilot; `None`: all.
+    `largest_output` is that of `AnswerPolicy`.
+    `pacer` is the one that the lane tells of headers; `None`: the engine makes its own.
     """
 
     builder: RequestBuilder
@@ -25,3 +31,6 @@ class Kit:
     clock: Clock
     observer: Observer
     price_note: str
+    chosen: Mapping[str, RowRanges] | None = None
+    largest_output: LargestOutput | None = None
+    pacer: Pacer | None = None

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from batcher.ledger import resume, runs
 from batcher.ledger.claims import count_unclaimed_but_answered
 from batcher.ledger.handles import Connection
-from batcher.messages.legs import Leg
+from batcher.ledger.records import RowFailure, Scope
+from batcher.messages.failure import Failure, Verdict
 from batcher.messages.request import Request
-from batcher.pipeline.history import Begun, History
-from batcher.pipeline.intake import MATCH_ROWS, PlannedSource
+from batcher.pipeline.decide import given_up_in_doubt
+from batcher.pipeline.history import History
+from batcher.pipeline.intake import MATCH_BYTES, MATCH_ROWS, PlannedSource, body_bytes
+from batcher.pipeline.job import OnUnknown
 from batcher.pipeline.rater import Rater
 from batcher.rows.build import RequestBuilder
 from batcher.rows.ranges import RowRanges
@@ -39,10 +42,15 @@ def plan_sources(
         _plan(connection, run_id, file, known.get(file.name), settings_digest, fresh=fresh_run)
         for file in files
     ]
-    by_id = {source.source_id: source for source in planned}
+    by_id = {source.source_id: source.done for source in planned}
+    away: dict[int, RowRanges] = {}  # inputs that are not part of this invocation
     for source_id, row_number in resume.settled_since_checkpoint(connection, run_id):
-        if source_id in by_id:
-            by_id[source_id].done.add(row_number)
+        if source_id not in by_id and source_id not in away:
+            stored = runs.done_ranges(connection, source_id)
+            away[source_id] = RowRanges.from_json(stored)
+        done = by_id[source_id] if source_id in by_id else away[source_id]
+        done.add(row_number)
+    runs.save_done_ranges(connection, {key: done.to_json() for key, done in away.items()})
     return planned
 
 
@@ -75,22 +83,39 @@ def _plan(
     return PlannedSource(file=file, source_id=source_id, matching=not fresh)
 
 
-def begun_requests(connection: Connection, run_id: int) -> History:
-    """Requests of the run that were sent and not finished, with their answered legs."""
-    return History(
-        {
-            (entry.source_id, entry.row_number): Begun(
-                request_id=entry.request_id,
-                last_attempt_id=entry.attempt_id,
-                attempts=entry.attempts,
-                doubts=entry.doubts,
-                legs=tuple(
-                    Leg(*leg) for leg in resume.answered_legs(connection, entry.request_id)
-                ),
-            )
-            for entry in resume.unfinished(connection, run_id)
-        }
-    )
+def begun_requests(
+    connection: Connection,
+    scope: Scope,
+    plan: Sequence[PlannedSource],
+    on_unknown: OnUnknown,
+    now_us: int,
+) -> History:
+    """Requests of the run that were sent and not finished, with their answered legs.
+
+    Those in doubt that `on_unknown`, or too many doubts, keep from being sent again are
+    recorded as failures; their rows are done.
+    """
+    done = {source.source_id: source.done for source in plan}
+    earlier = resume.earlier_answers(connection, scope.run_id)
+    history = History(done.keys())
+    for entry in resume.unfinished(connection, scope.run_id):
+        failure = _given_up(entry, on_unknown)
+        if failure is None:
+            history.add(entry, earlier.get(entry.request_id, ()))
+            continue
+        invocation = (scope.run_id, scope.invocation_id)
+        resume.give_up(connection, entry, failure, invocation=invocation, now_us=now_us)
+        if entry.source_id in done:
+            done[entry.source_id].add(entry.row_number)
+    return history
+
+
+def _given_up(entry: resume.Unfinished, on_unknown: OnUnknown) -> RowFailure | None:
+    if entry.doubt is None:
+        return None
+    error_type, message = entry.doubt
+    failure = Failure(verdict=Verdict.RETRY_ROW, error_type=error_type, message=message)
+    return given_up_in_doubt(entry.doubts, failure, on_unknown)
 
 
 def resent_by_change(
@@ -124,9 +149,11 @@ def resent_by_change(
 def _requests(file: SourceFile, builder: RequestBuilder) -> Iterator[list[Request]]:
     """All requests of a file, in chunks of about `MATCH_ROWS`."""
     chunk: list[Request] = []
+    size = 0
     for batch in read_rows(file, source_id=0, builder=builder, skip=RowRanges()):
         chunk += [item for item in batch.items if isinstance(item, Request)]
-        if len(chunk) >= MATCH_ROWS:
+        size += body_bytes(batch.items)
+        if len(chunk) >= MATCH_ROWS or size >= MATCH_BYTES:
             yield chunk
-            chunk = []
+            chunk, size = [], 0
     yield chunk

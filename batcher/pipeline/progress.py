@@ -8,8 +8,10 @@ class Progress:
     """Counters of one invocation, written by the engine, read by displays.
 
     Rows: `done_before` were finished by earlier invocations, `claimed` had an answer that moved
-    along. Money is pico-USD of this invocation; `in_doubt_high` `None` means unbounded.
-    `total_rows` is exact when `total_is_exact`.
+    along. Money is pico-USD of this invocation; `in_doubt_high` `None` means unbounded. Under a
+    cap, `cap_free` is what may still be reserved; it is `None` without one.
+    `total_rows` is exact when `total_is_exact`. `unknown_stop_reasons` counts answers by stop
+    reasons that the Messages API does not have.
     """
 
     total_rows: int = 0
@@ -35,6 +37,12 @@ class Progress:
     in_doubt_low: int = 0
     in_doubt_high: int | None = 0
     truncated: int = 0
+    refused: int = 0
+    invalid: int = 0
+    unknown_stop_reasons: dict[str, int] = field(default_factory=dict)
+    cap_spent: int = 0
+    cap_reserved: int = 0
+    cap_free: int | None = None
     note: str = ""
 
     @property

@@ -7,6 +7,8 @@ from typing import Final
 import msgspec
 
 from batcher.messages.answer import Answer
+from batcher.messages.outcome import Answered, Outcome, Partial
+from batcher.messages.stream_break import billed_at_least
 from batcher.pricing.book import PriceBook
 from batcher.pricing.bound import cost_bound, request_bound
 from batcher.pricing.rating import Charge, rate
@@ -35,6 +37,16 @@ class Rater:
             sent_at=sent_at,
             book=self.book,
         )
+
+    def charges_of(self, outcome: Outcome, requested_model: str) -> tuple[Charge, ...]:
+        """The charges of an answer, or of what is known of a broken stream; else none."""
+        if isinstance(outcome, Answered):
+            answer = outcome.answer
+        elif isinstance(outcome, Partial):
+            answer = billed_at_least(outcome.answer)
+        else:
+            return ()
+        return self.charges(answer, requested_model, outcome.exchange.sent_at)
 
     def bound(
         self, body: bytes, model: str, max_tokens: int | None, sent_at: int

@@ -11,7 +11,8 @@ from batcher.errors import BatcherError, Busy
 from batcher.ledger import runs
 from batcher.ledger.batch import Batch
 from batcher.ledger.connect import open_engine, place
-from batcher.ledger.failures import has_unpriced, unfinished_rows
+from batcher.ledger.estimates import grade_estimates
+from batcher.ledger.failures import has_failure, has_unpriced, unfinished_rows
 from batcher.ledger.handles import Connection
 from batcher.ledger.handles import Engine as Database
 from batcher.ledger.lock import hold_database
@@ -19,6 +20,7 @@ from batcher.ledger.migrate import prepare
 from batcher.ledger.writer import Writer
 from batcher.messages.request import BadRow, Request
 from batcher.pipeline.begin import Begun, begin
+from batcher.pipeline.budget import Budget, Wallet
 from batcher.pipeline.decide import Policy
 from batcher.pipeline.done import DoneRows
 from batcher.pipeline.engine import Engine, Parts
@@ -26,9 +28,11 @@ from batcher.pipeline.events import Ended, Started
 from batcher.pipeline.intake import Credit, Intake, PlannedSource
 from batcher.pipeline.job import Job
 from batcher.pipeline.kit import Kit
+from batcher.pipeline.policies import answer_policy
 from batcher.pipeline.progress import Progress
 from batcher.pipeline.signals import Signals
 from batcher.rows.estimate import estimated_rows
+from batcher.rows.reasons import Reason
 from batcher.transport.lane import Lane
 
 _CHECKPOINT_SECONDS: Final = 5.0
@@ -83,11 +87,12 @@ class _Invocation:
         lane = self._kit.make_lane()
         batch = Batch(self._database.dialect, self._begun.scope, self._clock)
         self._writer = Writer(self._database, batch, self._loop, self._storage_failed)
+        self._money = self._make_budget()
         self._engine = Engine(self._parts(lane), self._credit.give_back)
         self._kit.observer.started(self._started(created=created))
-        signals = await self._send_all()
-        left = self._engine.error is not None or not self._engine.nothing_left
         try:
+            signals = await self._send_all()
+            left = self._engine.error is not None or not self._engine.nothing_left
             ended = await self._finish(signals, self._clock.monotonic() - began, left=left)
         finally:
             await lane.close()
@@ -121,7 +126,9 @@ class _Invocation:
             max_legs=job.limits.max_legs,
             endpoint=job.endpoint.name,
             errors_may_be_billed=job.endpoint.errors_may_be_billed,
+            answers=answer_policy(job.answers, self._kit.largest_output),
         )
+        begun.history.policy = policy.answers
         return Parts(
             invocation_id=begun.scope.invocation_id,
             database_uid=begun.database_uid,
@@ -134,7 +141,17 @@ class _Invocation:
             history=begun.history,
             clock=self._clock,
             progress=self._progress,
+            budget=self._money,
+            pacer=self._kit.pacer,
         )
+
+    def _make_budget(self) -> Budget | None:
+        """The caps of this invocation with what was settled before; `None` without any."""
+        wallets = [Wallet(cap, settled) for cap, settled in self._begun.caps]
+        if not wallets:
+            return None
+        invocation_id = self._begun.scope.invocation_id
+        return Budget(wallets, invocation_id, self._writer, self._loop.call_soon_threadsafe)
 
     def _started(self, *, created: bool) -> Started:
         return Started(
@@ -189,6 +206,8 @@ class _Invocation:
         """In one transaction with a checkpoint: what rows claimed is looked for until then."""
 
         def save(connection: Connection) -> None:
+            if has_failure(connection, source.source_id, Reason.TRUNCATED_FILE):
+                return  # its rows say nothing against those of an older, whole file
             runs.source_read(
                 connection,
                 run_id=self._begun.scope.run_id,
@@ -217,6 +236,8 @@ class _Invocation:
     async def _checkpoint_regularly(self) -> None:
         while True:
             await self._clock.sleep(_CHECKPOINT_SECONDS)
+            if self._money:
+                self._money.tell()
             await asyncio.wrap_future(self._checkpoint(clean=False))
 
     def _checkpoint(
@@ -267,13 +288,19 @@ class _Invocation:
     async def _record_end(self, signals: Signals, *, left: bool) -> dict[str, int]:
         """The last checkpoint and the invocation's end; failed rows of the run by kind."""
         await asyncio.wrap_future(self._writer.call(lambda _: None))  # acknowledges everything
+        if self._money:
+            self._money.tell(everything=True)
         await asyncio.wrap_future(self._checkpoint(clean=True))
         scope = self._begun.scope
 
         def save(connection: Connection) -> dict[str, int]:
-            counts = unfinished_rows(connection, scope.run_id)
+            counts = unfinished_rows(connection, {s.source_id for s in self._begun.plan})
             if self._job.strict and has_unpriced(connection, scope.run_id):
                 counts["unpriced"] = self._progress.unpriced or 1
+            if not left and self._kit.chosen is None:
+                digest, now = self._job.settings.digest(), self._clock.now_us()
+                read = [source.source_id for source in self._begun.plan]
+                grade_estimates(connection, scope.run_id, digest, now, read)
             code = self._exit_code(self._engine.error, signals, counts, left=left)
             runs.end_invocation(
                 connection,

@@ -68,6 +68,12 @@ class Scouts:
             state.scout = 0
         return Report.NEXT_SCOUT
 
+    def withdraw(self, model: str, row: int) -> None:
+        """The row does not go after all; if it was the scout, the next one is."""
+        state = self._out.get(model)
+        if state is not None and state.scout == row:
+            state.scout = 0
+
     def overdue(self, now: float) -> list[str]:
         """Models whose scout took too long; the others need not wait for it any more."""
         late = [

@@ -9,6 +9,7 @@ from batcher.ledger.records import FailureKind
 from batcher.messages.answer import Answer
 from batcher.messages.outcome import Answered
 from batcher.pipeline.decide import Done, Verdicts, in_doubt
+from batcher.pipeline.policies import KNOWN_STOP_REASONS, TRUNCATED
 from batcher.pipeline.progress import Progress
 from batcher.pipeline.work import Work
 from batcher.pricing.rating import Charge, ChargeStatus
@@ -16,7 +17,8 @@ from batcher.pricing.rating import Charge, ChargeStatus
 _FIRST_BITS: Final = 2**20
 _LAST_BITS: Final = 2**29
 _EIGHT: Final = Struct("8I")
-_TRUNCATED: Final = {"max_tokens", "model_context_window_exceeded"}
+_REASON_LENGTH: Final = 60
+_MOST_REASONS: Final = 20
 
 
 class Tally:
@@ -37,7 +39,8 @@ class Tally:
         """An attempt ended, and this is what was decided."""
         settlement, progress = verdicts.settlement, self._progress
         if isinstance(settlement.outcome, Answered):
-            self._answer(settlement.outcome.answer)
+            self._answer(settlement.outcome.answer, stays=not settlement.pending)
+            self._progress.invalid += settlement.valid is False and settlement.final
             self._money(settlement.charges)
         elif in_doubt(settlement.outcome):
             progress.in_doubt += 1
@@ -58,12 +61,23 @@ class Tally:
             case FailureKind.HELD:
                 self._progress.held += 1
 
-    def _answer(self, answer: Answer) -> None:
+    def _answer(self, answer: Answer, *, stays: bool) -> None:
         usage, progress = answer.usage, self._progress
         if usage:
             progress.input_tokens += usage.input_tokens or 0
             progress.output_tokens += usage.output_tokens or 0
-        progress.truncated += answer.stop_reason in _TRUNCATED
+        progress.truncated += stays and answer.stop_reason in TRUNCATED
+        progress.refused += answer.stop_reason == "refusal"
+        if answer.stop_reason not in KNOWN_STOP_REASONS:
+            self._unknown_reason(answer.stop_reason or "none")
+
+    def _unknown_reason(self, reason: str) -> None:
+        """A server may send whatever it likes; what is counted stays small and printable."""
+        counts = self._progress.unknown_stop_reasons
+        name = "".join(c if c.isprintable() else "?" for c in reason[:_REASON_LENGTH])
+        if name not in counts and len(counts) >= _MOST_REASONS:
+            name = "others"
+        counts[name] = counts.get(name, 0) + 1
 
     def _money(self, charges: tuple[Charge, ...]) -> None:
         progress = self._progress

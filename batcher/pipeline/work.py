@@ -2,9 +2,22 @@
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from batcher.messages.attempt import Purpose
-from batcher.messages.legs import Leg, continuation_body
+from batcher.messages.legs import Leg, body_with_max_tokens, continuation_body
 from batcher.messages.request import Request
+from batcher.messages.stream_mode import MAX_TOKENS_WITHOUT_STREAM
+from batcher.pacing.limits import Expected
+from batcher.pacing.pacer import Reservation
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """An answer in whose place another was asked for: why, and how much it wrote."""
+
+    purpose: Purpose
+    output: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -13,8 +26,10 @@ class Work:
 
     `attempts` counts everything put on the wire, `used_up` the attempts that count against
     the row's patience, `doubts` those that may have been billed unseen. `legs` are the answered
-    ones. `last_attempt_id` is 0 before the first. `takes_room` until it is first sent: the reader
-    waits for rows that do.
+    ones, `replaced` the answers that were not good enough. `last_attempt_id` is 0 before the
+    first. `takes_room` is true until it is first sent: the reader waits for such rows.
+    `expected` is what the next attempt will probably take of the quota, `reservation` what the
+    one under way holds of it.
     """
 
     request: Request
@@ -25,15 +40,50 @@ class Work:
     doubts: int = 0
     purpose: Purpose = Purpose.FIRST
     legs: list[Leg] = field(default_factory=list)
+    replaced: list[Replaced] = field(default_factory=list)
     takes_room: bool = True
+    expected: Expected | None = None
+    reservation: Reservation | None = None
 
     @property
     def leg(self) -> int:
         """The number of the leg that comes next, from 1."""
         return len(self.legs) + 1
 
+    @property
+    def tools_due(self) -> bool:
+        """Whether the last leg called tools that have not run."""
+        return bool(self.legs) and self.legs[-1].calls_tools and self.legs[-1].results is None
+
+    @property
+    def last_cut_off(self) -> Replaced | None:
+        """The last answer that was replaced since `max_tokens` cut it off."""
+        cut_off = (r for r in reversed(self.replaced) if r.purpose is Purpose.TRUNCATION)
+        return next(cut_off, None)
+
+    def times_replaced(self, purpose: Purpose) -> int:
+        """How many answers were replaced for that reason."""
+        return sum(replaced.purpose is purpose for replaced in self.replaced)
+
     def body(self) -> bytes:
         """What the next attempt sends."""
         if not self.legs:
             return self.request.body
         return continuation_body(self.request.body, self.legs)
+
+    def tools_answered(self, results: bytes) -> None:
+        """The tools of the last leg ran; `results` is the content of the user message."""
+        last = self.legs[-1]
+        self.legs[-1] = Leg(
+            last.content, last.text, last.container_id, calls_tools=True, results=results
+        )
+
+    def raise_max_tokens(self, max_tokens: int) -> None:
+        """Ask for longer answers from now on; the row's identity stays what it was."""
+        request = self.request
+        self.request = msgspec.structs.replace(
+            request,
+            max_tokens=max_tokens,
+            body=body_with_max_tokens(request.body, max_tokens),
+            streams=request.streams or max_tokens > MAX_TOKENS_WITHOUT_STREAM,
+        )

@@ -1,0 +1,345 @@
+"""The steps of `batcher estimate`: census, pilot, token rates, expectation, and keeping it."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from batcher import config, wiring
+from batcher.cli.display import Quiet, say
+from batcher.clock import SystemClock, seeded
+from batcher.errors import BatcherError
+from batcher.ledger.address import parse_url
+from batcher.ledger.connect import open_engine, reading, writing
+from batcher.ledger.estimate_sample import SampledAnswer, like_answers, pilot_answers
+from batcher.ledger.estimates import NewEstimate, basis, run_of_key, save_estimate
+from batcher.ledger.handles import Engine
+from batcher.ledger.migrate import current, prepare, require_head
+from batcher.messages.request import Request
+from batcher.pipeline.estimating import (
+    Method,
+    Parts,
+    Tariff,
+    measured_rates,
+    parts_of,
+    seen_answers,
+)
+from batcher.pipeline.estimating_census import (
+    TICKETS,
+    Census,
+    Inputs,
+    Standing,
+    read_chosen,
+    take_census,
+)
+from batcher.pipeline.estimating_tokens import (
+    CountRefused,
+    TokenRate,
+    counted_rates,
+    guessed_rate,
+)
+from batcher.pipeline.events import Ended
+from batcher.pipeline.job import Job
+from batcher.pipeline.kit import Kit
+from batcher.pipeline.pilot import draw, send_pilot
+from batcher.pipeline.rater import Rater
+from batcher.pricing.money import format_usd
+from batcher.report.estimate import Expectation, Stratum, expect_total
+from batcher.rows.ranges import RowRanges
+from batcher.rows.source import fingerprint
+from batcher.transport.endpoint import Endpoint
+
+_HISTORY_ROWS = 2_000
+_COUNTED_ROWS = 20  # bodies of each model
+_MOST_MODELS = 20  # of which bodies are looked at; others count like these
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimated:
+    """An estimate, and what is to be said about it.
+
+    `expectation` is `None` when only the ceiling is known; `parts.reason` says why. `pilot` is
+    how a pilot sent just now ended. `count_note` is why the endpoint counted no tokens. Where
+    nothing is left to do there is nothing to keep, so `estimate_id` is `None`.
+    """
+
+    job: Job
+    census: Census
+    parts: Parts
+    expectation: Expectation | None
+    count_note: str
+    price_note: str
+    estimate_id: int | None
+    database: str
+    database_created: bool
+    pilot: Ended | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """One look at inputs and ledger."""
+
+    census: Census
+    pilot: Sequence[SampledAnswer]
+    history: Sequence[SampledAnswer]
+
+
+def estimate(job: Job, pilot_rows: int | None, *, quiet: bool) -> Estimated:
+    """Estimate what is still to do of `job`; with `pilot_rows`, after a pilot of so many."""
+    inputs, kit = _inputs(job, with_kit=pilot_rows is not None)
+    fingerprints = [(file.name, fingerprint(file.path)) for file in inputs.files]
+    name = basis(job.settings.digest(), fingerprints)
+    look, pilot = _look(job, inputs, name, pilot_rows or 0), None
+    missing = (pilot_rows or 0) - len(look.pilot)
+    if kit is not None and missing > 0 and look.census.requests:
+        pilot = _send_pilot(job, kit, inputs, look.census, missing, quiet=quiet)
+        look = _look(job, inputs, name, 0)
+    parts, count_note = _parts(job, inputs, look)
+    expectation = _expectation(parts, look.census, seeded(f"{name}/interval"))
+    estimate_id, created = None, False
+    if look.census.requests:
+        made = _made(job, inputs, name, look.census, parts, expectation)
+        estimate_id, created = _keep(job, made)
+    return Estimated(
+        job=job,
+        census=look.census,
+        parts=parts,
+        expectation=expectation,
+        count_note=count_note,
+        price_note=wiring.price_note(job, inputs.rater.book),
+        estimate_id=estimate_id,
+        database=parse_url(job.database).shown,
+        database_created=created,
+        pilot=pilot,
+    )
+
+
+def census_of(job: Job, inputs: Inputs) -> Census:
+    """What is still to do of `job`, and its ceiling."""
+    with _ledger(job.database) as database:
+        run_id = _run_id(database, job)
+        standing = Standing(database, run_id, inputs.files, job.settings.digest())
+        return take_census(inputs, standing, lambda: 0.5, tickets=1)
+
+
+def inputs_of(kit: Kit) -> Inputs:
+    """The inputs that a run is about to send."""
+    now = kit.clock.now_us()
+    return Inputs(files=kit.files, builder=kit.builder, rater=kit.rater, now_us=now)
+
+
+def _inputs(job: Job, *, with_kit: bool) -> tuple[Inputs, Kit | None]:
+    """Standard input is read once, so a pilot and its estimate share the files."""
+    if with_kit:
+        kit = wiring.kit_for(job, Quiet(assume_yes=False))
+        return inputs_of(kit), kit
+    builder = wiring.request_builder(job)
+    book = wiring.price_book(job)
+    files = wiring.checked_files(job, builder)
+    rater = Rater(book, wiring.price_list(job, book))
+    now = SystemClock().now_us()
+    return Inputs(files=files, builder=builder, rater=rater, now_us=now), None
+
+
+def _look(job: Job, inputs: Inputs, name: str, pilot_rows: int) -> _Look:
+    digest = job.settings.digest()
+    with _ledger(job.database) as database:
+        run_id = _run_id(database, job)
+        pilot: list[SampledAnswer] = []
+        if database is not None and run_id is not None:
+            with reading(database) as connection:
+                pilot = pilot_answers(connection, run_id, digest)
+        history = [] if pilot else _history(database, job, run_id)
+        standing = Standing(database, run_id, inputs.files, digest)
+        census = take_census(
+            inputs,
+            standing,
+            seeded(f"{name}/rows"),
+            wanted=frozenset((a.source, a.row_number) for a in (*pilot, *history) if a.own),
+            tickets=max(TICKETS, pilot_rows),
+        )
+    return _Look(census=census, pilot=pilot, history=history)
+
+
+def _history(database: Engine | None, job: Job, run_id: int | None) -> list[SampledAnswer]:
+    if database is None:
+        return []
+    with reading(database) as connection:
+        return like_answers(
+            connection,
+            settings_digest=job.settings.digest(),
+            simulated=job.endpoint.simulated,
+            run_id=run_id,
+            limit=_HISTORY_ROWS,
+        )
+
+
+def _send_pilot(
+    job: Job, kit: Kit, inputs: Inputs, census: Census, rows: int, *, quiet: bool
+) -> Ended:
+    chosen = draw(census.cells, rows)
+    bounds = [inputs.bound(request) for request in read_chosen(inputs, chosen)]
+    if not quiet:
+        most = format_usd(sum(bound or 0 for bound in bounds))
+        beyond = sum(bound is None for bound in bounds)
+        more = f" and {beyond:,} requests without a ceiling" if beyond else ""
+        say(f"pilot: sending {len(bounds):,} rows drawn at random, at most {most}{more}")
+    return send_pilot(job, kit, chosen)
+
+
+def _parts(job: Job, inputs: Inputs, look: _Look) -> tuple[Parts, str]:
+    tariff = Tariff(inputs.rater, inputs.now_us)
+    census = look.census
+    if not census.requests:
+        return Parts(method=Method.CEILING, sampled=0, reason="nothing is left to do"), ""
+    answers = look.pilot or look.history
+    seen = seen_answers(answers, census.lengths, tariff)
+    method = Method.CEILING
+    if seen:
+        method = Method.PILOT if look.pilot else Method.HISTORY
+    rates = {m: r for m, r in measured_rates(seen).items() if m in census.models}
+    more, note = _other_rates(job, inputs, census, rates)
+    return parts_of(census, seen, method, {**rates, **more}, tariff), note
+
+
+def _other_rates(
+    job: Job, inputs: Inputs, census: Census, known: Mapping[str, TokenRate]
+) -> tuple[dict[str, TokenRate], str]:
+    """Of the models whose answers do not tell: counted by the endpoint, else guessed."""
+    models = sorted(census.models.keys() - known.keys(), key=lambda m: -census.models[m])
+    samples = _bodies(inputs, census, models[:_MOST_MODELS])
+    counted: dict[str, TokenRate] = {}
+    note = ""
+    if samples:
+        try:
+            counted = asyncio.run(_counted(job.endpoint, samples))
+        except (CountRefused, BatcherError) as exc:
+            note = str(exc)
+    rates = {
+        model: counted.get(model) or guessed_rate(model, samples[model]) for model in samples
+    }
+    some = next(iter((*rates.values(), *known.values())))
+    return {model: rates.get(model) or replace(some, model=model) for model in models}, note
+
+
+def _bodies(inputs: Inputs, census: Census, models: Sequence[str]) -> dict[str, list[Request]]:
+    """A few random bodies of each model."""
+    chosen: dict[str, RowRanges] = {}
+    for model in models:
+        cells = [cell for key, cell in census.cells.items() if key[0] == model]
+        drawn = sorted(ticket for cell in cells for ticket in cell.drawn())
+        for ticket in drawn[:_COUNTED_ROWS]:
+            chosen.setdefault(ticket.source, RowRanges()).add(ticket.row_number)
+    samples: dict[str, list[Request]] = {}
+    for request in read_chosen(inputs, chosen):
+        samples.setdefault(request.model, []).append(request)
+    return samples
+
+
+async def _counted(
+    endpoint: Endpoint, samples: Mapping[str, Sequence[Request]]
+) -> dict[str, TokenRate]:
+    from batcher.transport.client import HttpClient, SendError
+
+    client = HttpClient(endpoint, config.read_key(endpoint), SystemClock())
+
+    async def count(body: bytes, betas: tuple[str, ...]) -> int:
+        try:
+            reply = await client.count_tokens(body, betas)
+        except SendError as exc:
+            raise CountRefused(f"endpoint {endpoint.name}: {exc.message}") from exc
+        return _count_in(endpoint.name, reply.status, reply.body)
+
+    try:
+        return await counted_rates(samples, count)
+    finally:
+        await client.close()
+
+
+class _Count(msgspec.Struct):
+    input_tokens: int
+
+
+def _count_in(name: str, status: int, body: bytes) -> int:
+    try:
+        if status == 200:
+            return msgspec.json.decode(body, type=_Count).input_tokens
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    raise CountRefused(f"endpoint {name} does not count tokens (HTTP {status})")
+
+
+def _expectation(
+    parts: Parts, census: Census, chance: Callable[[], float]
+) -> Expectation | None:
+    if parts.method is Method.CEILING:
+        return None
+    return expect_total(
+        [Stratum(rows=rows, values=values) for rows, values in parts.strata],
+        chance,
+        fixed=parts.fixed,
+        margin=parts.margin,
+        ceiling=None if census.unbounded else census.ceiling,
+    )
+
+
+def _made(
+    job: Job,
+    inputs: Inputs,
+    name: str,
+    census: Census,
+    parts: Parts,
+    expectation: Expectation | None,
+) -> NewEstimate:
+    methods = sorted({model.input_method for model in parts.models})
+    return NewEstimate(
+        run_key=job.key,
+        made_at=inputs.now_us,
+        basis=name,
+        method=parts.method.value,
+        input_method="+".join(methods),
+        sampled=parts.sampled,
+        requests=census.requests,
+        unbounded=census.unbounded,
+        expected=expectation.expected if expectation else None,
+        low=expectation.low if expectation else None,
+        high=expectation.high if expectation else None,
+        ceiling=census.ceiling,
+    )
+
+
+def _keep(job: Job, made: NewEstimate) -> tuple[int, bool]:
+    """(number of the estimate, whether the database was made for it)."""
+    database = open_engine(job.database)
+    try:
+        created = prepare(database).created
+        with writing(database) as connection:
+            return save_estimate(connection, made), created
+    finally:
+        database.dispose()
+
+
+@contextmanager
+def _ledger(url: str) -> Iterator[Engine | None]:
+    """The job's ledger, to be read; `None` while there is none."""
+    path = parse_url(url).path
+    if path is not None and not path.is_file():
+        yield None
+        return
+    engine = open_engine(url, read_only=True)
+    try:
+        there = current(engine) is not None
+        if there:
+            require_head(engine)
+        yield engine if there else None
+    finally:
+        engine.dispose()
+
+
+def _run_id(database: Engine | None, job: Job) -> int | None:
+    if database is None:
+        return None
+    with reading(database) as connection:
+        return run_of_key(connection, job.key)
