@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -40,3 +41,8 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """See `Clock.sleep`."""
         await asyncio.sleep(max(seconds, 0))
+
+
+def seeded(seed: str) -> Callable[[], float]:
+    """Numbers in [0, 1) that are always the same for the same `seed`; not for secrets."""
+    return random.Random(seed).random

@@ -38,13 +38,19 @@ ISOLATED = {"simulator"}
 # prefixes below batcher/; "" is everywhere.
 HOMES = {
     "aiohttp": ("transport/client.py", "simulator/"),
-    "multidict": ("transport/client.py", "simulator/"),  # the header type of aiohttp
+    "multidict": (
+        "transport/client.py",
+        "transport/mask.py",
+        "simulator/",
+    ),  # the header type of aiohttp
     "yarl": ("transport/client.py", "simulator/"),  # the URL type of aiohttp
     "alembic": ("ledger/migrate.py",),
     "click": ("cli/",),
     "rich": ("cli/", "report/render_table.py"),
     "pyarrow": ("rows/", "report/export"),  # the module, or the room it may grow into
     "jinja2": ("rows/template.py", "report/"),
+    "jsonschema": ("pipeline/validate.py",),
+    "referencing": ("pipeline/validate.py",),  # how jsonschema looks references up
     "sqlalchemy": ("ledger/", "report/"),  # reports are sums made by the database
     "psycopg": ("ledger/",),
     "uvloop": ("cli/", "wiring.py", "simulator/"),  # where a process chooses its event loop
@@ -53,13 +59,21 @@ HOMES = {
     "msgspec": ("",),
 }
 # Not named in pyproject.toml: they are part of that library's own interface.
-COMES_WITH = {"multidict": "aiohttp", "yarl": "aiohttp", "genai_prices": "genai-prices"}
+COMES_WITH = {
+    "multidict": "aiohttp",
+    "yarl": "aiohttp",
+    "genai_prices": "genai-prices",
+    "referencing": "jsonschema",
+}
 
 # These rooms are plain and have no asynchronous twin.
 PLAIN_ROOMS = {"errors", "messages", "pricing", "pacing", "rows", "ledger", "report", "config"}
 
 # What `batcher --help` must not pay for.
-HEAVY = {"aiohttp", "alembic", "jinja2", "psycopg", "pyarrow", "rich", "sqlalchemy", "uvloop"}
+HEAVY = {
+    "aiohttp", "alembic", "jinja2", "jsonschema", "psycopg", "pyarrow", "rich", "sqlalchemy",
+    "uvloop",
+}  # fmt: skip
 
 FILES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
 EVERY_FILE = pytest.mark.parametrize("name", FILES)

@@ -1,5 +1,7 @@
 """Fixtures: a folder to type commands in, and simulators as processes."""
 
+import select
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -31,3 +33,21 @@ def simulate(tmp_path) -> Iterator[Callable[..., Simulator]]:
     yield start
     for simulator in running:
         simulator.stop()
+
+
+class Nobody:
+    """An address where nobody may call: it only notices who did."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    def was_called(self) -> bool:
+        return bool(select.select([self._listener], [], [], 0)[0])
+
+
+@pytest.fixture
+def nobody() -> Iterator[Nobody]:
+    """For commands that must be refused before anything is sent."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield Nobody(listener)

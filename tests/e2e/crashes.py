@@ -25,7 +25,8 @@ FAULTS = {
     "200_empty": 0.005,
     "200_html": 0.002,
 }
-_START_UP_NS = (100_000_000, 800_000_000)  # of CPU time: imports, recovery, the first rows
+_START_UP_NS = (50_000_000, 700_000_000)  # of CPU time: imports, recovery, the first rows
+_MOST_LINES = 45
 
 
 def fault_options() -> list[str]:
@@ -57,9 +58,11 @@ class CrashingRun:
     def kill_somewhere(self, chance: random.Random) -> bool:
         """Kill it while it starts, or at some point of its work; see `kill_when`."""
         if chance.random() < 0.6:
-            return self.kill_after(chance.randint(1, 60))
-        worked = chance.randint(*_START_UP_NS)
-        return self.kill_when(lambda process: cpu_ns(process) >= worked)
+            return self.kill_after(chance.randint(1, _MOST_LINES))
+        worked, wanted = chance.randint(*_START_UP_NS), self.simulator.billed() + _MOST_LINES
+        return self.kill_when(
+            lambda process: cpu_ns(process) >= worked or self.simulator.billed() >= wanted
+        )
 
     def kill_when(self, condition: Callable[[Popen], bool]) -> bool:
         """Kill it when `condition` holds and look into both books; `False`: it ended before."""

@@ -3,23 +3,41 @@
 import shutil
 import sqlite3
 import tempfile
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
 
+Query = Callable[[str], list[dict[str, Any]]]
 
-def read(url: str, query: str) -> list[dict[str, Any]]:
-    """The rows of a query.
+
+@contextmanager
+def opened(url: str) -> Iterator[Query]:
+    """A function that answers queries.
 
     A SQLite file is read from a copy: opening it would repair what a crash left behind, and
     that is the program's own task.
     """
     if "://" in url:
-        return _read_server(url, query)
-    return _read_copy(Path(url), query)
+        address = url.replace("postgresql+psycopg", "postgresql")
+        with closing(psycopg.connect(address, row_factory=dict_row)) as connection:
+            yield lambda query: connection.execute(query).fetchall()
+        return
+    with (
+        tempfile.TemporaryDirectory(dir=Path(url).parent) as folder,
+        closing(sqlite3.connect(_copied(Path(url), Path(folder)))) as connection,
+    ):
+        connection.row_factory = sqlite3.Row
+        yield lambda query: [dict(found) for found in connection.execute(query)]
+
+
+def read(url: str, query: str) -> list[dict[str, Any]]:
+    """The rows of one query."""
+    with opened(url) as ask:
+        return ask(query)
 
 
 def count(url: str, table: str, where: str = "1 = 1") -> int:
@@ -28,19 +46,10 @@ def count(url: str, table: str, where: str = "1 = 1") -> int:
     return found["number"]
 
 
-def _read_server(url: str, query: str) -> list[dict[str, Any]]:
-    address = url.replace("postgresql+psycopg", "postgresql")
-    with closing(psycopg.connect(address, row_factory=dict_row)) as connection:
-        return connection.execute(query).fetchall()
-
-
-def _read_copy(path: Path, query: str) -> list[dict[str, Any]]:
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        copy = Path(folder) / "copy.db"
-        for suffix in ("", "-wal"):
-            original = path.with_name(path.name + suffix)
-            if original.exists():
-                shutil.copy(original, copy.with_name(copy.name + suffix))
-        with closing(sqlite3.connect(copy)) as connection:
-            connection.row_factory = sqlite3.Row
-            return [dict(found) for found in connection.execute(query)]
+def _copied(path: Path, folder: Path) -> Path:
+    copy = folder / "copy.db"
+    for suffix in ("", "-wal"):
+        original = path.with_name(path.name + suffix)
+        if original.exists():
+            shutil.copy(original, copy.with_name(copy.name + suffix))
+    return copy

@@ -19,6 +19,7 @@ from tests.e2e.invariants import check_everything
 from tests.e2e.processes import Folder, start_simulator
 
 ROWS = 500
+CAMPAIGN_ROWS = 1000
 KILLS_OF_A_ROUND = 20
 CAMPAIGN_KILLS = int(os.environ.get("BATCHER_CAMPAIGN_KILLS", "1000"))
 CAMPAIGN_FOLDER = Path(
@@ -28,7 +29,8 @@ CAMPAIGN_FOLDER = Path(
 
 def crash_and_finish(run: CrashingRun, kills: int, seed: int) -> int:
     """Kill the run up to `kills` times, then let it end and check everything; the kills."""
-    write_jsonl(run.folder.path / "rows.jsonl", varied_rows(ROWS, seed=seed))
+    rows = varied_rows(run.inputs["rows.jsonl"], seed=seed)
+    write_jsonl(run.folder.path / "rows.jsonl", rows)
     chance = random.Random(seed)
     hit = 0
     while hit < kills and run.kill_somewhere(chance):
@@ -96,7 +98,7 @@ def _round(request, kind: str, place: Path, number: int) -> int:
         folder=Folder(place),
         simulator=simulator,
         database=database,
-        inputs={"rows.jsonl": ROWS},
+        inputs={"rows.jsonl": CAMPAIGN_ROWS},
         concurrency=24,
     )
     try:

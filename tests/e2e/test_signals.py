@@ -6,33 +6,36 @@ import subprocess
 
 import pytest
 
-from tests.e2e.inputs import rows, write_jsonl
+from tests.e2e.inputs import row, rows, write_jsonl
 from tests.e2e.invariants import check_after_crash, check_everything, open_books
 from tests.e2e.ledgers import count
 from tests.e2e.processes import finish, wait_until
 
-ROWS = 300
+ROWS = 200
 INPUTS = {"rows.jsonl": ROWS}
 
 
 @pytest.fixture
 def run_in_the_middle(folder, simulate):
-    """Starts a run and returns it, its simulator and its command once 40 requests are paid."""
+    """Starts a run and returns it, its simulator and its command once 25 requests are paid."""
 
-    def start(*options, latency="20-60", **streams):
+    def start(*options, latency="20-60", stuck=False, **streams):
         simulator = simulate("--latency-ms", latency)
-        write_jsonl(folder.path / "rows.jsonl", rows(ROWS))
+        items = rows(ROWS)
+        if stuck:  # one row in five, but not the first of any model
+            items[4::5] = [row(number, "[[latency:60000]]") for number in range(4, ROWS, 5)]
+        write_jsonl(folder.path / "rows.jsonl", items)
         command = ("run", *INPUTS, "--endpoint", "simulator", "--base-url", simulator.url)
         command = (*command, "--concurrency", 16, *options)
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
         process = folder.start(*command, **pipes)
-        assert wait_until(lambda: simulator.billed() >= 40, process)
+        assert wait_until(lambda: simulator.billed() >= 25, process)
         return process, simulator, command
 
     return start
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_first_signal_drains_and_the_same_command_completes(
     folder, run_in_the_middle, number
 ):
@@ -54,7 +57,7 @@ def test_a_first_signal_drains_and_the_same_command_completes(
 def test_a_second_signal_aborts_and_what_it_cut_off_is_in_doubt(
     folder, run_in_the_middle, number, code
 ):
-    process, simulator, _ = run_in_the_middle(latency="0-4000")
+    process, simulator, _ = run_in_the_middle(stuck=True)
     process.send_signal(number)
     assert b"SIG" in _line_with(process, b"nothing more is sent")
     process.send_signal(number)
@@ -66,12 +69,15 @@ def test_a_second_signal_aborts_and_what_it_cut_off_is_in_doubt(
     check_after_crash(books, INPUTS)
     cut_off = [line for line in books.attempts.values() if line["state"] != "answered"]
     assert 0 < len(cut_off) <= 16
-    assert {(line["state"], line["error_type"]) for line in cut_off} == {("unknown", "aborted")}
+    assert {line["error_type"] for line in cut_off} == {"aborted"}
+    states = {line["state"] for line in cut_off}
+    assert "unknown" in states
+    assert states <= {"unknown", "not_sent"}, "not sent: its intent was not durable yet"
     assert len(books.answers) + len(cut_off) == len(books.attempts)
 
 
 def test_a_run_that_was_aborted_goes_on(folder, run_in_the_middle):
-    process, simulator, command = run_in_the_middle(latency="10-400")
+    process, simulator, command = run_in_the_middle(latency="10-100")
     process.send_signal(signal.SIGTERM)
     _line_with(process, b"nothing more is sent")
     process.send_signal(signal.SIGTERM)
@@ -88,8 +94,10 @@ def test_a_hang_up_never_aborts(folder, run_in_the_middle):
     assert count(str(folder.path / "batcher.db"), "v_attempts", "state <> 'answered'") == 0
 
 
-@pytest.mark.parametrize("closed", ["stdout", "stderr", "both"])
-@pytest.mark.parametrize("options", [(), ("--json",)])
+@pytest.mark.parametrize(
+    ("closed", "options"),
+    [("stdout", ("--json",)), ("stderr", ()), ("both", ()), ("both", ("--json",))],
+)
 def test_a_reader_that_went_away_does_not_end_paid_work(folder, simulate, closed, options):
     simulator = simulate("--latency-ms", "20-60")
     write_jsonl(folder.path / "rows.jsonl", rows(ROWS))

@@ -1,0 +1,165 @@
+"""A key is nowhere but in the header it belongs to: not on disk, not in words, not in /proc."""
+
+import base64
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.inputs import row, rows, write_jsonl
+from tests.e2e.ledgers import read
+from tests.e2e.processes import kill, wait_until
+
+CANARY = b"sk-ant-canary-7Qm2xW9-4fTz81LpVbNc"
+FORMS = (CANARY, CANARY.hex().encode(), base64.b64encode(CANARY), CANARY[:16], CANARY[-12:])
+WORDS = (
+    ("report", "--format", "json"),
+    ("report", "--by", "stop_reason"),
+    ("status",),
+    ("status", "--json"),
+    ("show", "row-1"),
+    ("show", "row-1", "--json"),
+    ("export",),
+    ("export", "-o", "answers.csv"),
+    ("export", "-o", "answers.parquet"),
+)
+
+
+@pytest.fixture
+def place(folder):
+    """A folder whose environment holds the canary as the key."""
+    folder.environment["ANTHROPIC_API_KEY"] = CANARY.decode()
+    write_jsonl(folder.path / "rows.jsonl", [*rows(120), {"prompt": 5}])
+    return folder
+
+
+def assert_clean(where: str, data: bytes) -> None:
+    assert not [form for form in FORMS if form in data], f"the key is in {where}"
+
+
+def assert_nowhere_on_disk(folder: Path) -> None:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        assert_clean(path.name, path.read_bytes())
+
+
+def assert_said_by_nobody(place) -> None:
+    for words in WORDS:
+        ended = place.batcher(*words)
+        assert ended.code == 0, (words, ended.err)
+        assert_clean(shown := " ".join(words), ended.out.encode())
+        assert_clean(shown, ended.err.encode())
+
+
+def test_the_key_is_nowhere_while_a_run_is_on_nor_after_a_kill_nor_at_the_end(place, simulate):
+    simulator = simulate("--latency-ms", "5-20", "--fault", "500=0.1", "--fault", "close=0.1")
+    command = ("run", "rows.jsonl", "--base-url", simulator.url, "--concurrency", "8")
+    with (place.path / "log").open("wb") as log:
+        process = place.start(*command, stdout=log, stderr=log)
+        assert wait_until(lambda: simulator.billed() >= 60, process)
+    assert_clean("cmdline", Path(f"/proc/{process.pid}/cmdline").read_bytes())
+    kill(process)
+    assert (place.path / "batcher.db-wal").stat().st_size
+    assert_nowhere_on_disk(place.path)
+
+    ended = place.batcher(*command, "--json", "-o", "out.jsonl")
+    assert ended.code == 65
+    assert_clean("run --json", (ended.out + ended.err).encode())
+    assert_said_by_nobody(place)
+    assert_nowhere_on_disk(place.path)
+
+
+def test_doctor_shows_where_the_key_is_from_and_never_the_key(place, simulate):
+    url = f'base_url = "{simulate().url}"'
+    (place.path / "config.toml").write_text(f"[endpoints.anthropic]\n{url}\n")
+    told = place.batcher("doctor")
+    assert told.code == 0, told.out + told.err
+    assert "ANTHROPIC_API_KEY" in told.out
+    assert_clean("doctor", (told.out + told.err).encode())
+    assert place.batcher("doctor", ANTHROPIC_API_KEY="").code == 1
+
+
+def test_a_refused_key_is_not_shown(place, simulate):
+    simulator = simulate("--expect-key-env", "RIGHT_KEY", RIGHT_KEY="right")
+    ended = place.batcher("run", "rows.jsonl", "--base-url", simulator.url)
+    assert ended.code == 77
+    assert_clean("run", (ended.out + ended.err).encode())
+    assert_nowhere_on_disk(place.path)
+
+
+@pytest.mark.parametrize("key", ["sk-ant canary-7Qm2xW9", "sk-ant-canary-7Qm2xW9\n x", "clé"])
+def test_a_key_that_is_none_is_refused_without_being_shown(place, simulate, key):
+    ended = place.batcher(
+        *("run", "rows.jsonl", "--base-url", simulate().url), ANTHROPIC_API_KEY=key
+    )
+    assert ended.code == 77
+    assert key not in ended.err
+    assert "canary" not in ended.err
+
+
+class Echo(BaseHTTPRequestHandler):
+    """A server that says the key it got in its errors, and in an answer's headers and body."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        key = self.headers["x-api-key"]
+        status = self.server.status
+        error = {
+            400: f'{{"error": {{"type": "x-{key}", "code": "{key}", "message": "got {key}"}}}}',
+            500: f"<html>Internal error, headers: x-api-key: {key}</html>",
+            200: f"<html>Welcome, {key}</html>",
+        }[status].encode()
+        self.send_response(status)
+        self.send_header("request-id", key)
+        self.send_header("content-length", str(len(error)))
+        self.end_headers()
+        self.wfile.write(error)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def echo() -> Iterator[ThreadingHTTPServer]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("status", [400, 500, 200])
+def test_a_server_that_repeats_the_key_puts_it_nowhere(place, echo, status):
+    echo.status = status
+    write_jsonl(place.path / "rows.jsonl", [row(1)])
+    url = f"http://127.0.0.1:{echo.server_port}"
+    ended = place.batcher("run", "rows.jsonl", "--base-url", url)
+    assert ended.code in {65, 78}
+    assert_clean("run", (ended.out + ended.err).encode())
+    assert read(str(place.path / "batcher.db"), "SELECT * FROM v_attempts")
+    assert_nowhere_on_disk(place.path)
+
+
+def test_a_database_password_is_stored_and_shown_nowhere(folder, simulate, postgres_server):
+    postgres_server.execute("CREATE ROLE guarded LOGIN SUPERUSER PASSWORD 'canary-7Qm2xW9'")
+    plain = postgres_server.new_database()
+    url = plain.replace("postgres@", "guarded:canary-7Qm2xW9@")
+    write_jsonl(folder.path / "rows.jsonl", [*rows(5), {"prompt": 5}])
+    simulator = simulate()
+    command = ("run", "rows.jsonl", "--endpoint", "simulator", "--base-url", simulator.url)
+    ended = folder.batcher(*command, "--database", url)
+    assert ended.code == 65
+    assert "canary" not in ended.out + ended.err
+    stored = read(plain, "SELECT * FROM invocations")
+    assert len(stored) == 1
+    assert "canary" not in str(stored)
+    for words in (("status",), ("status", "--json"), ("retry",), ("run", "missing.jsonl")):
+        told = folder.batcher(*words, "--database", url)
+        assert "canary" not in told.out + told.err
+    wrong = folder.batcher("report", "--database", url.replace("canary", "canary-wrong"))
+    assert wrong.code != 0
+    assert "canary" not in wrong.err
