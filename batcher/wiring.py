@@ -245,12 +245,10 @@ def inspect_inputs(job: Job) -> Inspection:
 
 
 def run(job: Job, observer: Observer, before: Callable[[Kit], None] | None = None) -> Ended:
-    """See `run_job`, with the fastest event loop there is; `before` may look at the inputs."""
+    """See `run_job`, with the fastest event loop there is."""
     kit = kit_for(job, observer)
-    if before is not None:
-        before(kit)
     _collect_garbage_seldom()
-    return run_job(job, kit, _loop_factory())
+    return run_job(job, kit, _loop_factory(), before)
 
 
 def _live_lane(endpoint: Endpoint, key: Secret | None, clock: Clock, pacer: Pacer) -> Lane:

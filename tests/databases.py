@@ -46,8 +46,8 @@ SETTINGS = {
     "shared_buffers": "32MB",
     "logging_collector": "off",
 }
-# `guarded` must give a password, so that a refused one can be tested.
-RULES = "local all guarded scram-sha-256\nlocal all all trust\n"
+# `guarded` and `keyed` must give a password, so that one can be refused, or looked for.
+RULES = "local all guarded,keyed scram-sha-256\nlocal all all trust\n"
 TEMPLATE = "ledger_template"
 
 

@@ -58,15 +58,17 @@ class Writer:
         self._answering: deque[_Call] = deque()
         self._work = threading.Condition()
         self._closing = False
+        self._is_idle = False
         self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
     def put(self, record: Record, acknowledged: Callable[[], None]) -> None:
         """Hand in a record; `acknowledged` is called in the loop when it is durable."""
-        with self._work:
-            self._items.append((record, acknowledged))
-            if len(self._items) == 1 or len(self._items) == MAX_ITEMS:
+        items = self._items
+        items.append((record, acknowledged))
+        if self._is_idle or len(items) == MAX_ITEMS:
+            with self._work:
                 self._work.notify()
 
     def durable(self, record: Record) -> "asyncio.Future[None]":
@@ -114,11 +116,15 @@ class Writer:
     def _collect(self) -> tuple[list[_Item], bool]:
         """Wait for work, linger for company, take it all."""
         with self._work:
+            self._is_idle = True  # from here on whoever brings something rings
             while not (self._items or self._calls or self._closing):
                 self._work.wait()
+            self._is_idle = False
             if len(self._items) < MAX_ITEMS and not (self._calls or self._closing):
                 self._work.wait(LINGER_SECONDS)
-            items, self._items = self._items[:MAX_ITEMS], self._items[MAX_ITEMS:]
+            # Handing in takes no lock, so the list itself stays and only its front is taken.
+            items = self._items[:MAX_ITEMS]
+            del self._items[:MAX_ITEMS]
             if not self._items:  # a call sees everything that was handed in before it
                 self._answering.extend(self._calls)
                 self._calls.clear()

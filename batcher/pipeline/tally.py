@@ -14,7 +14,8 @@ from batcher.pipeline.progress import Progress
 from batcher.pipeline.work import Work
 from batcher.pricing.rating import Charge, ChargeStatus
 
-_FIRST_BITS: Final = 2**20
+_EXACT_IDS: Final = 50_000
+_FIRST_BITS: Final = 2**22
 _LAST_BITS: Final = 2**29
 _EIGHT: Final = Struct("8I")
 _REASON_LENGTH: Final = 60
@@ -93,20 +94,31 @@ class Tally:
 
 
 class SeenIds:
-    """Tells repeated ids in little memory: Bloom filters, each four times the size of the last.
+    """Tells repeated ids in little memory: exactly at first, then by Bloom filters.
 
-    With 40 bits and 8 hashes an id, one in a million is taken for a repetition that is none:
-    good enough for a warning that says "about". Beyond thirteen million ids it gets worse.
+    Each filter is four times the size of the last. With 40 bits and 8 hashes an id, one in a
+    million is taken for a repetition that is none: good enough for a warning that says "about".
+    Beyond thirteen million ids it gets worse.
     """
 
     def __init__(self) -> None:
-        self._filters = [_Filter(_FIRST_BITS)]
+        self._first: set[str] = set()
+        self._filters: list[_Filter] = []
 
     def seen_before(self, custom_id: str) -> bool:
         """Whether `custom_id` was asked for before; it was from now on."""
-        hashes = blake2b(custom_id.encode(), digest_size=32).digest()
+        if custom_id in self._first:
+            return True
+        if len(self._first) < _EXACT_IDS:
+            self._first.add(custom_id)
+            return False
+        return self._filtered(blake2b(custom_id.encode(), digest_size=32).digest())
+
+    def _filtered(self, hashes: bytes) -> bool:
         if any(known.holds(hashes) for known in self._filters):
             return True
+        if not self._filters:
+            self._filters.append(_Filter(_FIRST_BITS))
         newest = self._filters[-1]
         if newest.is_full and newest.bits < _LAST_BITS:
             newest = _Filter(newest.bits * 4)

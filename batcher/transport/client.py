@@ -303,10 +303,11 @@ class _Deadlines:
         self._started: dict[asyncio.Task[Any], float] = {}
         self._blamed: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
 
     def start(self) -> asyncio.Task[Any]:
         """The current task's exchange begins; gives the task."""
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None  # noqa: S101 - post_message is a coroutine
         self._started[task] = self._clock.monotonic()
         if self._timer is None:

@@ -145,9 +145,9 @@ def test_a_server_that_repeats_the_key_puts_it_nowhere(place, echo, status):
 
 
 def test_a_database_password_is_stored_and_shown_nowhere(folder, simulate, postgres_server):
-    postgres_server.execute("CREATE ROLE guarded LOGIN SUPERUSER PASSWORD 'canary-7Qm2xW9'")
+    postgres_server.execute("CREATE ROLE keyed LOGIN SUPERUSER PASSWORD 'canary-7Qm2xW9'")
     plain = postgres_server.new_database()
-    url = plain.replace("postgres@", "guarded:canary-7Qm2xW9@")
+    url = plain.replace("postgres@", "keyed:canary-7Qm2xW9@")
     write_jsonl(folder.path / "rows.jsonl", [*rows(5), {"prompt": 5}])
     simulator = simulate()
     command = ("run", "rows.jsonl", "--endpoint", "simulator", "--base-url", simulator.url)
