@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from batcher.cli.limit_words import limit_words
 from batcher.cli.meter import Meter, money_words, rows_words, speed_words
 from batcher.clock import SystemClock
 from batcher.pipeline.events import Ended, Started
@@ -103,6 +104,7 @@ class Lines(Quiet):
                 rows_words(event.progress),
                 speed_words(reading),
                 money_words(event.progress, reading),
+                limit_words(event.progress),
             )
             say("; ".join(part for part in parts if part))
 
@@ -153,6 +155,7 @@ class Panel(Quiet):
         reading = self._meter.read(self._clock.monotonic())
         bar = ProgressBar(total=1.0, completed=reading.share or 0.0, width=60)
         lines = [rows_words(progress), speed_words(reading), money_words(progress, reading)]
+        lines.append(limit_words(progress))
         notes = [note for note in (progress.note, self._note) if note]
         return Group(Padding(bar, 0), *(Text(line) for line in [*lines, *notes] if line))
 

@@ -12,6 +12,7 @@ from batcher.cli.job_options import job_options, no_preflight
 if TYPE_CHECKING:
     from batcher.pipeline.job import Job
     from batcher.pipeline.kit import Kit
+    from batcher.pipeline.preflight_sample import Sample
 
 _PILOT_ROWS = 30
 _FEWEST_PILOT_ROWS = 5
@@ -57,30 +58,47 @@ def estimate(
     return _print_estimate(wiring.resolve(asked), pilot_rows, as_json=as_json)
 
 
-def show_ceiling(job: "Job", kit: "Kit", *, quiet: bool, assume_yes: bool) -> None:
-    """Say what a run can cost at most before it starts; ask above the job's `ask_above`.
+def look_ahead(job: "Job", kit: "Kit", *, quiet: bool, assume_yes: bool) -> None:
+    """Say before a run starts which rows it would refuse, and what it can cost at most.
 
-    Only a person on a terminal is asked, and `click.Abort` is raised for a no. Large inputs are
-    read for this only when somebody may have to be asked.
+    Raises `ConfigurationError` when every row would be refused. Asks above the job's
+    `ask_above`: only a person on a terminal is asked, and `click.Abort` is raised for a no.
+    Large inputs are read whole only when somebody may have to be asked, else sampled.
     """
     import sys
+
+    from batcher.cli.display import say
+    from batcher.cli.estimate_work import census_of, inputs_of, sample_of
 
     asks = not assume_yes and sys.stdin.isatty() and sys.stderr.isatty()
     must_know = job.ask_above is not None and asks
     size = sum(file.path.stat().st_size for file in kit.files)
-    if not must_know and (quiet or size > _QUICK_BYTES):
+    inputs = inputs_of(kit)
+    census = None
+    if must_know or not (quiet or size > _QUICK_BYTES):
+        census = census_of(job, inputs)
+    if job.preflight:
+        _show_refusals(census.sample if census else sample_of(job, inputs), quiet=quiet)
+    if census is None:
         return
-    from batcher.cli.display import say
     from batcher.cli.estimate_words import ceiling_words
-    from batcher.cli.estimate_work import census_of, inputs_of
 
-    census = census_of(job, inputs_of(kit))
     words = ceiling_words(census.ceiling, census.unbounded)
     if census.requests and not quiet:
         say(f"{census.requests:,} rows to do; ceiling: {words}")
     above = census.unbounded or census.ceiling > (job.ask_above or 0)
     if must_know and census.requests and above:
         click.confirm(f"Ceiling: {words}. Send {census.requests:,} rows?", err=True, abort=True)
+
+
+def _show_refusals(sample: "Sample", *, quiet: bool) -> None:
+    from batcher.cli.display import say
+    from batcher.pipeline.preflight_sample import refusal_words, refuse_hopeless
+
+    refuse_hopeless(sample)
+    words = refusal_words(sample)
+    if words and not quiet:
+        say(words)
 
 
 def _print_estimate(job: "Job", pilot_rows: int | None, *, as_json: bool) -> int:

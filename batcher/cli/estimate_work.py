@@ -44,6 +44,7 @@ from batcher.pipeline.events import Ended
 from batcher.pipeline.job import Job
 from batcher.pipeline.kit import Kit
 from batcher.pipeline.pilot import draw, send_pilot
+from batcher.pipeline.preflight_sample import Sample, take_sample
 from batcher.pipeline.rater import Rater
 from batcher.pricing.money import format_usd
 from batcher.report.estimate import Expectation, Stratum, expect_total
@@ -122,6 +123,17 @@ def census_of(job: Job, inputs: Inputs) -> Census:
         run_id = _run_id(database, job)
         standing = Standing(database, run_id, inputs.files, job.settings.digest())
         return take_census(inputs, standing, lambda: 0.5, tickets=1)
+
+
+def sample_of(job: Job, inputs: Inputs) -> Sample:
+    """The first rows that are still to do; the ledger is only asked when one is refused."""
+    sample = take_sample(inputs.files, inputs.builder)
+    if not sample.refused:
+        return sample
+    with _ledger(job.database) as database:
+        run_id = _run_id(database, job)
+        standing = Standing(database, run_id, inputs.files, job.settings.digest())
+    return take_sample(inputs.files, inputs.builder, lambda name: standing.of(name).done)
 
 
 def inputs_of(kit: Kit) -> Inputs:

@@ -86,12 +86,12 @@ def run(
 def _run(job: "Job", *, as_json: bool, quiet: bool, yes: bool) -> int:
     from batcher import wiring
     from batcher.cli.display import display
-    from batcher.cli.estimate import show_ceiling
+    from batcher.cli.estimate import look_ahead
     from batcher.cli.summary import finish
 
     silent = quiet or as_json
     watcher = display(quiet=silent, assume_yes=yes)
-    before = partial(show_ceiling, job, quiet=silent, assume_yes=yes)
+    before = partial(look_ahead, job, quiet=silent, assume_yes=yes)
     try:
         ended = wiring.run(job, watcher, before)
     finally:

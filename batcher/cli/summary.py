@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from batcher.cli.display import Quiet, say
+from batcher.cli.limit_words import limit_json, limit_lines
 from batcher.cli.meter import duration_words, money_so_far
 from batcher.errors import BatcherError
 from batcher.ledger.address import without_passwords
@@ -66,6 +67,7 @@ def closing_lines(job: Job, ended: Ended, written: int | None) -> list[str]:
             f"{progress.in_doubt:,} attempts are in doubt: they may have cost from "
             f"{format_usd(progress.in_doubt_low)} to {_upper(progress.in_doubt_high)} more"
         )
+    lines += limit_lines(progress)
     lines += _warnings(progress, ended.unfinished_rows)
     if written is not None:
         lines.append(f"{written:,} rows written to {job.output}")
@@ -78,7 +80,10 @@ def json_summary(
 ) -> dict[str, Any]:
     """The whole end of a run; amounts are exact decimal text."""
     progress = asdict(ended.progress)
-    for name in ("note", "in_flight", "waiting_retries"):
+    for name in (
+        "note", "in_flight", "waiting_retries", "recorded", "binding_now", "binding",
+        "quota_used",
+    ):  # fmt: skip
         progress.pop(name)
     for name in (
         "cost", "in_doubt_low", "in_doubt_high", "cap_spent", "cap_reserved", "cap_free",
@@ -101,6 +106,7 @@ def json_summary(
         "rows_without_answer": dict(ended.unfinished_rows),
         "seconds": round(ended.seconds, 3),
         "rows_written": written,
+        **limit_json(ended.progress),
         **progress,
     }
 

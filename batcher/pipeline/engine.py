@@ -235,6 +235,7 @@ class Engine:
         try:
             await self._writer.durable(Intent(attempt=attempt))
             durable = True
+            self._progress.recorded += 1
             outcome = await self._parts.lane.send(attempt)
         except asyncio.CancelledError:
             self._settle(work, attempt, cut_off(attempt, self._clock.now_us(), sent=durable))

@@ -10,6 +10,7 @@ from batcher.ledger.connect import reading
 from batcher.ledger.handles import Connection, Engine
 from batcher.messages.request import Request
 from batcher.pipeline.intake import MATCH_ROWS, all_but
+from batcher.pipeline.preflight_sample import Sample
 from batcher.pipeline.rater import Rater
 from batcher.rows.build import RequestBuilder
 from batcher.rows.ranges import RowRanges
@@ -64,7 +65,7 @@ class Census:
     """What the inputs hold. `ceiling` is pico-USD of the requests that have a bound.
 
     `finished` rows need nothing more. `lengths` are the bodies of finished rows that were
-    asked for, in bytes.
+    asked for, in bytes. `sample` is every row that was read.
     """
 
     requests: int = 0
@@ -75,6 +76,7 @@ class Census:
     models: dict[str, int] = field(default_factory=dict)
     cells: dict[CellKey, Cell] = field(default_factory=dict)
     lengths: dict[Place, int] = field(default_factory=dict)
+    sample: Sample = field(default_factory=Sample)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +206,7 @@ def _chunks(
     chunk: list[Request] = []
     for batch in read_rows(file, source_id=0, builder=builder, skip=skip):
         requests = [item for item in batch.items if isinstance(item, Request)]
+        census.sample.add(file.name, batch)
         census.bad_rows += len(batch.items) - len(requests)
         chunk += requests
         if len(chunk) >= at_once:

@@ -42,10 +42,15 @@ class Credit:
     """Keeps the reader from running ahead: it waits while too much is read and not yet sent."""
 
     def __init__(self, rows: int, body_bytes: int) -> None:
-        self._rows = rows
+        self._all_rows = self._rows = rows
         self._bytes = body_bytes
         self._change = threading.Condition()
         self._stopped = False
+
+    @property
+    def spent_rows(self) -> int:
+        """How many rows were read and not yet sent."""
+        return self._all_rows - self._rows
 
     def spend(self, rows: int, body_bytes: int) -> bool:
         """Wait for room, then take it; `False` when the run is stopping."""

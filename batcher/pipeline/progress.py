@@ -2,6 +2,20 @@
 
 from dataclasses import dataclass, field
 
+from batcher.pacing.usage import QuotaUse
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What limits a run, as a name for people, and for which part of the time, of 1.
+
+    `option` is the one that would change it; `None` when none would.
+    """
+
+    name: str
+    option: str | None
+    part: float
+
 
 @dataclass(slots=True)
 class Progress:
@@ -11,7 +25,9 @@ class Progress:
     along. Money is pico-USD of this invocation; `in_doubt_high` `None` means unbounded. Under a
     cap, `cap_free` is what may still be reserved; it is `None` without one.
     `total_rows` is exact when `total_is_exact`. `unknown_stop_reasons` counts answers by stop
-    reasons that the Messages API does not have.
+    reasons that the Messages API does not have. `recorded` counts the sent attempts that the
+    ledger knows of: the others still wait for it. `binding_now` is what limits the run at
+    present, `binding`, at its end, what did most of the time; `None`: nothing that is known.
     """
 
     total_rows: int = 0
@@ -25,6 +41,7 @@ class Progress:
     repeated_custom_ids: int = 0
     own_model_rows: int = 0
     sent: int = 0
+    recorded: int = 0
     in_flight: int = 0
     waiting_retries: int = 0
     pauses: int = 0
@@ -44,6 +61,9 @@ class Progress:
     cap_reserved: int = 0
     cap_free: int | None = None
     note: str = ""
+    binding_now: Binding | None = None
+    binding: Binding | None = None
+    quota_used: list[QuotaUse] = field(default_factory=list)
 
     @property
     def finished_rows(self) -> int:

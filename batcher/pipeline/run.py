@@ -19,7 +19,9 @@ from batcher.ledger.lock import hold_database
 from batcher.ledger.migrate import prepare
 from batcher.ledger.writer import Writer
 from batcher.messages.request import BadRow, Request
+from batcher.pacing.pacer import Pacer
 from batcher.pipeline.begin import Begun, begin
+from batcher.pipeline.binding import SAMPLE_SECONDS, Gauge
 from batcher.pipeline.budget import Budget, Wallet
 from batcher.pipeline.decide import Policy
 from batcher.pipeline.done import DoneRows
@@ -45,8 +47,15 @@ _ABORTED: Final = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
-def run_job(job: Job, kit: Kit, loop_factory: LoopFactory | None = None) -> Ended:
+def run_job(
+    job: Job,
+    kit: Kit,
+    loop_factory: LoopFactory | None = None,
+    before: Callable[[Kit], None] | None = None,
+) -> Ended:
     """Do everything of `job` that is still to do, and say how it ended.
+
+    `before` is called when the ledger is there and held, and may raise to send nothing.
 
     Raises `BatcherError` for what is wrong before anything is sent; later trouble is in the
     result. Everything that was sent is in the ledger in either case.
@@ -56,6 +65,8 @@ def run_job(job: Job, kit: Kit, loop_factory: LoopFactory | None = None) -> Ende
         database = open_engine(job.database)
         stack.callback(database.dispose)
         created = prepare(database).created
+        if before is not None:
+            before(kit)
         begun = begin(database, job, kit)
         runner = stack.enter_context(asyncio.Runner(loop_factory=loop_factory))
         return runner.run(_Invocation(job, kit, database, begun).run(created=created))
@@ -76,7 +87,13 @@ class _Invocation:
             done_before=sum(len(source.done) for source in begun.plan),
             total_rows=sum(estimated_rows(file) or 0 for file in kit.files),
         )
+        limits = job.limits
+        self._pacer = kit.pacer or Pacer(
+            limits.quota, limits.concurrency, kit.clock.monotonic()
+        )
+        self._gauge = Gauge(self._progress, self._pacer, limits.quota)
         self._found = 0
+        self._input_over = False
         self._out_of_time = False
         self._ledger_failed = False
 
@@ -107,6 +124,7 @@ class _Invocation:
         housekeeping = [
             asyncio.create_task(self._checkpoint_regularly()),
             asyncio.create_task(self._watch_runtime()),
+            asyncio.create_task(self._watch_limits()),
         ]
         with Signals(
             self._engine, self._kit.observer, self._clock, limits.drain_timeout_seconds
@@ -115,6 +133,7 @@ class _Invocation:
             await self._engine.run()
         for task in housekeeping:
             task.cancel()
+        self._gauge.end(self._clock.monotonic())
         await asyncio.to_thread(intake.stop)
         return signals
 
@@ -142,7 +161,7 @@ class _Invocation:
             clock=self._clock,
             progress=self._progress,
             budget=self._money,
-            pacer=self._kit.pacer,
+            pacer=self._pacer,
         )
 
     def _make_budget(self) -> Budget | None:
@@ -219,6 +238,7 @@ class _Invocation:
         self._checkpoint(clean=False, also=save)
 
     def _input_ended(self, error: Exception | None) -> None:
+        self._input_over = True
         if error is not None:
             self._engine.stop(error)
         elif not (self._engine.limit_reached or self._engine.draining):
@@ -261,6 +281,15 @@ class _Invocation:
             self._out_of_time = True
             self._kit.observer.draining(f"--max-runtime of {seconds:g} s is over")
             self._engine.drain()
+
+    async def _watch_limits(self) -> None:
+        while True:
+            await self._clock.sleep(SAMPLE_SECONDS)
+            self._gauge.sample(
+                self._clock.monotonic(),
+                unsent_rows=self._credit.spent_rows,
+                input_ended=self._input_over,
+            )
 
     # The end
 

@@ -1,0 +1,102 @@
+"""What limits a run: now, and most of the time."""
+
+from collections import Counter
+from enum import StrEnum
+from typing import Final
+
+from batcher.pacing.limits import Limit, QuotaLimits
+from batcher.pacing.pacer import Pacer
+from batcher.pacing.usage import QuotaUse
+from batcher.pipeline.progress import Binding, Progress
+
+SAMPLE_SECONDS: Final = 0.25
+
+_QUOTA_OPTIONS: Final = {
+    Limit.REQUESTS: "--rpm",
+    Limit.INPUT_TOKENS: "--itpm",
+    Limit.OUTPUT_TOKENS: "--otpm",
+}
+
+
+class Ours(StrEnum):
+    """What can be too slow on this side of the wire; the value is the name for people."""
+
+    DATABASE = "the database"
+    READER = "the reader"
+
+
+class Gauge:
+    """Looks at a run several times a second and tells its `Progress` what limits it.
+
+    `limits` are the user's own: they decide which option would help.
+    """
+
+    def __init__(self, progress: Progress, pacer: Pacer, limits: QuotaLimits) -> None:
+        self._progress = progress
+        self._pacer = pacer
+        self._limits = limits
+        self._seen: Counter[Limit | Ours | None] = Counter()
+
+    def sample(self, now: float, *, unsent_rows: int, input_ended: bool) -> None:
+        """Look once. `unsent_rows` are read and have never been sent.
+
+        The end of a run, when fewer rows are left than may be in flight, does not count.
+        """
+        cause = self._cause(now, unsent_rows, input_ended=input_ended)
+        if cause is not None or unsent_rows or not input_ended:
+            self._seen[cause] += 1
+        self._tell_quotas(now)
+        self._progress.binding_now = self._binding(cause, 1.0)
+
+    def end(self, now: float) -> None:
+        """The run is over: say what limited it most of the time."""
+        self._tell_quotas(now)
+        self._progress.binding_now = None
+        if self._seen:
+            cause, count = self._seen.most_common(1)[0]
+            self._progress.binding = self._binding(cause, count / self._seen.total())
+
+    def _cause(self, now: float, unsent_rows: int, *, input_ended: bool) -> Limit | Ours | None:
+        progress = self._progress
+        if progress.in_flight >= self._pacer.concurrency.allowed:
+            unrecorded = progress.sent - progress.recorded
+            slow = unrecorded * 2 > progress.in_flight
+            return Ours.DATABASE if slow else Limit.CONCURRENCY
+        if not unsent_rows:
+            return None if input_ended else Ours.READER
+        return self._pacer.binding_limit(now, progress.in_flight)
+
+    def _tell_quotas(self, now: float) -> None:
+        self._progress.pauses = self._pacer.pauses
+        self._progress.quota_used = self._pacer.quota_used(now)
+
+    def _binding(self, cause: Limit | Ours | None, part: float) -> Binding | None:
+        return None if cause is None else Binding(str(cause), self._option(cause), part)
+
+    def _option(self, cause: Limit | Ours) -> str | None:
+        match cause:
+            case Ours.DATABASE:
+                return "--database"
+            case Ours.READER:
+                return "INPUT"
+            case Limit.CONCURRENCY:
+                return None if self._pacer.concurrency.is_cut else "--concurrency"
+            case Limit.LEARNED:
+                return "--rpm"
+            case Limit.PAUSE:
+                return None
+            case Limit.REQUESTS | Limit.INPUT_TOKENS | Limit.OUTPUT_TOKENS:
+                uses = [use for use in self._progress.quota_used if use.limit is cause]
+                return quota_option(cause, self._limits, uses)
+
+
+def quota_option(cause: Limit, limits: QuotaLimits, uses: list[QuotaUse]) -> str | None:
+    """The option by which this quota holds the run back; `None`: the server alone does."""
+    own = {
+        Limit.REQUESTS: limits.requests,
+        Limit.INPUT_TOKENS: limits.input_tokens,
+        Limit.OUTPUT_TOKENS: limits.output_tokens,
+    }.get(cause)
+    if own is not None and any(use.per_minute >= own for use in uses):
+        return _QUOTA_OPTIONS[cause]
+    return "--quota-share" if limits.share < 1 else None
