@@ -247,7 +247,7 @@ def inspect_inputs(job: Job) -> Inspection:
 def run(job: Job, observer: Observer, before: Callable[[Kit], None] | None = None) -> Ended:
     """See `run_job`, with the fastest event loop there is."""
     kit = kit_for(job, observer)
-    _collect_garbage_seldom()
+    _share_the_interpreter()
     return run_job(job, kit, _loop_factory(), before)
 
 
@@ -261,10 +261,16 @@ def _live_lane(endpoint: Endpoint, key: Secret | None, clock: Clock, pacer: Pace
     return LiveLane(HttpClient(endpoint, key, clock), endpoint, clock, hear)
 
 
-def _collect_garbage_seldom() -> None:
-    """A run makes millions of objects and hardly a cycle: looking for them cost 15 % of it."""
+def _share_the_interpreter() -> None:
+    """Settings of the whole process for one that sends, and does nothing else.
+
+    A run makes millions of objects and hardly a cycle: looking for them cost 15 % of it. The
+    ledger's thread needs the interpreter for moments: with Python's 5 ms it waited so long for
+    each that requests and commits took turns instead of going on side by side.
+    """
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
+    sys.setswitchinterval(0.001)
 
 
 def _loop_factory() -> LoopFactory | None:

@@ -37,13 +37,17 @@ ISOLATED = {"simulator"}
 # Each third-party library has one home, so that replacing it touches one place. Paths are
 # prefixes below batcher/; "" is everywhere.
 HOMES = {
-    "aiohttp": ("transport/client.py", "simulator/"),
+    "aiohttp": ("transport/client.py", "transport/wire.py", "simulator/"),
     "multidict": (
         "transport/client.py",
         "transport/mask.py",
         "simulator/",
     ),  # the header type of aiohttp
-    "yarl": ("transport/client.py", "simulator/"),  # the URL type of aiohttp
+    "yarl": (
+        "transport/client.py",
+        "transport/wire.py",
+        "simulator/",
+    ),  # the URL type of aiohttp
     "alembic": ("ledger/migrate.py",),
     "click": ("cli/",),
     "rich": ("cli/", "report/render_table.py"),

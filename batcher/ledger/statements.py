@@ -5,6 +5,7 @@ than the inserts themselves.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, Final, Protocol
 
 from sqlalchemy import Connection, Dialect, Table, bindparam
@@ -29,9 +30,9 @@ CHARGE: Final = tuple(column.name for column in charges.columns)
 FAILURE: Final = tuple(c.name for c in failures.columns if c.name != "failure_id")
 
 # SQLite's driver lets go of the interpreter's lock at every step of a statement, and waits
-# milliseconds to get it back from the busy event loop. So many rows go into one step. A few
-# fixed sizes keep the number of prepared statements small.
-_SIZES: Final = (128, 32, 8, 1)
+# milliseconds to get it back from the busy event loop. So all rows go into one step, filled up
+# with rows of nothing to one of a few sizes: prepared statements are kept, but not hundreds.
+_SIZES: Final = (1, 2, 4, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256)
 
 
 class Statement(Protocol):
@@ -65,21 +66,23 @@ class Each:
 class Together:
     """See `Statement`: many rows in one statement, for SQLite.
 
-    `sql` holds `{rows}` where the lists of `width` placeholders go.
+    `sql` holds `{rows}` where the lists of `width` placeholders go, and passes over rows whose
+    values are all NULL.
     """
 
     def __init__(self, sql: str, width: int) -> None:
         row = f"({', '.join('?' * width)})"
         self._by_size = [(n, sql.format(rows=", ".join([row] * n))) for n in _SIZES]
+        self._nothing = (None,) * width
 
     def run(self, connection: Connection, rows: Iterable[Values]) -> None:
         """See `Statement.run`."""
         waiting = list(rows)
-        for size, sql in self._by_size:
-            while len(waiting) >= size:
-                now, waiting = waiting[:size], waiting[size:]
-                values = tuple(value for row in now for value in row)
-                connection.exec_driver_sql(sql, values)
+        for start in range(0, len(waiting), _SIZES[-1]):
+            now = waiting[start : start + _SIZES[-1]]
+            size, sql = next(choice for choice in self._by_size if choice[0] >= len(now))
+            now.extend([self._nothing] * (size - len(now)))
+            connection.exec_driver_sql(sql, tuple(chain.from_iterable(now)))
 
 
 class HotPath:
@@ -103,7 +106,12 @@ class HotPath:
 
 def _insert(table: Table, names: Sequence[str], dialect: Dialect) -> Statement:
     if dialect.name == "sqlite":
-        sql = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES {{rows}}"  # noqa: S608 - names of ours
+        listed = ", ".join(names)
+        sql = (
+            f"WITH new ({listed}) AS (VALUES {{rows}}) "  # noqa: S608 - names of ours
+            f"INSERT INTO {table.name} ({listed}) "
+            f"SELECT * FROM new WHERE {names[0]} IS NOT NULL"
+        )
         return Together(sql, len(names))
     return Each(table.insert(), names, dialect)
 

@@ -1,7 +1,6 @@
-"""The one place that knows aiohttp: a POST, its answer, and what became of it otherwise."""
+"""A POST, its answer, and what became of it otherwise; all that aiohttp raises ends here."""
 
 import asyncio
-import io
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -9,16 +8,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
+from aiohttp.http import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
 from batcher.clock import Clock
 from batcher.transport.endpoint import Auth, Endpoint, Secret, check_url
 from batcher.transport.mask import Mask
+from batcher.transport.wire import Answering, Wire
 
 BODY_LIMIT: Final = 64 * 2**20  # bytes of one answer; the API's own texts end far below
 _SWEEP_SECONDS: Final = 0.5
-_PIECEWISE_BYTES: Final = 2**20
 _REST_BYTES: Final = 64 * 2**10  # what may follow the end of a message
 _REST_SECONDS: Final = 1
 _COUNT_SECONDS: Final = 60
@@ -61,7 +61,6 @@ class HttpClient:
 
     def __init__(self, endpoint: Endpoint, key: Secret | None, clock: Clock) -> None:
         check_url(endpoint)
-        self._url = URL(endpoint.messages_url)
         self._models_url = URL(endpoint.models_url)
         self._count_url = URL(f"{endpoint.messages_url}/count_tokens")
         self._uid_header = endpoint.attempt_uid_header
@@ -71,15 +70,19 @@ class HttpClient:
         self._stream_seconds = endpoint.stream_timeout_seconds
         self._clock = clock
         self.mask = Mask(key)
+        headers = _headers(endpoint, key)
+        connector = aiohttp.TCPConnector(
+            limit=0, ttl_dns_cache=300, socket_factory=_keep_alive_socket
+        )
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=endpoint.connect_timeout_seconds
+        )
+        self._wire = Wire(URL(endpoint.messages_url), headers, connector, timeout)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0, ttl_dns_cache=300, socket_factory=_keep_alive_socket
-            ),
+            connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=endpoint.connect_timeout_seconds
-            ),
-            headers=_headers(endpoint, key),
+            timeout=timeout,
+            headers=headers,
             trust_env=False,
         )
 
@@ -88,16 +91,17 @@ class HttpClient:
         headers = self._own_headers(uid, betas)
         task = self._deadlines.start()
         try:
-            async with self._session.post(
-                self._url, data=_payload(body), headers=headers, allow_redirects=False
-            ) as response:
-                return self._reply(response, await _read(response))
+            answering = await self._wire.post(body, headers)
+            try:
+                return self._reply(answering, await _read(answering.content))
+            finally:
+                answering.close()
         except asyncio.CancelledError:
             if self._deadlines.took_the_blame(task):
                 message = f"no answer within {self._deadlines.seconds:g} s"
                 raise SendError("timeout", message, left=True) from None
             raise
-        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
+        except TROUBLES as exc:
             raise _send_error(exc, self.mask) from exc
         finally:
             self._deadlines.stop(task)
@@ -113,19 +117,14 @@ class HttpClient:
         Raises `SendError` when no answer line came.
         """
         ends_at = self._clock.monotonic() + self._stream_seconds
-        response: aiohttp.ClientResponse | None = None
+        answering: Answering | None = None
         broken_by: SendError | None = None
         task = self._silences.start()
         try:
-            async with self._session.post(
-                self._url,
-                data=_payload(body),
-                headers=self._own_headers(uid, betas),
-                allow_redirects=False,
-            ) as response:
-                begun(response.status, response.headers)
-                await self._hand_over(response, take, task, ends_at)
-                await _let_end(response)
+            answering = await self._wire.post(body, self._own_headers(uid, betas))
+            begun(answering.status, answering.headers)
+            await self._hand_over(answering.content, take, task, ends_at)
+            await _let_end(answering.content)
         except asyncio.CancelledError:
             if not self._silences.took_the_blame(task):
                 raise
@@ -133,22 +132,24 @@ class HttpClient:
             broken_by = SendError("timeout", message, left=True)
         except SendError as exc:
             broken_by = exc
-        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
+        except TROUBLES as exc:
             broken_by = _send_error(exc, self.mask)
         finally:
             self._silences.stop(task)
-        if response is None:
+            if answering is not None:
+                answering.close()
+        if answering is None:
             raise broken_by or SendError("connection_lost", "no answer came", left=True)
-        return StreamEnd(response.status, self.mask.headers(response.headers), broken_by)
+        return StreamEnd(answering.status, self.mask.headers(answering.headers), broken_by)
 
     async def _hand_over(
         self,
-        response: aiohttp.ClientResponse,
+        content: aiohttp.StreamReader,
         take: Callable[[bytes], bool],
         task: asyncio.Task[Any],
         ends_at: float,
     ) -> None:
-        async for chunk in response.content.iter_any():
+        async for chunk in content.iter_any():
             if not take(chunk):
                 break
             self._silences.touch(task)
@@ -172,8 +173,8 @@ class HttpClient:
         url = self._models_url.update_query({n: v for n, v in asked.items() if v is not None})
         try:
             async with self._session.get(url, allow_redirects=False) as response:
-                return self._reply(response, await _read(response))
-        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
+                return self._reply(response, await _read(response.content))
+        except TROUBLES as exc:
             raise _send_error(exc, self.mask) from exc
 
     async def count_tokens(self, body: bytes, betas: tuple[str, ...]) -> Reply:
@@ -188,16 +189,16 @@ class HttpClient:
                 asyncio.timeout(_COUNT_SECONDS),
                 self._session.post(
                     self._count_url,
-                    data=_payload(body),
+                    data=body,
                     headers=headers if betas else {},
                     allow_redirects=False,
                 ) as response,
             ):
-                return self._reply(response, await _read(response))
-        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
+                return self._reply(response, await _read(response.content))
+        except TROUBLES as exc:
             raise _send_error(exc, self.mask) from exc
 
-    def _reply(self, response: aiohttp.ClientResponse, body: bytes) -> Reply:
+    def _reply(self, response: Answering | aiohttp.ClientResponse, body: bytes) -> Reply:
         headers = self.mask.headers(response.headers)
         return Reply(response.status, headers, self.mask.data(body))
 
@@ -222,40 +223,32 @@ def _headers(endpoint: Endpoint, key: Secret | None) -> CIMultiDict[str]:
     return headers
 
 
-def _payload(body: bytes) -> bytes | io.BytesIO:
-    """A large body is written in pieces, so that it does not hold up everybody else."""
-    return body if len(body) < _PIECEWISE_BYTES else io.BytesIO(body)
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def _read(content: aiohttp.StreamReader) -> bytes:
     """The body, at most `BODY_LIMIT` bytes of it also when compressed or of unknown length."""
-    length = response.content_length
-    if (
-        length is not None
-        and length <= BODY_LIMIT
-        and "content-encoding" not in response.headers
-    ):
-        return await response.read()
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > BODY_LIMIT:
-            response.close()
+    whole = bytearray()
+    async for chunk in content.iter_any():
+        if content.at_eof() and not whole and len(chunk) <= BODY_LIMIT:
+            return chunk  # most answers come in one piece
+        whole += chunk
+        if len(whole) > BODY_LIMIT:
             message = f"the answer is larger than {BODY_LIMIT // 2**20} MiB"
             raise SendError("answer_too_large", message, left=True)
-    return bytes(body)
+    return bytes(whole)
 
 
-async def _let_end(response: aiohttp.ClientResponse) -> None:
+async def _let_end(content: aiohttp.StreamReader) -> None:
     """Read the rest of a finished stream, so that its connection can be used again."""
     left = _REST_BYTES
-    with suppress(aiohttp.ClientError, OSError, TimeoutError):
+    with suppress(*TROUBLES):
         async with asyncio.timeout(_REST_SECONDS):
-            async for chunk in response.content.iter_any():
+            async for chunk in content.iter_any():
                 left -= len(chunk)
                 if left < 0:
                     return
 
+
+# What aiohttp raises when an exchange fails.
+TROUBLES: Final = (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError)
 
 # Sorted by the question that matters: could the server have done the work? First match wins.
 _ERRORS: Final[tuple[tuple[type[Exception], str, bool], ...]] = (
@@ -268,6 +261,7 @@ _ERRORS: Final[tuple[tuple[type[Exception], str, bool], ...]] = (
     (TimeoutError, "timeout", True),
     (aiohttp.ClientPayloadError, "broken_answer", True),
     (aiohttp.ClientResponseError, "broken_answer", True),
+    (HttpProcessingError, "broken_answer", True),
     (Exception, "connection_lost", True),
 )
 
