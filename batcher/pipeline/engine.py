@@ -3,12 +3,9 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
-from batcher.clock import Clock
 from batcher.ledger.records import FailureKind, Intent, Quarantine
-from batcher.ledger.writer import Writer
 from batcher.messages.attempt import Attempt, Purpose
 from batcher.messages.outcome import Answered, Outcome
 from batcher.messages.request import BadRow, Request
@@ -18,7 +15,6 @@ from batcher.pipeline.budget import Budget
 from batcher.pipeline.decide import (
     Again,
     Done,
-    Policy,
     StopRun,
     Verdicts,
     cut_off,
@@ -30,45 +26,21 @@ from batcher.pipeline.decide import (
     speaks_against_row,
     uses_up_patience,
 )
-from batcher.pipeline.done import DoneRows
 from batcher.pipeline.health import Health
-from batcher.pipeline.history import History
 from batcher.pipeline.intake import is_cut_off
-from batcher.pipeline.job import Limits
 from batcher.pipeline.pace import Pace
+from batcher.pipeline.parts import Parts
 from batcher.pipeline.policies import Better, NextLeg, go_on
-from batcher.pipeline.progress import Progress
-from batcher.pipeline.rater import Rater
 from batcher.pipeline.scouts import ALIKE_BEFORE_STOP, Report
 from batcher.pipeline.supply import Supply
 from batcher.pipeline.tally import Tally
 from batcher.pipeline.tools import Tools
 from batcher.pipeline.waits import first_of
 from batcher.pipeline.work import Work
-from batcher.transport.lane import Lane
 
 # attempt_id = invocation_id << 40 | counter: unique in a database, ascending in an invocation.
 _COUNTER_BITS: Final = 40
 _AGAIN_SECONDS: Final = 0.01  # between two looks when woken workers found nothing they may send
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What an engine is put together from."""
-
-    invocation_id: int
-    database_uid: str
-    limits: Limits
-    policy: Policy
-    lane: Lane
-    writer: Writer
-    rater: Rater
-    done: DoneRows
-    history: History
-    clock: Clock
-    progress: Progress
-    budget: Budget | None = None
-    pacer: Pacer | None = None
 
 
 class Engine:

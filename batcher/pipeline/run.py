@@ -25,11 +25,12 @@ from batcher.pipeline.binding import SAMPLE_SECONDS, Gauge
 from batcher.pipeline.budget import Budget, Wallet
 from batcher.pipeline.decide import Policy
 from batcher.pipeline.done import DoneRows
-from batcher.pipeline.engine import Engine, Parts
+from batcher.pipeline.engine import Engine
 from batcher.pipeline.events import Ended, Started
 from batcher.pipeline.intake import Credit, Intake, PlannedSource
 from batcher.pipeline.job import Job
 from batcher.pipeline.kit import Kit
+from batcher.pipeline.parts import Parts
 from batcher.pipeline.policies import answer_policy
 from batcher.pipeline.progress import Progress
 from batcher.pipeline.signals import Signals

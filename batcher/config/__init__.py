@@ -11,107 +11,45 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from batcher.config.tables import (
+    ConfigFile,
+    EndpointTable,
+    JobFile,
+    RequestTable,
+    Retry,
+    Settings,
+)
 from batcher.errors import AccessRefused, ConfigurationError, UsageError
-from batcher.messages.failure import Verdict
-from batcher.messages.stream_mode import StreamMode
-from batcher.pipeline.choices import ToolTable, ValidateTable
 from batcher.pricing.money import LARGEST_AMOUNT, parse_usd
 from batcher.transport.endpoint import Auth, Endpoint, Secret, check_url
+
+__all__ = [
+    "CONFIG_NAME",
+    "DATABASE_NAME",
+    "ConfigFile",
+    "EndpointTable",
+    "JobFile",
+    "RequestTable",
+    "Retry",
+    "Settings",
+    "database_url",
+    "endpoint_named",
+    "endpoint_names",
+    "environment_of",
+    "environment_settings",
+    "find_config",
+    "key_source",
+    "pico_usd",
+    "read_config",
+    "read_key",
+    "read_toml",
+    "seconds",
+    "text_or_file",
+]
 
 CONFIG_NAME: Final = "config.toml"
 DATABASE_NAME: Final = "batcher.db"
 _PREFIX: Final = "BATCHER_"
-
-
-class Retry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """The `[retry]` table: how patient the run is; times in seconds."""
-
-    max_attempts: int | None = None
-    first_wait_seconds: float | None = None
-    max_wait_seconds: float | None = None
-    first_contact_seconds: float | None = None
-    give_up_seconds: float | None = None
-    drain_timeout_seconds: float | None = None
-    max_legs: int | None = None
-
-
-class RequestTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """The `[request]` table: `pass` names columns sent although they are no API fields."""
-
-    passed: tuple[str, ...] = msgspec.field(default=(), name="pass")
-
-
-class EndpointTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """One `[endpoints.NAME]` table; what is missing comes from the preset of that name."""
-
-    base_url: str | None = None
-    dialect: str | None = None
-    auth: Auth | None = None
-    api_key_env: str | None = None
-    api_key_file: str | None = None
-    anthropic_version: str | None = None
-    betas: tuple[str, ...] | None = None
-    attempt_uid_header: str | None = None
-    price_list: str | None = None
-    simulated: bool | None = None
-    errors_billed: str | None = None
-    verdicts: dict[str, Verdict] | None = None
-    request_timeout_seconds: float | None = None
-    connect_timeout_seconds: float | None = None
-    allow_insecure_http: bool | None = None
-    stream: StreamMode | None = None
-    stream_timeout_seconds: float | None = None
-    stream_idle_seconds: float | None = None
-
-
-class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """What any of the layers may say; `None` leaves it to the next layer."""
-
-    database: str | None = None
-    endpoint: str | None = None
-    base_url: str | None = None
-    model: str | None = None
-    max_tokens: int | None = None
-    system: str | None = None
-    prompt: str | None = None
-    betas: tuple[str, ...] | None = None
-    concurrency: int | None = None
-    rpm: int | None = None
-    itpm: int | None = None
-    otpm: int | None = None
-    quota_share: float | None = None
-    limit: int | None = None
-    max_runtime: str | None = None
-    max_cost: str | int | None = None
-    max_cost_month: str | int | None = None
-    ask_above: str | int | None = None
-    on_unknown: str | None = None
-    on_truncate: str | None = None
-    on_invalid: str | None = None
-    prices: str | None = None
-    output: str | None = None
-    strict: bool | None = None
-    preflight: bool | None = None
-    parameters: dict[str, Any] | None = None
-    stream: StreamMode | None = None
-    request: RequestTable | None = None
-    retry: Retry | None = None
-    tags: dict[str, str] | None = None
-
-
-class ConfigFile(Settings, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """A config.toml: settings plus endpoints."""
-
-    endpoints: dict[str, EndpointTable] = {}
-
-
-class JobFile(Settings, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """A job file: settings plus a name and inputs, and what is done with answers."""
-
-    name: str | None = None
-    inputs: tuple[str, ...] = ()
-    tools: dict[str, ToolTable] = {}
-    validate: ValidateTable | None = None
 
 
 T = TypeVar("T", bound=Settings)

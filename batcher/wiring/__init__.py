@@ -1,0 +1,41 @@
+"""From settings to ready objects: `resolve` reads what was asked, `ready` makes it run."""
+
+from batcher.wiring.ready import (
+    checked_files,
+    inspect_inputs,
+    kit_for,
+    price_book,
+    price_list,
+    price_note,
+    price_words,
+    request_builder,
+    run,
+)
+from batcher.wiring.resolve import (
+    DEFAULT_MAX_TOKENS,
+    Asked,
+    asked,
+    job_file,
+    job_files,
+    place_of,
+    resolve,
+)
+
+__all__ = [
+    "DEFAULT_MAX_TOKENS",
+    "Asked",
+    "asked",
+    "checked_files",
+    "inspect_inputs",
+    "job_file",
+    "job_files",
+    "kit_for",
+    "place_of",
+    "price_book",
+    "price_list",
+    "price_note",
+    "price_words",
+    "request_builder",
+    "resolve",
+    "run",
+]

@@ -1,0 +1,180 @@
+"""From a job to ready objects: the only place where concrete classes meet."""
+
+import gc
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from batcher import config
+from batcher.clock import Clock, SystemClock
+from batcher.errors import ConfigurationError, UsageError
+from batcher.pacing.pacer import Pacer
+from batcher.pipeline.dry_run import Inspection, inspect
+from batcher.pipeline.events import Ended, Observer
+from batcher.pipeline.job import Job
+from batcher.pipeline.kit import Kit
+from batcher.pipeline.preflight import Preflight
+from batcher.pipeline.preflight_rules import shipped_rules
+from batcher.pipeline.rater import Rater
+from batcher.pipeline.run import LoopFactory, run_job
+from batcher.pricing.book import PriceBook, load_file, load_shipped
+from batcher.rows.build import RequestBuilder
+from batcher.rows.check import check_source
+from batcher.rows.output import open_writer
+from batcher.rows.source import SourceFile, find_sources
+from batcher.transport.endpoint import Endpoint, Secret
+from batcher.transport.lane import Lane
+from batcher.wiring.resolve import Asked, resolve
+
+
+def price_words(typed: Asked) -> str:
+    """Whose prices a run would count with, in one sentence; needs no inputs."""
+    job = resolve(replace(typed, inputs=typed.inputs or ("-",)))
+    return price_note(job, price_book(job))
+
+
+def price_book(job: Job) -> PriceBook:
+    """The shipped prices, extended by the user's own file when there is one."""
+    if job.prices in {None, "none"}:
+        return load_shipped()
+    return load_file(Path(str(job.prices)))
+
+
+def price_list(job: Job, book: PriceBook) -> str | None:
+    """The name of the list that the endpoint's answers are priced with; `None`: unpriced."""
+    if job.prices == "none":
+        return None
+    endpoint = job.endpoint
+    if endpoint.price_list is None and endpoint.name in book.lists:
+        return endpoint.name  # a price file that names the endpoint means it
+    return endpoint.price_list
+
+
+def price_note(job: Job, book: PriceBook) -> str:
+    """Whose prices count, in one sentence."""
+    name = price_list(job, book)
+    if name is None:
+        return f"no price list for endpoint {job.endpoint.name}: answers stay unpriced"
+    return f"priced with list {name} of price book {book.version}"
+
+
+def kit_for(job: Job, observer: Observer) -> Kit:
+    """Everything that `job` needs to run; raises before anything is opened or sent."""
+    book = price_book(job)
+    _check_caps(job, book)
+    builder = request_builder(job)
+    clock = SystemClock()
+    files = checked_files(job, builder)
+    _check_output(job, files)
+    pacer = Pacer(job.limits.quota, job.limits.concurrency, clock.monotonic())
+    key = config.read_key(job.endpoint)
+    return Kit(
+        builder=builder,
+        files=files,
+        rater=Rater(book, price_list(job, book)),
+        make_lane=lambda: _live_lane(job.endpoint, key, clock, pacer),
+        pacer=pacer,
+        clock=clock,
+        observer=observer,
+        price_note=price_note(job, book),
+        largest_output=_rules(job.endpoint).largest_output
+        if job.answers.raise_factor
+        else None,
+    )
+
+
+def request_builder(job: Job) -> RequestBuilder:
+    """Makes requests of the job's rows, and refuses those that its endpoint would refuse."""
+    return RequestBuilder(job.settings, _rules(job.endpoint).problem if job.preflight else None)
+
+
+def _rules(endpoint: Endpoint) -> Preflight:
+    return Preflight(
+        shipped_rules(),
+        api_version=endpoint.anthropic_version,
+        dialect=endpoint.dialect,
+        endpoint_name=endpoint.name,
+        betas=endpoint.betas,
+    )
+
+
+def _check_caps(job: Job, book: PriceBook) -> None:
+    """A cap in USD needs prices in USD."""
+    if job.limits.max_cost is None and job.limits.max_cost_month is None:
+        return
+    name = price_list(job, book)
+    if name is None or name not in book.lists or book.lists[name].currency != "USD":
+        raise ConfigurationError(
+            f"--max-cost needs prices in USD, and endpoint {job.endpoint.name} has none; give "
+            "them with --prices FILE"
+        )
+
+
+def checked_files(job: Job, builder: RequestBuilder) -> tuple[SourceFile, ...]:
+    """The job's inputs; raises for one that is missing or holds nothing a prompt is made of."""
+    found = find_sources(job.inputs, base=job.base, spool=_spool_folder(job.database))
+    for file in found:
+        check_source(file, builder)
+    return found
+
+
+def _check_output(job: Job, files: Sequence[SourceFile]) -> None:
+    """Raise now for an output that could not be written, or takes an input's place, later."""
+    target = Path(job.output or "-")
+    if job.output in {None, "-"} or target.is_fifo() or target.is_char_device():
+        return
+    if any(target.exists() and target.samefile(file.path) for file in files):
+        raise UsageError(f"{job.output}: is an input too; name another file for the answers")
+    open_writer(str(job.output)).discard()
+
+
+def inspect_inputs(job: Job) -> Inspection:
+    """See `inspect`; needs no key and no database."""
+    builder = request_builder(job)
+    book = price_book(job)
+    rater = Rater(book, price_list(job, book))
+    return inspect(checked_files(job, builder), builder, rater, SystemClock().now_us())
+
+
+def run(job: Job, observer: Observer, before: Callable[[Kit], None] | None = None) -> Ended:
+    """See `run_job`, with the fastest event loop there is."""
+    kit = kit_for(job, observer)
+    _share_the_interpreter()
+    return run_job(job, kit, _loop_factory(), before)
+
+
+def _live_lane(endpoint: Endpoint, key: Secret | None, clock: Clock, pacer: Pacer) -> Lane:
+    from batcher.transport.client import HttpClient  # noqa: PLC0415 - aiohttp, late
+    from batcher.transport.live import LiveLane  # noqa: PLC0415
+
+    def hear(model: str, status: int, headers: Mapping[str, str]) -> None:
+        pacer.hear(model, status, headers, clock.monotonic())
+
+    return LiveLane(HttpClient(endpoint, key, clock), endpoint, clock, hear)
+
+
+def _share_the_interpreter() -> None:
+    """Settings of the whole process for one that sends, and does nothing else.
+
+    A run makes millions of objects and hardly a cycle: looking for them cost 15 % of it. The
+    ledger's thread needs the interpreter for moments: with Python's 5 ms it waited so long for
+    each that requests and commits took turns instead of going on side by side.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
+    sys.setswitchinterval(0.0005)
+
+
+def _loop_factory() -> LoopFactory | None:
+    """The loop of uvloop where it is installed, for a quarter less CPU; else asyncio's own."""
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _spool_folder(database: str) -> Path:
+    """Where standard input is kept: beside a database file, else here."""
+    return Path() if "://" in database else Path(database).parent
