@@ -44,6 +44,10 @@ class _Envelope(msgspec.Struct):
     params: msgspec.Raw
 
 
+# From a row as it came to the text of its body.
+_TextOf = Callable[[Any], bytes]
+
+_LARGE_BYTES: Final = 2**20  # from here on copies of a row count
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 _ENCODER: Final = msgspec.json.Encoder()
 _JSON_COLUMNS: Final = frozenset((*FIELDS, "params", *OWN_COLUMNS))
@@ -102,15 +106,22 @@ class RequestBuilder:
         try:
             row = parse_row(raw) if isinstance(raw, bytes) else self._columns(raw)
             custom_id = _custom_id(row)
-            body, text = self._body(row, raw, custom_id, row_number)
+            body, text_of = self._body(row, raw, custom_id, row_number)
             check_body(body)
             files = path_blocks(body["messages"])
             if files:
                 fill_in(files, folder)
-                text = None
+                text_of = None
             betas = self._betas(row)
             self._judge(body, betas)
-            text = _within_limit(text or _encode(body))
+            text = _encode(body) if text_of is None else b""
+            is_large = isinstance(raw, bytes) and len(raw) > _LARGE_BYTES
+            named = params_hash(body, betas, is_large=is_large)
+            model, max_tokens, streams = body["model"], body["max_tokens"], needs_stream(body)
+            if text_of is not None:
+                del row, body  # a large row is in memory twice at most
+                text = text_of(raw)
+            text = _within_limit(text)
         except RowProblem as problem:
             return bad_row(source_id, row_number, byte_offset, problem, custom_id)
         return Request(
@@ -118,12 +129,12 @@ class RequestBuilder:
             row_number=row_number,
             byte_offset=byte_offset,
             custom_id=custom_id,
-            params_hash=params_hash(body, betas),
-            model=body["model"],
-            max_tokens=body["max_tokens"],
+            params_hash=named,
+            model=model,
+            max_tokens=max_tokens,
             body=text,
             betas=betas,
-            streams=needs_stream(body),
+            streams=streams,
         )
 
     def _betas(self, row: dict[str, Any]) -> tuple[str, ...]:
@@ -149,8 +160,8 @@ class RequestBuilder:
         raw: bytes | dict[str, Any],
         custom_id: str | None,
         row_number: int,
-    ) -> tuple[dict[str, Any], bytes | None]:
-        """The body, and its text where the row's own bytes can be sent as they came."""
+    ) -> tuple[dict[str, Any], _TextOf | None]:
+        """The body, and where to find its text in a row whose own bytes can be sent."""
         if self._template is not None:
             prompt = self._template.render(row, custom_id, row_number)
             passed = _present(row, self.settings.pass_fields)
@@ -167,22 +178,23 @@ class RequestBuilder:
 
     def _from_params(
         self, params: object, raw: bytes | dict[str, Any]
-    ) -> tuple[dict[str, Any], bytes | None]:
+    ) -> tuple[dict[str, Any], _TextOf | None]:
         if type(params) is not dict:
             raise RowProblem(
                 Reason.WRONG_TYPE, f"params is {kind(params)}; it must be an object"
             )
         body = self._completed(params)
-        return body, _params_text(raw) if body is params else None
+        is_text = isinstance(raw, bytes) or type(raw["params"]) is str
+        return body, _params_text if body is params and is_text else None
 
     def _from_messages(
         self, row: dict[str, Any], raw: bytes | dict[str, Any]
-    ) -> tuple[dict[str, Any], bytes | None]:
+    ) -> tuple[dict[str, Any], _TextOf | None]:
         fields = row
         if not row.keys() <= self._fields or None in row.values():
             fields = _present(row, self._fields)
         body = self._completed(fields)
-        return body, raw.strip() if body is row and isinstance(raw, bytes) else None
+        return body, bytes.strip if body is row and isinstance(raw, bytes) else None
 
     def _completed(self, fields: dict[str, Any]) -> dict[str, Any]:
         """`fields` itself when there is nothing to add, else a new body."""
@@ -227,12 +239,12 @@ def _present(row: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
     return {name: row[name] for name in row if name in names and row[name] is not None}
 
 
-def _params_text(raw: bytes | dict[str, Any]) -> bytes | None:
-    """The bytes of `params` as they came; `None` where they came as nested values."""
+def _params_text(raw: bytes | dict[str, Any]) -> bytes:
+    """The bytes of `params` as they came."""
     if isinstance(raw, bytes):
         return bytes(_ENVELOPE.decode(raw).params)
-    text = raw["params"]
-    return text.strip().encode() if type(text) is str else None
+    text: str = raw["params"]
+    return text.strip().encode()
 
 
 def _user(prompt: object, row: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -99,7 +99,9 @@ class LineSplitter:
         elif length > MAX_LINE_BYTES:
             yield Lines(first_row=row, offset=offset, lines=[b""], too_long=True)
         else:
-            yield Lines(first_row=row, offset=offset, lines=[b"".join([*self._tail, end])])
+            line = b"".join([*self._tail, end])
+            self._tail = []  # not held beside the line while that is looked at
+            yield Lines(first_row=row, offset=offset, lines=[line])
 
     def _last_line(self) -> Iterator[Lines]:
         for lines in self._joined(b"", self._tail_bytes):

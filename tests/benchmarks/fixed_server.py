@@ -3,7 +3,8 @@
 
     python -m tests.benchmarks.fixed_server [--delay-ms 1000]
 
-Every POST /v1/messages gets the same answer, after the delay; anything else a 404. The port is
+Every POST /v1/messages gets the same answer, after the delay, and every POST
+/v1/chat/completions the same in that API's form; anything else a 404. The port is
 printed on the first line of standard output; the server ends when standard input does.
 """
 
@@ -34,6 +35,21 @@ ANSWER = {
         "inference_geo": "global",
     },
 }
+# The same for tools that speak the chat completions API.
+COMPLETION = {
+    "id": "chatcmpl-fixed",
+    "object": "chat.completion",
+    "created": 1_790_000_000,
+    "model": "claude-haiku-4-5",
+    "choices": [
+        {
+            "index": 0,
+            "finish_reason": "stop",
+            "message": {"role": "assistant", "content": ANSWER["content"][0]["text"]},
+        }
+    ],
+    "usage": {"prompt_tokens": 211, "completion_tokens": 148, "total_tokens": 359},
+}
 NOT_FOUND = {"type": "error", "error": {"type": "not_found_error", "message": "Not found"}}
 
 
@@ -44,6 +60,7 @@ def whole_response(status: str, body: dict[str, object]) -> bytes:
 
 
 ANSWERED = whole_response("200 OK", ANSWER)
+COMPLETED = whole_response("200 OK", COMPLETION)
 REFUSED = whole_response("404 Not Found", NOT_FOUND)
 
 
@@ -61,7 +78,7 @@ class FixedAnswers(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         data = self.waiting + data if self.waiting else data
         while end := end_of_first_request(data):
-            self.answer(ANSWERED if data.startswith(b"POST /v1/messages") else REFUSED)
+            self.answer(response_to(data))
             data = data[end:]
         self.waiting = data
 
@@ -74,6 +91,12 @@ class FixedAnswers(asyncio.Protocol):
     def send(self, response: bytes) -> None:
         if not self.transport.is_closing():
             self.transport.write(response)
+
+
+def response_to(request: bytes) -> bytes:
+    if request.startswith(b"POST /v1/messages"):
+        return ANSWERED
+    return COMPLETED if request.startswith(b"POST /v1/chat/completions") else REFUSED
 
 
 def end_of_first_request(data: bytes) -> int:

@@ -4,7 +4,8 @@
     python -m tests.benchmarks.memory [--rows 10000 100000] [--full]
         [--database sqlite|postgresql]
 
---full adds 1,000,000 rows. The last line is 1,000 in flight against a server that takes 1 s.
+--full adds 1,000,000 rows. Then come 1,000 in flight against a server that takes 1 s, and one
+row of 31 MB beside one of a few bytes.
 """
 
 import argparse
@@ -18,8 +19,9 @@ from pathlib import Path
 from tests.benchmarks import processes
 from tests.benchmarks.databases import Databases, answered, databases
 from tests.benchmarks.processes import scratch_folder
-from tests.benchmarks.rows import write_rows
+from tests.benchmarks.rows import LINE, SENTENCE, write_rows
 
+LARGE_BYTES = 31_000_000
 FIFTHS = ("20 %", "40 %", "60 %", "80 %", "100 %")
 HEAD = f"{'rows':>9}{'in flight':>11}" + "".join(f"{x:>8}" for x in FIFTHS) + f"{'peak MB':>10}"
 
@@ -49,6 +51,28 @@ def measure(
     return measured.peak_mb
 
 
+def large_row(folder: Path, stores: Databases) -> None:
+    """What a row of 31 MB costs beside one of nothing, in times its size."""
+    peaks = []
+    with processes.fixed_server() as url:
+        for size in (0, LARGE_BYTES):
+            path = folder / f"row{size}.jsonl"
+            path.write_text(LINE % (1, 1) if not size else large_line(size))
+            database = stores.create()
+            command = processes.batcher_run(path, url, concurrency=100, database=database)
+            peaks.append(processes.measure(command, folder=folder).peak_mb)
+            answered(stores, database, 1)
+    times = (peaks[1] - peaks[0]) / (LARGE_BYTES / 1e6)
+    print(
+        f"one row of {LARGE_BYTES / 1e6:.0f} MB: {peaks[1]:.1f} MB, {times:.2f} times its size"
+    )
+
+
+def large_line(size: int) -> str:
+    content = SENTENCE * (size // len(SENTENCE))
+    return (LINE % (1, 1)).replace(SENTENCE * 12, content)
+
+
 def parse() -> argparse.Namespace:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
@@ -66,6 +90,7 @@ def main() -> None:
         print(HEAD, flush=True)
         peaks = [measure(folder, stores, rows, 100, 0) for rows in sizes]
         measure(folder, stores, 20_000, 1_000, 1_000)
+        large_row(folder, stores)
     print(f"peak, most rows to fewest: {peaks[-1] / peaks[0]:.2f} times")
 
 

@@ -3,6 +3,7 @@
 import json
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,3 +59,14 @@ def test_an_identity_fits_64_signed_bits_and_depends_on_the_custom_id(hashed, cu
     assert -(2**63) <= named < 2**63
     assert named != identity(None, hashed)
     assert named == identity(custom_id, hashed)
+
+
+@given(PARAMS)
+def test_a_large_body_has_the_same_name_as_if_it_were_hashed_at_once(params):
+    assert params_hash(params, is_large=True) == params_hash(params)
+
+
+@pytest.mark.parametrize("character", ["a", '"', "\\", "\n", "\x01", "é", "🙂", "\u2028"])
+def test_a_text_of_many_pieces_is_escaped_as_a_whole_one(character):
+    params = {"messages": [{"role": "user", "content": character * 200_001}]}
+    assert params_hash(params, is_large=True) == params_hash(params)
