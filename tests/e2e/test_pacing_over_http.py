@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from tests.e2e.inputs import row, write_jsonl
+from tests.e2e.inputs import write_jsonl
 from tests.e2e.processes import Folder, start_simulator
 
 SECONDS = 180
@@ -33,9 +33,11 @@ def test_the_binding_quota_is_used_over_http(name, tmp_path):
     simulator = start_simulator(tmp_path, "--latency-ms", "300-2000", *options)
     try:
         folder = Folder(tmp_path)
-        write_jsonl(tmp_path / "rows.jsonl", (row(number) for number in range(20_000)))
+        prompts = ({"prompt": f"Letter {number}"} for number in range(20_000))
+        write_jsonl(tmp_path / "rows.jsonl", prompts)
         running = folder.start(
             *["run", "rows.jsonl", "--endpoint", "simulator", "--base-url", simulator.url],
+            *["--model", "claude-haiku-4-5", "--max-tokens", "300"],
             *["--concurrency", "400", "--max-runtime", f"{SECONDS}s", "--quiet", "--json"],
             stdout=subprocess.PIPE,
         )
