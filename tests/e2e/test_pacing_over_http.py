@@ -54,7 +54,10 @@ def test_the_binding_quota_is_used_over_http(name, tmp_path):
 
 
 def used_share(name, lines) -> float:
-    """The part of the binding quota that was used between warm-up and end."""
+    """What was used of the binding quota between warm-up and end, to what came in meanwhile.
+
+    More than all of it when the run also used up some of what the bucket held at the start.
+    """
     limit, amount = MEASURED[name]
     begun = lines[0]["received_at_us"] / 1e6
     first, last = begun + WARM_UP_SECONDS, begun + SECONDS - QUIET_SECONDS
