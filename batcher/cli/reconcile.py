@@ -1,14 +1,32 @@
 """`batcher reconcile`: does it match the provider's bill, and if not, why."""
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import click
 
 from batcher.cli.ledger_options import several_ledgers, several_ledgers_options
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from batcher.ledger.adjustments import Author
+    from batcher.ledger.handles import Engine
+
+_DOES = ("record", "undo", "recorded")
+
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, metavar="FILE...")
 @click.option("--endpoint", metavar="NAME", help="What was sent there; needed with several.")
 @click.option("--all", "every", is_flag=True, help="Lines that agree, too.")
+@click.option(
+    "--record",
+    is_flag=True,
+    help="Put what is left over into the ledger, as adjustments; charges stay as they are.",
+)
+@click.option("--undo", type=int, metavar="N", help="Take adjustment N back; needs no FILE.")
+@click.option("--recorded", is_flag=True, help="List all adjustments; needs no FILE.")
 @click.option(
     "--format",
     "form",
@@ -25,6 +43,9 @@ def reconcile(
     files: tuple[str, ...],
     endpoint: str | None,
     every: bool,
+    record: bool,
+    undo: int | None,
+    recorded: bool,
     form: str,
     output: str | None,
     databases: tuple[str, ...],
@@ -38,10 +59,60 @@ def reconcile(
     exit code is 1 when differences remain.
     """
     from batcher.cli.report import require_file, show_sheet
-    from batcher.report.reconcile.compare import reconcile as hold_against
+    from batcher.report.reconcile import record as book
+    from batcher.report.reconcile.compare import comparison_sheet
+    from batcher.report.reconcile.lines import compare
 
+    _check(context, files)
     require_file(form, output)
     with several_ledgers(databases, config) as engines:
-        found = hold_against(engines, files, endpoint=endpoint, every=every)
-    show_sheet(found.sheet, form, output)
-    context.exit(1 if found.differing else 0)
+        if undo is not None:
+            with _to_write(databases, config) as engine:
+                click.echo(book.undo(engine, undo, _author()))
+            return
+        if recorded:
+            show_sheet(book.adjustments_sheet(engines), form, output)
+            return
+        found = compare(engines, files, endpoint=endpoint)
+        done = book.Recorded((), len(found.differing))
+        if record:
+            with _to_write(databases, config) as engine:
+                done = book.record_residuals(engine, found, _author())
+    show_sheet(comparison_sheet(found, every=every, further=done.sentences), form, output)
+    context.exit(1 if done.differing else 0)
+
+
+def _check(context: click.Context, files: tuple[str, ...]) -> None:
+    from batcher.errors import UsageError
+
+    asked = [name for name in _DOES if context.params[name] not in {None, False}]
+    if len(asked) > 1:
+        raise UsageError(f"--{asked[0]} and --{asked[1]} are two commands: give one at a time")
+    reads = not asked or asked == ["record"]
+    if reads and not files:
+        raise UsageError("give the provider's files: batcher reconcile usage.json costs.json")
+    if files and not reads:
+        raise UsageError(f"--{asked[0]} reads no file: leave out {files[0]}")
+
+
+@contextmanager
+def _to_write(databases: tuple[str, ...], config: str | None) -> "Iterator[Engine]":
+    """The first ledger that was named; of several it keeps the adjustments of all."""
+    from batcher.config import database_url
+    from batcher.ledger.connect import open_engine
+
+    engine = open_engine(databases[0] if databases else database_url(None, config))
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _author() -> "Author":
+    import socket
+
+    from batcher.clock import SystemClock
+    from batcher.ledger.adjustments import Author
+    from batcher.ledger.connect import user_name
+
+    return Author(f"{user_name()} on {socket.gethostname()}", SystemClock().now_us())

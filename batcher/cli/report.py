@@ -18,7 +18,7 @@ _FORMATS = ("table", "csv", "json", "markdown", "html", "parquet", "focus")
 _WHOLE_REPORT = ("html", "focus")  # formats with one form only
 _OTHER_TABLES = ("--view", "--compare", "--what-if")
 _FOCUS = ("focus_grain", "focus_version", "focus_account")
-_VIEWS = ("waste", "cache", "latency", "units", "top")
+_VIEWS = ("waste", "cache", "costs", "latency", "units", "top")
 
 
 @click.command()
@@ -54,8 +54,8 @@ _VIEWS = ("waste", "cache", "latency", "units", "top")
 @click.option(
     "--view",
     type=click.Choice(_VIEWS),
-    help="Another look: what was wasted, what caching saved, how long it took, what one row"
-    " costs, the dearest rows.",
+    help="Another look: what was wasted, what caching saved, list price beside what was charged"
+    " and what providers report, how long it took, what one row costs, the dearest rows.",
 )
 @click.option(
     "--top",
@@ -99,23 +99,29 @@ _VIEWS = ("waste", "cache", "latency", "units", "top")
     help="The billing account in --format focus.  [default: the endpoint's name]",
 )
 @click.option("-o", "--output", metavar="FILE", help="Write to FILE, not to standard output.")
+@click.option("--strict", is_flag=True, help="Exit 65 when an answer in it has no price.")
 @several_ledgers_options
 def report(
     databases: tuple[str, ...],
     config: str | None,
     output: str | None,
+    strict: bool,
     **asked: Any,  # noqa: ANN401 # click passes every other option by its name
-) -> None:
+) -> int:
     """Print what was used and what it cost.
 
     Works while a run is on. Money in doubt and answers without a price are told apart and never
     guessed. Dates are read in the zone of --tz. Several --database are read as one.
     """
+    from batcher.cli.report_checks import unpriced_exit_code, warn_of_old_books
+
     query = _query(asked)
     _check(asked, output)
     _require_one(databases, asked)
     with several_ledgers(databases, config) as engines:
         _answer(engines, query, asked, output)
+        warn_of_old_books(engines, config)
+        return unpriced_exit_code(engines, query) if strict else 0
 
 
 def _answer(
@@ -157,9 +163,15 @@ def _write_focus(
         version=Version(asked["focus_version"] or "1.2"),
         account=asked["focus_account"],
     )
-    with target_stream(output, sys.stdout) as stream:
-        for sentence in write_focus(engines, query, options, stream):
-            click.echo(sentence, err=True)
+    if (output or "").endswith(".parquet"):
+        from batcher.report.export_focus import focus_parquet
+
+        said = focus_parquet(engines, query, options, output or "")
+    else:
+        with target_stream(output, sys.stdout) as stream:
+            said = write_focus(engines, query, options, stream)
+    for sentence in said:
+        click.echo(sentence, err=True)
 
 
 def _sheet(
@@ -194,8 +206,6 @@ def _check(asked: dict[str, Any], output: str | None) -> None:
             f"--format {asked['form']} writes the whole report: leave out {others[0]}"
         )
     require_file(asked["form"], output)
-    if asked["form"] == "focus" and (output or "").endswith(".parquet"):
-        raise UsageError(f"-o {output}: --format focus writes CSV, so name it .csv")
     focus = [name for name in _FOCUS if asked[name] is not None]
     if focus and asked["form"] != "focus":
         raise UsageError(f"--{focus[0].replace('_', '-')} is for --format focus: add that")

@@ -1,11 +1,16 @@
 """Where a finished text goes."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from batcher.errors import CannotCreate
+
+
+def private(path: str, flags: int) -> int:
+    """An opener for `open`: a new file is readable by its owner only."""
+    return os.open(path, flags, 0o600)
 
 
 @contextmanager
@@ -19,10 +24,21 @@ def target_stream(target: str | None, stdout: TextIO) -> Iterator[TextIO]:
         stdout.flush()
         return
     try:
-        with Path(target).open("w", encoding="utf-8", newline="") as stream:
+        with open(target, "w", encoding="utf-8", newline="", opener=private) as stream:
             yield stream
     except OSError as exc:
         raise CannotCreate(f"{target}: cannot be written: {exc.strerror}") from exc
+
+
+@contextmanager
+def target_file(target: str) -> Iterator[BinaryIO]:
+    """The file `target` for bytes; raises like `target_stream`."""
+    try:
+        with open(target, "wb", opener=private) as stream:
+            yield stream
+    except OSError as exc:
+        reason = exc.strerror or str(exc)
+        raise CannotCreate(f"{target}: cannot be written: {reason}") from exc
 
 
 def deliver(text: str, target: str | None, stdout: TextIO) -> None:
@@ -35,6 +51,7 @@ def deliver(text: str, target: str | None, stdout: TextIO) -> None:
         stdout.flush()
         return
     try:
-        Path(target).write_text(text, encoding="utf-8")
+        with open(target, "w", encoding="utf-8", opener=private) as stream:
+            stream.write(text)
     except OSError as exc:
         raise CannotCreate(f"{target}: cannot be written: {exc.strerror}") from exc

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 
 from batcher.errors import StorageError, UsageError
 from batcher.report.export_rows import (
+    ANSWER_NOT_KEPT,
     ExportSource,
     Position,
     read_outcomes,
@@ -73,7 +74,7 @@ def export_answers(
     """
     sources = read_sources(engine, run_id)
     position = read_position(engine)
-    rows = answered = 0
+    rows = answered = wordless = 0
     with open_writer(options.target, options.form, stdout=options.stdout) as writer:
         for source in sources:
             found = _rows_of(engine, source, position, warn)
@@ -83,6 +84,9 @@ def export_answers(
                 writer.write(chosen)
                 rows += len(chosen)
                 answered += len(ready)
+                wordless += sum(row["reason"] == ANSWER_NOT_KEPT for row in ready)
+    if wordless:
+        warn(f"{wordless:,} answers come without text and content: not stored, or purged")
     return Exported(rows=rows, answered=answered)
 
 
@@ -101,14 +105,14 @@ def _rows_of(
     engine: Engine, source: ExportSource, position: Position, warn: Callable[[str], None]
 ) -> Iterator[dict[str, Any]]:
     outcomes = read_outcomes(engine, source, position)
-    problem = _changed(source)
+    problem = why_changed(source)
     if problem is not None:
         warn(f"{source.name}: {problem}, so its rows come without their own columns")
         for row_number, outcome in outcomes:
             yield _result(source, row_number, outcome)
         return
     yield from _joined(source, outcomes)
-    if _changed(source) is not None:
+    if why_changed(source) is not None:
         raise StorageError(f"{source.name}: changed while it was exported; export it again")
 
 
@@ -143,7 +147,7 @@ def _own_name(name: str) -> str:
     return f"row_{name}" if name in _NOTHING else name
 
 
-def _changed(source: ExportSource) -> str | None:
+def why_changed(source: ExportSource) -> str | None:
     """Why the rows cannot be read again, `None` when they can."""
     path: Path = source.path
     if not path.is_file():

@@ -2,18 +2,25 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batcher.errors import CannotCreate
 from batcher.pricing.money import DECIMALS
+from batcher.report.delivery import target_file
 from batcher.report.figures import COUNT_NAMES, Report, ReportLine
 from batcher.report.ledgers import OWN_NUMBERS
-from batcher.report.render_data import SCHEMA, cost_names, in_doubt_high
+from batcher.report.render_data import (
+    ADJUSTMENTS,
+    CHARGES,
+    ENTRY,
+    SCHEMA,
+    adjusted_lines,
+    cost_names,
+    in_doubt_high,
+)
 from batcher.report.render_sheet import SCHEMA as SHEET_SCHEMA
 from batcher.report.render_sheet import plain_number
 from batcher.report.sentences import sentences
@@ -26,25 +33,29 @@ _Column = tuple[str, Any, list[Any]]
 
 
 def report_parquet(report: Report, target: str) -> None:
-    """Write the lines of `report` to the file `target`, without a total.
+    """Write the lines of `report` to the file `target`, then its adjustments, without a total.
 
     Columns are those of the CSV, each amount once, as decimal128(38, 12). Raises `CannotCreate`
     when the file cannot be written.
     """
+    adjusted = adjusted_lines(report)
+    lines = (*report.lines, *adjusted)
+    entry = [CHARGES] * len(report.lines) + [ADJUSTMENTS] * len(adjusted)
     columns = [
-        *_keys(report),
+        *_keys(report, lines),
         *(
-            (name, pa.int64(), [getattr(line.counts, name) for line in report.lines])
+            (name, pa.int64(), [getattr(line.counts, name) for line in lines])
             for name in COUNT_NAMES
             if name not in _MONEY_COUNTS
         ),
         *(
-            (cost_names(each)[0], MONEY, [_cost(line, each) for line in report.lines])
+            (cost_names(each)[0], MONEY, [_cost(line, each) for line in lines])
             for each in report.currencies
         ),
-        ("in_doubt_low_usd", MONEY, [exact(each.counts.in_doubt_low) for each in report.lines]),
+        ("in_doubt_low_usd", MONEY, [exact(each.counts.in_doubt_low) for each in lines]),
         ("in_doubt_high_usd", MONEY,
-         [exact(in_doubt_high(each.counts)) for each in report.lines]),
+         [exact(in_doubt_high(each.counts)) for each in lines]),
+        (ENTRY, pa.string(), entry),
     ]  # fmt: skip
     _write(columns, target, {"schema": SCHEMA, "notes": sentences(report)})
 
@@ -67,11 +78,11 @@ def exact(pico: int | None) -> Decimal | None:
     return Decimal((int(pico < 0), digits, -DECIMALS))
 
 
-def _keys(report: Report) -> list[_Column]:
+def _keys(report: Report, lines: Sequence[ReportLine]) -> list[_Column]:
     return [
         _texts_or_numbers(
             dimension.name,
-            [line.key[place] for line in report.lines],
+            [line.key[place] for line in lines],
             numbers=dimension.kind in OWN_NUMBERS,
         )
         for place, dimension in enumerate(report.query.by)
@@ -109,8 +120,5 @@ def _write(columns: Sequence[_Column], target: str, about: dict[str, Any]) -> No
         {name: pa.array(values, kind) for name, kind, values in columns},
         metadata={"batcher": msgspec.json.encode(about)},
     )
-    try:
-        pq.write_table(table, Path(target), compression="zstd")
-    except OSError as exc:
-        reason = exc.strerror or str(exc)
-        raise CannotCreate(f"{target}: cannot be written: {reason}") from exc
+    with target_file(target) as stream:
+        pq.write_table(table, stream, compression="zstd")

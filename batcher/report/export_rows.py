@@ -13,6 +13,7 @@ from sqlalchemy.sql.elements import literal_column
 from batcher.errors import UsageError
 from batcher.ledger.connect import reading
 from batcher.ledger.schema import answers, attempts, charges, failures, runs, sources
+from batcher.ledger.store import NOT_KEPT
 from batcher.messages.attempt import State
 from batcher.messages.legs import LEG_STOP_REASONS
 from batcher.pricing.money import usd_text
@@ -31,6 +32,8 @@ _COPIED: Final = (
     "custom_id", "requested_model", "model", "message_id", "stop_reason", "stop_sequence",
     "service_tier", "attempts", "legs", "attempt_uid",
 )  # fmt: skip
+# The `reason` of an answer whose words are not in the ledger any more, or never were.
+ANSWER_NOT_KEPT: Final = "ANSWER_NOT_KEPT"
 # The least certain of an answer's charges names the whole.
 _CERTAINTY: Final = ("unbilled", "priced", "assumed", "unpriced")
 
@@ -121,6 +124,11 @@ def read_outcomes(
         last = row_number
 
 
+def read_failed(engine: Engine, source: ExportSource, position: Position) -> Iterator[Outcome]:
+    """The rows that are quarantined, failed or held, like `read_outcomes`."""
+    return _keyset(engine, lambda c, after: _failures(c, source.source_id, position, after))
+
+
 def _keyset(
     engine: Engine, read: Callable[[Connection, int], list[Outcome]]
 ) -> Iterator[Outcome]:
@@ -190,17 +198,25 @@ def _answer_columns(
     row: RowMapping, legs: Iterable[RowMapping], paid: Mapping[int, list[_Charge]]
 ) -> dict[str, Any]:
     parts = [row, *legs]
-    content = row["content"] if row["joined_content"] is None else row["joined_content"]
     return {
         "status": "answered",
         **{name: row[name] for name in _COPIED},
-        "text": row["text"] if row["joined_text"] is None else row["joined_text"],
-        "content": msgspec.Raw(content.encode()),
+        **_words(row),
         **{name: _sum_known(part[name] for part in parts) for name in _TOKENS},
         "latency_ms": row["latency_us"] // 1000,
         "first_token_ms": _milliseconds(row["first_token_us"]),
         "answered_at": moment_of(row["answered_at"]).isoformat().replace("+00:00", "Z"),
         **_cost([paid.get(part["attempt_id"], []) for part in parts]),
+    }
+
+
+def _words(row: RowMapping) -> dict[str, Any]:
+    content = row["content"] if row["joined_content"] is None else row["joined_content"]
+    if content == NOT_KEPT:
+        return {"reason": ANSWER_NOT_KEPT, "message": "not stored, or purged"}
+    return {
+        "text": row["text"] if row["joined_text"] is None else row["joined_text"],
+        "content": msgspec.Raw(content.encode()),
     }
 
 

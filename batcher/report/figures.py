@@ -111,13 +111,50 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdjustedLine:
+    """Adjustments of one group: how many stand, and what they add up to in pico-USD.
+
+    `key` has values for model, endpoint and time; of other dimensions adjustments do not tell.
+    """
+
+    key: Key
+    entries: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adjusted:
+    """What reconciliations recorded beside the charges; adjustments that stand only.
+
+    `causes` are words with how many and how much, `days` the UTC days (ISO) that were held
+    against the provider's files; `last` says when (microseconds) and by whom, last of all.
+    """
+
+    lines: tuple[AdjustedLine, ...] = ()
+    causes: tuple[tuple[str, int, int], ...] = ()
+    days: tuple[str, ...] = ()
+    last: tuple[int, str] | None = None
+
+    @property
+    def entries(self) -> int:
+        """How many adjustments there are."""
+        return sum(line.entries for line in self.lines)
+
+    @property
+    def amount(self) -> int:
+        """All adjustments together, pico-USD."""
+        return sum(line.amount for line in self.lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """The whole report; equal for equal databases and queries.
 
     `lines` are sorted by key, groups without a value last. `currencies` are all that occur, USD
     first. `price_books` are the versions that made the charges. `simulated_left_out` says that
     charges of simulated endpoints exist and are in no line, `simulated_only` that there are no
-    others and all lines are simulated.
+    others and all lines are simulated. `adjusted` is in no line and no total; it is `None` for
+    a run, since whole days are reconciled.
     """
 
     query: ReportQuery
@@ -129,6 +166,12 @@ class Report:
     assumed: tuple[Reason, ...] = ()
     simulated_left_out: bool = False
     simulated_only: bool = False
+    adjusted: Adjusted | None = Adjusted()
+
+    @property
+    def adjusted_total(self) -> int:
+        """The cost with the adjustments, pico-USD: what was billed, as far as it is known."""
+        return self.total.cost() + (self.adjusted.amount if self.adjusted else 0)
 
 
 @dataclass(slots=True)

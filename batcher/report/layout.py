@@ -1,16 +1,18 @@
 """A report as columns of text: one row model for terminal, plain text and Markdown."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
 from batcher.pricing.money import format_currency, format_usd
-from batcher.report.figures import Counts, Report, ReportLine
+from batcher.report.figures import USD, Counts, Report, ReportLine
 from batcher.report.sentences import sentences
 from batcher.report.words import safe_text
 
 _TOTAL: Final = "Total"
+_ADJUSTMENTS: Final = "Adjustments"
+_AS_BILLED: Final = "As billed"
 
 
 class Detail(Enum):
@@ -56,6 +58,7 @@ class _Figure:
     cell: Callable[[ReportLine], str]
     is_used: Callable[[Counts], bool]
     in_narrow: bool = False
+    in_usd: bool = False
 
 
 def lay_out(report: Report, detail: Detail) -> Layout:
@@ -74,9 +77,20 @@ def lay_out(report: Report, detail: Detail) -> Layout:
     return Layout(
         columns=columns,
         rows=rows,
-        totals=(total,) if rows else (),
+        totals=(total, *_adjusted(report, figures)) if rows else (),
         sentences=sentences(report),
     )
+
+
+def _adjusted(report: Report, figures: Sequence[_Figure]) -> Iterator[tuple[str, ...]]:
+    """Two more lines below the total where adjustments stand, with nothing but their money."""
+    if report.adjusted is None or not report.adjusted.entries:
+        return
+    blanks = ("",) * (len(report.query.by) - 1)
+    amounts = {_ADJUSTMENTS: report.adjusted.amount, _AS_BILLED: report.adjusted_total}
+    for name, amount in amounts.items():
+        cells = (format_usd(amount) if figure.in_usd else "" for figure in figures)
+        yield (name, *blanks, *cells)
 
 
 def _is_shown(figure: _Figure, report: Report, detail: Detail) -> bool:
@@ -108,6 +122,7 @@ def _cost_column(currency: str) -> _Figure:
         lambda line: _cost_cell(line, currency),
         _always,
         in_narrow=True,
+        in_usd=currency == USD,
     )
 
 

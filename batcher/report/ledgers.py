@@ -71,11 +71,12 @@ class Ledger:
 class Ledgers:
     """What a view is made from. `labels` are the words for every key met so far.
 
-    `notes` are the sentences about simulated endpoints, if any.
+    `connections` are of all ledgers in order, also of those that are left out of `each`.
     """
 
     query: ReportQuery
     each: tuple[Ledger, ...]
+    connections: tuple[Connection, ...]
     labels: dict[Key, tuple[str, ...]]
     simulated_left_out: bool
     simulated_only: bool
@@ -116,6 +117,7 @@ def _together(
     return Ledgers(
         query=query,
         each=tuple(real or used),
+        connections=tuple(each.connection for each in found),
         labels=labels,
         simulated_left_out=len(real) not in {0, len(used)}
         or any(not each.scope.with_simulated for each in real),

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from sqlalchemy import Engine
 
+from batcher.report.adjusted import join_adjusted
 from batcher.report.figures import (
     Key,
     Reason,
@@ -34,6 +35,7 @@ def summarise_all(engines: Sequence[Engine], query: ReportQuery) -> Report:
     used = [(place, report) for place, report in reports if report.lines]
     real = [(place, report) for place, report in used if not report.simulated_only]
     chosen = real or used
+    simulated = bool(used) and not real
     lines = _together([_placed(report, place) for place, report in chosen])
     return Report(
         query=query,
@@ -45,7 +47,11 @@ def summarise_all(engines: Sequence[Engine], query: ReportQuery) -> Report:
         assumed=_reasons(each.assumed for _, each in chosen),
         simulated_left_out=len(chosen) < len(used)
         or any(each.simulated_left_out for _, each in chosen),
-        simulated_only=bool(used) and not real,
+        simulated_only=simulated,
+        # Also of a ledger without charges: it may keep the adjustments of the others.
+        adjusted=join_adjusted(
+            each.adjusted for _, each in reports if each.simulated_only == simulated
+        ),
     )
 
 

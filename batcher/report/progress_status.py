@@ -24,7 +24,11 @@ class Life(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastInvocation:
-    """The latest process of a run. Moments are microseconds UTC; `None`: no end is recorded."""
+    """The latest process of a run, one that is running if there is one.
+
+    Moments are microseconds UTC; `None`: no end is recorded. `also_running` counts the other
+    processes of this machine that do the run at present.
+    """
 
     invocation_id: int
     started_at: int
@@ -36,6 +40,7 @@ class LastInvocation:
     os_user: str
     endpoint: str
     command: str
+    also_running: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +100,10 @@ def _status(connection: Connection, run: standing.Run) -> RunStatus:
     files = standing.read_files(connection, run.run_id)
     failures = standing.read_failures(connection, run.run_id)
     answered = standing.count_answered(connection, run.run_id)
-    last = standing.read_last(connection, run.run_id)
+    latest = standing.read_latest(connection, run.run_id)
+    unfollowed = [process for process in latest if not process.clean]
+    running = [process for process in unfollowed if _life(process) is Life.RUNNING]
+    last = next(iter([*running, *latest]), None)
     failed, transient = failures.get("failed", (0, 0))
     quarantined, held = (failures.get(kind, (0, 0))[0] for kind in ("quarantined", "held"))
     rows = sum(files.values()) if files and None not in files.values() else None  # type: ignore[arg-type] # no None is left
@@ -113,11 +121,11 @@ def _status(connection: Connection, run: standing.Run) -> RunStatus:
         held=held,
         to_do=None if rows is None else max(rows - settled, 0),
         doubt=standing.read_doubt(connection, run.run_id),
-        last=None if last is None else _last(last),
+        last=None if last is None else _last(last, also_running=len(running[1:])),
     )
 
 
-def _last(row: standing.Process) -> LastInvocation:
+def _last(row: standing.Process, *, also_running: int) -> LastInvocation:
     return LastInvocation(
         invocation_id=row.invocation_id,
         started_at=row.started_at,
@@ -129,6 +137,7 @@ def _last(row: standing.Process) -> LastInvocation:
         os_user=row.os_user,
         endpoint=row.endpoint,
         command=row.command,
+        also_running=also_running,
     )
 
 

@@ -14,22 +14,29 @@ from batcher.report.words import csv_text
 
 SCHEMA: Final = "batcher.report/1"
 _MONEY: Final = ("in_doubt_low", "in_doubt_high")
+# The last column of CSV and Parquet, and what it says.
+ENTRY: Final = "entry"
+CHARGES: Final = "charges"
+ADJUSTMENTS: Final = "adjustments"
 _NUMBERS: Final = tuple(name for name in COUNT_NAMES if name not in _MONEY)
 
 
 def render_csv(report: Report) -> str:
     """A header, then one record per line of the report; no total, so that sums come out right.
 
-    Costs are decimal text, once in the currency and once in pico-units. An `in_doubt_high` is
-    empty where there is no upper bound, costs where no answer has a price.
+    The last column tells `charges` from `adjustments`, whose records come last and hold nothing
+    but a key and USD. Costs are decimal text, once in the currency and once in pico-units. An
+    `in_doubt_high` is empty where there is no upper bound, costs where no answer has a price.
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     dimensions = [csv_text(dimension.name) for dimension in report.query.by]
     costs = [name for each in report.currencies for name in cost_names(each)]
-    writer.writerow([*dimensions, *_NUMBERS, *costs, *_doubt_names()])
+    writer.writerow([*dimensions, *_NUMBERS, *costs, *_doubt_names(), ENTRY])
     for line in report.lines:
-        writer.writerow(_record(line, report.currencies))
+        writer.writerow([*_record(line, report.currencies), CHARGES])
+    for line in adjusted_lines(report):
+        writer.writerow([*_record(line, report.currencies), ADJUSTMENTS])
     return stream.getvalue()
 
 
@@ -52,11 +59,38 @@ def render_json(report: Report) -> str:
         "unpriced": [msgspec.to_builtins(reason) for reason in report.unpriced],
         "assumed": [msgspec.to_builtins(reason) for reason in report.assumed],
         "price_books": list(report.price_books),
+        "adjusted": _adjusted(report),
         "simulated_left_out": report.simulated_left_out,
         "simulated_only": report.simulated_only,
         "notes": list(sentences(report)),
     }
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
+
+
+def _adjusted(report: Report) -> dict[str, Any] | None:
+    """What reconciliations recorded, `None` for a run; the total is the cost with it."""
+    found = report.adjusted
+    if found is None:
+        return None
+    names = [dimension.name for dimension in report.query.by]
+    at, name = found.last or (None, None)
+    return {
+        "entries": found.entries,
+        "cost": {USD: money(found.amount)},
+        "total": {USD: money(report.adjusted_total)},
+        "lines": [
+            {"key": dict(zip(names, line.key, strict=True)), "entries": line.entries,
+             "cost": {USD: money(line.amount)}}
+            for line in found.lines
+        ],
+        "causes": [
+            {"cause": cause, "entries": entries, "cost": {USD: money(amount)}}
+            for cause, entries, amount in found.causes
+        ],
+        "reconciled_days": list(found.days),
+        "reconciled_at": _moment(at),
+        "reconciled_by": name,
+    }  # fmt: skip
 
 
 def money(pico: int) -> dict[str, str]:
@@ -89,6 +123,15 @@ def _record(line: ReportLine, currencies: tuple[str, ...]) -> list[str | int | N
     ]
     high = in_doubt_high(line.counts)
     return [*keys, *numbers, *costs, *_both(line.counts.in_doubt_low), *_both(high)]
+
+
+def adjusted_lines(report: Report) -> tuple[ReportLine, ...]:
+    """The adjustments as lines of a report, which count nothing and cost something."""
+    found = report.adjusted.lines if report.adjusted else ()
+    return tuple(
+        ReportLine(key=each.key, label=(), counts=Counts(), costs=((USD, each.amount),))
+        for each in found
+    )
 
 
 def _both(pico: int | None) -> tuple[str, str]:

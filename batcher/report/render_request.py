@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from batcher.ledger.store import NOT_KEPT
 from batcher.messages.attempt import IN_DOUBT, State
 from batcher.pricing.meters import METERS
 from batcher.pricing.money import format_usd, rate_text, usd_text
@@ -72,7 +73,8 @@ def _attempt_lines(attempt: Attempt, request: Request) -> list[str]:
         f"HTTP {attempt.http_status}" if attempt.http_status is not None else "no HTTP status"
     )
     named = f", request id {attempt.provider_request_id}" if attempt.provider_request_id else ""
-    lines.append(f"  {status}{named}")
+    billed = f", workspace {attempt.workspace_id}" if attempt.workspace_id else ""
+    lines.append(f"  {status}{named}{billed}")
     if attempt.error_type is not None:
         code = f" {attempt.error_code}" if attempt.error_code else ""
         lines.append(f"  {attempt.error_type}{code}: {attempt.error_message}")
@@ -109,7 +111,9 @@ def _answer_lines(answer: Answer) -> list[str]:
         f"  served by {answer.model or 'an unnamed model'}, message {answer.message_id or '-'},"
         f" stop reason {answer.stop_reason or '-'}{sequence}",
         f"  usage {answer.usage or 'not reported'}",
-        f"  answer {shorten(answer.text, _TEXT_SHOWN)!r}",
+        "  answer not kept: not stored, or purged"
+        if answer.content == NOT_KEPT
+        else f"  answer {shorten(answer.text, _TEXT_SHOWN)!r}",
     ]
     return lines if reported is None else [*lines, f"  the provider says it cost {reported}"]
 

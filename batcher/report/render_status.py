@@ -79,7 +79,8 @@ def _last(last: LastInvocation) -> str:
             ended = "" if last.ended_at is None else f" {moment_text(last.ended_at)}"
             return f"{since}, ended{ended}: exit code {_exit(last.exit_code)}"
         case Life.RUNNING:
-            return f"{since}, is running"
+            others = f", with {last.also_running:,} others" if last.also_running else ""
+            return f"{since}, is running{others}"
         case Life.DIED:
             return f"{since}, died without a word"
         case Life.UNKNOWN:

@@ -11,10 +11,14 @@ from batcher.report.query import ReportQuery
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """The ledger as it was, up to and with these."""
+    """The ledger as it was, up to and with these.
+
+    Adjustments count that were recorded when there was no newer rating than `adjusted_after`.
+    """
 
     last_rating: int
     last_invocation: int
+    adjusted_after: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,7 @@ class Attempt:
     provider_request_id: str | None
     cost_low: int
     cost_high: int | None
+    workspace_id: str | None
     answer: Answer | None
     lines: tuple[PricedLine, ...]
 
@@ -300,7 +301,7 @@ def _attempt(connection: Connection, row: RowMapping) -> Attempt:
     copied = (
         "number", "leg", "purpose", "state", "endpoint", "lane", "requested_model", "opened_at",
         "sent_at", "settled_at", "http_status", "error_type", "error_code", "error_message",
-        "provider_request_id", "cost_low", "cost_high",
+        "provider_request_id", "cost_low", "cost_high", "workspace_id",
     )  # fmt: skip
     return Attempt(
         uid=row["attempt_uid"],

@@ -26,9 +26,11 @@ def sentences(report: Report) -> tuple[str, ...]:
         in_doubt_sentence(counts),
         _unpriced(counts, report.unpriced),
         _assumed(counts, report.assumed),
+        _adjusted(report),
         SIMULATED_LEFT_OUT if report.simulated_left_out else "",
         SIMULATED_ONLY if report.simulated_only else "",
         _footer(report),
+        _reconciled(report),
     )
     return tuple(safe_text(sentence) for sentence in said if sentence)
 
@@ -43,6 +45,35 @@ def _footer(report: Report) -> str:
         f"Events: {count_of(counts.attempts, 'attempt')}, {count_of(counts.answers, 'answer')}:"
         f" {counts.answers - counts.unpriced_requests:,} priced,"
         f" {counts.unpriced_requests:,} unpriced. Prices: {books}."
+    )
+
+
+def _reconciled(report: Report) -> str:
+    """How far it was held against the provider's bill; empty for a run."""
+    adjusted = report.adjusted
+    if adjusted is None or not report.total.counts.attempts:
+        return ""
+    if adjusted.last is None:
+        return "Reconciliation: none recorded."
+    first, last, (at, name) = adjusted.days[0], adjusted.days[-1], adjusted.last
+    return (
+        f"Reconciliation: {count_of(len(adjusted.days), 'day')}, {first} to {last},"
+        f" {count_of(adjusted.entries, 'adjustment')}, the last by {name} at {moment_text(at)}."
+    )
+
+
+def _adjusted(report: Report) -> str:
+    """What was recorded beside the charges, and why; empty without adjustments."""
+    adjusted = report.adjusted
+    if adjusted is None or not adjusted.entries:
+        return ""
+    why = "; ".join(
+        f"{cause} {format_usd(amount)} ({entries:,})"
+        for cause, entries, amount in adjusted.causes
+    )
+    return (
+        f"Adjustments: {format_usd(adjusted.amount)} billed beside these charges, not in the"
+        f" lines: {why}. As billed: {format_usd(report.adjusted_total)}."
     )
 
 

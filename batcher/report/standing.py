@@ -14,6 +14,8 @@ from batcher.report.totals import NOT_ANSWERED, exact_sum, whole_sum
 # Written as the index says it, or a database would read every answer.
 FINAL: Final[ColumnElement[bool]] = literal_column("answers.final = 1")
 
+_LATEST: Final = 100  # processes that may do one run together
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -26,12 +28,13 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """One invocation, as far as a status tells."""
+    """One invocation, as far as a status tells. `clean` is 1 when a later one took it over."""
 
     invocation_id: int
     started_at: int
     ended_at: int | None
     exit_code: int | None
+    clean: int
     host: str
     pid: int
     os_user: str
@@ -109,15 +112,17 @@ def read_doubt(connection: Connection, run_id: int) -> Counts:
     )
 
 
-def read_last(connection: Connection, run_id: int) -> Process | None:
-    """The latest invocation of the run."""
+def read_latest(connection: Connection, run_id: int) -> list[Process]:
+    """The latest invocations of the run, the last first: by their end, else by their start."""
     table = invocations.c
+    moment = func.coalesce(table.ended_at, table.started_at)
     statement = (
         select(
             table.invocation_id,
             table.started_at,
             table.ended_at,
             table.exit_code,
+            table.clean,
             table.host,
             table.pid,
             table.os_user,
@@ -125,11 +130,10 @@ def read_last(connection: Connection, run_id: int) -> Process | None:
             table.command,
         )
         .where(table.run_id == run_id)
-        .order_by(table.invocation_id.desc())
-        .limit(1)
+        .order_by(moment.desc(), table.invocation_id.desc())
+        .limit(_LATEST)
     )
-    row = connection.execute(statement).mappings().first()
-    return None if row is None else Process(**row)
+    return [Process(**row) for row in connection.execute(statement).mappings()]
 
 
 def _current_sources(run_id: int) -> ColumnElement[int]:

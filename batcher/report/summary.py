@@ -6,6 +6,7 @@ from sqlalchemy import Engine
 
 from batcher.errors import UsageError
 from batcher.ledger.connect import reading
+from batcher.report.adjusted import read_adjusted
 from batcher.report.directory import Directory, Grouping, read_directory
 from batcher.report.figures import (
     Key,
@@ -35,6 +36,7 @@ def summarise(engine: Engine, query: ReportQuery) -> Report:
         groups = tuple(read_groups(connection, scope))
         unclear = any(g.counts.unpriced_requests or g.counts.assumed_charges for g in groups)
         unpriced, assumed = read_reasons(connection, scope) if unclear else ((), ())
+        adjusted = read_adjusted(connection, scope)
     lines = _lines(groups, Grouping(directory, query.by, zone))
     return Report(
         query=query,
@@ -46,6 +48,7 @@ def summarise(engine: Engine, query: ReportQuery) -> Report:
         assumed=assumed,
         simulated_left_out=not scope.with_simulated,
         simulated_only=bool(lines) and scope.only_simulated,
+        adjusted=adjusted,
     )
 
 
@@ -84,9 +87,11 @@ def _bound(rating: int | None, directory: Directory) -> Bound | None:
             f"there is no rating {rating} here: batcher prices ratings lists all of them"
         )
     if rating in directory.positions:
-        return Bound(rating, directory.positions[rating])
-    following = [each for each in directory.positions if each > rating]
-    return Bound(min(following) - 1, directory.positions[min(following)]) if following else None
+        return Bound(rating, directory.positions[rating], adjusted_after=rating - 1)
+    following = min((each for each in directory.positions if each > rating), default=None)
+    if following is None:
+        return None
+    return Bound(following - 1, directory.positions[following], adjusted_after=following - 1)
 
 
 def _lines(groups: Iterable[Group], grouping: Grouping) -> tuple[ReportLine, ...]:

@@ -1,41 +1,30 @@
 """The same tokens at other prices: another model, or the other lane."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from fractions import Fraction
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import ColumnElement, Engine, case, func, select
-from sqlalchemy.sql.elements import literal_column
-from sqlalchemy.types import BigInteger
+from sqlalchemy import Engine, select
 
 from batcher.errors import UsageError
-from batcher.ledger.schema import charges, price_books, ratings
+from batcher.ledger.schema import price_books, ratings
 from batcher.pricing.book import PriceBook, parse_book
 from batcher.pricing.rates import BATCH, FAST, STANDARD, RateSet
 from batcher.pricing.resolve import resolve
-from batcher.report.figures import Key, sort_key
+from batcher.report.figures import Key
 from batcher.report.ledgers import Ledger, Ledgers, open_ledgers
+from batcher.report.public_prices import amount_at
 from batcher.report.query import ReportQuery
-from batcher.report.sheet import (
-    Cell,
-    Field,
-    Named,
-    Sheet,
-    Unit,
-    currency_field,
-    key_fields,
-    named_key,
-)
-from batcher.report.views.frame import TOTAL, asked, sentences_of
-from batcher.report.views.meters import HOUR, MeterGroup, read_meters
+from batcher.report.sheet import Cell, Field, Sheet, Unit, currency_field
+from batcher.report.views.frame import sheet_by_currency
+from batcher.report.views.meters import HOUR, MeterGroup, prompt_above, read_meters
 from batcher.report.words import count_of
 
 _LANES: Final = {"batch": BATCH, "live": STANDARD}
 _HOURS_PER_DAY: Final = 24
 _EPOCH: Final = date(1970, 1, 1)
-_PROMPT: Final = ("input", "cache_write_5m", "cache_write_1h", "cache_read")
 _FIELDS: Final = (
     Field("charges", "Charges", Unit.COUNT, in_narrow=False),
     currency_field(),
@@ -61,6 +50,12 @@ class Supposed:
     charges: int = 0
     cost: int = 0
     then: int = 0
+
+    def join(self, other: "Supposed") -> None:
+        """Take up all of another group."""
+        self.charges += other.charges
+        self.cost += other.cost
+        self.then += other.then
 
 
 def parse_supposition(words: Sequence[str]) -> Supposition:
@@ -98,26 +93,11 @@ def _sheet(ledgers: Ledgers, then: Supposition) -> Sheet:
                 left_out += group.charges
                 continue
             sums = found.setdefault((group.key, group.currency), Supposed())
-            sums.charges += group.charges
-            sums.cost += group.amount
-            sums.then += amount
-    keys = sorted(found, key=lambda pair: (sort_key(pair[0]), pair[1]))
-    rows = [
-        (*named_key(key, ledgers.labels[key]), *_cells(found[key, currency], currency))
-        for key, currency in keys
-    ]
-    return Sheet(
-        name="what_if",
-        fields=(*key_fields(ledgers.query.by), *_FIELDS),
-        rows=tuple(rows),
-        totals=_totals(found, len(ledgers.query.by)),
-        sentences=sentences_of(ledgers, _said(then, left_out, later), empty=not rows),
-        query=(
-            *asked(ledgers.query),
-            ("what_if_model", then.model),
-            ("what_if_lane", then.lane),
-        ),
-    )
+            sums.join(Supposed(group.charges, group.amount, amount))
+    said = _said(then, left_out, later)
+    sheet = sheet_by_currency(ledgers, "what_if", _FIELDS, found, _cells, said)
+    supposed = (("what_if_model", then.model), ("what_if_lane", then.lane))
+    return replace(sheet, query=(*sheet.query, *supposed))
 
 
 def _supposed(
@@ -129,14 +109,14 @@ def _supposed(
         return
     if then.model is not None:
         _require_known(book, then.model)
-    for group in read_meters(ledger, {**HOUR, "prompt_above": _prompt_above(book)}):
+    for group in read_meters(ledger, {**HOUR, "prompt_above": prompt_above(book)}):
         if group.status == "unbilled":
             continue
         if group.rates is None:
             yield group, None, False
             continue
         rates, is_later = _rates_then(book, group, group.rates, then)
-        yield group, _amount(group.quantities, rates), is_later
+        yield group, amount_at(rates, group.quantities), is_later
 
 
 def _newest_book(ledger: Ledger) -> PriceBook | None:
@@ -156,21 +136,6 @@ def _require_known(book: PriceBook, model: str) -> None:
             f"--what-if model={model}: no price list of {book.version} has it; `batcher prices"
             " list` shows all"
         )
-
-
-def _prompt_above(book: PriceBook) -> ColumnElement[int]:
-    """The largest prompt size of any price that a charge's prompt exceeds; 0 for none."""
-    sizes = {p.prompt_tokens_above for each in book.lists.values() for p in each.periods}
-    prompt: ColumnElement[Any] = literal_column("0", BigInteger)
-    for meter in _PROMPT:
-        prompt = prompt + func.coalesce(charges.c[f"{meter}_quantity"], _number(0))
-    above = [(prompt > _number(size), _number(size)) for size in sorted(sizes, reverse=True)]
-    return case(*above, else_=_number(0))
-
-
-def _number(value: int) -> ColumnElement[int]:
-    """Written out: what is grouped by must read the same wherever it stands."""
-    return literal_column(str(value), BigInteger)
 
 
 def _rates_then(
@@ -210,35 +175,10 @@ def _first_day(book: PriceBook, price_list: str, model: str, day: int) -> int:
     return min((start for start in starts if start > day), default=day)
 
 
-def _amount(quantities: Sequence[int], rates: RateSet | None) -> int | None:
-    if rates is None:
-        return None
-    pairs = [(q, r) for q, r in zip(quantities, rates.rates, strict=True) if q]
-    if any(rate is None for _, rate in pairs):
-        return None
-    return sum(quantity * (rate or 0) for quantity, rate in pairs)
-
-
 def _cells(sums: Supposed, currency: str) -> tuple[Cell, ...]:
     difference = sums.then - sums.cost
     change = Fraction(difference, sums.cost) if sums.cost else None
     return (sums.charges, currency, sums.cost, sums.then, difference, change)
-
-
-def _totals(
-    found: Mapping[tuple[Key, str], Supposed], dimensions: int
-) -> tuple[tuple[Cell, ...], ...]:
-    together: dict[str, Supposed] = {}
-    for (_, currency), sums in found.items():
-        total = together.setdefault(currency, Supposed())
-        total.charges += sums.charges
-        total.cost += sums.cost
-        total.then += sums.then
-    blanks = [Named(None, "")] * (dimensions - 1)
-    return tuple(
-        (Named(None, TOTAL), *blanks, *_cells(together[currency], currency))
-        for currency in sorted(together)
-    )
 
 
 def _said(then: Supposition, left_out: int, later: int) -> tuple[str, ...]:

@@ -67,3 +67,64 @@ def test_all_lines_can_be_seen(database, tmp_path):
 def test_no_file_is_a_question_of_usage(database):
     done = reconcile("--database", database)
     assert done.returncode == 2
+
+
+def costs(tmp_path, cents):
+    result = {"amount": cents, "currency": "USD", "cost_type": "tokens", "model": MODEL,
+              "token_type": "output_tokens", "service_tier": "standard",
+              "inference_geo": "global"}  # fmt: skip
+    bucket = {"starting_at": "2026-01-05T00:00:00Z", "ending_at": "2026-01-06T00:00:00Z",
+              "results": [result, {**result, "token_type": "uncached_input_tokens",
+                                   "amount": "0.004"}]}  # fmt: skip
+    path = tmp_path / "costs.json"
+    path.write_text(json.dumps({"data": [bucket], "has_more": False}))
+    return str(path)
+
+
+def report(*words):
+    command = [sys.executable, "-m", "batcher", "report", *words]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=30, check=True,
+        env={"PATH": os.defpath},
+    ).stdout  # fmt: skip
+
+
+def test_what_is_left_over_can_be_recorded_shown_and_taken_back(database, tmp_path):
+    here, path = ("--database", database), costs(tmp_path, "0.012")
+    done = reconcile(path, "--record", *here)
+    assert done.returncode == 0
+    assert "Recorded in" in done.stdout
+    assert "1 adjustment, $0.00002, over 1 whole day of costs." in done.stdout
+    assert reconcile(path, *here).returncode == 0
+    shown = report(*here)
+    assert shown.count("Adjustments") == 2
+    assert "Reconciliation: 1 day, 2026-01-05 to 2026-01-05, 1 adjustment, the last by" in shown
+    assert "2026-01-05" in reconcile("--recorded", *here).stdout
+    assert reconcile("--undo", "1", *here).stdout.startswith("Taken back: adjustment 1")
+    assert reconcile(path, *here).returncode == 1
+    assert "Adjustments" not in report(*here)
+
+
+def test_recording_the_same_file_twice_changes_no_report(database, tmp_path):
+    here, path = ("--database", database), costs(tmp_path, "0.012")
+    reconcile(path, "--record", *here)
+    before = report("--format", "json", *here)
+    assert reconcile(path, "--record", *here).returncode == 0
+    assert report("--format", "json", *here) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--record",), "give the provider's files"),
+        (("--record", "--undo", "1", "FILE"), "--record and --undo are two commands"),
+        (("--recorded", "FILE"), "--recorded reads no file: leave out"),
+        (("--undo", "3"), "there is no adjustment 3"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(database, tmp_path, words, sentence):
+    path = usage(tmp_path, 5)
+    done = reconcile(*(path if word == "FILE" else word for word in words),
+                     "--database", database)  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert sentence in done.stderr

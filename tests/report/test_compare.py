@@ -10,19 +10,11 @@ from batcher.report.sheet import Named
 from batcher.report.what_if import parse_supposition, what_if_sheet
 from tests.report.ledger_rows import NOON, LedgerRows
 from tests.report.months import RATES
+from tests.report.mostly_sqlite import BOTH, database_url  # noqa: F401
 
 DAY = 86_400_000_000
 NAMES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output", "web_search")
 OCTOBER = NOON + 290 * DAY  # 2026-10-22: every model of the shipped book is there
-
-
-BOTH = pytest.mark.parametrize("database_url", ["sqlite_url", "postgres_url"], indirect=True)
-
-
-@pytest.fixture
-def database_url(request):
-    """SQLite, but for the tests that are marked to run on both."""
-    return request.getfixturevalue(getattr(request, "param", "sqlite_url"))
 
 
 def plain(sheet):
@@ -133,7 +125,7 @@ class Priced(LedgerRows):
 
 
 @pytest.fixture
-def priced(database_url):
+def priced(database_url):  # noqa: F811
     rows = Priced(database_url)
     rows.run()
     rows.invocation(1)

@@ -17,19 +17,11 @@ from batcher.report.query import ReportQuery
 from batcher.report.summary import summarise
 from tests.report.ledger_rows import NOON
 from tests.report.months import RATES, Buffered, filled
+from tests.report.mostly_sqlite import BOTH, database_url  # noqa: F401
 
 MODEL = "claude-opus-5-5"
 NAMES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output", "web_search")
 MAY_BE_NULL = {"ChargeClass"}
-
-
-BOTH = pytest.mark.parametrize("database_url", ["sqlite_url", "postgres_url"], indirect=True)
-
-
-@pytest.fixture
-def database_url(request):
-    """SQLite, but for the tests that are marked to run on both."""
-    return request.getfixturevalue(getattr(request, "param", "sqlite_url"))
 
 
 def written(engine, grain=Grain.HOUR, version=Version.V1_2, account=None, **query):
@@ -71,7 +63,7 @@ def here(rows):
 
 
 @pytest.fixture
-def weeks(database_url):
+def weeks(database_url):  # noqa: F811
     """A ledger of some weeks, read only."""
     filled(database_url, days=9, each_day=30)
     engine = open_engine(database_url, read_only=True)

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from batcher.ledger.connect import open_engine
+from batcher.ledger.reprice_day import month_window
 from batcher.report.html.page import MOST_LINES, gather
 from batcher.report.html.render import render_page
 from batcher.report.html.scale import bins_for, round_step, scale_for
@@ -13,18 +14,10 @@ from batcher.report.query import ReportQuery, parse_dimensions
 from tests.report.browser import BROWSER, browse
 from tests.report.ledger_rows import MICRO_USD, NOON
 from tests.report.months import Buffered, filled
+from tests.report.mostly_sqlite import BOTH, database_url  # noqa: F401
 
 EVIL = "\"><script>alert(1)</script><img src=x onerror=alert(2)>&'"
 VOID = {"meta"}  # self-closed ones come by another way
-
-
-BOTH = pytest.mark.parametrize("database_url", ["sqlite_url", "postgres_url"], indirect=True)
-
-
-@pytest.fixture
-def database_url(request):
-    """SQLite, but for the tests that are marked to run on both."""
-    return request.getfixturevalue(getattr(request, "param", "sqlite_url"))
 
 
 def html_of(engine, *words):
@@ -139,7 +132,10 @@ def test_the_same_ledger_gives_the_same_bytes(page, sqlite_template, tmp_path):
     engine.dispose()
 
 
-def test_thousands_of_lines_are_cut_to_the_dearest_and_the_total_stays(database_url, engine):
+def test_thousands_of_lines_are_cut_to_the_dearest_and_the_total_stays(
+    database_url,  # noqa: F811
+    engine,
+):
     rows = Buffered(database_url)
     rows.run()
     rows.invocation(1)
@@ -193,6 +189,21 @@ def test_a_ledger_of_credits_only_is_drawn_in_credits(rows, engine):
     text = html_of(engine)
     shape_of(text)
     assert '<p class="value">3.00 CRUN_CREDIT</p>' in text
+
+
+def test_the_running_total_of_a_whole_month_has_its_cap(rows, engine):
+    rows.run()
+    rows.invocation(1)
+    rows.source(1)
+    rows.charge(rows.answer(1, 1, 1), 10**12)
+    rows.insert_many(
+        "budgets", [{"scope": "month:2026-01", "cap": 25 * 10**12, "granted": 0, "settled": 0}]
+    )
+    since, until = month_window("2026-01")
+    text = render_page(gather([engine], ReportQuery(since=since, until=until)))
+    assert "The red line is the cap of the month, $25.00." in text
+    part = render_page(gather([engine], ReportQuery(since=since, until=until - 1)))
+    assert "The red line" not in part
 
 
 def test_the_running_total_of_a_run_has_its_cap(rows, engine):

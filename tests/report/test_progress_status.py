@@ -149,7 +149,7 @@ def test_json_has_the_same_with_exact_amounts(here, engine):
                     "invocation_id": 1, "started_at": "2026-01-05T12:00:00Z", "ended_at": None,
                     "exit_code": None, "life": "unknown", "host": "elsewhere", "pid": 7,
                     "os_user": "ana", "endpoint": "anthropic",
-                    "command": "batcher run rows.jsonl",
+                    "command": "batcher run rows.jsonl", "also_running": 0,
                 },
                 "advice": ["To go on, type the same command again: batcher run rows.jsonl"],
             }

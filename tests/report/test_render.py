@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.report.figures import Counts, Reason, Report, ReportLine
+from batcher.report.figures import Adjusted, AdjustedLine, Counts, Reason, Report, ReportLine
 from batcher.report.layout import Detail, lay_out
 from batcher.report.query import ReportQuery, parse_dimensions
 from batcher.report.render import Format, render
@@ -29,6 +29,16 @@ REPORT = Report(
 DOUBTFUL = Counts(
     requests=1, attempts=39, in_doubt_attempts=37, open_attempts=2, in_doubt_low=11 * 10**10,
     in_doubt_high=84 * 10**10, unpriced_requests=2, unpriced_tokens=34_000, assumed_charges=1,
+)  # fmt: skip
+
+
+ZERO = {"USD": {"amount": "0", "pico": "0"}}
+ADJUSTED = Adjusted(
+    lines=(AdjustedLine(key=("claude-sonnet-5",), entries=2, amount=-400_000_000),
+           AdjustedLine(key=(None,), entries=1, amount=10**9)),
+    causes=(("not metered here", 1, 10**9), ("rate", 2, -400_000_000)),
+    days=("2026-10-12", "2026-10-13"),
+    last=(1_793_491_200_000_000, "ana on build7"),
 )  # fmt: skip
 
 
@@ -57,6 +67,7 @@ def test_plain_columns_are_complete_and_aligned():
         "         0     $0.0034               -         0\n"
         "\n"
         "Events: 2 attempts, 2 answers: 2 priced, 0 unpriced. Prices: 2026-01.\n"
+        "Reconciliation: none recorded.\n"
     )
 
 
@@ -70,6 +81,7 @@ def test_a_narrow_terminal_gets_the_most_important_columns():
         "│ Total           │        1 │ 1,000 │     27 │    $0.0034 │\n"
         "└─────────────────┴──────────┴───────┴────────┴────────────┘\n"
         "Events: 2 attempts, 2 answers: 2 priced, 0 unpriced. Prices: 2026-01.\n"
+        "Reconciliation: none recorded.\n"
     )
 
 
@@ -96,8 +108,9 @@ def test_csv_has_exact_amounts_and_no_total():
         "cache_write_1h_tokens,cache_read_tokens,output_tokens,thinking_tokens,"
         "web_search_requests,unpriced_requests,unpriced_tokens,assumed_charges,"
         "in_doubt_unbounded,cost_usd,cost_pico_usd,in_doubt_low_usd,in_doubt_low_pico_usd,"
-        "in_doubt_high_usd,in_doubt_high_pico_usd\n"
-        "claude-sonnet-5,1,2,0,0,0,0,0,1000,0,0,0,27,0,0,0,0,0,0,0.0034,3400000000,0,0,0,0\n"
+        "in_doubt_high_usd,in_doubt_high_pico_usd,entry\n"
+        "claude-sonnet-5,1,2,0,0,0,0,0,1000,0,0,0,27,0,0,0,0,0,0,0.0034,3400000000,0,0,0,0,"
+        "charges\n"
     )
 
 
@@ -120,7 +133,12 @@ def test_json_mirrors_the_report_with_amounts_as_text():
         "lines": [{"key": {"model": "claude-sonnet-5"}, **figures}], "total": figures,
         "unpriced": [], "assumed": [], "price_books": ["2026-01"],
         "simulated_left_out": False, "simulated_only": False,
-        "notes": ["Events: 2 attempts, 2 answers: 2 priced, 0 unpriced. Prices: 2026-01."],
+        "notes": ["Events: 2 attempts, 2 answers: 2 priced, 0 unpriced. Prices: 2026-01.",
+                  "Reconciliation: none recorded."],
+        "adjusted": {
+            "entries": 0, "cost": ZERO, "total": {"USD": figures["cost"]["USD"]}, "lines": [],
+            "causes": [], "reconciled_days": [], "reconciled_at": None, "reconciled_by": None,
+        },
     }  # fmt: skip
 
 
@@ -134,6 +152,7 @@ def test_markdown_is_a_table_and_a_list():
         " | **$0.0034** | **-** | **0** |\n"
         "\n"
         "- Events: 2 attempts, 2 answers: 2 priced, 0 unpriced. Prices: 2026-01.\n"
+        "- Reconciliation: none recorded.\n"
     )
 
 
@@ -153,7 +172,52 @@ def test_what_numbers_do_not_tell_is_said_in_sentences():
         "Simulated: this database also holds charges of a simulated endpoint; they are not real"
         " money and in no line of this report.",
         "Events: 39 attempts, 2 answers: 0 priced, 2 unpriced. Prices: 2026-01.",
+        "Reconciliation: none recorded.",
     )
+
+
+def test_adjustments_are_lines_of_their_own_below_the_total():
+    report = replace(REPORT, adjusted=ADJUSTED)
+    totals = lay_out(report, Detail.NARROW).totals
+    assert totals[0] == ("Total", "1", "1,000", "27", "$0.0034")
+    assert totals[1:] == (
+        ("Adjustments", "", "", "", "$0.0006"), ("As billed", "", "", "", "$0.004")
+    )  # fmt: skip
+    assert lay_out(report, Detail.FULL).sentences == (
+        "Adjustments: $0.0006 billed beside these charges, not in the lines: not metered"
+        " here $0.001 (1); rate -$0.0004 (2). As billed: $0.004.",
+        "Events: 2 attempts, 2 answers: 2 priced, 0 unpriced. Prices: 2026-01.",
+        "Reconciliation: 2 days, 2026-10-12 to 2026-10-13, 3 adjustments, the last by ana on"
+        " build7 at 2026-11-01T00:00:00Z.",
+    )
+
+
+def test_adjustments_stand_in_csv_by_a_word_of_their_own_and_sums_come_out_as_billed():
+    records = list(
+        csv.DictReader(io.StringIO(render(replace(REPORT, adjusted=ADJUSTED), Format.CSV)))
+    )
+    assert [each["entry"] for each in records] == ["charges", "adjustments", "adjustments"]
+    assert [each["model"] for each in records[1:]] == ["claude-sonnet-5", ""]
+    assert sum(int(each["cost_pico_usd"]) for each in records) == 4_000_000_000
+    assert {each["requests"] for each in records[1:]} == {"0"}
+
+
+def test_adjustments_stand_in_json_with_their_causes():
+    found = json.loads(render(replace(REPORT, adjusted=ADJUSTED), Format.JSON))["adjusted"]
+    assert (found["entries"], found["cost"]["USD"]["pico"]) == (3, "600000000")
+    assert found["total"]["USD"]["amount"] == "0.004"
+    assert found["lines"][1] == {
+        "key": {"model": None}, "entries": 1,
+        "cost": {"USD": {"amount": "0.001", "pico": "1000000000"}},
+    }  # fmt: skip
+    assert [each["cause"] for each in found["causes"]] == ["not metered here", "rate"]
+    assert found["reconciled_at"] == "2026-11-01T00:00:00Z"
+
+
+def test_a_run_says_nothing_of_reconciliation():
+    report = replace(REPORT, adjusted=None)
+    assert "econcil" not in render(report, Format.TABLE)
+    assert json.loads(render(report, Format.JSON))["adjusted"] is None
 
 
 def test_simulated_money_is_called_so():

@@ -229,12 +229,50 @@ def test_simulated_charges_stay_out_beside_real_ones(here, engine):
     assert any(sentence.startswith("Simulated: ") for sentence in sheet.sentences)
 
 
+def test_a_valid_answer_costs_all_that_was_paid_for_rows_with_a_schema(here, engine):
+    here.charge(here.answer(1, 1, 1, valid=1), 10)
+    invalid = here.answer(1, 1, 2, valid=0, final=0)
+    here.charge(invalid, 4)
+    here.charge(here.answer(1, 1, 2, valid=1, attempt={"request_id": invalid}), 6)
+    here.charge(here.answer(1, 1, 3, valid=0), 7)  # kept all the same
+    here.charge(here.answer(1, 1, 4), 1000)  # no schema was asked for
+    (row,), (total,), sheet = seen(engine, View.UNITS)
+    assert (row["answered"], row["valid"]) == (4, 2)
+    assert row["cost_per_valid"] == total["cost_per_valid"] == Fraction(27, 2)
+    assert any(said.startswith("Per valid answer") for said in sheet.sentences)
+
+
+def test_rows_given_up_for_invalid_answers_cost_and_are_no_answer(here, engine):
+    here.charge(here.answer(1, 1, 1, valid=1), 10)
+    given_up = here.answer(1, 1, 2, valid=0, final=0)
+    here.charge(given_up, 4)
+    here.charge(here.answer(1, 1, 2, valid=0, final=0, attempt={"request_id": given_up}), 3)
+    here.charge(here.answer(1, 1, 3, final=0, stop_reason="max_tokens"), 50)  # no such row
+    (row,), _, _ = seen(engine, View.UNITS)
+    assert (row["answered"], row["cost"], row["valid"], row["cost_per_valid"]) == (1, 10, 1, 17)
+    assert len(seen(engine, View.TOP)[0]) == 1
+
+
+def test_without_any_valid_answer_nobody_knows_what_one_costs(here, engine):
+    here.charge(here.answer(1, 1, 1, valid=0, final=0), 10)
+    (row,), _, _ = seen(engine, View.UNITS)
+    assert (row["answered"], row["valid"], row["cost_per_valid"]) == (0, 0, None)
+    assert row["p50"] is None
+
+
+def test_where_no_schema_was_asked_for_no_column_speaks_of_one(here, engine):
+    here.charge(here.answer(1, 1, 1), 10)
+    (row,), _, sheet = seen(engine, View.UNITS)
+    assert row["valid"] is row["cost_per_valid"] is None
+    assert "alid" not in render_sheet(sheet, Format.TABLE)
+
+
 def test_formats_for_programs_are_exact(here, engine):
     here.charge(here.answer(1, 1, 1), 1)
     _, _, sheet = seen(engine, View.UNITS)
     assert render_sheet(sheet, Format.CSV).splitlines()[1] == (
         "claude-sonnet-5,USD,1,0.000000000001,1,0.000000001,1000,0.000000001,1000,"
-        "0.000000000001,1,0.000000000001,1,0.000000000001,1,0.000000000001,1"
+        "0.000000000001,1,0.000000000001,1,0.000000000001,1,0.000000000001,1,,,"
     )
     text = render_sheet(sheet, Format.JSON)
     assert '"cost": {\n        "amount": "0.000000000001",\n        "pico": "1"\n' in text

@@ -9,20 +9,18 @@ from typing import Any, Final
 import msgspec
 
 from batcher.ledger.schema import answers, charges
-from batcher.pricing.book import load_shipped
 from batcher.pricing.meters import PRICED_PER
 from batcher.pricing.money import decimal_text, rate_text, usd_text
-from batcher.pricing.rates import BATCH, STANDARD, RateSet
-from batcher.pricing.resolve import resolve
+from batcher.pricing.rates import RateSet
 from batcher.report.directory import Invocation
 from batcher.report.focus import sku
 from batcher.report.focus.columns import Grain
 from batcher.report.ledgers import Ledger, Ledgers
+from batcher.report.public_prices import public_rates
 from batcher.report.query import moment_of
 from batcher.report.totals import ANSWER_SENT_AT
 from batcher.report.views.meters import HOUR, read_meters
 
-_LIST: Final = "anthropic"  # the public price list
 _HOUR_US: Final = 3_600_000_000
 _HOURS_PER_DAY: Final = 24
 _REQUEST: Final = {
@@ -233,18 +231,10 @@ def _list_rates(rates: RateSet, meter: int, day: int) -> tuple[int, int]:
     What we paid stands in for both where there is no public price in the currency.
     """
     own = rates.rates[meter] or 0
-    book, terms = load_shipped(), sku.terms_of(rates)
-    if rates.currency != book.lists[_LIST].currency:
-        return own, own
     found = []
-    for tier in (terms.processing, STANDARD):
-        speed = None if tier == BATCH else terms.speed
-        resolution = resolve(book, _LIST, rates.model, (tier, speed, terms.place), day)
-        size = next(
-            (dearer for above, dearer in resolution.tiers if terms.tier == f"above-{above}"),
-            resolution.base,
-        )
-        listed = None if size is None else size.rates[meter]
+    for at_standard in (False, True):
+        public = public_rates(rates, day, at_standard=at_standard)
+        listed = None if public is None else public.rates[meter]
         found.append(own if listed is None else listed)
     return found[0], found[1]
 

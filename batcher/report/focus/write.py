@@ -1,14 +1,15 @@
-"""A FOCUS file as CSV."""
+"""A FOCUS file as CSV, and its rows for other formats."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TextIO
 
 from sqlalchemy import Engine
 
+from batcher.report.adjusted import join_adjusted, read_adjusted
 from batcher.report.focus.columns import Grain, Version, columns_of
-from batcher.report.focus.rows import LeftOut, focus_rows
+from batcher.report.focus.rows import FocusRow, LeftOut, focus_rows
 from batcher.report.ledgers import open_ledgers
 from batcher.report.query import ReportQuery
 from batcher.report.sentences import SIMULATED_LEFT_OUT, SIMULATED_ONLY
@@ -39,14 +40,34 @@ def write_focus(
 
     The dimensions of `query` mean nothing here. Raises `UsageError` like `summarise`.
     """
-    names, left_out = columns_of(options.version), LeftOut()
+    names = columns_of(options.version)
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(names)
+    return give_focus(
+        engines,
+        query,
+        options,
+        lambda row: writer.writerow(_cell(name, row.get(name)) for name in names),
+    )
+
+
+def give_focus(
+    engines: Sequence[Engine],
+    query: ReportQuery,
+    options: FocusOptions,
+    take: Callable[[FocusRow], object],
+) -> tuple[str, ...]:
+    """Hand every row to `take`; otherwise like `write_focus`."""
+    left_out = LeftOut()
     with open_ledgers(engines, query) as ledgers:
         for row in focus_rows(ledgers, options.grain, options.account, left_out):
-            writer.writerow(_cell(name, row.get(name)) for name in names)
+            take(row)
+        adjusted = join_adjusted(
+            read_adjusted(each.connection, each.scope) for each in ledgers.each
+        )
         return _said(
             left_out,
+            adjusted.entries if adjusted else 0,
             left_out_simulated=ledgers.simulated_left_out,
             simulated=ledgers.simulated_only,
         )
@@ -56,14 +77,20 @@ def _cell(name: str, value: str | None) -> str | None:
     return csv_text(value) if value is not None and name in _CHOSEN else value
 
 
-def _said(left_out: LeftOut, *, left_out_simulated: bool, simulated: bool) -> tuple[str, ...]:
+def _said(
+    left_out: LeftOut, adjustments: int, *, left_out_simulated: bool, simulated: bool
+) -> tuple[str, ...]:
     unpriced = (
         f"Not in the file: {count_of(left_out.unpriced, 'charge')} without a price."
         if left_out.unpriced
         else ""
     )
+    beside = count_of(adjustments, "adjustment")
     said = (
         unpriced,
+        f"Not in the file: {beside}, which batcher reconcile --recorded lists."
+        if adjustments
+        else "",
         SIMULATED_LEFT_OUT if left_out_simulated else "",
         SIMULATED_ONLY if simulated else "",
     )

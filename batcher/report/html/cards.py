@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import tzinfo
+from datetime import UTC, tzinfo
 from fractions import Fraction
 from itertools import accumulate
 from typing import Final
@@ -10,6 +10,7 @@ from typing import Final
 from sqlalchemy import Engine, select
 
 from batcher.ledger.connect import reading
+from batcher.ledger.reprice_day import month_window
 from batcher.ledger.schema import budgets
 from batcher.pricing.meters import METERS
 from batcher.pricing.money import format_currency
@@ -74,7 +75,7 @@ def over_time(engines: Sequence[Engine], query: ReportQuery, currency: str) -> t
     shown = [name.replace("T", " ").removesuffix("+00:00") for name in named]
     amounts = {(shown[named.index(n)], m): amount for (n, m), amount in amounts.items()}
 
-    cap = _cap(engines, query) if currency == USD else None
+    of, cap = _cap(engines, query) if currency == USD else ("", None)
 
     def money(amount: int) -> str:
         return format_currency(amount, currency)
@@ -90,18 +91,31 @@ def over_time(engines: Sequence[Engine], query: ReportQuery, currency: str) -> t
             title="Running total",
             chart=growing(shown, list(accumulate(totals)), money, cap),
             words="What had been spent at the end of each bucket."
-            + (f" The red line is the cap of the run, {money(cap)}." if cap else ""),
+            + (f" The red line is the cap of the {of}, {money(cap)}." if cap else ""),
         ),
     )
 
 
-def _cap(engines: Sequence[Engine], query: ReportQuery) -> int | None:
-    """The cap of the one run that is reported, in pico-USD; `None` where there is none."""
-    if query.run is None or len(engines) > 1:
-        return None
-    statement = select(budgets.c.cap).where(budgets.c.scope == f"run:{query.run}")
+def _cap(engines: Sequence[Engine], query: ReportQuery) -> tuple[str, int | None]:
+    """Of what, and the cap in pico-USD, of the one run or the month UTC that is reported.
+
+    `None` where there is none.
+    """
+    of, scope = ("run", f"run:{query.run}") if query.run is not None else _month(query)
+    if not scope or len(engines) > 1:
+        return of, None
+    statement = select(budgets.c.cap).where(budgets.c.scope == scope)
     with reading(engines[0]) as connection:
-        return connection.execute(statement).scalar_one_or_none()
+        return of, connection.execute(statement).scalar_one_or_none()
+
+
+def _month(query: ReportQuery) -> tuple[str, str]:
+    """The budget's scope, where the window is exactly a calendar month UTC; else empty."""
+    if query.since is None or query.until is None:
+        return "", ""
+    name = bucket(Kind.MONTH, query.since, UTC)
+    is_month = month_window(name) == (query.since, query.until)
+    return ("month", f"month:{name}") if is_month else ("", "")
 
 
 def details(ledgers: Ledgers, currency: str) -> tuple[Card, ...]:

@@ -70,6 +70,8 @@ def _tiles(report: Report, currency: str) -> tuple[Tile, ...]:
     shown = "unpriced" if total.is_unpriced else format_currency(cost, currency)
     others = [c for c in report.currencies if c != currency and total.cost(c)]
     also = ", ".join(f"and {format_currency(total.cost(c), c)}" for c in others)
+    if report.adjusted and report.adjusted.entries:
+        also = f"{format_usd(report.adjusted_total)} as billed, with adjustments"
     tiles = [
         Tile("Cost", shown, also or f"{counts.tokens:,} tokens"),
         Tile("Answered", f"{counts.requests:,}", f"{counts.attempts:,} attempts"),

@@ -12,6 +12,7 @@ from batcher.report.reconcile.theirs import Measure, Place
 from batcher.report.words import count_of
 
 _CENTS: Final = 100
+_HALF: Final = Fraction(1, 2)  # of a pico-USD: adjustments are whole ones
 _MILLION: Final = 1_000_000
 EXPLAINED: Final = {
     "coverage": "their files hold only a part of the day, or not what ours says: another key or"
@@ -22,6 +23,8 @@ EXPLAINED: Final = {
     "rate": "the same tokens at another price: theirs is what their cost implies.",
     "units": "cents taken for dollars, or dollars for cents.",
     "not metered here": "no answer tells of it, only the provider knows.",
+    "changed since": "an adjustment was recorded, and then ours or theirs changed, or these"
+    " files tell other things apart.",
 }
 
 
@@ -29,8 +32,8 @@ EXPLAINED: Final = {
 class Line:
     """One place. `None` where their files have no such measure; costs are pico-USD.
 
-    `slack` is how far their rounding may have moved the cost; `whole`: their files hold all of
-    the day.
+    `recorded` are adjustments of the cost. `slack` is how far their rounding may have moved the
+    cost; `whole`: their files hold all of the day.
     """
 
     place: Place
@@ -39,6 +42,7 @@ class Line:
     ours_cost: int | None = None
     theirs_cost: Fraction | None = None
     own: Amounts | None = None
+    recorded: int = 0
     slack: Fraction = Fraction(0)
     whole: bool = True
     doubt: Doubt | None = None
@@ -58,22 +62,28 @@ class Line:
 
     @property
     def cost_difference(self) -> Fraction:
-        """Theirs less ours, 0 within what rounding explains."""
-        difference = (self.theirs_cost or Fraction(0)) - (self.ours_cost or 0)
-        return Fraction(0) if abs(difference) <= self.slack else difference
+        """Theirs less ours and what is recorded, 0 within what rounding explains."""
+        difference = (self.theirs_cost or Fraction(0)) - (self.ours_cost or 0) - self.recorded
+        slack = max(self.slack, _HALF if self.recorded else Fraction(0))
+        return Fraction(0) if abs(difference) <= slack else difference
 
 
 def is_settled(line: Line) -> bool:
-    """Whether both sides agree, but for the rounding of printed amounts."""
-    return not line.used_difference and not line.cost_difference
+    """Whether both sides agree, but for the rounding of printed amounts.
+
+    Other tokens are settled too where adjustments make up for their cost.
+    """
+    return not line.cost_difference and (not line.used_difference or line.recorded != 0)
 
 
 def cause_of(line: Line) -> str:
-    """The cause: a word of `EXPLAINED`, and what is particular; empty without a difference."""
+    """The cause: a word of `EXPLAINED`, and what is particular; empty where both agree."""
     if is_settled(line):
-        return ""
+        return "recorded" if line.recorded else ""
     if not line.whole:
         return "coverage: part of the day"
+    if line.recorded:
+        return f"changed since: {format_usd(line.recorded)} recorded"
     if line.place.kind not in METERS:
         return "not metered here"
     if line.used_difference:

@@ -8,6 +8,7 @@ from typing import Final
 from sqlalchemy import Engine
 
 from batcher.errors import UsageError
+from batcher.ledger.adjustments import Adjustment, read_adjustments
 from batcher.pricing.meters import METERS
 from batcher.pricing.resolve import calendar_day
 from batcher.report.figures import USD
@@ -54,9 +55,14 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ours:
-    """All of the ledger: by place, what is in doubt by day and model, whose it is."""
+    """All of the ledger: by place, what is in doubt by day and model, whose it is.
+
+    `recorded` are the adjustments so far, in pico-USD; `newest` is the newest of each ledger.
+    """
 
     places: dict[Place, Amounts]
+    recorded: dict[Place, int]
+    newest: tuple[int, ...]
     doubts: dict[tuple[date, str | None], Doubt]
     endpoint: str | None
     simulated: bool
@@ -73,8 +79,11 @@ def read_ours(engines: Sequence[Engine], endpoint: str | None) -> Ours:
             for group in read_meters(ledger, {**HOUR, **TERMS}):
                 _add(places.setdefault(str(group.key[0]), {}), group)
         chosen = _chosen(ledgers, endpoint)
+        entries = [read_adjustments(connection) for connection in ledgers.connections]
     return Ours(
         places=places.get(chosen or "", {}),
+        recorded=_recorded(entries, chosen, simulated=ledgers.simulated_only),
+        newest=tuple(max((e.adjustment_id for e in each), default=0) for each in entries),
         doubts=_doubts(engines, chosen),
         endpoint=chosen,
         simulated=ledgers.simulated_only,
@@ -96,6 +105,19 @@ def _chosen(ledgers: Ledgers, endpoint: str | None) -> str | None:
     if endpoint is None and len(names) > 1:
         raise UsageError(f"there are several endpoints: choose one with --endpoint, of {known}")
     return endpoint or next(iter(names), None)
+
+
+def _recorded(
+    entries: Sequence[Sequence[Adjustment]], endpoint: str | None, *, simulated: bool
+) -> dict[Place, int]:
+    found: dict[Place, int] = {}
+    for entry in (entry for each in entries for entry in each):
+        if entry.endpoint == endpoint and entry.simulated == simulated:
+            at = entry.residual.place
+            day = date.fromisoformat(at.day)
+            place = Place(day, at.model, at.tier, at.geography, at.kind)
+            found[place] = found.get(place, 0) + entry.amount
+    return {place: amount for place, amount in found.items() if amount}
 
 
 def _add(places: dict[Place, Amounts], group: MeterGroup) -> None:

@@ -47,10 +47,11 @@ class Figure:
 class Theirs:
     """All files together.
 
-    `covered` is, by measure and day, how many microseconds of the day the files speak of;
-    `unfinished` names files that say that there is a further page.
+    `files` are name and sha256 of each. `covered` is, by measure and day, how many microseconds
+    of the day the files speak of; `unfinished` names files that say there is a further page.
     """
 
+    files: list[tuple[str, str]] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     covered: dict[tuple[Measure, date], int] = field(default_factory=dict)
     unfinished: list[str] = field(default_factory=list)

@@ -1,5 +1,6 @@
 """The provider's files, whichever of the known kinds each of them is."""
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ def read_theirs(names: Iterable[str]) -> Theirs:
         if content in known:
             raise UsageError(f"{name} and {known[content]} are the same: each counts once")
         known[content] = name
+        found.files.append((Path(name).name, hashlib.sha256(content).hexdigest()))
         if content.lstrip()[:1] in {b"{", b"["}:
             read_json(content, name, found)
         else:

@@ -5,19 +5,10 @@ from fractions import Fraction
 from typing import Final
 
 from batcher.pricing.meters import METERS
-from batcher.report.figures import USD, Key, sort_key
+from batcher.report.figures import USD, Key
 from batcher.report.ledgers import Ledgers
-from batcher.report.sheet import (
-    Cell,
-    Field,
-    Named,
-    Sheet,
-    Unit,
-    currency_field,
-    key_fields,
-    named_key,
-)
-from batcher.report.views.frame import TOTAL, asked, sentences_of
+from batcher.report.sheet import Cell, Field, Sheet, Unit, currency_field
+from batcher.report.views.frame import sheet_by_currency
 from batcher.report.views.meters import MeterGroup, read_meters
 from batcher.report.words import count_of
 
@@ -81,19 +72,8 @@ class CacheUse:
 def cache_sheet(ledgers: Ledgers) -> Sheet:
     """A row per group and currency."""
     found = read_cache_use(ledgers)
-    keys = sorted(found, key=lambda pair: (sort_key(pair[0]), pair[1]))
-    rows = [
-        (*named_key(key, ledgers.labels[key]), *_cells(found[key, currency], currency))
-        for key, currency in keys
-    ]
-    return Sheet(
-        name="cache",
-        fields=(*key_fields(ledgers.query.by), *_FIELDS),
-        rows=tuple(rows),
-        totals=_totals(found, len(ledgers.query.by)),
-        sentences=sentences_of(ledgers, (*_SAID, *_unpriced(found)), empty=not rows),
-        query=asked(ledgers.query),
-    )
+    said = (*_SAID, *_unpriced(found))
+    return sheet_by_currency(ledgers, "cache", _FIELDS, found, _cells, said)
 
 
 def _unpriced(found: dict[tuple[Key, str], CacheUse]) -> tuple[str, ...]:
@@ -123,17 +103,4 @@ def _cells(use: CacheUse, currency: str) -> tuple[Cell, ...]:
         use.paid_for_writes,
         use.saved_by_reads - use.paid_for_writes,
         use.missed,
-    )
-
-
-def _totals(
-    found: dict[tuple[Key, str], CacheUse], dimensions: int
-) -> tuple[tuple[Cell, ...], ...]:
-    together: dict[str, CacheUse] = {}
-    for (_, currency), use in found.items():
-        together.setdefault(currency, CacheUse()).join(use)
-    blanks = [Named(None, "")] * (dimensions - 1)
-    return tuple(
-        (Named(None, TOTAL), *blanks, *_cells(together[currency], currency))
-        for currency in sorted(together)
     )

@@ -10,6 +10,7 @@ from batcher.report.ledgers import open_ledgers
 from batcher.report.query import ReportQuery
 from batcher.report.sheet import Sheet
 from batcher.report.views.cache import cache_sheet
+from batcher.report.views.costs import costs_sheet
 from batcher.report.views.latency import latency_sheet
 from batcher.report.views.top import top_sheet
 from batcher.report.views.units import units_sheet
@@ -23,6 +24,7 @@ class View(StrEnum):
 
     WASTE = "waste"
     CACHE = "cache"
+    COSTS = "costs"
     LATENCY = "latency"
     UNITS = "units"
     TOP = "top"
@@ -39,6 +41,8 @@ def look(engines: Sequence[Engine], query: ReportQuery, view: View, *, top: int 
                 return waste_sheet(ledgers)
             case View.CACHE:
                 return cache_sheet(ledgers)
+            case View.COSTS:
+                return costs_sheet(ledgers)
             case View.LATENCY:
                 return latency_sheet(ledgers)
             case View.UNITS:

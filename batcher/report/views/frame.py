@@ -1,14 +1,73 @@
-"""What every view says of itself: what was asked, and what is not in its numbers."""
+"""What views have in common: a row per group and currency, and what they say of themselves."""
 
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol, Self, TypeVar
 
+from batcher.report.figures import Key, sort_key
 from batcher.report.ledgers import Ledgers
 from batcher.report.query import ReportQuery, moment_of
 from batcher.report.sentences import SIMULATED_LEFT_OUT, SIMULATED_ONLY, window_sentence
-from batcher.report.sheet import NOTHING_HERE
+from batcher.report.sheet import (
+    NOTHING_HERE,
+    Cell,
+    Field,
+    Named,
+    Sheet,
+    key_fields,
+    named_key,
+)
 from batcher.report.words import safe_text
 
 TOTAL: Final = "Total"
+
+
+class Sums(Protocol):
+    """Sums of a group, which begin at nothing and can be added up."""
+
+    def join(self, other: Self) -> None:
+        """Take up all of another group."""
+
+
+_S = TypeVar("_S", bound=Sums)
+
+
+def sheet_by_currency(
+    ledgers: Ledgers,
+    name: str,
+    fields: tuple[Field, ...],
+    found: Mapping[tuple[Key, str], _S],
+    cells: Callable[[_S, str], tuple[Cell, ...]],
+    said: tuple[str, ...],
+) -> Sheet:
+    """A row per key and currency, sorted, and a total per currency; `cells` fill the `fields`.
+
+    `said` are the view's own sentences.
+    """
+    keys = sorted(found, key=lambda pair: (sort_key(pair[0]), pair[1]))
+    rows = tuple(
+        (*named_key(key, ledgers.labels[key]), *cells(found[key, currency], currency))
+        for key, currency in keys
+    )
+    blanks = [Named(None, "")] * (len(ledgers.query.by) - 1)
+    totals = ((currency, _total(found, currency)) for currency in sorted({c for _, c in found}))
+    return Sheet(
+        name=name,
+        fields=(*key_fields(ledgers.query.by), *fields),
+        rows=rows,
+        totals=tuple(
+            (Named(None, TOTAL), *blanks, *cells(sums, currency)) for currency, sums in totals
+        ),
+        sentences=sentences_of(ledgers, said, empty=not rows),
+        query=asked(ledgers.query),
+    )
+
+
+def _total(found: Mapping[tuple[Key, str], _S], currency: str) -> _S:
+    mine = [sums for (_, money), sums in found.items() if money == currency]
+    total = type(mine[0])()
+    for sums in mine:
+        total.join(sums)
+    return total
 
 
 def asked(query: ReportQuery) -> tuple[tuple[str, str | None], ...]:

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, RowMapping, Select, and_, func, select
+from sqlalchemy import ColumnElement, RowMapping, Select, and_, case, func, select
 from sqlalchemy.sql.elements import literal_column
 from sqlalchemy.types import BigInteger
 
 from batcher.ledger.schema import METERS, answers, charges, rate_sets
+from batcher.pricing.book import PriceBook
 from batcher.pricing.meters import MeterQuantities
 from batcher.pricing.rates import RateSet
 from batcher.report.figures import Key
@@ -25,6 +26,7 @@ from batcher.report.totals import (
 )
 
 _HOUR_US: Final = 3_600_000_000
+_PROMPT: Final = ("input", "cache_write_5m", "cache_write_1h", "cache_read")
 # The hour of sending since 1970 UTC, and who served under which terms.
 HOUR: Final = {"hour": ANSWER_SENT_AT // literal_column(str(_HOUR_US), BigInteger)}
 TERMS: Final = {
@@ -94,6 +96,21 @@ def read_meters(
             amounts=tuple(whole_sum(row, f"{meter}_amount") for meter in METERS),
             row=row,
         )
+
+
+def prompt_above(book: PriceBook) -> ColumnElement[int]:
+    """A further column: the largest prompt size of any price that a charge exceeds; 0: none."""
+    sizes = {p.prompt_tokens_above for each in book.lists.values() for p in each.periods}
+    prompt: ColumnElement[Any] = literal_column("0", BigInteger)
+    for meter in _PROMPT:
+        prompt = prompt + func.coalesce(charges.c[f"{meter}_quantity"], _number(0))
+    above = [(prompt > _number(size), _number(size)) for size in sorted(sizes, reverse=True)]
+    return case(*above, else_=_number(0))
+
+
+def _number(value: int) -> ColumnElement[int]:
+    """Written out: what is grouped by must read the same wherever it stands."""
+    return literal_column(str(value), BigInteger)
 
 
 def read_rate_sets(ledger: Ledger) -> dict[int, RateSet]:

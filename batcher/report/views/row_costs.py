@@ -1,7 +1,7 @@
 """What each answered row cost, all of its legs, retries and late answers together."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import Select, and_
@@ -18,75 +18,90 @@ from batcher.report.totals import (
     is_complete,
 )
 
-_ATTEMPT, _REQUEST, _CURRENCY, _AMOUNT, _STOP_REASON = range(5)  # of the columns below
-# How an answer ended that is complete and of use; whether it is right, nobody recorded.
+_ATTEMPT, _REQUEST, _CURRENCY, _AMOUNT, _STOP_REASON, _VALID = range(6)  # of the columns below
+# How an answer ended that is complete and of use.
 USEFUL: Final = ("end_turn", "stop_sequence", "tool_use")
+
+
+_Line = tuple[Key, Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class RowCost:
-    """One answered row. `amount` is pico-units, `None` when a part of it has no price."""
+    """One answered row. `amount` is pico-units, `None` when a part of it has no price.
+
+    `valid` says whether the answer follows its schema, `None` where there is none. One that is
+    not `answered` has invalid answers only.
+    """
 
     key: Key
     attempt_id: int
     currency: str
     amount: int | None
     useful: bool
+    valid: bool | None
+    answered: bool
 
 
 def read_row_costs(ledger: Ledger) -> Iterator[RowCost]:
-    """Every answered row that counts, in the order of sending."""
+    """Every answered row that counts, in the order of sending.
+
+    Then what was paid for invalid answers alone: rows that were given up, or are not done yet.
+    """
     others = _paid_beside(ledger)
-    lines: list[Sequence[Any]] = []
-    before: Key = ()
-    for key, row in ledger.keyed(_final_answers(ledger)):
-        if lines and lines[0][_ATTEMPT] != row[_ATTEMPT]:
-            yield _row_cost(before, lines, others)
+    lines: list[_Line] = []
+    for line in ledger.keyed(_final_answers(ledger)):
+        if lines and lines[0][1][_ATTEMPT] != line[1][_ATTEMPT]:
+            yield _row_cost(lines, others)
             lines = []
-        lines.append(row)
-        before = key
+        lines.append(line)
     if lines:
-        yield _row_cost(before, lines, others)
+        yield _row_cost(lines, others)
+    for beside in others.values():
+        if any(row[_VALID] == 0 for _, row in beside):
+            yield replace(_row_cost(beside, {}), valid=False, answered=False)
 
 
-def _row_cost(
-    key: Key, lines: list[Sequence[Any]], others: dict[int, list[int | None]]
-) -> RowCost:
-    first = lines[0]
-    beside = others.get(first[_REQUEST], ())
-    useful = first[_STOP_REASON] in USEFUL
-    if len(lines) == 1 and not beside:  # nearly all
-        return RowCost(key, first[_ATTEMPT], first[_CURRENCY] or USD, first[_AMOUNT], useful)
-    amounts = [*(line[_AMOUNT] for line in lines), *beside]
-    currencies = {line[_CURRENCY] for line in lines} - {None}
-    priced = None not in amounts and len(currencies) <= 1
+def _row_cost(lines: list[_Line], others: dict[int, list[_Line]]) -> RowCost:
+    """The lines of an answer, and what `others` have of its request, which is taken out."""
+    key, first = lines[0]
+    beside = others.pop(first[_REQUEST], ()) if others else ()
+    currency, amount = first[_CURRENCY] or USD, first[_AMOUNT]
+    if len(lines) > 1 or beside:  # seldom
+        rows = [row for _, row in (*lines, *beside)]
+        amounts = [row[_AMOUNT] for row in rows]
+        currencies = {row[_CURRENCY] for row in rows} - {None}
+        priced = None not in amounts and len(currencies) <= 1
+        currency = next(iter(currencies), USD)
+        amount = sum(filter(None, amounts)) if priced else None
     return RowCost(
-        key,
-        first[_ATTEMPT],
-        next(iter(currencies), USD),
-        sum(filter(None, amounts)) if priced else None,
-        useful,
+        key=key,
+        attempt_id=first[_ATTEMPT],
+        currency=currency,
+        amount=amount,
+        useful=first[_STOP_REASON] in USEFUL,
+        valid=None if first[_VALID] is None else bool(first[_VALID]),
+        answered=True,
     )
 
 
 def _final_answers(ledger: Ledger) -> Select[Any]:
     """Ordered by the primary key, so that the lines of an answer follow each other."""
-    query = ledger.scope.query
-    keys = [column.label(name) for name, column in answer_keys(query).items()]
     return (
-        _answers_with_charges(ledger)
-        .add_columns(*keys)
-        .where(answers.c.final == 1)
-        .order_by(answers.c.attempt_id)
+        _answers_with_charges(ledger).where(answers.c.final == 1).order_by(answers.c.attempt_id)
     )
 
 
-def _paid_beside(ledger: Ledger) -> dict[int, list[int | None]]:
-    """By request: the amounts of its answers that are not the final one; there are few."""
-    statement = _answers_with_charges(ledger).where(answers.c.final == 0, is_complete())
-    found: dict[int, list[int | None]] = {}
-    for row in ledger.rows(statement):
-        found.setdefault(row["request_id"], []).append(row["total_amount"])
+def _paid_beside(ledger: Ledger) -> dict[int, list[_Line]]:
+    """By request: the charges of its answers that are not the final one; there are few."""
+    statement = (
+        _answers_with_charges(ledger)
+        .where(answers.c.final == 0, is_complete())
+        .order_by(answers.c.attempt_id)
+    )
+    found: dict[int, list[_Line]] = {}
+    for line in ledger.keyed(statement):
+        found.setdefault(line[1][_REQUEST], []).append(line)
     return found
 
 
@@ -97,11 +112,14 @@ def _answers_with_charges(ledger: Ledger) -> Select[Any]:
         charges.c.currency,
         charges.c.total_amount,
         answers.c.stop_reason.label("stop_reason_as_came"),
+        answers.c.valid,
     )
+    query = ledger.scope.query
+    keys = [column.label(name) for name, column in answer_keys(query).items()]
     current = and_(charges.c.attempt_id == answers.c.attempt_id, in_force(ledger.scope))
     return (
-        answers_from(ledger.scope.query)
+        answers_from(query)
         .outerjoin(charges, current)
-        .add_columns(*columns)
+        .add_columns(*columns, *keys)
         .where(*conditions(ledger.scope, ANSWER_SENT_AT, answers.c.invocation_id))
     )

@@ -40,7 +40,7 @@ def top_sheet(ledgers: Ledgers, count: int) -> Sheet:
     dearest: dict[str, list[_Found]] = {}
     for number, ledger in enumerate(ledgers.each):
         for row in read_row_costs(ledger):
-            if row.amount is not None:
+            if row.answered and row.amount is not None:
                 _keep(dearest.setdefault(row.currency, []), (number, row), count)
                 totals[row.currency] = totals.get(row.currency, 0) + row.amount
     found = [each for currency in sorted(dearest) for each in _first(dearest[currency], count)]

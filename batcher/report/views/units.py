@@ -4,20 +4,11 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final
 
-from batcher.report.figures import Key, sort_key
+from batcher.report.figures import Key
 from batcher.report.ledgers import Ledgers
-from batcher.report.sheet import (
-    Cell,
-    Field,
-    Named,
-    Sheet,
-    Unit,
-    currency_field,
-    key_fields,
-    named_key,
-)
-from batcher.report.views.frame import asked, sentences_of
-from batcher.report.views.row_costs import read_row_costs
+from batcher.report.sheet import Cell, Field, Sheet, Unit, currency_field
+from batcher.report.views.frame import sheet_by_currency
+from batcher.report.views.row_costs import RowCost, read_row_costs
 from batcher.report.views.spread import spread_of
 from batcher.report.words import count_of
 
@@ -30,95 +21,95 @@ _FIELDS: Final = (
     Field("p50", "p50", Unit.MONEY),
     Field("p95", "p95", Unit.MONEY),
     Field("max", "Largest", Unit.MONEY),
+    Field("valid", "Valid", Unit.COUNT, in_narrow=False),
+    Field("cost_per_valid", "Per valid answer", Unit.MONEY),
 )
 
 
 @dataclass(slots=True)
 class RowAmounts:
-    """The priced rows of one group and currency; `complete` are neither cut off nor refused."""
+    """The priced rows of one group and currency; `complete` are neither cut off nor refused.
+
+    Of rows that a schema was asked for `valid` follow it, `None` where none was asked; all of
+    these rows, given up ones too, cost `cost_with_schema`.
+    """
 
     amounts: list[int] = field(default_factory=list)
     complete: int = 0
+    valid: int | None = None
+    cost_with_schema: int = 0
+
+    def add(self, row: RowCost, amount: int) -> None:
+        """Take up a row; one that is not answered costs, and is no valid one."""
+        if row.answered:
+            self.amounts.append(amount)
+            self.complete += row.useful
+        if row.valid is not None:
+            self.valid = (self.valid or 0) + row.valid
+            self.cost_with_schema += amount
+
+    def join(self, other: "RowAmounts") -> None:
+        """Take up all of another group."""
+        self.amounts += other.amounts
+        self.complete += other.complete
+        self.cost_with_schema += other.cost_with_schema
+        if other.valid is not None:
+            self.valid = (self.valid or 0) + other.valid
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UnitCosts:
     """Priced rows by key and currency, and how many answered rows have no price."""
 
-    groups: dict[tuple[Key, str], RowAmounts]
-    unpriced: int
+    groups: dict[tuple[Key, str], RowAmounts] = field(default_factory=dict)
+    unpriced: int = 0
 
 
 def read_unit_costs(ledgers: Ledgers) -> UnitCosts:
     """The cost of every answered row; one number per row is kept."""
-    groups: dict[tuple[Key, str], RowAmounts] = {}
-    unpriced = 0
-    for ledger in ledgers.each:
-        for row in read_row_costs(ledger):
-            if row.amount is None:
-                unpriced += 1
-                continue
-            group = groups.setdefault((row.key, row.currency), RowAmounts())
-            group.amounts.append(row.amount)
-            group.complete += row.useful
-    return UnitCosts(groups, unpriced)
+    found = UnitCosts()
+    for row in (row for ledger in ledgers.each for row in read_row_costs(ledger)):
+        if row.amount is not None:
+            found.groups.setdefault((row.key, row.currency), RowAmounts()).add(row, row.amount)
+        else:
+            found.unpriced += row.answered
+    return found
 
 
 def units_sheet(ledgers: Ledgers) -> Sheet:
     """A row per group and currency; the cost is that of the answered rows, retries included."""
     found = read_unit_costs(ledgers)
-    by = ledgers.query.by
-    keys = sorted(found.groups, key=lambda pair: (sort_key(pair[0]), pair[1]))
-    rows = [
-        (*named_key(key, ledgers.labels[key]), currency, *_cells(found.groups[key, currency]))
-        for key, currency in keys
-    ]
-    return Sheet(
-        name="units",
-        fields=(*key_fields(by), currency_field(), *_FIELDS),
-        rows=tuple(rows),
-        totals=_totals(found, len(by)) if rows else (),
-        sentences=sentences_of(ledgers, _said(found.unpriced), empty=not rows),
-        query=asked(ledgers.query),
-    )
+    fields = (currency_field(), *_FIELDS)
+    return sheet_by_currency(ledgers, "units", fields, found.groups, _cells, _said(found))
 
 
-def _cells(group: RowAmounts) -> tuple[Cell, ...]:
-    spread = spread_of(group.amounts)
-    total = sum(group.amounts)
-    if spread is None:
-        return (0, 0, None, None, None, None, None, None)
+def _cells(group: RowAmounts, currency: str) -> tuple[Cell, ...]:
+    spread, total = spread_of(group.amounts), sum(group.amounts)
+    count = len(group.amounts)
     return (
-        spread.count,
-        total,
-        Fraction(total * 1000, spread.count),
+        currency,
+        count,
+        total if count else None,
+        Fraction(total * 1000, count) if count else None,
         Fraction(total * 1000, group.complete) if group.complete else None,
-        spread.mean,
-        spread.p50,
-        spread.p95,
-        spread.largest,
+        *((spread.mean, spread.p50, spread.p95, spread.largest) if spread else [None] * 4),
+        group.valid,
+        Fraction(group.cost_with_schema, group.valid) if group.valid else None,
     )
 
 
-def _totals(found: UnitCosts, dimensions: int) -> tuple[tuple[Cell, ...], ...]:
-    together: dict[str, RowAmounts] = {}
-    for (_, currency), group in found.groups.items():
-        total = together.setdefault(currency, RowAmounts())
-        total.amounts += group.amounts
-        total.complete += group.complete
-    blanks = [Named(None, "")] * (dimensions - 1)
-    return tuple(
-        (Named(None, "Total"), *blanks, currency, *_cells(together[currency]))
-        for currency in sorted(together)
-    )
-
-
-def _said(unpriced: int) -> tuple[str, ...]:
-    said = (
+def _said(found: UnitCosts) -> tuple[str, ...]:
+    said = [
         "A row's cost is all that was paid for it: legs, retries and late answers. Complete"
-        " answers are those neither cut off nor refused; percentiles are amounts that occur.",
-    )
-    if not unpriced:
-        return said
-    verb = "has" if unpriced == 1 else "have"
-    return (*said, f"Left out: {count_of(unpriced, 'answered row')} that {verb} no price.")
+        " answers are those neither cut off nor refused; percentiles are amounts that occur."
+    ]
+    if any(group.valid is not None for group in found.groups.values()):
+        said.append(
+            "Per valid answer: all that was paid for rows with a schema, invalid answers and"
+            " rows given up included, by the answers that follow it."
+        )
+    if found.unpriced:
+        verb = "has" if found.unpriced == 1 else "have"
+        rows = count_of(found.unpriced, "answered row")
+        said.append(f"Left out: {rows} that {verb} no price.")
+    return tuple(said)

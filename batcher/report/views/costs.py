@@ -1,0 +1,220 @@
+"""Three costs beside each other: the public price, what was charged, what providers stated."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from typing import Any, Final
+
+from sqlalchemy import RowMapping, Select, and_, case, func
+
+from batcher.ledger.schema import answers, charges
+from batcher.pricing.money import PICO
+from batcher.report.figures import USD, Key
+from batcher.report.ledgers import Ledger, Ledgers
+from batcher.report.public_prices import amount_at, public_book, public_rates
+from batcher.report.scope import in_force
+from batcher.report.sheet import Cell, Field, Sheet, Unit, currency_field
+from batcher.report.totals import (
+    ANSWER_SENT_AT,
+    answer_keys,
+    answers_from,
+    conditions,
+    is_complete,
+)
+from batcher.report.views.frame import sheet_by_currency
+from batcher.report.views.meters import HOUR, MeterGroup, prompt_above, read_meters
+from batcher.report.words import count_of
+
+_HOURS_PER_DAY: Final = 24
+_FIELDS: Final = (
+    currency_field(),
+    Field("list_cost", "List", Unit.MONEY),
+    Field("cost", "Charged", Unit.MONEY),
+    Field("cost_less_list", "Charged less list", Unit.MONEY),
+    Field("cost_less_list_share", "Of list", Unit.SHARE, in_narrow=False),
+    Field("reported_answers", "Reported for", Unit.COUNT, in_narrow=False),
+    Field("reported_cost", "Reported", Unit.MONEY),
+    Field("cost_of_reported", "Charged for these", Unit.MONEY, in_narrow=False),
+    Field("reported_less_cost", "Reported less charged", Unit.MONEY),
+)
+
+
+@dataclass(slots=True)
+class Costs:
+    """Sums of one group and currency, in pico-units; differences are of what has both sides.
+
+    `charged` is everything, `charged_with_list` what also has a public price, `listed` that
+    price. `reported` is what providers stated for `answers`; `reported_with_charge` and
+    `charged_with_report` are of those answers whose every charge has a price in USD.
+    """
+
+    charged: int = 0
+    listed: int = 0
+    charged_with_list: int = 0
+    charges_with_list: int = 0
+    charges_without_list: int = 0
+    answers: int = 0
+    reported: Fraction = Fraction(0)
+    reported_with_charge: Fraction = Fraction(0)
+    charged_with_report: int = 0
+    compared: int = 0
+
+    def join(self, other: "Costs") -> None:
+        """Take up all of another group."""
+        for name in Costs.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@dataclass(slots=True)
+class CostsFound:
+    """The sums by key and currency, and what is in none of them."""
+
+    groups: dict[tuple[Key, str], Costs]
+    unpriced: int = 0
+    unreadable: int = 0
+
+    def at(self, key: Key, currency: str) -> Costs:
+        """The sums of a group."""
+        return self.groups.setdefault((key, currency), Costs())
+
+
+def costs_sheet(ledgers: Ledgers) -> Sheet:
+    """A row per group and currency."""
+    found = read_costs(ledgers)
+    return sheet_by_currency(ledgers, "costs", _FIELDS, found.groups, _cells, _said(found))
+
+
+def read_costs(ledgers: Ledgers) -> CostsFound:
+    """All three costs; what providers reported is read answer by answer, as exact decimals."""
+    found = CostsFound({})
+    sizes = prompt_above(public_book())
+    for ledger in ledgers.each:
+        for group in read_meters(ledger, {**HOUR, "prompt_above": sizes}):
+            _take_charged(found, group)
+        for key, row in _reported(ledger):
+            _take_reported(found, key, row)
+    return found
+
+
+def _take_charged(found: CostsFound, group: MeterGroup) -> None:
+    if group.currency is None:
+        found.unpriced += 0 if group.status == "unbilled" else group.charges
+        return
+    listed = _listed(group)
+    costs = found.at(group.key, group.currency)
+    costs.charged += group.amount
+    if listed is None:
+        costs.charges_without_list += group.charges
+        return
+    costs.charges_with_list += group.charges
+    costs.charged_with_list += group.amount
+    costs.listed += listed
+
+
+def _listed(group: MeterGroup) -> int | None:
+    """What the group costs in public, `None` where nobody knows."""
+    if group.rates is None:
+        return None
+    day, above = int(group.row["hour"]) // _HOURS_PER_DAY, int(group.row["prompt_above"])
+    return amount_at(public_rates(group.rates, day, above), group.quantities)
+
+
+def _take_reported(found: CostsFound, key: Key, row: RowMapping) -> None:
+    stated = exact_usd(row["provider_reported_cost"])
+    if stated is None:
+        found.unreadable += 1
+        return
+    costs = found.at(key, USD)
+    costs.answers += 1
+    costs.reported += stated
+    if not row["others"]:
+        costs.compared += 1
+        costs.reported_with_charge += stated
+        costs.charged_with_report += int(row["charged"] or 0)
+
+
+def exact_usd(text: str) -> Fraction | None:
+    """Pico-USD of a cost as a provider wrote it, `1.5e-05` too; `None` for what is no cost."""
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return None
+    # An exponent of a thousand digits is no price, and must not fill the memory.
+    if not number.is_finite() or number < 0 or not -_DIGITS <= number.adjusted() <= _DIGITS:
+        return None
+    return Fraction(number) * PICO
+
+
+_DIGITS: Final = 30
+
+
+def _reported(ledger: Ledger) -> Iterator[tuple[Key, RowMapping]]:
+    for row in ledger.rows(_answers_with_report(ledger)):
+        yield ledger.key(row), row
+
+
+def _answers_with_report(ledger: Ledger) -> Select[Any]:
+    """By answer: what was reported and charged, and how many of its charges are not USD."""
+    query = ledger.scope.query
+    keys = {
+        **answer_keys(query),
+        "answer": answers.c.attempt_id,
+        "provider_reported_cost": answers.c.provider_reported_cost,
+    }
+    free = charges.c.status == "unbilled"
+    in_usd = and_(charges.c.currency == USD, charges.c.total_amount.is_not(None))
+    others = case((free, 0), (in_usd, 0), else_=1)
+    current = and_(charges.c.attempt_id == answers.c.attempt_id, in_force(ledger.scope))
+    return (
+        answers_from(query)
+        .outerjoin(charges, current)
+        .where(answers.c.provider_reported_cost.is_not(None), is_complete())
+        .where(*conditions(ledger.scope, ANSWER_SENT_AT, answers.c.invocation_id))
+        .add_columns(
+            *(column.label(name) for name, column in keys.items()),
+            func.sum(others).label("others"),
+            func.sum(charges.c.total_amount).label("charged"),
+        )
+        .group_by(*keys.values())
+    )
+
+
+def _cells(costs: Costs, currency: str) -> tuple[Cell, ...]:
+    less = costs.charged_with_list - costs.listed
+    listed = costs.listed if costs.charges_with_list else None
+    compared = costs.charged_with_report if costs.compared else None
+    return (
+        currency,
+        listed,
+        costs.charged,
+        None if listed is None else less,
+        Fraction(less, listed) if listed else None,
+        costs.answers or None,
+        costs.reported if costs.answers else None,
+        compared,
+        None if compared is None else costs.reported_with_charge - compared,
+    )
+
+
+def _said(found: CostsFound) -> tuple[str, ...]:
+    without = sum(costs.charges_without_list for costs in found.groups.values())
+    answered = sum(costs.answers for costs in found.groups.values())
+    alone = answered - sum(costs.compared for costs in found.groups.values())
+    said = [
+        f"List is the public price ({public_book().version}) of the day, terms, geography and"
+        " prompt size; charged is what the prices of this ledger made; reported is what"
+        " providers stated with their answers, read as USD. Differences are of what has both.",
+        "No provider reported a cost." if not answered else "",
+        f"Without a public price: {count_of(without, 'charge')}." if without else "",
+        f"Reported and not compared: {count_of(alone, 'answer')} without a price in USD here."
+        if alone
+        else "",
+        f"Reported, and no amount: {count_of(found.unreadable, 'answer')}."
+        if found.unreadable
+        else "",
+        f"Without a price here: {count_of(found.unpriced, 'charge')}."
+        if found.unpriced
+        else "",
+    ]
+    return tuple(sentence for sentence in said if sentence)
