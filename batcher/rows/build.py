@@ -24,6 +24,7 @@ from batcher.rows.columns import json_columns
 from batcher.rows.local_files import fill_in, path_blocks
 from batcher.rows.parse import kind, parse_row
 from batcher.rows.reasons import Reason, RowProblem
+from batcher.rows.repeats import as_it_came, quotes_of
 from batcher.rows.settings import RequestSettings
 
 if TYPE_CHECKING:
@@ -119,8 +120,9 @@ class RequestBuilder:
             named = params_hash(body, betas, is_large=is_large)
             model, max_tokens, streams = body["model"], body["max_tokens"], needs_stream(body)
             if text_of is not None:
+                quotes = quotes_of(body, is_large=is_large)
                 del row, body  # a large row is in memory twice at most
-                text = text_of(raw)
+                text = as_it_came(text_of(raw), quotes)
             text = _within_limit(text)
         except RowProblem as problem:
             return bad_row(source_id, row_number, byte_offset, problem, custom_id)

@@ -1,7 +1,10 @@
 """A source's own columns, in order, for exports that join answers to them."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any, assert_never
+
+import msgspec
 
 from batcher.rows.lines import LineSplitter
 from batcher.rows.parse import parse_row
@@ -26,6 +29,30 @@ def original_columns(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]
             return _of_parquet(source)
         case _:
             assert_never(source.format)
+
+
+def original_lines(source: SourceFile) -> Iterator[tuple[int, bytes]]:
+    """Every row's number and itself as one line, in order.
+
+    A line of a JSONL file as its bytes came, whatever they are; a record of another file as a
+    JSON object of its columns. Rows that cannot be read are left out. Raises `StorageError`
+    when the disk fails.
+    """
+    if source.format == "jsonl":
+        yield from _raw_lines(source)
+        return
+    for row_number, fields in original_columns(source):
+        if fields:
+            present = {name: value for name, value in fields.items() if value is not None}
+            yield row_number, msgspec.json.encode(present)
+
+
+def _raw_lines(source: SourceFile) -> Iterator[tuple[int, bytes]]:
+    splitter = LineSplitter(RowRanges())
+    with contextlib.suppress(InputBroken):
+        for lines in splitter.split(read_blocks(source)):
+            if not lines.too_long:
+                yield from enumerate(lines.lines, lines.first_row)
 
 
 def _of_lines(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -36,13 +36,14 @@ def open_writer(
     write, in that order; `None` means all, in the order of their first appearance. Raises
     `UsageError` for an unknown ending, `CannotCreate` when the target cannot be written.
     """
-    chosen = format_ or _format_of(target)
+    chosen = format_ or format_of(target)
     if chosen == "parquet" and target.endswith((".gz", ".zst")):
         raise UsageError(f"{target}: Parquet is packed inside; leave out the last ending")
     return Writer(Sink(target, stdout=stdout), chosen, columns)
 
 
-def _format_of(target: str) -> OutputFormat:
+def format_of(target: str) -> OutputFormat:
+    """The kind of file that a name tells, jsonl for `-`; raises `UsageError`."""
     if target == "-":
         return "jsonl"
     endings = [e for e in PurePath(target.lower()).suffixes if e not in {".gz", ".zst"}]

@@ -21,6 +21,7 @@ _INT64: Final = 2**63
 _BATCH_ROWS: Final = 20_000
 _BATCH_BYTES: Final = 16 * 1024 * 1024
 _SPECIAL: Final = re.compile(r"[\",\r\n]")
+_CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -79,7 +80,8 @@ class SpooledRows:
 def write_csv(spooled: SpooledRows, columns: Sequence[str] | None, stream: ByteStream) -> None:
     """The rows as CSV, UTF-8, lines ended by a line feed, empty cells for null.
 
-    Text that a spreadsheet would take for a formula gets an apostrophe in front.
+    Text that a spreadsheet would take for a formula gets an apostrophe in front, and control
+    characters other than tabs and line ends become visible signs.
     """
     names = columns if columns is not None else list(spooled.columns)
     _write_lines([[_safe(name) for name in names]], stream)
@@ -123,7 +125,15 @@ def _kind(cell: Scalar) -> type:
 
 
 def _safe(text: str) -> str:
+    if not text.isprintable():
+        text = _CONTROL.sub(_picture, text)
     return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _picture(control: re.Match[str]) -> str:
+    """A visible sign for a character that would steer a terminal."""
+    number = ord(control[0])
+    return chr(0x2400 + number) if number < 0x20 else "\u2421" if number == 0x7F else "\ufffd"
 
 
 def _csv_cell(cell: Scalar) -> str | int | float:

@@ -54,6 +54,14 @@ def test_text_a_spreadsheet_would_run_gets_an_apostrophe(tmp_path, text):
     assert records == [["'" + text]] * 2
 
 
+def test_in_csv_nothing_steers_a_terminal(tmp_path):
+    text = "\x1b[31mred\x07\x00\x7f\x9b31m tab\tline\nü"
+    path = written(tmp_path / "o.csv", [{"text": text, "content": [text]}])
+    found = path.read_text()
+    assert "␛[31mred␇␀␡\ufffd31m tab\tline\nü" in found
+    assert not {"\x1b", "\x07", "\x9b", "\x7f"} & set(found)
+
+
 def test_parquet_has_the_types_of_all_rows(tmp_path):
     table = pq.read_table(written(tmp_path / "o.parquet"))
     assert {field.name: str(field.type) for field in table.schema} == {

@@ -1,0 +1,264 @@
+"""Drops what was said and keeps what it cost: old answers lose their words, in small steps.
+
+What stays is what a row is known by, its stop reason, tokens, usage and charges: resuming,
+reports, `verify` and repricing find what they found before.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    Table,
+    and_,
+    func,
+    or_,
+    select,
+    text,
+    true,
+    update,
+)
+from sqlalchemy.exc import OperationalError
+
+from batcher.errors import Busy
+from batcher.ledger.connect import open_engine, outside_transactions, reading, writing
+from batcher.ledger.lock import hold_database
+from batcher.ledger.migrate import require_head
+from batcher.ledger.schema import (
+    answers,
+    attempts,
+    failures,
+    invocations,
+    tool_results,
+    unusable_bodies,
+)
+from batcher.ledger.store import NOT_KEPT, WITHOUT_WORDS
+
+PURGED: Final = "purged"  # instead of a failure's message
+_CHUNK: Final = 500  # rows of one transaction: a run that goes on waits for no more than that
+_VACUUMED: Final = (answers, attempts, failures, tool_results, unusable_bodies)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purged:
+    """How many rows of the ledger lost their words, or would.
+
+    `answers` have lost text and content, `unusable` the bytes of what was no Message, `tools`
+    the results of local tools, `messages` what a server or a check said about a failure.
+    `kept` answers are as old and stay: their requests are not finished, and need them to go on.
+    """
+
+    answers: int = 0
+    unusable: int = 0
+    tools: int = 0
+    messages: int = 0
+    kept: int = 0
+
+    def __add__(self, other: "Purged") -> "Purged":
+        """Both together."""
+        names = [field.name for field in fields(self)]
+        return Purged(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Rows of one table that hold words: which ones, and how they lose them."""
+
+    counter: str
+    key: ColumnElement[int]
+    table: Table
+    holds_words: ColumnElement[bool]
+    forget: Callable[[Connection, Sequence[int]], object]
+
+
+def purge_database(url: str, *, before_us: int, dry_run: bool = False) -> Purged:
+    """Drop the words of everything older than `before_us` that belongs to an ended invocation.
+
+    Each step is a short transaction, so runs may go on meanwhile; interrupted, the same again
+    does the rest. While a run is on, what crashed invocations left waits for the next purge. On
+    SQLite the bytes are overwritten, in the file and in its WAL, unless a reader holds that; on
+    PostgreSQL their space is given free. `dry_run` counts and changes nothing.
+
+    Raises:
+        UsageError: there is no such database.
+        StorageError: the disk or the database failed.
+    """
+    engine = open_engine(url, read_only=True)
+    try:
+        require_head(engine)
+        if dry_run:
+            return _count(engine, before_us, _ended(engine, url))
+    finally:
+        engine.dispose()
+    engine = open_engine(url)
+    try:
+        done = _purge(engine, before_us, _ended(engine, url))
+        _overwrite(engine)
+        return done
+    finally:
+        engine.dispose()
+
+
+def _ended(engine: Engine, url: str) -> list[int]:
+    """Invocations that are over: those that said so, and if no run is on, all."""
+    query = select(invocations.c.invocation_id)
+    with suppress(Busy), hold_database(url, None, command="batcher db purge"):
+        return _numbers(engine, query)
+    return _numbers(engine, query.where(invocations.c.ended_at.is_not(None)))
+
+
+def _numbers(engine: Engine, query: Select[int]) -> list[int]:
+    with reading(engine) as connection:
+        return [int(number) for number in connection.execute(query).scalars()]
+
+
+def _count(engine: Engine, before_us: int, ended: Sequence[int]) -> Purged:
+    total = Purged()
+    with reading(engine) as connection:
+        for invocation_id in ended:
+            total += _kept(connection, invocation_id, before_us)
+            for kind in _KINDS:
+                rows = _rows(kind, invocation_id, before_us).subquery()
+                count = connection.scalar(select(func.count()).select_from(rows)) or 0
+                total += Purged(**{kind.counter: count})
+    return total
+
+
+def _purge(engine: Engine, before_us: int, ended: Sequence[int]) -> Purged:
+    total = Purged()
+    for invocation_id in ended:
+        with reading(engine) as connection:
+            total += _kept(connection, invocation_id, before_us)
+        for kind in _KINDS:
+            for count in _steps(engine, kind, _rows(kind, invocation_id, before_us)):
+                total += Purged(**{kind.counter: count})
+    return total
+
+
+def _steps(engine: Engine, kind: _Kind, rows: Select[int]) -> Iterator[int]:
+    """The sizes of the transactions that it takes, in the order of the keys."""
+    after = -1
+    while True:
+        with writing(engine) as connection:
+            query = rows.where(_beyond(kind, after)).order_by(kind.key).limit(_CHUNK)
+            keys = [int(key) for key in connection.execute(query).scalars()]
+            if keys:
+                kind.forget(connection, keys)
+        if not keys:
+            return
+        yield len(keys)
+        after = keys[-1]
+
+
+def _beyond(kind: _Kind, after: int) -> ColumnElement[bool]:
+    # Said of both tables of a join: either may be the one that is walked through.
+    beyond = kind.key > after
+    return beyond if kind.table is failures else and_(beyond, attempts.c.attempt_id > after)
+
+
+def _rows(kind: _Kind, invocation_id: int, before_us: int) -> Select[int]:
+    """The keys of the rows of that kind that are to lose their words."""
+    if kind.table is failures:
+        mine = and_(failures.c.invocation_id == invocation_id, failures.c.failed_at < before_us)
+        return select(kind.key).where(mine, kind.holds_words)
+    query = select(kind.key)
+    if kind.table is not attempts:
+        query = query.join(attempts, attempts.c.attempt_id == kind.key)
+    return query.where(_of(invocation_id, before_us), kind.holds_words, ~_waits())
+
+
+def _of(invocation_id: int, before_us: int) -> ColumnElement[bool]:
+    # Attempt ids of an invocation are invocation_id << 40 and upwards.
+    first, end = invocation_id << 40, (invocation_id + 1) << 40
+    return and_(
+        attempts.c.attempt_id >= first,
+        attempts.c.attempt_id < end,
+        attempts.c.settled_at < before_us,
+    )
+
+
+def _waits() -> ColumnElement[bool]:
+    """The attempt belongs to a request that is not finished."""
+    last = attempts.alias("last")
+    pending = select(last.c.request_id).where(last.c.pending == text("1"))
+    return attempts.c.request_id.in_(pending)
+
+
+def _kept(connection: Connection, invocation_id: int, before_us: int) -> Purged:
+    count = connection.scalar(
+        select(func.count())
+        .select_from(answers)
+        .join(attempts, attempts.c.attempt_id == answers.c.attempt_id)
+        .where(_of(invocation_id, before_us), _ANSWER_HOLDS_WORDS, _waits())
+    )
+    return Purged(kept=count or 0)
+
+
+def _setting(
+    table: Table, key: ColumnElement[int], values: dict[str, Any]
+) -> Callable[..., Any]:
+    def forget(connection: Connection, keys: Sequence[int]) -> None:
+        connection.execute(update(table).where(key.in_(keys)).values(values))
+
+    return forget
+
+
+def _delete_tools(connection: Connection, keys: Sequence[int]) -> None:
+    connection.execute(tool_results.delete().where(tool_results.c.attempt_id.in_(keys)))
+
+
+_ANSWER_HOLDS_WORDS: Final = or_(
+    answers.c.text != "",
+    answers.c.content.not_in((NOT_KEPT, "[]")),
+    answers.c.stop_details.is_not(None),
+    answers.c.stop_sequence.is_not(None),
+    answers.c.invalid_reason.is_not(None),
+)
+# The bytes go and their row stays: `verify` asks for it.
+_KINDS: Final = (
+    _Kind("tools", tool_results.c.attempt_id, tool_results, true(), _delete_tools),
+    _Kind(
+        "unusable",
+        unusable_bodies.c.attempt_id,
+        unusable_bodies,
+        func.length(unusable_bodies.c.body) > 0,
+        _setting(unusable_bodies, unusable_bodies.c.attempt_id, {"body": b""}),
+    ),
+    _Kind(
+        "answers",
+        answers.c.attempt_id,
+        answers,
+        _ANSWER_HOLDS_WORDS,
+        _setting(answers, answers.c.attempt_id, WITHOUT_WORDS),
+    ),
+    _Kind(
+        "messages",
+        attempts.c.attempt_id,
+        attempts,
+        and_(text("attempts.state <> 'answered'"), attempts.c.error_message.is_not(None)),
+        _setting(attempts, attempts.c.attempt_id, {"error_message": None}),
+    ),
+    _Kind(
+        "messages",
+        failures.c.failure_id,
+        failures,
+        failures.c.message != PURGED,
+        _setting(failures, failures.c.failure_id, {"message": PURGED}),
+    ),
+)
+
+
+def _overwrite(engine: Engine) -> None:
+    """What was dropped is not left lying in places that nobody reads any more."""
+    with outside_transactions(engine) as connection:
+        if engine.dialect.name == "sqlite":
+            with suppress(OperationalError):  # a run or a reader has it: its turn comes
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+            return
+        for table in _VACUUMED:
+            connection.exec_driver_sql(f"VACUUM {table.name}")

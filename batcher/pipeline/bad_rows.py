@@ -1,0 +1,107 @@
+"""`--max-bad`: a wrong file stops the run before its good rows are paid for."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+from batcher.errors import ConfigurationError, TooManyBadRows
+from batcher.messages.request import BadRow, Request
+
+WINDOW_ROWS: Final = 10_000  # are read before the first one is sent
+WINDOW_BYTES: Final = 64 * 2**20  # or fewer, when their bodies are this large together
+LEAST_ROWS: Final = 1_000  # of fewer rows a share says nothing, unless they are all there are
+
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
+_PERCENT: Final = re.compile(r"([0-9]{1,3}(?:[.][0-9]{1,9})?)\s*%")
+
+Rows = list[Request | BadRow]
+
+
+@dataclass(frozen=True, slots=True)
+class BadLimit:
+    """At most `rows` rows may be bad, or at most `share` of those read; the other is `None`."""
+
+    rows: int | None = None
+    share: Fraction | None = None
+
+    def __str__(self) -> str:
+        if self.share is None:
+            return f"{self.rows}"
+        return f"{float(self.share * 100):g}%"
+
+
+def bad_limit(value: str | int | None) -> BadLimit | None:
+    """What a setting such as `100` or `1%` means; raises `ConfigurationError`."""
+    if value is None:
+        return None
+    words = str(value).strip()
+    if _NUMBER.fullmatch(words):
+        return BadLimit(rows=int(words))
+    percent = _PERCENT.fullmatch(words)
+    if percent and Fraction(percent[1]) <= 100:
+        return BadLimit(share=Fraction(percent[1]) / 100)
+    raise ConfigurationError(f"max_bad is {words!r:.40}; write a number of rows, or like 1%")
+
+
+class BadGate:
+    """Keeps the first rows back until enough were read to judge them; all methods block not.
+
+    `bad` and `rows` are what earlier invocations found in the same inputs.
+    """
+
+    def __init__(self, limit: BadLimit, *, bad: int, rows: int) -> None:
+        self._limit = limit
+        self._bad = bad
+        self._rows = rows
+        self._held: list[Rows] = []
+        self._held_rows = 0
+        self._held_bytes = 0
+        self._open = False
+
+    def admit(self, items: Rows) -> Iterator[Rows]:
+        """What of `items`, and of rows kept back before, may go on.
+
+        Raises `TooManyBadRows` when there are too many, after the bad ones went on, so that
+        they are recorded.
+        """
+        self._count(items)
+        self._held.append(items)
+        if not self._open:
+            self._held_rows += len(items)
+            self._held_bytes += sum(len(i.body) for i in items if isinstance(i, Request))
+            full = self._held_rows >= WINDOW_ROWS or self._held_bytes >= WINDOW_BYTES
+            if not (full or self._too_many()):
+                return
+        yield from self._release()
+
+    def end(self) -> Iterator[Rows]:
+        """Like `admit`: the inputs are at their end, so however few they are, they count."""
+        yield from self._release(all_read=True)
+
+    def _count(self, items: Sequence[Request | BadRow]) -> None:
+        self._rows += len(items)
+        self._bad += sum(isinstance(item, BadRow) for item in items)
+
+    def _too_many(self, *, all_read: bool = False) -> bool:
+        share = self._limit.share
+        if share is None:
+            return self._limit.rows is not None and self._bad > self._limit.rows
+        return (all_read or self._rows >= LEAST_ROWS) and self._bad > share * self._rows
+
+    def _release(self, *, all_read: bool = False) -> Iterator[Rows]:
+        held, self._held = self._held, []
+        if self._too_many(all_read=all_read):
+            yield from filter(None, map(_bad_of, held))
+            raise TooManyBadRows(
+                f"{self._bad:,} of the {self._rows:,} rows read so far are unusable, more than"
+                f" --max-bad {self._limit} allows: see them with batcher export --failures,"
+                " mend them, and type the same command again"
+            )
+        self._open = True
+        yield from held
+
+
+def _bad_of(items: Rows) -> Rows:
+    return [item for item in items if isinstance(item, BadRow)]
