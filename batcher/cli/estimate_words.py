@@ -88,6 +88,27 @@ def estimate_json(made: Estimated) -> dict[str, Any]:
     }
 
 
+def pilot_lines(made: Estimated) -> list[str]:
+    """What a pilot tells of the rows that are left, for a run that begins with one."""
+    census = made.census
+    return [
+        *map(_model_line, made.parts.models),
+        f"ceiling   {ceiling_words(census.ceiling, census.unbounded)}",
+        *_expectation_lines(made),
+    ]
+
+
+def expectation_words(made: Estimated) -> str:
+    """What the rows that are left will cost, as far as that is known, in a few words."""
+    expected, census = made.expectation, made.census
+    if expected is None:
+        return f"Ceiling: {ceiling_words(census.ceiling, census.unbounded)}"
+    return (
+        f"Expected: {format_usd(expected.expected)} ({format_usd(expected.low)} to "
+        f"{format_usd(expected.high)})"
+    )
+
+
 def grade_lines(stored: Sequence[StoredEstimate]) -> list[str]:
     """Every estimate and what came of it, a line each."""
     if not stored:
@@ -102,6 +123,13 @@ def grade_lines(stored: Sequence[StoredEstimate]) -> list[str]:
 def grades_json(stored: Sequence[StoredEstimate]) -> dict[str, Any]:
     """Every estimate and what came of it, for programs."""
     return {"estimates": [_stored_json(each) for each in stored]}
+
+
+def grade_json(stored: StoredEstimate) -> dict[str, Any]:
+    """What came of one estimate; all `None` until its run is over."""
+    told = _stored_json(stored)
+    names = "graded_at", "actual_usd", "in_doubt_low_usd", "in_doubt_high_usd", "grade"
+    return {name: told[name] for name in names}
 
 
 def _expectation_lines(made: Estimated) -> Iterator[str]:

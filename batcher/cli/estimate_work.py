@@ -1,23 +1,20 @@
 """The steps of `batcher estimate`: census, pilot, token rates, expectation, and keeping it."""
 
-import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
-import msgspec
-
-from batcher import config, wiring
+from batcher import wiring
 from batcher.cli.display import Quiet, say
+from batcher.cli.estimate_counts import other_rates
 from batcher.clock import SystemClock, seeded
-from batcher.errors import BatcherError
+from batcher.errors import ChangedSettings
 from batcher.ledger.address import parse_url
 from batcher.ledger.connect import open_engine, reading, writing
 from batcher.ledger.estimate_sample import SampledAnswer, like_answers, pilot_answers
 from batcher.ledger.estimates import NewEstimate, basis, run_of_key, save_estimate
 from batcher.ledger.handles import Engine
 from batcher.ledger.migrate import current, prepare, require_head
-from batcher.messages.request import Request
 from batcher.pipeline.estimating import (
     Method,
     Parts,
@@ -34,12 +31,6 @@ from batcher.pipeline.estimating_census import (
     read_chosen,
     take_census,
 )
-from batcher.pipeline.estimating_tokens import (
-    CountRefused,
-    TokenRate,
-    counted_rates,
-    guessed_rate,
-)
 from batcher.pipeline.events import Ended
 from batcher.pipeline.job import Job
 from batcher.pipeline.kit import Kit
@@ -48,13 +39,9 @@ from batcher.pipeline.preflight_sample import Sample, take_sample
 from batcher.pipeline.rater import Rater
 from batcher.pricing.money import format_usd
 from batcher.report.estimate import Expectation, Stratum, expect_total
-from batcher.rows.ranges import RowRanges
-from batcher.rows.source import fingerprint
-from batcher.transport.endpoint import Endpoint
+from batcher.rows.source import SourceFile, fingerprint
 
 _HISTORY_ROWS = 2_000
-_COUNTED_ROWS = 20  # bodies of each model
-_MOST_MODELS = 20  # of which bodies are looked at; others count like these
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +50,8 @@ class Estimated:
 
     `expectation` is `None` when only the ceiling is known; `parts.reason` says why. `pilot` is
     how a pilot sent just now ended. `count_note` is why the endpoint counted no tokens. Where
-    nothing is left to do there is nothing to keep, so `estimate_id` is `None`.
+    nothing is left to do there is nothing to keep, so `estimate_id` is `None`. `drawn` rows
+    were to be sent by that pilot; `files` are the inputs.
     """
 
     job: Job
@@ -75,7 +63,9 @@ class Estimated:
     estimate_id: int | None
     database: str
     database_created: bool
-    pilot: Ended | None
+    files: Sequence[SourceFile]
+    drawn: int = 0
+    pilot: Ended | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,15 +77,24 @@ class _Look:
     history: Sequence[SampledAnswer]
 
 
-def estimate(job: Job, pilot_rows: int | None, *, quiet: bool) -> Estimated:
-    """Estimate what is still to do of `job`; with `pilot_rows`, after a pilot of so many."""
-    inputs, kit = _inputs(job, with_kit=pilot_rows is not None)
+def estimate(
+    job: Job, pilot_rows: int | None, *, quiet: bool, kit: Kit | None = None
+) -> Estimated:
+    """Estimate what is still to do of `job`; with `pilot_rows`, after a pilot of so many.
+
+    `kit` is that of a run which begins with the pilot. Raises `ChangedSettings` when answered
+    rows would be sent again and nobody agreed; without a run nobody is asked.
+    """
+    of_run = kit is not None
+    inputs, kit = (inputs_of(kit), kit) if kit else _inputs(job, with_kit=bool(pilot_rows))
     fingerprints = [(file.name, fingerprint(file.path)) for file in inputs.files]
     name = basis(job.settings.digest(), fingerprints)
-    look, pilot = _look(job, inputs, name, pilot_rows or 0), None
+    look, pilot, drawn = _look(job, inputs, name, pilot_rows or 0), None, 0
     missing = (pilot_rows or 0) - len(look.pilot)
     if kit is not None and missing > 0 and look.census.requests:
-        pilot = _send_pilot(job, kit, inputs, look.census, missing, quiet=quiet)
+        drawn = min(missing, look.census.requests)
+        with nullcontext() if of_run else _leaving_changes_to_a_run():
+            pilot = _send_pilot(job, kit, inputs, look.census, missing, quiet=quiet)
         look = _look(job, inputs, name, 0)
     parts, count_note = _parts(job, inputs, look)
     expectation = _expectation(parts, look.census, seeded(f"{name}/interval"))
@@ -113,8 +112,21 @@ def estimate(job: Job, pilot_rows: int | None, *, quiet: bool) -> Estimated:
         estimate_id=estimate_id,
         database=parse_url(job.database).shown,
         database_created=created,
+        files=inputs.files,
+        drawn=drawn,
         pilot=pilot,
     )
+
+
+@contextmanager
+def _leaving_changes_to_a_run() -> Iterator[None]:
+    try:
+        yield
+    except ChangedSettings as exc:
+        raise ChangedSettings(
+            "the settings of this job changed since rows of it were answered; no pilot was "
+            "sent: restore the settings, or let batcher run decide about the answered rows"
+        ) from exc
 
 
 def census_of(job: Job, inputs: Inputs) -> Census:
@@ -212,75 +224,8 @@ def _parts(job: Job, inputs: Inputs, look: _Look) -> tuple[Parts, str]:
     if seen:
         method = Method.PILOT if look.pilot else Method.HISTORY
     rates = {m: r for m, r in measured_rates(seen).items() if m in census.models}
-    more, note = _other_rates(job, inputs, census, rates)
+    more, note = other_rates(job, inputs, census, rates)
     return parts_of(census, seen, method, {**rates, **more}, tariff), note
-
-
-def _other_rates(
-    job: Job, inputs: Inputs, census: Census, known: Mapping[str, TokenRate]
-) -> tuple[dict[str, TokenRate], str]:
-    """Of the models whose answers do not tell: counted by the endpoint, else guessed."""
-    models = sorted(census.models.keys() - known.keys(), key=lambda m: -census.models[m])
-    samples = _bodies(inputs, census, models[:_MOST_MODELS])
-    counted: dict[str, TokenRate] = {}
-    note = ""
-    if samples:
-        try:
-            counted = asyncio.run(_counted(job.endpoint, samples))
-        except (CountRefused, BatcherError) as exc:
-            note = str(exc)
-    rates = {
-        model: counted.get(model) or guessed_rate(model, samples[model]) for model in samples
-    }
-    some = next(iter((*rates.values(), *known.values())))
-    return {model: rates.get(model) or replace(some, model=model) for model in models}, note
-
-
-def _bodies(inputs: Inputs, census: Census, models: Sequence[str]) -> dict[str, list[Request]]:
-    """A few random bodies of each model."""
-    chosen: dict[str, RowRanges] = {}
-    for model in models:
-        cells = [cell for key, cell in census.cells.items() if key[0] == model]
-        drawn = sorted(ticket for cell in cells for ticket in cell.drawn())
-        for ticket in drawn[:_COUNTED_ROWS]:
-            chosen.setdefault(ticket.source, RowRanges()).add(ticket.row_number)
-    samples: dict[str, list[Request]] = {}
-    for request in read_chosen(inputs, chosen):
-        samples.setdefault(request.model, []).append(request)
-    return samples
-
-
-async def _counted(
-    endpoint: Endpoint, samples: Mapping[str, Sequence[Request]]
-) -> dict[str, TokenRate]:
-    from batcher.transport.client import HttpClient, SendError
-
-    client = HttpClient(endpoint, config.read_key(endpoint), SystemClock())
-
-    async def count(body: bytes, betas: tuple[str, ...]) -> int:
-        try:
-            reply = await client.count_tokens(body, betas)
-        except SendError as exc:
-            raise CountRefused(f"endpoint {endpoint.name}: {exc.message}") from exc
-        return _count_in(endpoint.name, reply.status, reply.body)
-
-    try:
-        return await counted_rates(samples, count)
-    finally:
-        await client.close()
-
-
-class _Count(msgspec.Struct):
-    input_tokens: int
-
-
-def _count_in(name: str, status: int, body: bytes) -> int:
-    try:
-        if status == 200:
-            return msgspec.json.decode(body, type=_Count).input_tokens
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        pass
-    raise CountRefused(f"endpoint {name} does not count tokens (HTTP {status})")
 
 
 def _expectation(

@@ -24,6 +24,7 @@ def verify(bill: Path | None, as_json: bool, database: str | None, config: str |
     """
     import msgspec
 
+    from batcher.cli.lifeboat_words import lifeboats
     from batcher.ledger.verify import verify as verify_ledger
     from batcher.ledger.verify_bill import check_bill, read_bill
     from batcher.ledger.verify_findings import Findings
@@ -35,6 +36,7 @@ def verify(bill: Path | None, as_json: bool, database: str | None, config: str |
         if lines is not None:
             check_bill(engine, lines, findings)
         found = verify_ledger(engine, findings)
+        boats = lifeboats(engine, config)
     if as_json:
         click.echo(msgspec.json.encode({"schema": 1, **msgspec.to_builtins(found)}))
     else:
@@ -46,4 +48,6 @@ def verify(bill: Path | None, as_json: bool, database: str | None, config: str |
             f" {count_of(found.rollups, 'sum')} compared;"
             f" {count_of(found.problems, 'problem') if found.problems else 'no problems'}"
         )
+    for boat in boats:
+        click.echo(boat.words, err=True)
     return 1 if found.problems else 0

@@ -4,32 +4,15 @@ A worker is granted slices and reserves from them in memory. What it spent moves
 to `settled` now and then; a dead worker's slice is replaced by what the ledger says it spent.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Select,
-    and_,
-    delete,
-    func,
-    insert,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Select, delete, func, insert, or_, select, update
 
-from batcher.ledger.schema import (
-    attempts,
-    budget_slices,
-    budgets,
-    charges,
-    invocations,
-)
-
-_HALF: Final = 10**9
+from batcher.ledger.schema import budget_slices, budgets, invocations
+from batcher.ledger.spending import spending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,19 +35,43 @@ def month_scope(now_us: int) -> str:
 
 
 def open_scope(
-    connection: Connection, scope: str, *, cap: int, invocation_id: int
+    connection: Connection,
+    scope: str,
+    *,
+    cap: int,
+    invocation_id: int,
+    living: Collection[int] = (),
 ) -> ScopeState:
     """Set the cap, and put the scope right after dead invocations.
 
     The caller has recovered: every open attempt of a dead process is settled as unknown, so
     that the ledger's own sums include its upper bound. Only slices of invocations that are
-    neither ended nor dead stay; when none does, `settled` is counted anew from the ledger.
+    neither ended nor dead stay; when none does, `settled` is counted anew from the ledger. Of
+    the same run all others are dead but the `living`.
     """
     _make(connection, scope, cap)
+    count_anew(connection, scope, cap=cap, invocation_id=invocation_id, living=living)
+    values = {"scope": scope, "invocation_id": invocation_id, "granted": 0, "settled": 0}
+    connection.execute(insert(budget_slices).values(values))
+    return state(connection, scope)
+
+
+def count_anew(
+    connection: Connection,
+    scope: str,
+    *,
+    cap: int,
+    invocation_id: int,
+    living: Collection[int] = (),
+) -> None:
+    """Replace the slices of dead invocations by what the ledger says they spent; see above."""
+    locked = select(budgets.c.scope).where(budgets.c.scope == scope).with_for_update()
+    connection.execute(locked).all()  # nobody is granted anything while it is counted
+    gone = _gone(connection, invocation_id).where(invocations.c.invocation_id.not_in(living))
     connection.execute(
         delete(budget_slices).where(
             budget_slices.c.scope == scope,
-            budget_slices.c.invocation_id.in_(_gone(invocation_id)),
+            budget_slices.c.invocation_id.in_(gone),
         )
     )
     granted, settled = connection.execute(
@@ -73,16 +80,15 @@ def open_scope(
             func.coalesce(func.sum(budget_slices.c.settled), 0),
         ).where(budget_slices.c.scope == scope)
     ).one()
-    living = select(budget_slices.c.invocation_id).where(budget_slices.c.scope == scope)
-    spent = int(settled) + _spent(connection, scope, without=living)
+    lending = select(budget_slices.c.invocation_id).where(budget_slices.c.scope == scope)
+    counted = set(connection.execute(lending).scalars())
+    others = spending(connection, scope)
+    spent = int(settled) + sum(others[key] for key in others.keys() - counted)
     connection.execute(
         update(budgets)
         .where(budgets.c.scope == scope)
         .values(cap=cap, granted=int(granted), settled=spent)
     )
-    values = {"scope": scope, "invocation_id": invocation_id, "granted": 0, "settled": 0}
-    connection.execute(insert(budget_slices).values(values))
-    return state(connection, scope)
 
 
 def state(connection: Connection, scope: str) -> ScopeState:
@@ -140,47 +146,17 @@ def _make(connection: Connection, scope: str, cap: int) -> None:
         connection.execute(insert(budgets).values(values))
 
 
-def _gone(invocation_id: int) -> Select[Any]:
-    """Invocations that spend nothing any more: ended, or dead because we hold their run."""
+def _gone(connection: Connection, invocation_id: int) -> Select[Any]:
+    """Invocations that spend nothing any more: ended, or dead.
+
+    Dead are all others of our run, since we hold it; a SQLite file is held as a whole.
+    """
+    others = select(invocations.c.invocation_id).where(
+        invocations.c.invocation_id != invocation_id
+    )
+    if connection.dialect.name == "sqlite":
+        return others
     mine = select(invocations.c.run_id).where(invocations.c.invocation_id == invocation_id)
-    return select(invocations.c.invocation_id).where(
+    return others.where(
         or_(invocations.c.ended_at.is_not(None), invocations.c.run_id == mine.scalar_subquery())
     )
-
-
-def _spent(connection: Connection, scope: str, *, without: Select[Any]) -> int:
-    """What the ledger says was spent in the scope, doubt at its upper bound, in pico-USD."""
-    inside = and_(_inside(scope), attempts.c.invocation_id.not_in(without))
-    priced = (
-        select(*_halves(charges.c.total_amount))
-        .join(attempts, attempts.c.attempt_id == charges.c.attempt_id)
-        .where(charges.c.current == 1, charges.c.currency == "USD", inside)
-    )
-    doubted = select(*_halves(attempts.c.cost_high)).where(
-        attempts.c.state.in_(("unknown", "partial", "unusable", "open")), inside
-    )
-    return sum(
-        int(whole or 0) * _HALF + int(rest or 0)
-        for query in (priced, doubted)
-        for whole, rest in connection.execute(query)
-    )
-
-
-def _halves(amount: ColumnElement[Any]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
-    """SQLite's own sum would overflow beyond nine million dollars; its halves do not."""
-    return func.sum(amount // _HALF), func.sum(amount % _HALF)
-
-
-def _inside(scope: str) -> ColumnElement[bool]:
-    kind, name = scope.split(":", 1)
-    if kind == "run":
-        of_run = select(invocations.c.invocation_id).where(invocations.c.run_id == int(name))
-        return attempts.c.invocation_id.in_(of_run)
-    first = datetime.strptime(name, "%Y-%m").replace(tzinfo=UTC)
-    after = (first + timedelta(days=32)).replace(day=1)
-    sent = func.coalesce(attempts.c.sent_at, attempts.c.opened_at)
-    return and_(sent >= _microseconds(first), sent < _microseconds(after))
-
-
-def _microseconds(moment: datetime) -> int:
-    return int(moment.timestamp()) * 1_000_000

@@ -26,6 +26,7 @@ from batcher.ledger.reprice_day import moment_of_day
 from batcher.ledger.rollup import KEY, NEVER_RATED
 from batcher.ledger.rollup_check import expected_rollups, stored_rollups
 from batcher.ledger.schema import ROLLUP_SUMS
+from batcher.ledger.verify_budget import budgets_agree
 from batcher.ledger.verify_charges import ChargeChecker
 from batcher.ledger.verify_findings import Finding, Findings
 from batcher.ledger.verify_queries import contradictions, keys_in_plain_sight
@@ -59,7 +60,7 @@ def verify(engine: Engine, findings: Findings | None = None) -> Verified:
         checker.check(chunk)
     with reading(engine) as connection:
         rollups = _check_rollups(connection, findings)
-    for check in (contradictions, keys_in_plain_sight):
+    for check in (contradictions, budgets_agree, keys_in_plain_sight):
         with reading(engine) as connection:
             check(connection, findings)
     return Verified(

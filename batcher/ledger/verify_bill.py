@@ -103,8 +103,7 @@ def _compare(
     explained: dict[tuple[int, int], int] = {}
     for attempt in _attempts(connection):
         line = lines.pop(attempt.attempt_uid, None)
-        if line is not None:
-            _check_legs(attempt, explained, findings)
+        _check_legs(attempt, explained, findings, billed=line is not None)
         pricing = priced_by.get(attempt.rating_id or newest)
         if pricing is not None:
             _check_cost(attempt, line, pricing, findings)
@@ -143,11 +142,18 @@ def _check_legs(
     attempt: Any,  # noqa: ANN401  a record of the database
     explained: dict[tuple[int, int], int],
     findings: Findings,
+    *,
+    billed: bool,
 ) -> None:
-    """Of the bills of one leg, one needs no explanation."""
-    if attempt.state in _MAY_BE_BILLED_AGAIN or attempt.purpose in _SENT_AGAIN_ON_PURPOSE:
-        return
+    """Of the bills of one leg, one needs no explanation, and one more for each purpose.
+
+    What is sent again on purpose may have been refused or lost, so that its retry has the bill.
+    """
     leg = attempt.request_id, attempt.leg
+    if attempt.purpose in _SENT_AGAIN_ON_PURPOSE:
+        explained[leg] = explained.get(leg, 0) - 1
+    if not billed or attempt.state in _MAY_BE_BILLED_AGAIN:
+        return
     explained[leg] = explained.get(leg, 0) + 1
     if explained[leg] > 1:
         text = f"attempt {attempt.attempt_uid} was billed after another of the same leg"

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
-from batcher.errors import ChangedSettings
 from batcher.pipeline.estimating_census import Cell, CellKey, Ticket
 from batcher.pipeline.events import Ended
 from batcher.pipeline.job import Job
@@ -79,16 +78,10 @@ def send_pilot(
 ) -> Ended:
     """Send the `chosen` rows, by the name of their source, and nothing else.
 
-    Raises `ChangedSettings` when answered rows would be sent again: a run must decide that.
+    Raises `ChangedSettings` as every invocation of a run does.
     """
     limits = replace(job.limits, row_limit=None)
-    try:
-        return run_job(replace(job, limits=limits), replace(kit, chosen=chosen), loop_factory)
-    except ChangedSettings as exc:
-        raise ChangedSettings(
-            "the settings of this job changed since rows of it were answered; no pilot was "
-            "sent: restore the settings, or let batcher run decide about the answered rows"
-        ) from exc
+    return run_job(replace(job, limits=limits), replace(kit, chosen=chosen), loop_factory)
 
 
 def _drawn(group: Sequence[Cell], share: int) -> list[Ticket]:

@@ -79,13 +79,16 @@ def _answer_line(answer: Answer, requested_model: str) -> UsageLine:
     unbilled = None
     if answer.stop_reason == "refusal" and usage.output_tokens == 0 and answer.is_empty:
         unbilled = "refusal_before_output"
+    assumed = None if answer.model else "model_assumed"
+    if usage.other_tools and not usage.iterations:
+        assumed = _unmetered(assumed, usage)
     return UsageLine(
         0,
         answer.model or requested_model or None,
         usage,
         usage,
         usage.web_search_requests,
-        None if answer.model else "model_assumed",
+        assumed,
         unbilled,
     )
 
@@ -102,7 +105,7 @@ def _iteration_lines(answer: Answer, usage: Usage, requested_model: str) -> list
     ]
     if all(entry.kind in _SIDE_WORK for entry in entries):  # then the answer itself is missing
         return [own, *(_shifted(line) for line in lines)]
-    _place_searches(lines, usage.web_search_requests)
+    _place_searches(lines, usage)
     return lines
 
 
@@ -121,9 +124,18 @@ def _shifted(line: UsageLine) -> UsageLine:
     return line
 
 
-def _place_searches(lines: list[UsageLine], web_searches: int | None) -> None:
+def _place_searches(lines: list[UsageLine], usage: Usage) -> None:
     """Searches are reported per answer: they go to its first billed line of its own work."""
     billed = [
         line for line in lines if not line.unbilled and line.counts.kind not in _SIDE_WORK
     ]
-    (billed or lines)[0].web_searches = web_searches
+    first = (billed or lines)[0]
+    first.web_searches = usage.web_search_requests
+    if usage.other_tools:
+        first.assumed = _unmetered(first.assumed, usage)
+
+
+def _unmetered(assumed: str | None, usage: Usage) -> str:
+    """What the price of a line leaves out: tools whose cost no usage tells (pricing, 2.2)."""
+    names = (f"not_metered={name}" for name in usage.other_tools)
+    return "+".join(part for part in (assumed, *names) if part)

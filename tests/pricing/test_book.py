@@ -1,5 +1,6 @@
 """Price files: what is read, what is refused and in which words."""
 
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,15 @@ def test_any_text_is_read_or_refused(text):
 def test_neighbouring_periods_are_no_overlap():
     text = HEAD + block(valid_until="2026-02-28") + block(valid_from="2026-03-01")
     assert len(rates(parse_book(text))) == 2
+
+
+@pytest.mark.parametrize(
+    ("day", "holds"),
+    [("2025-12-31", False), ("2026-01-01", True), ("2026-02-28", True), ("2026-03-01", False)],
+)
+def test_a_price_holds_from_its_first_to_its_last_day(day, holds):
+    (period,) = rates(parse_book(HEAD + block(valid_until="2026-02-28")))
+    assert period.holds_on(date.fromisoformat(day)) is holds
 
 
 def write(tmp_path, name, text):

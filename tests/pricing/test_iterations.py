@@ -107,6 +107,15 @@ def test_searches_are_billed_once_on_the_first_billed_line():
     assert found[2].amounts[5] == 30_000_000_000
 
 
+def test_what_no_usage_tells_is_flagged_once_on_the_line_of_the_searches():
+    found = charges(
+        [step("compaction", 9, 1), step("message", 9, 1), step("message", 9, 1)],
+        server_tool_use={"code_execution_requests": 3},
+    )
+    reasons = [charge.reason for charge in found]
+    assert reasons == [None, "not_metered=code_execution_requests", None]
+
+
 def test_tier_speed_and_geography_of_the_answer_hold_for_its_iterations():
     found = charges([step("message", 1, 0)], inference_geo="us", service_tier="batch")
     assert found[0].rates.terms == "batch/us"

@@ -240,6 +240,41 @@ def test_a_long_sum_of_prompts_with_searches_is_flagged():
     assert charge(usage, "claude-haiku-5-5").reason == "tier_assumed"
 
 
+def test_a_tool_whose_cost_no_usage_tells_is_flagged_and_the_rest_is_priced():
+    tools = {"code_execution_requests": 2, "web_fetch_requests": 3, "web_search_requests": 1}
+    found = charge(tokens(1, 0, server_tool_use=tools), "claude-opus-5")
+    assert found.status is ChargeStatus.ASSUMED
+    assert found.reason == "not_metered=code_execution_requests"
+    assert found.total == 5_000_000 + 10_000_000_000
+
+
+def test_a_free_or_unused_tool_is_no_assumption():
+    tools = {
+        "code_execution_requests": 0,
+        "web_fetch_requests": 3,
+        "tool_search_requests": None,
+    }
+    assert priced(tokens(1, 1, server_tool_use=tools)).reason is None
+
+
+def test_names_of_tools_are_not_repeated_when_they_are_no_words():
+    tools = {"<script>": 1, "x" * 300: 2, "a_requests": 1, "b_requests": 1, "c_requests": 1}
+    reason = charge(tokens(1, 0, server_tool_use=tools)).reason
+    assert reason == "not_metered=a_requests+not_metered=b_requests+not_metered=c_requests"
+    assert charge(tokens(1, 0, server_tool_use={"<b>": 1})).reason == "not_metered=other"
+
+
+def test_a_fallback_credit_moved_tokens_already_and_is_not_taken_off_again():
+    plain = tokens(10, 20, cache_read_input_tokens=30)
+    credit = {"input_tokens": 5, "amount": "0.1", "cost": 3}
+    assert priced({**plain, "fallback_credit": credit}).total == priced(plain).total
+
+
+def test_an_answer_is_priced_on_its_own_model_not_on_the_one_that_was_asked():
+    (found,) = charges(answer(tokens(1, 0), "claude-haiku-4-5"))
+    assert (found.model, found.total) == ("claude-haiku-4-5", 1_000_000)
+
+
 def test_a_book_can_price_in_credits():
     book = parse_book(
         'version = "1"\n[lists.crun]\ncurrency = "CRUN_CREDIT"\n[[rates]]\nlist = "crun"\n'
