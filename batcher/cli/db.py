@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from batcher.cli.db_purge import purge
 from batcher.cli.ledger_options import ledger_options
 
 
@@ -43,9 +44,9 @@ def current(database: str | None, config: str | None) -> None:
 @ledger_options
 @click.pass_context
 def check(context: click.Context, database: str | None, config: str | None) -> None:
-    """Compare tables and views with what this program expects.
+    """Look for damage, and compare tables and views with what this program expects.
 
-    Exits with 1 and a line each where they differ.
+    A SQLite file is read as a whole. Exits with 1 and a line each for what is wrong.
     """
     from batcher.config import database_url
     from batcher.ledger.care import check_database
@@ -75,3 +76,6 @@ def vacuum(database: str | None, config: str | None) -> None:
     from batcher.ledger.care import vacuum_database
 
     click.echo(vacuum_database(database_url(database, config)))
+
+
+db.add_command(purge)

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.exc import DatabaseError
 
-from batcher.errors import CannotCreate, ConfigurationError
+from batcher.clock import Clock
+from batcher.errors import CannotCreate, ConfigurationError, StorageError
 from batcher.ledger import migrate
 from batcher.ledger.address import parse_url
 from batcher.ledger.connect import open_engine, outside_transactions, reading, storage_errors
+from batcher.ledger.lifeboat import sync_folder
 from batcher.ledger.lock import hold_database
+from batcher.ledger.schema import invocations
 
 _VACUUM = {
     "sqlite": ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"),
@@ -24,6 +28,10 @@ _SIZE = {
     "sqlite": "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
     "postgresql": "SELECT pg_database_size(current_database())",
 }
+
+
+_CHECK_SECONDS = 10.0
+_STEPS = 10_000  # of SQLite's own machine, between two looks at the clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +63,72 @@ def current_revision(url: str) -> str | None:
 
 
 def check_database(url: str) -> list[str]:
-    """How the schema at `url` differs from what this program expects, a line each."""
+    """What is wrong with the ledger at `url`, a line each.
+
+    How its schema differs from what this program expects; on SQLite also what is damaged in
+    the file, which is read as a whole.
+    """
     # PostgreSQL is asked to spell the expected views, as temporary ones.
     with _engine(url, read_only=parse_url(url).path is not None) as engine:
-        return migrate.check(engine)
+        damages = []
+        if engine.dialect.name == "sqlite":
+            with reading(engine) as connection:
+                damages = _damages(connection, "integrity_check")
+        return [*damages, *migrate.check(engine)]
+
+
+def check_after_crash(engine: Engine, clock: Clock) -> str | None:
+    """Look for damage in a SQLite file whose last run did not end cleanly; words, if any.
+
+    A look that takes longer than ten seconds is given up, and said. The caller holds the
+    database.
+
+    Raises:
+        StorageError: it is damaged.
+    """
+    if engine.dialect.name != "sqlite":
+        return None  # a server looks after its own files
+    with reading(engine) as connection:
+        if not _ended_uncleanly(connection):
+            return None
+        damages = _bounded_check(connection, clock)
+    shown = parse_url(engine.url).shown
+    if damages is None:
+        return (
+            "the last run did not end cleanly, and the database is too large to be checked for"
+            f" damage in {_CHECK_SECONDS:g} s: `batcher db check` does it whole"
+        )
+    if damages:
+        raise StorageError(
+            f"the database {shown} is damaged: restore a backup of it, or what `sqlite3 FILE"
+            f" .recover` makes of it ({damages[0]})"
+        )
+    return "the last run did not end cleanly: the database was checked and is whole"
+
+
+def _ended_uncleanly(connection: Connection) -> bool:
+    latest = select(invocations.c.clean).order_by(invocations.c.invocation_id.desc()).limit(1)
+    return connection.execute(latest).scalar() == 0
+
+
+def _bounded_check(connection: Connection, clock: Clock) -> list[str] | None:
+    """The damages; `None` when looking took too long."""
+    raw = cast("sqlite3.Connection", connection.connection.driver_connection)
+    until = clock.monotonic() + _CHECK_SECONDS
+    raw.set_progress_handler(lambda: int(clock.monotonic() > until), _STEPS)
+    try:
+        return _damages(connection, "quick_check")
+    except DatabaseError as error:
+        if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+            return None
+        raise
+    finally:
+        raw.set_progress_handler(None, 0)
+
+
+def _damages(connection: Connection, pragma: str) -> list[str]:
+    found = connection.exec_driver_sql(f"PRAGMA {pragma}(20)").scalars().all()
+    return [line for text in found for line in str(text).splitlines() if line != "ok"]
 
 
 def backup_database(url: str, target: Path) -> int:
@@ -113,20 +183,26 @@ def _engine(url: str, *, read_only: bool = False) -> Iterator[Engine]:
 
 
 def _copy(engine: Engine, target: Path) -> int:
-    if target.exists():
-        raise CannotCreate(f"the file {target} is there already: name a new one")
-    part = target.with_name(f"{target.name}.part")
+    _check_absent(target)
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
-        os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
+        os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
         with storage_errors(engine.url), closing(engine.raw_connection()) as source:
             _copy_pages(cast("sqlite3.Connection", source.driver_connection), part)
+        _check_absent(target)  # it took a while
         part.rename(target)
+        sync_folder(target.parent)
     except (OSError, sqlite3.Error) as error:
         raise CannotCreate(f"the backup {target} cannot be written: {error}") from error
     finally:
         with suppress(OSError):
             part.unlink()
     return target.stat().st_size
+
+
+def _check_absent(target: Path) -> None:
+    if target.exists() or target.is_symlink():
+        raise CannotCreate(f"the file {target} is there already: name a new one")
 
 
 def _copy_pages(source: sqlite3.Connection, part: Path) -> None:

@@ -1,0 +1,224 @@
+"""A disk that is full, a server that is gone, a file that is damaged: nothing paid is lost."""
+
+import resource
+import signal
+import sqlite3
+import subprocess
+from contextlib import closing, suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from batcher.errors import StorageError
+from batcher.pipeline.rescue import Rescue
+from tests.e2e.inputs import QUICK, rows, write_jsonl
+from tests.e2e.invariants import check_everything, open_books
+from tests.e2e.ledgers import count
+from tests.e2e.processes import finish, wait_until
+from tests.making_runs import FastClock, Watcher
+from tests.simulator.asking import asynchronous
+
+ROWS = 240
+INPUTS = {"rows.jsonl": ROWS}
+
+
+def options(simulator, database) -> tuple[object, ...]:
+    where = ("--endpoint", "simulator", "--base-url", simulator.url)
+    return ("run", "rows.jsonl", *where, "--database", database, "--concurrency", 32)
+
+
+def no_file_above(size: int):
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def doubts(database) -> int:
+    return count(str(database), "v_attempts", "state IN ('unknown', 'partial', 'unusable')")
+
+
+def check_the_end(folder, database, simulator, ended) -> None:
+    """The same command went on: what the lifeboat held was not paid again."""
+    assert ended.code == 0, ended.err
+    check_everything(folder, str(database), simulator, INPUTS)
+    assert doubts(database) == 0
+    assert simulator.billed() == ROWS
+    assert not list(folder.path.glob("*.lifeboat-*")) + list(folder.path.glob("*.ballast-*"))
+
+
+def test_a_file_that_cannot_grow_costs_no_answer(folder, simulate):
+    write_jsonl(folder.path / "rows.jsonl", rows(ROWS))
+    simulator, database = simulate("--latency-ms", "20-80"), folder.path / "batcher.db"
+    command = options(simulator, database)
+    assert folder.batcher("db", "upgrade", "--database", database).code == 0
+    limit = no_file_above(database.stat().st_size + 5000)
+    ended = finish(folder.start(*command, preexec_fn=limit, stderr=subprocess.PIPE))
+    assert ended.code == 74, ended.err
+    (boat,) = folder.path.glob("batcher.db.lifeboat-*")
+    assert f"wait in the lifeboat {boat}" in ended.err
+    assert 0 < simulator.billed() < ROWS
+    for asked in ("status", "verify"):
+        told = folder.batcher(asked, "--database", database)
+        assert "outcomes that are not in the ledger yet" in told.err
+    told = folder.batcher("doctor", "--endpoint", "simulator", "--base-url", simulator.url)
+    assert f"lifeboat: the lifeboat {boat} holds" in told.out
+    ended = folder.batcher(*command, "--json")
+    assert ended.json["imported_outcomes"] > 0
+    assert ended.json["recovered_attempts"] == 0
+    check_the_end(folder, database, simulator, ended)
+
+
+def test_what_a_second_connection_can_write_needs_no_lifeboat(folder, simulate):
+    write_jsonl(folder.path / "rows.jsonl", rows(ROWS))
+    simulator, database = simulate("--latency-ms", "20-80"), folder.path / "batcher.db"
+    command = options(simulator, database)
+    limit = no_file_above(500_000)  # for the WAL, which is empty after a checkpoint
+    ended = finish(folder.start(*command, preexec_fn=limit, stderr=subprocess.PIPE))
+    assert ended.code == 74, ended.err
+    assert "that it had not taken are in it after all" in ended.err
+    assert not list(folder.path.glob("*.lifeboat-*"))
+    books = open_books(str(database), simulator.bill())
+    assert not [line for line in books.attempts.values() if line["state"] == "open"]
+    check_the_end(folder, database, simulator, folder.batcher(*command, "--json"))
+
+
+def test_a_full_disk_takes_the_lifeboat_into_the_room_that_was_reserved(folder, simulate):
+    disk = folder.path / "disk"
+    disk.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)]
+    if subprocess.run(mounting, check=False, stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("only who may mount can make a small disk; the limit on files is tested")
+    try:
+        write_jsonl(folder.path / "rows.jsonl", rows(ROWS))
+        simulator, database = simulate("--latency-ms", "20-80"), disk / "batcher.db"
+        command = options(simulator, database)
+        process = folder.start(*command, stderr=subprocess.PIPE)
+        assert wait_until(lambda: simulator.billed() >= 40, process)
+        fill(disk / "filler")
+        ended = finish(process)
+        assert ended.code == 74, ended.err
+        (disk / "filler").unlink()
+        ended = folder.batcher(*command, "--json")
+        check_the_end(folder, database, simulator, ended)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def fill(file: Path) -> None:
+    """Write until nothing is left."""
+    with file.open("wb", buffering=0) as filler, suppress(OSError):
+        while True:
+            filler.write(b"x" * 4096)
+
+
+def test_a_server_that_is_gone_for_good_costs_no_answer(folder, simulate, postgres_server):
+    url = postgres_server.new_database()
+    write_jsonl(folder.path / "rows.jsonl", rows(ROWS))
+    (folder.path / "config.toml").write_text('database_wait = "1s"\n' + QUICK)
+    simulator, name = simulate("--latency-ms", "20-80"), url.split("?")[0].rpartition("/")[2]
+    command = options(simulator, url)
+    process = folder.start(*command, stderr=subprocess.PIPE)
+    assert wait_until(lambda: simulator.billed() >= 60, process)
+    postgres_server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    postgres_server.execute(
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    )
+    ended = finish(process)
+    assert ended.code == 74, ended.err
+    assert f"wait in the lifeboat {folder.path}/batcher-" in ended.err
+    postgres_server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    books = open_books(url, simulator.bill())
+    assert [line for line in books.attempts.values() if line["state"] == "open"]
+    ended = folder.batcher(*command, "--json")
+    assert ended.json["imported_outcomes"] > 0
+    check_the_end(folder, url, simulator, ended)
+
+
+def test_too_little_free_space_sends_nothing_and_makes_nothing(folder, nobody):
+    write_jsonl(folder.path / "rows.jsonl", rows(3))
+    ended = folder.batcher(
+        "run", "rows.jsonl", "--endpoint", "simulator", "--base-url", nobody.url,
+        BATCHER_MIN_FREE_SPACE="900TB",
+    )  # fmt: skip
+    assert ended.code == 74
+    assert "less than min_free_space (900,000,000.0 MB)" in ended.err
+    assert not nobody.was_called()
+    assert not (folder.path / "batcher.db").exists()
+
+
+@pytest.mark.parametrize("value", ["much", "-1", "1.5 miles"])
+def test_a_size_that_is_none_is_refused(folder, value):
+    write_jsonl(folder.path / "rows.jsonl", rows(1))
+    ended = folder.batcher("run", "rows.jsonl", BATCHER_MIN_FREE_SPACE=value)
+    assert ended.code == 78
+    assert "write a size, like 200 MB" in ended.err
+
+
+class Shrinking:
+    """A job whose disk has enough room at the first looks only."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database = str(folder / "batcher.db")
+        self.looks = 0
+
+    @property
+    def min_free_space(self) -> int:
+        self.looks += 1
+        return 10**18 if self.looks > 3 else 1
+
+
+@asynchronous
+async def test_a_disk_that_fills_up_stops_the_run_before_the_database_fails(tmp_path):
+    stopped, watcher, job = [], Watcher(), Shrinking(tmp_path)
+    rescue = Rescue(
+        database=None, job=job, scope=None, clock=FastClock(), lifeboat=SimpleNamespace()
+    )
+    await rescue.watch_space(watcher, stopped.append)
+    assert job.looks == 4
+    assert watcher.reasons == ["the disk is nearly full"]
+    assert isinstance(stopped[0], StorageError)
+
+
+# --- After an unclean end
+
+
+def killed_run(folder, simulate):
+    """A command that was killed in the middle, and its simulator."""
+    write_jsonl(folder.path / "rows.jsonl", rows(ROWS))
+    simulator, database = simulate("--latency-ms", "20-80"), folder.path / "batcher.db"
+    command = options(simulator, database)
+    process = folder.start(*command)
+    assert wait_until(lambda: simulator.billed() >= 60, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert list(folder.path.glob("batcher.db.ballast-*"))
+    return command, simulator, database
+
+
+def test_a_database_that_was_not_closed_is_checked_and_the_run_says_so(folder, simulate):
+    command, _, _ = killed_run(folder, simulate)
+    ended = folder.batcher(*command)
+    assert ended.code == 0, ended.err
+    assert "did not end cleanly: the database was checked and is whole" in ended.err
+    assert "not end cleanly" not in folder.batcher(*command).err
+    assert not list(folder.path.glob("batcher.db.ballast-*"))
+
+
+def test_a_damaged_database_sends_nothing_and_says_what_to_do(folder, simulate):
+    command, simulator, database = killed_run(folder, simulate)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page,) = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'attempts'"
+        ).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    with database.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\x55" * size)
+    billed = simulator.billed()
+    ended = folder.batcher(*command)
+    assert ended.code == 74, ended.err
+    assert "is damaged" in ended.err
+    assert "backup" in ended.err
+    assert simulator.billed() == billed
+    checked = folder.batcher("db", "check", "--database", database)
+    assert checked.code in {1, 74}
