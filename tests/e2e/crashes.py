@@ -1,14 +1,22 @@
 """A run that is killed again and again, at points drawn from a seed."""
 
 import random
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import Popen
 
 from tests.e2e.invariants import check_after_crash, open_books
 from tests.e2e.ledgers import count
-from tests.e2e.processes import Ended, Folder, Simulator, kill, wait_until
+from tests.e2e.processes import (
+    PATIENCE_SECONDS,
+    Ended,
+    Folder,
+    Simulator,
+    kill,
+    wait_until,
+)
 
 # Shares of requests that fail, in every way that leaves something to find out.
 FAULTS = {
@@ -71,6 +79,16 @@ class CrashingRun:
             assert process.returncode in {0, 65, 75}
             return False
         kill(process)
+        self.check()
+        return True
+
+    def kill_through(self, program: Sequence[object]) -> bool:
+        """Start it through a program that may kill it; see `kill_when`."""
+        process = self.folder.start(*self.command, "--quiet", through=tuple(map(str, program)))
+        code = process.wait(PATIENCE_SECONDS)
+        if code in {0, 65, 69, 75}:
+            return False
+        assert code == -signal.SIGKILL
         self.check()
         return True
 

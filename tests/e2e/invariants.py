@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from tests.bill import cost_pico_usd
-from tests.e2e.ledgers import opened
+from tests.e2e.ledgers import Query, opened
 from tests.e2e.processes import Folder, Simulator
 
 Line = dict[str, Any]
@@ -52,23 +52,26 @@ class Books:
 def open_books(url: str, bill: Iterable[Line]) -> Books:
     """Read everything; `bill` was read before the ledger, so the ledger must know it all."""
     billed = list(bill)
+    with opened(url) as ask:
+        return read_books(ask, billed)
+
+
+def read_books(ask: Query, billed: list[Line]) -> Books:
+    """Both books, the ledger by asking its views."""
     assert all(line["attempt_uid"] for line in billed)
     by_uid = {line["attempt_uid"]: line for line in billed}
     assert len(by_uid) == len(billed), "an attempt was billed twice"
-    with opened(url) as ask:
-        attempts = ask("SELECT * FROM v_attempts")
-        placed = "run_id, job, source, row_number, custom_id"
-        books = Books(
-            attempts={line["attempt_uid"]: line for line in attempts},
-            answers=ask(f"SELECT {placed} FROM v_answers"),
-            answers_all=ask("SELECT attempt_uid FROM v_answers_all"),
-            failures=ask(f"SELECT {placed} FROM v_failures"),
-            charges=ask(
-                "SELECT attempt_uid, meter, quantity, rate, amount, status FROM v_charges"
-            ),
-            sources=ask("SELECT name, superseded_by, done_ranges FROM sources"),
-            bill=by_uid,
-        )
+    attempts = ask("SELECT * FROM v_attempts")
+    placed = "run_id, job, source, row_number, custom_id"
+    books = Books(
+        attempts={line["attempt_uid"]: line for line in attempts},
+        answers=ask(f"SELECT {placed} FROM v_answers"),
+        answers_all=ask("SELECT attempt_uid FROM v_answers_all"),
+        failures=ask(f"SELECT {placed} FROM v_failures"),
+        charges=ask("SELECT attempt_uid, meter, quantity, rate, amount, status FROM v_charges"),
+        sources=ask("SELECT name, superseded_by, done_ranges FROM sources"),
+        bill=by_uid,
+    )
     assert len(books.attempts) == len(attempts)
     return books
 

@@ -7,12 +7,12 @@ stopped, see docs/testing.md.
 import os
 import random
 import shutil
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.databases import BOTH
+from tests.e2e.campaign import FOLDER, Campaign
 from tests.e2e.crashes import CrashingRun, fault_options
 from tests.e2e.inputs import QUICK, row, varied_rows, write_jsonl
 from tests.e2e.invariants import check_everything
@@ -22,9 +22,6 @@ ROWS = 500
 CAMPAIGN_ROWS = 1000
 KILLS_OF_A_ROUND = 20
 CAMPAIGN_KILLS = int(os.environ.get("BATCHER_CAMPAIGN_KILLS", "1000"))
-CAMPAIGN_FOLDER = Path(
-    os.environ.get("BATCHER_CAMPAIGN_FOLDER", Path(tempfile.gettempdir()) / "batcher-campaign")
-)
 
 
 def crash_and_finish(run: CrashingRun, kills: int, seed: int) -> int:
@@ -73,15 +70,14 @@ def test_a_file_that_grows_and_is_shuffled_between_kills_is_paid_once(folder, si
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("kind", BOTH)
-def test_a_campaign_of_kills_loses_nothing(request, kind):
-    kills = number = 0
-    while kills < CAMPAIGN_KILLS:
-        number += 1
-        place = CAMPAIGN_FOLDER / f"{kind}-{number:04}"
-        done = place / "kills"
-        if not done.exists():
-            done.write_text(str(_round(request, kind, place, number)))
-        kills += int(done.read_text())
+def test_a_campaign_of_kills_loses_nothing(request, kind, pytestconfig):
+    campaign = Campaign(f"kills-{kind}", pytestconfig)
+    kills = [result["kills"] for result in campaign.results()]
+    while campaign.has_time() and sum(kills) < CAMPAIGN_KILLS:
+        number = len(kills) + 1
+        kills.append(_round(request, kind, FOLDER / f"{kind}-{number:04}", number))
+        campaign.add(round=number, kills=kills[-1])
+    campaign.tell(f"{sum(kills)} kills in {len(kills)} rounds, no violation")
 
 
 def _round(request, kind: str, place: Path, number: int) -> int:

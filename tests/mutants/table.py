@@ -1,0 +1,199 @@
+"""Mistakes that somebody might make in ledger, pacer and rating, and tests that see them."""
+
+from dataclasses import dataclass
+
+CLAIMS = "batcher/ledger/claims.py"
+RESUME = "batcher/ledger/resume.py"
+BUDGET = "batcher/ledger/budget.py"
+ROLLUP = "batcher/ledger/rollup.py"
+WRITER = "batcher/ledger/writer.py"
+ENCODE = "batcher/ledger/encode.py"
+RETRY = "batcher/pacing/retry.py"
+LEVEL = "batcher/pacing/level.py"
+RATING = "batcher/pricing/rating.py"
+LINES = "batcher/pricing/lines.py"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutant:
+    """`text` occurs once in `file` and becomes `becomes`; one of the `tests` must fail then."""
+
+    id: str
+    file: str
+    text: str
+    becomes: str
+    wrong: str
+    tests: tuple[str, ...]
+
+
+MUTANTS = [
+    # The ledger
+    Mutant(
+        id="acknowledged before written",
+        file=WRITER,
+        text="            self._write(items)\n            self._writing = []\n"
+        "            self._loop.call_soon_threadsafe(_acknowledge, items)",
+        becomes="            self._loop.call_soon_threadsafe(_acknowledge, items)\n"
+        "            self._write(items)\n            self._writing = []",
+        wrong="requests leave before their intent is durable",
+        tests=("tests/ledger/test_writer.py",),
+    ),
+    Mutant(
+        id="doubt forgotten",
+        file=RESUME,
+        text='            state="unknown",\n',
+        becomes='            state="not_sent",\n',
+        wrong="a killed request may have been billed",
+        tests=(
+            "tests/pipeline/test_resume.py::test_attempts_of_a_dead_process_are_in_doubt_and_their_rows_are_sent_again",
+        ),
+    ),
+    Mutant(
+        id="doubt for nothing",
+        file=RESUME,
+        text="func.coalesce(func.sum(attempts.c.cost_high), 0),",
+        becomes="func.coalesce(func.sum(attempts.c.cost_low), 0),",
+        wrong="what a crash may have cost is told too low",
+        tests=(
+            "tests/pipeline/test_resume.py::test_attempts_of_a_dead_process_are_in_doubt_and_their_rows_are_sent_again",
+        ),
+    ),
+    Mutant(
+        id="claims from living sources",
+        file=CLAIMS,
+        text="if row[3] not in live]",
+        becomes="if row[3] or live]",
+        wrong="the answer of another row is taken for one's own",
+        tests=("tests/ledger/test_claims.py",),
+    ),
+    Mutant(
+        id="one answer for all equal rows",
+        file=CLAIMS,
+        text="moves.append((request, keys.pop(0)))",
+        becomes="moves.append((request, keys[0]))",
+        wrong="n equal rows have n answers",
+        tests=("tests/ledger/test_claims.py",),
+    ),
+    Mutant(
+        id="a cap that does not hold",
+        file=BUDGET,
+        text="free >= amount)",
+        becomes="free >= 0)",
+        wrong="more is granted than is left",
+        tests=("tests/pipeline/test_budget.py",),
+    ),
+    Mutant(
+        id="granted twice",
+        file=BUDGET,
+        text="granted=budgets.c.granted - spent - returned,",
+        becomes="granted=budgets.c.granted - returned,",
+        wrong="what was spent stays reserved for ever",
+        tests=("tests/pipeline/test_budget.py",),
+    ),
+    Mutant(
+        id="half of a sum",
+        file=ROLLUP,
+        text="values[_REST] += charge.total % HALF",
+        becomes="values[_REST] += charge.total % (HALF - 1)",
+        wrong="the report is off by a few pico-dollars",
+        tests=("tests/ledger/test_rollup.py",),
+    ),
+    Mutant(
+        id="unpriced counted by line",
+        file=ROLLUP,
+        text="values[_UNPRICED_ANSWERS] += not unpriced_seen",
+        becomes="values[_UNPRICED_ANSWERS] += 1",
+        wrong="an answer of several lines is one answer",
+        tests=("tests/ledger/test_rollup.py",),
+    ),
+    Mutant(
+        id="interval the wrong way round",
+        file=ENCODE,
+        text="        settlement.cost_low,\n        settlement.cost_high,\n",
+        becomes="        settlement.cost_high,\n        settlement.cost_low,\n",
+        wrong="low is above high",
+        tests=("tests/ledger/test_writer.py", "tests/pipeline/test_whole_runs.py"),
+    ),
+    # The pacer
+    Mutant(
+        id="one attempt too many",
+        file=RETRY,
+        text="used_up >= self.max_attempts:",
+        becomes="used_up > self.max_attempts:",
+        wrong="max_attempts is the number of attempts",
+        tests=("tests/pacing/test_retry.py",),
+    ),
+    Mutant(
+        id="the server's wait cut short",
+        file=RETRY,
+        text="asked + min(backoff, 2.0)",
+        becomes="min(asked, backoff)",
+        wrong="retry-after is obeyed in full",
+        tests=("tests/pacing/test_retry.py",),
+    ),
+    Mutant(
+        id="half a reservation",
+        file=LEVEL,
+        text="        self._level -= cost\n",
+        becomes="        self._level -= cost / 2\n",
+        wrong="twice the quota is used",
+        tests=("tests/pacing/test_pacer.py",),
+    ),
+    Mutant(
+        id="a breaker that waits for one more",
+        file="batcher/pacing/breaker.py",
+        text="self._failures >= self._policy.trips_after or (",
+        becomes="self._failures > self._policy.trips_after or (",
+        wrong="trips_after is the number of failures",
+        tests=("tests/pacing/test_breaker.py",),
+    ),
+    Mutant(
+        id="concurrency that is never cut",
+        file="batcher/pacing/concurrency.py",
+        text="self._allowed = max(self._allowed * _CUT, 1.0)",
+        becomes="self._allowed = max(self._allowed, 1.0)",
+        wrong="an overloaded server gets as much as before",
+        tests=("tests/pacing/test_concurrency.py",),
+    ),
+    # The rating
+    Mutant(
+        id="the dearer tier one token early",
+        file=RATING,
+        text="        if prompt > above:",
+        becomes="        if prompt >= above:",
+        wrong="a prompt of exactly the limit is of the cheaper tier",
+        tests=("tests/pricing/test_rating.py",),
+    ),
+    Mutant(
+        id="no output is nothing",
+        file=RATING,
+        text="if used[0] is None or used[4] is None:",
+        becomes="if used[0] is None:",
+        wrong="unknown output is unpriced, never 0",
+        tests=("tests/pricing/test_rating.py",),
+    ),
+    Mutant(
+        id="writes of five minutes forgotten",
+        file=LINES,
+        text="five, assumed = (five or 0) + written - split",
+        becomes="five, assumed = written - split",
+        wrong="what was split already is written too",
+        tests=("tests/pricing/test_rating.py",),
+    ),
+    Mutant(
+        id="a refusal is always free",
+        file=LINES,
+        text="usage.output_tokens == 0 and answer.is_empty:",
+        becomes="usage.output_tokens == 0 or answer.is_empty:",
+        wrong="only a refusal before any output is free",
+        tests=("tests/pricing/test_rating.py",),
+    ),
+    Mutant(
+        id="a price that ends a day early",
+        file="batcher/pricing/rates.py",
+        text="day <= self.valid_until)",
+        becomes="day < self.valid_until)",
+        wrong="valid_until is the last day",
+        tests=("tests/pricing/test_book.py",),
+    ),
+]
