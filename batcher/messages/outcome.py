@@ -11,7 +11,8 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `sent_at` and `settled_at` are microseconds UTC. `http_status` and `provider_request_id` are
     `None` when no answer line came. `first_token_us` counts from `sent_at`, streams only.
-    `reported_cost` is a cost header of the provider, verbatim.
+    `reported_cost` is a cost header of the provider, `workspace_id` what it named as the
+    workspace that is billed; both verbatim.
     """
 
     sent_at: int
@@ -20,6 +21,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     provider_request_id: str | None = None
     first_token_us: int | None = None
     reported_cost: str | None = None
+    workspace_id: str | None = None
 
 
 class Answered(msgspec.Struct, frozen=True, gc=False):

@@ -31,6 +31,8 @@ from batcher.transport.endpoint import Endpoint
 
 # Where servers put what they charged, if they say it at all (messages-api, 9.3).
 _COST_HEADER: Final = "x-litellm-response-cost"
+# Whose bill it goes on, for reconciling (pricing, 2.3).
+_WORKSPACE_HEADER: Final = "anthropic-workspace-id"
 _REQUEST_ID_HEADERS: Final = ("request-id", "x-request-id")
 
 
@@ -143,6 +145,7 @@ class LiveLane:
             provider_request_id=_provider_request_id(reply),
             first_token_us=first_token_us,
             reported_cost=_storable(reply.headers.get(_COST_HEADER)),
+            workspace_id=_storable(reply.headers.get(_WORKSPACE_HEADER)),
         )
 
     def _answered(self, reply: Reply, exchange: Exchange) -> Outcome:

@@ -36,8 +36,8 @@ CONTRACT = {
     "v_answers": f"{LOCATOR} {ANSWERS}",
     "v_answers_all": f"{LOCATOR} {ANSWERS}",
     "v_attempts": f"{LOCATOR} attempt_uid attempt leg purpose state requested_model sent_at"
-    " settled_at http_status error_type error_code provider_request_id cost_low_pico_usd"
-    " cost_high_pico_usd",
+    " settled_at http_status error_type error_code provider_request_id workspace_id"
+    " cost_low_pico_usd cost_high_pico_usd",
     "v_charges": f"{LOCATOR} attempt_uid line model meter quantity rate amount currency"
     " amount_pico_usd status reason price_book rating",
     "v_failures": f"{LOCATOR} byte_offset kind reason message",

@@ -30,6 +30,14 @@ async def test_a_message_is_an_answer_with_its_request_id_and_times():
     assert outcome.exchange.sent_at <= outcome.exchange.settled_at
 
 
+@asynchronous
+async def test_the_workspace_that_is_billed_is_recorded_as_the_provider_names_it():
+    for status, body in ((200, message()), (429, error("rate_limit_error"))):
+        outcome = await outcome_of(http(status, body, "anthropic-workspace-id: wrkspc_1"))
+        assert outcome.exchange.workspace_id == "wrkspc_1"
+    assert (await outcome_of(http(200, message()))).exchange.workspace_id is None
+
+
 @pytest.mark.parametrize("header", ["request-id", "x-request-id"])
 @asynchronous
 async def test_a_request_id_of_any_bytes_can_be_stored(header):
