@@ -4,7 +4,10 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
+
+# Linux stops its monotonic clock while the machine sleeps, and has another that goes on.
+_BOOT_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock(Protocol):
@@ -41,6 +44,11 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """See `Clock.sleep`."""
         await asyncio.sleep(max(seconds, 0))
+
+
+def boot_seconds() -> float:
+    """Seconds since some fixed moment, also those in which the machine was asleep."""
+    return time.clock_gettime(_BOOT_CLOCK)
 
 
 def seeded(seed: str) -> Callable[[], float]:

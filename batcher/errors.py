@@ -2,10 +2,12 @@
 
     BatcherError                  70  a bug, unless a subclass says better
     +-- UsageError                 2  the command line is wrong, or names a missing file
+    +-- TooManyBadRows            65  more rows are unusable than --max-bad allows
     +-- ProviderUnavailable       69  the endpoint cannot be reached or keeps failing
     +-- CannotCreate              73  a file or database cannot be created
     +-- StorageError              74  disk or database trouble while running
     +-- Busy                      75  another run holds the database or the job
+    +-- InputChanged              75  an input changed while it was read
     +-- AccessRefused             77  no key, key refused, billing or spend limit
     +-- ConfigurationError        78  configuration, job file, endpoint or model is wrong
         +-- SchemaVersionError    78  the database is older or newer than this program
@@ -28,6 +30,12 @@ class UsageError(BatcherError):
     exit_code = 2
 
 
+class TooManyBadRows(BatcherError):  # noqa: N818
+    """More rows of the input are unusable than the run may find."""
+
+    exit_code = 65
+
+
 class ProviderUnavailable(BatcherError):  # noqa: N818
     """The endpoint could not be reached, or kept failing, for longer than it may."""
 
@@ -48,6 +56,12 @@ class StorageError(BatcherError):
 
 class Busy(BatcherError):  # noqa: N818
     """Another run holds it: the same command can be typed again later."""
+
+    exit_code = 75
+
+
+class InputChanged(BatcherError):  # noqa: N818
+    """An input changed while it was read: the same command takes up what is new."""
 
     exit_code = 75
 

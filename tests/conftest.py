@@ -4,8 +4,18 @@ import ipaddress
 import socket
 
 import pytest
+from hypothesis import settings
 
 from tests.databases import *  # noqa: F403 - pytest finds fixtures by name
+
+settings.register_profile("patient", deadline=None)  # no test asserts a time
+settings.load_profile("patient")
+
+
+def pytest_addoption(parser):
+    """What the campaigns may be told, see docs/testing.md."""
+    parser.addoption("--budget-minutes", type=float, help="end each campaign after this time")
+    parser.addoption("--rows", type=int, help="how many rows the soak has")
 
 
 @pytest.fixture(autouse=True)

@@ -208,6 +208,7 @@ class Watcher:
         self.start: Any = None
         self.end: Any = None
         self.reasons: list[str] = []
+        self.waits: list[str] = []
         self.asked: Any = None
 
     def started(self, event: Any) -> None:
@@ -215,6 +216,9 @@ class Watcher:
 
     def ended(self, event: Any) -> None:
         self.end = event
+
+    def waiting(self, reason: str) -> None:
+        self.waits.append(reason)
 
     def draining(self, reason: str) -> None:
         self.reasons.append(reason)

@@ -123,5 +123,6 @@ def test_every_reason_of_our_own_is_on_the_page():
             "ledger/resume.py",
         )
     )
-    named = r'(?:SendError\(|error_type=|Error, |InvalidURL, |Exception, )"([a-z_]+)"'
+    before = r"SendError\(|error_type=|DIED: Final = |Error, |InvalidURL, |Exception, "
+    named = rf'(?:{before})"([a-z_]+)"'
     assert set(re.findall(named, source)) == shown

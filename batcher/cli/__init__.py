@@ -95,6 +95,7 @@ def main() -> NoReturn:
     _open_closed_streams()
     if sys.platform == "win32":
         _fail("batcher runs on Linux; on Windows use it inside WSL", 78)
+    _dump_no_core()
     try:
         code = group.main(prog_name="batcher", standalone_mode=False)
     except click.ClickException as exc:
@@ -117,6 +118,10 @@ def main() -> NoReturn:
 
 
 def _fail(message: str, code: int) -> NoReturn:
+    if not message.isprintable():
+        from batcher.cli.display import printable
+
+        message = printable(message)
     click.echo(f"batcher: {message}", err=True)
     _leave(code)
 
@@ -129,6 +134,14 @@ def _leave(code: int) -> NoReturn:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(code)
+
+
+def _dump_no_core() -> None:
+    """Leave no image of our memory behind, which holds a key, should the process crash."""
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def _open_closed_streams() -> None:

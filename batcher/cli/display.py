@@ -33,7 +33,16 @@ def display(*, quiet: bool, assume_yes: bool) -> "Quiet":
 def say(message: str) -> None:
     """A line on standard error; a closed one must not stop paid work."""
     with contextlib.suppress(OSError, ValueError):
-        click.echo(message, err=True)
+        click.echo(printable(message), err=True)
+
+
+def printable(message: str) -> str:
+    """`message` without what steers a terminal: a server's own words may be part of it."""
+    if message.isprintable():
+        return message
+    from batcher.report.words import safe_text
+
+    return "\n".join(map(safe_text, message.split("\n")))
 
 
 class Quiet:
@@ -53,6 +62,9 @@ class Quiet:
 
     def close(self) -> None:
         """Leave the terminal as it was, however the run ended; may be called twice."""
+
+    def waiting(self, reason: str) -> None:
+        """See `Observer.waiting`."""
 
     def draining(self, reason: str) -> None:
         """See `Observer.draining`."""
@@ -90,6 +102,10 @@ class Lines(Quiet):
         self._stop.set()
         if self._thread:
             self._thread.join()
+
+    def waiting(self, reason: str) -> None:
+        """See `Observer.waiting`."""
+        say(f"{reason[:1].upper()}{reason[1:]}.")
 
     def draining(self, reason: str) -> None:
         """See `Observer.draining`."""
@@ -139,6 +155,10 @@ class Panel(Quiet):
             with contextlib.suppress(OSError):
                 self._live.stop()
 
+    def waiting(self, reason: str) -> None:
+        """See `Observer.waiting`."""
+        say(f"{reason[:1].upper()}{reason[1:]}.")
+
     def draining(self, reason: str) -> None:
         """See `Observer.draining`."""
         self._note = draining_line(reason)
@@ -162,9 +182,10 @@ class Panel(Quiet):
 
 def opening_lines(event: Started) -> list[str]:
     """What is worth knowing before the first request goes."""
-    lines = []
+    lines: list[str] = []
     if event.database_created:
         lines.append(f"database created: {event.database}")
+    lines += event.notes
     recovery = event.recovery
     if recovery.attempts:
         upper = format_usd(recovery.cost_high)

@@ -3,13 +3,16 @@
 import asyncio
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from batcher import config, wiring
+from batcher.cli.lifeboat_words import lifeboats
 from batcher.clock import SystemClock
 from batcher.errors import BatcherError, CannotCreate, ConfigurationError
 from batcher.ledger.address import parse_url
 from batcher.ledger.connect import open_engine, writing
+from batcher.ledger.handles import Engine
 from batcher.ledger.migrate import current, require_head
 from batcher.transport.endpoint import Endpoint
 
@@ -38,6 +41,7 @@ def _places(typed: wiring.Asked, database: str, endpoint: Endpoint) -> Iterator[
     yield _look("key", lambda: _key(endpoint))
     yield _look("endpoint", lambda: asyncio.run(_endpoint(endpoint)))
     yield _look("database", lambda: _database(database))
+    yield from _lifeboats(typed, database)
 
 
 def _look(what: str, examination: Callable[[], str]) -> Finding:
@@ -82,6 +86,26 @@ async def _endpoint(endpoint: Endpoint) -> str:
             f"{endpoint.name} at {endpoint.base_url} refuses the key (HTTP {reply.status})"
         )
     return f"{endpoint.name} at {endpoint.base_url} answers (HTTP {reply.status})"
+
+
+def _lifeboats(typed: wiring.Asked, url: str) -> Iterator[Finding]:
+    """A finding for each that waits; where the database cannot be read, that was told."""
+    path = parse_url(url).path
+    if path is not None and not path.exists():
+        return
+    with suppress(BatcherError), _reading_engine(url) as engine:
+        for boat in lifeboats(engine, typed.config_path):
+            yield Finding("lifeboat", ok=not boat.problem, words=boat.words)
+
+
+@contextmanager
+def _reading_engine(url: str) -> Iterator[Engine]:
+    """An engine that only reads, for a moment."""
+    engine = open_engine(url, read_only=True)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def _database(url: str) -> str:

@@ -7,7 +7,13 @@ import click
 from batcher.cli.ledger_options import ledger, ledger_options
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from batcher.ledger.handles import Engine
+    from batcher.report.export import ExportOptions
     from batcher.rows.output import OutputFormat
+
+    Opened = AbstractContextManager[Engine]
 
 
 @click.command()
@@ -28,12 +34,18 @@ if TYPE_CHECKING:
     help="What to write; told by the name of FILE, else jsonl.",
 )
 @click.option("--answered-only", is_flag=True, help="Leave out rows without an answer.")
+@click.option(
+    "--failures",
+    is_flag=True,
+    help="Only rows without an answer, as they came: to mend and run.",
+)
 @ledger_options
 def export(
     run_id: int | None,
     output: str,
     form: str | None,
     answered_only: bool,
+    failures: bool,
     database: str | None,
     config: str | None,
 ) -> None:
@@ -48,10 +60,28 @@ def export(
     options = ExportOptions(
         target=output, form=cast("OutputFormat | None", form), answered_only=answered_only
     )
+    where = "standard output" if output == "-" else output
+    if failures:
+        if answered_only:
+            raise click.UsageError("--failures and --answered-only exclude each other")
+        _export_failures(options, run_id, where, ledger(database, config))
+        return
     with ledger(database, config) as engine:
         done = export_answers(engine, the_run(engine, run_id), options, _warn)
-    where = "standard output" if output == "-" else output
     click.echo(f"{count_of(done.rows, 'row')} to {where}, {done.answered:,} answered", err=True)
+
+
+def _export_failures(
+    options: "ExportOptions", run_id: int | None, where: str, opened: "Opened"
+) -> None:
+    from batcher.report.export import the_run
+    from batcher.report.export_failed import export_failures
+    from batcher.report.words import count_of
+
+    with opened as engine:
+        done = export_failures(engine, the_run(engine, run_id), options, _warn)
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in done.reasons.items())
+    click.echo(f"{count_of(done.rows, 'row')} to {where}: {reasons or 'none'}", err=True)
 
 
 def _warn(sentence: str) -> None:

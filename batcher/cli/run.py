@@ -19,9 +19,21 @@ if TYPE_CHECKING:
 @click.option("--itpm", type=int, help="Input tokens per minute, cache reads not counted.")
 @click.option("--otpm", type=int, help="Output tokens per minute at most.")
 @click.option("--quota-share", type=float, help="The part of every quota to use, like 0.25.")
+@click.option(
+    "--join", is_flag=True, default=None, help="Do the job together with others; PostgreSQL."
+)
+@click.option("--processes", type=int, help="Do the job in N processes; PostgreSQL [1].")
 @click.option("--limit", type=int, help="Send at most this many new rows, then stop.")
+@click.option(
+    "--pilot",
+    "pilot_rows",
+    type=click.IntRange(min=5),
+    metavar="N",
+    help="Send N random rows first, say what the rest will cost, and ask on a terminal.",
+)
 @click.option("--max-runtime", metavar="TIME", help="Stop sending after 90s, 15m or 2h.")
 @click.option("--max-cost", metavar="USD", help="Never let the run cost more than this.")
+@click.option("--max-bad", metavar="N|P%", help="Stop when more rows than this are unusable.")
 @click.option(
     "--on-unknown",
     type=click.Choice(["retry", "hold", "fail"]),
@@ -36,6 +48,16 @@ if TYPE_CHECKING:
     "--on-invalid",
     metavar="keep|retry:N|fail",
     help="What to do with answers that do not follow their JSON schema [keep].",
+)
+@click.option(
+    "--store",
+    type=click.Choice(["full", "answer", "usage"]),
+    help="How much of the answers is kept; money always is [full].",
+)
+@click.option(
+    "--if-running",
+    type=click.Choice(["fail", "skip", "wait"]),
+    help="When another run is on: end with 75, with 0, or wait for it [fail].",
 )
 @click.option("--tag", "tags", multiple=True, metavar="K=V", help="For reports; repeatable.")
 @click.option("-o", "--output", help="Write the answers there at the end, in input order.")
@@ -52,7 +74,7 @@ if TYPE_CHECKING:
 @click.option("--quiet", is_flag=True, help="No progress; errors only.")
 def run(
     inputs: tuple[str, ...], job_path: Path | None, config_path: str | None,
-    tags: tuple[str, ...], accept_change: bool,
+    tags: tuple[str, ...], accept_change: bool, pilot_rows: int | None,
     dry_run: bool, yes: bool, as_json: bool, quiet: bool,
     **options: Any,  # noqa: ANN401 - settings by name, checked by Settings
 ) -> int:  # fmt: skip
@@ -78,8 +100,15 @@ def run(
         )
         if dry_run:
             return print_dry_run(job, as_json=as_json)
+        wiring.check_together(job, pilot=pilot_rows is not None)
+        if pilot_rows is not None:
+            from batcher.cli.run_pilot import run_with_pilot
+
+            return run_with_pilot(job, pilot_rows, as_json=as_json, quiet=quiet, assume_yes=yes)
         return _run(job, as_json=as_json, quiet=quiet, yes=yes)
     except BatcherError as exc:
+        if quiet and exc.exit_code == 0:  # --if-running skip: cron needs no mail about that
+            return 0
         return refused(exc, as_json=as_json)
 
 

@@ -11,9 +11,13 @@ from batcher.cli.ledger_options import ledger, ledger_options
 @ledger_options
 def status(run_id: int | None, as_json: bool, database: str | None, config: str | None) -> None:
     """Show how far each run is and how it ended."""
+    from batcher.cli.lifeboat_words import lifeboats
     from batcher.report.progress_status import read_status
     from batcher.report.render_status import render_status, status_json
 
     with ledger(database, config) as engine:
         runs = read_status(engine, run_id)
+        boats = lifeboats(engine, config)
     click.echo((status_json if as_json else render_status)(runs), nl=False)
+    for boat in boats:
+        click.echo(boat.words, err=True)

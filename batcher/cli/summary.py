@@ -27,12 +27,26 @@ def refused(error: BatcherError, *, as_json: bool) -> int:
     return error.exit_code
 
 
-def finish(job: Job, ended: Ended, watcher: Quiet, *, as_json: bool, quiet: bool) -> int:
-    """Write the answers where the job wants them, say how it went; the exit code."""
-    written = _write_output(job, watcher.start) if job.output and watcher.start else None
+def finish(
+    job: Job,
+    ended: Ended,
+    watcher: Quiet,
+    *,
+    as_json: bool,
+    quiet: bool,
+    more: Mapping[str, Any] | None = None,
+) -> int:
+    """Write the answers where the job wants them, say how it went; the exit code.
+
+    `more` goes into the JSON object beside the summary.
+    """
+    written = None
+    if job.output and watcher.start and ended.last:
+        written = _write_output(job, watcher.start)
     if as_json:
         with contextlib.suppress(BrokenPipeError):  # the exit code stays that of the run
-            click.echo(msgspec.json.encode(json_summary(job, ended, watcher.start, written)))
+            told = {**json_summary(job, ended, watcher.start, written), **(more or {})}
+            click.echo(msgspec.json.encode(told))
     elif not quiet:
         for line in closing_lines(job, ended, written):
             say(line)
@@ -71,6 +85,8 @@ def closing_lines(job: Job, ended: Ended, written: int | None) -> list[str]:
     lines += _warnings(progress, ended.unfinished_rows)
     if written is not None:
         lines.append(f"{written:,} rows written to {job.output}")
+    elif job.output and not ended.last:
+        lines.append(f"others still do this run: the last of them writes {job.output}")
     lines.append(_next_line(job, ended))
     return lines
 
@@ -101,6 +117,8 @@ def json_summary(
         "invocation_id": start.invocation_id if start else None,
         "database": start.database if start else without_passwords(job.database),
         "database_created": bool(start and start.database_created),
+        "imported_outcomes": start.imported if start else 0,
+        "price_note": start.price_note if start else None,
         "recovered_attempts": start.recovery.attempts if start else 0,
         "rows_left": ended.rows_left,
         "rows_without_answer": dict(ended.unfinished_rows),

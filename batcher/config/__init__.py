@@ -5,6 +5,8 @@ import re
 import stat
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -20,6 +22,7 @@ from batcher.config.tables import (
     Settings,
 )
 from batcher.errors import AccessRefused, ConfigurationError, UsageError
+from batcher.pricing.age import MOST_DAYS
 from batcher.pricing.money import LARGEST_AMOUNT, parse_usd
 from batcher.transport.endpoint import Auth, Endpoint, Secret, check_url
 
@@ -32,6 +35,7 @@ __all__ = [
     "RequestTable",
     "Retry",
     "Settings",
+    "checked_days",
     "database_url",
     "endpoint_named",
     "endpoint_names",
@@ -39,11 +43,14 @@ __all__ = [
     "environment_settings",
     "find_config",
     "key_source",
+    "lifeboat_folders",
     "pico_usd",
+    "price_book_max_age",
     "read_config",
     "read_key",
     "read_toml",
     "seconds",
+    "size_bytes",
     "text_or_file",
 ]
 
@@ -55,7 +62,8 @@ _PREFIX: Final = "BATCHER_"
 T = TypeVar("T", bound=Settings)
 
 # Settings that may name a file or hold one after `@`; relative to the file that says so.
-_FILE_SETTINGS: Final = ("database", "prices", "output")
+_FILE_SETTINGS: Final = ("database", "prices", "output", "lifeboat_folder")
+_SIZES: Final = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _TEXT_SETTINGS: Final = ("system", "prompt")
 
 
@@ -115,6 +123,21 @@ def database_url(option: str | None, config: str | None = None) -> str:
         if named:
             return named
     return DATABASE_NAME
+
+
+def price_book_max_age(config: str | None = None) -> int:
+    """The days after which commands without a job warn of a price book; 0: never."""
+    named = environment_settings().price_book_max_age_days
+    return checked_days(read_config(config).price_book_max_age_days if named is None else named)
+
+
+def checked_days(value: int | None) -> int:
+    """`price_book_max_age_days`; raises `ConfigurationError` for less than 0."""
+    if value is not None and value < 0:
+        raise ConfigurationError(
+            f"price_book_max_age_days is {value}; write days, or 0 for no warning"
+        )
+    return MOST_DAYS if value is None else value
 
 
 def endpoint_named(name: str, tables: Mapping[str, EndpointTable]) -> Endpoint:
@@ -183,6 +206,27 @@ def seconds(text: str) -> float:
         raise ConfigurationError(f"{text!r} is no duration; write 90s, 15m, 2h or 1h30m")
     hours, minutes, rest = match.groups()
     return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(rest or 0)
+
+
+def size_bytes(name: str, value: str | int | None) -> int | None:
+    """`200 MB`, `1.5GB` or a number of bytes; raises `ConfigurationError`."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,3})?)\s*([kmgt]?b)?", str(value).strip().lower())
+    if match is None:
+        raise ConfigurationError(f"{name} is {value!r}; write a size, like 200 MB, or 0")
+    return (
+        int(Fraction(match[1]) * _SIZES[match[2] or ""]) if match[2] != "b" else int(match[1])
+    )
+
+
+def lifeboat_folders(configured: str | None) -> tuple[Path | None, tuple[Path, ...]]:
+    """Where paid answers go when the ledger fails: the configured folder, and the last ones."""
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    with suppress(RuntimeError):  # nobody's home is known
+        state = str(Path(state).expanduser())
+    spare = (Path(state) / "batcher", Path("/var/tmp"))  # noqa: S108 - 0600, and never followed
+    return Path(configured) if configured else None, spare
 
 
 def pico_usd(name: str, amount: str | int | None) -> int | None:

@@ -9,21 +9,30 @@ from sqlalchemy.dialects import postgresql, sqlite
 from batcher.clock import Clock
 from batcher.ledger import encode
 from batcher.ledger.records import Intent, Quarantine, Record, Scope, Settlement
+from batcher.ledger.rivals import without_second_answers
 from batcher.ledger.rollup import rollup_rows, upsert
 from batcher.ledger.schema import METERS, rate_sets
 from batcher.ledger.statements import HotPath
+from batcher.ledger.store import Store, drop_earlier, kept
 from batcher.messages.outcome import Answered, Partial, Unusable
 from batcher.pricing.rating import Charge, RateSet
 
 
 class Batch:
-    """Writes records of one invocation. Never commits: the caller's transaction does."""
+    """Writes records of one invocation. Never commits: the caller's transaction does.
 
-    def __init__(self, dialect: Dialect, scope: Scope, clock: Clock) -> None:
+    `store` is how much of the answers is kept.
+    """
+
+    def __init__(
+        self, dialect: Dialect, scope: Scope, clock: Clock, store: Store = Store.FULL
+    ) -> None:
         self._sql = HotPath(dialect)
         self._rollup = upsert(dialect)
+        self._has_rivals = dialect.name == "postgresql"
         self._scope = scope
         self._clock = clock
+        self._store = store
         self._rate_set_ids: dict[RateSet, int] = {}
 
     def write(self, connection: Connection, records: Sequence[Record]) -> None:
@@ -34,6 +43,9 @@ class Batch:
         if intents:
             self._write_intents(connection, intents)
         if settlements:
+            if self._has_rivals:
+                mine = self._scope.invocation_id
+                settlements = list(without_second_answers(connection, settlements, mine))
             self._write_settlements(connection, settlements)
         if intents:  # last: an attempt may be settled and replaced in one batch
             self._supersede(connection, intents)
@@ -64,6 +76,8 @@ class Batch:
         self, connection: Connection, settlements: Sequence[Settlement]
     ) -> None:
         sql, scope = self._sql, self._scope
+        if self._store is not Store.FULL:
+            settlements = [kept(settlement, self._store) for settlement in settlements]
         sql.settled.run(connection, map(encode.settled_values, settlements))
         sql.answer.run(
             connection,
@@ -91,6 +105,8 @@ class Batch:
                 if isinstance(settlement.outcome, Unusable)
             ),
         )
+        if self._store is not Store.FULL:
+            drop_earlier(connection, _finished_after_others(settlements), self._store)
 
     def _charges(
         self, connection: Connection, settlements: Sequence[Settlement]
@@ -119,6 +135,15 @@ class Batch:
     def forget(self) -> None:
         """A transaction was rolled back: what it inserted is not there any more."""
         self._rate_set_ids.clear()
+
+
+def _finished_after_others(settlements: Sequence[Settlement]) -> list[int]:
+    """The requests that these settlements finish, where there were attempts before."""
+    return [
+        settlement.attempt.request_id
+        for settlement in settlements
+        if settlement.attempt.number > 1 and not settlement.pending
+    ]
 
 
 def rate_set_id(connection: Connection, price_book_id: int, rates: RateSet) -> int:

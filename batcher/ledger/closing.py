@@ -8,9 +8,11 @@ from sqlalchemy import Connection, Engine, func, select, update
 from batcher.errors import Busy, UsageError
 from batcher.ledger import resume
 from batcher.ledger.connect import open_engine, reading, writing
+from batcher.ledger.lifeboat import harbour, waiting
 from batcher.ledger.lock import hold_database
 from batcher.ledger.migrate import require_head
 from batcher.ledger.reprice_day import month_window
+from batcher.ledger.runs import database_uid
 from batcher.ledger.schema import attempts, price_books, ratings
 from batcher.ledger.schema import closed_months as table
 from batcher.messages.attempt import State
@@ -73,8 +75,10 @@ def settle_everything(connection: Connection, now_us: int) -> None:
     """Make sure that nothing in the ledger changes any more; the caller holds all of it.
 
     Attempts of dead processes are settled as in doubt. Raises `Busy` when attempts are open all
-    the same, because a batch is still under way.
+    the same, because a batch is still under way, and while a lifeboat holds some of them.
     """
+    for boat in waiting(harbour(connection.engine.url, database_uid(connection))):
+        raise Busy(f"{boat.words}; then this one")
     resume.recover(connection, invocation_id=0, run_id=None, now_us=now_us)
     is_open = (attempts.c.pending == 1) & (attempts.c.state == State.OPEN.value)
     count = connection.scalar(select(func.count()).select_from(attempts).where(is_open))

@@ -43,6 +43,7 @@ _BEGIN = "batcher_begin"
 _SQLITE_SETTINGS = (
     "PRAGMA synchronous=FULL",
     "PRAGMA fullfsync=1",  # macOS: fsync alone does not reach the disk
+    "PRAGMA secure_delete=ON",  # what is dropped is overwritten
     "PRAGMA journal_size_limit=67108864",  # a reader's WAL shrinks again
 )
 # A dead machine is noticed after 25 s, not after the system's two hours.
@@ -52,6 +53,7 @@ _KEEPALIVE = {
     "keepalives_idle": "10",
     "keepalives_interval": "5",
     "keepalives_count": "3",
+    "tcp_user_timeout": "25000",  # the same for bytes on their way, in milliseconds
     "client_encoding": "utf8",
 }
 # PostgreSQL: every statement of the transaction sees the same state.

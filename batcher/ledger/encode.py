@@ -55,6 +55,7 @@ def settled_values(settlement: Settlement) -> tuple[Any, ...]:
         exchange.provider_request_id,
         settlement.cost_low,
         settlement.cost_high,
+        exchange.workspace_id,
         settlement.attempt.attempt_id,
     )
 

@@ -1,26 +1,48 @@
 """Who may run at once: on SQLite one run per file, on PostgreSQL one process per run.
 
-Both locks are the system's own, so that they are free as soon as their holder is killed: a
-`flock` on a file beside the database, a session's advisory lock on the server. What is written
-beside them, who holds it since when, is information for people and decides nothing.
+On SQLite it is a `flock` on a file beside the database, which the kernel frees as soon as its
+holder is killed; what is written there is information for people and decides nothing. On
+PostgreSQL it is a lease (see `lease`), and a session's advisory lock keeps the schema as it is.
 """
 
 import fcntl
-import hashlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, inspect
 
 from batcher.clock import SystemClock
 from batcher.errors import Busy, CannotCreate, StorageError
 from batcher.ledger.address import DatabaseUrl, parse_url
-from batcher.ledger.connect import open_engine, storage_errors, user_name
+from batcher.ledger.connect import (
+    application_name,
+    open_engine,
+    place,
+    storage_errors,
+    user_name,
+)
+from batcher.ledger.keeper import Keeper
+from batcher.ledger.lease import (
+    LEASE_SECONDS,
+    Held,
+    Lease,
+    bind,
+    fence,
+    fence_off,
+    run_lease,
+    take,
+)
+from batcher.ledger.members import check_alone, join
+from batcher.ledger.migrate import prepare
+from batcher.ledger.schema_leases import leases
+from batcher.ledger.sessions import lock_all, lock_shared, settle_in
 
 _MICROSECONDS = 1_000_000
 
@@ -35,38 +57,93 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     command: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ownership:
+    """What is held. `created`: a server's database was empty, its tables were just made.
+
+    `keeper` keeps the lease on PostgreSQL; `None` where the kernel's lock is enough, or all of
+    the database is held. `waited_seconds` were spent until another run had ended.
+    """
+
+    created: bool = False
+    keeper: Keeper | None = None
+    waited_seconds: float = 0.0
+
+    @property
+    def lease(self) -> Lease | None:
+        """What write transactions must name; `None`: nothing."""
+        return self.keeper.lease if self.keeper else None
+
+    @property
+    def lost(self) -> Busy | None:
+        """Why it is not held any more; `None` as long as it may be."""
+        return self.keeper.lost if self.keeper else None
+
+    def may_send(self) -> bool:
+        """Whether nobody can have followed us yet: only then may something leave."""
+        return self.keeper is None or self.keeper.is_fresh
+
+    def watch(self, changed: Callable[[], object]) -> None:
+        """Call `changed`, in another thread, when `lost` or `may_send` may have changed."""
+        if self.keeper:
+            self.keeper.changed = changed
+
+    def fence(self, connection: Connection) -> None:
+        """Begin a write transaction outside of the writer; raises `Fenced`."""
+        if self.keeper:
+            fence(connection, self.keeper.lease, 0)
+
+    def bind(self, connection: Connection, invocation_id: int) -> None:
+        """Say which invocation works under what is held; raises `Fenced`."""
+        if self.keeper:
+            bind(connection, self.keeper.lease, invocation_id)
+
+
+NOTHING_HELD: Final = Ownership()
+
+
 @contextmanager
-def hold_database(url: str, run_key: str | None, *, command: str) -> Iterator[None]:
+def hold_database(
+    url: str,
+    run_key: str | None,
+    *,
+    command: str,
+    lease_seconds: float = LEASE_SECONDS,
+    together: bool = False,
+) -> Iterator[Ownership]:
     """Be the only run while the body lasts; no waiting.
 
     On SQLite the whole file is held. On PostgreSQL it is the run named `run_key`, and other
     runs go on beside it; `None` asks for all of the database, which is free when no run is on.
     `command` is told to whoever comes second. A child process that executes something does not
-    inherit the lock.
+    inherit the lock. On PostgreSQL tables are made for a run, and another process may follow
+    one that was silent for `lease_seconds`. `together`: others may do the same run at the same
+    time, if they say so too; on PostgreSQL only.
 
     Raises:
         Busy: somebody else holds it; the sentence says who, since when.
         CannotCreate: the lock file cannot be made.
+        SchemaVersionError: the server's database is older or newer than this program.
     """
     where = parse_url(url)
-    if where.path:  # behind a link is the same database, so it has the same lock
+    if where.path is None:
+        held = _hold_server(url, run_key, lease_seconds, together=together)
+    else:  # behind a link is the same database, so it has the same lock
         held = _hold_file(where, where.path.resolve(), command)
-    else:
-        held = _hold_server(url, run_key)
-    with held:
-        yield
+    with held as ownership:
+        yield ownership
 
 
 # --- SQLite
 
 
 @contextmanager
-def _hold_file(where: DatabaseUrl, database: Path, command: str) -> Iterator[None]:
+def _hold_file(where: DatabaseUrl, database: Path, command: str) -> Iterator[Ownership]:
     descriptor = _open_lock(database.with_name(f"{database.name}.lock"))
     try:
         _lock(descriptor, where)
         _write(descriptor, msgspec.json.encode(_this_process(command)) + b"\n")
-        yield
+        yield Ownership()
         _write(descriptor, b"")
     finally:
         os.close(descriptor)  # frees the lock; the file stays, or two could hold it
@@ -134,64 +211,70 @@ def _iso(microseconds: int) -> str:
 
 # --- PostgreSQL
 
-# Every run holds this one shared, so that a schema is not changed under it.
-_IN_USE = "in use"
-# The server notices a dead client machine after 25 s, not after two hours, and ends no idle
-# holder. Versions differ in what they know.
-_SERVER_SETTINGS = {
-    "tcp_keepalives_idle": "10",
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "3",
-    "client_connection_check_interval": "5s",
-    "idle_session_timeout": "0",
-}
-_HOLDERS = text(
-    "SELECT a.application_name, a.backend_start"
-    " FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid"
-    " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
-    " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    " AND (CAST(l.classid AS bigint) << 32) | CAST(l.objid AS bigint) = :number"
-    " ORDER BY a.backend_start LIMIT 1"
-)
-
 
 @contextmanager
-def _hold_server(url: str, run_key: str | None) -> Iterator[None]:
+def _hold_server(
+    url: str, run_key: str | None, lease_seconds: float, *, together: bool
+) -> Iterator[Ownership]:
     engine = open_engine(url)
     try:
         with storage_errors(url):
-            connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            connection = engine.connect()
         with connection:
-            with storage_errors(url):
-                _take(connection, parse_url(url), run_key)
-            yield
+            with storage_errors(url), connection.begin():
+                settle_in(connection)
+            if run_key is None:
+                yield _hold_all(engine, connection)
+            else:
+                held = _hold_run(engine, connection, run_key, lease_seconds, together=together)
+                with held as ownership:
+                    yield ownership
     finally:
         engine.dispose()  # the session ends, and its locks with it
 
 
-def _take(connection: Connection, where: DatabaseUrl, run_key: str | None) -> None:
-    for name, value in _SERVER_SETTINGS.items():
-        setting = "SELECT set_config(name, :value, false) FROM pg_settings WHERE name = :name"
-        connection.execute(text(setting), {"name": name, "value": value})
-    if run_key is None:
-        _try(connection, where, "pg_try_advisory_lock", _IN_USE)
-        return
-    _try(connection, where, "pg_try_advisory_lock_shared", _IN_USE)
-    _try(connection, where, "pg_try_advisory_lock", f"run {run_key}")
+def _hold_all(engine: Engine, connection: Connection) -> Ownership:
+    """Nobody works, and nobody who wakes up later can write."""
+    where = place(engine)
+    with storage_errors(engine.url), connection.begin():
+        lock_all(connection, where)
+        if inspect(connection).has_table(leases.name):
+            try:
+                fence_off(connection)
+            except Held as held:
+                raise _busy(where, held) from None
+    return Ownership()
 
 
-def _try(connection: Connection, where: DatabaseUrl, function: str, name: str) -> None:
-    number = _number(name)
-    if connection.scalar(text(f"SELECT {function}(:number)"), {"number": number}):
-        return
-    found = connection.execute(_HOLDERS, {"number": number}).first()
-    who = f": {found[0]}, since {found[1]:%Y-%m-%dT%H:%M:%SZ}" if found and found[1] else ""
-    what = "uses all of" if name == _IN_USE else "is on in"
-    raise Busy(
-        f"another run {what} the database {where.shown}{who}; run the same command again when"
-        " it has ended"
+@contextmanager
+def _hold_run(
+    engine: Engine, connection: Connection, run_key: str, seconds: float, *, together: bool
+) -> Iterator[Ownership]:
+    where = place(engine)
+    with storage_errors(engine.url), connection.begin():
+        lock_shared(connection, where)
+    created = prepare(engine).created
+    try:
+        with storage_errors(engine.url), connection.begin():
+            owner = application_name()
+            if together:
+                lease = join(connection, run_key, owner=owner, seconds=seconds)
+            else:
+                lease = take(connection, run_lease(run_key), owner=owner, seconds=seconds)
+                check_alone(connection, run_key)
+    except Held as held:
+        raise _busy(where, held) from None
+    keeper = Keeper(engine, connection, lease)
+    try:
+        yield Ownership(created=created, keeper=keeper)
+    finally:
+        keeper.close()
+
+
+def _busy(where: DatabaseUrl, held: Held) -> Held:
+    who = f": {held.holder.owner}, since {_iso(held.holder.acquired_at)}" if held.holder else ""
+    return Held(
+        f"another run is on in the database {where.shown}{who}; run the same command again when"
+        " it has ended",
+        held.holder,
     )
-
-
-def _number(name: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"batcher: {name}".encode()).digest()[:8], signed=True)

@@ -15,7 +15,12 @@ from sqlalchemy import Connection, Engine
 
 from batcher.clock import SystemClock
 from batcher.errors import ConfigurationError, SchemaVersionError, StorageError
-from batcher.ledger import estimate_table  # noqa: F401 - adds its table to the others
+from batcher.ledger import (  # noqa: F401 - add their tables
+    estimate_table,
+    schema_leases,
+    schema_reconciled,
+    schema_sharing,
+)
 from batcher.ledger.address import DatabaseUrl
 from batcher.ledger.connect import place, reading, storage_errors, writing
 from batcher.ledger.schema import ledger_info, metadata
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 # The newest revision in migrations/versions; a test compares.
-HEAD = "0007"
+HEAD = "0011"
 
 _VERSION_TABLE = "alembic_version"
 # The number of a PostgreSQL advisory lock: one process at a time changes a schema.
@@ -248,22 +253,26 @@ def _describe(difference: Any) -> str:  # noqa: ANN401  Alembic's nested tuples
 
 
 def _view_differences(connection: Connection) -> list[str]:
-    revision, expected = _expected_views(connection)
     differs = _differs_sqlite if connection.dialect.name == "sqlite" else _differs_postgresql
     return [
         f"views: {name} is not as revision {revision} made it"
-        for name, statement in expected.items()
+        for name, (revision, statement) in _expected_views(connection).items()
         if differs(connection, name, statement)
     ]
 
 
-def _expected_views(connection: Connection) -> tuple[str, dict[str, str]]:
-    """The newest revision that makes views, and their statements; later ones left them."""
+def _expected_views(connection: Connection) -> dict[str, tuple[str, str]]:
+    """Each view's newest revision and its statement there; a revision names those it makes."""
     from alembic.script import ScriptDirectory  # noqa: PLC0415  as above
 
     revisions = ScriptDirectory.from_config(_config(connection)).walk_revisions(head=HEAD)
-    newest = next(each for each in revisions if hasattr(each.module, "views"))
-    return newest.revision, newest.module.views(connection.dialect.name)
+    expected: dict[str, tuple[str, str]] = {}
+    for each in revisions:  # the newest first
+        made = (
+            each.module.views(connection.dialect.name) if hasattr(each.module, "views") else {}
+        )
+        expected = {name: (each.revision, sql) for name, sql in made.items()} | expected
+    return expected
 
 
 def _differs_sqlite(connection: Connection, name: str, statement: str) -> bool:

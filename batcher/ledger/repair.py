@@ -1,11 +1,17 @@
 """What is kept of an answer that a database refuses to store."""
 
+from typing import Final
+
 from msgspec.structs import replace
+from sqlalchemy.exc import DataError, IntegrityError, InterfaceError
 
 from batcher.ledger.records import FailureKind, RowFailure, Settlement
 from batcher.messages.attempt import State
 from batcher.messages.failure import Failure, Verdict
 from batcher.messages.outcome import Answered, Partial, Unusable
+
+# What a driver raises for values it cannot store; the statement is at fault, not the database.
+BAD_VALUES: Final = (DataError, IntegrityError, InterfaceError, OverflowError, UnicodeError)
 
 
 def without_offending_values(settlement: Settlement) -> Settlement:
@@ -16,7 +22,9 @@ def without_offending_values(settlement: Settlement) -> Settlement:
         body = outcome.answer.content + b"\n" + (outcome.answer.usage_raw or b"")
     message = "the database refused a value of this answer; its bytes are kept"
     failure = Failure(verdict=Verdict.FAIL_ROW, error_type="not_storable", message=message)
-    exchange = replace(outcome.exchange, provider_request_id=None, reported_cost=None)
+    exchange = replace(
+        outcome.exchange, provider_request_id=None, workspace_id=None, reported_cost=None
+    )
     return replace(
         settlement,
         outcome=Unusable(exchange, failure, body),

@@ -1,6 +1,6 @@
 """What an earlier process left behind: attempts in doubt, unfinished requests, done rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +10,7 @@ from batcher.ledger.records import RowFailure, identity
 from batcher.ledger.schema import answers, attempts, failures, invocations, tool_results
 from batcher.messages.attempt import State
 
+DIED: Final = "process_died"  # the error type of attempts whose process ended under way
 IN_DOUBT: Final = (State.UNKNOWN.value, State.PARTIAL.value, State.UNUSABLE.value)
 
 
@@ -45,15 +46,21 @@ class Unfinished:
 
 
 def recover(
-    connection: Connection, *, invocation_id: int, run_id: int | None, now_us: int
+    connection: Connection,
+    *,
+    invocation_id: int,
+    run_id: int | None,
+    now_us: int,
+    living: Collection[int] = (),
 ) -> Recovery:
     """Settle every open attempt of a dead process as `unknown`, and say what that may cost.
 
     The caller holds the database (`run_id` `None`: all runs of it) or the run, so every other
-    invocation in that scope is dead.
+    invocation in that scope is dead, but for the `living` who do the run with it.
     """
     dead = select(invocations.c.invocation_id).where(
         invocations.c.invocation_id != invocation_id,
+        invocations.c.invocation_id.not_in(living),
         *([] if run_id is None else [invocations.c.run_id == run_id]),
     )
     orphaned = and_(
@@ -71,16 +78,23 @@ def recover(
         .values(
             state="unknown",
             settled_at=now_us,
-            error_type="process_died",
+            error_type=DIED,
             error_message="the process ended before an answer was recorded",
         )
     )
     return Recovery(attempts=count, cost_high=int(high), unbounded=unbounded)
 
 
-def unfinished(connection: Connection, run_id: int) -> list[Unfinished]:
-    """Requests of the run whose last attempt did not finish them, for continuing the count."""
-    mine = select(invocations.c.invocation_id).where(invocations.c.run_id == run_id)
+def unfinished(
+    connection: Connection, run_id: int, living: Collection[int] = ()
+) -> list[Unfinished]:
+    """Requests of the run whose last attempt did not finish them, for continuing the count.
+
+    Those of the `living` are theirs.
+    """
+    mine = select(invocations.c.invocation_id).where(
+        invocations.c.run_id == run_id, invocations.c.invocation_id.not_in(living)
+    )
     last = attempts.alias("last")
     shown = (
         last.c.request_id,
@@ -209,10 +223,17 @@ def forget_transient_failures(connection: Connection, run_id: int) -> int:
     return int(result.rowcount)
 
 
-def settled_since_checkpoint(connection: Connection, run_id: int) -> Iterator[tuple[int, int]]:
-    """(source_id, row_number) of rows that finished after a dead process's last checkpoint."""
+def settled_since_checkpoint(
+    connection: Connection, run_id: int, living: Collection[int] = ()
+) -> Iterator[tuple[int, int]]:
+    """(source_id, row_number) of rows that finished after a dead process's last checkpoint.
+
+    The `living` make further checkpoints of their own.
+    """
     unclean = select(invocations.c.invocation_id, invocations.c.settled_below).where(
-        invocations.c.run_id == run_id, invocations.c.clean == 0
+        invocations.c.run_id == run_id,
+        invocations.c.clean == 0,
+        invocations.c.invocation_id.not_in(living),
     )
     for invocation_id, settled_below in connection.execute(unclean).all():
         yield from _finished_rows(connection, invocation_id, settled_below)

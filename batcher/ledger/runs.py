@@ -1,6 +1,6 @@
 """Runs, invocations and the snapshots of their inputs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -65,7 +65,8 @@ def open_run(connection: Connection, key: str, job: str | None, now_us: int) -> 
     if found is not None:
         return int(found)
     values = {"key": key, "job": job, "created_at": now_us}
-    connection.execute(runs.insert().values(values))
+    build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    connection.execute(build(runs).values(values).on_conflict_do_nothing())
     return int(connection.execute(query).scalar_one())
 
 
@@ -218,11 +219,17 @@ def checkpoint(
     )
 
 
-def supersede_checkpoints(connection: Connection, run_id: int, invocation_id: int) -> None:
+def supersede_checkpoints(
+    connection: Connection, run_id: int, invocation_id: int, living: Collection[int] = ()
+) -> None:
     """What dead invocations left behind is in the done ranges now: need not be looked for."""
     connection.execute(
         update(invocations)
-        .where(invocations.c.run_id == run_id, invocations.c.invocation_id < invocation_id)
+        .where(
+            invocations.c.run_id == run_id,
+            invocations.c.invocation_id != invocation_id,
+            invocations.c.invocation_id.not_in(living),
+        )
         .values(clean=1)
     )
 
@@ -248,6 +255,11 @@ def open_rating(connection: Connection, book: PriceBook, now_us: int) -> tuple[i
     beside other runs that begin at the same moment: the book's row is locked until commit.
     """
     book_id = store_book(connection, book)
+    return book_id, initial_rating(connection, book_id, now_us)
+
+
+def initial_rating(connection: Connection, book_id: int, now_us: int) -> int:
+    """The rating_id that new charges of this book get, made when there is none; see above."""
     last_pass = select(func.coalesce(func.max(ratings.c.rating_id), 0)).where(
         ratings.c.reason != "initial"
     )
@@ -262,7 +274,7 @@ def open_rating(connection: Connection, book: PriceBook, now_us: int) -> tuple[i
             price_book_id=book_id, created_at=now_us, reason="initial"
         )
         rating_id = connection.execute(initial.returning(ratings.c.rating_id)).scalar_one()
-    return book_id, int(rating_id)
+    return int(rating_id)
 
 
 def store_book(connection: Connection, book: PriceBook) -> int:

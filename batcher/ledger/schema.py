@@ -128,6 +128,7 @@ attempts = Table(
     Column("provider_request_id", Text),
     Column("cost_low", Big, nullable=False),
     Column("cost_high", Big),
+    Column("workspace_id", Text),
     Index(
         "ix_attempts_pending",
         "invocation_id",

@@ -23,7 +23,8 @@ INTENT: Final = (
 )  # fmt: skip
 SETTLED: Final = (
     "state", "pending", "sent_at", "settled_at", "http_status", "error_type", "error_code",
-    "error_message", "provider_request_id", "cost_low", "cost_high", "b_attempt_id",
+    "error_message", "provider_request_id", "cost_low", "cost_high", "workspace_id",
+    "b_attempt_id",
 )  # fmt: skip
 ANSWER: Final = tuple(column.name for column in answers.columns)
 CHARGE: Final = tuple(column.name for column in charges.columns)

@@ -11,6 +11,7 @@ from sqlalchemy.exc import (
     DBAPIError,
     IntegrityError,
     InterfaceError,
+    OperationalError,
     ProgrammingError,
 )
 
@@ -30,7 +31,10 @@ _SQLITE: dict[int, tuple[type[BatcherError], str]] = {
         StorageError,
         "could not be read or written by the disk: check the disk, then run the command again",
     ),
-    sqlite3.SQLITE_CORRUPT: (StorageError, "is damaged: restore a backup of it"),
+    sqlite3.SQLITE_CORRUPT: (
+        StorageError,
+        "is damaged: restore a backup of it, or what `sqlite3 FILE .recover` makes of it",
+    ),
     sqlite3.SQLITE_FULL: (
         StorageError,
         "cannot grow, the disk is full: free some space and run the same command again",
@@ -51,6 +55,9 @@ _POSTGRESQL: dict[str, tuple[type[BatcherError], str]] = {
     "55P03": (Busy, "is locked by another program: try again when it has ended"),
     "57P0": (StorageError, "was shut down: run the same command again when it is back"),
 }
+# What may pass by itself: the server restarts, is a standby until it takes over, has no room
+# for the moment, or chose our transaction to end a deadlock. Prefixes of the same codes.
+_PASSING = ("08", "25006", "25P03", "25P04", "40", "53", "55P03", "57014", "57P", "58030")
 # How libpq words a connection that failed; it gives no code.
 _CONNECTING = (
     (r"password|authentication|pg_hba", "check the user and the password in its URL"),
@@ -81,6 +88,16 @@ def storage_errors(url: str | URL) -> Iterator[None]:
         if translated is None:
             raise
         raise translated from error
+
+
+def passes(error: DBAPIError) -> bool:
+    """Whether the same work may succeed later, in a new connection to the server."""
+    if isinstance(error.orig, sqlite3.Error):
+        return False
+    code = getattr(error.orig, "sqlstate", None)
+    if code is None:  # libpq gives none for a connection that failed or was lost
+        return error.connection_invalidated or isinstance(error, OperationalError)
+    return error.connection_invalidated or str(code).startswith(_PASSING)
 
 
 def translate(error: DBAPIError, where: DatabaseUrl) -> BatcherError | None:

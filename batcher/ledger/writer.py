@@ -9,20 +9,19 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DataError, IntegrityError, InterfaceError
 
 from batcher.ledger.batch import Batch
-from batcher.ledger.records import Record, Settlement
-from batcher.ledger.repair import without_offending_values
+from batcher.ledger.lifeboat import Lifeboat
+from batcher.ledger.records import Intent, Record, Settlement
+from batcher.ledger.repair import BAD_VALUES, without_offending_values
+from batcher.ledger.session import Session
 from batcher.ledger.trouble import storage_errors
+from batcher.messages.outcome import NotSent
 
 T = TypeVar("T")
 
 MAX_ITEMS: Final = 500
 LINGER_SECONDS: Final = 0.002
-
-# What a driver raises for values it cannot store; the statement is at fault, not the database.
-_BAD_VALUES: Final = (DataError, IntegrityError, InterfaceError, OverflowError, UnicodeError)
 
 _Item = tuple[Record, Callable[[], None]]
 
@@ -35,11 +34,30 @@ class _Call:
     done: "Future[Any]"
 
 
+class _Waiter:
+    """Ends a future when its record is durable, or will never be."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, future: "asyncio.Future[None]") -> None:
+        self._future = future
+
+    def __call__(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+    def refuse(self, exc: BaseException) -> None:
+        if not self._future.done():
+            self._future.set_exception(exc)
+
+
 class Writer:
     """Puts records into the ledger in the order they were handed in, many per transaction.
 
     `put` and `durable` belong to one event loop, `call` to any thread. When the database fails,
-    `on_failure` is told once, in the loop, and nothing is acknowledged any more.
+    `on_failure` is told once, in the loop, and nothing is acknowledged any more: intents are
+    refused, so that nothing more is sent, and every settlement that was not durable, or comes
+    from then on, goes into the `lifeboat` and is kept in `unsaved`, to be read after `close`.
     """
 
     def __init__(
@@ -48,7 +66,14 @@ class Writer:
         batch: Batch,
         loop: asyncio.AbstractEventLoop,
         on_failure: Callable[[BaseException], None],
+        lifeboat: Lifeboat | None = None,
+        session: Session | None = None,
     ) -> None:
+        self._session = session or Session(engine)
+        self._lifeboat = lifeboat
+        self.unsaved: list[Settlement] = []
+        self._writing: list[_Item] = []
+        self._refused: set[int] = set()
         self._engine = engine
         self._batch = batch
         self._loop = loop
@@ -72,9 +97,9 @@ class Writer:
                 self._work.notify()
 
     def durable(self, record: Record) -> "asyncio.Future[None]":
-        """Hand in a record; the future is done when it is durable."""
+        """Hand in a record; the future is done when it is durable, or fails with the ledger."""
         future = self._loop.create_future()
-        self.put(record, lambda: None if future.done() else future.set_result(None))
+        self.put(record, _Waiter(future))
         return future
 
     def call(self, function: Callable[[Connection], T]) -> "Future[T]":
@@ -88,8 +113,13 @@ class Writer:
             self._work.notify()
         return done
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What the database failed with; `None` while it works."""
+        return self._failed
+
     def close(self) -> None:
-        """Write what is left, then end the thread. Blocks."""
+        """Write what is left, into the lifeboat if the database failed; then end. Blocks."""
         with self._work:
             self._closing = True
             self._work.notify()
@@ -97,19 +127,22 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            with storage_errors(self._engine.url), self._engine.connect() as connection:
-                while self._step(connection):
+            with storage_errors(self._engine.url), self._session:
+                while self._step():
                     pass
         except BaseException as exc:  # noqa: BLE001 - the thread's edge: the loop must hear of it
             self._fail(exc)
+            self._rescue()
 
-    def _step(self, connection: Connection) -> bool:
+    def _step(self) -> bool:
         items, go_on = self._collect()
         if items:
-            self._write(connection, items)
+            self._writing = items
+            self._write(items)
+            self._writing = []
             self._loop.call_soon_threadsafe(_acknowledge, items)
         while self._answering:
-            self._answer(connection, self._answering[0])
+            self._answer(self._answering[0])
             self._answering.popleft()
         return go_on
 
@@ -130,42 +163,74 @@ class Writer:
                 self._calls.clear()
             return items, bool(items or self._answering or not self._closing)
 
-    def _write(self, connection: Connection, items: Sequence[_Item]) -> None:
+    def _write(self, items: Sequence[_Item]) -> None:
         """One transaction; a value that cannot be stored is repaired, and the others land."""
         records = [record for record, _ in items]
         try:
-            with connection.begin():
-                self._batch.write(connection, records)
-        except _BAD_VALUES as exc:
+            self._land(records)
+        except BAD_VALUES as exc:
             self._batch.forget()
             if len(items) == 1:
-                self._write_repaired(connection, records[0], exc)
+                self._write_repaired(records[0], exc)
                 return
             half = len(items) // 2
-            self._write(connection, items[:half])
-            self._write(connection, items[half:])
+            self._write(items[:half])
+            self._write(items[half:])
 
-    def _write_repaired(self, connection: Connection, record: Record, cause: Exception) -> None:
+    def _write_repaired(self, record: Record, cause: Exception) -> None:
         if not isinstance(record, Settlement):
             raise cause  # all other records hold only values of our own making
-        with connection.begin():
-            self._batch.write(connection, [without_offending_values(record)])
+        self._land([without_offending_values(record)])
 
-    def _answer(self, connection: Connection, call: _Call) -> None:
+    def _land(self, records: Sequence[Record]) -> None:
+        """All of them in one transaction, or an exception and none of them."""
+        self._session.transact(lambda c: self._batch.write(c, records), self._batch.forget)
+
+    def _answer(self, call: _Call) -> None:
         if call.done.set_running_or_notify_cancel():  # nobody can cancel it from here on
-            with connection.begin():
-                result = call.function(connection)
-            call.done.set_result(result)
+            call.done.set_result(self._session.transact(call.function))
 
     def _fail(self, exc: BaseException) -> None:
         with self._work:
             self._failed = exc
             calls = [*self._answering, *self._calls]
+            self._answering.clear()
             self._calls.clear()
         for call in calls:
             if call.done.running() or call.done.set_running_or_notify_cancel():
                 call.done.set_exception(exc)
         self._loop.call_soon_threadsafe(self._on_failure, exc)
+
+    def _rescue(self) -> None:
+        """Nothing can be written any more: keep what was paid, until we are closed."""
+        items, go_on = self._writing, True
+        if self._lifeboat:
+            self._lifeboat.cause = str(self._failed)
+        while go_on:
+            self._shelter(items)
+            items, go_on = self._collect()
+
+    def _shelter(self, items: Sequence[_Item]) -> None:
+        settled = []
+        for record, acknowledged in items:
+            if isinstance(record, Intent):
+                self._refuse(record, acknowledged)
+            elif isinstance(record, Settlement) and not self._was_refused(record):
+                settled.append(record)
+        if settled:
+            self.unsaved += settled
+            if self._lifeboat:
+                self._lifeboat.save(settled)
+
+    def _refuse(self, intent: Intent, acknowledged: Callable[[], None]) -> None:
+        self._refused.add(intent.attempt.attempt_id)
+        if isinstance(acknowledged, _Waiter) and self._failed is not None:
+            self._loop.call_soon_threadsafe(acknowledged.refuse, self._failed)
+
+    def _was_refused(self, settlement: Settlement) -> bool:
+        """Whether there never was such an attempt: its intent came to nothing."""
+        never_sent = isinstance(settlement.outcome, NotSent)
+        return never_sent and settlement.attempt.attempt_id in self._refused
 
 
 def _acknowledge(items: Sequence[_Item]) -> None:

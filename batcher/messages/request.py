@@ -53,24 +53,24 @@ def params_hash(
     digest = blake2b(digest_size=16)
     if "stream" in params:
         params = {name: value for name, value in params.items() if name != "stream"}
-    for piece in _pieces(params) if is_large else (_CANONICAL.encode(params),):
+    for piece in canonical_pieces(params) if is_large else (_CANONICAL.encode(params),):
         digest.update(piece)
     if betas:
         digest.update(b"\0" + ",".join(sorted(betas)).encode())
     return digest.digest()
 
 
-def _pieces(value: Any) -> Iterator[bytes]:  # noqa: ANN401 - any JSON value
+def canonical_pieces(value: Any) -> Iterator[bytes]:  # noqa: ANN401 - any JSON value
     """What the canonical encoder makes of `value`, a little at a time."""
     if type(value) is dict:
         for number, name in enumerate(sorted(value)):
             yield (b"," if number else b"{") + _CANONICAL.encode(name) + b":"
-            yield from _pieces(value[name])
+            yield from canonical_pieces(value[name])
         yield b"}" if value else b"{}"
     elif type(value) is list:
         for number, item in enumerate(value):
             yield b"," if number else b"["
-            yield from _pieces(item)
+            yield from canonical_pieces(item)
         yield b"]" if value else b"[]"
     elif type(value) is str and len(value) > _CHUNK:
         chunks = (value[start : start + _CHUNK] for start in range(0, len(value), _CHUNK))

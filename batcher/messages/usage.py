@@ -6,6 +6,8 @@ import msgspec
 
 MAX_TOKENS_PLAUSIBLE: Final = 1_000_000_000  # a count outside 0..10^9 is a broken server
 
+_KNOWN_TOOLS: Final = frozenset({"web_search_requests", "web_fetch_requests"})
+_LONG_NAME: Final = 40
 _OPENAI_NAMES: Final = {
     "prompt_tokens": "input_tokens",
     "completion_tokens": "output_tokens",
@@ -19,6 +21,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `cache_write_tokens` is the total written; the 5-minute and 1-hour parts are `None` when the
     server did not split it. `output_tokens` includes `thinking_tokens`. `speed`,
     `service_tier` and `inference_geo` are verbatim. `model` is set on iterations only.
+    `other_tools` are the names of further counters of server tools that are above zero; web
+    fetches are free and not among them.
     """
 
     input_tokens: int | None = None
@@ -29,6 +33,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     output_tokens: int | None = None
     thinking_tokens: int | None = None
     web_search_requests: int | None = None
+    other_tools: tuple[str, ...] = ()
     service_tier: str | None = None
     inference_geo: str | None = None
     speed: str | None = None
@@ -80,6 +85,7 @@ def _usage(fields: dict[str, Any]) -> Usage:
         output_tokens=_count(fields, "output_tokens"),
         thinking_tokens=_count(details, "thinking_tokens"),
         web_search_requests=_count(tools, "web_search_requests"),
+        other_tools=_other_tools(tools) if tools else (),
         service_tier=_text(fields, "service_tier"),
         inference_geo=_text(fields, "inference_geo"),
         speed=_text(fields, "speed"),
@@ -94,6 +100,16 @@ def _iterations(entries: object) -> tuple[Usage, ...]:
     if not isinstance(entries, list):
         return ()
     return tuple(_usage(entry) for entry in entries if isinstance(entry, dict))
+
+
+def _other_tools(tools: dict[str, Any]) -> tuple[str, ...]:
+    """At most three; a name that is no plain word is not repeated."""
+    used = sorted(
+        name if name.isidentifier() and name.isascii() and len(name) < _LONG_NAME else "other"
+        for name, count in tools.items()
+        if name not in _KNOWN_TOOLS and type(count) in {int, float} and count > 0
+    )
+    return tuple(dict.fromkeys(used))[:3]
 
 
 def _object(fields: dict[str, Any], name: str) -> dict[str, Any]:

@@ -110,6 +110,11 @@ class Pacer:
         pool = self._by_model.get(model) or self._pool(model)
         pool.read(reading, now)
 
+    @property
+    def quotas(self) -> list[str]:
+        """The names of the quotas that requests have asked for so far."""
+        return list(self._pools)
+
     def demands(self, now: float) -> dict[str, float]:
         """By quota, the part of it that this process could use; see `water_fill`.
 

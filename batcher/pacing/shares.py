@@ -1,6 +1,7 @@
 """How several workers share one quota. Pure: everybody computes the same from the same."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 _IDLE_PART: Final = 0.05  # of an equal share: what an idle worker keeps, to start with
@@ -25,3 +26,26 @@ def water_fill(demands: Sequence[float]) -> list[float]:
         left -= shares[index]
         open_count -= 1
     return [share + left / count for share in shares]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one worker wants of a quota, and the share that it takes; parts of the whole."""
+
+    demand: float
+    share: float
+
+
+def next_share(claims: Mapping[int, Claim], worker: int) -> float:
+    """The share that `worker`, one of `claims`, takes from now on; above 0, at most 1.
+
+    The claims of others are as old as their last renewal, so a share grows only into what
+    the others have given up, and shrinks at once: together they never take more than there
+    is, but for two that grow at the same moment, until they look again.
+    """
+    order = sorted(claims)
+    fair = water_fill([claims[name].demand for name in order])[order.index(worker)]
+    if fair <= claims[worker].share:
+        return fair
+    left = 1.0 - sum(claim.share for name, claim in claims.items() if name != worker)
+    return min(fair, max(left, _IDLE_PART / len(claims)))

@@ -4,20 +4,23 @@ import getpass
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from batcher import __version__
 from batcher.errors import ChangedSettings
 from batcher.ledger import resume, runs
 from batcher.ledger.budget import month_scope, open_scope, run_scope
 from batcher.ledger.connect import writing
+from batcher.ledger.failures import unfinished_rows
 from batcher.ledger.handles import Connection, Engine
-from batcher.ledger.records import Scope
+from batcher.ledger.lock import NOTHING_HELD, Ownership
+from batcher.ledger.records import FailureKind, Scope
 from batcher.messages.attempt import Purpose
 from batcher.pipeline.budget import Cap
 from batcher.pipeline.history import History
 from batcher.pipeline.intake import PlannedSource
 from batcher.pipeline.job import Job
+from batcher.pipeline.joining import join_others
 from batcher.pipeline.kit import Kit
 from batcher.pipeline.plan import begun_requests, plan_sources, resent_by_change
 from batcher.rows.ranges import RowRanges
@@ -27,7 +30,11 @@ LANE = "live"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begun:
-    """An invocation as the ledger knows it. `retrying` counts rows that failed for a while."""
+    """An invocation as the ledger knows it.
+
+    `retrying` counts rows that failed for a while, `quarantined` those of the same inputs that
+    earlier invocations refused.
+    """
 
     scope: Scope
     database_uid: str
@@ -36,9 +43,11 @@ class Begun:
     recovery: resume.Recovery
     retrying: int
     caps: Sequence[tuple[Cap, int]]
+    quarantined: int = 0
+    held: Ownership = NOTHING_HELD
 
 
-def begin(database: Engine, job: Job, kit: Kit) -> Begun:
+def begin(database: Engine, job: Job, kit: Kit, held: Ownership = NOTHING_HELD) -> Begun:
     """Record the invocation and find out what is to do.
 
     Raises `ChangedSettings` when answered rows would be paid again and nobody agreed.
@@ -48,7 +57,11 @@ def begin(database: Engine, job: Job, kit: Kit) -> Begun:
         run_id = runs.open_run(connection, job.key, job.name, now)
         _check_change(connection, run_id, job, kit)
     with writing(database) as connection:
-        return _begin(connection, run_id, job, kit)
+        held.fence(connection)
+        living = join_others(connection, run_id, job, kit) if job.join else frozenset()
+        begun = _begin(connection, run_id, job, kit, living)
+        held.bind(connection, begun.scope.invocation_id)
+        return replace(begun, held=held)
 
 
 def _check_change(connection: Connection, run_id: int, job: Job, kit: Kit) -> None:
@@ -66,7 +79,9 @@ def _check_change(connection: Connection, run_id: int, job: Job, kit: Kit) -> No
         )
 
 
-def _begin(connection: Connection, run_id: int, job: Job, kit: Kit) -> Begun:
+def _begin(
+    connection: Connection, run_id: int, job: Job, kit: Kit, living: frozenset[int]
+) -> Begun:
     now = kit.clock.now_us()
     digest = job.settings.digest()
     invocation_id = runs.start_invocation(connection, run_id, _start(job, kit, digest, now))
@@ -76,9 +91,10 @@ def _begin(connection: Connection, run_id: int, job: Job, kit: Kit) -> Begun:
         # A SQLite file has one owner, so everybody else in it is dead.
         run_id=None if connection.dialect.name == "sqlite" else run_id,
         now_us=now,
+        living=living,
     )
-    retrying = resume.forget_transient_failures(connection, run_id)
-    plan = plan_sources(connection, run_id, kit.files, digest)
+    retrying = 0 if living else resume.forget_transient_failures(connection, run_id)
+    plan = plan_sources(connection, run_id, kit.files, digest, living)
     if kit.chosen is not None:
         for source in plan:
             source.only = kit.chosen.get(source.file.name, RowRanges())
@@ -90,10 +106,10 @@ def _begin(connection: Connection, run_id: int, job: Job, kit: Kit) -> Begun:
         rating_id=rating_id,
         price_book_id=book_id,
     )
-    history = begun_requests(connection, scope, plan, job.on_unknown, now)
+    history = begun_requests(connection, scope, plan, job, now, living)
     if kit.chosen is not None:
         history.purpose = Purpose.PILOT
-    runs.supersede_checkpoints(connection, run_id, invocation_id)
+    runs.supersede_checkpoints(connection, run_id, invocation_id, living)
     runs.save_done_ranges(connection, {s.source_id: s.done.to_json() for s in plan})
     return Begun(
         scope=scope,
@@ -102,8 +118,16 @@ def _begin(connection: Connection, run_id: int, job: Job, kit: Kit) -> Begun:
         history=history,
         recovery=recovery,
         retrying=retrying,
-        caps=[_open_cap(connection, cap, invocation_id) for cap in _caps(job, run_id, now)],
+        caps=[
+            _open_cap(connection, cap, invocation_id, living) for cap in _caps(job, run_id, now)
+        ],
+        quarantined=_quarantined(connection, plan),
     )
+
+
+def _quarantined(connection: Connection, plan: Sequence[PlannedSource]) -> int:
+    counts = unfinished_rows(connection, {source.source_id for source in plan})
+    return counts.get(FailureKind.QUARANTINED, 0)
 
 
 def _caps(job: Job, run_id: int, now: int) -> Iterator[Cap]:
@@ -115,8 +139,12 @@ def _caps(job: Job, run_id: int, now: int) -> Iterator[Cap]:
         yield Cap(scope=month_scope(now), cap=job.limits.max_cost_month, words=words)
 
 
-def _open_cap(connection: Connection, cap: Cap, invocation_id: int) -> tuple[Cap, int]:
-    state = open_scope(connection, cap.scope, cap=cap.cap, invocation_id=invocation_id)
+def _open_cap(
+    connection: Connection, cap: Cap, invocation_id: int, living: frozenset[int]
+) -> tuple[Cap, int]:
+    state = open_scope(
+        connection, cap.scope, cap=cap.cap, invocation_id=invocation_id, living=living
+    )
     return cap, state.settled
 
 
@@ -142,6 +170,7 @@ def _start(job: Job, kit: Kit, digest: str, now: int) -> runs.InvocationStart:
             "pilot": pilot,
             "max_runtime_seconds": limits.max_runtime_seconds,
             "on_unknown": job.on_unknown.value,
+            "store": job.store.value,
             "inputs": list(job.inputs),
         },
         tags=dict(job.tags),

@@ -19,6 +19,7 @@ from batcher.pipeline.decide import (
     Verdicts,
     cut_off,
     decide,
+    held_back,
     in_doubt,
     most_it_cost,
     no_bound,
@@ -94,6 +95,12 @@ class Engine:
         return self._supply.is_empty and not self.limit_reached
 
     @property
+    def is_idle(self) -> bool:
+        """Whether all rows that were received have ended, and more would be sent."""
+        busy = self._in_flight or self.draining or self.limit_reached
+        return not busy and self._supply.holds_nothing
+
+    @property
     def limit_reached(self) -> bool:
         """Whether as many rows were taken as the limit allows."""
         return self._accepted == self._parts.limits.row_limit
@@ -116,6 +123,10 @@ class Engine:
         """No more rows come."""
         self._supply.input_ended = True
         self._check_over()
+
+    def look_again(self) -> None:
+        """What `may_send` says may have changed."""
+        self._kick.set()
 
     # How a run ends early
 
@@ -193,6 +204,8 @@ class Engine:
     def _may_send(self) -> bool:
         if self.draining or self._body_bytes > self._parts.limits.body_bytes:
             return False
+        if not self._parts.may_send():
+            return False  # `look_again` is called when that changes
         if self._budget and self._budget.refused and self._in_flight:
             return False  # an attempt that ends may free money
         return self._pace.has_room(self._in_flight)
@@ -208,7 +221,7 @@ class Engine:
             await self._writer.durable(Intent(attempt=attempt))
             durable = True
             self._progress.recorded += 1
-            outcome = await self._parts.lane.send(attempt)
+            outcome = await self._send(attempt)
         except asyncio.CancelledError:
             self._settle(work, attempt, cut_off(attempt, self._clock.now_us(), sent=durable))
             raise
@@ -224,6 +237,11 @@ class Engine:
             self._in_flight -= 1
             self._progress.in_flight = self._in_flight
             self._check_over()
+
+    async def _send(self, attempt: Attempt) -> Outcome:
+        if self._parts.may_send():
+            return await self._parts.lane.send(attempt)
+        return held_back(attempt, self._clock.now_us())
 
     async def _run_tools(self, work: Work) -> None:
         """What the last leg calls runs now; the row goes on when the results are durable."""

@@ -1,6 +1,6 @@
 """What a run tells whoever watches it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,7 +11,10 @@ from batcher.pipeline.progress import Progress
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """A run is about to send. `recovery` is what dead processes left in doubt."""
+    """A run is about to send. `recovery` is what dead processes left in doubt.
+
+    `imported` counts outcomes that a lifeboat had kept; `notes` are sentences about the ledger.
+    """
 
     run_id: int
     invocation_id: int
@@ -21,6 +24,8 @@ class Started:
     retrying: int
     price_note: str
     progress: Progress
+    imported: int = 0
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +33,8 @@ class Ended:
     """How an invocation ended. `error` is one sentence, empty when nothing went wrong.
 
     `unfinished_rows` counts rows of the inputs that are failed, quarantined or held, by kind,
-    from all invocations. `rows_left` tells whether rows are still to do.
+    from all invocations. `rows_left` tells whether rows are still to do. `last`: no other
+    process does the run any more.
     """
 
     exit_code: int
@@ -37,6 +43,7 @@ class Ended:
     seconds: float
     progress: Progress
     unfinished_rows: Mapping[str, int] = field(default_factory=dict)
+    last: bool = True
 
 
 class Observer(Protocol):
@@ -47,6 +54,9 @@ class Observer(Protocol):
 
     def ended(self, event: Ended) -> None:
         """Everything is recorded."""
+
+    def waiting(self, reason: str) -> None:
+        """Nothing can be done until something else happens; it goes on by itself then."""
 
     def draining(self, reason: str) -> None:
         """Nothing more is sent; what is in flight is awaited."""

@@ -31,6 +31,10 @@ class History:
         key = place if entry.source_id in self._live_sources else moved
         self._begun.setdefault(key, deque()).append((entry, answers))
 
+    def replace(self, other: "History") -> None:
+        """Forget what was known; from now on it is what `other` knows."""
+        self._begun = other._begun  # noqa: SLF001 - another of us
+
     def work_for(self, request: Request) -> Work:
         """A fresh request, or the continuation of one that was begun."""
         if not self._begun:

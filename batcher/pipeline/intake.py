@@ -1,18 +1,21 @@
 """The reader's thread: from sources to batches of requests, no faster than they are sent."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from batcher.errors import InputChanged, StorageError
 from batcher.ledger import claims
+from batcher.ledger.handles import Connection
 from batcher.ledger.writer import Writer
 from batcher.messages.request import BadRow, Request
+from batcher.pipeline.bad_rows import BadGate
 from batcher.rows.build import RequestBuilder
 from batcher.rows.ranges import RowRanges
 from batcher.rows.reader import read_rows
 from batcher.rows.reasons import Reason
-from batcher.rows.source import SourceFile
+from batcher.rows.source import SourceFile, fingerprint
 
 MATCH_ROWS = 10_000  # rows of a changed source that are matched by one look-up
 MATCH_BYTES = 64 * 2**20  # or fewer, when their bodies are this large together
@@ -23,7 +26,8 @@ class PlannedSource:
     """One input with what is known of it: `done` rows are skipped unread.
 
     `matching`: rows may claim answers of older snapshots, so each is looked up by identity.
-    `only` are the rows that a pilot sends; `None`: all of them.
+    `only` are the rows that a pilot sends; `None`: all of them. `fingerprint` is that of the
+    file when the run began; empty: nobody looks whether it changes.
     """
 
     file: SourceFile
@@ -31,11 +35,19 @@ class PlannedSource:
     matching: bool
     done: RowRanges = field(default_factory=RowRanges)
     only: RowRanges | None = None
+    fingerprint: str = ""
 
     @property
     def skip(self) -> RowRanges:
         """The rows that need not be read, a copy."""
         return self.done.copy() if self.only is None else self.done.union(all_but(self.only))
+
+    def has_changed(self) -> bool:
+        """Whether the file is another one by now, or gone."""
+        try:
+            return self.fingerprint not in {"", fingerprint(self.file.path)}
+        except StorageError:
+            return True
 
 
 class Credit:
@@ -69,6 +81,11 @@ class Credit:
             if self._rows > 0 and self._bytes > 0:
                 self._change.notify()
 
+    def wait(self, seconds: float) -> bool:
+        """Return after `seconds`, or as soon as the run is stopping: then `True`."""
+        with self._change:
+            return self._change.wait_for(lambda: self._stopped, seconds)
+
     def stop(self) -> None:
         """Let the reader end."""
         with self._change:
@@ -96,7 +113,10 @@ class Receiver(Protocol):
 
 
 class Intake:
-    """Reads all planned sources in order, in a thread of its own."""
+    """Reads all planned sources in order, in a thread of its own.
+
+    `gate` judges the rows before they go on; `None`: all of them do.
+    """
 
     def __init__(
         self,
@@ -107,6 +127,8 @@ class Intake:
         receiver: Receiver,
         credit: Credit,
     ) -> None:
+        self.gate: BadGate | None = None
+        self._changed: list[str] = []
         self._plan = plan
         self._builder = builder
         self._writer = writer
@@ -127,13 +149,18 @@ class Intake:
 
     def _run(self) -> None:
         try:
-            for source in self._plan:
-                if not self._read(source):
-                    break
+            if self._read_all():
+                self._refuse_changed()
         except Exception as exc:  # noqa: BLE001 - the thread's edge: the engine ends the run
             self._receiver.ended(exc)
         else:
             self._receiver.ended(None)
+
+    def _read_all(self) -> bool:
+        """Read everything to its end; `False` when the run is stopping."""
+        if not all(map(self._read, self._plan)):
+            return False
+        return self._hand_over(self.gate.end()) if self.gate else True
 
     def _read(self, source: PlannedSource) -> bool:
         """Read one source to its end; `False` when the run is stopping."""
@@ -143,7 +170,7 @@ class Intake:
             source.file,
             source_id=source.source_id,
             builder=self._builder,
-            skip=source.skip,
+            skip=self._skip(source),
         ):
             rows = batch.rows_read
             gathered += batch.items
@@ -157,19 +184,38 @@ class Intake:
                 gathered, size = [], 0
         if not self._deliver(source, gathered):
             return False
-        whole = source.only is None and not broken
-        if whole:  # a cut file's rows say nothing against those of an older, whole one
-            self._receiver.read_to_end(source, rows)
+        if source.has_changed():
+            self._changed.append(source.file.name)
+        elif source.only is None and not broken:
+            # A cut file's rows say nothing against those of an older, whole one.
+            self._at_end(source, rows)
         return True
+
+    def _skip(self, source: PlannedSource) -> RowRanges:
+        return source.skip
+
+    def _at_end(self, source: PlannedSource, rows: int) -> None:
+        self._receiver.read_to_end(source, rows)
+
+    def _refuse_changed(self) -> None:
+        if self._changed:
+            raise InputChanged(
+                f"{', '.join(self._changed[:3])}: changed while it was read; what was sent is"
+                " recorded: type the same command again for the rest"
+            )
 
     def _deliver(self, source: PlannedSource, items: list[Request | BadRow]) -> bool:
         if source.matching and items:
             items = self._without_claimed(source, items)
         if not items:
             return True
-        if not self._credit.spend(len(items), body_bytes(items)):
-            return False
-        self._receiver.rows(items)
+        return self._hand_over(self.gate.admit(items) if self.gate else [items])
+
+    def _hand_over(self, groups: Iterable[list[Request | BadRow]]) -> bool:
+        for items in groups:
+            if not self._credit.spend(len(items), body_bytes(items)):
+                return False
+            self._receiver.rows(items)
         return True
 
     def _without_claimed(
@@ -177,11 +223,14 @@ class Intake:
     ) -> list[Request | BadRow]:
         requests = [item for item in items if isinstance(item, Request)]
         claimed = self._writer.call(
-            lambda connection: claims.claim(connection, self._run_id, self._live, requests)
+            lambda connection: self._claim(connection, requests)
         ).result()
         if claimed:
             self._receiver.claimed(source.source_id, claimed)
         return [item for item in items if item.row_number not in claimed]
+
+    def _claim(self, connection: Connection, requests: Sequence[Request]) -> set[int]:
+        return claims.claim(connection, self._run_id, self._live, requests)
 
 
 def body_bytes(items: Sequence[Request | BadRow]) -> int:

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from batcher.ledger.store import Store
 from batcher.pacing.breaker import BreakerPolicy
 from batcher.pacing.limits import QuotaLimits
 from batcher.pacing.retry import RetryPolicy
+from batcher.pipeline.bad_rows import BadLimit
 from batcher.pipeline.choices import AnswerChoices
 from batcher.rows.settings import RequestSettings
 from batcher.transport.endpoint import Endpoint
@@ -21,13 +23,22 @@ class OnUnknown(StrEnum):
     FAIL = "fail"
 
 
+class IfRunning(StrEnum):
+    """What a run does when another one holds what it needs."""
+
+    FAIL = "fail"
+    SKIP = "skip"
+    WAIT = "wait"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """How much at once, and for how long; `None` means without that limit.
 
     `row_limit` is the number of rows sent for the first time in this invocation. `max_cost` is
     the cap of the run over all its invocations, `max_cost_month` that of all runs of a
-    database in a calendar month UTC; both in pico-USD.
+    database in a calendar month UTC; both in pico-USD. `max_bad` is how many rows may be
+    refused unsent before the run stops.
     """
 
     concurrency: int = 64
@@ -38,6 +49,7 @@ class Limits:
     drain_timeout_seconds: float = 60.0
     max_legs: int = 10
     body_bytes: int = 256 * 2**20
+    max_bad: BadLimit | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
     quota: QuotaLimits = field(default_factory=QuotaLimits)
@@ -51,7 +63,13 @@ class Job:
     relative to `base`. `command` is what continues the run, for messages. `prices` is a price
     file, "none" or `None` for the shipped prices. `preflight`: rows that the endpoint is known
     to refuse are not sent. `ask_above` is the ceiling in pico-USD above which a person is asked
-    before anything is sent; `None`: never.
+    before anything is sent; `None`: never. `store` is how much of the answers is kept.
+    `lifeboat_folder` is where paid answers go when the ledger fails, `None`: beside it; then
+    the `spare_folders`. `min_free_space` is in bytes, 0: not watched, `None`: the usual.
+    `lease_seconds` is how long a run on PostgreSQL may be silent before another process may
+    take it over, `database_wait_seconds` how long a server that went away is waited for.
+    `join`: other processes may do the same job at the same time, each a part of its rows.
+    `processes` is how many of this machine do it together.
     """
 
     key: str
@@ -69,6 +87,16 @@ class Job:
     tags: Mapping[str, str] = field(default_factory=dict)
     output: str | None = None
     prices: str | None = None
+    price_book_max_age_days: int = 90
     preflight: bool = True
     ask_above: int | None = None
     answers: AnswerChoices = field(default_factory=AnswerChoices)
+    lifeboat_folder: Path | None = None
+    spare_folders: tuple[Path, ...] = ()
+    min_free_space: int | None = None
+    store: Store = Store.FULL
+    if_running: IfRunning = IfRunning.FAIL
+    lease_seconds: float = 30.0
+    database_wait_seconds: float = 300.0
+    join: bool = False
+    processes: int = 1

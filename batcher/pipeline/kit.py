@@ -1,5 +1,6 @@
 """The concrete things that a run works with."""
 
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,9 @@ class Kit:
     `chosen` are the only rows to send, by the name of their source: a pilot; `None`: all.
     `largest_output` is that of `AnswerPolicy`.
     `pacer` is the one that the lane tells of headers; `None`: the engine makes its own.
+    `fingerprint` names the address and the key whose quotas a run draws on, salted with its
+    argument; `None`: its quotas are not shared with other runs of the database.
+    `pass_on` is told every signal that the run gets.
     """
 
     builder: RequestBuilder
@@ -34,3 +38,5 @@ class Kit:
     chosen: Mapping[str, RowRanges] | None = None
     largest_output: LargestOutput | None = None
     pacer: Pacer | None = None
+    fingerprint: Callable[[str], str] | None = None
+    pass_on: Callable[[signal.Signals], None] | None = None

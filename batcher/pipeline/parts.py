@@ -1,5 +1,6 @@
 """What an engine is put together from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from batcher.clock import Clock
@@ -9,7 +10,9 @@ from batcher.pipeline.budget import Budget
 from batcher.pipeline.decide import Policy
 from batcher.pipeline.done import DoneRows
 from batcher.pipeline.history import History
-from batcher.pipeline.job import Limits
+from batcher.pipeline.job import Job, Limits
+from batcher.pipeline.kit import Kit
+from batcher.pipeline.policies import answer_policy
 from batcher.pipeline.progress import Progress
 from batcher.pipeline.rater import Rater
 from batcher.transport.lane import Lane
@@ -17,7 +20,10 @@ from batcher.transport.lane import Lane
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What an engine is put together from."""
+    """What an engine is put together from.
+
+    `may_send` says whether the run is ours for sure: nothing leaves while it is not.
+    """
 
     invocation_id: int
     database_uid: str
@@ -32,3 +38,16 @@ class Parts:
     progress: Progress
     budget: Budget | None = None
     pacer: Pacer | None = None
+    may_send: Callable[[], bool] = lambda: True
+
+
+def policy_of(job: Job, kit: Kit) -> Policy:
+    """The choices that the job's outcomes are judged by."""
+    return Policy(
+        retry=job.limits.retry,
+        on_unknown=job.on_unknown,
+        max_legs=job.limits.max_legs,
+        endpoint=job.endpoint.name,
+        errors_may_be_billed=job.endpoint.errors_may_be_billed,
+        answers=answer_policy(job.answers, kit.largest_output),
+    )

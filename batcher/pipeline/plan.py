@@ -1,18 +1,19 @@
 """Before anything is sent: what earlier invocations left, and what is therefore to do."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from batcher.ledger import resume, runs
 from batcher.ledger.claims import count_unclaimed_but_answered
 from batcher.ledger.handles import Connection
 from batcher.ledger.records import RowFailure, Scope
+from batcher.ledger.store import drop_earlier
 from batcher.messages.failure import Failure, Verdict
 from batcher.messages.request import Request
 from batcher.pipeline.decide import given_up_in_doubt
 from batcher.pipeline.history import History
 from batcher.pipeline.intake import MATCH_BYTES, MATCH_ROWS, PlannedSource, body_bytes
-from batcher.pipeline.job import OnUnknown
+from batcher.pipeline.job import Job, OnUnknown
 from batcher.pipeline.rater import Rater
 from batcher.rows.build import RequestBuilder
 from batcher.rows.ranges import RowRanges
@@ -29,7 +30,11 @@ class Resent:
 
 
 def plan_sources(
-    connection: Connection, run_id: int, files: Sequence[SourceFile], settings_digest: str
+    connection: Connection,
+    run_id: int,
+    files: Sequence[SourceFile],
+    settings_digest: str,
+    living: Collection[int] = (),
 ) -> list[PlannedSource]:
     """Each input with what is done of it; new snapshots are recorded.
 
@@ -44,7 +49,7 @@ def plan_sources(
     ]
     by_id = {source.source_id: source.done for source in planned}
     away: dict[int, RowRanges] = {}  # inputs that are not part of this invocation
-    for source_id, row_number in resume.settled_since_checkpoint(connection, run_id):
+    for source_id, row_number in resume.settled_since_checkpoint(connection, run_id, living):
         if source_id not in by_id and source_id not in away:
             stored = runs.done_ranges(connection, source_id)
             away[source_id] = RowRanges.from_json(stored)
@@ -70,7 +75,11 @@ def _plan(
             for row_number in resume.finished_rows_of(connection, stored.source_id):
                 done.add(row_number)
         return PlannedSource(
-            file=file, source_id=stored.source_id, matching=not stored.matched, done=done
+            file=file,
+            source_id=stored.source_id,
+            matching=not stored.matched,
+            done=done,
+            fingerprint=seen,
         )
     new = runs.NewSource(
         name=file.name,
@@ -80,31 +89,33 @@ def _plan(
         matched=fresh,
     )
     source_id = runs.add_source(connection, run_id, new)
-    return PlannedSource(file=file, source_id=source_id, matching=not fresh)
+    return PlannedSource(file=file, source_id=source_id, matching=not fresh, fingerprint=seen)
 
 
 def begun_requests(
     connection: Connection,
     scope: Scope,
     plan: Sequence[PlannedSource],
-    on_unknown: OnUnknown,
+    job: Job,
     now_us: int,
+    living: Collection[int] = (),
 ) -> History:
     """Requests of the run that were sent and not finished, with their answered legs.
 
-    Those in doubt that `on_unknown`, or too many doubts, keep from being sent again are
-    recorded as failures; their rows are done.
+    Those in doubt that the job, or too many doubts, keep from being sent again are
+    recorded as failures; their rows are done. Those of the `living` are not looked at.
     """
     done = {source.source_id: source.done for source in plan}
     earlier = resume.earlier_answers(connection, scope.run_id)
     history = History(done.keys())
-    for entry in resume.unfinished(connection, scope.run_id):
-        failure = _given_up(entry, on_unknown)
+    for entry in resume.unfinished(connection, scope.run_id, living):
+        failure = _given_up(entry, job.on_unknown)
         if failure is None:
             history.add(entry, earlier.get(entry.request_id, ()))
             continue
         invocation = (scope.run_id, scope.invocation_id)
         resume.give_up(connection, entry, failure, invocation=invocation, now_us=now_us)
+        drop_earlier(connection, [entry.request_id], job.store)
         if entry.source_id in done:
             done[entry.source_id].add(entry.row_number)
     return history

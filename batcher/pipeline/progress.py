@@ -22,8 +22,9 @@ class Progress:
     """Counters of one invocation, written by the engine, read by displays.
 
     Rows: `done_before` were finished by earlier invocations, `claimed` had an answer that moved
-    along. Money is pico-USD of this invocation; `in_doubt_high` `None` means unbounded. Under a
-    cap, `cap_free` is what may still be reserved; it is `None` without one.
+    along, `elsewhere` are finished by other processes of the run. Money is pico-USD of this
+    invocation; `in_doubt_high` `None` means unbounded. Under a cap, `cap_free` is what may
+    still be reserved; it is `None` without one.
     `total_rows` is exact when `total_is_exact`. `unknown_stop_reasons` counts answers by stop
     reasons that the Messages API does not have. `recorded` counts the sent attempts that the
     ledger knows of: the others still wait for it. `binding_now` is what limits the run at
@@ -34,6 +35,7 @@ class Progress:
     total_is_exact: bool = False
     done_before: int = 0
     claimed: int = 0
+    elsewhere: int = 0
     answered: int = 0
     failed: int = 0
     held: int = 0
@@ -70,5 +72,5 @@ class Progress:
         """Rows that need nothing more, whoever finished them."""
         return (
             self.done_before + self.claimed + self.answered + self.failed + self.held
-            + self.quarantined
+            + self.quarantined + self.elsewhere
         )  # fmt: skip

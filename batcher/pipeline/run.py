@@ -1,13 +1,12 @@
 """One invocation of a run, from the open ledger to the exit code."""
 
 import asyncio
-import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from typing import Final
 
-from batcher.errors import BatcherError, Busy
+from batcher.errors import BatcherError
 from batcher.ledger import runs
 from batcher.ledger.batch import Batch
 from batcher.ledger.connect import open_engine, place
@@ -15,35 +14,38 @@ from batcher.ledger.estimates import grade_estimates
 from batcher.ledger.failures import has_failure, has_unpriced, unfinished_rows
 from batcher.ledger.handles import Connection
 from batcher.ledger.handles import Engine as Database
-from batcher.ledger.lock import hold_database
+from batcher.ledger.lease import Fenced
+from batcher.ledger.lock import Ownership
 from batcher.ledger.migrate import prepare
+from batcher.ledger.space import check_space
 from batcher.ledger.writer import Writer
 from batcher.messages.request import BadRow, Request
 from batcher.pacing.pacer import Pacer
+from batcher.pipeline.bad_rows import BadGate
 from batcher.pipeline.begin import Begun, begin
 from batcher.pipeline.binding import SAMPLE_SECONDS, Gauge
-from batcher.pipeline.budget import Budget, Wallet
-from batcher.pipeline.decide import Policy
 from batcher.pipeline.done import DoneRows
+from batcher.pipeline.ending import exit_code
 from batcher.pipeline.engine import Engine
-from batcher.pipeline.events import Ended, Started
+from batcher.pipeline.events import Ended
+from batcher.pipeline.holding import hold, open_session
 from batcher.pipeline.intake import Credit, Intake, PlannedSource
 from batcher.pipeline.job import Job
 from batcher.pipeline.kit import Kit
-from batcher.pipeline.parts import Parts
-from batcher.pipeline.policies import answer_policy
+from batcher.pipeline.opening import open_budget, started
+from batcher.pipeline.parts import Parts, policy_of
 from batcher.pipeline.progress import Progress
+from batcher.pipeline.rescue import Ready, Rescue, make_ready, rescue_for
+from batcher.pipeline.sharing import share_quotas
 from batcher.pipeline.signals import Signals
+from batcher.pipeline.waits import end_all
 from batcher.rows.estimate import estimated_rows
 from batcher.rows.reasons import Reason
 from batcher.transport.lane import Lane
 
 _CHECKPOINT_SECONDS: Final = 5.0
 _AHEAD_ROWS: Final = 2_048  # rows read and not yet sent, besides one for each in flight
-_AHEAD_BYTES: Final = 64 * 2**20
-
-_ROWS_WITHOUT_ANSWER: Final = 65
-_ABORTED: Final = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
+AHEAD_BYTES: Final = 64 * 2**20
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -53,37 +55,56 @@ def run_job(
     kit: Kit,
     loop_factory: LoopFactory | None = None,
     before: Callable[[Kit], None] | None = None,
+    held: Ownership | None = None,
 ) -> Ended:
     """Do everything of `job` that is still to do, and say how it ended.
 
-    `before` is called when the ledger is there and held, and may raise to send nothing.
+    `before` is called when the ledger is there and held, and may raise to send nothing. `held`
+    is what the caller holds already; `None`: nothing.
 
     Raises `BatcherError` for what is wrong before anything is sent; later trouble is in the
     result. Everything that was sent is in the ledger in either case.
     """
     with ExitStack() as stack:
-        stack.enter_context(hold_database(job.database, job.key, command=job.command))
+        held = held or stack.enter_context(hold(job, kit.observer, kit.clock))
+        check_space(job.database, job.min_free_space)
         database = open_engine(job.database)
         stack.callback(database.dispose)
-        created = prepare(database).created
+        created = prepare(database).created or held.created
+        ready = make_ready(database, job, kit.clock)
         if before is not None:
             before(kit)
-        begun = begin(database, job, kit)
+        begun = begin(database, job, kit, held)
         runner = stack.enter_context(asyncio.Runner(loop_factory=loop_factory))
-        return runner.run(_Invocation(job, kit, database, begun).run(created=created))
+        rescue = rescue_for(database, job, begun.scope, ready.harbour, kit.clock)
+        stack.callback(rescue.lifeboat.close)
+        kind = _kind(job)
+        invocation = kind(job, kit, database, begun, rescue)
+        return runner.run(invocation.run(ready, created=created))
 
 
-class _Invocation:
+def _kind(job: Job) -> "type[Invocation]":
+    if not job.join:
+        return Invocation
+    from batcher.pipeline.joined import JoinedInvocation  # noqa: PLC0415 - it extends ours
+
+    return JoinedInvocation
+
+
+class Invocation:
     """The part of a run that lives in the event loop; also what the reader's thread calls."""
 
-    def __init__(self, job: Job, kit: Kit, database: Database, begun: Begun) -> None:
+    def __init__(
+        self, job: Job, kit: Kit, database: Database, begun: Begun, rescue: Rescue
+    ) -> None:
+        self._rescue = rescue
         self._job = job
         self._kit = kit
         self._database = database
         self._begun = begun
         self._clock = kit.clock
         self._done = DoneRows({source.source_id: source.done for source in begun.plan})
-        self._credit = Credit(_AHEAD_ROWS + job.limits.concurrency, _AHEAD_BYTES)
+        self._credit = Credit(_AHEAD_ROWS + job.limits.concurrency, AHEAD_BYTES)
         self._progress = Progress(
             done_before=sum(len(source.done) for source in begun.plan),
             total_rows=sum(estimated_rows(file) or 0 for file in kit.files),
@@ -97,57 +118,73 @@ class _Invocation:
         self._input_over = False
         self._out_of_time = False
         self._ledger_failed = False
+        self._last = not job.join  # whether nobody else does the run any more
 
-    async def run(self, *, created: bool) -> Ended:
+    async def run(self, ready: Ready, *, created: bool) -> Ended:
         """Send, settle and record until the run is over."""
         began = self._clock.monotonic()
         self._loop = asyncio.get_running_loop()
         lane = self._kit.make_lane()
-        batch = Batch(self._database.dialect, self._begun.scope, self._clock)
-        self._writer = Writer(self._database, batch, self._loop, self._storage_failed)
-        self._money = self._make_budget()
+        batch = Batch(self._database.dialect, self._begun.scope, self._clock, self._job.store)
+        self._session = open_session(
+            self._database, self._job, self._begun.held, self._database_away
+        )
+        self._writer = Writer(
+            self._database,
+            batch,
+            self._loop,
+            self._storage_failed,
+            self._rescue.lifeboat,
+            self._session,
+        )
+        self._money = open_budget(self._begun, self._writer, self._loop.call_soon_threadsafe)
         self._engine = Engine(self._parts(lane), self._credit.give_back)
-        self._kit.observer.started(self._started(created=created))
+        place_shown = place(self._database).shown
+        self._kit.observer.started(
+            started(self._begun, ready, self._kit, self._progress, place_shown, created=created)
+        )
+        self._begun.held.watch(lambda: self._loop.call_soon_threadsafe(self._lease_changed))
         try:
             signals = await self._send_all()
-            left = self._engine.error is not None or not self._engine.nothing_left
+            left = self._rows_left()
             ended = await self._finish(signals, self._clock.monotonic() - began, left=left)
         finally:
+            self._begun.held.watch(lambda: None)
             await lane.close()
         self._kit.observer.ended(ended)
         return ended
 
     async def _send_all(self) -> Signals:
         limits, begun = self._job.limits, self._begun
-        intake = Intake(
-            begun.plan, self._kit.builder, self._writer, begun.scope.run_id, self, self._credit
-        )
+        intake = self._make_intake()
+        if limits.max_bad:
+            read = self._progress.done_before
+            intake.gate = BadGate(limits.max_bad, bad=begun.quarantined, rows=read)
         housekeeping = [
             asyncio.create_task(self._checkpoint_regularly()),
             asyncio.create_task(self._watch_runtime()),
             asyncio.create_task(self._watch_limits()),
+            asyncio.create_task(
+                self._rescue.watch_space(self._kit.observer, self._engine.stop)
+            ),
+            *share_quotas(self._kit, self._pacer, self._writer, self._begun, self._database),
         ]
-        with Signals(
-            self._engine, self._kit.observer, self._clock, limits.drain_timeout_seconds
-        ) as signals:
+        kit, drain = self._kit, limits.drain_timeout_seconds
+        with Signals(self._engine, kit.observer, self._clock, drain, kit.pass_on) as signals:
             intake.start()
             await self._engine.run()
-        for task in housekeeping:
-            task.cancel()
+        await end_all(housekeeping)
         self._gauge.end(self._clock.monotonic())
         await asyncio.to_thread(intake.stop)
         return signals
 
+    def _make_intake(self) -> Intake:
+        plan, run_id = self._begun.plan, self._begun.scope.run_id
+        return Intake(plan, self._kit.builder, self._writer, run_id, self, self._credit)
+
     def _parts(self, lane: Lane) -> Parts:
         job, begun = self._job, self._begun
-        policy = Policy(
-            retry=job.limits.retry,
-            on_unknown=job.on_unknown,
-            max_legs=job.limits.max_legs,
-            endpoint=job.endpoint.name,
-            errors_may_be_billed=job.endpoint.errors_may_be_billed,
-            answers=answer_policy(job.answers, self._kit.largest_output),
-        )
+        policy = policy_of(job, self._kit)
         begun.history.policy = policy.answers
         return Parts(
             invocation_id=begun.scope.invocation_id,
@@ -163,27 +200,17 @@ class _Invocation:
             progress=self._progress,
             budget=self._money,
             pacer=self._pacer,
+            may_send=self._begun.held.may_send,
         )
 
-    def _make_budget(self) -> Budget | None:
-        """The caps of this invocation with what was settled before; `None` without any."""
-        wallets = [Wallet(cap, settled) for cap, settled in self._begun.caps]
-        if not wallets:
-            return None
-        invocation_id = self._begun.scope.invocation_id
-        return Budget(wallets, invocation_id, self._writer, self._loop.call_soon_threadsafe)
+    def _rows_left(self) -> bool:
+        return self._engine.error is not None or not self._engine.nothing_left
 
-    def _started(self, *, created: bool) -> Started:
-        return Started(
-            run_id=self._begun.scope.run_id,
-            invocation_id=self._begun.scope.invocation_id,
-            database=place(self._database).shown,
-            database_created=created,
-            recovery=self._begun.recovery,
-            retrying=self._begun.retrying,
-            price_note=self._kit.price_note,
-            progress=self._progress,
-        )
+    def _save_done(self, connection: Connection, ranges: Mapping[int, str]) -> None:
+        runs.save_done_ranges(connection, ranges)
+
+    def _is_last(self, connection: Connection) -> bool:  # noqa: ARG002 - see `JoinedInvocation`
+        return True
 
     # Called by the reader's thread
 
@@ -250,9 +277,29 @@ class _Invocation:
     # Housekeeping
 
     def _storage_failed(self, error: BaseException) -> None:
+        """Send nothing more; what is in flight is paid, so it is awaited, but not for ever."""
         self._ledger_failed = True
+        self._end_early(error, "the database failed")
+
+    def _end_early(self, error: BaseException, reason: str) -> None:
+        followed = isinstance(error, Fenced)
+        self._kit.observer.draining("another process has taken over" if followed else reason)
         self._engine.stop(error)
-        self._engine.abort()
+        self._loop.call_later(self._job.limits.drain_timeout_seconds, self._engine.abort)
+
+    def _lease_changed(self) -> None:
+        """It was renewed after a pause, or it is lost."""
+        lost = self._begun.held.lost
+        if lost is None:
+            self._engine.look_again()
+        elif self._engine.error is None:
+            self._end_early(lost, str(lost))
+
+    def _database_away(self, words: str) -> None:
+        """Called by the writer's thread; nothing is sent, since no intent becomes durable."""
+        self._progress.note = words
+        if words:
+            self._loop.call_soon_threadsafe(self._kit.observer.waiting, words)
 
     async def _checkpoint_regularly(self) -> None:
         while True:
@@ -269,7 +316,7 @@ class _Invocation:
 
         def save(connection: Connection) -> None:
             runs.checkpoint(connection, invocation_id, settled_below=settled_below, clean=clean)
-            runs.save_done_ranges(connection, ranges)
+            self._save_done(connection, ranges)
             if also is not None:
                 also(connection)
 
@@ -278,7 +325,7 @@ class _Invocation:
     async def _watch_runtime(self) -> None:
         seconds = self._job.limits.max_runtime_seconds
         if seconds is not None:
-            await self._clock.sleep(seconds)
+            await self._clock.sleep(seconds - self._begun.held.waited_seconds)
             self._out_of_time = True
             self._kit.observer.draining(f"--max-runtime of {seconds:g} s is over")
             self._engine.drain()
@@ -298,21 +345,26 @@ class _Invocation:
         """Make the last outcomes durable, then judge how the run went."""
         error = self._engine.error
         counts: dict[str, int] = {}
+        if signals.aborted_by is not None:
+            self._session.hurry()
         if not self._ledger_failed:
             try:
                 counts = await self._record_end(signals, left=left)
-            except BatcherError as exc:
+            except Exception as exc:  # noqa: BLE001 - raised below, when the ledger is closed
                 error = exc
-        await asyncio.to_thread(self._writer.close)
+        error = await asyncio.to_thread(self._rescue.end, self._writer, error)
         if error is not None and not isinstance(error, BatcherError):
             raise error
         return Ended(
-            exit_code=self._exit_code(error, signals, counts, left=left),
+            exit_code=exit_code(
+                error, signals, counts, left=left, out_of_time=self._out_of_time
+            ),
             error=str(error or ""),
             rows_left=left,
             seconds=seconds,
             progress=self._progress,
             unfinished_rows=counts,
+            last=self._last,
         )
 
     async def _record_end(self, signals: Signals, *, left: bool) -> dict[str, int]:
@@ -327,11 +379,13 @@ class _Invocation:
             counts = unfinished_rows(connection, {s.source_id for s in self._begun.plan})
             if self._job.strict and has_unpriced(connection, scope.run_id):
                 counts["unpriced"] = self._progress.unpriced or 1
-            if not left and self._kit.chosen is None:
+            self._last = self._is_last(connection)
+            if not left and self._last and self._kit.chosen is None:
                 digest, now = self._job.settings.digest(), self._clock.now_us()
                 read = [source.source_id for source in self._begun.plan]
                 grade_estimates(connection, scope.run_id, digest, now, read)
-            code = self._exit_code(self._engine.error, signals, counts, left=left)
+            late, error = self._out_of_time, self._engine.error
+            code = exit_code(error, signals, counts, left=left, out_of_time=late)
             runs.end_invocation(
                 connection,
                 scope.invocation_id,
@@ -341,21 +395,3 @@ class _Invocation:
             return counts
 
         return await asyncio.wrap_future(self._writer.call(save))
-
-    def _exit_code(
-        self,
-        error: BaseException | None,
-        signals: Signals,
-        counts: dict[str, int],
-        *,
-        left: bool,
-    ) -> int:
-        if isinstance(error, BatcherError):
-            return error.exit_code
-        if signals.aborted_by is not None:
-            return _ABORTED[signals.aborted_by]
-        if error is not None:
-            return BatcherError.exit_code
-        if left and (signals.received is not None or self._out_of_time):
-            return Busy.exit_code
-        return _ROWS_WITHOUT_ANSWER if counts else 0

@@ -44,11 +44,14 @@ class Supply:
         self.input_ended = False
 
     @property
+    def holds_nothing(self) -> bool:
+        """Whether nothing waits, but more may be read."""
+        return not (self._fresh or self._urgent or self._later or self._waiting or self._held)
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing waits and nothing more is going to be read."""
-        return self.input_ended and not (
-            self._fresh or self._urgent or self._later or self._waiting or self._held
-        )
+        return self.input_ended and self.holds_nothing
 
     @property
     def waiting_for_scouts(self) -> int:

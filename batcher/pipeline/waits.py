@@ -1,7 +1,8 @@
 """Waiting for the first of several things."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
+from typing import Any
 
 
 async def first_of(*waits: Awaitable[object]) -> None:
@@ -12,3 +13,10 @@ async def first_of(*waits: Awaitable[object]) -> None:
     finally:
         for task in tasks:
             task.cancel()
+
+
+async def end_all(tasks: "Sequence[asyncio.Task[Any]]") -> None:
+    """Cancel `tasks` and wait for their end; what they failed with was told elsewhere."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import blake2b
 from urllib.parse import urlsplit
 
 from batcher.errors import ConfigurationError
@@ -87,12 +88,24 @@ def api_root(base_url: str) -> str:
     return url if url.endswith("/v1") else f"{url}/v1"
 
 
+def quota_fingerprint(endpoint: Endpoint, key: Secret | None, salt: str) -> str:
+    """Text that two processes share when they draw on one quota: same address, same key.
+
+    A keyed hash of 16 bytes, so that it tells nothing of the key; `salt` is the database's own
+    name, so that it is another text in every database.
+    """
+    secret = key.reveal() if key else ""
+    hashed = blake2b(digest_size=16, key=salt.encode()[:64], person=b"batcher quota")
+    hashed.update(f"{api_root(endpoint.base_url)}\0{secret}".encode())
+    return hashed.hexdigest()
+
+
 def check_url(endpoint: Endpoint) -> None:
     """Raise `ConfigurationError` unless the base URL is https, or http to this machine."""
     try:
         parts = urlsplit(endpoint.base_url)
         host = parts.hostname
-        _ = parts.port
+        _ = parts.port, (host or "").encode("idna")  # as it is asked for
     except ValueError as exc:
         raise ConfigurationError(
             f"endpoint {endpoint.name}: base_url {endpoint.base_url!r} is no URL: {exc}"

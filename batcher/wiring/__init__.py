@@ -20,11 +20,13 @@ from batcher.wiring.resolve import (
     place_of,
     resolve,
 )
+from batcher.wiring.together import check_together
 
 __all__ = [
     "DEFAULT_MAX_TOKENS",
     "Asked",
     "asked",
+    "check_together",
     "checked_files",
     "inspect_inputs",
     "job_file",

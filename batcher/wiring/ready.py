@@ -1,9 +1,10 @@
 """From a job to ready objects: the only place where concrete classes meet."""
 
-import gc
-import sys
+import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from batcher import config
@@ -12,19 +13,26 @@ from batcher.errors import ConfigurationError, UsageError
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.dry_run import Inspection, inspect
 from batcher.pipeline.events import Ended, Observer
-from batcher.pipeline.job import Job
+from batcher.pipeline.holding import hold
+from batcher.pipeline.job import IfRunning, Job
 from batcher.pipeline.kit import Kit
 from batcher.pipeline.preflight import Preflight
 from batcher.pipeline.preflight_rules import shipped_rules
 from batcher.pipeline.rater import Rater
-from batcher.pipeline.run import LoopFactory, run_job
+from batcher.pipeline.run import run_job
+from batcher.pricing.age import age_warning
 from batcher.pricing.book import PriceBook, load_file, load_shipped
 from batcher.rows.build import RequestBuilder
 from batcher.rows.check import check_source
 from batcher.rows.output import open_writer
 from batcher.rows.source import SourceFile, find_sources
-from batcher.transport.endpoint import Endpoint, Secret
+from batcher.transport.endpoint import Endpoint, Secret, quota_fingerprint
 from batcher.transport.lane import Lane
+from batcher.wiring.process import (
+    give_large_memory_back,
+    loop_factory,
+    share_the_interpreter,
+)
 from batcher.wiring.resolve import Asked, resolve
 
 
@@ -52,20 +60,25 @@ def price_list(job: Job, book: PriceBook) -> str | None:
 
 
 def price_note(job: Job, book: PriceBook) -> str:
-    """Whose prices count, in one sentence."""
+    """Whose prices count, in one sentence, and whether they are old."""
     name = price_list(job, book)
     if name is None:
         return f"no price list for endpoint {job.endpoint.name}: answers stay unpriced"
-    return f"priced with list {name} of price book {book.version}"
+    note = f"priced with list {name} of price book {book.version}"
+    warning = age_warning(book, SystemClock().now_us(), job.price_book_max_age_days)
+    return f"{note}; {warning}" if warning else note
 
 
-def kit_for(job: Job, observer: Observer) -> Kit:
-    """Everything that `job` needs to run; raises before anything is opened or sent."""
+def kit_for(job: Job, observer: Observer, files: Sequence[SourceFile] = ()) -> Kit:
+    """Everything that `job` needs to run; raises before anything is opened or sent.
+
+    `files` are the inputs when they were found before: standard input can be read once only.
+    """
     book = price_book(job)
     _check_caps(job, book)
     builder = request_builder(job)
     clock = SystemClock()
-    files = checked_files(job, builder)
+    files = files or checked_files(job, builder)
     _check_output(job, files)
     pacer = Pacer(job.limits.quota, job.limits.concurrency, clock.monotonic())
     key = config.read_key(job.endpoint)
@@ -75,6 +88,7 @@ def kit_for(job: Job, observer: Observer) -> Kit:
         rater=Rater(book, price_list(job, book)),
         make_lane=lambda: _live_lane(job.endpoint, key, clock, pacer),
         pacer=pacer,
+        fingerprint=partial(quota_fingerprint, job.endpoint, key),
         clock=clock,
         observer=observer,
         price_note=price_note(job, book),
@@ -137,11 +151,26 @@ def inspect_inputs(job: Job) -> Inspection:
     return inspect(checked_files(job, builder), builder, rater, SystemClock().now_us())
 
 
-def run(job: Job, observer: Observer, before: Callable[[Kit], None] | None = None) -> Ended:
-    """See `run_job`, with the fastest event loop there is."""
-    kit = kit_for(job, observer)
-    _share_the_interpreter()
-    return run_job(job, kit, _loop_factory(), before)
+def run(
+    job: Job,
+    observer: Observer,
+    before: Callable[[Kit], None] | None = None,
+    files: Sequence[SourceFile] = (),
+    pass_on: Callable[[signal.Signals], None] | None = None,
+) -> Ended:
+    """See `run_job`, with the fastest event loop there is; `files`: see `kit_for`."""
+    if job.processes > 1:
+        from batcher.wiring.processes import run_together  # noqa: PLC0415 - it runs this again
+
+        return run_together(job, observer, before)
+    give_large_memory_back()
+    with ExitStack() as stack:
+        held = None
+        if job.if_running is not IfRunning.FAIL:  # inputs are looked at when it is our turn
+            held = stack.enter_context(hold(job, observer, SystemClock()))
+        kit = replace(kit_for(job, observer, files), pass_on=pass_on)
+        share_the_interpreter()
+        return run_job(job, kit, loop_factory(), before, held)
 
 
 def _live_lane(endpoint: Endpoint, key: Secret | None, clock: Clock, pacer: Pacer) -> Lane:
@@ -152,27 +181,6 @@ def _live_lane(endpoint: Endpoint, key: Secret | None, clock: Clock, pacer: Pace
         pacer.hear(model, status, headers, clock.monotonic())
 
     return LiveLane(HttpClient(endpoint, key, clock), endpoint, clock, hear)
-
-
-def _share_the_interpreter() -> None:
-    """Settings of the whole process for one that sends, and does nothing else.
-
-    A run makes millions of objects and hardly a cycle: looking for them cost 15 % of it. The
-    ledger's thread needs the interpreter for moments: with Python's 5 ms it waited so long for
-    each that requests and commits took turns instead of going on side by side.
-    """
-    gc.freeze()
-    gc.set_threshold(50_000, 50, 100)
-    sys.setswitchinterval(0.0005)
-
-
-def _loop_factory() -> LoopFactory | None:
-    """The loop of uvloop where it is installed, for a quarter less CPU; else asyncio's own."""
-    try:
-        import uvloop  # noqa: PLC0415 - not on every platform
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 def _spool_folder(database: str) -> Path:

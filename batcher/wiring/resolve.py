@@ -11,11 +11,13 @@ from batcher import config
 from batcher.config import ConfigFile, JobFile, Settings
 from batcher.errors import ConfigurationError, UsageError
 from batcher.ledger.address import without_passwords
+from batcher.ledger.store import Store
 from batcher.pacing.breaker import BreakerPolicy
 from batcher.pacing.limits import quota_limits
 from batcher.pacing.retry import RetryPolicy
+from batcher.pipeline.bad_rows import bad_limit
 from batcher.pipeline.choices import answer_choices
-from batcher.pipeline.job import Job, Limits, OnUnknown
+from batcher.pipeline.job import IfRunning, Job, Limits, OnUnknown
 from batcher.pipeline.preflight import check_dialect
 from batcher.pipeline.preflight_rules import shipped_rules
 from batcher.rows.settings import RequestSettings
@@ -82,6 +84,7 @@ def resolve(typed: Asked) -> Job:
     config_file = config.read_config(typed.config_path, typed.job_path)
     layers = (typed.options, config.environment_settings(), job_file, config_file)
     merged = _merge(layers)
+    lifeboat_folder, spare_folders = config.lifeboat_folders(merged.lifeboat_folder)
     base = typed.job_path.parent if typed.job_path and not typed.inputs else Path()
     name = None
     if typed.job_path:
@@ -102,6 +105,7 @@ def resolve(typed: Asked) -> Job:
         tags=_tables(layers, "tags"),
         output=merged.output,
         prices=merged.prices,
+        price_book_max_age_days=config.checked_days(merged.price_book_max_age_days),
         preflight=merged.preflight is not False,
         ask_above=config.pico_usd("ask_above", merged.ask_above),
         answers=answer_choices(
@@ -112,6 +116,15 @@ def resolve(typed: Asked) -> Job:
             folder=(typed.job_path or Path()).resolve().parent,
             environment=config.environment_of,
         ),
+        store=_store(merged.store),
+        if_running=_if_running(merged.if_running),
+        join=bool(merged.join),
+        processes=_processes(merged.processes),
+        lease_seconds=_lease_seconds(merged.lease),
+        database_wait_seconds=config.seconds(merged.database_wait or "5m"),
+        min_free_space=config.size_bytes("min_free_space", merged.min_free_space),
+        lifeboat_folder=lifeboat_folder,
+        spare_folders=spare_folders,
     )
 
 
@@ -182,11 +195,17 @@ def _limits(merged: Settings) -> Limits:
         max_runtime_seconds=config.seconds(merged.max_runtime) if merged.max_runtime else None,
         max_cost=config.pico_usd("max_cost", merged.max_cost),
         max_cost_month=config.pico_usd("max_cost_month", merged.max_cost_month),
+        max_bad=bad_limit(merged.max_bad),
         retry=RetryPolicy(**_given(retry, RetryPolicy)),
         quota=quota_limits(merged.rpm, merged.itpm, merged.otpm, merged.quota_share),
         breaker=BreakerPolicy(**_given(retry, BreakerPolicy)),
         **_given(retry, Limits),
     )
+
+
+def _processes(value: int | None) -> int:
+    _at_least_one("processes", 1 if value is None else value)
+    return value or 1
 
 
 def _at_least_one(name: str, value: int) -> None:
@@ -207,3 +226,24 @@ def _on_unknown(value: str | None) -> OnUnknown:
         return OnUnknown(value or "retry")
     except ValueError as exc:
         raise ConfigurationError(f"on_unknown is {value!r}, not retry, hold or fail") from exc
+
+
+def _if_running(value: str | None) -> IfRunning:
+    try:
+        return IfRunning(value or "fail")
+    except ValueError as exc:
+        raise ConfigurationError(f"if_running is {value!r}, not fail, skip or wait") from exc
+
+
+def _lease_seconds(value: str | None) -> float:
+    seconds = config.seconds(value or "30s")
+    if seconds < 1:
+        raise ConfigurationError(f"lease is {value!r}; it must be at least 1s")
+    return seconds
+
+
+def _store(value: str | None) -> Store:
+    try:
+        return Store(value or "full")
+    except ValueError as exc:
+        raise ConfigurationError(f"store is {value!r}, not full, answer or usage") from exc

@@ -35,7 +35,9 @@ def invoke(*words, error=None):
     return result.stdout
 
 
-CSV_LINE = "claude-sonnet-5,1,1,0,0,0,0,0,10,0,0,0,5,0,0,0,0,0,0,0.0034,3400000000,0,0,0,0\n"
+CSV_LINE = (
+    "claude-sonnet-5,1,1,0,0,0,0,0,10,0,0,0,5,0,0,0,0,0,0,0.0034,3400000000,0,0,0,0,charges\n"
+)
 
 
 def test_a_pipe_gets_plain_columns_of_all_models(database):

@@ -48,7 +48,7 @@ def cost_of(text):
     return int(json.loads(text)["total"]["cost"]["USD"]["pico"])
 
 
-@pytest.mark.parametrize("view", ["waste", "cache", "latency", "units", "top"])
+@pytest.mark.parametrize("view", ["waste", "cache", "costs", "latency", "units", "top"])
 @pytest.mark.parametrize("form", ["table", "csv", "json", "markdown"])
 def test_every_view_comes_in_every_format_the_same_each_time(database, view, form):
     words = ("--database", database, "--view", view, "--format", form)
@@ -78,7 +78,7 @@ def test_parquet_has_exact_decimals(database, tmp_path):
     assert sum(int(cost.scaleb(12)) for cost in table["cost_usd"].to_pylist()) == expected
 
 
-@pytest.mark.parametrize("view", ["waste", "cache", "latency", "units", "top"])
+@pytest.mark.parametrize("view", ["waste", "cache", "costs", "latency", "units", "top"])
 def test_views_come_as_parquet_too(database, tmp_path, view):
     target = tmp_path / "v.parquet"
     invoke("--database", database, "--view", view, "--format", "parquet", "-o", str(target))
@@ -90,6 +90,18 @@ def test_focus_goes_to_standard_output_and_what_is_missing_to_the_other(database
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
     assert rows[0]["ChargeCategory"] == "Usage"
     assert result.stderr == "Not in the file: 1 charge without a price.\n"
+
+
+def test_focus_comes_as_parquet_by_the_name_of_the_file(database, tmp_path):
+    target = tmp_path / "f.parquet"
+    words = ("report", "--database", database, "--format", "focus", "-o", str(target))
+    result = CliRunner().invoke(group, words)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "Not in the file: 1 charge without a price.\n"
+    table = pq.read_table(target)
+    assert str(table.schema.field("BilledCost").type) == "decimal128(38, 12)"
+    text = invoke("--database", database, "--format", "focus")
+    assert table.num_rows == len(text.splitlines()) - 1
 
 
 def test_two_databases_are_one_report_and_their_runs_stay_apart(database, second):
@@ -131,7 +143,6 @@ def test_a_run_is_a_number_of_one_database(database, second, words):
         (("--format", "parquet", "-o", "-"), "name it with -o FILE"),
         (("--focus-grain", "day"), "--focus-grain is for --format focus"),
         (("--format", "focus", "--by", "day"), "leave out --by"),
-        (("--format", "focus", "-o", "x.parquet"), "writes CSV"),
         (("--compare", "2026", "soon"), "'soon' is not known"),
         (("--what-if", "speed=fast"), "write model=NAME"),
     ],

@@ -6,8 +6,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.e2e.campaign import TOLD
 from tests.e2e.inputs import QUICK
 from tests.e2e.processes import Folder, Simulator, start_simulator
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What was counted, and what could not be tested here."""
+    for sentence in TOLD:
+        terminalreporter.write_line(sentence, yellow=True)
 
 
 @pytest.fixture

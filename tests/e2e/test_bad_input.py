@@ -207,3 +207,69 @@ def test_a_row_in_doubt_is_not_sent_again_when_that_is_the_policy(folder, simula
     assert simulator.billed() == 6
     (found,) = read(str(folder.path / "batcher.db"), "SELECT * FROM v_failures")
     assert found["kind"] == {"hold": "held", "fail": "failed"}[policy]
+
+
+def test_too_many_bad_rows_stop_a_run_before_anything_is_sent(folder, simulate):
+    simulator = simulate()
+    write_jsonl(folder.path / "rows.jsonl", [*rows(50), *[{"custom_id": "x"}] * 3])
+    command = ("run", "rows.jsonl", "--endpoint", "simulator", "--base-url", simulator.url)
+    for limit in ("2", "5%"):
+        ended = folder.batcher(*command, "--max-bad", limit, "--json")
+        assert ended.code == 65
+        assert ended.json["rows_without_answer"] == {"quarantined": 3}
+        assert f"more than --max-bad {limit} allows" in ended.json["error"]
+    assert simulator.billed() == 0
+    assert folder.batcher(*command, BATCHER_MAX_BAD="3").code == 65
+    assert simulator.billed() == 50
+    wrong = folder.batcher(*command, "--max-bad", "most")
+    assert (wrong.code, len(wrong.err.splitlines())) == (78, 1)
+
+
+def test_bad_rows_are_exported_mended_and_run_and_their_failures_go_away(folder, simulate):
+    simulator = simulate()
+    good = [json.dumps(item).encode() + b"\n" for item in rows(20)]
+    path = folder.path / "rows.jsonl"
+    path.write_bytes(b"".join([*good[:10], *BAD_LINES, *good[10:]]))
+    command = ("run", "rows.jsonl", "--endpoint", "simulator", "--base-url", simulator.url)
+    assert folder.batcher(*command).code == 65
+    told = folder.batcher("export", "--failures", "-o", "bad.jsonl")
+    assert told.code == 0
+    assert "7 rows to bad.jsonl: " in told.err
+    assert "BAD_ROLE 1" in told.err
+    bad = folder.path / "bad.jsonl"
+    assert bad.read_bytes() == b"".join(BAD_LINES), "byte for byte, be it JSON or not"
+    assert bad.stat().st_mode & 0o777 == 0o600
+
+    mended = rows(len(BAD_LINES), first=20)
+    write_jsonl(path, [*mended, *rows(20)])
+    ended = folder.batcher(*command)
+    assert ended.code == 0, ended.err
+    database = str(folder.path / "batcher.db")
+    assert count(database, "v_failures") == 0
+    check_everything(folder, database, simulator, {"rows.jsonl": 27})
+    assert simulator.billed() == 27
+    assert "0 rows to standard output: none" in folder.batcher("export", "--failures").err
+
+
+def test_failed_rows_of_other_files_are_exported_as_objects(folder, simulate):
+    simulator = simulate()
+    (folder.path / "rows.csv").write_text("custom_id,prompt,colour\na,hi,red\nb,,blue\nc\n")
+    command = ("run", "rows.csv", "--endpoint", "simulator", "--base-url", simulator.url)
+    assert folder.batcher(*command, "--model", "claude-haiku-4-5").code == 65
+    told = folder.batcher("export", "--failures")
+    assert [json.loads(line) for line in told.out.splitlines()] == [
+        {"custom_id": "b", "prompt": "", "colour": "blue"}
+    ]
+    assert "1 rows cannot be read, so they are left out" in told.err
+    (folder.path / "rows.csv").write_text("prompt\nx\n")
+    assert "has changed since the run read it" in folder.batcher("export", "--failures").err
+
+
+@pytest.mark.parametrize(
+    "options", [("-o", "bad.csv"), ("--format", "parquet"), ("--answered-only",)]
+)
+def test_failed_rows_are_written_as_lines_only(folder, simulate, options):
+    write_jsonl(folder.path / "rows.jsonl", rows(2))
+    url = simulate().url
+    assert folder.batcher("run", "rows.jsonl", "--endpoint", "simulator", "--base-url", url)
+    assert folder.batcher("export", "--failures", *options).code == 2

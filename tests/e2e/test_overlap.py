@@ -18,7 +18,7 @@ def long_run(folder, simulate):
     """Starts a run of a named input that would last for minutes, and waits until it pays."""
     simulator = simulate()
 
-    def start(name, database, number=0):
+    def start(name, database):
         slow = [
             {"prompt": f"{name} {i} [[latency:60000]]", "model": "claude-haiku-4-5"}
             for i in range(8)

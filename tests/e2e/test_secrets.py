@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.inputs import row, rows, write_jsonl
+from tests.e2e.inputs import PAUSES, row, rows, write_jsonl
+from tests.e2e.invariants import check_everything
 from tests.e2e.ledgers import read
 from tests.e2e.processes import kill, wait_until
 
@@ -61,6 +62,8 @@ def test_the_key_is_nowhere_while_a_run_is_on_nor_after_a_kill_nor_at_the_end(pl
         process = place.start(*command, stdout=log, stderr=log)
         assert wait_until(lambda: simulator.billed() >= 60, process)
     assert_clean("cmdline", Path(f"/proc/{process.pid}/cmdline").read_bytes())
+    limits = Path(f"/proc/{process.pid}/limits").read_text().splitlines()
+    assert [line.split()[4] for line in limits if "core file" in line] == ["0"]
     kill(process)
     assert (place.path / "batcher.db-wal").stat().st_size
     assert_nowhere_on_disk(place.path)
@@ -107,8 +110,9 @@ class Echo(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["content-length"]))
         key = self.headers["x-api-key"]
         status = self.server.status
+        words = getattr(self.server, "words", f"got {key}")
         error = {
-            400: f'{{"error": {{"type": "x-{key}", "code": "{key}", "message": "got {key}"}}}}',
+            400: f'{{"error": {{"type": "x-{key}", "code": "{key}", "message": "{words}"}}}}',
             500: f"<html>Internal error, headers: x-api-key: {key}</html>",
             200: f"<html>Welcome, {key}</html>",
         }[status].encode()
@@ -163,3 +167,114 @@ def test_a_database_password_is_stored_and_shown_nowhere(folder, simulate, postg
     wrong = folder.batcher("report", "--database", url.replace("canary", "canary-wrong"))
     assert wrong.code != 0
     assert "canary" not in wrong.err
+
+
+SAID = "what-the-model-said"
+
+
+def words_on_disk(folder: Path, words: str) -> list[str]:
+    files = [path for path in folder.glob("batcher.db*") if path.is_file()]
+    return [path.name for path in files if words.encode() in path.read_bytes()]
+
+
+def stored_texts(folder) -> set[tuple[str, str]]:
+    found = read(str(folder.path / "batcher.db"), "SELECT text, content FROM v_answers_all")
+    return {(each["text"], each["content"]) for each in found}
+
+
+def test_usage_stores_no_word_and_resumes_reports_and_verifies(folder, simulate):
+    simulator = simulate("--fault", "close=0.05", "--fault", "200_html=0.05")
+    write_jsonl(folder.path / "rows.jsonl", [row(n, PAUSES) for n in range(40)])
+    command = ("run", "rows.jsonl", "--endpoint", "simulator", "--base-url", simulator.url)
+    ended = folder.batcher(*command, "--store", "usage", "-o", "out.jsonl")
+    assert ended.code == 0, ended.err
+    assert "40 answers come without text and content" in ended.err
+    assert stored_texts(folder) == {("", "null")}
+    check_everything(folder, str(folder.path / "batcher.db"), simulator, {"rows.jsonl": 40})
+    assert folder.batcher("verify").code == 0
+    again = folder.batcher(*command, "--json").json
+    assert (again["sent"], again["done_before"]) == (0, 40)
+    assert "answer not kept" in folder.batcher("show", "row-1").out
+
+
+def test_the_store_is_a_setting_and_nothing_else_is_one(folder, simulate):
+    write_jsonl(folder.path / "rows.jsonl", rows(3))
+    command = ("run", "rows.jsonl", "--endpoint", "simulator", "--base-url", simulate().url)
+    wrong = folder.batcher(*command, BATCHER_STORE="nothing")
+    assert (wrong.code, "store is 'nothing'" in wrong.err) == (78, True)
+    assert folder.batcher(*command, BATCHER_STORE="usage").code == 0
+    assert stored_texts(folder) == {("", "null")}
+
+
+def test_a_purge_asks_then_drops_every_word_and_reports_stay_the_same(folder, simulate):
+    simulator = simulate()
+    write_jsonl(folder.path / "rows.jsonl", [*rows(30), {"custom_id": SAID, "prompt": 5}])
+    command = ("run", "rows.jsonl", "--endpoint", "simulator", "--base-url", simulator.url)
+    assert folder.batcher(*command).code == 65
+    texts = [text for text, _ in stored_texts(folder)]
+    words = max(texts, key=len)[:30]
+    assert words_on_disk(folder.path, words)
+    reports = [
+        ("report", "--format", "json"),
+        ("report", "--by", "day", "--by", "model", "--format", "csv"),
+        ("status", "--json"),
+    ]
+    before = [folder.batcher(*report).out for report in reports]
+    assert "would go" in folder.batcher("db", "purge", "--older-than", "0h", "--dry-run").out
+    unasked = folder.batcher("db", "purge", "--older-than", "0h")
+    assert (unasked.code, "add --yes" in unasked.err) == (2, True)
+    assert words_on_disk(folder.path, words)
+
+    done = folder.batcher("db", "purge", "--older-than", "0h", "--yes")
+    assert done.code == 0, done.err
+    assert done.out.startswith(
+        "30 answers' texts, 0 unusable bodies, 0 tool results and 1 mess"
+    )
+    assert words_on_disk(folder.path, words) == []
+    assert [folder.batcher(*report).out for report in reports] == before
+    assert folder.batcher("verify").code == 0
+    assert folder.batcher(*command, "--json").json["sent"] == 0
+    assert "0 answers' texts" in folder.batcher("db", "purge", "--older-than", "0h").out
+
+
+@pytest.mark.parametrize(
+    "when", ["", "d", "-1d", "30", "30m", "yesterday", "2026-13-01", "9" * 9]
+)
+def test_a_purge_wants_to_know_how_old(folder, when):
+    ended = folder.batcher("db", "purge", "--older-than", when, "--yes")
+    assert ended.code == 2
+    assert "write 30d" in ended.err
+
+
+def test_what_a_server_says_steers_no_terminal(place, echo):
+    echo.status = 400
+    write_jsonl(place.path / "rows.jsonl", [row(n) for n in (0, 3, 6, 9)])
+    url = f"http://127.0.0.1:{echo.server_port}"
+    echo.words = "\\u001b[31mred\\u0007 \\u202eback\\u009b1m"
+    ended = place.batcher("run", "rows.jsonl", "--base-url", url)
+    assert ended.code == 78
+    assert "[31mred" in ended.err
+    shown = [place.batcher(*words) for words in (("show", "row-0"), ("status",), ("report",))]
+    said = "".join(each.out + each.err for each in [ended, *shown])
+    assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(said)
+
+
+def test_reports_and_exports_are_for_their_owner_only(folder, simulate):
+    write_jsonl(folder.path / "rows.jsonl", rows(3))
+    url = simulate().url
+    ended = folder.batcher("run", "rows.jsonl", "--endpoint", "simulator", "--base-url", url)
+    assert ended.code == 0, ended.err
+    targets = {
+        "out.html": ("report", "--format", "html"),
+        "out.md": ("report", "--format", "markdown"),
+        "out.json": ("report", "--format", "json"),
+        "sums.parquet": ("report", "--format", "parquet"),
+        "focus.csv": ("report", "--format", "focus"),
+        "answers.csv": ("export",),
+        "answers.parquet": ("export",),
+    }
+    for name, command in targets.items():
+        assert folder.batcher(*command, "-o", name).code == 0, name
+        assert (folder.path / name).stat().st_mode & 0o777 == 0o600, name
+    made = [path for path in folder.path.glob("batcher.db*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in made} == {0o600}

@@ -94,6 +94,35 @@ def test_a_hang_up_never_aborts(folder, run_in_the_middle):
     assert count(str(folder.path / "batcher.db"), "v_attempts", "state <> 'answered'") == 0
 
 
+def test_under_nohup_a_hang_up_does_nothing(folder, simulate):
+    simulator = simulate("--latency-ms", "20-60")
+    write_jsonl(folder.path / "rows.jsonl", rows(ROWS))
+    process = folder.start(
+        *("run", *INPUTS, "--endpoint", "simulator", "--base-url", simulator.url),
+        through=("/bin/sh", "-c", 'trap "" HUP; exec "$@"', "sh"),
+    )
+    assert wait_until(lambda: simulator.billed() >= 25, process)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait() == 0
+    assert simulator.billed() == ROWS
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_drain_has_a_deadline_and_what_it_cuts_off_is_in_doubt(
+    folder, run_in_the_middle, number
+):
+    config = folder.path / "config.toml"
+    config.write_text(config.read_text() + "drain_timeout_seconds = 1\n")
+    process, simulator, _ = run_in_the_middle(stuck=True)
+    process.send_signal(number)
+    assert finish(process).code == 143
+    books = open_books(str(folder.path / "batcher.db"), simulator.bill())
+    check_after_crash(books, INPUTS)
+    states = {line["state"] for line in books.attempts.values()}
+    assert "unknown" in states
+    assert "open" not in states
+
+
 @pytest.mark.parametrize(
     ("closed", "options"),
     [("stdout", ("--json",)), ("stderr", ()), ("both", ()), ("both", ("--json",))],

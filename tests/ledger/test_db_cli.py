@@ -1,5 +1,6 @@
 """`batcher db`, as a person types it."""
 
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 from batcher.cli import group
-from batcher.errors import BatcherError
+from batcher.clock import SystemClock
+from batcher.errors import BatcherError, StorageError
+from batcher.ledger.care import check_after_crash
 from batcher.ledger.connect import open_engine, reading, writing
 from batcher.ledger.lock import hold_database
 from batcher.ledger.migrate import HEAD, current, downgrade
@@ -164,3 +167,104 @@ def test_vacuum_works_on_a_server(postgres_url):
 def test_vacuum_is_refused_while_a_run_is_on(sqlite_url):
     with hold_database(sqlite_url, "a", command="batcher run rows.jsonl"):
         assert batcher("vacuum", "--database", sqlite_url).returncode == 75
+
+
+# --- When something is wrong
+
+
+def damage(url, table="attempts"):
+    """Overwrite the first page of a table."""
+    with closing(sqlite3.connect(url)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        query = "SELECT rootpage FROM sqlite_master WHERE name = ?"
+        (page,) = connection.execute(query, (table,)).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    with Path(url).open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\x55" * size)
+
+
+def test_check_reads_the_whole_file_and_finds_damage(sqlite_url):
+    damage(sqlite_url, "estimates")
+    done = batcher("check", "--database", sqlite_url)
+    assert done.returncode in {1, 74}
+    assert "page" in done.stdout or "is damaged" in done.stderr
+
+
+def test_a_look_after_a_crash_finds_damage_and_says_what_to_do(sqlite_url):
+    unclean(sqlite_url)
+    damage(sqlite_url, "estimates")
+    engine = open_engine(sqlite_url)
+    with pytest.raises(StorageError, match="is damaged: restore a backup"):
+        check_after_crash(engine, SystemClock())
+    engine.dispose()
+
+
+def test_a_look_that_takes_too_long_is_given_up_and_said(sqlite_url):
+    class Hasty(SystemClock):
+        looks = 0
+
+        def monotonic(self):
+            self.looks += 100
+            return self.looks
+
+    unclean(sqlite_url)
+    engine = open_engine(sqlite_url)
+    with writing(engine) as connection:
+        numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 20000)"
+        connection.execute(text(f"CREATE TABLE many AS {numbers} SELECT i FROM n"))
+        connection.execute(text("CREATE INDEX many_i ON many (i)"))
+    assert "too large to be checked" in check_after_crash(engine, Hasty())
+    assert "is whole" in check_after_crash(engine, SystemClock())
+    engine.dispose()
+
+
+def unclean(url):
+    """What a killed run leaves behind."""
+    change(url, "INSERT INTO runs (key, created_at) VALUES ('k', 1)")
+    change(
+        url,
+        "INSERT INTO invocations (run_id, started_at, host, pid, os_user, version, command,"
+        " endpoint, base_url, lane, simulated, settings_digest, options, tags, settled_below,"
+        " clean) SELECT run_id, 1, 'h', 1, 'u', 'v', 'c', 'e', 'b', 'live', 0, 'd', '{}', '{}',"
+        " 0, 0 FROM runs",
+    )
+
+
+def test_a_database_that_was_closed_well_is_not_looked_at(database_url):
+    engine = open_engine(database_url)
+    assert check_after_crash(engine, SystemClock()) is None
+    engine.dispose()
+
+
+def limited(size, *arguments):
+    """`batcher db …` in a process that can write no file beyond `size` bytes."""
+    done = subprocess.run(
+        [sys.executable, "-m", "batcher", "db", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def test_a_backup_onto_a_full_disk_leaves_nothing_and_says_so(sqlite_url, tmp_path):
+    done = limited(50_000, "backup", tmp_path / "copy", "--database", sqlite_url)
+    assert done.returncode == 73
+    assert "cannot be written" in done.stderr
+    assert not list(tmp_path.glob("copy*"))
+
+
+def test_vacuum_on_a_full_disk_harms_nothing(sqlite_url):
+    change(sqlite_url, "INSERT INTO runs (key, created_at) VALUES ('kept', 1)")
+    done = limited(50_000, "vacuum", "--database", sqlite_url)
+    assert done.returncode == 74, done
+    assert batcher("check", "--database", sqlite_url).stdout == "no difference\n"
+
+
+def test_a_backup_follows_no_link_that_somebody_planted(sqlite_url, tmp_path):
+    (tmp_path / "copy").symlink_to(tmp_path / "elsewhere")
+    done = batcher("backup", tmp_path / "copy", "--database", sqlite_url)
+    assert done.returncode == 73
+    assert not (tmp_path / "elsewhere").exists()

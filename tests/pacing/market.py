@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from batcher.pacing.limits import Expected, QuotaLimits
 from batcher.pacing.pacer import Pacer
 from batcher.pacing.pool import Refusal
-from batcher.pacing.shares import water_fill
+from batcher.pacing.shares import Claim, next_share
 from tests.pacing.provider import Provider
 
 MODEL = "claude-sonnet-5"
@@ -125,6 +125,7 @@ class Market:
         self.order = 0
         self.result = Result()
         self.result.admitted = [0] * (int(scenario.seconds) // 10 + 1)
+        self.claims: dict[int, Claim] = {}
         self.workers = [Worker(self, number) for number in range(scenario.workers)]
         sigma = scenario.output_sigma
         self._mu_output = _mu(scenario.mean_output, sigma)
@@ -142,8 +143,8 @@ class Market:
             self.at(moment, lambda now, factor=factor: self.provider.resize(factor, now))
         if scenario.other_user:
             self.at(0.5, self._other_user)
-        if scenario.workers > 1:
-            self.at(0.01, self._share)
+        for number in range(scenario.workers):  # nobody looks when another does
+            self.at(0.01 + number * 0.23, self._share, number)
         marks = dict.fromkeys(range(0, int(scenario.seconds) + 1, 10))
         for moment in marks:
             self.at(moment, self._mark, marks)
@@ -240,13 +241,20 @@ class Market:
             requests, tokens, output = (b.per_minute * part for b in self.provider.buckets)
             self.provider.take(requests, tokens, output)
 
-    def _share(self, now: float) -> None:
-        """What workers do who see each other's demand every five seconds."""
-        self.at(now + 5.0, self._share)
-        demands = [worker.pacer.demands(now).get(MODEL, 0.0) for worker in self.workers]
-        for worker, share in zip(self.workers, water_fill(demands), strict=True):
-            worker.pacer.take_share(MODEL, share)
-            worker.work(now)
+    def _share(self, number: int, now: float) -> None:
+        """What a worker does every second: see what the others told, take its share, tell."""
+        if self.scenario.workers == 1:
+            return
+        self.at(now + 1.0, self._share, number)
+        pacer = self.workers[number].pacer
+        demand, before = pacer.demands(now).get(MODEL), self.claims.get(number)
+        if demand is None:
+            return
+        known = Claim(1.0, 0.0) if before is None else Claim(demand, before.share)
+        share = next_share({**self.claims, number: known}, number)
+        pacer.take_share(MODEL, share)
+        self.claims[number] = Claim(known.demand, share)
+        self.workers[number].work(now)
 
 
 def simulate(scenario: Scenario, seed: int) -> Result:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.pacing.shares import water_fill
+from batcher.pacing.shares import Claim, next_share, water_fill
 
 demands = st.lists(st.floats(0, 1), min_size=1, max_size=20)
 
@@ -46,3 +46,39 @@ def test_no_worker_has_no_share():
 @pytest.mark.parametrize("demand", [-1.0, 7.0])
 def test_a_demand_outside_the_range_breaks_nothing(demand):
     assert sum(water_fill([demand, 0.5])) == pytest.approx(1)
+
+
+claims = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=12)
+
+
+def claimed(parts):
+    return {number: Claim(demand, share) for number, (demand, share) in enumerate(parts)}
+
+
+@given(claims)
+def test_a_share_grows_only_into_what_others_gave_up(parts):
+    known = claimed(parts)
+    others = sum(claim.share for name, claim in known.items() if name)
+    share = next_share(known, 0)
+    least = 0.05 / len(known)
+    assert 0 < share <= 1
+    assert share <= max(known[0].share, 1 - others, least) + 1e-9
+
+
+@given(claims, st.randoms())
+def test_shares_settle_at_the_fair_ones_whoever_looks_when(parts, chance):
+    known = claimed(parts)
+    for _ in range(4):
+        order = list(known)
+        chance.shuffle(order)
+        for name in order:
+            known[name] = Claim(known[name].demand, next_share(known, name))
+    fair = water_fill([claim.demand for claim in known.values()])
+    assert [claim.share for claim in known.values()] == pytest.approx(fair)
+
+
+def test_a_worker_that_comes_later_waits_until_it_is_given_room():
+    both = {1: Claim(1.0, 1.0), 2: Claim(1.0, 0.0)}
+    assert next_share(both, 2) == pytest.approx(0.025)
+    both[1] = Claim(1.0, next_share(both, 1))
+    assert next_share(both, 2) == pytest.approx(0.5)

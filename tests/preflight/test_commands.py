@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from pathlib import Path
 from sqlite3 import connect
 
 import pytest
@@ -151,7 +152,7 @@ def test_statuses_have_the_meaning_of_the_server():
 
 
 def test_the_endpoint_of_the_documentation_is_one(folder):
-    page = (wiring.Path(__file__).parent.parent.parent / "docs/endpoints.md").read_text()
+    page = (Path(__file__).parent.parent.parent / "docs/endpoints.md").read_text()
     example = page.split("```toml\n")[1].split("```")[0]
     assert len(example.splitlines()) <= 10
     (folder / "config.toml").write_text(example)

@@ -1,0 +1,187 @@
+"""Several processes do one run together: by `--join`, and by `--processes`."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.inputs import rows, write_jsonl
+from tests.e2e.invariants import check_everything
+from tests.e2e.ledgers import count, opened
+from tests.e2e.processes import finish, kill, wait_until
+
+PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+
+
+@pytest.fixture
+def team(folder, simulate, postgres_url):
+    """Starts commands for one input of so many rows on one database."""
+
+    class Team:
+        url = postgres_url
+
+        def begin(self, number, *options, latency="30-60"):
+            self.rows = number
+            self.simulator = simulate("--latency-ms", latency)
+            write_jsonl(folder.path / "rows.jsonl", rows(number))
+            where = ("--endpoint", "simulator", "--base-url", self.simulator.url)
+            common = ("--database", postgres_url, "--concurrency", "8", "--json")
+            self.command = ("run", "rows.jsonl", *where, *common, *options)
+            return self
+
+        def start(self, *more, **streams):
+            return folder.start(*self.command, *more, **PIPES | streams)
+
+        def check(self):
+            return check_everything(folder, self.url, self.simulator, {"rows.jsonl": self.rows})
+
+        def workers(self):
+            """How many processes have answers."""
+            with opened(postgres_url) as ask:
+                found = ask("SELECT DISTINCT invocation_id FROM answers")
+            return len(found)
+
+    return Team()
+
+
+def test_three_join_and_one_of_them_is_killed(folder, team):
+    team.begin(900, "--join", "-o", "out.jsonl")
+    processes = [team.start() for _ in range(3)]
+    assert wait_until(lambda: team.workers() == 3, processes[0])
+    kill(processes[2])
+    ends = [finish(process) for process in processes[:2]]
+    assert [end.code for end in ends] == [0, 0], ends
+    books = team.check()
+    lost = [line for line in books.attempts.values() if line["state"] == "unknown"]
+    assert 0 < len(lost) <= 8
+    assert all(end.json["answered"] + end.json["elsewhere"] == 900 for end in ends)
+    assert sorted(end.json["rows_written"] or 0 for end in ends) == [0, 900]
+    assert len((folder.path / "out.jsonl").read_text().splitlines()) == 900
+    assert count(team.url, "quota_leases", "true") <= 3  # that of the dead one expires
+
+
+def test_a_worker_that_is_told_to_end_leaves_its_rows_to_the_other(team):
+    team.begin(600, "--join")
+    first, second = team.start(), team.start()
+    assert wait_until(lambda: team.workers() == 2, first)
+    first.send_signal(signal.SIGTERM)
+    assert finish(first).code == 75
+    ended = finish(second)
+    assert (ended.code, ended.json["rows_left"]) == (0, False), ended
+    assert not [line for line in team.check().attempts.values() if line["state"] == "unknown"]
+
+
+def test_a_worker_that_was_stopped_is_followed_and_sends_nothing_more(team):
+    team.begin(600, "--join")
+    impatient = {"environment": {"BATCHER_LEASE": "2s"}}
+    first, second = team.start(**impatient), team.start(**impatient)
+    assert wait_until(lambda: team.workers() == 2, first)
+    second.send_signal(signal.SIGSTOP)
+    ended = finish(first)
+    assert (ended.code, ended.json["rows_left"]) == (0, False), ended
+    sent = team.simulator.billed()
+    second.send_signal(signal.SIGCONT)
+    followed = finish(second)
+    assert followed.code == 75, followed
+    assert "has taken over" in followed.json["error"]
+    assert team.simulator.billed() == sent
+    team.check()
+
+
+def test_workers_keep_one_budget(team):
+    team.begin(400, "--join", "--max-cost", "0.05")
+    ends = [finish(process) for process in [team.start(), team.start()]]
+    assert {end.code for end in ends} == {77}, ends
+    with opened(team.url) as ask:
+        (budget,) = ask("SELECT cap, granted, settled FROM budgets")
+    assert budget["granted"] + budget["settled"] <= budget["cap"]
+    assert 0.5 * budget["cap"] < budget["settled"]
+
+
+def test_a_second_worker_is_refused_unless_both_join(folder, team):
+    team.begin(8, latency="60000")
+    alone = team.start()
+    assert wait_until(lambda: team.simulator.billed() > 0, alone)
+    refused = folder.batcher(*team.command, "--join")
+    assert refused.code == 75
+    assert str(alone.pid) in refused.json["error"]
+    kill(alone)
+
+
+def test_other_settings_and_other_files_do_not_join(folder, team):
+    team.begin(8, "--join", latency="60000")
+    first = team.start()
+    assert wait_until(lambda: team.simulator.billed() > 0, first)
+    assert folder.batcher(*team.command, "--max-tokens", "99").code == 78
+    assert folder.batcher(*team.command[:-1]).code == 75  # without --join
+    write_jsonl(folder.path / "rows.jsonl", rows(9))
+    assert folder.batcher(*team.command).code == 75
+    kill(first)
+
+
+@pytest.mark.parametrize("option", [("--join",), ("--processes", "2")])
+def test_a_file_as_database_cannot_be_shared(folder, nobody, option):
+    write_jsonl(folder.path / "rows.jsonl", rows(3))
+    where = ("--endpoint", "simulator", "--base-url", nobody.url)
+    refused = folder.batcher("run", "rows.jsonl", *where, *option)
+    assert refused.code == 78
+    assert f"{option[0]} needs a PostgreSQL database" in refused.err
+    assert not nobody.was_called()
+    assert not (folder.path / "batcher.db").exists()
+
+
+def test_standard_input_cannot_be_shared(folder, nobody, postgres_url):
+    where = ("--endpoint", "simulator", "--base-url", nobody.url, "--database", postgres_url)
+    assert folder.batcher("run", "-", *where, "--join", stdin=b"{}").code == 2
+
+
+def test_processes_end_with_one_summary(folder, team):
+    team.begin(500, "--processes", "3", "-o", "out.jsonl")
+    ended = finish(team.start())
+    assert ended.code == 0, ended
+    assert (ended.json["answered"], ended.json["rows_written"]) == (500, 500)
+    assert ended.json["sent"] == len(team.check().attempts)
+    assert team.workers() == 3
+
+
+def children_of(process):
+    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return [int(number) for number in listed.split()]
+
+
+def test_a_signal_drains_all_processes(team):
+    team.begin(900, "--processes", "2", latency="60-90")
+    process = team.start()
+    assert wait_until(lambda: team.workers() == 2, process)
+    process.send_signal(signal.SIGTERM)
+    ended = finish(process)
+    assert (ended.code, ended.json["rows_left"]) == (75, True), ended
+    assert count(team.url, "attempts", "state <> 'answered'") == 0
+    assert ended.json["answered"] == count(team.url, "answers", "true")
+
+
+def test_a_killed_process_is_done_without(team):
+    team.begin(900, "--processes", "2", latency="60-90")
+    process = team.start()
+    assert wait_until(lambda: team.workers() == 2, process)
+    (child,) = children_of(process)
+    os.kill(child, signal.SIGKILL)
+    ended = finish(process)
+    assert (ended.code, ended.json["rows_left"]) == (0, False), ended
+    team.check()
+
+
+def test_processes_end_with_the_one_that_was_started(team):
+    team.begin(900, "--processes", "2", latency="60-90")
+    process = team.start()
+    assert wait_until(lambda: team.workers() == 2, process)
+    (child,) = children_of(process)
+    kill(process)
+    gone = subprocess.run(
+        ["tail", "--pid", str(child), "-f", "/dev/null"], timeout=60, check=False
+    )
+    assert gone.returncode == 0
+    assert finish(team.start()).code == 0
+    team.check()

@@ -1,0 +1,175 @@
+"""Leases: one owner at a time, and whoever was followed is fenced."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import text
+
+from batcher.ledger import lease as leases
+from batcher.ledger.connect import open_engine, writing
+from batcher.ledger.keeper import Keeper
+from batcher.ledger.process import is_dead, this_process
+
+
+@pytest.fixture
+def engine(postgres_url):
+    engine = open_engine(postgres_url)
+    yield engine
+    engine.dispose()
+
+
+def take(engine, name="run a", owner="me", **options):
+    with writing(engine) as connection:
+        return leases.take(connection, name, owner=owner, **options)
+
+
+def do(engine, function, *arguments):
+    with writing(engine) as connection:
+        return function(connection, *arguments)
+
+
+def expire(engine):
+    with writing(engine) as connection:
+        connection.execute(text("UPDATE leases SET expires_at = 1"))
+
+
+def test_a_lease_has_one_owner(engine):
+    take(engine, owner="the first")
+    with pytest.raises(leases.Held, match="the first has run a") as caught:
+        take(engine)
+    assert caught.value.holder.owner == "the first"
+    assert take(engine, "run b").token == 1
+
+
+def test_what_was_given_back_is_free_and_the_token_grows(engine):
+    first = take(engine)
+    do(engine, leases.release, first)
+    assert take(engine).token == first.token + 1
+
+
+def test_a_silent_owner_is_followed_and_fenced(engine):
+    first = take(engine)
+    expire(engine)
+    second = take(engine, owner="the second")
+    assert second.token == first.token + 1
+    assert not do(engine, leases.renew, first)
+    for call in ((leases.fence, first, 1), (leases.bind, first, 7), (leases.written, first)):
+        with pytest.raises(leases.Fenced, match="the second has taken over"):
+            do(engine, *call)
+    do(engine, leases.release, first)
+    assert do(engine, leases.renew, second), "the old owner gave back nothing of ours"
+
+
+def test_an_owner_that_nobody_followed_goes_on(engine):
+    lease = take(engine)
+    expire(engine)
+    assert do(engine, leases.renew, lease)
+    with pytest.raises(leases.Held):
+        take(engine)
+
+
+def test_the_number_of_the_last_write_is_kept_for_its_owner_only(engine):
+    lease = take(engine)
+    assert do(engine, leases.written, lease) == 0
+    do(engine, leases.fence, lease, 5)
+    assert do(engine, leases.written, lease) == 5
+    do(engine, leases.release, lease)
+    assert do(engine, leases.written, take(engine)) == 0
+
+
+def test_a_write_that_is_rolled_back_leaves_no_number(engine):
+    lease = take(engine)
+    with engine.connect() as connection:
+        leases.fence(connection, lease, 3)  # and never a commit
+    assert do(engine, leases.written, lease) == 0
+
+
+def test_of_many_who_try_at_once_one_succeeds(engine):
+    def attempt(number):
+        try:
+            return take(engine, owner=str(number))
+        except leases.Held:
+            return None
+
+    with ThreadPoolExecutor(5) as pool:
+        got = [lease for lease in pool.map(attempt, range(25)) if lease]
+    assert [lease.token for lease in got] == [1]
+
+
+def test_an_owner_whose_process_ended_is_followed_at_once(engine):
+    child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    started = this_process().replace(f"/{os.getpid()}/", f"/{child.pid}/").rpartition("/")[0]
+    take(engine)
+    with writing(engine) as connection:
+        connection.execute(text("UPDATE leases SET process = :p"), {"p": f"{started}/0"})
+    child.communicate()
+    assert take(engine).token == 2
+    assert do(engine, leases.holders) != []
+
+
+def test_who_holds_what_is_listed_by_the_beginning_of_the_name(engine):
+    take(engine, "run a")
+    take(engine, "run a_b", owner="them")
+    take(engine, "other")
+    names = [holder.name for holder in do(engine, leases.holders, "run ")]
+    assert names == ["run a", "run a_b"]
+    expire(engine)
+    assert do(engine, leases.holders) == []
+
+
+def test_whoever_needs_everything_fences_off_the_silent_and_respects_the_living(engine):
+    lease = take(engine)
+    with pytest.raises(leases.Held):
+        do(engine, leases.fence_off)
+    expire(engine)
+    do(engine, leases.fence_off)
+    with pytest.raises(leases.Fenced):
+        do(engine, leases.fence, lease, 1)
+
+
+def test_a_keeper_keeps_it_and_gives_it_back(engine):
+    lease = take(engine, seconds=0.6)
+    keeper = Keeper(engine, engine.connect(), lease)
+    before = do(engine, leases.holders)[0].expires_at
+    while do(engine, leases.holders)[0].expires_at == before:
+        pass
+    assert keeper.is_fresh
+    keeper.close()
+    assert do(engine, leases.holders) == []
+
+
+def test_a_keeper_learns_that_it_was_followed(engine):
+    lease = take(engine, seconds=0.6)
+    told = []
+    keeper = Keeper(engine, engine.connect(), lease)
+    keeper.changed = lambda: told.append(keeper.lost)
+    with writing(engine) as connection:
+        connection.execute(text("UPDATE leases SET token = token + 1, owner = 'them'"))
+    while not told:
+        pass
+    assert "them has taken over" in str(told[0])
+    assert not keeper.is_fresh
+    keeper.close()
+
+
+def test_a_process_is_dead_when_it_ended_and_never_by_mistake():
+    child = subprocess.Popen(
+        [sys.executable, "-c", "from batcher.ledger.process import this_process as p;"
+         "print(p(), flush=True); input()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    name = child.stdout.readline().strip()
+    assert not is_dead(name)
+    child.communicate("\n")
+    assert is_dead(name)
+    assert not is_dead(this_process())
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/", "//", "elsewhere/pid:[1]/4/5", "a/b/c/d/e", "x/PID/1"]
+)
+def test_a_process_of_elsewhere_is_never_called_dead(name):
+    assert not is_dead(name.replace("PID", str(os.getpid())))

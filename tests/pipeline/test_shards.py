@@ -1,0 +1,126 @@
+"""Shards: every row has exactly one reader, whoever reads, in every kind of file."""
+
+import csv
+import json
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batcher.pipeline.progress import Progress
+from batcher.pipeline.progress_sum import sum_up
+from batcher.pipeline.shards import ClaimedRows, shard_rows
+from batcher.rows.build import RequestBuilder
+from batcher.rows.ranges import RowRanges
+from batcher.rows.reader import read_rows
+from batcher.rows.source import source_of
+from tests.making_runs import SETTINGS
+
+ROWS = 700
+
+
+@dataclass
+class Counter:
+    """What the database does: the next rows that nobody claimed."""
+
+    size: int
+    claimed: int = 0
+    asked: list[int] = field(default_factory=list)
+
+    def claim(self, least):
+        self.asked.append(least)
+        first = max(self.claimed + 1, least)
+        self.claimed = first + self.size - 1
+        return first, self.claimed
+
+
+def ranges(*parts):
+    made = RowRanges()
+    for first, last in parts:
+        made.add_range(first, last)
+    return made
+
+
+@pytest.fixture(params=["jsonl", "csv", "parquet"])
+def source(request, tmp_path):
+    path = tmp_path / f"rows.{request.param}"
+    prompts = [f"row {number}" for number in range(1, ROWS + 1)]
+    if request.param == "jsonl":
+        path.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
+    elif request.param == "csv":
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([["prompt"], *([prompt] for prompt in prompts)])
+    else:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        parquet.write_table(pa.table({"prompt": prompts}), path, row_group_size=50)
+    return source_of(path.name, path)
+
+
+def test_three_readers_read_every_row_once(source):
+    counter, done = Counter(20), ranges((1, 30), (101, 101))
+    skips = [ClaimedRows(done, counter.claim) for _ in range(3)]
+    builder = RequestBuilder(SETTINGS)
+    readers = [read_rows(source, source_id=1, builder=builder, skip=skip) for skip in skips]
+    found = []
+    while readers:
+        for reader in list(readers):
+            batch = next(reader, None)
+            if batch is None:
+                readers.remove(reader)
+            else:
+                found += [item.row_number for item in batch.items]
+    assert sorted(found) == [n for n in range(1, ROWS + 1) if n not in done]
+
+
+def test_nothing_is_claimed_before_it_is_read(tmp_path):
+    counter = Counter(5)
+    gaps = ClaimedRows(RowRanges(), counter.claim).gaps(1, 100)
+    assert not counter.asked
+    assert next(gaps) == (1, 5)
+    assert counter.asked == [1]
+
+
+def test_a_finished_beginning_is_not_claimed():
+    counter = Counter(10)
+    rows = ClaimedRows(ranges((1, 1000)), counter.claim)
+    assert rows.covers(1, 900)
+    assert list(rows.gaps(1, 1012)) == [(1001, 1010), (1011, 1012)]
+    assert counter.asked == [1001, 1011]
+
+
+@given(st.lists(st.tuples(st.integers(1, 300), st.integers(0, 40))), st.integers(1, 50))
+def test_one_reader_alone_gets_all_that_is_not_done(parts, size):
+    done = ranges(*((first, first + more) for first, more in parts))
+    rows = ClaimedRows(done, Counter(size).claim)
+    read = [n for first, last in rows.gaps(1, 350) for n in range(first, last + 1)]
+    assert read == [n for n in range(1, 351) if n not in done]
+
+
+@pytest.mark.parametrize(
+    ("estimates", "rows"),
+    [([10], 8), ([6_400], 100), ([10**9], 500), ([None], 100), ([10**9, None], 500)],
+)
+def test_small_inputs_are_cut_smaller(estimates, rows):
+    assert shard_rows(estimates) == rows
+
+
+def test_processes_are_shown_as_one():
+    first = Progress(done_before=10, answered=5, cost=3, total_rows=40, cap_free=7, cap_spent=3)
+    second = Progress(done_before=12, answered=7, cost=4, total_rows=41, in_doubt_high=None)
+    second.unknown_stop_reasons["odd"] = 2
+    whole = Progress(answered=99)
+    sum_up(whole, first, [second])
+    assert (whole.done_before, whole.answered, whole.cost, whole.total_rows) == (10, 12, 7, 41)
+    assert (whole.finished_rows, whole.in_doubt_high) == (22, None)
+    assert whole.unknown_stop_reasons == {"odd": 2}
+    assert (whole.cap_spent, whole.cap_free) == (7, 3)
+
+
+def test_rows_of_workers_that_were_started_elsewhere_are_seen():
+    first, second = Progress(answered=5, elsewhere=20), Progress(answered=7, elsewhere=9)
+    whole = Progress()
+    sum_up(whole, first, [second])
+    assert (whole.finished_rows, whole.elsewhere) == (25, 13)
