@@ -78,5 +78,5 @@ class Keeper:
             self._engine.dispose()
             self._connection = self._engine.connect()
             with self._connection.begin():
-                settle_in(self._connection)
+                settle_in(self._connection, most_idle_seconds=self.lease.seconds * FRESH_PART)
                 lock_shared(self._connection, place(self._engine))

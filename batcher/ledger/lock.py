@@ -30,6 +30,7 @@ from batcher.ledger.connect import (
 )
 from batcher.ledger.keeper import Keeper
 from batcher.ledger.lease import (
+    FRESH_PART,
     LEASE_SECONDS,
     Held,
     Lease,
@@ -222,7 +223,8 @@ def _hold_server(
             connection = engine.connect()
         with connection:
             with storage_errors(url), connection.begin():
-                settle_in(connection)
+                most_idle = None if run_key is None else lease_seconds * FRESH_PART
+                settle_in(connection, most_idle_seconds=most_idle)
             if run_key is None:
                 yield _hold_all(engine, connection)
             else:

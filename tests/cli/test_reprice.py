@@ -61,10 +61,10 @@ def test_json_has_amounts_as_text(ledger, dear):
 
 
 def test_an_old_report_is_asked_for_by_its_rating(ledger, dear):
-    before = typed(ledger, "report").output
+    before = typed(ledger, "report").stdout
     typed(ledger, "reprice", "--book", dear)
-    assert typed(ledger, "report").output != before
-    assert typed(ledger, "report", "--rating", "1").output == before
+    assert typed(ledger, "report").stdout != before
+    assert typed(ledger, "report", "--rating", "1").stdout == before
     assert isinstance(typed(ledger, "report", "--rating", "9").exception, UsageError)
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from batcher.ledger import lease as leases
 from batcher.ledger.connect import open_engine, writing
 from batcher.ledger.keeper import Keeper
+from batcher.ledger.lock import hold_database
 from batcher.ledger.process import is_dead, this_process
 
 
@@ -173,3 +174,12 @@ def test_a_process_is_dead_when_it_ended_and_never_by_mistake():
 )
 def test_a_process_of_elsewhere_is_never_called_dead(name):
     assert not is_dead(name.replace("PID", str(os.getpid())))
+
+
+def test_a_session_that_renews_ends_when_its_process_is_stopped_in_the_middle(postgres_url):
+    """Else the row of the lease stays locked, and nobody can follow."""
+    with hold_database(postgres_url, "here", command="test", lease_seconds=60) as ownership:
+        connection = ownership.keeper._connection
+        ends_after = connection.scalar(text("SHOW idle_in_transaction_session_timeout"))
+        connection.rollback()
+    assert ends_after == "40s"
