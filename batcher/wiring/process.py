@@ -2,7 +2,6 @@
 
 import ctypes
 import gc
-import sys
 from contextlib import suppress
 from typing import Final
 
@@ -18,16 +17,10 @@ def give_large_memory_back() -> None:
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
-def share_the_interpreter() -> None:
-    """Less garbage collection, and turns that are short enough for the ledger's thread.
-
-    A run makes millions of objects and hardly a cycle: looking for them cost 15 % of it. The
-    ledger's thread needs the interpreter for moments: with Python's 5 ms it waited so long for
-    each that requests and commits took turns instead of going on side by side.
-    """
+def collect_garbage_seldom() -> None:
+    """A run makes millions of objects and hardly a cycle: looking for them cost 15 % of it."""
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
-    sys.setswitchinterval(0.0005)
 
 
 def loop_factory() -> LoopFactory | None:

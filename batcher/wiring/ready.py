@@ -29,9 +29,9 @@ from batcher.rows.source import SourceFile, find_sources
 from batcher.transport.endpoint import Endpoint, Secret, quota_fingerprint
 from batcher.transport.lane import Lane
 from batcher.wiring.process import (
+    collect_garbage_seldom,
     give_large_memory_back,
     loop_factory,
-    share_the_interpreter,
 )
 from batcher.wiring.resolve import Asked, resolve
 
@@ -169,7 +169,7 @@ def run(
         if job.if_running is not IfRunning.FAIL:  # inputs are looked at when it is our turn
             held = stack.enter_context(hold(job, observer, SystemClock()))
         kit = replace(kit_for(job, observer, files), pass_on=pass_on)
-        share_the_interpreter()
+        collect_garbage_seldom()
         return run_job(job, kit, loop_factory(), before, held)
 
 
