@@ -1,7 +1,7 @@
 # ruff: noqa: T201 - a benchmark prints its table
 """Requests per second and CPU per request, as a ratio to a bare aiohttp loop in the same run.
 
-python -m tests.benchmarks.throughput [--rows 60000] [--concurrency 100]
+python -m tests.benchmarks.throughput [--rows 60000] [--concurrency 1000]
     [--database sqlite|postgresql] [--repeat 3]
 """
 
@@ -85,7 +85,7 @@ def conclude(lines: list[Line], options: argparse.Namespace) -> None:
 def parse() -> argparse.Namespace:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--rows", type=int, default=60_000)
-    arguments.add_argument("--concurrency", type=int, default=100)
+    arguments.add_argument("--concurrency", type=int, default=1_000)
     arguments.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     arguments.add_argument("--repeat", type=int, default=3)
     arguments.add_argument("--delay-ms", type=float, default=0, help="latency of the server")
