@@ -20,7 +20,7 @@ from tests.e2e.campaign import Campaign
 from tests.histories.history import History
 from tests.making_runs import MODEL, Case, FakeLane, FastClock, answered, refused, row
 
-DEFAULT = 100
+DEFAULT = 60
 AT_ONCE = 20
 CAMPAIGN = 10_000
 FIRST_OF_CAMPAIGN = 1_000_000

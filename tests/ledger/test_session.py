@@ -83,17 +83,20 @@ def test_backends_ended_at_any_moment_lose_and_double_nothing(postgres_url, stac
 
     def terminate():
         with closing(psycopg.connect(address, autocommit=True)) as connection:
-            while not over.wait(0.1 + chance.random() * 0.3):
+            while not over.wait(chance.random() * 0.1):
                 connection.execute(TERMINATE, (name,))
 
     thread = threading.Thread(target=terminate)
     thread.start()
     try:
-        assert [bench.note(number) for number in range(300)] == list(range(300))
+        written = 0
+        while len(bench.words) < 4 and written < 50_000:  # however fast the machine is
+            assert bench.note(written) == written
+            written += 1
     finally:
         over.set()
         thread.join()
-    assert bench.done() == list(range(300))
+    assert bench.done() == list(range(written))
     assert bench.words, "nothing was ended"
 
 
