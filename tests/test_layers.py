@@ -31,6 +31,11 @@ LAYERS = [
 ]
 DEPTH = {room: depth for depth, line in enumerate(LAYERS) for room in line}
 
+TOP_LEVEL = {
+    "LICENSE", "README.md", "batcher", "config.toml", "docs", "jobs", "migrations",
+    "pyproject.toml", "tests",
+}  # fmt: skip
+
 # The simulator is a second opinion on the API: sharing our parser would hide our mistakes.
 ISOLATED = {"simulator"}
 
@@ -168,6 +173,17 @@ def test_each_library_has_one_home(name):
 @EVERY_FILE
 def test_only_the_configuration_reads_the_environment(name):
     assert room_of(name) == "config" or not reads_of_the_environment(source_of(name))
+
+
+def test_nothing_else_lies_beside_the_rooms():
+    """A report written while trying something out was committed once."""
+    if not (PROJECT / ".git").exists():
+        pytest.skip("not a git checkout: nobody can tell what belongs to it")
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    names = {name.split("/")[0] for name in listed.stdout.splitlines()}
+    assert {name for name in names if not name.startswith(".")} <= TOP_LEVEL
 
 
 @EVERY_FILE
