@@ -273,7 +273,7 @@ class Case:
             builder=builder or RequestBuilder(self.settings),
             files=find_sources(self.inputs, base=self.folder, spool=None),
             rater=Rater(BOOK, self.endpoint.price_list),
-            make_lane=lambda: lane or self._live(clock),
+            make_lane=lambda _: lane or self._live(clock),
             clock=clock,
             observer=self.watcher,
             price_note="",

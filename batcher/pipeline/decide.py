@@ -258,16 +258,6 @@ def cut_off(attempt: Attempt, now_us: int, *, sent: bool) -> Outcome:
     return Unknown(exchange, failure) if sent else NotSent(exchange, failure)
 
 
-def held_back(attempt: Attempt, now_us: int) -> Outcome:
-    """The outcome of an attempt that did not leave: another process may own the run by now."""
-    failure = Failure(
-        verdict=Verdict.RETRY_ROW,
-        error_type="lease_not_renewed",
-        message="nothing is sent while it is not certain that the run is still ours",
-    )
-    return NotSent(Exchange(sent_at=attempt.opened_at, settled_at=now_us), failure)
-
-
 def most_it_cost(settlement: Settlement) -> int:
     """What counts against a cap: the charge, or the upper bound where it is not known."""
     if not isinstance(settlement.outcome, Answered):

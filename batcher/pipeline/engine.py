@@ -19,7 +19,6 @@ from batcher.pipeline.decide import (
     Verdicts,
     cut_off,
     decide,
-    held_back,
     in_doubt,
     most_it_cost,
     no_bound,
@@ -221,7 +220,7 @@ class Engine:
             await self._writer.durable(Intent(attempt=attempt))
             durable = True
             self._progress.recorded += 1
-            outcome = await self._send(attempt)
+            outcome = await self._parts.lane.send(attempt)
         except asyncio.CancelledError:
             self._settle(work, attempt, cut_off(attempt, self._clock.now_us(), sent=durable))
             raise
@@ -237,11 +236,6 @@ class Engine:
             self._in_flight -= 1
             self._progress.in_flight = self._in_flight
             self._check_over()
-
-    async def _send(self, attempt: Attempt) -> Outcome:
-        if self._parts.may_send():
-            return await self._parts.lane.send(attempt)
-        return held_back(attempt, self._clock.now_us())
 
     async def _run_tools(self, work: Work) -> None:
         """What the last leg calls runs now; the row goes on when the results are durable."""

@@ -19,7 +19,8 @@ from batcher.transport.lane import Lane
 class Kit:
     """Made in `wiring`, replaced piece by piece in tests.
 
-    `make_lane` is called inside the event loop. `price_note` says in words whose prices count.
+    `make_lane` is called inside the event loop, with what is asked right before anything
+    leaves: whether the run is ours for sure. `price_note` says in words whose prices count.
     `chosen` are the only rows to send, by the name of their source: a pilot; `None`: all.
     `largest_output` is that of `AnswerPolicy`.
     `pacer` is the one that the lane tells of headers; `None`: the engine makes its own.
@@ -31,7 +32,7 @@ class Kit:
     builder: RequestBuilder
     files: Sequence[SourceFile]
     rater: Rater
-    make_lane: Callable[[], Lane]
+    make_lane: Callable[[Callable[[], bool]], Lane]
     clock: Clock
     observer: Observer
     price_note: str

@@ -124,7 +124,7 @@ class Invocation:
         """Send, settle and record until the run is over."""
         began = self._clock.monotonic()
         self._loop = asyncio.get_running_loop()
-        lane = self._kit.make_lane()
+        lane = self._kit.make_lane(self._begun.held.may_send)
         batch = Batch(self._database.dialect, self._begun.scope, self._clock, self._job.store)
         self._session = open_session(
             self._database, self._job, self._begun.held, self._database_away

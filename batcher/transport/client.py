@@ -15,7 +15,7 @@ from yarl import URL
 from batcher.clock import Clock
 from batcher.transport.endpoint import Auth, Endpoint, Secret, check_url
 from batcher.transport.mask import Mask
-from batcher.transport.wire import Answering, Wire
+from batcher.transport.wire import Answering, Wire, Withheld
 
 BODY_LIMIT: Final = 64 * 2**20  # bytes of one answer; the API's own texts end far below
 _SWEEP_SECONDS: Final = 0.5
@@ -56,10 +56,17 @@ class HttpClient:
     """One session to one endpoint.
 
     Never follows a redirect, reads no proxy or netrc settings, keeps no cookies, retries
-    nothing. Must be made and used inside one event loop.
+    nothing. Must be made and used inside one event loop. No message leaves while `may_send`
+    says no.
     """
 
-    def __init__(self, endpoint: Endpoint, key: Secret | None, clock: Clock) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        key: Secret | None,
+        clock: Clock,
+        may_send: Callable[[], bool] = lambda: True,
+    ) -> None:
         check_url(endpoint)
         self._models_url = URL(endpoint.models_url)
         self._count_url = URL(f"{endpoint.messages_url}/count_tokens")
@@ -77,7 +84,7 @@ class HttpClient:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=endpoint.connect_timeout_seconds
         )
-        self._wire = Wire(URL(endpoint.messages_url), headers, connector, timeout)
+        self._wire = Wire(URL(endpoint.messages_url), headers, connector, timeout, may_send)
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -248,7 +255,7 @@ async def _let_end(content: aiohttp.StreamReader) -> None:
 
 
 # What aiohttp raises when an exchange fails.
-TROUBLES: Final = (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError)
+TROUBLES: Final = (Withheld, aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError)
 
 # Sorted by the question that matters: could the server have done the work? First match wins.
 _ERRORS: Final[tuple[tuple[type[Exception], str, bool], ...]] = (
@@ -258,6 +265,7 @@ _ERRORS: Final[tuple[tuple[type[Exception], str, bool], ...]] = (
     (aiohttp.ClientConnectorError, "unreachable", False),
     (aiohttp.ConnectionTimeoutError, "unreachable", False),
     (aiohttp.InvalidURL, "invalid_url", False),
+    (Withheld, "lease_not_renewed", False),
     (TimeoutError, "timeout", True),
     (aiohttp.ClientPayloadError, "broken_answer", True),
     (aiohttp.ClientResponseError, "broken_answer", True),

@@ -7,7 +7,7 @@ change: pyproject.toml names the versions that were tried.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import aiohttp
@@ -47,10 +47,15 @@ class Answering:
         self._connection.release()
 
 
+class Withheld(Exception):
+    """Nothing was sent, because `may_send` said no once the connection was there."""
+
+
 class Wire:
     """Posts to one address with the same headers, over connections that are used again.
 
-    Raises what aiohttp raises: `ClientConnectorError` or `ConnectionTimeoutError` before a byte
+    `may_send` is asked last, right before the first byte: a process that was suspended while
+    it connected must not send what another one does by now. Raises `Withheld`, and what aiohttp raises: `ClientConnectorError` or `ConnectionTimeoutError` before a byte
     was sent, other errors after it. Follows no redirect and knows no proxy.
     """
 
@@ -60,8 +65,10 @@ class Wire:
         headers: Mapping[str, str],
         connector: aiohttp.BaseConnector,
         timeout: aiohttp.ClientTimeout,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> None:
         self._connector = connector
+        self._may_send = may_send
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
         self._address = aiohttp.ClientRequest("POST", url, headers=headers, loop=self._loop)
@@ -78,6 +85,9 @@ class Wire:
         When this is cancelled, the connection is closed.
         """
         connection = await self._connected()
+        if not self._may_send():
+            connection.release()
+            raise Withheld("it is not certain that the run is still ours")
         writing = None
         try:
             protocol = connection.protocol

@@ -86,7 +86,7 @@ def kit_for(job: Job, observer: Observer, files: Sequence[SourceFile] = ()) -> K
         builder=builder,
         files=files,
         rater=Rater(book, price_list(job, book)),
-        make_lane=lambda: _live_lane(job.endpoint, key, clock, pacer),
+        make_lane=partial(_live_lane, job.endpoint, key, clock, pacer),
         pacer=pacer,
         fingerprint=partial(quota_fingerprint, job.endpoint, key),
         clock=clock,
@@ -173,14 +173,20 @@ def run(
         return run_job(job, kit, loop_factory(), before, held)
 
 
-def _live_lane(endpoint: Endpoint, key: Secret | None, clock: Clock, pacer: Pacer) -> Lane:
+def _live_lane(
+    endpoint: Endpoint,
+    key: Secret | None,
+    clock: Clock,
+    pacer: Pacer,
+    may_send: Callable[[], bool],
+) -> Lane:
     from batcher.transport.client import HttpClient  # noqa: PLC0415 - aiohttp, late
     from batcher.transport.live import LiveLane  # noqa: PLC0415
 
     def hear(model: str, status: int, headers: Mapping[str, str]) -> None:
         pacer.hear(model, status, headers, clock.monotonic())
 
-    return LiveLane(HttpClient(endpoint, key, clock), endpoint, clock, hear)
+    return LiveLane(HttpClient(endpoint, key, clock, may_send), endpoint, clock, hear)
 
 
 def _spool_folder(database: str) -> Path:

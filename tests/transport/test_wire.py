@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from batcher.transport.wire import Wire, header_line
+from batcher.transport.wire import Wire, Withheld, header_line
 from tests.simulator.asking import asynchronous
 
 # A key and a certificate of 127.0.0.1 that nobody trusts but these tests.
@@ -47,10 +47,11 @@ async def keeping_server(answer, tls=None):
 
 
 @asynccontextmanager
-async def wire(url, **connecting):
+async def wire(url, may_send=lambda: True, **connecting):
     connector = aiohttp.TCPConnector(limit=0, **connecting)
+    timeout = aiohttp.ClientTimeout(total=None)
     try:
-        yield Wire(URL(url), {"x-api-key": "k"}, connector, aiohttp.ClientTimeout(total=None))
+        yield Wire(URL(url), {"x-api-key": "k"}, connector, timeout, may_send)
     finally:
         await connector.close()
 
@@ -72,6 +73,18 @@ async def ask(wire_, body=b"{}", headers=None) -> bytes:
 async def echo(reader, writer, _):
     body = (await request(reader)).split(b"\r\n\r\n", 1)[1]
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+
+
+@asynchronous
+async def test_nothing_leaves_once_it_may_not_and_the_connection_is_kept():
+    answers = iter([True, False, True])
+    async with keeping_server(echo) as (url, connections):
+        async with wire(url, lambda: next(answers)) as there:
+            assert await ask(there, b"1") == b"1"
+            with pytest.raises(Withheld):
+                await ask(there, b"2")
+            assert await ask(there, b"3") == b"3"
+        assert connections == [2]
 
 
 @asynchronous
