@@ -20,6 +20,7 @@ from batcher.messages.outcome import NotSent
 
 T = TypeVar("T")
 
+FEW_ITEMS: Final = 64
 MAX_ITEMS: Final = 500
 LINGER_SECONDS: Final = 0.002
 
@@ -84,6 +85,7 @@ class Writer:
         self._work = threading.Condition()
         self._closing = False
         self._is_idle = False
+        self._most = FEW_ITEMS
         self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
@@ -92,7 +94,7 @@ class Writer:
         """Hand in a record; `acknowledged` is called in the loop when it is durable."""
         items = self._items
         items.append((record, acknowledged))
-        if self._is_idle or len(items) == MAX_ITEMS:
+        if self._is_idle or len(items) == self._most:
             with self._work:
                 self._work.notify()
 
@@ -153,15 +155,27 @@ class Writer:
             while not (self._items or self._calls or self._closing):
                 self._work.wait()
             self._is_idle = False
-            if len(self._items) < MAX_ITEMS and not (self._calls or self._closing):
+            if len(self._items) < self._most and not (self._calls or self._closing):
                 self._work.wait(LINGER_SECONDS)
             # Handing in takes no lock, so the list itself stays and only its front is taken.
-            items = self._items[:MAX_ITEMS]
-            del self._items[:MAX_ITEMS]
+            items = self._items[: self._most]
+            del self._items[: self._most]
+            self._adapt(len(items))
             if not self._items:  # a call sees everything that was handed in before it
                 self._answering.extend(self._calls)
                 self._calls.clear()
             return items, bool(items or self._answering or not self._closing)
+
+    def _adapt(self, taken: int) -> None:
+        """Many in a transaction are cheap, few are quick.
+
+        A burst is acknowledged bit by bit, so it spreads out and comes back as a stream; only
+        what lasts is worth large transactions.
+        """
+        if taken == self._most:
+            self._most = min(self._most * 5 // 4, MAX_ITEMS)
+        else:
+            self._most = max(taken, FEW_ITEMS)
 
     def _write(self, items: Sequence[_Item]) -> None:
         """One transaction; a value that cannot be stored is repaired, and the others land."""

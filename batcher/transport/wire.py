@@ -47,7 +47,7 @@ class Answering:
         self._connection.release()
 
 
-class Withheld(Exception):
+class Withheld(Exception):  # noqa: N818 - it names what happened, not an error
     """Nothing was sent, because `may_send` said no once the connection was there."""
 
 
@@ -55,8 +55,9 @@ class Wire:
     """Posts to one address with the same headers, over connections that are used again.
 
     `may_send` is asked last, right before the first byte: a process that was suspended while
-    it connected must not send what another one does by now. Raises `Withheld`, and what aiohttp raises: `ClientConnectorError` or `ConnectionTimeoutError` before a byte
-    was sent, other errors after it. Follows no redirect and knows no proxy.
+    it connected must not send what another one does by now. Raises `Withheld`, and what aiohttp
+    raises: `ClientConnectorError` or `ConnectionTimeoutError` before a byte was sent, other
+    errors after it. Follows no redirect and knows no proxy.
     """
 
     def __init__(

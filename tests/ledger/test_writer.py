@@ -5,6 +5,7 @@ import sqlite3
 import threading
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 from msgspec import structs
@@ -16,7 +17,7 @@ from batcher.ledger import runs
 from batcher.ledger.batch import Batch
 from batcher.ledger.connect import open_engine, writing
 from batcher.ledger.records import Intent, Quarantine, Scope, Settlement
-from batcher.ledger.writer import MAX_ITEMS, Writer
+from batcher.ledger.writer import FEW_ITEMS, MAX_ITEMS, Writer
 from batcher.messages.attempt import Attempt, Purpose, State
 from batcher.messages.outcome import Answered
 from batcher.messages.request import BadRow, Request
@@ -38,9 +39,22 @@ class Ledger:
     writer: Writer = None
     engine: object = None
     failures: list[BaseException] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
 
     def count(self, table: str) -> int:
         return ask(self.url, f"SELECT COUNT(*) FROM {table}")[0][0]
+
+
+class NotingBatch(Batch):
+    """Notes how many records each transaction took."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.sizes = []
+
+    def write(self, connection, records):
+        super().write(connection, records)
+        self.sizes.append(len(records))
 
 
 @asynccontextmanager
@@ -62,7 +76,8 @@ async def writer_on(url: str):
         price_book_id=book_id,
     )  # fmt: skip
     ledger = Ledger(url, engine=engine)
-    batch = Batch(engine.dialect, scope, SystemClock())
+    batch = NotingBatch(engine.dialect, scope, SystemClock())
+    ledger.sizes = batch.sizes
     loop = asyncio.get_running_loop()
     ledger.writer = Writer(engine, batch, loop, ledger.failures.append)
     try:
@@ -133,6 +148,27 @@ async def test_a_call_sees_everything_that_was_handed_in_before_it(database_url)
         query = text("SELECT COUNT(*) FROM attempts")
         future = ledger.writer.call(lambda connection: connection.execute(query).scalar())
         assert await asyncio.wrap_future(future) == 3 * MAX_ITEMS - 1
+
+
+@asynchronous
+async def test_a_burst_is_acknowledged_bit_by_bit_and_what_lasts_in_large_transactions(
+    sqlite_url,
+):
+    async with writer_on(sqlite_url) as ledger:
+        for intent in [Intent(attempt=attempt(n)) for n in range(1, 6_000)]:
+            ledger.writer.put(intent, lambda: None)
+        await ledger.writer.durable(Intent(attempt=attempt(6_000)))
+        await ledger.writer.durable(Intent(attempt=attempt(6_001)))
+        lasting = len(ledger.sizes)
+        for intent in [Intent(attempt=attempt(n)) for n in range(7_000, 7_300)]:
+            ledger.writer.put(intent, lambda: None)
+        await ledger.writer.durable(Intent(attempt=attempt(8_000)))
+    assert sum(ledger.sizes) == 6_000 + 1 + 300 + 1
+    burst = ledger.sizes[: ledger.sizes.index(MAX_ITEMS) + 1]
+    assert burst[0] <= FEW_ITEMS
+    assert all(size <= max(before * 5 // 4, FEW_ITEMS) for before, size in pairwise(burst))
+    assert max(ledger.sizes) == MAX_ITEMS
+    assert ledger.sizes[lasting] <= FEW_ITEMS, "it begins anew when all was written"
 
 
 @asynchronous
