@@ -7,6 +7,7 @@ at head costs two plain queries.
 import hashlib
 import secrets
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from batcher.ledger import (  # noqa: F401 - add their tables
     schema_sharing,
 )
 from batcher.ledger.address import DatabaseUrl
+from batcher.ledger.apart import done_apart
 from batcher.ledger.connect import place, reading, storage_errors, writing
 from batcher.ledger.schema import ledger_info, metadata
 
@@ -46,7 +48,8 @@ class Prepared:
 def prepare(engine: Engine) -> Prepared:
     """Make an empty database ready at head; leave one that is at head as it is.
 
-    Two processes may do so at once: one of them creates, the other waits.
+    Two processes may do so at once: one of them creates, the other waits. A file is made in a
+    process of its own where that can be: Alembic takes 12 MB, which a run would keep.
 
     Raises:
         SchemaVersionError: the database is older or newer than this program.
@@ -54,7 +57,8 @@ def prepare(engine: Engine) -> Prepared:
     """
     with reading(engine) as connection:
         empty = _look(connection, place(engine)) is None
-    return Prepared(created=empty and _create(engine))
+    apart = empty and engine.dialect.name == "sqlite" and done_apart(partial(_inherit, engine))
+    return Prepared(created=apart or (empty and _create(engine)))
 
 
 def require_head(engine: Engine) -> None:
@@ -168,6 +172,12 @@ def _newer(revision: str, where: DatabaseUrl) -> SchemaVersionError:
 
 
 # --- Changing it
+
+
+def _inherit(engine: Engine) -> bool:
+    """`_create` in a forked process, which must not touch the connections of its parent."""
+    engine.dispose(close=False)
+    return _create(engine)
 
 
 def _create(engine: Engine) -> bool:

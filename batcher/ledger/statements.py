@@ -33,7 +33,7 @@ FAILURE: Final = tuple(c.name for c in failures.columns if c.name != "failure_id
 # SQLite's driver lets go of the interpreter's lock at every step of a statement, and waits
 # milliseconds to get it back from the busy event loop. So all rows go into one step, filled up
 # with rows of nothing to one of a few sizes: prepared statements are kept, but not hundreds.
-_SIZES: Final = (1, 4, 16, 32, 64, 96, 128)
+_SIZES: Final = (1, 4, 16, 32, 64)
 
 
 class Statement(Protocol):

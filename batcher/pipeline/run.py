@@ -44,7 +44,7 @@ from batcher.rows.reasons import Reason
 from batcher.transport.lane import Lane
 
 _CHECKPOINT_SECONDS: Final = 5.0
-_AHEAD_ROWS: Final = 2_048  # rows read and not yet sent, besides one for each in flight
+_AHEAD_ROWS: Final = 1_024  # rows read and not yet sent, besides one for each in flight
 AHEAD_BYTES: Final = 64 * 2**20
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]

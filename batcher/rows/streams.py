@@ -14,7 +14,7 @@ from batcher.errors import StorageError
 from batcher.rows.reasons import InputBroken
 from batcher.rows.source import SourceFile
 
-BLOCK_BYTES: Final = 1 << 20
+BLOCK_BYTES: Final = 2**18
 _PACKED_BYTES: Final = 64 * 1024
 # A decompression bomb: 1 GiB of zeros fits in 33 kB of zstd (reliability, 4).
 _FREE_BYTES: Final = 64 * 1024 * 1024

@@ -8,13 +8,19 @@ from typing import Final
 from batcher.pipeline.run import LoopFactory
 
 _M_MMAP_THRESHOLD: Final = -3  # of mallopt(3)
+_M_ARENA_MAX: Final = -8
 _LARGE_BYTES: Final = 2**20
 
 
-def give_large_memory_back() -> None:
-    """Rows of many megabytes come and go: without this, glibc keeps twice the largest."""
-    with suppress(OSError, AttributeError):  # other C libraries have no such setting
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+def keep_little_memory() -> None:
+    """Rows of many megabytes come and go: without this, glibc keeps twice the largest.
+
+    Nor does each thread need a heap of its own: the interpreter's lock lets one work at a time.
+    """
+    with suppress(OSError, AttributeError):  # other C libraries have no such settings
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+        libc.mallopt(_M_ARENA_MAX, 1)
 
 
 def collect_garbage_seldom() -> None:

@@ -30,7 +30,7 @@ from batcher.transport.endpoint import Endpoint, Secret, quota_fingerprint
 from batcher.transport.lane import Lane
 from batcher.wiring.process import (
     collect_garbage_seldom,
-    give_large_memory_back,
+    keep_little_memory,
     loop_factory,
 )
 from batcher.wiring.resolve import Asked, resolve
@@ -163,7 +163,7 @@ def run(
         from batcher.wiring.processes import run_together  # noqa: PLC0415 - it runs this again
 
         return run_together(job, observer, before)
-    give_large_memory_back()
+    keep_little_memory()
     with ExitStack() as stack:
         held = None
         if job.if_running is not IfRunning.FAIL:  # inputs are looked at when it is our turn
