@@ -123,6 +123,8 @@ def test_every_reason_of_our_own_is_on_the_page():
             "ledger/resume.py",
         )
     )
-    before = r"SendError\(|error_type=|DIED: Final = |Error, |InvalidURL, |Exception, "
+    before = (
+        r"SendError\(|error_type=|DIED: Final = |Error, |InvalidURL, |Withheld, |Exception, "
+    )
     named = rf'(?:{before})"([a-z_]+)"'
     assert set(re.findall(named, source)) == shown

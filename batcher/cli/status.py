@@ -16,8 +16,9 @@ def status(run_id: int | None, as_json: bool, database: str | None, config: str 
     from batcher.report.render_status import render_status, status_json
 
     with ledger(database, config) as engine:
-        runs = read_status(engine, run_id)
         boats = lifeboats(engine, config)
+        saved = {boat.invocation_id for boat in boats if boat.invocation_id is not None}
+        runs = read_status(engine, run_id, saved)
     click.echo((status_json if as_json else render_status)(runs), nl=False)
     for boat in boats:
         click.echo(boat.words, err=True)

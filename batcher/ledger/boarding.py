@@ -87,8 +87,9 @@ def record_late(
     ended = invocations.c.invocation_id == scope.invocation_id
     batch = Batch(engine.dialect, scope, clock, store)
     with writing(engine) as connection:
-        _settle(connection, batch, settlements, taken_over=True)
-        _look_again(connection, scope)
+        if settlements:
+            _settle(connection, batch, settlements, taken_over=True)
+            _look_again(connection, scope)
         connection.execute(
             update(invocations)
             .where(ended)

@@ -56,6 +56,12 @@ _KEEPALIVE = {
     "tcp_user_timeout": "25000",  # the same for bytes on their way, in milliseconds
     "client_encoding": "utf8",
 }
+# A plan that is kept was made for a small table, and reads all of it when it has grown. Servers
+# older than 12 do not know it.
+_PLANS = (
+    "SELECT set_config(name, 'force_custom_plan', false) FROM pg_settings"
+    " WHERE name = 'plan_cache_mode'"
+)
 # PostgreSQL: every statement of the transaction sees the same state.
 _SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
@@ -247,4 +253,5 @@ def _set_up(raw: Any, *, read_only: bool) -> None:  # noqa: ANN401  psycopg is o
             "SET TIME ZONE 'UTC'; SET synchronous_commit = on"
             + ("; SET default_transaction_read_only = on" if read_only else "")
         )
+        cursor.execute(_PLANS)
     raw.autocommit = False

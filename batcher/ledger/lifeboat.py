@@ -258,6 +258,13 @@ class Waiting:
     problem: str = ""
 
     @property
+    def invocation_id(self) -> int | None:
+        """Whose outcomes it holds; `None` when it is of another ledger."""
+        if self.problem == OF_ANOTHER:
+            return None
+        return int(self.path.name.rpartition("-")[2])
+
+    @property
     def words(self) -> str:
         """One sentence for people."""
         if self.problem:

@@ -208,6 +208,22 @@ def source_read(
     connection.execute(update(sources).where(older).values(superseded_by=source_id))
 
 
+def forget_refused(connection: Connection, run_id: int, name: str) -> None:
+    """A new snapshot of the input is about to be read: its rows are judged anew.
+
+    What was quarantined in older ones is dropped, or a row that is still bad would be listed
+    twice until the new one was read to its end. Failed and held rows stay: they are claimed.
+    """
+    older = select(sources.c.source_id).where(
+        sources.c.run_id == run_id, sources.c.name == name, sources.c.superseded_by.is_(None)
+    )
+    connection.execute(
+        delete(failures).where(
+            failures.c.source_id.in_(older), failures.c.kind == "quarantined"
+        )
+    )
+
+
 def checkpoint(
     connection: Connection, invocation_id: int, *, settled_below: int, clean: bool
 ) -> None:

@@ -159,7 +159,7 @@ class Writer:
                 self._work.wait(LINGER_SECONDS)
             # Handing in takes no lock, so the list itself stays and only its front is taken.
             items = self._items[: self._most]
-            del self._items[: self._most]
+            del self._items[: len(items)]  # more may have come since the line above
             self._adapt(len(items))
             if not self._items:  # a call sees everything that was handed in before it
                 self._answering.extend(self._calls)

@@ -115,7 +115,8 @@ class Receiver(Protocol):
 class Intake:
     """Reads all planned sources in order, in a thread of its own.
 
-    `gate` judges the rows before they go on; `None`: all of them do.
+    `gate` judges the rows before they go on; `None`: all of them do. `read_everything` is
+    whether every row was told; not so when it was stopped before.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class Intake:
         credit: Credit,
     ) -> None:
         self.gate: BadGate | None = None
+        self.read_everything = False
         self._changed: list[str] = []
         self._plan = plan
         self._builder = builder
@@ -149,7 +151,8 @@ class Intake:
 
     def _run(self) -> None:
         try:
-            if self._read_all():
+            self.read_everything = self._read_all()
+            if self.read_everything:
                 self._refuse_changed()
         except Exception as exc:  # noqa: BLE001 - the thread's edge: the engine ends the run
             self._receiver.ended(exc)

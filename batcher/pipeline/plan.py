@@ -88,6 +88,8 @@ def _plan(
         settings_digest=settings_digest,
         matched=fresh,
     )
+    if stored is not None:
+        runs.forget_refused(connection, run_id, file.name)
     source_id = runs.add_source(connection, run_id, new)
     return PlannedSource(file=file, source_id=source_id, matching=not fresh, fingerprint=seen)
 

@@ -99,11 +99,9 @@ class Rescue:
 
     def _words(self, writer: Writer) -> str:
         count = len(writer.unsaved)
-        if not count:
-            return ""
         if self._record(writer):
             self.lifeboat.discard()
-            if isinstance(writer.failure, Fenced):
+            if not count or isinstance(writer.failure, Fenced):
                 return ""  # its own sentence says so
             return f"all {count:,} outcomes that it had not taken are in it after all"
         parts = []

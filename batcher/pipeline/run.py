@@ -156,7 +156,7 @@ class Invocation:
 
     async def _send_all(self) -> Signals:
         limits, begun = self._job.limits, self._begun
-        intake = self._make_intake()
+        intake = self._intake = self._make_intake()
         if limits.max_bad:
             read = self._progress.done_before
             intake.gate = BadGate(limits.max_bad, bad=begun.quarantined, rows=read)
@@ -204,7 +204,8 @@ class Invocation:
         )
 
     def _rows_left(self) -> bool:
-        return self._engine.error is not None or not self._engine.nothing_left
+        finished = self._engine.nothing_left and self._intake.read_everything
+        return self._engine.error is not None or not finished
 
     def _save_done(self, connection: Connection, ranges: Mapping[int, str]) -> None:
         runs.save_done_ranges(connection, ranges)

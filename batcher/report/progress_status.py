@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,10 +15,15 @@ from batcher.report.figures import Counts
 
 
 class Life(StrEnum):
-    """What became of a process: `UNKNOWN` runs or died on a machine that is not this one."""
+    """What became of a process.
+
+    `FAILED`: the database failed it, so that its end is not in there, and its last outcomes wait
+    in a lifeboat. `UNKNOWN` runs or died on a machine that is not this one.
+    """
 
     RUNNING = "running"
     ENDED = "ended"
+    FAILED = "failed"
     DIED = "died"
     UNKNOWN = "unknown"
 
@@ -84,8 +90,12 @@ class RunStatus:
         return left and self.last.exit_code != 0
 
 
-def read_status(engine: Engine, run_id: int | None = None) -> tuple[RunStatus, ...]:
+def read_status(
+    engine: Engine, run_id: int | None = None, lifeboats: Collection[int] = ()
+) -> tuple[RunStatus, ...]:
     """Every run, or the one asked for, in the order they were begun; one moment of all.
+
+    `lifeboats` are the invocations whose last outcomes wait in one.
 
     Raises `UsageError` when there is no such run.
     """
@@ -93,10 +103,10 @@ def read_status(engine: Engine, run_id: int | None = None) -> tuple[RunStatus, .
         found = standing.read_runs(connection, run_id)
         if run_id is not None and not found:
             raise UsageError(f"there is no run {run_id} here: `batcher status` lists all runs")
-        return tuple(_status(connection, run) for run in found)
+        return tuple(_status(connection, run, lifeboats) for run in found)
 
 
-def _status(connection: Connection, run: standing.Run) -> RunStatus:
+def _status(connection: Connection, run: standing.Run, lifeboats: Collection[int]) -> RunStatus:
     files = standing.read_files(connection, run.run_id)
     failures = standing.read_failures(connection, run.run_id)
     answered = standing.count_answered(connection, run.run_id)
@@ -121,17 +131,22 @@ def _status(connection: Connection, run: standing.Run) -> RunStatus:
         held=held,
         to_do=None if rows is None else max(rows - settled, 0),
         doubt=standing.read_doubt(connection, run.run_id),
-        last=None if last is None else _last(last, also_running=len(running[1:])),
+        last=None if last is None else _last(last, lifeboats, also_running=len(running[1:])),
     )
 
 
-def _last(row: standing.Process, *, also_running: int) -> LastInvocation:
+def _last(
+    row: standing.Process, lifeboats: Collection[int], *, also_running: int
+) -> LastInvocation:
+    life = _life(row)
+    if life not in {Life.RUNNING, Life.ENDED} and row.invocation_id in lifeboats:
+        life = Life.FAILED
     return LastInvocation(
         invocation_id=row.invocation_id,
         started_at=row.started_at,
         ended_at=row.ended_at,
         exit_code=row.exit_code,
-        life=_life(row),
+        life=life,
         host=row.host,
         pid=row.pid,
         os_user=row.os_user,

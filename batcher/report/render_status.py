@@ -81,6 +81,8 @@ def _last(last: LastInvocation) -> str:
         case Life.RUNNING:
             others = f", with {last.also_running:,} others" if last.also_running else ""
             return f"{since}, is running{others}"
+        case Life.FAILED:
+            return f"{since}, ended: the database failed, its last outcomes wait in a lifeboat"
         case Life.DIED:
             return f"{since}, died without a word"
         case Life.UNKNOWN:

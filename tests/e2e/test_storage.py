@@ -11,11 +11,15 @@ from types import SimpleNamespace
 import pytest
 
 from batcher.errors import StorageError
+from batcher.ledger.lease import Fenced
+from batcher.ledger.lifeboat import Lifeboat, harbour
+from batcher.ledger.store import Store
 from batcher.pipeline.rescue import Rescue
 from tests.e2e.inputs import QUICK, rows, write_jsonl
 from tests.e2e.invariants import check_everything, open_books
 from tests.e2e.ledgers import count
 from tests.e2e.processes import finish, wait_until
+from tests.ledger.settling import RunLedger
 from tests.making_runs import FastClock, Watcher
 from tests.simulator.asking import asynchronous
 
@@ -59,6 +63,9 @@ def test_a_file_that_cannot_grow_costs_no_answer(folder, simulate):
     for asked in ("status", "verify"):
         told = folder.batcher(asked, "--database", database)
         assert "outcomes that are not in the ledger yet" in told.err
+        assert ("the database failed, its last outcomes wait" in told.out) == (
+            asked == "status"
+        )
     told = folder.batcher("doctor", "--endpoint", "simulator", "--base-url", simulator.url)
     assert f"lifeboat: the lifeboat {boat} holds" in told.out
     ended = folder.batcher(*command, "--json")
@@ -176,6 +183,22 @@ async def test_a_disk_that_fills_up_stops_the_run_before_the_database_fails(tmp_
     assert job.looks == 4
     assert watcher.reasons == ["the disk is nearly full"]
     assert isinstance(stopped[0], StorageError)
+
+
+@pytest.mark.parametrize(("failure", "code"), [(StorageError("full"), 74), (Fenced("f"), 75)])
+def test_a_run_that_failed_with_nothing_unsaved_says_in_the_ledger_how_it_ended(
+    sqlite_url, tmp_path, failure, code
+):
+    ledger = RunLedger(sqlite_url)
+    job = SimpleNamespace(store=Store.FULL)
+    boat = Lifeboat(harbour(sqlite_url, ledger.uid()), ledger.scope, FastClock())
+    rescue = Rescue(
+        database=ledger.engine, job=job, scope=ledger.scope, clock=FastClock(), lifeboat=boat
+    )
+    writer = SimpleNamespace(failure=failure, unsaved=[], close=lambda: None)
+    assert str(rescue.end(writer, None)) == str(failure)
+    assert ledger.ask("SELECT exit_code FROM invocations WHERE ended_at > 0") == [(code,)]
+    ledger.engine.dispose()
 
 
 # --- After an unclean end

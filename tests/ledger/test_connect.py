@@ -12,10 +12,13 @@ import pytest
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import IntegrityError
 
+from batcher.clock import SystemClock
 from batcher.errors import Busy, CannotCreate, ConfigurationError, StorageError, UsageError
+from batcher.ledger.batch import Batch
 from batcher.ledger.connect import open_engine, parse_url, reading, storage_errors, writing
 from batcher.ledger.file_system import network_file_system
 from batcher.ledger.migrate import prepare
+from tests.ledger.settling import RunLedger
 
 SECRET = "hunter2@%"
 
@@ -143,6 +146,20 @@ def test_commits_are_durable(engine):
         assert one(engine, "SHOW synchronous_commit") == "on"
         assert one(engine, "SHOW timezone") == "UTC"
         assert "batcher pid" in one(engine, "SHOW application_name")
+
+
+def test_no_plan_outlives_the_size_of_the_table_that_it_was_made_for(postgres_url):
+    """One that is kept from the first batches reads a table of millions from end to end."""
+    ledger = RunLedger(postgres_url)
+    with ledger.engine.connect() as connection:
+        batch = Batch(ledger.engine.dialect, ledger.scope, SystemClock())
+        for _ in range(20):
+            batch.write(connection, ledger.answered())
+        plans = "SELECT SUM(custom_plans), SUM(generic_plans) FROM pg_prepared_statements"
+        made, kept = connection.execute(text(plans)).one()
+    assert made > 20
+    assert kept == 0
+    ledger.engine.dispose()
 
 
 def test_a_schema_change_is_rolled_back_with_its_transaction(engine):

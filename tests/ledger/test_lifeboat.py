@@ -234,6 +234,20 @@ def test_a_last_try_records_everything_and_the_end(place):
     assert place.ledger.ask("SELECT exit_code, clean FROM invocations") == [(74, 0)]
 
 
+def test_a_last_try_with_nothing_to_save_records_the_end_alone(place):
+    place.ledger.execute("UPDATE invocations SET clean = 1")  # somebody followed
+    record_late(
+        place.ledger.engine, place.ledger.scope, [], CLOCK, store=Store.FULL, exit_code=75
+    )
+    assert place.ledger.ask("SELECT exit_code, clean FROM invocations") == [(75, 1)]
+
+
+def test_a_lifeboat_says_whose_outcomes_it_holds(local):
+    local.save(local.open_attempts(1))
+    (boat,) = waiting(local.harbour)
+    assert boat.invocation_id == local.ledger.scope.invocation_id
+
+
 def test_a_backup_that_was_put_back_is_noticed(local, tmp_path):
     before = tmp_path / "backup.db"
     shutil.copy(local.ledger.url, before)

@@ -2,7 +2,7 @@
 
 import json
 
-from tests.making_runs import FakeLane, answered, row, rows
+from tests.making_runs import FakeLane, answered, refused, row, rows
 
 COUNT = 4_000  # more than are read ahead of sending
 
@@ -80,3 +80,20 @@ def test_a_change_behind_the_last_row_read_is_the_next_invocations_work(case):
     assert case.run(lane).exit_code in {0, 75}
     assert case.run(FakeLane()).exit_code == 0
     assert case.one("SELECT COUNT(*) FROM v_answers") == 1
+
+
+def test_a_row_that_is_still_bad_is_listed_once_also_when_the_new_file_was_not_read(case):
+    case.write([*rows(3), "{cut"])
+    case.run(FakeLane())
+    case.write(["{cut", *rows(COUNT)])
+    ended = case.limit(row_limit=1).run(FakeLane())
+    assert ended.rows_left or ended.exit_code == 65
+    assert case.ask("SELECT row_number, reason FROM v_failures") == [(1, "BAD_JSON")]
+
+
+def test_failed_rows_stay_listed_while_a_new_file_is_read(case):
+    case.write(rows(2))
+    case.run(FakeLane(lambda _: refused(400)))
+    case.write([*rows(2), "{cut"])
+    case.limit(row_limit=1).run(FakeLane())
+    assert case.one("SELECT COUNT(*) FROM v_failures WHERE kind = 'failed'") == 2

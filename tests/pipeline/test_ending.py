@@ -3,11 +3,22 @@
 import asyncio
 import os
 import signal
+import time
 
 import pytest
 
 from batcher.errors import Busy
-from tests.making_runs import FakeLane, FastClock, answered, prompt_of, rows, until
+from batcher.rows.build import RequestBuilder
+from tests.making_runs import (
+    SETTINGS,
+    FakeLane,
+    FastClock,
+    Watcher,
+    answered,
+    prompt_of,
+    rows,
+    until,
+)
 
 
 def strike(number: signal.Signals) -> None:
@@ -113,6 +124,27 @@ def test_the_runs_time_is_up_and_it_says_so(case):
     assert (ended.exit_code, ended.rows_left) == (75, True)
     assert case.watcher.reasons == ["--max-runtime of 5 s is over"]
     assert len(case.texts()) == len(lane.sent)
+
+
+class StillReading(RequestBuilder):
+    """Has told nobody of any row when the run begins to end, and is slow."""
+
+    watcher: Watcher
+
+    def build(self, *args):
+        while not self.watcher.reasons:
+            time.sleep(0.001)
+        time.sleep(0.04)
+        return super().build(*args)
+
+
+def test_rows_that_the_reader_had_not_told_of_yet_are_left_and_not_finished(case):
+    case.write(rows(5))
+    builder = StillReading(SETTINGS)
+    builder.watcher = case.watcher
+    ended = case.limit(max_runtime_seconds=1).run(FakeLane(), FastClock(), builder=builder)
+    assert (ended.exit_code, ended.rows_left) == (75, True)
+    assert case.run(FakeLane()).progress.answered == 5
 
 
 def test_a_run_that_ends_in_time_does_not_mind_its_limit(case):

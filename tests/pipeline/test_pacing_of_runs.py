@@ -125,7 +125,7 @@ def test_the_reader_waits_while_the_first_row_is_awaited(case):
 
     async def script(attempt):
         if prompt_of(attempt) == "row 1":
-            await until(lambda: builder.count >= 2048)
+            await until(lambda: builder.count >= 1024)
             for _ in range(100):
                 await asyncio.sleep(0.001)
             seen.append(builder.count)
