@@ -117,7 +117,8 @@ class Scene:
             return NOT_KILLED
         calls = read_calls(log)
         steps = steps_of(calls, Path(self.run.database), self.requests)
-        (hit,) = [
+        # Who makes a new file for the run is killed first, then the run, which does it itself.
+        *_, hit = [
             step
             for call, step in zip(calls, steps, strict=True)
             if (call.name, call.number) == (target.name, target.number)
