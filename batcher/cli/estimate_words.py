@@ -8,7 +8,7 @@ from batcher.ledger.estimates import StoredEstimate
 from batcher.pipeline.estimating import Method, ModelForecast
 from batcher.pricing.money import format_usd, usd_text
 from batcher.report.estimate import CONFIDENCE
-from batcher.report.words import moment_text, safe_text
+from batcher.report.words import count_of, moment_text, safe_text
 
 _ATTEMPTS = "for one attempt per row"
 _METHODS = {
@@ -39,7 +39,8 @@ def estimate_lines(made: Estimated) -> list[str]:
     if census.finished:
         lines[0] += f"; {census.finished:,} rows need nothing more"
     if census.bad_rows:
-        lines.append(f"{census.bad_rows:,} rows would be quarantined; batcher check lists them")
+        bad = count_of(census.bad_rows, "row")
+        lines.append(f"{bad} would be quarantined; batcher check lists them")
     lines += [_model_line(model) for model in made.parts.models]
     lines.append(made.price_note)
     lines.append(f"ceiling   {ceiling_words(census.ceiling, census.unbounded)}")

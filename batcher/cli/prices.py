@@ -163,6 +163,7 @@ def import_prices(
     """Write a price file in our own format, from a TOML or CSV FILE or a package."""
     from batcher.pricing.book import parse_book, read_layer
     from batcher.pricing.text import render_layer
+    from batcher.report.words import count_of
 
     if (file is None) == (source is None):
         raise click.UsageError("give either a FILE or --from genai-prices")
@@ -170,7 +171,8 @@ def import_prices(
     text = render_layer(_with_choices(layer, rounds=rounds, replaces=replaces))
     book = parse_book(text, output if file is None else file)
     _write(text, output)
-    _note(f"prices: {len(layer.periods)} blocks written to {output}, version {book.version}")
+    blocks = count_of(len(layer.periods), "block")
+    _note(f"prices: {blocks} written to {output}, version {book.version}")
 
 
 @prices.command()

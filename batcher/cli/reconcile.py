@@ -58,7 +58,7 @@ def reconcile(
     model, tier, geography and kind of token: theirs, ours, the difference, and its cause. The
     exit code is 1 when differences remain.
     """
-    from batcher.cli.report import require_file, show_sheet
+    from batcher.cli.report import require_file, show
     from batcher.report.reconcile import record as book
     from batcher.report.reconcile.compare import comparison_sheet
     from batcher.report.reconcile.lines import compare
@@ -71,14 +71,14 @@ def reconcile(
                 click.echo(book.undo(engine, undo, _author()))
             return
         if recorded:
-            show_sheet(book.adjustments_sheet(engines), form, output)
+            show(book.adjustments_sheet(engines), form, output)
             return
         found = compare(engines, files, endpoint=endpoint)
         done = book.Recorded((), len(found.differing))
         if record:
             with _to_write(databases, config) as engine:
                 done = book.record_residuals(engine, found, _author())
-    show_sheet(comparison_sheet(found, every=every, further=done.sentences), form, output)
+    show(comparison_sheet(found, every=every, further=done.sentences), form, output)
     context.exit(1 if done.differing else 0)
 
 

@@ -133,7 +133,7 @@ def _answer(
     form = asked["form"]
     sheet = _sheet(engines, query, asked)
     if sheet is not None:
-        show_sheet(sheet, form, output)
+        show(sheet, form, output)
     elif form == "focus":
         _write_focus(engines, query, asked, output)
     elif form == "html":
@@ -145,7 +145,7 @@ def _answer(
     else:
         from batcher.report.merge import summarise_all
 
-        show_report(summarise_all(engines, query), form, output)
+        show(summarise_all(engines, query), form, output)
 
 
 def _write_focus(
@@ -250,6 +250,8 @@ def _query(asked: dict[str, Any]) -> "ReportQuery":
                 "--last already says from when to when: leave out --since and --until"
             )
         first, end = query.last_period(query.Period(last), SystemClock().now_us(), zone)
+    if first is not None and end is not None and first >= end:
+        raise UsageError(f"nothing is sent from {since} on and before {until}: swap them")
     return query.ReportQuery(
         by=query.parse_dimensions(asked["by"]),
         since=first,
@@ -260,15 +262,15 @@ def _query(asked: dict[str, Any]) -> "ReportQuery":
     )
 
 
-def show_report(found: "Report", form: str, output: str | None) -> None:
-    """Print a report, as a table that fits the terminal or as plain text."""
+def show(found: "Report | Sheet", form: str, output: str | None) -> None:
+    """Print a report or any other table, as one that fits the terminal or as plain text."""
     from batcher.report.delivery import deliver
     from batcher.report.render import Format, render
 
     if form == "parquet":
-        from batcher.report.export_parquet import report_parquet
+        from batcher.report.export_parquet import write_parquet
 
-        report_parquet(found, output or "")
+        write_parquet(found, output or "")
         return
     if form == "table" and output is None and sys.stdout.isatty():
         from batcher.report.render_table import print_table
@@ -276,21 +278,3 @@ def show_report(found: "Report", form: str, output: str | None) -> None:
         print_table(found, sys.stdout)
         return
     deliver(render(found, Format(form)), output, sys.stdout)
-
-
-def show_sheet(found: "Sheet", form: str, output: str | None) -> None:
-    """Print any other table, as one that fits the terminal or as plain text."""
-    from batcher.report.delivery import deliver
-    from batcher.report.render import Format, render_sheet
-
-    if form == "parquet":
-        from batcher.report.export_parquet import sheet_parquet
-
-        sheet_parquet(found, output or "")
-        return
-    if form == "table" and output is None and sys.stdout.isatty():
-        from batcher.report.render_table import print_sheet
-
-        print_sheet(found, sys.stdout)
-        return
-    deliver(render_sheet(found, Format(form)), output, sys.stdout)

@@ -10,8 +10,16 @@ from batcher.cli.ledger_options import ledger, ledger_options
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object, nothing shortened."
 )
+@click.option(
+    "--rating",
+    type=int,
+    metavar="N",
+    help="The prices as they were when rating N was complete, as in batcher report --rating.",
+)
 @ledger_options
-def show(name: str, as_json: bool, database: str | None, config: str | None) -> None:
+def show(
+    name: str, as_json: bool, rating: int | None, database: str | None, config: str | None
+) -> None:
     """Show one request: attempts, legs, usage, prices.
 
     NAME is a custom_id, FILE:ROW, an attempt's uid, a provider's request id or a message id.
@@ -26,6 +34,6 @@ def show(name: str, as_json: bool, database: str | None, config: str | None) -> 
             listed = render_request.matches_json if as_json else render_request.render_matches
             click.echo(listed(matches), nl=False)
             return
-        request = read_request(engine, matches[0])
+        request = read_request(engine, matches[0], rating=rating)
     shown = render_request.request_json if as_json else render_request.render_request
     click.echo(shown(request), nl=False)

@@ -75,6 +75,35 @@ _QUERIES: Final = (
         """SELECT attempt_id, cost_low, cost_high FROM attempts
         WHERE state <> 'answered' AND (cost_low < 0 OR cost_low > cost_high)""",
     ),
+    (
+        "adjustment",
+        "adjustment {0} takes back adjustment {1} of {2} pico-USD and is {3}",
+        """SELECT b.adjustment_id, a.adjustment_id, a.amount, b.amount
+        FROM adjustments b JOIN adjustments a ON a.adjustment_id = b.undoes
+        WHERE b.amount <> -a.amount""",
+    ),
+    (
+        "adjustment",
+        "adjustment {0} takes back adjustment {1} and is of another day, model, tier,"
+        " geography, kind or reconciliation",
+        """SELECT b.adjustment_id, a.adjustment_id
+        FROM adjustments b JOIN adjustments a ON a.adjustment_id = b.undoes
+        WHERE b.day <> a.day OR b.kind <> a.kind
+          OR b.reconciliation_id <> a.reconciliation_id
+          OR COALESCE(b.model, '') <> COALESCE(a.model, '')
+          OR COALESCE(b.tier, '') <> COALESCE(a.tier, '')
+          OR COALESCE(b.geography, '') <> COALESCE(a.geography, '')""",
+    ),
+    (
+        "adjustment",
+        "adjustment {0} takes back adjustment {1}, which {2}",
+        """SELECT b.adjustment_id, b.undoes, CASE WHEN a.adjustment_id IS NULL
+          THEN 'is not there' WHEN a.undoes IS NOT NULL THEN 'takes back another itself'
+          ELSE 'came later' END
+        FROM adjustments b LEFT JOIN adjustments a ON a.adjustment_id = b.undoes
+        WHERE b.undoes IS NOT NULL AND (a.adjustment_id IS NULL OR a.undoes IS NOT NULL
+          OR a.adjustment_id >= b.adjustment_id)""",
+    ),
 )
 _FOREIGN_KEYS: Final = "PRAGMA foreign_key_check"
 _DONE: Final = """SELECT source_id, name, rows, done_ranges FROM sources

@@ -32,12 +32,19 @@ _MONEY_COUNTS: Final = ("in_doubt_low", "in_doubt_high")
 _Column = tuple[str, Any, list[Any]]
 
 
-def report_parquet(report: Report, target: str) -> None:
-    """Write the lines of `report` to the file `target`, then its adjustments, without a total.
+def write_parquet(found: Report | Sheet, target: str) -> None:
+    """Write a report, or any other table, to the file `target`, without a total.
 
-    Columns are those of the CSV, each amount once, as decimal128(38, 12). Raises `CannotCreate`
-    when the file cannot be written.
+    Columns are those of the CSV, each amount once, as decimal128(38, 12); adjustments of a
+    report come last. Raises `CannotCreate` when the file cannot be written.
     """
+    if isinstance(found, Sheet):
+        _write_sheet(found, target)
+    else:
+        _write_report(found, target)
+
+
+def _write_report(report: Report, target: str) -> None:
     adjusted = adjusted_lines(report)
     lines = (*report.lines, *adjusted)
     entry = [CHARGES] * len(report.lines) + [ADJUSTMENTS] * len(adjusted)
@@ -60,8 +67,7 @@ def report_parquet(report: Report, target: str) -> None:
     _write(columns, target, {"schema": SCHEMA, "notes": sentences(report)})
 
 
-def sheet_parquet(sheet: Sheet, target: str) -> None:
-    """Write the rows of any other table to the file `target`; raises like `report_parquet`."""
+def _write_sheet(sheet: Sheet, target: str) -> None:
     columns = [
         _column(field, [row[place] for row in sheet.rows])
         for place, field in enumerate(sheet.fields)

@@ -61,7 +61,11 @@ class Ledger:
 
     def _named(self, row: RowMapping) -> Key:
         ids = {name: row[name] for name in GROUP_KEYS if name in row}
-        own = self.grouping.key(Group(**ids, counts=Counts()))
+        return self.key_of(Group(**ids, counts=Counts()))
+
+    def key_of(self, group: Group) -> Key:
+        """The key of a group; what it has beyond the dimensions does not matter."""
+        own = self.grouping.key(group)
         key = placed_key(own, self.grouping.by, self.place)
         self._labels[key] = placed_label(self.grouping.label(own), self.grouping.by, self.place)
         return key

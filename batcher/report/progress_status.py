@@ -17,8 +17,8 @@ from batcher.report.figures import Counts
 class Life(StrEnum):
     """What became of a process.
 
-    `FAILED`: the database failed it, so that its end is not in there, and its last outcomes wait
-    in a lifeboat. `UNKNOWN` runs or died on a machine that is not this one.
+    `FAILED`: the database failed it, so its end is not in there, and its last outcomes wait in
+    a lifeboat. `UNKNOWN` runs or died on a machine that is not this one.
     """
 
     RUNNING = "running"

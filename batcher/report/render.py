@@ -7,8 +7,8 @@ from batcher.report.figures import Report
 from batcher.report.layout import Detail
 from batcher.report.render_data import render_csv, render_json
 from batcher.report.render_sheet import sheet_csv, sheet_json
-from batcher.report.render_text import markdown, plain, render_markdown, render_plain
-from batcher.report.sheet import Sheet, lay_out_sheet
+from batcher.report.render_text import laid_out, markdown, plain
+from batcher.report.sheet import Sheet
 
 
 class Format(StrEnum):
@@ -20,31 +20,19 @@ class Format(StrEnum):
     MARKDOWN = "markdown"
 
 
-def render(report: Report, form: Format) -> str:
-    """The text of `report`; the same report gives the same bytes. Ends with a newline."""
+def render(found: Report | Sheet, form: Format) -> str:
+    """The text of a report or any other table; the same one gives the same bytes.
+
+    Ends with a newline.
+    """
     match form:
         case Format.TABLE:
-            return render_plain(report)
+            return plain(laid_out(found, Detail.FULL))
         case Format.CSV:
-            return render_csv(report)
+            return sheet_csv(found) if isinstance(found, Sheet) else render_csv(found)
         case Format.JSON:
-            return render_json(report)
+            return sheet_json(found) if isinstance(found, Sheet) else render_json(found)
         case Format.MARKDOWN:
-            return render_markdown(report)
-        case _:
-            assert_never(form)
-
-
-def render_sheet(sheet: Sheet, form: Format) -> str:
-    """The text of any other table; ends with a newline."""
-    match form:
-        case Format.TABLE:
-            return plain(lay_out_sheet(sheet, Detail.FULL))
-        case Format.CSV:
-            return sheet_csv(sheet)
-        case Format.JSON:
-            return sheet_json(sheet)
-        case Format.MARKDOWN:
-            return markdown(lay_out_sheet(sheet, Detail.FULL))
+            return markdown(laid_out(found, Detail.FULL))
         case _:
             assert_never(form)

@@ -2,29 +2,25 @@
 
 from batcher.report.figures import Report
 from batcher.report.layout import Column, Detail, Layout, lay_out
+from batcher.report.sheet import Sheet, lay_out_sheet
 
 _GAP = "  "
 
 
-def render_plain(report: Report) -> str:
-    """Aligned columns for a pipe or a file; ends with a newline."""
-    return plain(lay_out(report, Detail.FULL))
-
-
-def render_markdown(report: Report) -> str:
-    """A table as GitHub and most others understand it; ends with a newline."""
-    return markdown(lay_out(report, Detail.FULL))
+def laid_out(found: Report | Sheet, detail: Detail) -> Layout:
+    """A report, or any other table, as words in columns."""
+    return lay_out_sheet(found, detail) if isinstance(found, Sheet) else lay_out(found, detail)
 
 
 def plain(layout: Layout) -> str:
-    """Any table as aligned columns."""
+    """Aligned columns for a pipe or a file; ends with a newline."""
     lines = _plain_lines(layout) if layout.rows else []
     gap = [""] if lines and layout.sentences else []
     return "".join(f"{line}\n" for line in [*lines, *gap, *layout.sentences])
 
 
 def markdown(layout: Layout) -> str:
-    """Any table as Markdown."""
+    """A table as GitHub and most others understand it; ends with a newline."""
     lines = _markdown_lines(layout) if layout.rows else []
     notes = [f"- {_markdown_text(sentence)}" for sentence in layout.sentences]
     gap = [""] if lines and notes else []

@@ -8,7 +8,10 @@ from batcher.errors import ConfigurationError, UsageError
 from batcher.ledger.connect import reading
 from batcher.pricing.book import parse_book
 from batcher.report import search
+from batcher.report.directory import read_directory
+from batcher.report.query import ReportQuery
 from batcher.report.search import Attempt, Match, PricedLine
+from batcher.report.summary import scope_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +45,15 @@ def find_requests(engine: Engine, word: str) -> tuple[Match, ...]:
     return matches
 
 
-def read_request(engine: Engine, match: Match) -> Request:
-    """Everything the ledger knows of one request."""
+def read_request(engine: Engine, match: Match, *, rating: int | None = None) -> Request:
+    """Everything the ledger knows of one request, priced as it is now.
+
+    With a `rating`: as `report --rating` has it, when that was complete. Raises `UsageError`
+    for one that is not there.
+    """
     with reading(engine) as connection:
-        attempts = search.read_attempts(connection, match)
+        scope = scope_of(ReportQuery(rating=rating), read_directory(connection))
+        attempts = search.read_attempts(connection, match, scope)
         failure = search.read_failure(connection, match)
         books = search.read_books(
             connection, {line.price_book_id for each in attempts for line in each.lines}

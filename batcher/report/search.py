@@ -18,6 +18,7 @@ from batcher.ledger.schema import (
     ratings,
     sources,
 )
+from batcher.report.scope import Scope, in_force
 from batcher.report.standing import FINAL
 
 MOST_MATCHES: Final = 100
@@ -153,8 +154,8 @@ def find(connection: Connection, word: str) -> tuple[Match, ...]:
     return (*sent, *_never_sent(connection, word, at))[:MOST_MATCHES]
 
 
-def read_attempts(connection: Connection, match: Match) -> tuple[Attempt, ...]:
-    """All attempts of the request, in order."""
+def read_attempts(connection: Connection, match: Match, scope: Scope) -> tuple[Attempt, ...]:
+    """All attempts of the request, in order, with the charges in force in `scope`."""
     if match.request_id is None:
         return ()
     statement = (
@@ -165,7 +166,8 @@ def read_attempts(connection: Connection, match: Match) -> tuple[Attempt, ...]:
         .where(attempts.c.request_id == match.request_id)
         .order_by(attempts.c.attempt_id)
     )
-    return tuple(_attempt(connection, row) for row in connection.execute(statement).mappings())
+    rows = connection.execute(statement).mappings()
+    return tuple(_attempt(connection, row, scope) for row in rows)
 
 
 def read_failure(connection: Connection, match: Match) -> Failure | None:
@@ -297,7 +299,7 @@ def _never_sent(connection: Connection, word: str, at: _Locator) -> list[Match]:
     ]
 
 
-def _attempt(connection: Connection, row: RowMapping) -> Attempt:
+def _attempt(connection: Connection, row: RowMapping, scope: Scope) -> Attempt:
     copied = (
         "number", "leg", "purpose", "state", "endpoint", "lane", "requested_model", "opened_at",
         "sent_at", "settled_at", "http_status", "error_type", "error_code", "error_message",
@@ -307,7 +309,7 @@ def _attempt(connection: Connection, row: RowMapping) -> Attempt:
         uid=row["attempt_uid"],
         **{name: row[name] for name in copied},
         answer=_answer(connection, row["attempt_id"]),
-        lines=_lines(connection, row["attempt_id"]),
+        lines=_lines(connection, row["attempt_id"], scope),
     )
 
 
@@ -329,7 +331,7 @@ def _answer(connection: Connection, attempt_id: int) -> Answer | None:
     return None if row is None else Answer(**{**row, "final": bool(row["final"])})
 
 
-def _lines(connection: Connection, attempt_id: int) -> tuple[PricedLine, ...]:
+def _lines(connection: Connection, attempt_id: int, scope: Scope) -> tuple[PricedLine, ...]:
     statement = (
         select(
             charges,
@@ -344,7 +346,7 @@ def _lines(connection: Connection, attempt_id: int) -> tuple[PricedLine, ...]:
         .join(ratings, ratings.c.rating_id == charges.c.rating_id)
         .join(price_books, price_books.c.price_book_id == ratings.c.price_book_id)
         .outerjoin(rate_sets, rate_sets.c.rate_set_id == charges.c.rate_set_id)
-        .where(charges.c.attempt_id == attempt_id, charges.c.current == 1)
+        .where(charges.c.attempt_id == attempt_id, in_force(scope))
         .order_by(charges.c.line)
     )
     return tuple(_line(row) for row in connection.execute(statement).mappings())

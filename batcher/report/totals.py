@@ -30,7 +30,15 @@ from batcher.report.query import Kind, ReportQuery
 from batcher.report.rolled_up import is_rolled_up, rolled_up
 from batcher.report.scope import Scope, conditions, in_force
 
-__all__ = ["QUARTER_HOUR_US", "Group", "Scope", "conditions", "read_groups", "read_reasons"]
+__all__ = [
+    "QUARTER_HOUR_US",
+    "Group",
+    "Scope",
+    "conditions",
+    "read_answered",
+    "read_groups",
+    "read_reasons",
+]
 
 _HALF_SQL: Final = literal_column(str(HALF), BigInteger)
 _UNPRICED: Final = "unpriced"
@@ -60,9 +68,14 @@ class Group:
 
 def read_groups(connection: Connection, scope: Scope) -> Iterator[Group]:
     """All groups: first of answers with their money, then of everything without an answer."""
+    yield from read_answered(connection, scope)
+    yield from map(_group, connection.execute(_not_answered(connection, scope)).mappings())
+
+
+def read_answered(connection: Connection, scope: Scope) -> Iterator[Group]:
+    """The groups of complete answers with their money, from the sums kept where there are."""
     answered = rolled_up(scope) if is_rolled_up(scope.query) else _answered(connection, scope)
-    for statement in (answered, _not_answered(connection, scope)):
-        yield from map(_group, connection.execute(statement).mappings())
+    yield from map(_group, connection.execute(answered).mappings())
 
 
 def read_reasons(

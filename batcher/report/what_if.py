@@ -63,7 +63,9 @@ def parse_supposition(words: Sequence[str]) -> Supposition:
     found: dict[str, str] = {}
     for word in words:
         name, sign, value = word.partition("=")
-        wrong = name not in {"model", "lane"} or not sign or not value or name in found
+        if name in found:
+            raise UsageError(f"--what-if {name}= is there twice: a charge has one {name}")
+        wrong = name not in {"model", "lane"} or not sign or not value
         if wrong or (name == "lane" and value not in _LANES):
             raise UsageError(
                 f"--what-if {word!r} is not known: write model=NAME, lane=batch or lane=live"

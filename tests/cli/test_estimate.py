@@ -1,10 +1,6 @@
 """`batcher estimate`, and what `run` says and asks before it starts."""
 
 import json
-import os
-import pty
-import subprocess
-import sys
 
 import pytest
 from click.testing import CliRunner
@@ -12,9 +8,10 @@ from click.testing import CliRunner
 from batcher.cli import group
 from batcher.cli.estimate import run_command
 from batcher.errors import ConfigurationError, UsageError
+from tests.cli.terminal import run_on_a_terminal
 from tests.making_runs import rows, simulating, write_rows
 
-MODEL = "claude-haiku-4-5"
+ASKING = {"BATCHER_ASK_ABOVE": "0.01"}  # US dollars: next to nothing
 
 
 @pytest.fixture
@@ -126,41 +123,19 @@ def test_bad_rows_are_counted_and_the_others_estimated(typed, tmp_path):
     write_rows(tmp_path / "rows.jsonl", [*rows(3), "no JSON"])
     text = invoke("estimate", *typed).stdout
     assert "3 requests to do" in text
-    assert "1 rows would be quarantined; batcher check lists them" in text
-
-
-def run_on_a_terminal(*words, answer):
-    """(exit code, what the terminal showed) of a run under a limit of next to nothing."""
-    ours, theirs = pty.openpty()
-    child = subprocess.Popen(
-        [sys.executable, "-m", "batcher", "run", *words],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=os.environ | {"BATCHER_ASK_ABOVE": "0.01"},
-    )
-    os.close(theirs)
-    os.write(ours, answer)
-    shown = b""
-    try:
-        while piece := os.read(ours, 65536):
-            shown += piece
-    except OSError:  # Linux says it this way that the other end is closed
-        pass
-    os.close(ours)
-    return child.wait(), shown.decode()
+    assert "1 row would be quarantined; batcher check lists them" in text
 
 
 def test_a_person_is_asked_above_the_amount_and_a_no_sends_nothing(typed, simulator):
-    code, shown = run_on_a_terminal(*typed, answer=b"n\n")
+    code, shown = run_on_a_terminal(*typed, answer=b"n\n", **ASKING)
     assert code == 130
     assert "Ceiling: at most $0.245 for one attempt per row. Send 50 rows?" in shown
     assert simulator.bill == []
 
 
 def test_a_yes_sends_and_the_option_answers_for_the_person(typed, simulator):
-    assert run_on_a_terminal(*typed, "--limit", "5", answer=b"y\n")[0] == 0
-    code, shown = run_on_a_terminal(*typed, "--yes", answer=b"")
+    assert run_on_a_terminal(*typed, "--limit", "5", answer=b"y\n", **ASKING)[0] == 0
+    code, shown = run_on_a_terminal(*typed, "--yes", answer=b"", **ASKING)
     assert code == 0
     assert "Send 50 rows?" not in shown
     assert len(simulator.bill) == 50

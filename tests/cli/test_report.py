@@ -81,6 +81,7 @@ def test_the_last_period_is_told(database, period):
         (("--tz", "Mars"), "--tz 'Mars' is no time zone"),
         (("--last", "day", "--since", "2026-01-01"), "--last already says"),
         (("--run", "9"), "there is no run 9 here"),
+        (("--since", "2026-02-01", "--until", "2026-02-01"), "nothing is sent from"),
     ],
 )
 def test_a_wrong_question_is_answered_in_one_sentence(database, words, sentence):

@@ -145,6 +145,7 @@ def test_a_run_is_a_number_of_one_database(database, second, words):
         (("--format", "focus", "--by", "day"), "leave out --by"),
         (("--compare", "2026", "soon"), "'soon' is not known"),
         (("--what-if", "speed=fast"), "write model=NAME"),
+        (("--what-if", "lane=live", "--what-if", "lane=batch"), "lane= is there twice"),
     ],
 )
 def test_a_question_that_makes_no_sense_is_answered_in_one_sentence(database, words, sentence):

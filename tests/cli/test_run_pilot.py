@@ -1,15 +1,12 @@
 """`batcher run --pilot N`: a few rows first, their estimate, then the others; nothing twice."""
 
 import json
-import os
-import pty
-import subprocess
-import sys
 
 import pytest
 from click.testing import CliRunner
 
 from batcher.cli import group
+from tests.cli.terminal import run_on_a_terminal
 from tests.making_runs import (
     ask,
     row,
@@ -40,23 +37,6 @@ def run(*words, code=0, stdin=None):
     assert result.exception is None, result.exception
     assert (result.return_value or 0) == code, result.stderr
     return result
-
-
-def run_on_a_terminal(*words, answer):
-    """(exit code, what the terminal showed)."""
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "batcher", "run", *words]
-    child = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    os.write(ours, answer)
-    shown = b""
-    try:
-        while piece := os.read(ours, 65536):
-            shown += piece
-    except OSError:  # Linux says it this way that the other end is closed
-        pass
-    os.close(ours)
-    return child.wait(), shown.decode()
 
 
 def bodies(simulator):

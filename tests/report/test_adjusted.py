@@ -4,7 +4,7 @@ import pytest
 from batcher.ledger.adjustments import Author, Place, Reconciliation, Residual, record
 from batcher.ledger.connect import open_engine, writing
 from batcher.ledger.schema import ratings
-from batcher.report.export_parquet import report_parquet
+from batcher.report.export_parquet import write_parquet
 from batcher.report.html.page import gather
 from batcher.report.html.render import render_page
 from batcher.report.merge import summarise_all
@@ -141,7 +141,7 @@ def test_a_ledger_without_charges_may_keep_those_of_the_others(here, engine, sec
 
 def test_parquet_has_them_as_rows_by_a_word_of_their_own(here, engine, tmp_path):
     book(here, 7)
-    report_parquet(summarise(engine, ReportQuery()), str(tmp_path / "r.parquet"))
+    write_parquet(summarise(engine, ReportQuery()), str(tmp_path / "r.parquet"))
     rows = pq.read_table(tmp_path / "r.parquet").to_pylist()
     assert [(row["entry"], row["model"]) for row in rows] == [
         ("charges", f"{MODEL}-20260922"), ("adjustments", MODEL)

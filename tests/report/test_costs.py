@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from batcher.pricing.money import PICO, decimal_text
 from batcher.report.query import ReportQuery, parse_dimensions
-from batcher.report.render import Format, render_sheet
+from batcher.report.render import Format, render
 from batcher.report.sheet import Named
 from batcher.report.views.catalogue import View, look
 from batcher.report.views.costs import exact_usd
@@ -83,7 +83,7 @@ def test_without_any_report_the_columns_are_not_there(here, engine):
     one(here)
     (row, _), sheet = seen(engine)
     assert row["reported_cost"] is row["reported_less_cost"] is None
-    assert "Reported" not in render_sheet(sheet, Format.TABLE)
+    assert "Reported" not in render(sheet, Format.TABLE)
     assert "No provider reported a cost." in sheet.sentences
 
 
@@ -159,7 +159,7 @@ def test_any_decimal_is_read_exactly_however_it_is_written(number):
 def test_dimensions_and_formats_are_those_of_every_view(here, engine):
     one(here, reported="1.5e-05")
     _, sheet = seen(engine, "job", "day")
-    text = render_sheet(sheet, Format.CSV)
+    text = render(sheet, Format.CSV)
     assert text.startswith("job,day,currency,list_cost,list_cost_pico,cost,cost_pico,")
     assert "0.000015,15000000" in text
-    assert text == render_sheet(seen(engine, "job", "day")[1], Format.CSV)
+    assert text == render(seen(engine, "job", "day")[1], Format.CSV)

@@ -132,6 +132,13 @@ def test_the_same_ledger_gives_the_same_bytes(page, sqlite_template, tmp_path):
     engine.dispose()
 
 
+def test_both_databases_give_the_same_bytes(page, postgres_url):
+    filled(postgres_url)
+    engine = open_engine(postgres_url, read_only=True)
+    assert html_of(engine) == page.read_text()
+    engine.dispose()
+
+
 def test_thousands_of_lines_are_cut_to_the_dearest_and_the_total_stays(
     database_url,  # noqa: F811
     engine,
@@ -222,8 +229,9 @@ def test_the_running_total_of_a_run_has_its_cap(rows, engine):
 def test_round_steps_and_bins():
     assert [round_step(n, 4) for n in (1, 4, 5, 8, 9, 41)] == [1, 1, 2, 2, 5, 20]
     assert scale_for(0, 100).place(0) == 0
-    assert bins_for([3, 3, 3]) == [(3, 4)]
-    assert bins_for([1, 30]) == [(1, 2), (2, 5), (5, 10), (10, 20), (20, 50)]
+    assert bins_for(3, 3) == [(3, 4)]
+    assert bins_for(12340, 12349, narrowest=10) == [(12340, 12350)]
+    assert bins_for(1, 30) == [(1, 2), (2, 5), (5, 10), (10, 20), (20, 50)]
 
 
 def pixels(path):

@@ -101,6 +101,22 @@ def test_a_process_ended_runs_or_died(here, engine, fields, life):
     assert run.last.life is life
 
 
+def test_a_process_whose_last_outcomes_wait_in_a_lifeboat_did_not_just_die(here, engine):
+    here.invocation(1, ended_at=None, host=HERE, pid=NOBODY_HAS_THIS_PID)
+    (run,) = read_status(engine, lifeboats={1})
+    assert run.last is not None
+    assert run.last.life is Life.FAILED
+    assert "the database failed, its last outcomes wait in a lifeboat" in render_status([run])
+
+
+def test_a_process_that_runs_or_ended_is_not_said_to_have_failed(here, engine):
+    """A lifeboat may be there while its run still writes it, and after a copy was put back."""
+    here.invocation(1, ended_at=None, host=HERE, pid=os.getpid())
+    (run,) = read_status(engine, lifeboats={1})
+    assert run.last is not None
+    assert run.last.life is Life.RUNNING
+
+
 def test_a_running_process_needs_no_advice(here, engine):
     here.invocation(1, ended_at=None, exit_code=None, host=HERE, pid=os.getpid())
     (run,) = read_status(engine)

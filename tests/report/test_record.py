@@ -14,7 +14,8 @@ from batcher.ledger.adjustments import (
     read_adjustments,
     read_reconciliations,
 )
-from batcher.ledger.connect import open_engine, reading
+from batcher.ledger.connect import open_engine, reading, writing
+from batcher.ledger.verify import verify
 from batcher.report.reconcile.compare import comparison_sheet
 from batcher.report.reconcile.lines import compare
 from batcher.report.reconcile.record import adjustments_sheet, record_residuals, undo
@@ -231,3 +232,35 @@ def test_after_recording_any_bill_agrees_to_the_pico(sqlite_template, tmp_path_f
         assert looks_like_units or abs(4_000_000_000 + recorded - exact) <= Fraction(1, 2)
     engine.dispose()
     rows.engine.dispose()
+
+
+def told_of_adjustments(engine):
+    return [each.text for each in verify(engine).findings if each.kind == "adjustment"]
+
+
+TAMPERED = [
+    ("amount = amount - 1", "adjustment 1 of 1000000000 pico-USD and is -1000000001"),
+    ("day = '2026-01-06'", "is of another day, model"),
+    ("model = NULL", "is of another day, model"),
+    ("geography = 'us'", "is of another day, model"),
+    ("undoes = 2", "takes back adjustment 2, which takes back another itself"),
+]  # fmt: skip
+
+
+@BOTH
+def test_what_takes_an_adjustment_back_is_verified(here, engine, tmp_path):
+    record(here, engine, usage(tmp_path), costs(tmp_path, DEARER))
+    undo(here.engine, 1, ANA)
+    assert told_of_adjustments(engine) == []
+    for change, told in TAMPERED:
+        with writing(here.engine) as connection:
+            connection.exec_driver_sql("CREATE TEMP TABLE kept AS SELECT * FROM adjustments")
+            connection.exec_driver_sql(
+                f"UPDATE adjustments SET {change} WHERE adjustment_id = 2"
+            )
+        found = told_of_adjustments(engine)
+        with writing(here.engine) as connection:
+            connection.exec_driver_sql("DELETE FROM adjustments")
+            connection.exec_driver_sql("INSERT INTO adjustments SELECT * FROM kept")
+            connection.exec_driver_sql("DROP TABLE kept")
+        assert any(told in each for each in found), (change, found)

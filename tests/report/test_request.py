@@ -199,3 +199,19 @@ def test_an_attempt_that_was_rejected_is_in_no_doubt(here, engine):
     text = shown(engine, "row-1")
     assert "may have cost" not in text
     assert "  HTTP 400, request id req_1\n  invalid_request_error: bad\n" in text
+
+
+def test_the_numbers_of_an_old_rating_are_walked_back_too(here, engine):
+    attempt = here.answer(1, 1, 1)
+    here.charge(attempt, 5, current=0, rate_set_id=here.rate_set())
+    again = {"rating_id": 2, "price_book_id": 1, "created_at": NOON, "position": 1}
+    here.insert_many("ratings", [again | {"reason": "reprice"}])
+    here.charge(attempt, 7, rating_id=2, rate_set_id=1)
+    (match,) = find_requests(engine, "row-1")
+    totals = [
+        [line.total for line in read_request(engine, match, rating=rating).attempts[0].lines]
+        for rating in (None, 1, 2)
+    ]
+    assert totals == [[7], [5], [7]]
+    with pytest.raises(UsageError, match="there is no rating 3"):
+        read_request(engine, match, rating=3)

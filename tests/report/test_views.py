@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from batcher.errors import UsageError
 from batcher.ledger.connect import open_engine
 from batcher.report.query import ReportQuery, parse_dimensions
-from batcher.report.render import Format, render_sheet
+from batcher.report.render import Format, render
 from batcher.report.sheet import Named, Unit, cell_text, time_text
 from batcher.report.views.catalogue import View, look
 from batcher.report.views.spread import percentile, spread_of
@@ -120,7 +120,7 @@ def test_a_cache_that_is_never_read_costs_money(here, engine):
     with_rates(here, 1, (0, 0, 1000, 0, 10))
     rows, (total,), sheet = seen(engine, View.CACHE)
     assert rows[0]["saved"] == total["saved"] == -1000 * 4_000_000
-    assert "-$0.004" in render_sheet(sheet, Format.TABLE)
+    assert "-$0.004" in render(sheet, Format.TABLE)
 
 
 def test_tokens_without_a_price_count_for_the_hit_rate_only(here, engine):
@@ -140,7 +140,7 @@ def test_latency_is_told_by_ranks_that_occur(here, engine):
     assert (row["latency_max"], row["first_token_p95"]) == (20 * SECOND, SECOND // 2)
     assert row["tokens_per_second_p5"] == Fraction(5405, 1000)  # 100 tokens in 18.5 s
     assert total["answers"] == 20
-    assert "19.0 s" in render_sheet(sheet, Format.TABLE)
+    assert "19.0 s" in render(sheet, Format.TABLE)
 
 
 def test_a_row_costs_all_of_its_legs_and_late_answers(here, engine):
@@ -174,7 +174,7 @@ def test_currencies_are_never_mixed(here, engine):
     rows, totals, sheet = seen(engine, View.UNITS)
     assert [(r["currency"], r["cost"]) for r in rows] == [("CRUN_CREDIT", 9), ("USD", 8)]
     assert [t["currency"] for t in totals] == ["CRUN_CREDIT", "USD"]
-    assert "Currency" in render_sheet(sheet, Format.MARKDOWN)
+    assert "Currency" in render(sheet, Format.MARKDOWN)
 
 
 def test_the_dearest_rows_come_first_and_equal_ones_in_order(here, engine):
@@ -209,7 +209,7 @@ def test_the_untagged_have_a_line_of_their_own(here, engine):
     here.charge(here.answer(1, 1, 1), 8)
     here.charge(here.answer(2, 1, 2), 9)
     _, _, sheet = seen(engine, View.UNITS, "tag:team")
-    text = render_sheet(sheet, Format.TABLE)
+    text = render(sheet, Format.TABLE)
     assert [line.split()[0] for line in text.splitlines()[2:4]] == ["search", "(untagged)"]
 
 
@@ -264,24 +264,24 @@ def test_where_no_schema_was_asked_for_no_column_speaks_of_one(here, engine):
     here.charge(here.answer(1, 1, 1), 10)
     (row,), _, sheet = seen(engine, View.UNITS)
     assert row["valid"] is row["cost_per_valid"] is None
-    assert "alid" not in render_sheet(sheet, Format.TABLE)
+    assert "alid" not in render(sheet, Format.TABLE)
 
 
 def test_formats_for_programs_are_exact(here, engine):
     here.charge(here.answer(1, 1, 1), 1)
     _, _, sheet = seen(engine, View.UNITS)
-    assert render_sheet(sheet, Format.CSV).splitlines()[1] == (
+    assert render(sheet, Format.CSV).splitlines()[1] == (
         "claude-sonnet-5,USD,1,0.000000000001,1,0.000000001,1000,0.000000001,1000,"
         "0.000000000001,1,0.000000000001,1,0.000000000001,1,0.000000000001,1,,,"
     )
-    text = render_sheet(sheet, Format.JSON)
+    text = render(sheet, Format.JSON)
     assert '"cost": {\n        "amount": "0.000000000001",\n        "pico": "1"\n' in text
 
 
 def test_a_name_that_would_be_a_formula_is_none_in_a_spreadsheet(here, engine):
     here.charge(here.answer(1, 1, 1, model="=1+1"), 1)
     _, _, sheet = seen(engine, View.UNITS)
-    assert render_sheet(sheet, Format.CSV).splitlines()[1].startswith("'=1+1,")
+    assert render(sheet, Format.CSV).splitlines()[1].startswith("'=1+1,")
 
 
 def test_two_ledgers_are_one_and_their_runs_stay_apart(here, engine, second_url):
@@ -319,3 +319,32 @@ def test_cells_for_people():
     assert cell_text(Fraction(-1, 3), Unit.SHARE) == "-33.3 %"
     assert cell_text(None, Unit.MONEY) == "-"
     assert cell_text("a\x1b[31m", Unit.TEXT) == "a [31m"
+
+
+def test_invalid_answers_are_waste_whether_they_are_kept_or_not(here, engine):
+    here.charge(here.answer(1, 1, 1, valid=1), 100)
+    here.charge(here.answer(1, 1, 2, valid=0, output_tokens=9), 7)  # kept all the same
+    again = here.answer(1, 1, 3, valid=0, final=0)
+    here.charge(again, 4)
+    here.charge(here.answer(1, 1, 3, valid=1, attempt={"request_id": again}), 6)
+    here.charge(here.answer(1, 1, 4, valid=0, stop_reason="max_tokens"), 2)
+    here.charge(here.answer(1, 1, 5, valid=0, stop_reason="refusal"), None)
+    rows, (total,), _ = seen(engine, View.WASTE)
+    assert [(r["waste"], r["attempts"], r["cost"], r["output_tokens"]) for r in rows] == [
+        ("truncated", 1, 2, 5), ("refused", 1, None, 5), ("invalid", 2, 11, 14),
+    ]  # fmt: skip
+    assert total["share"] == Fraction(13, 119)
+
+
+@pytest.mark.parametrize("since", [NOON, NOON + 1])
+def test_waste_of_a_window_is_the_same_from_sums_and_from_answers(here, engine, since):
+    early, late = {"sent_at": NOON - 1}, {"sent_at": NOON + 1}
+    for moment in (early, late):
+        first = here.answer(1, 1, 1, stop_reason="refusal", final=0, attempt=moment)
+        here.charge(first, 3)
+        here.charge(here.answer(1, 1, 1, stop_reason="max_tokens", attempt=moment), 5)
+    query = ReportQuery(since=since)
+    sheet = look([engine], query, View.WASTE)
+    assert [(row[1], row[2], row[5]) for row in sheet.rows] == [
+        ("truncated", 1, 5), ("discarded", 1, 3),
+    ]  # fmt: skip

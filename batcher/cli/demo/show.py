@@ -94,14 +94,14 @@ def _say_end(job: Job, ended: Ended) -> None:
 
 
 def _print_report(database: str) -> None:
-    from batcher.cli.report import show_report
+    from batcher.cli.report import show
     from batcher.report.query import ReportQuery
     from batcher.report.summary import summarise
 
     with ledger(database, None) as engine:
         report = summarise(engine, ReportQuery())
     click.echo("")
-    show_report(report, "table", None)
+    show(report, "table", None)
 
 
 def _next_steps(database: str) -> list[str]:

@@ -17,14 +17,12 @@ from batcher.pricing.money import format_currency
 from batcher.report.directory import bucket
 from batcher.report.figures import USD
 from batcher.report.html.charts import Amounts, Bar, Chart, bars, growing, histogram, stacked
+from batcher.report.html.measured import read_latencies, read_meter_sums, read_row_buckets
 from batcher.report.ledgers import Ledgers
 from batcher.report.merge import summarise_all
 from batcher.report.query import Dimension, Kind, ReportQuery, parse_moment, time_zone
 from batcher.report.sheet import Unit, cell_text, time_text
-from batcher.report.views.latency import read_times
-from batcher.report.views.meters import read_meters
-from batcher.report.views.spread import spread_of
-from batcher.report.views.units import read_unit_costs
+from batcher.report.views.buckets import Buckets
 from batcher.report.views.waste import Waste, Wasted, read_waste
 from batcher.report.words import count_of, shorten
 
@@ -183,15 +181,8 @@ def _dearest(names: Sequence[str], totals: Sequence[int], money: Amounts) -> str
 
 
 def _meters(ledgers: Ledgers, currency: str) -> Card | None:
-    sums = dict.fromkeys(METERS, 0)
-    used = dict.fromkeys(METERS, 0)
-    for ledger in ledgers.each:
-        for group in read_meters(ledger):
-            if group.currency == currency:
-                for number, meter in enumerate(METERS):
-                    sums[meter] += group.amounts[number]
-                    used[meter] += group.quantities[number]
-    total = sum(sums.values())
+    found = read_meter_sums(ledgers, currency)
+    total = sum(found.amounts)
     if not total:
         return None
     rows = [
@@ -201,8 +192,8 @@ def _meters(ledgers: Ledgers, currency: str) -> Card | None:
             length=amount,
             series=number,
         )
-        for number, (meter, amount) in enumerate(sums.items())
-        if used[meter]
+        for number, (meter, amount) in enumerate(zip(METERS, found.amounts, strict=True))
+        if found.quantities[number]
     ]
     return Card(
         title="Cost by meter",
@@ -212,18 +203,12 @@ def _meters(ledgers: Ledgers, currency: str) -> Card | None:
 
 
 def _rows(ledgers: Ledgers, currency: str) -> Card | None:
-    found = read_unit_costs(ledgers)
-    amounts = sorted(
-        amount
-        for (_, money), group in found.groups.items()
-        if money == currency
-        for amount in group.amounts
-    )
-    spread = spread_of(amounts)
-    paid = [amount for amount in amounts if amount > 0]
-    if spread is None or not paid:
+    amounts = read_row_buckets(ledgers, currency)
+    spread = amounts.spread()
+    paid = Buckets({edge: bucket for edge, bucket in amounts.each.items() if edge})
+    if spread is None or not paid.each:
         return None
-    free = len(amounts) - len(paid)
+    free = spread.count - sum(bucket.count for bucket in paid.each.values())
 
     def money(amount: int) -> str:
         return format_currency(amount, currency)
@@ -234,19 +219,19 @@ def _rows(ledgers: Ledgers, currency: str) -> Card | None:
         words=(
             f"Mean {money(round(spread.mean))}, p50 {money(spread.p50)}, p95"
             f" {money(spread.p95)}, dearest {money(spread.largest)}; how many of"
-            f" {count_of(len(amounts), 'answered row')} cost how much, retries included."
+            f" {count_of(spread.count, 'answered row')} cost how much, retries included."
             + (f" {count_of(free, 'row')} cost nothing." if free else "")
         ),
     )
 
 
 def _latency(ledgers: Ledgers) -> Card | None:
-    found = read_times(ledgers)
+    found = read_latencies(ledgers)
     slowest = sorted(
         (
             (spread, ledgers.labels[key][0])
-            for key, times in found.items()
-            if (spread := spread_of(times.latencies))
+            for key, times in found.whole.items()
+            if (spread := times.spread())
         ),
         key=lambda pair: (-pair[0].count, pair[1]),
     )[: _MOST_SERIES + 1]
@@ -261,7 +246,7 @@ def _latency(ledgers: Ledgers) -> Card | None:
         )
         for spread, label in slowest
     ]
-    first = spread_of([each for times in found.values() for each in times.first_tokens])
+    first = found.first_token.spread()
     said = (
         f" First token p50 {time_text(first.p50)}, p95 {time_text(first.p95)}." if first else ""
     )

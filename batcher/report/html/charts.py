@@ -1,12 +1,12 @@
 """Drawings as plain shapes, for the template to write as SVG."""
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final
 
 from batcher.report.html.scale import Scale, bins_for, scale_for
+from batcher.report.views.buckets import Buckets, width_at
 
 WIDTH: Final = 5200
 _HEIGHT: Final = 2500
@@ -144,11 +144,14 @@ def _cap_line(scale: Scale, cap: int | None, words: Amounts) -> tuple[Box, ...]:
     return (Box(_LEFT, y - 10, _PLOT_WIDTH, 20, 5, f"the cap: {words(cap)}"),)
 
 
-def histogram(ordered: Sequence[int], words: Amounts) -> Chart:
-    """How many of the sorted numbers, all above zero, fall in each bin."""
-    bins = bins_for(ordered)
-    edges = [bisect_left(ordered, start) for start, _ in bins] + [len(ordered)]
-    counts = [after - before for before, after in pairwise(edges)]
+def histogram(paid: Buckets, words: Amounts) -> Chart:
+    """How many of the numbers, all above zero, fall in each bin."""
+    low, high = min(paid.each), max(bucket.largest for bucket in paid.each.values())
+    bins = bins_for(low, high, narrowest=width_at(high))
+    starts_at = [start for start, _ in bins]
+    counts = [0] * len(bins)
+    for edge, bucket in paid.each.items():
+        counts[bisect_right(starts_at, edge) - 1] += bucket.count
     scale = scale_for(max(counts), _PLOT_HEIGHT)
     slot = _PLOT_WIDTH // len(bins)
     boxes = tuple(
@@ -160,7 +163,7 @@ def histogram(ordered: Sequence[int], words: Amounts) -> Chart:
     starts = [_LEFT + number * slot for number in range(len(bins))]
     return Chart(
         height=_HEIGHT,
-        summary=f"{len(ordered):,} numbers in {len(bins)} bins.",
+        summary=f"{sum(counts):,} numbers in {len(bins)} bins.",
         boxes=boxes,
         labels=(
             *_y_labels(scale, lambda count: f"{count:,}"),

@@ -3,7 +3,7 @@
 Drawings are in tenths of a point.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -35,14 +35,14 @@ def round_step(largest: int, steps: int) -> int:
     return next(step for step in _round_numbers() if step * steps >= largest)
 
 
-def bins_for(ordered: Sequence[int]) -> list[tuple[int, int]]:
-    """The bins, from (included) to (excluded), that hold all the sorted numbers from 1 on.
+def bins_for(low: int, high: int, *, narrowest: int = 1) -> list[tuple[int, int]]:
+    """The bins, from (included) to (excluded), that hold all numbers from `low`, above 0, on.
 
-    Equal ones where the numbers are near each other, else growing ones: 1, 2, 5, 10, 20, …
+    Equal ones where the numbers are near each other, none smaller than `narrowest`, a power of
+    ten; else growing ones: 1, 2, 5, 10, 20, …
     """
-    low, high = ordered[0], ordered[-1]
     if high < 20 * low:
-        step = round_step(max(high - low, 1), 16)
+        step = max(round_step(max(high - low, 1), 16), narrowest)
         first = low // step * step
         return [(edge, edge + step) for edge in range(first, high + 1, step)]
     edges: list[int] = []

@@ -71,14 +71,16 @@ def _total(found: Mapping[tuple[Key, str], _S], currency: str) -> _S:
 
 
 def asked(query: ReportQuery) -> tuple[tuple[str, str | None], ...]:
-    """What was asked for, as names and texts."""
+    """What was asked for, as names and texts.
+
+    Not the rating: what it gives has the bytes that were given at its time.
+    """
     return (
         ("by", ",".join(each.name for each in query.by)),
         ("since", moment_words(query.since)),
         ("until", moment_words(query.until)),
         ("timezone", query.timezone),
         ("run_id", None if query.run is None else str(query.run)),
-        ("rating", None if query.rating is None else str(query.rating)),
     )
 
 

@@ -1,7 +1,7 @@
 """What was paid, or may have been, for answers that nobody can use."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 from typing import Any, Final
@@ -22,8 +22,10 @@ from sqlalchemy.sql.elements import literal_column
 
 from batcher.ledger.schema import answers, attempts, charges
 from batcher.messages.attempt import IN_DOUBT, State
+from batcher.pricing.rating import ChargeStatus
 from batcher.report.figures import USD, Key, sort_key
 from batcher.report.ledgers import Ledger, Ledgers
+from batcher.report.query import Dimension, Kind
 from batcher.report.scope import in_force
 from batcher.report.sheet import (
     Cell,
@@ -45,6 +47,7 @@ from batcher.report.totals import (
     conditions,
     exact_sum,
     is_complete,
+    read_answered,
     whole_sum,
 )
 from batcher.report.views.frame import TOTAL, asked, sentences_of
@@ -56,7 +59,8 @@ class Waste(StrEnum):
 
     TRUNCATED = "truncated"  # final, cut off by max_tokens or the context window
     REFUSED = "refused"  # final, the model refused
-    DISCARDED = "discarded"  # complete, and asked again: cut off or not valid
+    INVALID = "invalid"  # does not follow the schema that was asked for, kept or not
+    DISCARDED = "discarded"  # complete, and not the row's answer: asked again, or given up
     LATE = "late"  # complete after another attempt had answered
     IN_DOUBT = "in doubt"  # may have been billed; no answer came
 
@@ -66,6 +70,7 @@ _REFUSED: Final = "refusal"
 _LEGS: Final = ("pause_turn", "tool_use")  # a step of a longer answer, not thrown away
 # Grouped by, so without parameters: a database would not know them for the same ones.
 _LATE_SQL: Final = literal_column(f"'{State.LATE.value}'", Text)
+_UNPRICED_SQL: Final = literal_column(f"'{ChargeStatus.UNPRICED.value}'", Text)
 _ONE, _NONE = literal_column("1", BigInteger), literal_column("0", BigInteger)
 _FIELDS: Final = (
     Field("waste", "Waste", Unit.TEXT),
@@ -77,8 +82,9 @@ _FIELDS: Final = (
     Field("share", "Of all cost", Unit.SHARE),
 )
 _SAID: Final = (
-    "Truncated and refused answers are final answers of their rows; discarded and late ones"
-    " were paid beside the final answer. What is in doubt may have cost from Cost to At most,"
+    "Truncated and refused answers are final answers of their rows; invalid ones do not follow"
+    " the schema that was asked for; discarded and late ones were paid beside the final answer."
+    " What is in doubt may have cost from Cost to At most,"
     " and is in no other report's cost."
 )
 
@@ -101,6 +107,10 @@ class Wasted:
         """Take up more of the kind."""
         for name in Wasted.__slots__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def taken_out(self) -> "Wasted":
+        """What takes as much out again."""
+        return Wasted(*(-getattr(self, name) for name in Wasted.__slots__))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +137,12 @@ def read_waste(ledgers: Ledgers) -> WasteFound:
     """Everything wasted, and the cost of all complete answers to hold it against."""
     found = WasteFound({}, {})
     for ledger in ledgers.each:
-        for key, kind, currency, wasted in (*_answered(ledger, found), *_in_doubt(ledger)):
-            if kind is not None and wasted.attempts:
+        _add_answers(ledger, found)
+        for key, kind, currency, wasted in (*_special(ledger), *_in_doubt(ledger)):
+            if kind is not None:
                 found.wasted.setdefault((key, kind, currency), Wasted()).add(wasted)
+    for place in [place for place, wasted in found.wasted.items() if not wasted.attempts]:
+        del found.wasted[place]
     return found
 
 
@@ -170,11 +183,34 @@ def _unpriced(found: WasteFound) -> tuple[str, ...]:
 _Found = tuple[Key, Waste | None, str, Wasted]
 
 
-def _answered(ledger: Ledger, found: WasteFound) -> Iterator[_Found]:
-    for row in ledger.rows(_answers_by_end(ledger)):
+def _add_answers(ledger: Ledger, found: WasteFound) -> None:
+    """All complete answers by how they ended, from the sums kept of them, as if all were final.
+
+    `_special` puts right those that are not.
+    """
+    by = (*ledger.scope.query.by, Dimension(Kind.STOP_REASON))
+    scope = replace(ledger.scope, query=replace(ledger.scope.query, by=by))
+    for group in list(read_answered(ledger.connection, scope)):
+        currency, counts = group.currency or USD, group.counts
+        found.paid[currency] = found.paid.get(currency, 0) + group.amount
+        kind = _end(group.stop_reason)
+        if kind is not None:
+            place = ledger.key_of(group), kind, currency
+            found.wasted.setdefault(place, Wasted()).add(
+                Wasted(
+                    attempts=counts.attempts,
+                    output_tokens=counts.output_tokens,
+                    cost=group.amount,
+                    cost_at_most=group.amount,
+                    unpriced=counts.unpriced_requests,
+                )
+            )
+
+
+def _special(ledger: Ledger) -> Iterator[_Found]:
+    """Answers that are not final, or not valid: taken out there, and put where they belong."""
+    for row in ledger.rows(_special_by_end(ledger)):
         amount = whole_sum(row, "amount")
-        currency = row["currency"] or USD
-        found.paid[currency] = found.paid.get(currency, 0) + amount
         wasted = Wasted(
             attempts=row["attempts"],
             output_tokens=int(row["output_tokens"] or 0),
@@ -182,28 +218,39 @@ def _answered(ledger: Ledger, found: WasteFound) -> Iterator[_Found]:
             cost_at_most=amount,
             unpriced=row["unpriced"],
         )
-        yield ledger.key(row), _kind(row), currency, wasted
+        key, currency = ledger.key(row), row["currency"] or USD
+        yield key, _end(row["end_reason"]), currency, wasted.taken_out()
+        yield key, _kind(row), currency, wasted
 
 
-def _kind(row: RowMapping) -> Waste | None:
-    if row["was_late"]:
-        return Waste.LATE
-    reason = row["end_reason"]
-    if not row["is_final"]:
-        return None if reason in _LEGS else Waste.DISCARDED
+def _end(reason: str | None) -> Waste | None:
+    """What a final answer that ended so is."""
     if reason in _CUT_OFF:
         return Waste.TRUNCATED
     return Waste.REFUSED if reason == _REFUSED else None
 
 
-def _answers_by_end(ledger: Ledger) -> Select[Any]:
-    """Every complete answer's money, by whether it is final, how it ended, whether late."""
+def _kind(row: RowMapping) -> Waste | None:
+    if row["was_late"]:
+        return Waste.LATE
+    end = _end(row["end_reason"])
+    if row["is_invalid"] and end is None:
+        return Waste.INVALID
+    if row["is_final"]:
+        return end
+    return None if row["end_reason"] in _LEGS else Waste.DISCARDED
+
+
+def _special_by_end(ledger: Ledger) -> Select[Any]:
+    """Their money, by whether they are final, valid or late, and how they ended."""
     first = or_(charges.c.line == 0, charges.c.line.is_(None))
     late = select(attempts.c.attempt_id).where(NOT_ANSWERED, attempts.c.state == _LATE_SQL)
+    unpriced = or_(charges.c.status == _UNPRICED_SQL, charges.c.status.is_(None))
     keys: dict[str, ColumnElement[Any]] = {
         **answer_keys(ledger.scope.query),
         "currency": charges.c.currency,
         "is_final": answers.c.final,
+        "is_invalid": case((answers.c.valid == _NONE, _ONE), else_=_NONE),
         "end_reason": answers.c.stop_reason,
         "was_late": case((answers.c.attempt_id.in_(late), _ONE), else_=_NONE),
     }
@@ -213,6 +260,7 @@ def _answers_by_end(ledger: Ledger) -> Select[Any]:
         answers_from(ledger.scope.query)
         .outerjoin(charges, current)
         .where(
+            or_(answers.c.final == 0, answers.c.valid == 0),
             is_complete(),
             *conditions(ledger.scope, ANSWER_SENT_AT, answers.c.invocation_id),
         )
@@ -220,9 +268,7 @@ def _answers_by_end(ledger: Ledger) -> Select[Any]:
             *columns,
             func.count(case((first, 1))).label("attempts"),
             func.sum(case((first, answers.c.output_tokens))).label("output_tokens"),
-            func.count(case((and_(first, charges.c.total_amount.is_(None)), 1))).label(
-                "unpriced"
-            ),
+            func.count(case((unpriced, answers.c.attempt_id)).distinct()).label("unpriced"),
             *exact_sum(ledger.connection, charges.c.total_amount, "amount"),
         )
         .group_by(*(column.element for column in columns))

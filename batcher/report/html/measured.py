@@ -1,0 +1,190 @@
+"""The numbers of the page that are no sums kept: read in few records, however many answers.
+
+The database counts by the first four digits, so that neither memory nor time grows with what
+would have to be carried over.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    Subquery,
+    Text,
+    case,
+    cast,
+    func,
+    select,
+)
+from sqlalchemy.sql.elements import literal_column
+
+from batcher.ledger.schema import METERS, answers, attempts, charges
+from batcher.report.figures import USD, Key
+from batcher.report.ledgers import Ledger, Ledgers
+from batcher.report.scope import in_force
+from batcher.report.totals import (
+    ANSWER_SENT_AT,
+    ATTEMPT_SENT_AT,
+    answer_keys,
+    answers_from,
+    conditions,
+    exact_sum,
+    is_complete,
+    whole_sum,
+)
+from batcher.report.views.buckets import Buckets, cut_off
+
+_ONE, _NONE = literal_column("1", BigInteger), literal_column("0", BigInteger)
+_USD_SQL: Final[ColumnElement[str]] = literal_column(f"'{USD}'", Text)
+
+
+@dataclass(frozen=True, slots=True)
+class Meters:
+    """Of one currency, in the order of `METERS`; amounts in pico-units."""
+
+    quantities: tuple[int, ...]
+    amounts: tuple[int, ...]
+
+
+def read_meter_sums(ledgers: Ledgers, currency: str) -> Meters:
+    """All that was charged in `currency`, by meter."""
+    quantities, amounts = [0] * len(METERS), [0] * len(METERS)
+    for ledger in ledgers.each:
+        for row in ledger.rows(_meter_sums(ledger, currency)):
+            for number, meter in enumerate(METERS):
+                quantities[number] += int(row[f"{meter}_quantity"] or 0)
+                amounts[number] += whole_sum(row, f"{meter}_amount")
+    return Meters(tuple(quantities), tuple(amounts))
+
+
+def read_row_buckets(ledgers: Ledgers, currency: str) -> Buckets:
+    """What each answered row cost: legs, retries and late answers together, as in `units`.
+
+    Rows of which a part has no price, or another currency, are left out.
+    """
+    found = Buckets()
+    for ledger in ledgers.each:
+        for row in ledger.rows(_row_buckets(ledger, currency)):
+            found.add(
+                int(row["edge"]), row["numbers"], whole_sum(row, "amounts"), int(row["largest"])
+            )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """Microseconds: by key to the whole answer, of all together to the first token."""
+
+    whole: dict[Key, Buckets]
+    first_token: Buckets
+
+
+def read_latencies(ledgers: Ledgers) -> Latencies:
+    """The times of every complete answer."""
+    found = Latencies({}, Buckets())
+    for ledger in ledgers.each:
+        for row in ledger.rows(_times(ledger, answers.c.latency_us, keyed=True)):
+            _add(found.whole.setdefault(ledger.key(row), Buckets()), row)
+        for row in ledger.rows(_times(ledger, answers.c.first_token_us, keyed=False)):
+            _add(found.first_token, row)
+    return found
+
+
+def _add(buckets: Buckets, row: Any) -> None:  # noqa: ANN401 - a record
+    buckets.add(int(row["edge"]), row["numbers"], whole_sum(row, "times"), int(row["largest"]))
+
+
+def _meter_sums(ledger: Ledger, currency: str) -> Select[Any]:
+    sums = [
+        column
+        for meter in METERS
+        for column in (
+            func.sum(charges.c[f"{meter}_quantity"]).label(f"{meter}_quantity"),
+            *exact_sum(ledger.connection, charges.c[f"{meter}_amount"], f"{meter}_amount"),
+        )
+    ]
+    everything = not _what_counts(ledger)
+    found = _over_all_charges(ledger, *sums) if everything else _over_charges(ledger, *sums)
+    return found.where(charges.c.currency == currency)
+
+
+def _over_all_charges(ledger: Ledger, *columns: ColumnElement[Any]) -> Select[Any]:
+    """Those in force. Only complete answers have charges."""
+    return select(*columns).select_from(charges).where(in_force(ledger.scope))
+
+
+def _over_charges(ledger: Ledger, *columns: ColumnElement[Any]) -> Select[Any]:
+    """Those in force that count, joined to their attempts, which are shorter than answers."""
+    same = attempts.c.attempt_id == charges.c.attempt_id
+    return (
+        select(*columns)
+        .select_from(charges.join(attempts, same))
+        .where(in_force(ledger.scope), *_what_counts(ledger))
+    )
+
+
+def _what_counts(ledger: Ledger) -> list[ColumnElement[bool]]:
+    return conditions(ledger.scope, ATTEMPT_SENT_AT, attempts.c.invocation_id)
+
+
+def _row_buckets(ledger: Ledger, currency: str) -> Select[Any]:
+    rows = _rows(ledger)
+    edge = cut_off(rows.c.amount)
+    return (
+        select(
+            edge.label("edge"),
+            func.count().label("numbers"),
+            func.max(rows.c.amount).label("largest"),
+            *exact_sum(ledger.connection, rows.c.amount, "amounts"),
+        )
+        .where(
+            rows.c.is_answered == 1,
+            rows.c.priced == rows.c.lines,
+            func.coalesce(rows.c.first_currency, _USD_SQL) == currency,
+            func.coalesce(rows.c.last_currency, _USD_SQL) == currency,
+        )
+        .group_by(edge)
+    )
+
+
+def _rows(ledger: Ledger) -> Subquery:
+    """A record for each request: its charges together, and whether one is of a final answer."""
+    others = select(answers.c.attempt_id).where(answers.c.final == 0)
+    is_final = case((charges.c.attempt_id.in_(others), _NONE), else_=_ONE)
+    return (
+        _over_charges(
+            ledger,
+            func.max(is_final).label("is_answered"),
+            func.count().label("lines"),
+            func.count(charges.c.total_amount).label("priced"),
+            func.min(charges.c.currency).label("first_currency"),
+            func.max(charges.c.currency).label("last_currency"),
+            cast(func.sum(charges.c.total_amount), BigInteger).label("amount"),
+        )
+        .group_by(attempts.c.request_id)
+        .subquery()
+    )
+
+
+def _times(ledger: Ledger, time: ColumnElement[Any], *, keyed: bool) -> Select[Any]:
+    query = ledger.scope.query
+    edge = cut_off(time)
+    keys = [c.label(name) for name, c in answer_keys(query).items()] if keyed else []
+    return (
+        answers_from(query)
+        .add_columns(
+            *keys,
+            edge.label("edge"),
+            func.count().label("numbers"),
+            func.max(time).label("largest"),
+            *exact_sum(ledger.connection, time, "times"),
+        )
+        .where(
+            time.is_not(None),
+            is_complete(),
+            *conditions(ledger.scope, ANSWER_SENT_AT, answers.c.invocation_id),
+        )
+        .group_by(*(key.element for key in keys), edge)
+    )
