@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from batcher.cli.limit_words import limit_words
-from batcher.cli.meter import Meter, money_words, rows_words, speed_words
+from batcher.cli.meter import Meter, money_words, rows_words, speed_words, told
 from batcher.clock import SystemClock
 from batcher.pipeline.events import Ended, Started
 from batcher.pipeline.plan import Resent
@@ -25,9 +25,16 @@ def display(*, quiet: bool, assume_yes: bool) -> "Quiet":
     """The display that fits: a panel on a terminal, else a line every few seconds."""
     if quiet:
         return Quiet(assume_yes=assume_yes)
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not _is_dumb():
         return Panel(assume_yes=assume_yes)
     return Lines(assume_yes=assume_yes)
+
+
+def _is_dumb() -> bool:
+    """Whether the terminal cannot move its cursor (TERM=dumb): no panel can be drawn."""
+    from rich.console import Console
+
+    return Console(stderr=True).is_dumb_terminal
 
 
 def say(message: str) -> None:
@@ -121,6 +128,7 @@ class Lines(Quiet):
                 speed_words(reading),
                 money_words(event.progress, reading),
                 limit_words(event.progress),
+                event.progress.outage,
             )
             say("; ".join(part for part in parts if part))
 
@@ -176,8 +184,8 @@ class Panel(Quiet):
         bar = ProgressBar(total=1.0, completed=reading.share or 0.0, width=60)
         lines = [rows_words(progress), speed_words(reading), money_words(progress, reading)]
         lines.append(limit_words(progress))
-        notes = [note for note in (progress.note, self._note) if note]
-        return Group(Padding(bar, 0), *(Text(line) for line in [*lines, *notes] if line))
+        lines += [printable(progress.outage), progress.note, self._note]
+        return Group(Padding(bar, 0), *(Text(line) for line in lines if line))
 
 
 def opening_lines(event: Started) -> list[str]:
@@ -192,13 +200,16 @@ def opening_lines(event: Started) -> list[str]:
         if recovery.unbounded:
             upper += f" plus {recovery.unbounded:,} attempts without a bound"
         lines.append(
-            f"an earlier run was cut off: {recovery.attempts:,} attempts are in doubt and may "
-            f"have cost from $0.00 to {upper}; their rows are sent again"
+            f"an earlier run was cut off: {told(recovery.attempts, 'attempt', 'is', 'are')} in"
+            f" doubt and may have cost from $0.00 to {upper}; their rows are sent again"
         )
     if event.retrying:
-        lines.append(f"{event.retrying:,} rows that failed for a passing cause are tried again")
+        failed = told(event.retrying, "row", "that failed is", "that failed are")
+        lines.append(f"{failed} tried again: the cause may have passed")
     if event.progress.done_before:
-        lines.append(f"{event.progress.done_before:,} rows were finished before")
+        lines.append(
+            f"{told(event.progress.done_before, 'row', 'was', 'were')} finished before"
+        )
     lines.append(event.price_note)
     return lines
 

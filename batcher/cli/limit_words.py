@@ -7,6 +7,7 @@ from typing import Any, Final
 from batcher.pacing.limits import Limit
 from batcher.pacing.usage import QuotaUse
 from batcher.pipeline.progress import Binding, Progress
+from batcher.report.words import count_of
 
 _QUOTAS_SHOWN: Final = 4  # the fullest ones; --json has them all
 
@@ -91,7 +92,7 @@ def _quota_line(quota: str, uses: list[QuotaUse]) -> str:
 
 
 def _refusals(progress: Progress) -> str:
-    return f"{progress.pauses:,} answers with status 429"
+    return f"{count_of(progress.pauses, 'answer')} with status 429"
 
 
 def _percent(part: float) -> str:

@@ -6,6 +6,7 @@ from typing import Final
 
 from batcher.pipeline.progress import Progress
 from batcher.pricing.money import format_amount, format_usd
+from batcher.report.words import count_of
 
 _WINDOW_SECONDS: Final = 30.0
 
@@ -96,8 +97,13 @@ def money_so_far(progress: Progress) -> str:
     amounts = [format_usd(progress.cost)]
     amounts += [format_amount(n, currency) for currency, n in progress.other_currencies.items()]
     if progress.unpriced:
-        amounts.append(f"{progress.unpriced:,} answers unpriced")
+        amounts.append(f"{count_of(progress.unpriced, 'answer')} unpriced")
     return " + ".join(amounts)
+
+
+def told(count: int, noun: str, one: str, many: str) -> str:
+    """A count as the subject of a sentence: `1 row is`, `2 rows are`."""
+    return f"{count_of(count, noun)} {one if count == 1 else many}"
 
 
 def duration_words(seconds: float) -> str:

@@ -34,6 +34,7 @@ class Breaker:
         self._ever_answered = False
         self._down_since: float | None = None
         self._next_probe = 0.0
+        self._wait = _PROBE_FIRST_SECONDS
         self._probing = False
 
     @property
@@ -42,6 +43,12 @@ class Breaker:
         return self._failures >= self._policy.trips_after or (
             not self._ever_answered and self._failures > 0
         )
+
+    @property
+    def patience_seconds(self) -> float:
+        """How long the server may be down before the run ends."""
+        policy = self._policy
+        return policy.give_up_seconds if self._ever_answered else policy.first_contact_seconds
 
     @property
     def is_probing(self) -> bool:
@@ -74,17 +81,19 @@ class Breaker:
 
     def failed(self, now: float) -> None:
         """The server did not answer, or only with a failure of its own."""
+        was_open = self.is_open
         self._failures += 1
         self._probing = False
         if self._down_since is None:
             self._down_since = now
-        doublings = min(max(self._failures - self._policy.trips_after, 0), 10)
-        self._next_probe = now + min(_PROBE_FIRST_SECONDS * 2.0**doublings, _PROBE_MAX_SECONDS)
+        if not was_open:
+            self._wait = _PROBE_FIRST_SECONDS
+        elif now >= self._next_probe:  # earlier ones were under way when it opened
+            self._wait = min(self._wait * 2, _PROBE_MAX_SECONDS)
+        else:
+            return
+        self._next_probe = now + self._wait
 
     def gives_up(self, now: float) -> bool:
         """Whether the server has been down for longer than we wait."""
-        policy = self._policy
-        patience = (
-            policy.give_up_seconds if self._ever_answered else policy.first_contact_seconds
-        )
-        return self._down_since is not None and now - self._down_since >= patience
+        return self._down_since is not None and now - self._down_since >= self.patience_seconds

@@ -137,19 +137,16 @@ class Level:
         limit = self.per_minute / 60
         pace = limit * (1 - _MARGIN)
         seen = self._seen
-        self._steered = (
-            seen is not None
-            and seen >= _SHORTEST_STEERED * self.per_minute
-            and now - self._mirror_at <= _STALE_SECONDS
-            and (self._ceiling is None or self._ceiling >= self.per_minute)
-        )
-        if seen is None or not self._steered:
+        tells = now - self._mirror_at <= _STALE_SECONDS
+        if seen is None or seen < _SHORTEST_STEERED * self.per_minute or not tells:
+            self._steered = False
             return pace
+        self._steered = self._ceiling is None or self._ceiling >= self.per_minute
         set_point = self._set_point(seen)
         pace += (self._mirror - set_point) / _SETTLE_SECONDS
         filled = min(max(self._mirror / (0.5 * set_point), _EMPTY), 1.0)
         fastest = _FASTEST if now - self._since > _FILLING_SECONDS else 1.0
-        return min(max(pace, _SLOWEST * filled * limit), fastest * limit)
+        return min(max(pace, _SLOWEST * limit) * filled, fastest * limit)
 
     def _set_point(self, seen: float) -> float:
         """How much the server's bucket shall hold: some seconds, and enough large requests."""

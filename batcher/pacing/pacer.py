@@ -40,6 +40,7 @@ class Pacer:
         self._by_model: dict[str, Pool] = {}
         self._blame = Blame()
         self._began = now
+        self._shut_until = 0.0  # by a refusal that may have meant any quota
 
     def is_free(self, model: str) -> bool:
         """Whether nothing is known that could hold `model` back; no estimate is needed then."""
@@ -86,9 +87,9 @@ class Pacer:
         """
         reservation.pool.refuse(reservation.number, reservation.expected, refusal, now)
         if not reservation.pool.speaks:
-            until = reservation.pool.gate.shut_until
+            self._shut_until = max(self._shut_until, reservation.pool.gate.shut_until)
             for pool in self._pools.values():
-                pool.gate.shut_until = max(pool.gate.shut_until, until)
+                pool.gate.shut_until = max(pool.gate.shut_until, self._shut_until)
 
     def hear(self, model: str, status: int, headers: Mapping[str, str], now: float) -> None:
         """The headers of an answer to `model` came; they are read when they would be news."""
@@ -118,9 +119,11 @@ class Pacer:
     def demands(self, now: float) -> dict[str, float]:
         """By quota, the part of it that this process could use; see `water_fill`.
 
-        To be asked every few seconds, by whoever shares the quotas out.
+        A part of what the user lets all who share have. To be asked every few seconds, by
+        whoever shares the quotas out.
         """
-        return {name: pool.demand(now) for name, pool in self._pools.items()}
+        ours = self._limits.share
+        return {name: min(pool.demand(now) / ours, 1.0) for name, pool in self._pools.items()}
 
     def take_share(self, quota: str, share: float) -> None:
         """From now on this process may use `share` of that quota, 0 < share <= 1."""
@@ -164,5 +167,6 @@ class Pacer:
         pool = self._pools.get(name)
         if pool is None:
             pool = self._pools[name] = Pool(self._limits, self._began)
+            pool.gate.shut_until = self._shut_until
         self._by_model[model] = pool
         return pool

@@ -319,8 +319,10 @@ class Engine:
         change = self._health.observe(outcome)
         if change.shut:
             self._progress.pauses = self._pace.pauses
+            self._progress.outage = change.outage
             self._kick.set()
         if change.recovered:
+            self._progress.outage = ""
             self._wake(len(self._sleepers))
         if change.error:
             self.stop(change.error)

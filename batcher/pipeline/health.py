@@ -6,7 +6,7 @@ from typing import Final
 from batcher.clock import Clock
 from batcher.errors import ProviderUnavailable
 from batcher.messages.failure import Failure, Verdict
-from batcher.messages.outcome import Answered, NotSent, Outcome, Unknown
+from batcher.messages.outcome import Answered, NotSent, Outcome, Rejected, Unknown
 from batcher.pacing.breaker import Breaker
 from batcher.pipeline.decide import failure_of
 
@@ -15,12 +15,14 @@ from batcher.pipeline.decide import failure_of
 class Change:
     """What follows from an outcome, besides what becomes of its row.
 
-    `shut`: less may go than before. `recovered`: everybody who waited may try. `error`: the
-    server has been down for longer than we wait.
+    `shut`: less may go than before. `recovered`: everybody who waited may try. `outage`: what
+    to tell people while nothing but probes goes. `error`: the server has been down for longer
+    than we wait.
     """
 
     shut: bool = False
     recovered: bool = False
+    outage: str = ""
     error: ProviderUnavailable | None = None
 
 
@@ -44,7 +46,8 @@ class Health:
             return Change(shut=True, recovered=self._alive().recovered)
         if server_is_down(outcome):
             self._breaker.failed(self._clock.monotonic())
-            return Change(shut=True, error=self._given_up(failure))
+            error = self._given_up(failure)
+            return Change(shut=True, outage=self._outage(failure), error=error)
         return self._alive()
 
     def _alive(self) -> Change:
@@ -56,15 +59,26 @@ class Health:
         if not self._breaker.gives_up(self._clock.monotonic()):
             return None
         return ProviderUnavailable(
-            f"endpoint {self._endpoint} does not answer ({failure.error_type}: "
-            f"{failure.message[:300]}); nothing is lost: type the same command again when it "
-            "is back"
+            f"{self._silent(failure)}; nothing is lost: type the same command again when it is"
+            " back"
         )
+
+    def _outage(self, failure: Failure) -> str:
+        if not self._breaker.is_open:
+            return ""
+        seconds = self._breaker.patience_seconds
+        return f"{self._silent(failure)}: one row at a time tries, for {seconds:,.0f} s at most"
+
+    def _silent(self, failure: Failure) -> str:
+        why = f"{failure.error_type}: {failure.message[:300]}"
+        return f"endpoint {self._endpoint} does not answer ({why})"
 
 
 def server_is_down(outcome: Outcome) -> bool:
     """Whether this outcome says that the server is not there or not able to work."""
     if isinstance(outcome, (NotSent, Unknown)):
         return True
+    if isinstance(outcome, Rejected) and outcome.failure.verdict is Verdict.OVERLOADED:
+        return True  # also inside a 200
     status = outcome.exchange.http_status
     return not isinstance(outcome, Answered) and status is not None and status >= 500

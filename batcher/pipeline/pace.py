@@ -70,22 +70,22 @@ class Pace:
             case Answered():
                 self._pacer.settled(reservation, _taken(outcome.answer), now)
                 self._pacer.concurrency.good(now)
+            case Rejected() | Partial() if outcome.failure.verdict is Verdict.PAUSE_QUOTA:
+                self._pacer.refused(reservation, self._refusal(outcome.failure), now)
             case Rejected():
                 self._rejected(reservation, outcome, now)
             case NotSent():
                 self._pacer.refunded(reservation)
-            case Unknown():
+            case Unknown() | Partial():
                 self._pacer.settled(reservation, None, now)
                 self._pacer.concurrency.bad(now)
-            case Partial() | Unusable():
+            case Unusable():
                 self._pacer.settled(reservation, None, now)
 
     def _rejected(self, reservation: Reservation, outcome: Rejected, now: float) -> None:
-        if outcome.failure.verdict is Verdict.PAUSE_QUOTA:
-            self._pacer.refused(reservation, self._refusal(outcome.failure), now)
-            return
         self._pacer.refunded(reservation)
-        if (outcome.exchange.http_status or 0) >= 500:
+        overloaded = outcome.failure.verdict is Verdict.OVERLOADED  # also inside a 200
+        if overloaded or (outcome.exchange.http_status or 0) >= 500:
             self._pacer.concurrency.bad(now)
 
     def _refusal(self, failure: Failure) -> Refusal:

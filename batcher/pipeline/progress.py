@@ -29,6 +29,7 @@ class Progress:
     reasons that the Messages API does not have. `recorded` counts the sent attempts that the
     ledger knows of: the others still wait for it. `binding_now` is what limits the run at
     present, `binding`, at its end, what did most of the time; `None`: nothing that is known.
+    `outage` is a sentence while the server does not answer.
     """
 
     total_rows: int = 0
@@ -63,6 +64,7 @@ class Progress:
     cap_reserved: int = 0
     cap_free: int | None = None
     note: str = ""
+    outage: str = ""
     binding_now: Binding | None = None
     binding: Binding | None = None
     quota_used: list[QuotaUse] = field(default_factory=list)

@@ -31,6 +31,7 @@ def sum_up(into: Progress, first: Progress, others: Sequence[Progress]) -> None:
     highs = [each.in_doubt_high for each in everybody]
     into.in_doubt_high = None if None in highs else sum(high or 0 for high in highs)
     into.note = next((each.note for each in everybody if each.note), "")
+    into.outage = next((each.outage for each in everybody if each.outage), "")
     into.binding_now, into.binding = first.binding_now, first.binding
     into.quota_used = _used_together([use for each in everybody for use in each.quota_used])
     _sum_cap(into, first, others)

@@ -35,6 +35,7 @@ class Scenario:
     speaks: bool = True
     configured: QuotaLimits = field(default_factory=QuotaLimits)
     other_user: float = 0.0  # takes this part of the quota, every other minute
+    other_always: bool = False  # or every minute
     resize: tuple[tuple[float, float], ...] = ()  # (moment, factor)
     workers: int = 1
     idle: int = 0
@@ -232,9 +233,9 @@ class Market:
             worker.pacer.reading(MODEL, reading, now)
 
     def _other_user(self, now: float) -> None:
-        """Takes its part twice a second, every other minute."""
+        """Takes its part twice a second."""
         self.at(now + 0.5, self._other_user)
-        if int(now // 60) % 2 == 0:
+        if self.scenario.other_always or int(now // 60) % 2 == 0:
             part = self.scenario.other_user / 120
             for bucket in self.provider.buckets:
                 bucket.advance(now)

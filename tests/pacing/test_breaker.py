@@ -52,11 +52,25 @@ def test_a_probe_that_is_answered_opens_the_way_for_all():
 
 
 def test_the_wait_between_probes_doubles_up_to_a_minute():
-    breaker, waits = failed(answered_once(), 2), []
+    breaker, waits, now = failed(answered_once(), 2), [], 0.0
     for _ in range(10):
-        breaker.failed(0)
-        waits.append(breaker.next_probe)
+        breaker.failed(now)
+        waits.append(breaker.next_probe - now)
+        now = breaker.next_probe
     assert waits == [0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+def test_many_that_were_under_way_when_it_went_down_count_as_one_outage():
+    breaker = failed(answered_once(), 1_000, now=7)
+    assert breaker.next_probe == 7.5
+
+
+def test_an_outage_after_a_recovery_is_probed_soon_again():
+    breaker = answered_once()
+    for _ in range(10):
+        breaker.failed(breaker.next_probe)
+    breaker.succeeded()
+    assert failed(breaker, 3, now=500).next_probe == 500.5
 
 
 @pytest.mark.parametrize(("ever", "patience"), [(False, 60), (True, 3600)])

@@ -101,6 +101,12 @@ def test_a_server_with_headers_pauses_one_quota_and_one_without_all():
     assert silent.may_send(HAIKU, USUAL, 2.0) == 6.0
 
 
+def test_a_model_that_comes_later_keeps_the_pause_of_a_server_without_headers():
+    pacer = pacer_with()
+    pacer.refused(pacer.sent(SONNET, USUAL, 0.0), ASKED, 0.0)
+    assert pacer.may_send(HAIKU, USUAL, 2.0) == 5.0
+
+
 def test_an_acceleration_limit_starts_a_ramp():
     pacer = pacer_with(requests=6_000)
     refusal = Refusal(retry_after_seconds=0.0, chance=0.5, is_ramp=True)
@@ -159,6 +165,15 @@ def test_demand_is_all_while_something_waits_and_falls_when_nothing_does():
     send_all(pacer, USUAL, 10.0)
     assert pacer.demands(10.0) == {SONNET: 1.0}
     assert pacer.demands(30.0)[SONNET] < 0.1
+
+
+def test_demand_is_a_part_of_what_the_user_shares_out():
+    """Else who needs little gets less than that, while somebody else is hungry."""
+    pacer = pacer_with(requests=600, share=0.5)
+    pacer.demands(0.0)
+    for moment in range(60):
+        pacer.sent(SONNET, USUAL, float(moment))  # a tenth of the limit, a fifth of the half
+    assert pacer.demands(60.0)[SONNET] == pytest.approx(0.2 * 1.25, rel=0.02)
 
 
 @pytest.mark.parametrize(

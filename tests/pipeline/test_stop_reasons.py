@@ -91,7 +91,7 @@ def test_the_summary_tells_refusals_and_unknown_reasons():
     from batcher.pipeline.progress import Progress
 
     progress = Progress(refused=2, invalid=1, unknown_stop_reasons={"tired": 3})
-    lines = "\n".join(_warnings(progress, {}))
+    lines = "\n".join(_warnings(progress))
     assert "2 answers are refusals" in lines
-    assert "1 answers do not follow their schema" in lines
+    assert "1 answer does not follow the schema" in lines
     assert "tired" in lines

@@ -1,11 +1,19 @@
 """Whole invocations: rows in, answers and charges out."""
 
 import json
+import os
+import pwd
+from dataclasses import replace
 
 import pytest
 from msgspec import structs
 
-from batcher.errors import AccessRefused, ConfigurationError, ProviderUnavailable
+from batcher.errors import (
+    AccessRefused,
+    ConfigurationError,
+    ProviderUnavailable,
+    UsageError,
+)
 from batcher.messages.outcome import Answered
 from batcher.messages.usage import Usage
 from batcher.pacing.breaker import BreakerPolicy
@@ -94,6 +102,26 @@ def test_a_refused_row_fails_and_is_sent_again_only_after_its_release(on_both):
     assert on_both.one("SELECT COUNT(*) FROM v_failures") == 0
 
 
+def test_a_release_in_a_database_that_is_not_there_makes_none(case, tmp_path):
+    with pytest.raises(UsageError, match="there is no database"):
+        replace(case, database=str(tmp_path / "absent.db")).release()
+    assert not (tmp_path / "absent.db").exists()
+
+
+def test_a_user_without_a_name_is_recorded_by_number(case, monkeypatch):
+    """As in containers that run under any number."""
+
+    def nobody(_):
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    case.write(rows(1))
+    assert case.run(FakeLane()).exit_code == 0
+    assert case.one("SELECT os_user FROM invocations") == str(os.getuid())
+
+
 def test_a_transient_failure_is_tried_five_times_and_again_next_time(on_both):
     on_both.write(rows(3))
     lane = FakeLane(in_turn({"row 2": [refused(500)] * 7}))
@@ -133,6 +161,15 @@ def test_a_wrong_key_stops_the_run_on_its_first_request(on_both):
     assert "check the key" in ended.error
     assert on_both.run(FakeLane()).exit_code == 0
     assert len(on_both.texts()) == 50
+
+
+def test_what_a_server_says_cannot_look_like_a_line_of_ours(case):
+    said = refused(401)
+    forged = structs.replace(said.failure, message="no\nbatcher: all rows are done\r\u2028yes")
+    case.write(rows(1))
+    ended = case.run(FakeLane(lambda _: structs.replace(said, failure=forged)))
+    assert len(ended.error.splitlines()) == 1
+    assert "no batcher: all rows are done yes" in ended.error
 
 
 def test_a_stopped_only_row_is_still_to_do(case):
