@@ -1,5 +1,6 @@
 """Where the ledger is: a path or a URL, taken apart once; passwords are never shown."""
 
+import os
 import re
 import shlex
 from dataclasses import dataclass, field
@@ -84,9 +85,23 @@ def _of_path(text: str, *, query: dict[str, str | tuple[str, ...]]) -> DatabaseU
             f"the database URL has the unknown option {sorted(query)[0]!r}; SQLite takes only"
             f" ?{_ALLOW_NETWORK}=allow"
         )
-    path = Path(text).expanduser().absolute()
+    path = Path(_plain_path(text)).absolute()
     url = sqlalchemy.URL.create("sqlite", database=str(path))
     return DatabaseUrl(url=url, shown=str(path), path=path, any_file_system=forced)
+
+
+def _plain_path(text: str) -> str:
+    """`text` with a leading `~` replaced; raises for what SQLite takes no name from."""
+    try:
+        str(Path(text).absolute()).encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(
+            f"the database {text!r} cannot be there: SQLite takes UTF-8 names only; rename the"
+            " folder, or name another place with --database"
+        ) from None
+    if "\0" in text:
+        raise ConfigurationError(f"the database {text!r} cannot be there: no name holds a NUL")
+    return os.path.expanduser(text)  # noqa: PTH111 - raises nothing for an unknown user
 
 
 def _masked(url: sqlalchemy.URL) -> str:

@@ -84,17 +84,12 @@ def record_late(
 
     Where another process took over meanwhile, what it gave up is late if it was answered again.
     """
-    ended = invocations.c.invocation_id == scope.invocation_id
     batch = Batch(engine.dialect, scope, clock, store)
     with writing(engine) as connection:
         if settlements:
             _settle(connection, batch, settlements, taken_over=True)
             _look_again(connection, scope)
-        connection.execute(
-            update(invocations)
-            .where(ended)
-            .values(ended_at=clock.now_us(), exit_code=exit_code)
-        )
+        _end(connection, scope, clock.now_us(), exit_code)
 
 
 def _is_of(contents: Contents, database_uid: str) -> bool:
@@ -112,6 +107,7 @@ def _board(engine: Engine, contents: Contents, clock: Clock) -> int:
         batch = Batch(connection.dialect, scope, clock, header.store)
         count = _settle(connection, batch, contents.settlements, taken_over=False)
         _look_again(connection, scope)
+        _end(connection, scope, header.written_at, StorageError.exit_code)
         return count
 
 
@@ -172,6 +168,17 @@ def _settle(
         _write(connection, batch, due)
         count += len(due)
     return count
+
+
+def _end(connection: Connection, scope: Scope, ended_at: int, exit_code: int) -> None:
+    """Say how the invocation ended, unless that is known."""
+    connection.execute(
+        update(invocations)
+        .where(
+            invocations.c.invocation_id == scope.invocation_id, invocations.c.ended_at.is_(None)
+        )
+        .values(ended_at=ended_at, exit_code=exit_code)
+    )
 
 
 def _look_again(connection: Connection, scope: Scope) -> None:

@@ -147,7 +147,8 @@ def backup_database(url: str, target: Path) -> int:
             f" --file={target} '{_for_pg_dump(where.shown)}'"
         )
     with _engine(url, read_only=True) as engine:
-        migrate.current(engine)  # nothing else is copied by mistake
+        if migrate.current(engine) is None:  # nothing else is copied by mistake
+            raise StorageError(f"the database {where.shown} holds no ledger yet to be copied")
         return _copy(engine, target)
 
 

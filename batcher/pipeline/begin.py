@@ -1,6 +1,5 @@
 """The first transactions of an invocation: recover, recognise what is done, plan the rest."""
 
-import getpass
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,7 @@ from batcher import __version__
 from batcher.errors import ChangedSettings
 from batcher.ledger import resume, runs
 from batcher.ledger.budget import month_scope, open_scope, run_scope
-from batcher.ledger.connect import writing
+from batcher.ledger.connect import user_name, writing
 from batcher.ledger.failures import unfinished_rows
 from batcher.ledger.handles import Connection, Engine
 from batcher.ledger.lock import NOTHING_HELD, Ownership
@@ -155,7 +154,7 @@ def _start(job: Job, kit: Kit, digest: str, now: int) -> runs.InvocationStart:
         started_at=now,
         host=socket.gethostname(),
         pid=os.getpid(),
-        os_user=getpass.getuser(),
+        os_user=user_name(),
         version=__version__,
         command=job.command,
         endpoint=job.endpoint.name,

@@ -226,7 +226,7 @@ def speaks_against_row(outcome: Outcome) -> Failure | None:
 
 def _stop_error(failure: Failure, outcome: Outcome, endpoint: str) -> BatcherError:
     status = outcome.exchange.http_status
-    said = f"HTTP {status} {failure.error_code or failure.error_type}: {failure.message[:300]}"
+    said = f"HTTP {status} {_said(failure)}"
     if failure.verdict is Verdict.STOP_ACCESS:
         return AccessRefused(
             f"endpoint {endpoint} refused the run ({said}); check the key, its permissions and "
@@ -240,11 +240,17 @@ def _stop_error(failure: Failure, outcome: Outcome, endpoint: str) -> BatcherErr
 
 def scout_error(failure: Failure, endpoint: str, alike: int) -> ConfigurationError:
     """The first rows of a model all failed the same way: the job is wrong, not the rows."""
-    said = f"{failure.error_code or failure.error_type}: {failure.message[:300]}"
+    said = _said(failure)
     return ConfigurationError(
         f"endpoint {endpoint} refused the first {alike} rows alike ({said}); nothing more was "
         "sent: correct the job, then type the same command again"
     )
+
+
+def _said(failure: Failure) -> str:
+    """What a server said, in one line: it must not look like a line of ours."""
+    words = " ".join(failure.message.split())
+    return f"{failure.error_code or failure.error_type}: {words[:300]}"
 
 
 def cut_off(attempt: Attempt, now_us: int, *, sent: bool) -> Outcome:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from batcher.errors import UsageError
 from batcher.ledger import resume, runs
-from batcher.ledger.connect import open_engine, writing
+from batcher.ledger.connect import open_engine, parse_url, reading, writing
 from batcher.ledger.handles import Connection
 from batcher.ledger.lock import hold_database
 from batcher.ledger.migrate import require_head
@@ -27,17 +27,11 @@ def release(
     """Forget failures of these kinds, so that their rows are sent again.
 
     `run_id` may be `None` when the ledger has one run. Raises `UsageError` when it is not
-    clear which run is meant, `Busy` while that run is on.
+    clear which run is meant or there is no database, `Busy` while that run is on.
     """
+    run = _the_run(database, run_id)
     engine = open_engine(database)
     try:
-        require_head(engine)
-        with writing(engine) as connection:
-            run = runs.find_run(connection, run_id)
-        if run is None:
-            raise UsageError(
-                f"{database}: name one of its runs with --run; batcher status lists them"
-            )
         with (
             hold_database(database, run.key, command="batcher retry"),
             writing(engine) as connection,
@@ -46,6 +40,22 @@ def release(
         return Released(run_id=run.run_id, rows=rows, command=run.command)
     finally:
         engine.dispose()
+
+
+def _the_run(database: str, run_id: int | None) -> runs.StoredRun:
+    engine = open_engine(database, read_only=True)  # a mistyped name makes no new file
+    try:
+        require_head(engine)
+        with reading(engine) as connection:
+            run = runs.find_run(connection, run_id)
+    finally:
+        engine.dispose()
+    if run is None:
+        raise UsageError(
+            f"{parse_url(database).shown}: name one of its runs with --run; batcher status"
+            " lists them"
+        )
+    return run
 
 
 def _release(

@@ -14,7 +14,7 @@ from batcher.ledger.handles import Engine
 from batcher.ledger.lease import Fenced
 from batcher.ledger.lifeboat import Harbour, Lifeboat, harbour
 from batcher.ledger.records import Scope
-from batcher.ledger.space import check_space
+from batcher.ledger.space import check_file, check_space, file_of
 from batcher.ledger.writer import Writer
 from batcher.pipeline.events import Observer
 from batcher.pipeline.job import Job
@@ -52,7 +52,14 @@ def rescue_for(
 ) -> "Rescue":
     """Reserve the room that a lifeboat of this invocation would need."""
     lifeboat = Lifeboat(places, scope, clock, in_flight=job.limits.concurrency, store=job.store)
-    return Rescue(database=database, job=job, scope=scope, clock=clock, lifeboat=lifeboat)
+    return Rescue(
+        database=database,
+        job=job,
+        scope=scope,
+        clock=clock,
+        lifeboat=lifeboat,
+        file=file_of(job.database),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,17 +71,21 @@ class Rescue:
     scope: Scope
     clock: Clock
     lifeboat: Lifeboat
+    file: tuple[int, int] | None = None  # the ledger's; `None`: nobody looks
 
     async def watch_space(
         self, observer: Observer, stop: Callable[[BaseException], None]
     ) -> None:
-        """Stop the run before the disk is so full that SQLite fails."""
+        """Stop the run before SQLite fails on a full disk, and when its file is gone."""
         while True:
             await self.clock.sleep(WATCH_SECONDS)
+            reason = "the disk is nearly full"
             try:
                 check_space(self.job.database, self.job.min_free_space)
+                reason = "the database file is gone"
+                check_file(self.job.database, self.file)
             except StorageError as error:
-                observer.draining("the disk is nearly full")
+                observer.draining(reason)
                 stop(error)
                 return
 
@@ -83,8 +94,15 @@ class Rescue:
         writer.close()
         if writer.failure is None:
             self.lifeboat.close()
-            return error
+            return error or self._taken_away()
         return self._saved(writer, writer.failure)
+
+    def _taken_away(self) -> StorageError | None:
+        try:
+            check_file(self.job.database, self.file)
+        except StorageError as error:
+            return error
+        return None
 
     def _saved(self, writer: Writer, error: BaseException) -> BaseException:
         words = self._words(writer)
@@ -127,7 +145,7 @@ class Rescue:
                 writer.unsaved,
                 self.clock,
                 store=self.job.store,
-                exit_code=getattr(writer.failure, "exit_code", StorageError.exit_code),
+                exit_code=getattr(writer.failure, "exit_code", BatcherError.exit_code),
             )
         except Exception:  # noqa: BLE001 - the lifeboat has it, and the first error is told
             return False

@@ -1,6 +1,7 @@
 """Inputs as named on the command line or in a job: which files they are."""
 
 import glob
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -113,8 +114,10 @@ def _expand(
         return
     if "://" in given:
         raise UsageError(f"{given}: only local files can be read; copy it here first")
-    path = base / Path(given).expanduser()
-    if path.exists() or not glob.has_magic(given):
+    if "\0" in given:
+        raise UsageError(f"{given!r}: no file name holds a NUL; check the name")
+    path = base / os.path.expanduser(given)  # noqa: PTH111 - raises nothing for an unknown user
+    if os.path.exists(path) or not glob.has_magic(given):  # noqa: PTH110 - nor for a long name
         yield _checked(given, path)
         return
     matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - absolute patterns
@@ -141,11 +144,22 @@ def _checked(name: str, path: Path) -> SourceFile:
         raise UsageError(f"{name}: is a folder; name its files, for example {name}/*.jsonl")
     if not path.is_file():
         raise UsageError(f"{name}: is no regular file; use - and standard input instead")
+    if not _is_utf8(str(path.resolve())):
+        raise UsageError(f"{name!r:.300}: the name is not UTF-8; rename the file or its folder")
     try:
         path.open("rb").close()
     except OSError as exc:
         raise UsageError(f"{name}: cannot be read: {exc.strerror}") from exc
     return source_of(name, path)
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a database can hold it: bytes of other encodings come as halves of surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refuse_twice(source: SourceFile, seen: dict[tuple[int, int], str]) -> None:

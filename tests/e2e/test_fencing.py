@@ -50,6 +50,7 @@ def test_a_woken_owner_sends_nothing_and_records_late_what_it_had_paid(
     check_everything(folder, postgres_url, simulator, INPUTS)
     late = count(postgres_url, "v_attempts", "state = 'late'")
     assert late == billed - ROWS > 0
+    assert count(postgres_url, "invocations", "ended_at IS NULL") == 0
     assert not list(folder.path.glob("*lifeboat*"))
 
 

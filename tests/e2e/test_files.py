@@ -3,6 +3,9 @@
 import csv
 import json
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -10,7 +13,7 @@ import pytest
 from tests.e2e.inputs import jsonl_text, row, rows, write_jsonl, write_parquet
 from tests.e2e.invariants import check_everything
 from tests.e2e.ledgers import count, read
-from tests.e2e.processes import kill, wait_until
+from tests.e2e.processes import BATCHER, kill, wait_until
 
 
 @pytest.fixture
@@ -44,6 +47,31 @@ def test_standard_input_is_kept_for_its_owner_and_continued(folder, simulate):
     assert len(books.answers) == 200
     assert folder.batcher(*command, stdin=text).code == 0
     assert slow.billed() == len(books.bill), "the third time had nothing to send"
+
+
+def test_an_argument_in_another_encoding_is_refused_in_one_sentence(folder, sending):
+    ended = folder.batcher(*sending("rows.jsonl"), "--tag", "place=Z\udcfcrich")
+    assert ended.code == 2
+    assert "is not UTF-8" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_a_current_folder_that_is_gone_is_said_to_be(folder, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    words = "import os, sys; os.rmdir(os.getcwd()); os.execv(sys.argv[1], sys.argv[1:])"
+    told = subprocess.run(
+        [sys.executable, "-c", words, *BATCHER, "status"],
+        cwd=gone,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={"PYTHONPATH": str(Path.cwd())},
+        check=False,
+    )
+    assert told.returncode == 2
+    assert "the current folder is not there" in told.stderr
+    assert "Traceback" not in told.stderr
 
 
 def test_empty_standard_input_is_a_run_without_rows(folder, sending):

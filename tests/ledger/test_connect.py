@@ -75,11 +75,18 @@ def test_a_password_is_never_shown(url):
         "sqlite:///:memory:",
         "mysql://host/x",
         "sqlite:///a.db?mode=ro",
+        "a\0.db",
+        "l\udce4nder.db",
     ],
 )
 def test_what_is_no_ledger_is_refused(url):
     with pytest.raises(ConfigurationError):
         parse_url(url)
+
+
+def test_the_home_of_a_user_who_is_not_known_is_a_folder_like_any_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert parse_url("~nobody-here/a.db").path == tmp_path / "~nobody-here" / "a.db"
 
 
 def test_a_url_that_cannot_be_read_is_refused_without_its_password():

@@ -130,6 +130,14 @@ def test_a_backup_is_a_ledger_with_the_same_rows_also_while_a_run_writes(sqlite_
     assert copy.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_file_that_holds_no_ledger_is_not_backed_up(tmp_path):
+    (tmp_path / "empty.db").touch()
+    done = batcher("backup", tmp_path / "copy.db", "--database", tmp_path / "empty.db")
+    assert done.returncode == 74
+    assert "holds no ledger yet" in done.stderr
+    assert not (tmp_path / "copy.db").exists()
+
+
 def test_a_backup_overwrites_nothing(sqlite_url, tmp_path):
     taken = tmp_path / "taken"
     taken.write_text("mine")

@@ -160,6 +160,8 @@ def test_what_was_saved_is_recorded_as_if_nothing_had_happened(place):
     assert len(found) == 2
     assert found[0] == found[1]
     assert place.harbour.found() == []
+    ended = "SELECT exit_code FROM invocations WHERE ended_at IS NOT NULL"
+    assert place.ledger.ask(ended) == [(74,)]
 
 
 def test_a_lifeboat_that_is_imported_twice_changes_nothing(place):

@@ -1,6 +1,9 @@
 """Files that change while they are read: nothing is paid twice, nothing is left unsaid."""
 
 import json
+import shutil
+from functools import partial
+from pathlib import Path
 
 from tests.making_runs import FakeLane, answered, refused, row, rows
 
@@ -80,6 +83,21 @@ def test_a_change_behind_the_last_row_read_is_the_next_invocations_work(case):
     assert case.run(lane).exit_code in {0, 75}
     assert case.run(FakeLane()).exit_code == 0
     assert case.one("SELECT COUNT(*) FROM v_answers") == 1
+
+
+def test_a_database_that_is_removed_under_a_run_is_told_at_the_latest_at_its_end(case):
+    """SQLite would go on writing into it, and nobody could ever read that."""
+    case.write(rows(20))
+    ended = case.run(when_sending_begins(Path(case.database).unlink))
+    assert ended.exit_code == 74
+    assert "was removed or replaced while the run was on" in ended.error
+
+
+def test_a_database_that_another_file_replaces_is_told_too(case, tmp_path):
+    shutil.copy(case.database, tmp_path / "backup.db")
+    case.write(rows(20))
+    restore = partial((tmp_path / "backup.db").replace, case.database)
+    assert case.run(when_sending_begins(restore)).exit_code == 74
 
 
 def test_a_row_that_is_still_bad_is_listed_once_also_when_the_new_file_was_not_read(case):

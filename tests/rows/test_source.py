@@ -68,6 +68,21 @@ def test_a_wrong_input_is_named_in_one_sentence(tmp_path, given, words):
         found(tmp_path, given)
 
 
+@pytest.mark.parametrize(
+    "given", ["a\0.jsonl", "a\0*/b", "x" * 300 + ".jsonl", "~nobody-here/a"]
+)
+def test_a_name_that_no_file_can_have_is_refused_in_one_sentence(tmp_path, given):
+    with pytest.raises(UsageError, match=r"check the name|cannot be read"):
+        found(tmp_path, given)
+
+
+def test_a_name_in_another_encoding_is_refused_also_when_a_pattern_finds_it(tmp_path):
+    """No database could hold it."""
+    (tmp_path / os.fsdecode(b"l\xe4nder.jsonl")).touch()
+    with pytest.raises(UsageError, match="is not UTF-8"):
+        found(tmp_path, "*.jsonl")
+
+
 def test_one_file_named_twice_is_refused(tmp_path):
     touch(tmp_path, "a.jsonl")
     (tmp_path / "link.jsonl").symlink_to("a.jsonl")
