@@ -58,6 +58,9 @@ class History:
             self._change_something()
         self._calm_down()
         ended = self._live(crash=False)
+        if self._ask("SELECT 1 FROM v_failures WHERE reason = 'parked_in_doubt'"):
+            self._release()  # the last crash was a row's third doubt: it is sent when told to
+            ended = self._live(crash=False)
         assert ended == (65 if BAD in self.items else 0)
         good = len([item for item in self.items if item != BAD])
         assert len(self._answered()) == good, "a row was lost"
