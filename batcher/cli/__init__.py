@@ -1,5 +1,6 @@
 """The command line: parse, one call, print. Commands are imported when they are used."""
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -10,6 +11,8 @@ import click
 
 from batcher import __version__
 from batcher.errors import BatcherError
+
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 # name -> (where the command is, its one line of help); the help stands here too so that
 # `batcher --help` imports no command. A test compares.
@@ -63,13 +66,21 @@ class LazyGroup(click.Group):
         """In the order of `COMMANDS`: the way people meet them."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name, imported now."""
         if cmd_name not in COMMANDS:
+            self._suggest(ctx, cmd_name)
             return None
         module, name = COMMANDS[cmd_name][0].split(":")
         command = getattr(import_module(module), name)
         return command if isinstance(command, click.Command) else None
+
+    def _suggest(self, ctx: click.Context, name: str) -> None:
+        """Raise `UsageError` that names the command which was probably meant."""
+        from difflib import get_close_matches
+
+        if not ctx.resilient_parsing and (close := get_close_matches(name, COMMANDS, 1)):
+            ctx.fail(f"no such command {name!r}: did you mean {close[0]!r}?")
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """The list in `--help`, without importing anything."""
@@ -96,6 +107,8 @@ def main() -> NoReturn:
     if sys.platform == "win32":
         _fail("batcher runs on Linux; on Windows use it inside WSL", 78)
     _dump_no_core()
+    _refuse_other_encodings()
+    _refuse_no_folder()
     try:
         code = group.main(prog_name="batcher", standalone_mode=False)
     except click.ClickException as exc:
@@ -110,11 +123,34 @@ def main() -> NoReturn:
     except BrokenPipeError:
         _leave(0)  # the reader of our output has seen enough
     except Exception as exc:  # noqa: BLE001 - the program's edge: a bug has an exit code too
-        import traceback
-
-        traceback.print_exc()
-        _fail(f"this is a bug ({type(exc).__name__}); what was sent is in the ledger", 70)
+        _unexpected(exc)
     _leave(code if isinstance(code, int) else 0)
+
+
+def _unexpected(exc: Exception) -> NoReturn:
+    if isinstance(exc, OSError) and exc.errno in _FULL:
+        _fail(_not_written(exc), 74)
+    import traceback
+
+    traceback.print_exception(exc)
+    _fail(f"this is a bug ({type(exc).__name__}); what was sent is in the ledger", 70)
+
+
+def _refuse_other_encodings() -> None:
+    """What was typed is recorded; bytes that are no UTF-8 come as halves of surrogates."""
+    for argument in sys.argv[1:]:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            _fail(f"the argument {argument!r:.300} is not UTF-8; name it otherwise", 2)
+
+
+def _refuse_no_folder() -> None:
+    """Names are relative to the current folder, which somebody may have removed."""
+    try:
+        Path.cwd()
+    except OSError as exc:
+        _fail(f"the current folder is not there ({exc.strerror}); change to another one", 2)
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -131,9 +167,16 @@ def _leave(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError as exc:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if code == 0 and exc.errno in _FULL:
+                _fail(_not_written(exc), 74)
     sys.exit(code)
+
+
+def _not_written(exc: OSError) -> str:
+    where = f"{exc.filename}" if exc.filename else "the output"
+    return f"{where} cannot be written: {exc.strerror}; make room, then type the command again"
 
 
 def _dump_no_core() -> None:

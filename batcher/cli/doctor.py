@@ -20,7 +20,8 @@ def doctor(
 ) -> int:
     """Check configuration, key, endpoint and database.
 
-    Sends no prompt and never prints a key. Exits with 1 when something is wrong.
+    Inputs that are named are looked for, too. Sends no prompt and never prints a key. Exits
+    with 1 when something is wrong.
     """
     import msgspec
 

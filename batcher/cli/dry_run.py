@@ -9,6 +9,7 @@ from batcher import wiring
 from batcher.pipeline.dry_run import Inspection
 from batcher.pipeline.job import Job
 from batcher.pricing.money import format_usd, usd_text
+from batcher.report.words import count_of
 
 
 def print_dry_run(job: Job, *, as_json: bool) -> int:
@@ -22,8 +23,8 @@ def print_dry_run(job: Job, *, as_json: bool) -> int:
 def print_inspection(job: Job, *, as_json: bool) -> int:
     """Inspect the job's inputs and print what was found; 1 when a row is bad."""
     found = wiring.inspect_inputs(job)
-    verdict = "something is wrong" if found.bad_rows else "nothing is wrong"
-    _print(job, found, [verdict], as_json=as_json)
+    ending = [] if found.bad_rows else ["nothing is wrong"]
+    _print(job, found, ending, as_json=as_json)
     return 1 if found.bad_rows else 0
 
 
@@ -37,9 +38,8 @@ def _print(job: Job, found: Inspection, ending: list[str], *, as_json: bool) -> 
 
 def _lines(job: Job, found: Inspection) -> list[str]:
     models = ", ".join(f"{model} {count:,}" for model, count in sorted(found.models.items()))
-    lines = [
-        f"{found.requests:,} requests to endpoint {job.endpoint.name} ({models or 'none'})"
-    ]
+    requests = count_of(found.requests, "request")
+    lines = [f"{requests} to endpoint {job.endpoint.name} ({models or 'none'})"]
     lines += bad_row_lines(found)
     return [*lines, _ceiling(found)]
 
@@ -51,7 +51,7 @@ def bad_row_lines(found: Inspection) -> list[str]:
     reasons = ", ".join(
         f"{reason} {count:,}" for reason, count in sorted(found.reasons.items())
     )
-    lines = [f"{found.bad_rows:,} rows would be quarantined: {reasons}"]
+    lines = [f"{count_of(found.bad_rows, 'row')} would be quarantined: {reasons}"]
     for name, row in found.examples:
         at = "" if row.byte_offset is None else f" (byte {row.byte_offset:,})"
         lines.append(f"  {name}:{row.row_number}{at} {row.reason}: {row.message}")
@@ -62,7 +62,7 @@ def _ceiling(found: Inspection) -> str:
     ceiling = f"at most {format_usd(found.cost_high)}"
     if not found.unbounded:
         return f"{ceiling} for one attempt per row"
-    return f"{ceiling} plus {found.unbounded:,} requests without a ceiling"
+    return f"{ceiling} plus {count_of(found.unbounded, 'request')} without a ceiling"
 
 
 def _summary(found: Inspection) -> dict[str, Any]:

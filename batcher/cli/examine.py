@@ -14,6 +14,7 @@ from batcher.ledger.address import parse_url
 from batcher.ledger.connect import open_engine, writing
 from batcher.ledger.handles import Engine
 from batcher.ledger.migrate import current, require_head
+from batcher.report.words import count_of
 from batcher.transport.endpoint import Endpoint
 
 
@@ -37,6 +38,8 @@ def examine(typed: wiring.Asked) -> list[Finding]:
 
 
 def _places(typed: wiring.Asked, database: str, endpoint: Endpoint) -> Iterator[Finding]:
+    if typed.job_path or (typed.inputs and "-" not in typed.inputs):
+        yield _look("inputs", lambda: _inputs(typed))
     yield _look("prices", lambda: wiring.price_words(typed))
     yield _look("key", lambda: _key(endpoint))
     yield _look("endpoint", lambda: asyncio.run(_endpoint(endpoint)))
@@ -58,6 +61,15 @@ def _configuration(typed: wiring.Asked) -> str:
     if typed.job_path:
         wiring.job_file(typed.job_path)
     return f"read from {path}" if path else "no config.toml: defaults"
+
+
+def _inputs(typed: wiring.Asked) -> str:
+    """Whether they are there; `batcher check` reads their rows."""
+    job = wiring.resolve(typed)
+    if "-" in job.inputs:
+        return "standard input"
+    files = wiring.checked_files(job, wiring.request_builder(job))
+    return f"{count_of(len(files), 'file')} can be read"
 
 
 def _key(endpoint: Endpoint) -> str:

@@ -30,10 +30,12 @@ def retry(
     """
     from batcher.config import database_url
     from batcher.pipeline.release import release
+    from batcher.report.words import count_of
 
     released = release(
         database_url(database, config), run_id, kinds=kind or ("failed", "held"), reason=reason
     )
-    click.echo(f"{released.rows:,} rows of run {released.run_id} are to do again")
+    rows, are = count_of(released.rows, "row"), "is" if released.rows == 1 else "are"
+    click.echo(f"{rows} of run {released.run_id} {are} to do again")
     if released.rows:
         click.echo(f"send them with: {released.command}")

@@ -11,9 +11,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--port", default=0, type=click.IntRange(0, 65535), help="0 takes a free port.")
-@click.option("--seed", default=0, help="Other seeds give other answers, always the same ones.")
-@click.option("--latency-ms", default="0", metavar="N|MIN-MAX", help="Time to an answer.")
+@click.option(
+    "--port",
+    default=0,
+    type=click.IntRange(0, 65535),
+    help="0, the default, takes a free one; `run --endpoint simulator` asks at 8089.",
+)
+@click.option("--seed", default=0, help="Another seed gives other answers, always the same.")
+@click.option("--latency-ms", default="0", metavar="N|MIN-MAX", help="Time to an answer [0].")
 @click.option(
     "--bill", type=click.Path(dir_okay=False, path_type=Path), help="Append to this file."
 )

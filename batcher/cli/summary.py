@@ -1,30 +1,33 @@
 """What a run says at its end: lines for people, or one JSON object."""
 
-import contextlib
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, Final
 
 import click
 import msgspec
 
 from batcher.cli.display import Quiet, say
 from batcher.cli.limit_words import limit_json, limit_lines
-from batcher.cli.meter import duration_words, money_so_far
-from batcher.errors import BatcherError
+from batcher.cli.meter import duration_words, money_so_far, told
+from batcher.errors import BatcherError, StorageError
 from batcher.ledger.address import without_passwords
 from batcher.pipeline.events import Ended, Started
 from batcher.pipeline.job import Job
 from batcher.pipeline.progress import Progress
 from batcher.pricing.money import format_usd, usd_text
+from batcher.report.words import count_of
+
+_FINISHED: Final = (0, 65)
+_UNPRICED: Final = "unpriced"  # rows that have an answer: why `--strict` fails
 
 
 def refused(error: BatcherError, *, as_json: bool) -> int:
     """The end of a run that never began: its sentence, also as the one JSON object."""
     if not as_json:
         raise error
-    click.echo(msgspec.json.encode({"exit_code": error.exit_code, "error": str(error)}))
-    return error.exit_code
+    summary = {"exit_code": error.exit_code, "error": str(error)}
+    return _print_json(summary, error.exit_code)
 
 
 def finish(
@@ -40,19 +43,44 @@ def finish(
 
     `more` goes into the JSON object beside the summary.
     """
-    written = None
-    if job.output and watcher.start and ended.last:
-        written = _write_output(job, watcher.start)
+    written, ended = _output_of(job, ended, watcher.start)
     if as_json:
-        with contextlib.suppress(BrokenPipeError):  # the exit code stays that of the run
-            told = {**json_summary(job, ended, watcher.start, written), **(more or {})}
-            click.echo(msgspec.json.encode(told))
-    elif not quiet:
+        summary = {**json_summary(job, ended, watcher.start, written), **(more or {})}
+        return _print_json(summary, ended.exit_code)
+    if not quiet:
         for line in closing_lines(job, ended, written):
             say(line)
-    if ended.error and not as_json:
+    if ended.error:
         say(f"batcher: {ended.error}")
     return ended.exit_code
+
+
+def _print_json(summary: Mapping[str, Any], exit_code: int) -> int:
+    """The exit code: that given, except where all was well and nobody can know."""
+    try:
+        click.echo(msgspec.json.encode(summary))
+    except BrokenPipeError:
+        return exit_code  # nobody wants to know
+    except OSError as exc:
+        say(f"batcher: the summary cannot be written to standard output: {exc.strerror}")
+        return exit_code or StorageError.exit_code
+    return exit_code
+
+
+def _output_of(job: Job, ended: Ended, start: Started | None) -> tuple[int | None, Ended]:
+    """How many rows were written, `None` for no file; and the end, with what went wrong there.
+
+    What went wrong before is the graver, and keeps its code.
+    """
+    if not (job.output and start and ended.last):
+        return None, ended
+    try:
+        return _write_output(job, start), ended
+    except BatcherError as error:
+        words = "; ".join(filter(None, [ended.error, str(error)]))
+        finished = ended.exit_code in _FINISHED
+        code = error.exit_code if finished else ended.exit_code
+        return None, replace(ended, exit_code=code, error=words)
 
 
 def _write_output(job: Job, start: Started) -> int:
@@ -77,14 +105,16 @@ def closing_lines(job: Job, ended: Ended, written: int | None) -> list[str]:
             f"{money_so_far(progress)}"
         )
     if progress.in_doubt:
+        are = told(progress.in_doubt, "attempt", "is", "are")
         lines.append(
-            f"{progress.in_doubt:,} attempts are in doubt: they may have cost from "
+            f"{are} in doubt and may have cost from "
             f"{format_usd(progress.in_doubt_low)} to {_upper(progress.in_doubt_high)} more"
         )
     lines += limit_lines(progress)
-    lines += _warnings(progress, ended.unfinished_rows)
+    lines += _warnings(progress)
+    lines += _without_answer(ended.unfinished_rows, without_passwords(job.database))
     if written is not None:
-        lines.append(f"{written:,} rows written to {job.output}")
+        lines.append(f"{count_of(written, 'row')} written to {job.output}")
     elif job.output and not ended.last:
         lines.append(f"others still do this run: the last of them writes {job.output}")
     lines.append(_next_line(job, ended))
@@ -97,7 +127,7 @@ def json_summary(
     """The whole end of a run; amounts are exact decimal text."""
     progress = asdict(ended.progress)
     for name in (
-        "note", "in_flight", "waiting_retries", "recorded", "binding_now", "binding",
+        "note", "outage", "in_flight", "waiting_retries", "recorded", "binding_now", "binding",
         "quota_used",
     ):  # fmt: skip
         progress.pop(name)
@@ -121,7 +151,9 @@ def json_summary(
         "price_note": start.price_note if start else None,
         "recovered_attempts": start.recovery.attempts if start else 0,
         "rows_left": ended.rows_left,
-        "rows_without_answer": dict(ended.unfinished_rows),
+        "rows_without_answer": {
+            kind: count for kind, count in ended.unfinished_rows.items() if kind != _UNPRICED
+        },
         "seconds": round(ended.seconds, 3),
         "rows_written": written,
         **limit_json(ended.progress),
@@ -132,8 +164,9 @@ def json_summary(
 def _rows_line(progress: Progress, ended: Ended) -> str:
     if not progress.sent and not progress.quarantined and not ended.rows_left:
         before = progress.done_before + progress.claimed
-        return f"nothing left to do: all {before:,} rows were finished before"
-    parts = [f"{progress.answered:,} rows answered"]
+        were = told(before, "row", "was", "were")
+        return f"nothing left to do: {'' if before == 1 else 'all '}{were} finished before"
+    parts = [f"{count_of(progress.answered, 'row')} answered"]
     if progress.claimed:
         parts.append(f"{progress.claimed:,} had an answer already")
     counts = ((name, getattr(progress, name)) for name in ("failed", "held", "quarantined"))
@@ -142,24 +175,46 @@ def _rows_line(progress: Progress, ended: Ended) -> str:
     return f"{', '.join(parts)} in {duration_words(ended.seconds)} ({rate:,.1f} rows/s)"
 
 
-def _warnings(progress: Progress, unfinished: Mapping[str, int]) -> list[str]:
+def _warnings(progress: Progress) -> list[str]:
+    was = told(progress.truncated, "answer", "was", "were")
+    lines = [
+        (progress.truncated, f"{was} cut off by the token limit"),
+        (progress.refused, told(progress.refused, "answer", "is a refusal", "are refusals")),
+        (
+            progress.invalid,
+            f"{told(progress.invalid, 'answer', 'does', 'do')} not follow the schema",
+        ),
+    ]
+    lines += [
+        (count, f"{count_of(count, 'answer')} ended for a reason unknown to the API: {reason}")
+        for reason, count in sorted(progress.unknown_stop_reasons.items())
+    ]
+    repeats = told(progress.repeated_custom_ids, "row", "repeats", "repeat")
+    own = count_of(progress.own_model_rows, "row")
+    lines += [
+        (
+            progress.repeated_custom_ids,
+            f"warning: about {repeats} the custom_id of an earlier row",
+        ),
+        (progress.own_model_rows, f"{own} brought a model of its own"),
+    ]
+    return [line for count, line in lines if count]
+
+
+def _without_answer(unfinished: Mapping[str, int], database: str) -> list[str]:
+    """What keeps the exit code from being 0."""
+    kinds = dict(unfinished)
+    unpriced = kinds.pop(_UNPRICED, 0)
     lines = []
-    if progress.truncated:
-        lines.append(f"{progress.truncated:,} answers were cut off by their token limit")
-    if progress.refused:
-        lines.append(f"{progress.refused:,} answers are refusals")
-    if progress.invalid:
-        lines.append(f"{progress.invalid:,} answers do not follow their schema")
-    for reason, count in sorted(progress.unknown_stop_reasons.items()):
-        lines.append(f"{count:,} answers ended for a reason unknown to the API: {reason}")
-    if progress.repeated_custom_ids:
-        count = progress.repeated_custom_ids
-        lines.append(f"warning: about {count:,} rows repeat the custom_id of an earlier row")
-    if progress.own_model_rows:
-        lines.append(f"{progress.own_model_rows:,} rows brought a model of their own")
-    if unfinished:
-        counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(unfinished.items()))
-        lines.append(f"rows without an answer: {counts}; see v_failures")
+    if kinds:
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
+        lines.append(
+            f"rows without an answer: {counts}; see v_failures, or batcher export --failures"
+            f" --database {database}"
+        )
+    if unpriced:
+        has = told(unpriced, "answer", "has", "have")
+        lines.append(f"{has} no price, which --strict minds; give it with --prices FILE")
     return lines
 
 

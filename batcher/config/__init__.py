@@ -5,7 +5,6 @@ import re
 import stat
 import tomllib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
@@ -56,6 +55,14 @@ __all__ = [
 
 CONFIG_NAME: Final = "config.toml"
 DATABASE_NAME: Final = "batcher.db"
+_KINDS: Final = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text in quotes",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+}
 _PREFIX: Final = "BATCHER_"
 
 
@@ -175,7 +182,7 @@ def read_key(endpoint: Endpoint) -> Secret | None:
     if endpoint.simulated:
         return Secret("simulator")  # any key will do
     if endpoint.api_key_file:
-        return _key_from_file(endpoint, Path(endpoint.api_key_file).expanduser())
+        return _key_from_file(endpoint, Path(_at_home(endpoint.api_key_file)))
     value = os.environ.get(endpoint.api_key_env or "", "").strip()
     if not value:
         raise AccessRefused(
@@ -222,9 +229,7 @@ def size_bytes(name: str, value: str | int | None) -> int | None:
 
 def lifeboat_folders(configured: str | None) -> tuple[Path | None, tuple[Path, ...]]:
     """Where paid answers go when the ledger fails: the configured folder, and the last ones."""
-    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    with suppress(RuntimeError):  # nobody's home is known
-        state = str(Path(state).expanduser())
+    state = _at_home(os.environ.get("XDG_STATE_HOME") or "~/.local/state")
     spare = (Path(state) / "batcher", Path("/var/tmp"))  # noqa: S108 - 0600, and never followed
     return Path(configured) if configured else None, spare
 
@@ -310,7 +315,7 @@ def _anchored(settings: T, folder: Path) -> T:
     for name in _FILE_SETTINGS:
         value = getattr(settings, name)
         if value and "://" not in value and value not in {"none", "-"}:
-            changes[name] = str(folder / Path(value).expanduser())
+            changes[name] = str(folder / _at_home(value))
     for name in _TEXT_SETTINGS:
         value = getattr(settings, name)
         if value:
@@ -326,7 +331,7 @@ def _anchored(settings: T, folder: Path) -> T:
 def _anchored_key_file(table: EndpointTable, folder: Path) -> EndpointTable:
     if not table.api_key_file:
         return table
-    path = folder / Path(table.api_key_file).expanduser()
+    path = folder / _at_home(table.api_key_file)
     return msgspec.structs.replace(table, api_key_file=str(path))
 
 
@@ -334,11 +339,16 @@ def text_or_file(value: str, folder: Path) -> str:
     """The text itself, or for `@name` what the file of that name in `folder` holds."""
     if not value.startswith("@"):
         return value
-    path = folder / Path(value[1:]).expanduser()
+    path = folder / _at_home(value[1:])
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise UsageError(f"{value}: cannot be read: {exc}") from exc
+    except (OSError, ValueError) as exc:  # a name with a NUL, bytes that are no UTF-8
+        raise UsageError(f"{value!r:.300}: cannot be read: {exc}") from exc
+
+
+def _at_home(name: str) -> str:
+    """`name` with a leading `~` replaced, where that home is known."""
+    return os.path.expanduser(name)  # noqa: PTH111 - pathlib raises where it is not
 
 
 def _plain(message: str, prefix: str = "") -> str:
@@ -346,4 +356,11 @@ def _plain(message: str, prefix: str = "") -> str:
     match = re.fullmatch(r"(.*?)(?: - at `\$\.?(.*)`)?", message)
     text, where = match.groups() if match else (message, None)
     text = text.replace("Object contains unknown field", "unknown setting")
-    return f"{prefix}{where}: {text}" if where else text
+    text = re.sub(r"Expected `(.*?)`, got `.*?`", lambda kinds: _kinds(kinds[1]), text)
+    return f"{prefix}{where.upper() if prefix else where}: {text}" if where else text
+
+
+def _kinds(words: str) -> str:
+    """What a value must be, as people call it."""
+    kinds = (_KINDS.get(word, word) for word in words.split(" | ") if word != "null")
+    return f"must be {' or '.join(kinds)}"

@@ -2,14 +2,17 @@
 
 import ctypes
 import gc
+import resource
 from contextlib import suppress
 from typing import Final
 
+from batcher.errors import ConfigurationError
 from batcher.pipeline.run import LoopFactory
 
 _M_MMAP_THRESHOLD: Final = -3  # of mallopt(3)
 _M_ARENA_MAX: Final = -8
 _LARGE_BYTES: Final = 2**20
+_OTHER_FILES: Final = 128  # inputs, the database, tools: besides a connection per request
 
 
 def keep_little_memory() -> None:
@@ -21,6 +24,24 @@ def keep_little_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
         libc.mallopt(_M_ARENA_MAX, 1)
+
+
+def allow_connections(concurrency: int) -> None:
+    """See to it that so many requests may be in flight: each is an open file.
+
+    Raises `ConfigurationError` where the system does not allow that many.
+    """
+    needed = concurrency + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    except (ValueError, OSError):
+        raise ConfigurationError(
+            f"concurrency is {concurrency:,}, which takes {needed:,} open files, and this"
+            f" process may have {max(soft, hard):,}: lower it, or raise the limit (ulimit -n)"
+        ) from None
 
 
 def collect_garbage_seldom() -> None:

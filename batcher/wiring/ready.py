@@ -29,6 +29,7 @@ from batcher.rows.source import SourceFile, find_sources
 from batcher.transport.endpoint import Endpoint, Secret, quota_fingerprint
 from batcher.transport.lane import Lane
 from batcher.wiring.process import (
+    allow_connections,
     collect_garbage_seldom,
     keep_little_memory,
     loop_factory,
@@ -121,7 +122,7 @@ def _check_caps(job: Job, book: PriceBook) -> None:
     if name is None or name not in book.lists or book.lists[name].currency != "USD":
         raise ConfigurationError(
             f"--max-cost needs prices in USD, and endpoint {job.endpoint.name} has none; give "
-            "them with --prices FILE"
+            "them with --prices FILE, where a factor makes USD of credits"
         )
 
 
@@ -164,6 +165,7 @@ def run(
 
         return run_together(job, observer, before)
     keep_little_memory()
+    allow_connections(job.limits.concurrency)
     with ExitStack() as stack:
         held = None
         if job.if_running is not IfRunning.FAIL:  # inputs are looked at when it is our turn

@@ -4,9 +4,9 @@
     python -m tests.benchmarks.scaling [--rows 30000] [--share 0.3] [--repeat 2]
 
 A second process can only bring what the machine has: server and PostgreSQL need processors too.
-So that neither of them is the limit on two cores, each process of the run gets `share` of a core:
-it is stopped and continued a hundred times a second. Starting is measured with a short run and
-taken out.
+So that neither of them is the limit on two cores, each process of the run gets `share` of a
+core: it is stopped and continued a hundred times a second. Starting is measured by a short run
+and taken out.
 """
 
 import argparse

@@ -177,7 +177,7 @@ def test_a_row_that_failed_for_good_waits_for_retry(folder, simulate):
     assert simulator.billed() == 5, "it was not sent again by itself"
     told = folder.batcher("retry")
     assert told.code == 0
-    assert "1 rows of run 1 are to do again" in told.out
+    assert "1 row of run 1 is to do again" in told.out
     assert folder.batcher(*command).code == 0
     database = str(folder.path / "batcher.db")
     check_everything(folder, database, simulator, {"rows.jsonl": 6})

@@ -90,7 +90,7 @@ def test_a_job_keeps_its_database_and_inputs_beside_itself(folder, simulate):
 @pytest.mark.parametrize(
     ("name", "value", "word"),
     [
-        ("BATCHER_CONCURRENCY", "many", "BATCHER_concurrency"),
+        ("BATCHER_CONCURRENCY", "many", "BATCHER_CONCURRENCY: must be a whole number"),
         ("BATCHER_ON_UNKNOWN", "panic", "on_unknown"),
     ],
 )

@@ -1,0 +1,29 @@
+"""What the program says when it cannot say it, or does not know the word."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.processes import finish
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="only Linux has a file that is always full")
+@pytest.mark.parametrize("words", [("--help",), ("prices", "list")])
+def test_output_that_cannot_be_written_is_one_sentence(folder, words):
+    with FULL.open("w") as nowhere:
+        ended = finish(folder.start(*words, stdout=nowhere, stderr=subprocess.PIPE))
+    assert ended.code == 74
+    assert ended.err == (
+        "batcher: the output cannot be written: No space left on device; make room, then type"
+        " the command again\n"
+    )
+
+
+def test_a_command_that_was_mistyped_is_guessed(folder):
+    ended = folder.batcher("rnu")
+    assert ended.code == 2
+    assert "no such command 'rnu': did you mean 'run'?" in ended.err
+    assert "No such command 'zzz'" in folder.batcher("zzz").err
