@@ -286,7 +286,7 @@ def _endpoint(name: str, fields: dict[str, Any]) -> Endpoint:
 
 def _key_from_file(endpoint: Endpoint, path: Path) -> Secret:
     try:
-        status = path.stat()
+        status = _look_at(path)
         value = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as exc:
         raise AccessRefused(
@@ -298,6 +298,13 @@ def _key_from_file(endpoint: Endpoint, path: Path) -> Secret:
             f"type chmod 600 {path}"
         )
     return _checked_key(endpoint, value)
+
+
+def _look_at(path: Path) -> os.stat_result:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("it is no regular file")  # a pipe may never end
+    return status
 
 
 def _checked_key(endpoint: Endpoint, value: str) -> Secret:
