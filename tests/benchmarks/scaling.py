@@ -1,7 +1,7 @@
 # ruff: noqa: T201 - a benchmark prints its table
 """What a second process brings: `batcher run --processes 2` against `--processes 1`.
 
-    python -m tests.benchmarks.scaling [--rows 30000] [--share 0.3] [--repeat 2]
+    python -m tests.benchmarks.scaling [--rows 60000] [--share 0.3] [--repeat 2]
 
 A second process can only bring what the machine has: server and PostgreSQL need processors too.
 So that neither of them is the limit on two cores, each process of the run gets `share` of a
@@ -28,7 +28,7 @@ from tests.benchmarks.rows import write_rows
 
 PERIOD_SECONDS = 0.01
 SHORT_ROWS = 2_000
-CONCURRENCY = 1_000
+CONCURRENCY = 2_000
 
 
 class SlowCores:
@@ -116,7 +116,7 @@ def compare(options: argparse.Namespace, folder: Path, stores: Databases) -> flo
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--rows", type=int, default=30_000)
+    arguments.add_argument("--rows", type=int, default=60_000)
     arguments.add_argument("--share", type=float, default=0.3, help="of a core, each process")
     arguments.add_argument("--repeat", type=int, default=2)
     options = arguments.parse_args()
