@@ -25,18 +25,21 @@ KILLS = 300
 TIMES_EACH = 5
 NOT_KILLED = "not killed, it made fewer calls"
 REPORT_EVERY = 10  # the report's own sums are compared after every tenth kill
-# What a campaign may not leave out, whatever SQLite's version calls between these.
+# What a campaign may not leave out, whatever SQLite's version calls between these. Calls are
+# counted in each process for itself, and a kill meets whoever gets to a number first: the sync
+# of a new schema and the writes of the last checkpoint always come second. Power cuts meet
+# them.
 PROTOCOL = {
     *("lock: open", "lock: write", "lock: clear"),
     *("database: make", "database: open", "journal: write", "journal: sync"),
     *("log: open", "log: write", "log: sync", "index: open", "index: cut", "folder: sync"),
-    *("schema: frame", "schema: sync", "start: frame", "start: sync"),
+    *("schema: frame", "start: frame", "start: sync"),
     *("intent: first frame", "intent: frame", "intent: sync", "intent: unlock"),
     *("request: connect", "request: send", "answer: read"),
     *("settlement: frame", "settlement: sync", "settlement: unlock"),
     *("checkpoint: sync the log", "checkpoint: write", "checkpoint: sync"),
     *("end: frame", "end: sync"),
-    *("close: sync the log", "close: write", "close: sync", "index: remove", "log: remove"),
+    *("close: sync the log", "close: sync", "index: remove", "log: remove"),
 }
 
 
