@@ -14,7 +14,7 @@ from batcher.pipeline.progress import Progress
 from batcher.pipeline.work import Work
 from batcher.pricing.rating import Charge, ChargeStatus
 
-_EXACT_IDS: Final = 50_000
+_EXACT_IDS: Final = 10_000
 _FIRST_BITS: Final = 2**22
 _LAST_BITS: Final = 2**29
 _EIGHT: Final = Struct("8I")
