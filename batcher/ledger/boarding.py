@@ -8,7 +8,6 @@ times, and a commit whose answer was lost needs no guess.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from msgspec.structs import replace
 from sqlalchemy import Connection, Engine, delete, func, select, update
 
 from batcher.clock import Clock
@@ -20,11 +19,12 @@ from batcher.ledger.lifeboat import OF_ANOTHER, Harbour, held, remove_durably
 from batcher.ledger.lifeboat_frames import Contents, Header
 from batcher.ledger.records import Intent, Record, Scope, Settlement
 from batcher.ledger.repair import BAD_VALUES, without_offending_values
+from batcher.ledger.rivals import as_late
 from batcher.ledger.runs import initial_rating
 from batcher.ledger.schema import attempts, failures, invocations, price_books
 from batcher.ledger.store import Store
 from batcher.messages.attempt import State
-from batcher.messages.outcome import Answered, NotSent
+from batcher.messages.outcome import NotSent
 
 _AT_ONCE = 500
 _DIED = "process_died"
@@ -228,21 +228,7 @@ def _due(
             (State.UNKNOWN.value, _DIED),
         }:
             continue  # settled already
-        yield _late(settlement) if key in late else settlement
-
-
-def _late(settlement: Settlement) -> Settlement:
-    """Paid and kept; the row is another attempt's by now."""
-    state = State.LATE if isinstance(settlement.outcome, Answered) else settlement.state
-    return replace(
-        settlement,
-        state=state,
-        pending=False,
-        final=False,
-        failure=None,
-        joined_content=None,
-        joined_text=None,
-    )
+        yield as_late(settlement) if key in late else settlement
 
 
 def _write(connection: Connection, batch: Batch, records: Sequence[Record]) -> None:
