@@ -208,11 +208,12 @@ def source_read(
     connection.execute(update(sources).where(older).values(superseded_by=source_id))
 
 
-def forget_refused(connection: Connection, run_id: int, name: str) -> None:
+def set_aside(connection: Connection, run_id: int, name: str) -> None:
     """A new snapshot of the input is about to be read: its rows are judged anew.
 
     What was quarantined in older ones is dropped, or a row that is still bad would be listed
     twice until the new one was read to its end. Failed and held rows stay: they are claimed.
+    Nor do older ones call a row done any more: its answer moves to where the row is now.
     """
     older = select(sources.c.source_id).where(
         sources.c.run_id == run_id, sources.c.name == name, sources.c.superseded_by.is_(None)
@@ -221,6 +222,9 @@ def forget_refused(connection: Connection, run_id: int, name: str) -> None:
         delete(failures).where(
             failures.c.source_id.in_(older), failures.c.kind == "quarantined"
         )
+    )
+    connection.execute(
+        update(sources).where(sources.c.source_id.in_(older)).values(done_ranges="[]")
     )
 
 

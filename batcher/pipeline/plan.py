@@ -48,13 +48,16 @@ def plan_sources(
         for file in files
     ]
     by_id = {source.source_id: source.done for source in planned}
-    away: dict[int, RowRanges] = {}  # inputs that are not part of this invocation
+    names = {file.name for file in files}
+    away = {  # inputs that are not part of this invocation
+        stored.source_id: RowRanges.from_json(stored.done_ranges)
+        for name, stored in known.items()
+        if name not in names
+    }
     for source_id, row_number in resume.settled_since_checkpoint(connection, run_id, living):
-        if source_id not in by_id and source_id not in away:
-            stored = runs.done_ranges(connection, source_id)
-            away[source_id] = RowRanges.from_json(stored)
-        done = by_id[source_id] if source_id in by_id else away[source_id]
-        done.add(row_number)
+        done = by_id.get(source_id, away.get(source_id))
+        if done is not None:  # else of an older snapshot, whose rows are looked for anew
+            done.add(row_number)
     runs.save_done_ranges(connection, {key: done.to_json() for key, done in away.items()})
     return planned
 
@@ -89,7 +92,7 @@ def _plan(
         matched=fresh,
     )
     if stored is not None:
-        runs.forget_refused(connection, run_id, file.name)
+        runs.set_aside(connection, run_id, file.name)
     source_id = runs.add_source(connection, run_id, new)
     return PlannedSource(file=file, source_id=source_id, matching=not fresh, fingerprint=seen)
 
