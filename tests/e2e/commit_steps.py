@@ -32,7 +32,6 @@ class _Walk:
         self._folder = str(database.parent)
         self._rows = rows
         self._main: int | None = None
-        self._maker: int | None = None  # who writes the schema: a child of the main one
         self._writer: int | None = None
         self._is_new = False
         self._has_lock = False
@@ -96,9 +95,7 @@ class _Walk:
 
     def _log(self, call: Call) -> str:
         if call.name == "pwrite64" and len(call.numbers) > 1 and call.numbers[-1] > 0:
-            if self._is_new:
-                self._maker = call.thread
-            elif call.thread not in {self._main, self._maker}:
+            if call.thread != self._main:
                 self._writer = call.thread
             return self._frame(call)
         if call.name in _SYNCS and self._kind:
@@ -118,7 +115,7 @@ class _Walk:
         return f"{self._kind}: first frame"
 
     def _kind_of(self, call: Call) -> str:
-        if call.thread in {self._main, self._maker} and self._writer is None:
+        if call.thread == self._main and self._writer is None:
             kind = "schema" if self._is_new else "start"
             self._is_new = False
             return kind
