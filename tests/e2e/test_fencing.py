@@ -18,14 +18,18 @@ WAKES = ("--if-running", "wait")
 
 @pytest.fixture
 def suspended(folder, simulate, postgres_url):
-    """A run that was stopped in the middle, its simulator and its command; leases are short."""
-    simulator = simulate("--latency-ms", "300-900")
+    """A run that was stopped in the middle, its simulator and its command; leases are short.
+
+    All answers take equally long, so eight requests leave together, and then none for a while:
+    it is stopped when all of its open ones were billed and none is answered.
+    """
+    simulator = simulate("--latency-ms", "700")
     folder.environment["BATCHER_LEASE"] = "1s"
     write_jsonl(folder.path / "rows.jsonl", rows(ROWS))
     where = ("--endpoint", "simulator", "--base-url", simulator.url)
     command = ("run", *INPUTS, *where, "--database", postgres_url, "--concurrency", 8)
     process = folder.start(*command, stderr=subprocess.PIPE)
-    assert wait_until(lambda: simulator.billed() >= 20, process)
+    assert wait_until(lambda: simulator.billed() >= 24, process)
     os.kill(process.pid, signal.SIGSTOP)
     return process, simulator, command
 
