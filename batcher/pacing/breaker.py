@@ -11,12 +11,14 @@ _PROBE_MAX_SECONDS: Final = 60.0
 class BreakerPolicy:
     """When a server counts as down, and how long it may be.
 
-    `trips_after` failures in a row without any answer open the breaker.
+    `trips_after` failures in a row without any answer open the breaker, and so does a later one
+    than `trips_after_seconds` since the first of them.
     `first_contact_seconds` is the patience with a server that never answered this invocation,
     `give_up_seconds` with one that did.
     """
 
     trips_after: int = 10
+    trips_after_seconds: float = 60.0
     first_contact_seconds: float = 60.0
     give_up_seconds: float = 3600.0
 
@@ -31,6 +33,7 @@ class Breaker:
     def __init__(self, policy: BreakerPolicy) -> None:
         self._policy = policy
         self._failures = 0
+        self._long_silent = False
         self._ever_answered = False
         self._down_since: float | None = None
         self._next_probe = 0.0
@@ -40,6 +43,8 @@ class Breaker:
     @property
     def is_open(self) -> bool:
         """Whether the stream is stopped and only probes go."""
+        if self._long_silent:
+            return True
         return self._failures >= self._policy.trips_after or (
             not self._ever_answered and self._failures > 0
         )
@@ -75,6 +80,7 @@ class Breaker:
     def succeeded(self) -> None:
         """The server answered something that it must be alive for."""
         self._failures = 0
+        self._long_silent = False
         self._ever_answered = True
         self._down_since = None
         self._probing = False
@@ -86,6 +92,7 @@ class Breaker:
         self._probing = False
         if self._down_since is None:
             self._down_since = now
+        self._long_silent = now - self._down_since >= self._policy.trips_after_seconds
         if not was_open:
             self._wait = _PROBE_FIRST_SECONDS
         elif now >= self._next_probe:  # earlier ones were under way when it opened

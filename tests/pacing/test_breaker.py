@@ -36,6 +36,17 @@ def test_an_answer_between_failures_starts_the_count_again():
     assert not failed(breaker, 2).is_open
 
 
+def test_few_failures_open_it_too_when_nothing_was_answered_for_a_minute():
+    breaker = failed(answered_once(), 1, now=100)
+    assert not failed(breaker, 1, now=159.9).is_open
+    breaker.succeeded()
+    breaker = failed(failed(breaker, 1, now=200), 1, now=260)
+    assert breaker.is_open
+    assert breaker.next_probe == 260.5
+    breaker.succeeded()
+    assert not failed(breaker, 1, now=261).is_open
+
+
 def test_an_open_breaker_lets_one_probe_through_and_waits_for_it():
     breaker = failed(answered_once(), 3)
     assert not breaker.allows(breaker.next_probe - 0.001)
