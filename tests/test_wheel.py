@@ -129,6 +129,7 @@ def test_the_wheel_holds_nothing_private(contents, pattern):
     [
         "batcher/py.typed",
         "batcher/migrations/env.py",
+        "batcher/migrations/head_sqlite.sql",
         "batcher/migrations/versions/*.py",
         "batcher/jobs/*.toml",
         "batcher/jobs/*.jsonl*",

@@ -1,13 +1,13 @@
 """The schema's revisions: created at head, looked at on every start, changed only when asked.
 
-Alembic is imported only where a schema is made, changed or checked: a start on a ledger that is
-at head costs two plain queries.
+Alembic is imported only where a schema is changed or checked, or made on a server: it takes
+time and 12 MB, which a run would keep. A start on a ledger that is at head costs two plain
+queries, and a new file gets the script that the revisions add up to; a test compares them.
 """
 
 import hashlib
 import secrets
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,6 @@ from batcher.ledger import (  # noqa: F401 - add their tables
     schema_sharing,
 )
 from batcher.ledger.address import DatabaseUrl
-from batcher.ledger.apart import done_apart
 from batcher.ledger.connect import place, reading, storage_errors, writing
 from batcher.ledger.schema import ledger_info, metadata
 
@@ -32,6 +31,9 @@ if TYPE_CHECKING:
 
 # The newest revision in migrations/versions; a test compares.
 HEAD = "0011"
+# What the revisions up to HEAD make of an empty file, beside them; see `head_statements`.
+HEAD_SCRIPT = "head_sqlite.sql"
+HEAD_SCRIPT_END = ";\n\n"  # of each of its statements
 
 _VERSION_TABLE = "alembic_version"
 # The number of a PostgreSQL advisory lock: one process at a time changes a schema.
@@ -48,8 +50,7 @@ class Prepared:
 def prepare(engine: Engine) -> Prepared:
     """Make an empty database ready at head; leave one that is at head as it is.
 
-    Two processes may do so at once: one of them creates, the other waits. A file is made in a
-    process of its own where that can be: Alembic takes 12 MB, which a run would keep.
+    Two processes may do so at once: one of them creates, the other waits.
 
     Raises:
         SchemaVersionError: the database is older or newer than this program.
@@ -57,8 +58,7 @@ def prepare(engine: Engine) -> Prepared:
     """
     with reading(engine) as connection:
         empty = _look(connection, place(engine)) is None
-    apart = empty and engine.dialect.name == "sqlite" and done_apart(partial(_inherit, engine))
-    return Prepared(created=apart or (empty and _create(engine)))
+    return Prepared(created=empty and _create(engine))
 
 
 def require_head(engine: Engine) -> None:
@@ -130,6 +130,12 @@ def migrations_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "migrations"
 
 
+def head_statements() -> list[str]:
+    """The statements that make an empty SQLite file a ledger at head, but for its identity."""
+    script = (migrations_folder() / HEAD_SCRIPT).read_text()
+    return script.removesuffix(HEAD_SCRIPT_END).split(HEAD_SCRIPT_END)
+
+
 # --- What is there
 
 
@@ -174,12 +180,6 @@ def _newer(revision: str, where: DatabaseUrl) -> SchemaVersionError:
 # --- Changing it
 
 
-def _inherit(engine: Engine) -> bool:
-    """`_create` in a forked process, which must not touch the connections of its parent."""
-    engine.dispose(close=False)
-    return _create(engine)
-
-
 def _create(engine: Engine) -> bool:
     where = place(engine)
     with writing(engine) as connection:
@@ -187,8 +187,17 @@ def _create(engine: Engine) -> bool:
         if _look(connection, where) is not None:
             return False  # another process was faster
         _check_encoding(connection, where)
-        _upgrade_on(connection, HEAD)
+        if connection.dialect.name == "sqlite" and not sa.inspect(connection).get_table_names():
+            _create_file(connection)
+        else:
+            _upgrade_on(connection, HEAD)
     return True
+
+
+def _create_file(connection: Connection) -> None:
+    for statement in head_statements():
+        connection.exec_driver_sql(statement)
+    connection.execute(ledger_info.insert(), _birth())
 
 
 def _wait_for_turn(connection: Connection) -> None:

@@ -23,10 +23,6 @@ from tests.e2e.system_calls import need_strace, read_calls, strace
 
 KILLS = 300
 TIMES_EACH = 5
-# strace counts calls in each process for itself, so no step may be another process's: the one
-# that would make a new file's schema cannot be forked, and the run makes it.
-_FORKS = "fork,vfork,clone"
-_ALONE = (f"{CALLS},{_FORKS}", "-e", f"inject={_FORKS}:error=EAGAIN:when=1")
 NOT_KILLED = "not killed, it made fewer calls"
 REPORT_EVERY = 10  # the report's own sums are compared after every tenth kill
 # What a campaign may not leave out, whatever SQLite's version calls between these.
@@ -197,7 +193,7 @@ def _scene(name: str, run: CrashingRun) -> Scene:
     shutil.copytree(path, saved)
     scene = Scene(name, run, saved, run.simulator.bill_path.read_bytes(), [], 0)
     log = path / "calls.log"
-    assert not run.kill_through(strace(log, *_ALONE))
+    assert not run.kill_through(strace(log, CALLS))
     calls = read_calls(log)
     scene.requests = sum(
         call.texts[:1] != [] and call.texts[0][:4] == b"POST" for call in calls
@@ -253,4 +249,4 @@ def _is_enough(results: list[dict[str, str]]) -> bool:
 
 def _killing(log: Path, name: str, number: int) -> tuple[str, ...]:
     """Follow all calls of the protocol and kill when a thread makes the `number`-th `name`."""
-    return strace(log, *_ALONE, "-e", f"inject={name}:signal=SIGKILL:when={number}")
+    return strace(log, CALLS, "-e", f"inject={name}:signal=SIGKILL:when={number}")

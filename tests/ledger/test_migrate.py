@@ -17,6 +17,7 @@ from batcher.ledger import migrate
 from batcher.ledger.connect import open_engine, reading, writing
 from batcher.ledger.migrate import check, current, downgrade, prepare, require_head, upgrade
 from batcher.ledger.schema import metadata, runs
+from tests.ledger.head_script import revised, schema_of
 
 VERSIONS = migrate.migrations_folder() / "versions"
 
@@ -65,6 +66,18 @@ def test_an_empty_database_is_created_at_head_without_a_difference(engine):
     assert check(engine) == []
 
 
+def test_a_new_file_is_what_the_revisions_make_of_an_empty_one(tmp_path, sqlite_engine):
+    *schema, version = map(str.split, revised())
+    shipped = [*map(str.split, migrate.head_statements())]
+    assert shipped == [*schema, version], "python -m tests.ledger.head_script writes it anew"
+    prepare(sqlite_engine)
+    assert [*map(str.split, schema_of(tmp_path / "batcher.db"))] == schema
+
+
+def test_a_new_file_costs_no_alembic(tmp_path):
+    assert not imports_alembic(str(tmp_path / "new.db"))
+
+
 def test_a_database_at_head_is_left_as_it_is(engine):
     prepare(engine)
     add_run(engine, "mine")
@@ -87,6 +100,10 @@ def test_every_ledger_has_an_identity_of_its_own(tmp_path):
 
 
 def test_a_start_on_a_ledger_at_head_imports_no_alembic(database_url):
+    assert not imports_alembic(database_url)
+
+
+def imports_alembic(url):
     program = (
         "import sys\n"
         "from batcher.ledger.connect import open_engine\n"
@@ -96,12 +113,9 @@ def test_a_start_on_a_ledger_at_head_imports_no_alembic(database_url):
         "print('alembic' in sys.modules)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, database_url],
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, "-c", program, url], capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "False"
+    return done.stdout.strip() == "True"
 
 
 def test_migrations_import_nothing_of_the_program():
