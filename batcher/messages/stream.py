@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from batcher.messages.answer import NotAMessage
-from batcher.messages.stream_block import StreamedBlock
+from batcher.messages.stream_block import StreamedBlock, raw_json, with_halves
 from batcher.messages.stream_events import STREAM_LIMIT, Event, EventParser, StreamTooLong
 
 _ABSENT: Final = msgspec.Raw()
@@ -153,7 +153,7 @@ class MessageStream:
 
     def _take(self, event: Event) -> None:
         event.data.decode()  # raw parts skip the decoder's own UTF-8 check
-        wire = _WIRE.decode(event.data)
+        wire = _decoded(event.data)
         match wire.type or event.name:
             case "message_start" if self._message is None:
                 self._begin(wire.message)
@@ -230,6 +230,24 @@ class MessageStream:
 
 
 _OUTPUT_NAMES: Final = ("output_tokens", "completion_tokens")
+
+
+def _decoded(data: bytes) -> _Wire:
+    try:
+        return _WIRE.decode(data)
+    except msgspec.DecodeError:
+        fields = with_halves(data)
+        if not isinstance(fields, dict):
+            raise
+    plain = {name: fields.get(name) for name in ("type", "index")}
+    wire = msgspec.convert(plain, _Wire)
+    for name in ("message", "content_block", "delta"):
+        if isinstance(fields.get(name), dict):
+            setattr(wire, name, {key: raw_json(value) for key, value in fields[name].items()})
+    for name in ("usage", "error"):
+        if name in fields:
+            setattr(wire, name, raw_json(fields[name]))
+    return wire
 
 
 def _kind(event: Event) -> str:

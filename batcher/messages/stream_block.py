@@ -1,5 +1,7 @@
 """One content block of a stream: how it begins, and what its deltas add (messages-api, 4.3)."""
 
+import json
+import re
 from typing import Final
 
 import msgspec
@@ -9,6 +11,8 @@ Fields = dict[str, msgspec.Raw]
 _TEXT: Final = msgspec.json.Decoder(str)
 _LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _ABSENT: Final = msgspec.Raw()
+_ESCAPED_HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_HALF: Final = re.compile("[\ud800-\udfff]")
 
 
 class StreamedBlock:
@@ -44,9 +48,9 @@ class StreamedBlock:
         fields = dict(self._fields)
         for name, pieces in self._texts.items():
             text = _string(fields.get(name, _ABSENT)) + "".join(pieces)
-            fields[name] = _raw(text)
+            fields[name] = raw_json(text)
         if self._citations:
-            fields["citations"] = _raw([*self._earlier_citations(), *self._citations])
+            fields["citations"] = raw_json([*self._earlier_citations(), *self._citations])
         if text := "".join(self._json).strip():
             fields["input"] = _input(text)
         return fields
@@ -69,17 +73,43 @@ class StreamedBlock:
 
 def _input(text: str) -> msgspec.Raw:
     """A tool's input; where it broke off or is no JSON, its text as a string says so."""
+    if _HALF.search(text):
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     try:
         msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
-        return _raw(text)
+        return raw_json(text)
     return msgspec.Raw(text.encode())
 
 
 def _string(raw: msgspec.Raw) -> str:
     value = bytes(raw)
-    return "" if value in {b"", b"null"} else _TEXT.decode(value)
+    if value in {b"", b"null"}:
+        return ""
+    try:
+        return _TEXT.decode(value)
+    except msgspec.DecodeError:
+        text = with_halves(value)
+        if not isinstance(text, str):
+            raise
+        return text
 
 
-def _raw(value: object) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(value))
+def with_halves(value: bytes) -> object:
+    """JSON with half a surrogate pair: servers may cut an emoji between two deltas.
+
+    The other half is in the next delta; where it is not, `parse_answer` mends what is left.
+    `None`: that is not what is wrong with it.
+    """
+    try:
+        return json.loads(value) if _ESCAPED_HALF.search(value) else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def raw_json(value: object) -> msgspec.Raw:
+    """The value as JSON text; halves of pairs become escapes, two in a row one character."""
+    try:
+        return msgspec.Raw(msgspec.json.encode(value))
+    except UnicodeEncodeError:
+        return msgspec.Raw(json.dumps(value).encode())  # halves as escapes, pairs in a row

@@ -32,6 +32,30 @@ EVERY_STREAM = pytest.mark.parametrize("name", sorted(STREAMS))
 # --- whole streams
 
 
+@pytest.mark.parametrize(
+    ("pieces", "text", "repaired"),
+    [
+        (["a\ud83d", "\ude00b"], "a\U0001f600b", False),
+        (["\ud83d", "", "\ude00"], "\U0001f600", False),
+        (["a\ud83d", "b"], "a\ufffdb", True),
+        (["\ude00", "\ud83d"], "\ufffd\ufffd", True),
+    ],
+)
+def test_an_emoji_that_is_cut_between_two_deltas_is_one_again(pieces, text, repaired):
+    deltas = [delta(0, "text_delta", text=piece) for piece in pieces]
+    answer = answer_in(sse(begun(), block(0, type="text", text=""), *deltas, ended(), STOP))
+    assert (answer.text, answer.text_repaired) == (text, repaired)
+    assert json.loads(answer.content)[0]["text"] == text
+
+
+def test_a_tool_input_that_is_cut_within_an_emoji_is_whole_again():
+    pieces = ['{"a":"\ud83d', '\ude00"}']
+    deltas = [delta(0, "input_json_delta", partial_json=piece) for piece in pieces]
+    tool = block(0, type="tool_use", id="t", name="f", input={})
+    answer = answer_in(sse(begun(), tool, *deltas, ended("tool_use"), STOP))
+    assert json.loads(answer.content)[0]["input"] == {"a": "\U0001f600"}
+
+
 @pytest.mark.parametrize("name", sorted(MESSAGES))
 @pytest.mark.parametrize("form", ["", *FORMS])
 def test_a_stream_in_any_form_is_the_message_it_was_made_of(name, form):
