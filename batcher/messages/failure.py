@@ -86,6 +86,7 @@ STATUS_OF_TYPE: Final[Mapping[str, int]] = {
 
 _SPEND_LIMIT_WORDS: Final = "specified api usage limits"
 _MESSAGE_LENGTH: Final = 2_000
+_MOST_SECONDS: Final = 1e7  # of a wait
 
 
 def classify(
@@ -125,7 +126,10 @@ def has_readable_error(body: bytes) -> bool:
 
 
 def retry_after_seconds(headers: Mapping[str, str], now_us: int) -> float | None:
-    """The wait asked for: `retry-after-ms`, else `retry-after` as a number or HTTP date."""
+    """The wait asked for: `retry-after-ms`, else `retry-after` as a number or HTTP date.
+
+    `None` for what is neither, or further away than 115 days: no server means that.
+    """
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
@@ -138,7 +142,8 @@ def retry_after_seconds(headers: Mapping[str, str], now_us: int) -> float | None
     except (ValueError, OverflowError):
         return None
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max((aware - datetime.fromtimestamp(now_us / 1e6, tz=UTC)).total_seconds(), 0)
+    asked = max((aware - datetime.fromtimestamp(now_us / 1e6, tz=UTC)).total_seconds(), 0)
+    return asked if asked < _MOST_SECONDS else None
 
 
 def _verdict(
@@ -205,4 +210,4 @@ def _number(value: str | None) -> float | None:
         number = float(value) if value else None
     except ValueError:
         return None
-    return number if number is not None and 0 <= number < 1e7 else None
+    return number if number is not None and 0 <= number < _MOST_SECONDS else None

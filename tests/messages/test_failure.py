@@ -196,6 +196,7 @@ def test_the_wait_that_a_server_asks_for_is_found_in_every_form(headers, seconds
 @pytest.mark.parametrize(
     "value",
     ["", "soon", "-1", "nan", "inf", "1e400", "Sun, 31 Feb 2026 00:00:00 GMT",
+     "Wed, 01 Jan 3000 00:00:00 GMT", "10000000",
      "Mon, 01 Jan 99999 00:00:00 GMT", "Mon, 01 Jan 2026 99999999999999999999:00:00 GMT"],
 )  # fmt: skip
 def test_a_wait_that_means_nothing_was_not_asked_for(value):
