@@ -139,6 +139,11 @@ def _foreign_count(name: str, value: object) -> int:
         number = float(value) if isinstance(value, (int, float, str)) else None
     except (ValueError, OverflowError):
         number = None
-    if number is None or not 0 <= number <= MAX_TOKENS_PLAUSIBLE or number != int(number):
+    if (
+        type(value) is bool
+        or number is None
+        or not 0 <= number <= MAX_TOKENS_PLAUSIBLE
+        or number != int(number)
+    ):
         raise ValueError(f"usage.{name} is {value!r:.40}, not a token count")
     return int(number)

@@ -47,6 +47,7 @@ def test_a_count_may_be_an_integer_a_whole_float_or_text(value):
     [
         -1,
         1.5,
+        True,
         "x",
         "",
         "nan",
