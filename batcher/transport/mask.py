@@ -1,5 +1,6 @@
 """Takes the key out of what a server repeats: replies are recorded, keys never are."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -18,10 +19,16 @@ class Mask:
         value = key.reveal() if key else ""
         self._key = value if len(value) >= _SHORTEST else ""
         self._bytes = self._key.encode()
+        self._escaped = re.compile(b"".join(map(_in_json, self._bytes)))
 
     def data(self, value: bytes) -> bytes:
-        """A body without the key."""
-        return value.replace(self._bytes, _MASK.encode()) if self._key else value
+        """A body without the key, also where JSON escapes stand for characters of it."""
+        if not self._key:
+            return value
+        value = value.replace(self._bytes, _MASK.encode())
+        if b"\\u00" in value or b"\\/" in value:
+            return self._escaped.sub(_MASK.encode(), value)
+        return value
 
     def text(self, value: str) -> str:
         """Words without the key."""
@@ -32,3 +39,10 @@ class Mask:
         if not self._key or not any(self._key in value for value in headers.values()):
             return headers
         return CIMultiDict((name, self.text(value)) for name, value in headers.items())
+
+
+def _in_json(byte: int) -> bytes:
+    """A pattern for the ASCII character in all its spellings in JSON."""
+    digits = b"".join(b"[%c%c]" % (each, ord(chr(each).upper())) for each in b"%02x" % byte)
+    plain = rb"\\?/" if byte == ord("/") else re.escape(bytes([byte]))
+    return rb"(?:%b|\\u00%b)" % (plain, digits)
