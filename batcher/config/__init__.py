@@ -20,6 +20,7 @@ from batcher.config.tables import (
     Retry,
     Settings,
 )
+from batcher.config.variables import CONFIG, PREFIX, check_names, variables
 from batcher.errors import AccessRefused, ConfigurationError, UsageError
 from batcher.pricing.age import MOST_DAYS
 from batcher.pricing.money import LARGEST_AMOUNT, parse_usd
@@ -63,7 +64,6 @@ _KINDS: Final = {
     "array": "a list",
     "object": "a table",
 }
-_PREFIX: Final = "BATCHER_"
 
 
 T = TypeVar("T", bound=Settings)
@@ -93,7 +93,7 @@ def read_toml(path: Path, kind: type[T]) -> T:
 
 def find_config(option: str | None, job_path: Path | None) -> Path | None:
     """Where config.toml is: named, else beside the job or above it, else here, else nowhere."""
-    named = option or os.environ.get(f"{_PREFIX}CONFIG")
+    named = option or os.environ.get(CONFIG)
     if named:
         return Path(named)
     folders = [job_path.parent, job_path.parent.parent] if job_path else []
@@ -111,16 +111,16 @@ def read_config(option: str | None, job_path: Path | None = None) -> ConfigFile:
 
 def environment_settings() -> Settings:
     """`BATCHER_<SETTING>` variables, for the settings that are one value."""
+    check_names(name for name, value in os.environ.items() if value)
     given = {
-        name: os.environ[_PREFIX + name.upper()]
-        for name in Settings.__struct_fields__
-        if name not in {"parameters", "request", "retry", "tags", "betas"}
-        and os.environ.get(_PREFIX + name.upper())
+        name: os.environ[variable]
+        for variable, name in variables().items()
+        if os.environ.get(variable)
     }
     try:
         settings = msgspec.convert(given, Settings, strict=False)
     except msgspec.ValidationError as exc:
-        raise ConfigurationError(f"environment: {_plain(str(exc), _PREFIX)}") from exc
+        raise ConfigurationError(f"environment: {_plain(str(exc), PREFIX)}") from exc
     return _anchored(settings, Path.cwd())
 
 
