@@ -1,6 +1,6 @@
 """Which rows need nothing more, and up to where that is safe to remember."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from batcher.rows.ranges import RowRanges
 
@@ -30,6 +30,15 @@ class DoneRows:
         """A row needs nothing more."""
         self._sources[source_id].add(row_number)
         self._changed.add(source_id)
+
+    def add_all(self, source_id: int, row_numbers: Iterable[int]) -> None:
+        """Rows need nothing more; a range of them costs no more than one."""
+        if isinstance(row_numbers, range) and row_numbers:
+            self._sources[source_id].add_range(row_numbers[0], row_numbers[-1])
+            self._changed.add(source_id)
+            return
+        for row_number in row_numbers:
+            self.add(source_id, row_number)
 
     def checkpoint(self) -> tuple[int, dict[int, str]]:
         """(every attempt with a smaller id is settled and counted, changed ranges as JSON)."""

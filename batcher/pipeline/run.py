@@ -247,8 +247,7 @@ class Invocation:
         self._mark_done(source_id, row_numbers)
 
     def _mark_done(self, source_id: int, row_numbers: Iterable[int]) -> None:
-        for row_number in row_numbers:
-            self._done.add(source_id, row_number)
+        self._done.add_all(source_id, row_numbers)
 
     def _read_to_end(self, source: PlannedSource, rows: int) -> None:
         """In one transaction with a checkpoint: what rows claimed is looked for until then."""

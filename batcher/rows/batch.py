@@ -1,5 +1,6 @@
 """What readers hand out: batches of requests and bad rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,7 +24,7 @@ class RowBatch:
     items: list[Request | BadRow]
     rows_read: int
     skipped: int = 0
-    blank_rows: tuple[int, ...] = ()
+    blank_rows: Sequence[int] = ()
 
 
 def bad_row(

@@ -61,6 +61,10 @@ def _read_jsonl(
 def _build(
     lines: Lines, source: SourceFile, source_id: int, builder: RequestBuilder
 ) -> Iterator[RowBatch]:
+    if not lines.lines[0].strip() and not b"".join(lines.lines).strip():  # perhaps millions
+        last = lines.first_row + len(lines.lines) - 1
+        yield RowBatch(items=[], rows_read=last, blank_rows=range(lines.first_row, last + 1))
+        return
     build, folder = builder.build, source.folder
     row_number, offset = lines.first_row, lines.offset
     items: list[Request | BadRow] = []

@@ -21,6 +21,20 @@ def test_rows_are_numbered_by_physical_line_and_know_their_offset(tmp_path):
     assert batches(source(tmp_path / "a.jsonl"))[0].blank_rows == (1, 3)
 
 
+@pytest.mark.parametrize("blank", [b"\n", b" \t\r\n"])
+def test_a_million_blank_lines_are_passed_at_once_and_what_follows_is_found(tmp_path, blank):
+    content = b'{"prompt":"a"}\n' + blank * 10**6 + b'{"prompt":"b"}\n' + blank
+    found = batches(source(tmp_path / "a.jsonl", content))
+    rows = [row for batch in found for row in batch.items]
+    assert [(row.row_number, row.byte_offset) for row in rows] == [
+        (1, 0),
+        (10**6 + 2, 15 + len(blank) * 10**6),
+    ]
+    blanks = [number for batch in found for number in batch.blank_rows]
+    assert blanks == [*range(2, 10**6 + 2), 10**6 + 3]
+    assert len(found) < 5_000, "not by the 256"
+
+
 def test_only_line_feeds_end_a_line(tmp_path):
     content = '{"prompt":"a\u2028b\x85c\u2029"}\r{"x":1}\n'.encode()
     assert reasons(items(source(tmp_path / "a.jsonl", content))) == ["BAD_JSON"]
