@@ -42,6 +42,7 @@ from batcher.ledger.lease import (
 )
 from batcher.ledger.members import check_alone, join
 from batcher.ledger.migrate import prepare
+from batcher.ledger.process import this_process
 from batcher.ledger.schema_leases import leases
 from batcher.ledger.sessions import lock_all, lock_shared, settle_in
 
@@ -49,13 +50,14 @@ _MICROSECONDS = 1_000_000
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """The line in a lock file; `started_at` is ISO-8601 in UTC."""
+    """The line in a lock file; `started_at` is ISO-8601 in UTC, `process` as in `process`."""
 
     pid: int
     host: str
     user: str
     started_at: str
     command: str
+    process: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +142,7 @@ def hold_database(
 
 @contextmanager
 def _hold_file(where: DatabaseUrl, database: Path, command: str) -> Iterator[Ownership]:
-    descriptor = _open_lock(database.with_name(f"{database.name}.lock"))
+    descriptor = _open_lock(lock_path(database))
     try:
         _lock(descriptor, where)
         _write(descriptor, msgspec.json.encode(_this_process(command)) + b"\n")
@@ -148,6 +150,11 @@ def _hold_file(where: DatabaseUrl, database: Path, command: str) -> Iterator[Own
         _write(descriptor, b"")
     finally:
         os.close(descriptor)  # frees the lock; the file stays, or two could hold it
+
+
+def lock_path(database: Path) -> Path:
+    """The file that is locked while somebody holds the SQLite file `database`."""
+    return database.with_name(f"{database.name}.lock")
 
 
 def _open_lock(path: Path) -> int:
@@ -203,6 +210,7 @@ def _this_process(command: str) -> Holder:
         user=user_name(),
         started_at=_iso(now),
         command=command,
+        process=this_process(),
     )
 
 

@@ -16,15 +16,20 @@ def this_process() -> str:
 
 
 def is_dead(process: str) -> bool:
-    """Whether the process of that name has ended for sure; `False` when nobody here can tell.
+    """Whether the process of that name has ended for sure."""
+    return is_living(process) is False
+
+
+def is_living(process: str) -> bool | None:
+    """Whether the process of that name lives; `None` when nobody here can tell.
 
     Only a process of this machine, this boot and this container's numbers can be judged.
     """
     machine, _, rest = process.rpartition("/")
     machine, _, pid = machine.rpartition("/")
     if not pid.isdecimal() or machine != _machine():
-        return False
-    return _started(int(pid)) != rest
+        return None
+    return _started(int(pid)) == rest
 
 
 def _machine() -> str:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from batcher.errors import UsageError
 from batcher.ledger.connect import reading
+from batcher.ledger.living import is_the_same
 from batcher.report import standing
 from batcher.report.figures import Counts
 
@@ -112,7 +113,7 @@ def _status(connection: Connection, run: standing.Run, lifeboats: Collection[int
     answered = standing.count_answered(connection, run.run_id)
     latest = standing.read_latest(connection, run.run_id)
     unfollowed = [process for process in latest if not process.clean]
-    running = [process for process in unfollowed if _life(process) is Life.RUNNING]
+    running = [process for process in unfollowed if _life(connection, process) is Life.RUNNING]
     last = next(iter([*running, *latest]), None)
     failed, transient = failures.get("failed", (0, 0))
     quarantined, held = (failures.get(kind, (0, 0))[0] for kind in ("quarantined", "held"))
@@ -131,14 +132,20 @@ def _status(connection: Connection, run: standing.Run, lifeboats: Collection[int
         held=held,
         to_do=None if rows is None else max(rows - settled, 0),
         doubt=standing.read_doubt(connection, run.run_id),
-        last=None if last is None else _last(last, lifeboats, also_running=len(running[1:])),
+        last=None
+        if last is None
+        else _last(connection, last, lifeboats, also_running=len(running[1:])),
     )
 
 
 def _last(
-    row: standing.Process, lifeboats: Collection[int], *, also_running: int
+    connection: Connection,
+    row: standing.Process,
+    lifeboats: Collection[int],
+    *,
+    also_running: int,
 ) -> LastInvocation:
-    life = _life(row)
+    life = _life(connection, row)
     if life not in {Life.RUNNING, Life.ENDED} and row.invocation_id in lifeboats:
         life = Life.FAILED
     return LastInvocation(
@@ -156,12 +163,17 @@ def _last(
     )
 
 
-def _life(row: standing.Process) -> Life:
+def _life(connection: Connection, row: standing.Process) -> Life:
     if row.ended_at is not None:
         return Life.ENDED
     if row.host != socket.gethostname():
         return Life.UNKNOWN
-    return Life.RUNNING if _is_alive(row.pid) else Life.DIED
+    if not _is_alive(row.pid):
+        return Life.DIED
+    same = is_the_same(connection, row.invocation_id, row.pid)
+    if same is None:
+        return Life.UNKNOWN
+    return Life.RUNNING if same else Life.DIED
 
 
 def _is_alive(pid: int) -> bool:

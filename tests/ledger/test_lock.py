@@ -119,7 +119,7 @@ def test_the_lock_file_stays_and_says_who_holds_it(sqlite_url):
     lock = Path(f"{sqlite_url}.lock")
     with hold_database(sqlite_url, "a", command="batcher run x"):
         line = json.loads(lock.read_text())
-        assert set(line) == {"pid", "host", "user", "started_at", "command"}
+        assert set(line) == {"pid", "host", "user", "started_at", "command", "process"}
         assert line["command"] == "batcher run x"
     assert lock.read_text() == ""
     assert stat.S_IMODE(lock.stat().st_mode) == 0o600

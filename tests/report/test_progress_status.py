@@ -1,10 +1,17 @@
 import json
 import os
 import socket
+from pathlib import Path
 
+import msgspec
 import pytest
+from sqlalchemy import insert
 
 from batcher.errors import UsageError
+from batcher.ledger.connect import writing
+from batcher.ledger.lock import Holder
+from batcher.ledger.process import this_process
+from batcher.ledger.schema_leases import leases
 from batcher.report.figures import Counts
 from batcher.report.progress_status import Life, read_status
 from batcher.report.render_status import render_status, status_json
@@ -171,3 +178,48 @@ def test_json_has_the_same_with_exact_amounts(here, engine):
             }
         ],
     }  # fmt: skip
+
+
+def note_process(here, process, pid):
+    """What a run notes of its process: in its lock file, or in its lease."""
+    if here.engine.dialect.name == "postgresql":
+        with writing(here.engine) as connection:
+            connection.execute(
+                insert(leases).values(
+                    name="run", token=1, owner="ana", process=process, invocation_id=1,
+                    acquired_at=0, expires_at=0, written=0,
+                )
+            )  # fmt: skip
+        return
+    holder = Holder(pid=pid, host=HERE, user="ana", started_at="", command="", process=process)
+    Path(f"{here.engine.url.database}.lock").write_bytes(msgspec.json.encode(holder))
+
+
+@pytest.mark.parametrize(
+    ("process", "life"),
+    [
+        (this_process(), Life.RUNNING),
+        (this_process() + "1", Life.DIED),
+        (f"another-boot/{this_process()}", Life.UNKNOWN),
+        ("", Life.RUNNING),
+    ],
+)
+def test_a_number_that_another_process_has_by_now_is_not_taken_for_the_run(
+    here, engine, process, life
+):
+    here.invocation(1, ended_at=None, exit_code=None, host=HERE, pid=os.getpid())
+    note_process(here, process, os.getpid())
+    (run,) = read_status(engine)
+    assert run.last is not None
+    assert run.last.life is life
+
+
+@pytest.mark.parametrize("held", [b"", b'{"pid": 1'])
+def test_a_run_that_does_not_hold_its_file_any_more_died(here, engine, held):
+    if engine.dialect.name == "postgresql":
+        pytest.skip("there are no lock files")
+    here.invocation(1, ended_at=None, exit_code=None, host=HERE, pid=os.getpid())
+    Path(f"{engine.url.database}.lock").write_bytes(held)
+    (run,) = read_status(engine)
+    assert run.last is not None
+    assert run.last.life is Life.DIED
