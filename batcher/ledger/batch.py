@@ -48,7 +48,7 @@ class Batch:
                 settlements = list(without_second_answers(connection, settlements, mine))
             self._write_settlements(connection, settlements)
         if intents:  # last: an attempt may be settled and replaced in one batch
-            self._supersede(connection, intents)
+            self.supersede(connection, intents)
         if quarantined:
             now = self._clock.now_us()
             self._sql.failure.run(
@@ -62,7 +62,8 @@ class Batch:
             (encode.intent_values(intent, self._scope) for intent in intents),
         )
 
-    def _supersede(self, connection: Connection, intents: Sequence[Intent]) -> None:
+    def supersede(self, connection: Connection, intents: Sequence[Intent]) -> None:
+        """Mark the attempts that `intents` replace: their requests do not wait for them."""
         self._sql.superseded.run(
             connection,
             (

@@ -166,6 +166,7 @@ def _settle(
         due += [each for each in told if each is not None]
         _write(connection, batch, intents)
         _write(connection, batch, due)
+        batch.supersede(connection, intents)  # also those that were settled just now
         count += len(due)
     return count
 

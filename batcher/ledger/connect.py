@@ -40,6 +40,9 @@ __all__ = [
 BUSY_SECONDS = 30
 _WAL_ATTEMPTS = 300
 _BEGIN = "batcher_begin"
+# An option of connections to PostgreSQL: many rows do not go through the driver's pipeline. At
+# its end the server gets a Flush after the Sync, and forgets to watch how long we idle.
+ONE_BY_ONE = "batcher_one_by_one"
 _SQLITE_SETTINGS = (
     "PRAGMA synchronous=FULL",
     "PRAGMA fullfsync=1",  # macOS: fsync alone does not reach the disk
@@ -230,7 +233,17 @@ def _open_postgresql(where: DatabaseUrl, *, read_only: bool) -> Engine:
             " pip install 'messages-batcher[postgres]'"
         ) from error
     event.listen(engine, "connect", lambda raw, _: _set_up(raw, read_only=read_only))
+    event.listen(engine, "do_executemany", _execute_one_by_one)
     return engine
+
+
+def _execute_one_by_one(cursor: Any, statement: str, rows: Any, context: Any) -> bool:  # noqa: ANN401  psycopg is optional
+    """See `ONE_BY_ONE`; `False`: the driver is to do it its way."""
+    if not context.execution_options.get(ONE_BY_ONE):
+        return False
+    for row in rows:
+        cursor.execute(statement, row)
+    return True
 
 
 def application_name() -> str:

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from batcher.errors import Busy
+from batcher.errors import Busy, StorageError
 from batcher.ledger.process import is_dead, this_process
 from batcher.ledger.schema_base import Big
 from batcher.ledger.schema_leases import leases
@@ -41,6 +41,17 @@ _TAKING_MS: Final = 5_000
 
 class Fenced(Busy):
     """Another process has taken over: nothing more may be sent or planned by this one."""
+
+
+class Forgotten(StorageError):  # noqa: N818
+    """The server has no memory of what it had committed: a standby took over that lagged.
+
+    `number` is that of our last write transaction which it does know.
+    """
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 class Held(Busy):
@@ -193,6 +204,16 @@ def fenced(connection: Connection, lease: Lease) -> Fenced:
         f"this run was silent for more than {lease.seconds:g} seconds and {by} has taken over:"
         " nothing more was sent, what had been paid for is recorded; run the same command again"
         " to see how far it is"
+    )
+
+
+def forgotten(number: int, committed: int) -> Forgotten:
+    """The sentence for a server that knows `number` of our `committed` transactions."""
+    return Forgotten(
+        f"the database came back without the last {committed - number:,} transactions of this"
+        " run, as a standby does that had not received everything when it took over: nothing"
+        " more was sent; run the same command again, and use synchronous replication",
+        number,
     )
 
 

@@ -10,7 +10,8 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from batcher.clock import boot_seconds
-from batcher.ledger.lease import FRESH_PART, Lease, fence, written
+from batcher.ledger.connect import ONE_BY_ONE
+from batcher.ledger.lease import FRESH_PART, Lease, fence, forgotten, written
 from batcher.ledger.sessions import settle_in
 from batcher.ledger.trouble import passes
 
@@ -45,6 +46,7 @@ class Session:
         self._patience_seconds = patience_seconds
         self._lost = lost
         self._number = 0
+        self._committed = 0
         self._hurry = threading.Event()
         self._opened: Connection | None = None
 
@@ -75,6 +77,7 @@ class Session:
 
         Raises:
             Fenced: another process has the lease; the transaction did nothing.
+            Forgotten: the server that came back lacks transactions that had been committed.
             DBAPIError: the database is not back in time, or `work` has a fault of its own.
         """
         if self._lease is None:
@@ -93,7 +96,13 @@ class Session:
                 if not self._landed(self._lease, error, started):
                     undone()
                     continue
+            self._committed = self._number
             return results[0]
+
+    @property
+    def committed(self) -> int:
+        """The number of the last committed transaction; 0 for ever without a lease."""
+        return self._committed
 
     @property
     def _connection(self) -> Connection:
@@ -127,6 +136,8 @@ class Session:
                 tries += 1
             else:
                 self._lost("")
+                if number < self._committed:
+                    raise forgotten(number, self._committed)
                 return number == self._number
 
     def _connect(self) -> None:
@@ -139,5 +150,6 @@ class Session:
             self._engine.dispose()
         self._opened = self._engine.connect()
         if self._lease is not None:
+            self._opened.execution_options(**{ONE_BY_ONE: True})
             with self._opened.begin():
                 settle_in(self._opened, most_idle_seconds=self._lease.seconds * FRESH_PART)

@@ -11,7 +11,9 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, Engine
 
 from batcher.ledger.batch import Batch
+from batcher.ledger.lease import Forgotten
 from batcher.ledger.lifeboat import Lifeboat
+from batcher.ledger.recent import Recent
 from batcher.ledger.records import Intent, Record, Settlement
 from batcher.ledger.repair import BAD_VALUES, without_offending_values
 from batcher.ledger.session import Session
@@ -59,6 +61,7 @@ class Writer:
     `on_failure` is told once, in the loop, and nothing is acknowledged any more: intents are
     refused, so that nothing more is sent, and every settlement that was not durable, or comes
     from then on, goes into the `lifeboat` and is kept in `unsaved`, to be read after `close`.
+    So do those that a server has forgotten, as far as `recent` still has them.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Writer:
         self._session = session or Session(engine)
         self._lifeboat = lifeboat
         self.unsaved: list[Settlement] = []
+        self.recent = Recent()
         self._writing: list[_Item] = []
         self._refused: set[int] = set()
         self._engine = engine
@@ -199,6 +203,8 @@ class Writer:
     def _land(self, records: Sequence[Record]) -> None:
         """All of them in one transaction, or an exception and none of them."""
         self._session.transact(lambda c: self._batch.write(c, records), self._batch.forget)
+        if self._session.committed:
+            self.recent.add(self._session.committed, records)
 
     def _answer(self, call: _Call) -> None:
         if call.done.set_running_or_notify_cancel():  # nobody can cancel it from here on
@@ -220,6 +226,8 @@ class Writer:
         items, go_on = self._writing, True
         if self._lifeboat:
             self._lifeboat.cause = str(self._failed)
+        if isinstance(self._failed, Forgotten):
+            self._keep(self.recent.after(self._failed.number))
         while go_on:
             self._shelter(items)
             items, go_on = self._collect()
@@ -231,6 +239,9 @@ class Writer:
                 self._refuse(record, acknowledged)
             elif isinstance(record, Settlement) and not self._was_refused(record):
                 settled.append(record)
+        self._keep(settled)
+
+    def _keep(self, settled: Sequence[Settlement]) -> None:
         if settled:
             self.unsaved += settled
             if self._lifeboat:

@@ -11,7 +11,7 @@ from batcher.ledger.boarding import import_waiting, record_late
 from batcher.ledger.care import check_after_crash
 from batcher.ledger.connect import reading
 from batcher.ledger.handles import Engine
-from batcher.ledger.lease import Fenced
+from batcher.ledger.lease import Fenced, Forgotten
 from batcher.ledger.lifeboat import Harbour, Lifeboat, harbour
 from batcher.ledger.records import Scope
 from batcher.ledger.space import check_file, check_space, file_of
@@ -119,6 +119,8 @@ class Rescue:
         count = len(writer.unsaved)
         if self._record(writer):
             self.lifeboat.discard()
+            if isinstance(writer.failure, Forgotten):
+                return self._remembered(writer, writer.failure)
             if not count or isinstance(writer.failure, Fenced):
                 return ""  # its own sentence says so
             return f"all {count:,} outcomes that it had not taken are in it after all"
@@ -134,6 +136,15 @@ class Rescue:
                 f"{self.lifeboat.lost:,} outcomes could be kept nowhere and are in doubt"
             )
         return "; ".join(parts)
+
+    def _remembered(self, writer: Writer, error: Forgotten) -> str:
+        kept = f"the last {len(writer.unsaved):,} outcomes, still in memory, are recorded again"
+        if writer.recent.reaches(error.number):
+            return kept
+        return (
+            f"{kept}, what older ones said is lost with that server: compare with the"
+            " provider's bill"
+        )
 
     def _record(self, writer: Writer) -> bool:
         """Whether the database takes everything on a new connection."""

@@ -206,6 +206,25 @@ def test_an_intent_that_the_server_forgot_is_recorded_with_its_answer(place):
     assert place.states() == ["answered"]
 
 
+def test_a_retry_that_the_server_forgot_with_its_first_try_leaves_nothing_pending(place):
+    (_, doubted) = place.ledger.unknown()
+    first = doubted.attempt
+    again = replace(
+        place.ledger.attempt(),
+        request=first.request,
+        request_id=first.attempt_id,
+        number=2,
+        replaces=first.attempt_id,
+    )
+    (_, settled) = place.ledger.answered(attempt=again)
+    place.save([doubted, settled])
+    assert place.board().outcomes == 2
+    assert place.ledger.ask("SELECT state, pending FROM attempts ORDER BY attempt_id") == [
+        ("unknown", 0),
+        ("answered", 0),
+    ]
+
+
 def test_an_attempt_that_never_was_is_none_afterwards(place):
     failure = Failure(verdict=Verdict.RETRY_ROW, error_type="x", message="x")
     (_, settled) = place.ledger.answered()

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from batcher.ledger.connect import open_engine, writing
-from batcher.ledger.lease import Fenced, take
+from batcher.ledger.lease import Fenced, Forgotten, take
 from batcher.ledger.session import Session
 from tests.cutting import cutting, start_server, stop_server
 
@@ -176,3 +176,29 @@ def test_data_at_fault_is_raised_at_once_and_the_session_goes_on(postgres_url, s
         bench.note(1)
     assert bench.note(2) == 2
     assert bench.words == []
+
+
+def test_a_server_that_has_forgotten_transactions_is_noticed(postgres_url, proxy, stack):
+    bench = Bench(proxy.url(postgres_url), stack)
+    for number in range(5):
+        bench.note(number)
+    with writing(bench.engine) as connection:  # as a standby that lagged says
+        connection.execute(text("UPDATE leases SET written = 3"))
+    proxy.cut_before.add(proxy.commits + 1)
+    with pytest.raises(Forgotten, match="without the last 2 transactions") as caught:
+        bench.note(5)
+    assert caught.value.number == 3
+    assert caught.value.exit_code == 74
+    assert 5 not in bench.done()
+
+
+def test_a_transaction_that_failed_is_not_taken_for_a_forgotten_one(postgres_url, proxy, stack):
+    bench = Bench(proxy.url(postgres_url), stack)
+    with writing(bench.engine) as connection:
+        connection.execute(text("CREATE UNIQUE INDEX one ON done (number)"))
+    bench.note(1)
+    with pytest.raises(IntegrityError):
+        bench.note(1)
+    proxy.cut_before.add(proxy.commits + 1)
+    assert bench.note(2) == 2
+    assert bench.done() == [1, 2]
