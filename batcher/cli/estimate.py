@@ -82,13 +82,15 @@ def look_ahead(job: "Job", kit: "Kit", *, quiet: bool, assume_yes: bool) -> None
     if census is None:
         return
     from batcher.cli.estimate_words import ceiling_words
+    from batcher.report.words import count_of
 
+    rows = count_of(census.requests, "row")
     words = ceiling_words(census.ceiling, census.unbounded)
     if census.requests and not quiet:
-        say(f"{census.requests:,} rows to do; ceiling: {words}")
+        say(f"{rows} to do; ceiling: {words}")
     above = census.unbounded or census.ceiling > (job.ask_above or 0)
     if must_know and census.requests and above:
-        click.confirm(f"Ceiling: {words}. Send {census.requests:,} rows?", err=True, abort=True)
+        click.confirm(f"Ceiling: {words}. Send {rows}?", err=True, abort=True)
 
 
 def _show_refusals(sample: "Sample", *, quiet: bool) -> None:

@@ -57,8 +57,8 @@ def estimate_lines(made: Estimated) -> list[str]:
 def ceiling_words(ceiling: int, unbounded: int) -> str:
     """The most that requests can cost, in words."""
     if unbounded and not ceiling:
-        return f"none: nothing bounds what {unbounded:,} requests cost"
-    beyond = f" plus {unbounded:,} requests without a ceiling" if unbounded else ""
+        return f"none: nothing bounds what {count_of(unbounded, 'request')} cost"
+    beyond = f" plus {count_of(unbounded, 'request')} without a ceiling" if unbounded else ""
     return f"at most {format_usd(ceiling)} {_ATTEMPTS}{beyond}"
 
 

@@ -1,5 +1,6 @@
 """What a run says at its end: lines for people, or one JSON object."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, Final
@@ -164,6 +165,8 @@ def json_summary(
 def _rows_line(progress: Progress, ended: Ended) -> str:
     if not progress.sent and not progress.quarantined and not ended.rows_left:
         before = progress.done_before + progress.claimed
+        if not before:
+            return "nothing to do: the input has no rows"
         were = told(before, "row", "was", "were")
         return f"nothing left to do: {'' if before == 1 else 'all '}{were} finished before"
     parts = [f"{count_of(progress.answered, 'row')} answered"]
@@ -210,7 +213,7 @@ def _without_answer(unfinished: Mapping[str, int], database: str) -> list[str]:
         counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
         lines.append(
             f"rows without an answer: {counts}; see v_failures, or batcher export --failures"
-            f" --database {database}"
+            f" --database {shlex.quote(database)}"
         )
     if unpriced:
         has = told(unpriced, "answer", "has", "have")
@@ -221,7 +224,7 @@ def _without_answer(unfinished: Mapping[str, int], database: str) -> list[str]:
 def _next_line(job: Job, ended: Ended) -> str:
     if ended.rows_left:
         return f"rows are left to do; continue with: {job.command}"
-    return f"next: batcher report --database {without_passwords(job.database)}"
+    return f"next: batcher report --database {shlex.quote(without_passwords(job.database))}"
 
 
 def _upper(pico: int | None) -> str:

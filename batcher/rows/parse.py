@@ -93,12 +93,21 @@ def _problem(line: bytes, exc: Exception) -> RowProblem:
             Reason.TOO_DEEP, f"the row is nested more than {MAX_DEPTH} levels deep"
         )
     if isinstance(exc, UnicodeError):
-        return RowProblem(Reason.BAD_UNICODE, f"the row is not valid UTF-8: {exc}")
+        return RowProblem(Reason.BAD_UNICODE, f"the row is not valid UTF-8{_place(line)}")
     if isinstance(exc, msgspec.ValidationError):
         return RowProblem(Reason.BAD_NUMBER, "the row holds a number that is out of range")
     if _SURROGATE.search(line) and _is_json_but_for_surrogates(line):
         return RowProblem(Reason.BAD_UNICODE, "the row holds half of a \\u surrogate pair")
     return RowProblem(Reason.BAD_JSON, f"the row is not JSON: {exc}")
+
+
+def _place(line: bytes) -> str:
+    """Where the first broken character is; the decoder counts within its string."""
+    try:
+        line.decode()
+    except UnicodeDecodeError as exc:
+        return f": {exc.reason} (byte {exc.start})"
+    return ""
 
 
 def _is_json_but_for_surrogates(line: bytes) -> bool:

@@ -112,10 +112,7 @@ def _expand(
             raise UsageError("-: standard input cannot be used here; name a file")
         yield source_of(STDIN, spool_stdin(spool, stdin))
         return
-    if "://" in given:
-        raise UsageError(f"{given}: only local files can be read; copy it here first")
-    if "\0" in given:
-        raise UsageError(f"{given!r}: no file name holds a NUL; check the name")
+    _check_name(given)
     path = base / os.path.expanduser(given)  # noqa: PTH111 - raises nothing for an unknown user
     if os.path.exists(path) or not glob.has_magic(given):  # noqa: PTH110 - nor for a long name
         yield _checked(given, path)
@@ -126,6 +123,15 @@ def _expand(
         raise UsageError(f"{given}: no file matches; check the pattern")
     for file in files:
         yield _checked(_name_of_match(given, file, base), file)
+
+
+def _check_name(given: str) -> None:
+    if not given:
+        raise UsageError("an input without a name: check the variable that should hold it")
+    if "://" in given:
+        raise UsageError(f"{given}: only local files can be read; copy it here first")
+    if "\0" in given:
+        raise UsageError(f"{given!r}: no file name holds a NUL; check the name")
 
 
 def _name_of_match(given: str, file: Path, base: Path) -> str:

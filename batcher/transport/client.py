@@ -278,7 +278,8 @@ def _send_error(exc: Exception, mask: Mask) -> SendError:
     error_type, left = next(
         (error_type, left) for kind, error_type, left in _ERRORS if isinstance(exc, kind)
     )
-    message = mask.text(f"{exc}")[:300] or type(exc).__name__
+    words = " ".join(f"{exc}".split()).removeprefix("400, message: ")  # no server's status
+    message = mask.text(words)[:300] or type(exc).__name__
     return SendError(error_type, message, left=left)
 
 

@@ -55,6 +55,19 @@ def test_one_is_not_many(job, facts, words):
     assert words in words_of(job, **facts)
 
 
+def test_a_database_is_named_as_a_shell_takes_it(tmp_path):
+    url = "postgresql+psycopg://me:secret@/ledger?host=a,b&target_session_attrs=read-write"
+    job = replace(Case(folder=tmp_path, database="some.db").job(), database=url)
+    named = f"--database '{url.replace('secret', '***')}'"
+    words = words_of(job, {"failed": 2}, answered=1, sent=3)
+    assert f"batcher export --failures {named}" in words
+    assert f"next: batcher report {named}" in words
+
+
+def test_an_input_without_rows_is_not_called_finished(job):
+    assert "nothing to do: the input has no rows" in words_of(job)
+
+
 def test_one_429_is_one_answer():
     assert limit_lines(Progress(pauses=1)) == ["1 answer with status 429 came back"]
 

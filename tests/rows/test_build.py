@@ -68,6 +68,11 @@ def test_the_order_of_recognition_is_params_messages_prompt():
     assert b"messages" in built(row).body
 
 
+def test_broken_utf8_is_told_by_its_place_in_the_line():
+    bad = build(b'{"prompt": "a", "x": "b\xff"}')
+    assert bad.message == "the row is not valid UTF-8: invalid start byte (byte 23)"
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [

@@ -14,6 +14,7 @@ from tests.simulator.asking import asynchronous
 from tests.transport.servers import (
     KEY,
     PROMPT,
+    Hand,
     client,
     free_port,
     hang,
@@ -177,29 +178,34 @@ async def test_an_answer_that_breaks_off_leaves_the_request_in_doubt(answer):
 
 @asynchronous
 async def test_a_server_that_hangs_is_left_when_the_time_is_over():
-    error = await broken(hang, request_timeout_seconds=0.1)
+    clock = Hand()
+    error = await broken(clock.hang, clock=clock, request_timeout_seconds=30)
     assert (error.error_type, error.left) == ("timeout", True)
-    assert "0.1 s" in error.message
+    assert "30 s" in error.message
 
 
 @asynchronous
 async def test_a_server_that_trickles_is_left_when_the_time_is_over():
+    clock = Hand()
+
     async def trickle(writer):
         writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
         while True:
             writer.write(b"1\r\n \r\n")
             await writer.drain()
             await asyncio.sleep(0.01)
+            clock.move(0.1)
 
-    error = await broken(trickle, request_timeout_seconds=0.1)
+    error = await broken(trickle, clock=clock, request_timeout_seconds=1)
     assert (error.error_type, error.left) == ("timeout", True)
 
 
 @asynchronous
 async def test_a_timed_out_request_does_not_harm_the_next_one_of_its_task():
+    clock = Hand()
     async with (
-        raw_server(hang, OK) as raw,
-        client(raw.url, request_timeout_seconds=0.1) as http_client,
+        raw_server(clock.hang, OK) as raw,
+        client(raw.url, clock=clock, request_timeout_seconds=30) as http_client,
     ):
         with pytest.raises(SendError):
             await http_client.post_message(b"{}", "u", ())
