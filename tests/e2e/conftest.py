@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.e2e.campaign import TOLD
+from tests.e2e.gate import Gate
 from tests.e2e.inputs import QUICK
 from tests.e2e.processes import Folder, Simulator, start_simulator
 
@@ -40,6 +41,20 @@ def simulate(tmp_path) -> Iterator[Callable[..., Simulator]]:
     yield start
     for simulator in running:
         simulator.stop()
+
+
+@pytest.fixture
+def gated() -> Iterator[Callable[[Simulator, int], Gate]]:
+    """Puts a gate before a simulator, which lets so many answers through until it is opened."""
+    gates: list[Gate] = []
+
+    def put(simulator: Simulator, answers: int) -> Gate:
+        gates.append(Gate(simulator.url, answers))
+        return gates[-1]
+
+    yield put
+    for gate in gates:
+        gate.close()
 
 
 class Nobody:

@@ -8,7 +8,7 @@ from pathlib import Path
 from subprocess import Popen
 
 from tests.e2e.invariants import check_after_crash, open_books
-from tests.e2e.ledgers import count
+from tests.e2e.ledgers import count, wait_until_alone
 from tests.e2e.processes import (
     PATIENCE_SECONDS,
     Ended,
@@ -94,6 +94,7 @@ class CrashingRun:
 
     def check(self) -> None:
         """What must hold after a kill, before anything was repaired."""
+        wait_until_alone(self.database)
         billed = self.simulator.bill()
         if not self._has_tables():
             assert not billed

@@ -33,7 +33,6 @@ QUICK = """
 [retry]
 first_wait_seconds = 0.02
 max_wait_seconds = 0.2
-first_contact_seconds = 1.5
 """
 
 

@@ -11,6 +11,13 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
+from tests.e2e.processes import wait_for
+
+_OTHERS = (
+    "datname = current_database() AND pid <> pg_backend_pid()"
+    " AND backend_type = 'client backend'"
+)
+
 Query = Callable[[str], list[dict[str, Any]]]
 
 
@@ -44,6 +51,15 @@ def count(url: str, table: str, where: str = "1 = 1") -> int:
     """How many rows of a table or view fulfil the condition."""
     (found,) = read(url, f"SELECT COUNT(*) AS number FROM {table} WHERE {where}")
     return found["number"]
+
+
+def wait_until_alone(url: str) -> None:
+    """Return when a server has noticed that its clients were killed, and ended what they began.
+
+    A COMMIT that was sent is done all the same; a file has nobody who could.
+    """
+    if "://" in url:
+        assert wait_for(lambda: count(url, "pg_stat_activity", _OTHERS) == 0)
 
 
 def _copied(path: Path, folder: Path) -> Path:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,6 +144,15 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> bool
         except subprocess.TimeoutExpired:
             continue
         return condition()
+    raise AssertionError("what was waited for did not happen")
+
+
+def wait_for(condition: Callable[[], bool]) -> bool:
+    """Look until `condition` holds, where no process could end before it does."""
+    for _ in range(int(PATIENCE_SECONDS / POLL_SECONDS)):
+        if condition():
+            return True
+        threading.Event().wait(POLL_SECONDS)
     raise AssertionError("what was waited for did not happen")
 
 

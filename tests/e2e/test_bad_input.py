@@ -1,6 +1,7 @@
 """What bad input gets: rows are set aside with the reason, wrong commands are refused."""
 
 import json
+import socket
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -146,14 +147,22 @@ def test_three_rows_refused_alike_stop_the_run(folder, simulate):
     assert count(str(folder.path / "batcher.db"), "v_attempts") == 3
 
 
+@pytest.fixture
+def unused_port():
+    """Nobody listens there, and nobody is given it but who asks for it by its number."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
+
+
 def test_an_unreachable_endpoint_is_tried_again_then_given_up_and_nothing_is_lost(
-    folder, simulate
+    folder, simulate, unused_port
 ):
-    (folder.path / "config.toml").write_text(QUICK)  # first_contact_seconds is 1.5
-    gone = simulate()
-    gone.stop()
+    (folder.path / "config.toml").write_text(f"{QUICK}first_contact_seconds = 1\n")
     write_jsonl(folder.path / "rows.jsonl", rows(50))
-    ended = folder.batcher("run", "rows.jsonl", "--base-url", gone.url, **KEY)
+    url = f"http://127.0.0.1:{unused_port}"
+    ended = folder.batcher("run", "rows.jsonl", "--base-url", url, **KEY)
     assert ended.code == 69
     assert "does not answer" in ended.err
     database = str(folder.path / "batcher.db")
@@ -161,9 +170,8 @@ def test_an_unreachable_endpoint_is_tried_again_then_given_up_and_nothing_is_los
     assert count(database, "v_attempts", "state <> 'not_sent'") == 0
     assert count(database, "v_failures") == 0
 
-    port = gone.url.rpartition(":")[2]
-    back = simulate("--port", port)
-    assert folder.batcher("run", "rows.jsonl", "--base-url", back.url, **KEY).code == 0
+    back = simulate("--port", str(unused_port))
+    assert folder.batcher("run", "rows.jsonl", "--base-url", url, **KEY).code == 0
     check_everything(folder, database, back, {"rows.jsonl": 50})
 
 

@@ -17,7 +17,7 @@ def test_5000_rows_with_faults_survive_two_kills(folder, simulate, empty_databas
         concurrency=48,
     )
     assert run.kill_after(900)
-    assert run.kill_after(2700)
+    assert run.kill_after(1500)
 
     ended = run.finish()
 

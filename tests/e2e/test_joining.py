@@ -17,17 +17,21 @@ PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 
 
 @pytest.fixture
-def team(folder, simulate, postgres_url):
-    """Starts commands for one input of so many rows on one database."""
+def team(folder, simulate, gated, postgres_url):
+    """Starts commands for one input of so many rows on one database.
+
+    They get `answers` answers, and the others when `team.gate` is opened.
+    """
 
     class Team:
         url = postgres_url
 
-        def begin(self, number, *options, latency="30-60"):
+        def begin(self, number, *options, answers=0):
             self.rows = number
-            self.simulator = simulate("--latency-ms", latency)
+            self.simulator = simulate("--latency-ms", "20-40")
+            self.gate = gated(self.simulator, answers)
             write_jsonl(folder.path / "rows.jsonl", rows(number))
-            where = ("--endpoint", "simulator", "--base-url", self.simulator.url)
+            where = ("--endpoint", "simulator", "--base-url", self.gate.url)
             common = ("--database", postgres_url, "--concurrency", "8", "--json")
             self.command = ("run", "rows.jsonl", *where, *common, *options)
             return self
@@ -39,19 +43,22 @@ def team(folder, simulate, postgres_url):
             return check_everything(folder, self.url, self.simulator, {"rows.jsonl": self.rows})
 
         def workers(self):
-            """How many processes have answers."""
+            """How many processes have something under way."""
             with opened(postgres_url) as ask:
-                found = ask("SELECT DISTINCT invocation_id FROM answers")
+                found = ask(
+                    "SELECT DISTINCT invocation_id FROM v_attempts WHERE state = 'open'"
+                )
             return len(found)
 
     return Team()
 
 
 def test_three_join_and_one_of_them_is_killed(folder, team):
-    team.begin(900, "--join", "-o", "out.jsonl")
+    team.begin(900, "--join", "-o", "out.jsonl", answers=300)
     processes = [team.start() for _ in range(3)]
     assert wait_until(lambda: team.workers() == 3, processes[0])
     kill(processes[2])
+    team.gate.open()
     ends = [finish(process) for process in processes[:2]]
     assert [end.code for end in ends] == [0, 0], ends
     books = team.check()
@@ -64,10 +71,11 @@ def test_three_join_and_one_of_them_is_killed(folder, team):
 
 
 def test_a_worker_that_is_told_to_end_leaves_its_rows_to_the_other(team):
-    team.begin(600, "--join")
+    team.begin(600, "--join", answers=200)
     first, second = team.start(), team.start()
     assert wait_until(lambda: team.workers() == 2, first)
     first.send_signal(signal.SIGTERM)
+    team.gate.open()
     assert finish(first).code == 75
     ended = finish(second)
     assert (ended.code, ended.json["rows_left"]) == (0, False), ended
@@ -75,13 +83,13 @@ def test_a_worker_that_is_told_to_end_leaves_its_rows_to_the_other(team):
 
 
 def test_a_worker_that_was_stopped_is_followed_and_sends_nothing_more(team):
-    team.begin(600, "--join")
-    impatient = {"environment": {"BATCHER_LEASE": "2s"}}
-    first, second = team.start(**impatient), team.start(**impatient)
+    team.begin(600, "--join", answers=200)
+    first, second = team.start(), team.start(environment={"BATCHER_LEASE": "2s"})
     assert wait_until(lambda: team.workers() == 2, first)
     second.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, second.pid, os.WSTOPPED | os.WNOWAIT)
     stopped = datetime.now(UTC)
+    team.gate.open()
     ended = finish(first)
     assert (ended.code, ended.json["rows_left"]) == (0, False), ended
     sent = team.simulator.billed()
@@ -98,6 +106,7 @@ def test_a_worker_that_was_stopped_is_followed_and_sends_nothing_more(team):
 
 def test_workers_keep_one_budget(team):
     team.begin(400, "--join", "--max-cost", "0.05")
+    team.gate.open()
     ends = [finish(process) for process in [team.start(), team.start()]]
     assert {end.code for end in ends} == {77}, ends
     with opened(team.url) as ask:
@@ -107,7 +116,7 @@ def test_workers_keep_one_budget(team):
 
 
 def test_a_second_worker_is_refused_unless_both_join(folder, team):
-    team.begin(8, latency="60000")
+    team.begin(8)
     alone = team.start()
     assert wait_until(lambda: team.simulator.billed() > 0, alone)
     refused = folder.batcher(*team.command, "--join")
@@ -117,7 +126,7 @@ def test_a_second_worker_is_refused_unless_both_join(folder, team):
 
 
 def test_other_settings_and_other_files_do_not_join(folder, team):
-    team.begin(8, "--join", latency="60000")
+    team.begin(8, "--join")
     first = team.start()
     assert wait_until(lambda: team.simulator.billed() > 0, first)
     assert folder.batcher(*team.command, "--max-tokens", "99").code == 78
@@ -144,12 +153,14 @@ def test_standard_input_cannot_be_shared(folder, nobody, postgres_url):
 
 
 def test_processes_end_with_one_summary(folder, team):
-    team.begin(500, "--processes", "3", "-o", "out.jsonl")
-    ended = finish(team.start())
+    team.begin(500, "--processes", "3", "-o", "out.jsonl", answers=100)
+    process = team.start()
+    assert wait_until(lambda: team.workers() == 3, process)
+    team.gate.open()
+    ended = finish(process)
     assert ended.code == 0, ended
     assert (ended.json["answered"], ended.json["rows_written"]) == (500, 500)
     assert ended.json["sent"] == len(team.check().attempts)
-    assert team.workers() == 3
 
 
 def children_of(process):
@@ -158,10 +169,11 @@ def children_of(process):
 
 
 def test_a_signal_drains_all_processes(team):
-    team.begin(900, "--processes", "2", latency="60-90")
+    team.begin(900, "--processes", "2", answers=300)
     process = team.start()
     assert wait_until(lambda: team.workers() == 2, process)
     process.send_signal(signal.SIGTERM)
+    team.gate.open()
     ended = finish(process)
     assert (ended.code, ended.json["rows_left"]) == (75, True), ended
     assert count(team.url, "attempts", "state <> 'answered'") == 0
@@ -169,22 +181,24 @@ def test_a_signal_drains_all_processes(team):
 
 
 def test_a_killed_process_is_done_without(team):
-    team.begin(900, "--processes", "2", latency="60-90")
+    team.begin(400, "--processes", "2", answers=100)
     process = team.start()
     assert wait_until(lambda: team.workers() == 2, process)
     (child,) = children_of(process)
     os.kill(child, signal.SIGKILL)
+    team.gate.open()
     ended = finish(process)
     assert (ended.code, ended.json["rows_left"]) == (0, False), ended
     team.check()
 
 
 def test_processes_end_with_the_one_that_was_started(team):
-    team.begin(900, "--processes", "2", latency="60-90")
+    team.begin(400, "--processes", "2", answers=100)
     process = team.start()
     assert wait_until(lambda: team.workers() == 2, process)
     (child,) = children_of(process)
     kill(process)
+    team.gate.open()
     gone = subprocess.run(
         ["tail", "--pid", str(child), "-f", "/dev/null"], timeout=60, check=False
     )

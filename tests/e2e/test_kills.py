@@ -18,7 +18,7 @@ from tests.e2e.inputs import QUICK, row, varied_rows, write_jsonl
 from tests.e2e.invariants import check_everything
 from tests.e2e.processes import Folder, start_simulator
 
-ROWS = 500
+ROWS = 700
 CAMPAIGN_ROWS = 1000
 KILLS_OF_A_ROUND = 20
 CAMPAIGN_KILLS = int(os.environ.get("BATCHER_CAMPAIGN_KILLS", "1000"))

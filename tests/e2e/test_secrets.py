@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.inputs import PAUSES, QUICK, row, rows, write_jsonl
+from tests.e2e.inputs import PAUSES, row, rows, write_jsonl
 from tests.e2e.invariants import check_everything
 from tests.e2e.ledgers import read
 from tests.e2e.processes import kill, wait_until
@@ -55,9 +55,12 @@ def assert_said_by_nobody(place) -> None:
         assert_clean(shown, ended.err.encode())
 
 
-def test_the_key_is_nowhere_while_a_run_is_on_nor_after_a_kill_nor_at_the_end(place, simulate):
+def test_the_key_is_nowhere_while_a_run_is_on_nor_after_a_kill_nor_at_the_end(
+    place, simulate, gated
+):
     simulator = simulate("--latency-ms", "5-20", "--fault", "500=0.1", "--fault", "close=0.1")
-    command = ("run", "rows.jsonl", "--base-url", simulator.url, "--concurrency", "8")
+    gate = gated(simulator, answers=80)
+    command = ("run", "rows.jsonl", "--base-url", gate.url, "--concurrency", "8")
     with (place.path / "log").open("wb") as log:
         process = place.start(*command, stdout=log, stderr=log)
         assert wait_until(lambda: simulator.billed() >= 60, process)
@@ -65,6 +68,7 @@ def test_the_key_is_nowhere_while_a_run_is_on_nor_after_a_kill_nor_at_the_end(pl
     limits = Path(f"/proc/{process.pid}/limits").read_text().splitlines()
     assert [line.split()[4] for line in limits if "core file" in line] == ["0"]
     kill(process)
+    gate.open()
     assert (place.path / "batcher.db-wal").stat().st_size
     assert_nowhere_on_disk(place.path)
 
@@ -140,8 +144,6 @@ def echo() -> Iterator[ThreadingHTTPServer]:
 def test_a_server_that_repeats_the_key_puts_it_nowhere(place, echo, status):
     echo.status = status
     write_jsonl(place.path / "rows.jsonl", [row(1)])
-    patient = QUICK.replace("first_contact_seconds = 1.5", "first_contact_seconds = 30")
-    (place.path / "config.toml").write_text(patient)
     url = f"http://127.0.0.1:{echo.server_port}"
     ended = place.batcher("run", "rows.jsonl", "--base-url", url)
     assert ended.code in {65, 78}

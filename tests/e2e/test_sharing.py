@@ -1,9 +1,12 @@
 """Two runs on one server draw on one quota, and hardly meet a 429."""
 
 import subprocess
+from contextlib import closing
+
+import psycopg
 
 from tests.e2e.inputs import write_jsonl
-from tests.e2e.ledgers import opened
+from tests.e2e.ledgers import count, opened
 from tests.e2e.processes import finish, wait_until
 
 ROWS = 300
@@ -22,9 +25,19 @@ def start_two(folder, simulator, url, **environment):
     return processes
 
 
+def start_together(url, start):
+    """What `start` gives; no invocation begins before two are about to."""
+    with closing(psycopg.connect(url.replace("+psycopg", ""))) as connection:
+        connection.execute("LOCK TABLE invocations IN EXCLUSIVE MODE")
+        processes = start()
+        waiting = "wait_event_type = 'Lock' AND query LIKE 'INSERT INTO invocations%'"
+        assert wait_until(lambda: count(url, "pg_stat_activity", waiting) == 2, processes[0])
+    return processes
+
+
 def test_two_runs_share_the_quota_of_one_key(folder, simulate, postgres_url):
     simulator = simulate("--rpm", "3000", "--burst-seconds", "4", "--latency-ms", "20")
-    processes = start_two(folder, simulator, postgres_url)
+    processes = start_together(postgres_url, lambda: start_two(folder, simulator, postgres_url))
     shares = set()
 
     def both_share():

@@ -6,31 +6,33 @@ import subprocess
 
 import pytest
 
-from tests.e2e.inputs import row, rows, write_jsonl
+from tests.e2e.inputs import rows, write_jsonl
 from tests.e2e.invariants import check_after_crash, check_everything, open_books
 from tests.e2e.ledgers import count
 from tests.e2e.processes import finish, wait_until
+
+pytestmark = pytest.mark.usefixtures("heeding_hang_ups")  # processes inherit what is ignored
 
 ROWS = 200
 INPUTS = {"rows.jsonl": ROWS}
 
 
 @pytest.fixture
-def run_in_the_middle(folder, simulate):
-    """Starts a run and returns it, its simulator and its command once 25 requests are paid."""
+def run_in_the_middle(folder, simulate, gated):
+    """Starts a run and returns it, its gate, its simulator and its command once 25 are paid.
 
-    def start(*options, latency="20-60", stuck=False, **streams):
-        simulator = simulate("--latency-ms", latency)
-        items = rows(ROWS)
-        if stuck:  # one row in five, but not the first of any model
-            items[4::5] = [row(number, "[[latency:60000]]") for number in range(4, ROWS, 5)]
-        write_jsonl(folder.path / "rows.jsonl", items)
-        command = ("run", *INPUTS, "--endpoint", "simulator", "--base-url", simulator.url)
+    It gets `answers` answers; it cannot end before its gate is opened.
+    """
+
+    def start(*options, answers=100):
+        simulator = simulate("--latency-ms", "20-60")
+        gate = gated(simulator, answers)
+        write_jsonl(folder.path / "rows.jsonl", rows(ROWS))
+        command = ("run", *INPUTS, "--endpoint", "simulator", "--base-url", gate.url)
         command = (*command, "--concurrency", 16, *options)
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
-        process = folder.start(*command, **pipes)
+        process = folder.start(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert wait_until(lambda: simulator.billed() >= 25, process)
-        return process, simulator, command
+        return process, gate, simulator, command
 
     return start
 
@@ -39,8 +41,9 @@ def run_in_the_middle(folder, simulate):
 def test_a_first_signal_drains_and_the_same_command_completes(
     folder, run_in_the_middle, number
 ):
-    process, simulator, command = run_in_the_middle("--json")
+    process, gate, simulator, command = run_in_the_middle("--json")
     process.send_signal(number)
+    gate.open()
     ended = finish(process)
     assert (ended.code, ended.json["rows_left"]) == (75, True)
     database = str(folder.path / "batcher.db")
@@ -57,7 +60,7 @@ def test_a_first_signal_drains_and_the_same_command_completes(
 def test_a_second_signal_aborts_and_what_it_cut_off_is_in_doubt(
     folder, run_in_the_middle, number, code
 ):
-    process, simulator, _ = run_in_the_middle(stuck=True)
+    process, _, simulator, _ = run_in_the_middle(answers=20)
     process.send_signal(number)
     assert b"SIG" in _line_with(process, b"nothing more is sent")
     process.send_signal(number)
@@ -77,19 +80,21 @@ def test_a_second_signal_aborts_and_what_it_cut_off_is_in_doubt(
 
 
 def test_a_run_that_was_aborted_goes_on(folder, run_in_the_middle):
-    process, simulator, command = run_in_the_middle(latency="10-100")
+    process, gate, simulator, command = run_in_the_middle(answers=20)
     process.send_signal(signal.SIGTERM)
     _line_with(process, b"nothing more is sent")
     process.send_signal(signal.SIGTERM)
-    assert finish(process).code in {143, 75}  # 75: it was quicker than the second signal
+    assert finish(process).code == 143
+    gate.open()
     assert folder.batcher(*command).code == 0
     check_everything(folder, str(folder.path / "batcher.db"), simulator, INPUTS)
 
 
 def test_a_hang_up_never_aborts(folder, run_in_the_middle):
-    process, _, _ = run_in_the_middle(latency="100-400")
+    process, gate, _, _ = run_in_the_middle()
     for _ in range(3):
         process.send_signal(signal.SIGHUP)
+    gate.open()
     assert finish(process).code == 75
     assert count(str(folder.path / "batcher.db"), "v_attempts", "state <> 'answered'") == 0
 
@@ -113,7 +118,7 @@ def test_a_drain_has_a_deadline_and_what_it_cuts_off_is_in_doubt(
 ):
     config = folder.path / "config.toml"
     config.write_text(config.read_text() + "drain_timeout_seconds = 1\n")
-    process, simulator, _ = run_in_the_middle(stuck=True)
+    process, _, simulator, _ = run_in_the_middle(answers=20)
     process.send_signal(number)
     assert finish(process).code == 143
     books = open_books(str(folder.path / "batcher.db"), simulator.bill())

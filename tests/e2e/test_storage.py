@@ -1,7 +1,6 @@
 """A disk that is full, a server that is gone, a file that is damaged: nothing paid is lost."""
 
 import resource
-import signal
 import sqlite3
 import subprocess
 from contextlib import closing, suppress
@@ -18,7 +17,7 @@ from batcher.pipeline.rescue import Rescue
 from tests.e2e.inputs import QUICK, rows, write_jsonl
 from tests.e2e.invariants import check_everything, open_books
 from tests.e2e.ledgers import count
-from tests.e2e.processes import finish, wait_until
+from tests.e2e.processes import finish, kill, wait_until
 from tests.ledger.settling import RunLedger
 from tests.making_runs import FastClock, Watcher
 from tests.simulator.asking import asynchronous
@@ -27,8 +26,9 @@ ROWS = 240
 INPUTS = {"rows.jsonl": ROWS}
 
 
-def options(simulator, database) -> tuple[object, ...]:
-    where = ("--endpoint", "simulator", "--base-url", simulator.url)
+def options(way, database) -> tuple[object, ...]:
+    """What is typed; `way` is a simulator, or the gate before one."""
+    where = ("--endpoint", "simulator", "--base-url", way.url)
     return ("run", "rows.jsonl", *where, "--database", database, "--concurrency", 32)
 
 
@@ -88,7 +88,9 @@ def test_what_a_second_connection_can_write_needs_no_lifeboat(folder, simulate):
     check_the_end(folder, database, simulator, folder.batcher(*command, "--json"))
 
 
-def test_a_full_disk_takes_the_lifeboat_into_the_room_that_was_reserved(folder, simulate):
+def test_a_full_disk_takes_the_lifeboat_into_the_room_that_was_reserved(
+    folder, simulate, gated
+):
     disk = folder.path / "disk"
     disk.mkdir()
     mounting = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)]
@@ -97,10 +99,12 @@ def test_a_full_disk_takes_the_lifeboat_into_the_room_that_was_reserved(folder, 
     try:
         write_jsonl(folder.path / "rows.jsonl", rows(ROWS))
         simulator, database = simulate("--latency-ms", "20-80"), disk / "batcher.db"
-        command = options(simulator, database)
+        gate = gated(simulator, answers=100)
+        command = options(gate, database)
         process = folder.start(*command, stderr=subprocess.PIPE)
         assert wait_until(lambda: simulator.billed() >= 40, process)
         fill(disk / "filler")
+        gate.open()
         ended = finish(process)
         assert ended.code == 74, ended.err
         (disk / "filler").unlink()
@@ -117,18 +121,22 @@ def fill(file: Path) -> None:
             filler.write(b"x" * 4096)
 
 
-def test_a_server_that_is_gone_for_good_costs_no_answer(folder, simulate, postgres_server):
+def test_a_server_that_is_gone_for_good_costs_no_answer(
+    folder, simulate, gated, postgres_server
+):
     url = postgres_server.new_database()
     write_jsonl(folder.path / "rows.jsonl", rows(ROWS))
     (folder.path / "config.toml").write_text('database_wait = "1s"\n' + QUICK)
     simulator, name = simulate("--latency-ms", "20-80"), url.split("?")[0].rpartition("/")[2]
-    command = options(simulator, url)
+    gate = gated(simulator, answers=100)
+    command = options(gate, url)
     process = folder.start(*command, stderr=subprocess.PIPE)
     assert wait_until(lambda: simulator.billed() >= 60, process)
     postgres_server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
     postgres_server.execute(
         f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
     )
+    gate.open()
     ended = finish(process)
     assert ended.code == 74, ended.err
     assert f"wait in the lifeboat {folder.path}/batcher-" in ended.err
@@ -204,21 +212,23 @@ def test_a_run_that_failed_with_nothing_unsaved_says_in_the_ledger_how_it_ended(
 # --- After an unclean end
 
 
-def killed_run(folder, simulate):
-    """A command that was killed in the middle, and its simulator."""
+@pytest.fixture
+def killed_run(folder, simulate, gated):
+    """A command that was killed in the middle, its simulator and its database."""
     write_jsonl(folder.path / "rows.jsonl", rows(ROWS))
     simulator, database = simulate("--latency-ms", "20-80"), folder.path / "batcher.db"
-    command = options(simulator, database)
+    gate = gated(simulator, answers=100)
+    command = options(gate, database)
     process = folder.start(*command)
     assert wait_until(lambda: simulator.billed() >= 60, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill(process)
+    gate.open()
     assert list(folder.path.glob("batcher.db.ballast-*"))
     return command, simulator, database
 
 
-def test_a_database_that_was_not_closed_is_checked_and_the_run_says_so(folder, simulate):
-    command, _, _ = killed_run(folder, simulate)
+def test_a_database_that_was_not_closed_is_checked_and_the_run_says_so(folder, killed_run):
+    command, _, _ = killed_run
     ended = folder.batcher(*command)
     assert ended.code == 0, ended.err
     assert "did not end cleanly: the database was checked and is whole" in ended.err
@@ -226,8 +236,8 @@ def test_a_database_that_was_not_closed_is_checked_and_the_run_says_so(folder, s
     assert not list(folder.path.glob("batcher.db.ballast-*"))
 
 
-def test_a_damaged_database_sends_nothing_and_says_what_to_do(folder, simulate):
-    command, simulator, database = killed_run(folder, simulate)
+def test_a_damaged_database_sends_nothing_and_says_what_to_do(folder, killed_run):
+    command, simulator, database = killed_run
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         (page,) = connection.execute(

@@ -42,7 +42,8 @@ PROTOCOL = {
 
 def test_kills_at_chosen_system_calls_lose_nothing(folder, simulate):
     need_strace()
-    run = _run(folder, simulate(*fault_options()), rows=40, concurrency=4)
+    # Enough rows for all of the kills, also when each commit takes four rows at once.
+    run = _run(folder, simulate(*fault_options()), rows=80, concurrency=4)
     log = folder.path / "calls.log"
     for name, number in (("pwrite64", 60), ("fdatasync", 9), ("fdatasync", 6), ("write", 14)):
         assert run.kill_through(_killing(log, name, number)), (name, number)
