@@ -1,6 +1,7 @@
 """Fixtures every test shares."""
 
 import ipaddress
+import signal
 import socket
 
 import pytest
@@ -8,7 +9,10 @@ from hypothesis import settings
 
 from tests.databases import *  # noqa: F403 - pytest finds fixtures by name
 
-settings.register_profile("patient", deadline=None)  # no test asserts a time
+# No test asserts a time, and none fails by chance: property tests draw the same examples each
+# time. Others are looked for on purpose, see docs/testing.md.
+settings.register_profile("patient", deadline=None, derandomize=True, database=None)
+settings.register_profile("hunting", deadline=None, derandomize=False, database=None)
 settings.load_profile("patient")
 
 
@@ -31,6 +35,14 @@ def loopback_only(monkeypatch):
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def heeding_hang_ups():
+    """SIGHUP is heard, also where the suite runs under `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(autouse=True)

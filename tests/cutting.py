@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.databases import PostgresServer, _run
+from tests.databases import PATIENTLY, PostgresServer, _run
 
 SOCKET = ".s.PGSQL.5432"
 COMMIT = b"COMMIT\0"
@@ -116,7 +116,7 @@ def stop_server(server: PostgresServer) -> Path:
     data = server.folder / "data"
     number = int((data / "postmaster.pid").read_text().split()[0])
     programs = Path(f"/proc/{number}/exe").readlink().parent
-    _run(programs / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+    _run(programs / "pg_ctl", "-D", data, *PATIENTLY, "-m", "immediate", "stop")
     return programs
 
 
@@ -125,7 +125,7 @@ def start_server(server: PostgresServer, programs: Path) -> None:
         programs / "pg_ctl",
         "-D",
         server.folder / "data",
-        "-w",
+        *PATIENTLY,
         "-l",
         server.folder / "log",
         "start",

@@ -49,6 +49,7 @@ SETTINGS = {
 # `guarded` and `keyed` must give a password, so that one can be refused, or looked for.
 RULES = "local all guarded,keyed scram-sha-256\nlocal all all trust\n"
 TEMPLATE = "ledger_template"
+PATIENTLY = ("-w", "-t", "240")  # seconds
 
 
 @dataclass
@@ -173,31 +174,34 @@ def _running(folder: Path, binaries: Path) -> Iterator[PostgresServer]:
     settings = SETTINGS | {"unix_socket_directories": str(folder)}
     lines = (f"{name} = '{value}'\n" for name, value in settings.items())
     (data / "postgresql.conf").write_text("".join(lines))
-    _run(binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "start")
+    _run(binaries / "pg_ctl", "-D", data, *PATIENTLY, "-l", folder / "log", "start")
     try:
         server = PostgresServer(folder)
         server.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0")
         _migrate(server.url(TEMPLATE))
         yield server
     finally:
-        _run(binaries / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+        _run(binaries / "pg_ctl", "-D", data, *PATIENTLY, "-m", "immediate", "stop")
 
 
 def _run(*command: object) -> None:
     """Run one of the server's programs; they refuse to be root."""
     user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
-    done = subprocess.run(
-        [str(part) for part in command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,  # a pipe would be kept open by the server
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        env={"PATH": os.defpath, "TZ": "UTC"},
-        timeout=60,
-        check=False,
-        **user,
-    )
-    assert done.returncode == 0, f"{command} failed with {done.returncode}"
+    with tempfile.TemporaryFile() as said:  # a pipe would be kept open by the server
+        done = subprocess.run(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            cwd="/",
+            env={"PATH": os.defpath, "TZ": "UTC"},
+            timeout=300,
+            check=False,
+            **user,
+        )
+        said.seek(0)
+        words = said.read().decode(errors="replace")
+    assert done.returncode == 0, f"{command} failed with {done.returncode}: {words}"
 
 
 @contextmanager

@@ -18,11 +18,17 @@ def run_on_a_terminal(*words: str, answer: bytes, **environment: str) -> tuple[i
     )
     os.close(theirs)
     os.write(ours, answer)
+    shown = read_to_end(ours)
+    return child.wait(), shown
+
+
+def read_to_end(terminal: int) -> str:
+    """All that the other end of a terminal wrote until it was closed; closes this one."""
     shown = b""
     try:
-        while piece := os.read(ours, 65536):
+        while piece := os.read(terminal, 65536):
             shown += piece
     except OSError:  # Linux says it this way that the other end is closed
         pass
-    os.close(ours)
-    return child.wait(), shown.decode()
+    os.close(terminal)
+    return shown.decode()

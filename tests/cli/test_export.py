@@ -9,7 +9,7 @@ from tests.databases import sqlite_template, sqlite_url  # noqa: F401
 
 def test_standard_output_carries_rows_and_nothing_else(database):  # noqa: F811
     words = [sys.executable, "-m", "batcher", "export", "--database", database]
-    child = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    child = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
     (line,) = child.stdout.splitlines()
     assert (child.returncode, json.loads(line)["text"]) == (0, "Hello")
     assert child.stderr == (

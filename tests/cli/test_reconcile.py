@@ -37,7 +37,7 @@ def usage(tmp_path, output):
 def reconcile(*words):
     command = [sys.executable, "-m", "batcher", "reconcile", *words]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=30, check=False,
+        command, capture_output=True, text=True, timeout=300, check=False,
         env={"PATH": os.defpath},
     )  # fmt: skip
 
@@ -84,7 +84,7 @@ def costs(tmp_path, cents):
 def report(*words):
     command = [sys.executable, "-m", "batcher", "report", *words]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=30, check=True,
+        command, capture_output=True, text=True, timeout=300, check=True,
         env={"PATH": os.defpath},
     ).stdout  # fmt: skip
 

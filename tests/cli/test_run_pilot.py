@@ -1,6 +1,7 @@
 """`batcher run --pilot N`: a few rows first, their estimate, then the others; nothing twice."""
 
 import json
+import os
 
 import pytest
 from click.testing import CliRunner
@@ -28,8 +29,13 @@ def simulator():
 def typed(simulator, tmp_path, monkeypatch):
     """The words that name a job of sixty rows, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    write_rows(tmp_path / "rows.jsonl", rows(ROWS))
+    write(tmp_path, rows(ROWS))
     return ("rows.jsonl", "--endpoint", "simulator", "--base-url", simulator.base_url)
+
+
+def write(folder, lines):
+    """Chance is drawn from what names the file, its time of change too."""
+    os.utime(write_rows(folder / "rows.jsonl", lines), (0, 0))
 
 
 def run(*words, code=0, stdin=None):
@@ -125,7 +131,7 @@ def test_a_cap_that_the_pilot_reaches_stops_the_run(typed, simulator):
 
 def test_rows_of_the_pilot_that_fail_do_not_stop_the_run(typed, simulator, tmp_path):
     bad = [row(f"{n} [[fault:400]]" if n % 7 == 3 else f"{n}", f"id-{n}") for n in range(40)]
-    write_rows(tmp_path / "rows.jsonl", bad)
+    write(tmp_path, bad)
     told = json.loads(run(*typed, "--pilot", "20", "--json", code=65).stdout)
     assert told["answered"] + told["estimate"]["pilot"]["answered"] == 34
 
@@ -143,7 +149,7 @@ def test_answers_are_written_once_at_the_end(typed, tmp_path):
 
 def test_models_without_a_price_say_so_and_are_sent(typed, tmp_path, simulator):
     lines = [row(f"{n}", model="claude-unpriced-9") for n in range(30)]
-    write_rows(tmp_path / "rows.jsonl", lines)
+    write(tmp_path, lines)
     words = run(*typed, "--pilot", "10", "--strict", code=65).stderr
     assert "no price in USD is known for claude-unpriced-9" in words
     assert len(simulator.bill) == 30

@@ -77,7 +77,7 @@ def serving(wanted: Mapping[int, Wanted]) -> Iterator[Server]:
 
     thread = threading.Thread(target=lambda: asyncio.run(listen()), daemon=True)
     thread.start()
-    assert started.wait(10)
+    assert started.wait(60)
     try:
         yield server
     finally:

@@ -29,7 +29,7 @@ from tests.making_runs import MODEL
 from tests.transport.servers import Answer, hang, http, reset
 
 STREAMED = {"stream": StreamMode.ALWAYS}
-SILENCE = STREAMED | {"stream_idle_seconds": 10.0}  # a tenth of a second by the fast clock
+SILENCE = STREAMED | {"stream_idle_seconds": 100.0}  # a second by the fast clock
 _TYPE = "content-type: text/event-stream"
 _HEAD = (
     b"HTTP/1.1 200 OK\r\n" + _TYPE.encode() + b"\r\ntransfer-encoding: chunked"
@@ -197,7 +197,7 @@ STREAMS = [
         BROKEN,
         then(_HEAD + chunk(OPEN), _pings),
         "timeout",
-        endpoint=STREAMED | {"stream_timeout_seconds": 5.0},
+        endpoint=STREAMED | {"stream_timeout_seconds": 100.0},
         times=1,
     ),
     # Nonsense in the middle

@@ -50,6 +50,7 @@ def test_a_process_that_is_gone_leaves_a_doubt_and_loses_nothing(case, cut):
     assert "never recorded" not in dict(case.texts()).values()
 
 
+@pytest.mark.usefixtures("heeding_hang_ups")
 @pytest.mark.parametrize("told", SIGNALS, ids=lambda told: told.id)
 def test_a_process_that_is_told_to_end(case, told):
     case = case.limit(concurrency=ROWS)

@@ -5,6 +5,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 from contextlib import closing
 from pathlib import Path
 
@@ -224,7 +225,8 @@ def test_a_ledger_in_a_folder_that_cannot_be_written_can_be_read(sqlite_url, tmp
         "require_head(engine)\n"
         "print(current(engine))\n"
     )
-    folder = Path(shutil.copytree(tmp_path, f"/tmp/{tmp_path.name}-{id(tmp_path)}"))
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    shutil.copytree(tmp_path, folder, dirs_exist_ok=True)
     try:
         (folder / "batcher.db").chmod(0o444)
         folder.chmod(0o555)

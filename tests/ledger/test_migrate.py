@@ -282,7 +282,7 @@ def test_several_processes_create_one_database_at_once(empty_database_url):
     for process in processes:
         process.stdin.write("go\n")
         process.stdin.flush()
-    said = sorted(process.communicate(timeout=60)[0].strip() for process in processes)
+    said = sorted(process.communicate(timeout=300)[0].strip() for process in processes)
     assert said == ["False", "False", "False", "True"]
 
 

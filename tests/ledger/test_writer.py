@@ -155,8 +155,11 @@ async def test_a_burst_is_acknowledged_bit_by_bit_and_what_lasts_in_large_transa
     sqlite_url,
 ):
     async with writer_on(sqlite_url) as ledger:
+        held = threading.Event()
+        ledger.writer.call(lambda _: held.wait(30))
         for intent in [Intent(attempt=attempt(n)) for n in range(1, 6_000)]:
             ledger.writer.put(intent, lambda: None)
+        held.set()
         await ledger.writer.durable(Intent(attempt=attempt(6_000)))
         await ledger.writer.durable(Intent(attempt=attempt(6_001)))
         lasting = len(ledger.sizes)

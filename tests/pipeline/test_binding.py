@@ -34,7 +34,7 @@ def slow_commits():
     """Every transaction takes a while longer, like on a slow disk."""
 
     def wait(_):
-        time.sleep(0.03)
+        time.sleep(0.08)
 
     event.listen(Engine, "commit", wait)
     try:
@@ -92,7 +92,7 @@ def test_a_slow_server_makes_concurrency_the_limit(case):
 
 
 def test_a_slow_database_is_named_and_a_faster_one_helps(case):
-    case.write(rows(120))
+    case.write(rows(48))
     with slow_commits():
         ended = case.limit(concurrency=4).run(FakeLane(), FastClock())
     assert ended.progress.binding.name == Ours.DATABASE
@@ -103,6 +103,7 @@ def test_a_slow_database_is_named_and_a_faster_one_helps(case):
 
 def test_a_slow_reader_is_named_and_a_faster_input_helps(case):
     case.write(rows(300))
+    case = case.limit(concurrency=64)  # so that few commits do
     ended = case.run(FakeLane(), FastClock(), builder=SlowReader(SETTINGS))
     assert ended.progress.binding.name == Ours.READER
     assert ended.progress.binding.option == "INPUT"
@@ -112,7 +113,14 @@ def test_a_slow_reader_is_named_and_a_faster_input_helps(case):
 
 def test_fewer_rows_than_may_be_in_flight_are_limited_by_nothing(case):
     case.write(rows(30))
-    ended = case.limit(concurrency=64).run(slow_server(), FastClock())
+    clock = FastClock()
+    began = clock.monotonic()
+
+    async def script(_):
+        await clock.sleep(10 + 3 * (clock.monotonic() - began))  # longer than reading took
+        return answered()
+
+    ended = case.limit(concurrency=64).run(FakeLane(script), clock)
     assert ended.progress.binding is None
     assert "limited by" not in " ".join(closing_lines(case.job(), ended, None))
 

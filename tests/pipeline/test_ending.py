@@ -81,6 +81,7 @@ def test_a_second_signal_cuts_off_and_what_is_cut_is_in_doubt(case, number, code
     assert len(case.texts()) == 50
 
 
+@pytest.mark.usefixtures("heeding_hang_ups")
 def test_a_closed_terminal_only_drains_however_often_it_is_told(case):
     case.write(rows(20))
 
@@ -102,11 +103,13 @@ def test_a_drain_that_takes_too_long_becomes_an_abort(case):
 
     async def script(attempt):
         if prompt_of(attempt) == "row 5":
+            await until(lambda: (len(lane.sent), lane.in_flight) == (20, 1))
             strike(signal.SIGTERM)
             await asyncio.Event().wait()
         return answered()
 
-    ended = case.limit(drain_timeout_seconds=20).run(FakeLane(script), FastClock())
+    lane = FakeLane(script)
+    ended = case.limit(drain_timeout_seconds=20).run(lane, FastClock())
     assert ended.exit_code == 143
     assert case.one("SELECT COUNT(*) FROM v_attempts WHERE error_type = 'aborted'") == 1
 

@@ -104,7 +104,8 @@ def test_people_are_told_of_an_outage_while_it_lasts(case):
         away = prompt_of(attempt) == "row 1" and attempt.number < 4
         return not_sent() if away else answered()
 
-    ended = case.run(FakeLane(script), FastClock())
+    patient = case.limit(breaker=BreakerPolicy(first_contact_seconds=3600))
+    ended = patient.run(FakeLane(script), FastClock())
     assert "endpoint simulator does not answer (unreachable: gone)" in told[1]
     assert ended.progress.answered == 30
     assert (told[-1], ended.progress.outage) == ("", "")

@@ -1,6 +1,7 @@
 """Estimates end to end, against the simulator's own bill."""
 
 import json
+import os
 import random
 from dataclasses import replace
 
@@ -30,8 +31,13 @@ def case(simulator, tmp_path):
         database=str(tmp_path / "ledger.db"),
         endpoint=endpoint_of(simulator, simulated=True),
     )
-    made.write(lines())
+    write(made, lines())
     return made
+
+
+def write(case, lines, name="rows.jsonl"):
+    """Chance is drawn from what names the file, its time of change too."""
+    os.utime(case.write(lines, name), (0, 0))
 
 
 def lines(rows=ROWS, seed=1):
@@ -70,7 +76,7 @@ def test_pilot_rows_are_not_paid_twice(case, tmp_path, database_url):
 
 def test_a_pilot_of_a_file_that_grew_afterwards_is_not_paid_twice(case, tmp_path):
     estimate(case.job(), 20, quiet=True)
-    case.write([*lines(), row("new", "new")])
+    write(case, [*lines(), row("new", "new")])
     case.run()
     assert len(bill(tmp_path)) == ROWS + 1
     assert case.one("SELECT count(*) FROM v_answers") == ROWS + 1
@@ -110,7 +116,7 @@ def test_without_a_pilot_nothing_is_sent_and_only_the_ceiling_is_known(case, tmp
 def test_earlier_answers_of_the_same_settings_tell_what_to_expect(case, tmp_path, database_url):
     case = replace(case, database=database_url)
     case.run()
-    case.write(lines(seed=2), "more.jsonl")
+    write(case, lines(seed=2), "more.jsonl")
     more = replace(case, inputs=("more.jsonl",), key="more")
     made = estimate(more.job(), None, quiet=True)
     assert (made.parts.method, made.parts.sampled) == (Method.HISTORY, ROWS)
@@ -123,7 +129,7 @@ def test_earlier_answers_of_the_same_settings_tell_what_to_expect(case, tmp_path
 
 def test_answers_of_other_settings_tell_nothing(case):
     case.run()
-    case.write(lines(seed=2), "more.jsonl")
+    write(case, lines(seed=2), "more.jsonl")
     settings = replace(case.settings, system="Be brief.")
     more = replace(case, inputs=("more.jsonl",), key="more", settings=settings)
     assert estimate(more.job(), None, quiet=True).expectation is None
@@ -132,7 +138,7 @@ def test_answers_of_other_settings_tell_nothing(case):
 def test_simulated_answers_tell_nothing_of_a_real_endpoint(case):
     case.run()
     real = replace(case.endpoint, simulated=False, api_key_env="NO_SUCH_VARIABLE")
-    case.write(lines(seed=2), "more.jsonl")
+    write(case, lines(seed=2), "more.jsonl")
     more = replace(case, inputs=("more.jsonl",), key="more", endpoint=real)
     made = estimate(more.job(), None, quiet=True)
     assert made.expectation is None
@@ -166,7 +172,7 @@ def test_rows_that_are_finished_are_not_in_the_estimate(case):
 
 def test_answers_that_move_to_another_file_are_not_in_the_ceiling(case):
     case.run()
-    case.write([*lines(), row("one more", "more")])
+    write(case, [*lines(), row("one more", "more")])
     made = estimate(case.job(), None, quiet=True)
     assert (made.census.requests, made.census.finished) == (1, ROWS)
 
@@ -179,7 +185,7 @@ def test_the_same_inputs_and_ledger_give_the_same_estimate(case):
 
 def test_an_estimate_of_other_rows_is_not_graded_as_if_it_were_of_these(case):
     estimate(case.job(), None, quiet=True)
-    case.write([row("something else")])
+    write(case, [row("something else")])
     case.run()
     assert [each.grade for each in stored(case)] == ["other rows"]
 
@@ -199,7 +205,7 @@ def test_a_pilot_under_changed_settings_sends_nothing(case, tmp_path):
 
 
 def test_a_pilot_that_nobody_answers_leaves_an_honest_ceiling(case):
-    case.write([row(f"{n} [[fault:400]]") for n in range(40)])
+    write(case, [row(f"{n} [[fault:400]]") for n in range(40)])
     made = estimate(case.job(), 20, quiet=True)
     assert made.expectation is None
     assert made.pilot.error
@@ -207,7 +213,7 @@ def test_a_pilot_that_nobody_answers_leaves_an_honest_ceiling(case):
 
 def test_models_without_a_price_have_no_expectation(case):
     lines = [row(f"{n}", model="claude-unpriced-9") for n in range(30)]
-    case.write(lines)
+    write(case, lines)
     made = estimate(case.job(), 20, quiet=True)
     assert made.expectation is None
     assert "no price in USD is known for claude-unpriced-9" in made.parts.reason
@@ -216,7 +222,7 @@ def test_models_without_a_price_have_no_expectation(case):
 
 def test_an_input_that_the_job_once_had_does_not_spoil_the_grade(case):
     case.run()
-    case.write(lines(40, seed=5), "others.jsonl")
+    write(case, lines(40, seed=5), "others.jsonl")
     others = replace(case, inputs=("others.jsonl",))
     estimate(others.job(), 10, quiet=True)
     others.run()

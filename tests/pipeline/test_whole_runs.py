@@ -194,7 +194,7 @@ def test_what_no_row_can_help_stops_the_run(case, fault, error):
 
 def test_an_endpoint_that_is_not_there_is_retried_then_given_up_and_nothing_is_lost(case):
     case.write(rows(5))
-    impatient = case.limit(breaker=BreakerPolicy(first_contact_seconds=3))
+    impatient = case.limit(breaker=BreakerPolicy(first_contact_seconds=60))
     lane = FakeLane(lambda _: not_sent())
     ended = impatient.run(lane, FastClock())
     assert ended.exit_code == ProviderUnavailable.exit_code

@@ -13,5 +13,5 @@ def browse(page: Path, *options: str) -> str:
     words = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
              f"--user-data-dir={page.parent / 'profile'}", "--virtual-time-budget=1000",
              *options, page.as_uri()]  # fmt: skip
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=True)
     return done.stdout

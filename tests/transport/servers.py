@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from batcher.clock import SystemClock
+from batcher.clock import Clock, SystemClock
 from batcher.messages.attempt import Attempt, Purpose
 from batcher.messages.outcome import Outcome
 from batcher.messages.request import Request
@@ -112,9 +112,32 @@ async def reset(writer: asyncio.StreamWriter) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    """A port at which nobody listens, nor will: it stays bound to a socket that never does."""
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    port = sock.getsockname()[1]
+    sock.detach()  # open as long as this process
+    return port
+
+
+class Hand(SystemClock):
+    """Stands still until it is moved by hand."""
+
+    def __init__(self) -> None:
+        self._now = 1_000.0
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def move(self, seconds: float) -> None:
+        self._now += seconds
+
+    async def hang(self, _: asyncio.StreamWriter) -> None:
+        """Say nothing more, for an hour; what was said before has been read by then."""
+        for _ in range(10):  # client and server are of one loop
+            await asyncio.sleep(0)
+        self.move(3600)
+        await asyncio.Event().wait()
 
 
 def endpoint(url: str, **fields: object) -> Endpoint:
@@ -123,9 +146,10 @@ def endpoint(url: str, **fields: object) -> Endpoint:
 
 @asynccontextmanager
 async def client(
-    url: str, key: str | None = KEY, **fields: object
+    url: str, key: str | None = KEY, clock: Clock | None = None, **fields: object
 ) -> AsyncIterator[HttpClient]:
-    made = HttpClient(endpoint(url, **fields), Secret(key) if key else None, SystemClock())
+    secret = Secret(key) if key else None
+    made = HttpClient(endpoint(url, **fields), secret, clock or SystemClock())
     try:
         yield made
     finally:
@@ -143,9 +167,11 @@ def attempt(body: bytes = b"{}", betas: tuple[str, ...] = ()) -> Attempt:
     )  # fmt: skip
 
 
-async def send(url: str, body: bytes = PROMPT.encode(), **fields: object) -> Outcome:
+async def send(
+    url: str, body: bytes = PROMPT.encode(), clock: Clock | None = None, **fields: object
+) -> Outcome:
     """What the live lane makes of one attempt."""
-    clock = SystemClock()
+    clock = clock or SystemClock()
     where = endpoint(url, **fields)
     lane = LiveLane(HttpClient(where, Secret(KEY), clock), where, clock)
     try:

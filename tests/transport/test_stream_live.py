@@ -23,7 +23,7 @@ from tests.messages.stream_making import (
     whole,
 )
 from tests.simulator.asking import asynchronous, body_of
-from tests.transport.servers import free_port, hang, http, raw_server, reset, send
+from tests.transport.servers import Hand, free_port, hang, http, raw_server, reset, send
 
 EVENTS = "content-type: text/event-stream"
 TEXT = [block(0, type="text", text=""), delta(0, "text_delta", text="half of what was meant")]
@@ -65,6 +65,9 @@ async def write(writer, part):
 
 async def close(_):
     """Close without the last chunk."""
+
+
+SILENCE = begin(then=hang)
 
 
 # --- complete
@@ -192,8 +195,11 @@ async def test_a_break_leaves_what_came_and_its_usage(answer, error_type):
 
 @asynchronous
 async def test_a_silent_stream_is_given_up_with_what_it_brought():
-    silent = begin(OPEN, then=hang)
-    outcome = await outcome_of(silent, stream_idle_seconds=0.1, request_timeout_seconds=60)
+    clock = Hand()
+    silent = begin(OPEN, then=clock.hang)
+    outcome = await outcome_of(
+        silent, clock=clock, stream_idle_seconds=30, request_timeout_seconds=60
+    )
     assert isinstance(outcome, Partial)
     assert outcome.failure.error_type == "timeout"
     assert outcome.exchange.provider_request_id == "req_1"
@@ -224,7 +230,7 @@ async def test_a_long_stream_is_not_held_to_the_time_of_a_plain_answer():
         (b"", Unknown),
         (reset, Unknown),
         (begin(b"event: message_start\nda", then=reset), Unknown),
-        (begin(then=hang), Unknown),
+        (SILENCE, Unknown),
         (http(200, b""), Unusable),
         (http(200, b"<html>hi</html>"), Unusable),
         (http(200, b": ping\n\n", EVENTS), Unusable),
@@ -239,7 +245,8 @@ async def test_a_long_stream_is_not_held_to_the_time_of_a_plain_answer():
 )  # fmt: skip
 @asynchronous
 async def test_without_a_message_nothing_is_known_or_the_bytes_are_kept(answer, kind):
-    outcome = await outcome_of(answer, stream_idle_seconds=0.1)
+    patience = {"stream_idle_seconds": 0.1} if answer is SILENCE else {}
+    outcome = await outcome_of(answer, **patience)
     assert isinstance(outcome, kind)
     if kind is Unusable and isinstance(answer, bytes) and b"message_start" not in answer:
         assert answer.endswith(outcome.body)
@@ -291,8 +298,9 @@ def test_every_way_of_the_simulator_to_fail_a_stream_is_told_apart(fault, kind):
     @asynchronous
     async def ask():
         body = json.dumps(body_of(f"[[fault:{fault}]]")).encode()
-        modes = {"stream": StreamMode.ALWAYS, "stream_idle_seconds": 0.3}
-        assert isinstance(await send(simulator.base_url, body, **modes), kind)
+        modes = {"stream": StreamMode.ALWAYS}
+        patience = {"stream_idle_seconds": 0.3} if fault == "hang" else {}
+        assert isinstance(await send(simulator.base_url, body, **modes, **patience), kind)
 
     with simulating(trickle_ms=0) as simulator:
         ask()
