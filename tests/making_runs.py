@@ -367,6 +367,6 @@ def simulating(**settings: Any) -> Iterator[Simulator]:
 
 
 def endpoint_of(simulator: Simulator, **changes: Any) -> Endpoint:
-    return Endpoint(
-        name="simulator", base_url=simulator.base_url, price_list="anthropic", **changes
-    )
+    """It is there, however long this process was held up before it could see that."""
+    fields = {"price_list": "anthropic", "connect_timeout_seconds": 600.0} | changes
+    return Endpoint(name="simulator", base_url=simulator.base_url, **fields)

@@ -203,6 +203,7 @@ def note_process(here, process, pid):
         (f"another-boot/{this_process()}", Life.UNKNOWN),
         ("", Life.RUNNING),
     ],
+    ids=["this one", "a later one", "of another boot", "not noted"],  # the same in each worker
 )
 def test_a_number_that_another_process_has_by_now_is_not_taken_for_the_run(
     here, engine, process, life
