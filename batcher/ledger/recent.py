@@ -11,13 +11,13 @@ from typing import Final
 from batcher.ledger.records import Record, Settlement
 from batcher.messages.outcome import Answered, Partial, Unusable
 
-_MOST: Final = 4_096
+_MOST: Final = 1_024
 _MOST_BYTES: Final = 16 * 2**20
 _EACH: Final = 1_024  # bytes of a settlement without its bodies
 
 
 class Recent:
-    """The last 4,096 settlements, and no more than 16 MB of them, by transaction."""
+    """The last 1,024 settlements, and no more than 16 MB of them, by transaction."""
 
     def __init__(self) -> None:
         self._kept: deque[tuple[int, Settlement, int]] = deque()

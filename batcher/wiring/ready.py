@@ -33,6 +33,7 @@ from batcher.wiring.process import (
     collect_garbage_seldom,
     keep_little_memory,
     loop_factory,
+    take_turns_quickly,
 )
 from batcher.wiring.resolve import Asked, resolve
 
@@ -172,6 +173,7 @@ def run(
             held = stack.enter_context(hold(job, observer, SystemClock()))
         kit = replace(kit_for(job, observer, files), pass_on=pass_on)
         collect_garbage_seldom()
+        take_turns_quickly()
         return run_job(job, kit, loop_factory(), before, held)
 
 
