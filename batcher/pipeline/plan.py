@@ -49,12 +49,15 @@ def plan_sources(
     ]
     by_id = {source.source_id: source.done for source in planned}
     names = {file.name for file in files}
-    away = {  # inputs that are not part of this invocation
-        stored.source_id: RowRanges.from_json(stored.done_ranges)
+    elsewhere = {  # inputs that are not part of this invocation
+        stored.source_id: stored.done_ranges
         for name, stored in known.items()
         if name not in names
     }
+    away: dict[int, RowRanges] = {}  # those of them that a dead process left unsaved
     for source_id, row_number in resume.settled_since_checkpoint(connection, run_id, living):
+        if source_id in elsewhere and source_id not in away:
+            away[source_id] = RowRanges.from_json(elsewhere[source_id])
         done = by_id.get(source_id, away.get(source_id))
         if done is not None:  # else of an older snapshot, whose rows are looked for anew
             done.add(row_number)
