@@ -13,6 +13,7 @@ from batcher.ledger.connect import open_engine, writing
 from batcher.ledger.keeper import Keeper
 from batcher.ledger.lock import hold_database
 from batcher.ledger.process import is_dead, this_process
+from tests.e2e.processes import wait_for
 
 
 @pytest.fixture
@@ -139,10 +140,8 @@ def test_a_keeper_keeps_it_and_gives_it_back(engine):
     lease = take(engine, seconds=0.6)
     keeper = Keeper(engine, engine.connect(), lease)
     before = do(engine, expiry)
-    while do(engine, expiry) == before:
-        pass
-    while not keeper.is_fresh:
-        pass  # where this process was held up for long, the next renewal makes it so
+    wait_for(lambda: do(engine, expiry) != before)
+    wait_for(lambda: keeper.is_fresh)  # held up for long, it is so at the next renewal
     keeper.close()
     assert do(engine, leases.holders) == []
 
@@ -154,8 +153,7 @@ def test_a_keeper_learns_that_it_was_followed(engine):
     keeper.changed = lambda: told.append(keeper.lost)
     with writing(engine) as connection:
         connection.execute(text("UPDATE leases SET token = token + 1, owner = 'them'"))
-    while not any(told):
-        pass  # one that comes late is told too, and nothing is lost by it
+    wait_for(lambda: any(told))  # one that comes late is told too, and nothing is lost by it
     assert "them has taken over" in str(told[-1])
     assert not keeper.is_fresh
     keeper.close()
