@@ -678,5 +678,5 @@ JOIN sources s ON s.source_id = t.source_id
 LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
 LEFT JOIN runs r ON r.run_id = i.run_id;
 
-INSERT INTO alembic_version (version_num) VALUES ('0011');
+INSERT INTO alembic_version (version_num) VALUES ('0012');
 

@@ -1,8 +1,8 @@
 """Connections to the ledger, durable by default, on SQLite and PostgreSQL.
 
 SQLite: WAL with `synchronous=FULL`: NORMAL would lose acknowledged transactions, which are paid
-answers, when the power fails. Foreign keys are declared and checked by tests, not enforced on
-the hot path. Every transaction of a writable engine is `BEGIN IMMEDIATE`, so that a lock is
+answers, when the power fails. Foreign keys are declared, not enforced; `verify`
+checks them. Every transaction of a writable engine is `BEGIN IMMEDIATE`, so that a lock is
 waited for at its start and never in its middle; `reading` makes one that is not.
 """
 

@@ -5,6 +5,8 @@ Conventions: `*_at` is BIGINT microseconds UTC; money is BIGINT pico-units of th
 The stable views over them are in the migrations.
 """
 
+from typing import Final
+
 from sqlalchemy import (
     Column,
     ForeignKey,
@@ -30,6 +32,10 @@ from batcher.ledger.schema_money import (
     ratings,
     rollups,
 )
+
+# The tables of the hot path. Their references are not checked while rows are written, and on
+# PostgreSQL not even declared, where a check costs more than the row; `verify` does it.
+UNCHECKED: Final = ("attempts", "answers", "charges")
 
 # What the database is: `database_uid` prefixes every attempt uid.
 ledger_info = Table(

@@ -4,8 +4,9 @@ import json
 import re
 from typing import Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, ForeignKey, Table, exists, select, text
 
+from batcher.ledger.schema import metadata
 from batcher.ledger.verify_findings import MOST_OF_A_KIND, Findings
 
 # kind, what the columns found are told in, and the statement. One more than is shown is asked
@@ -105,7 +106,6 @@ _QUERIES: Final = (
           OR a.adjustment_id >= b.adjustment_id)""",
     ),
 )
-_FOREIGN_KEYS: Final = "PRAGMA foreign_key_check"
 _DONE: Final = """SELECT source_id, name, rows, done_ranges FROM sources
 WHERE superseded_by IS NULL"""
 # Rows of a source that are to do again, whatever its ranges say.
@@ -137,11 +137,25 @@ def contradictions(connection: Connection, findings: Findings) -> None:
         limited = text(f"{query} LIMIT {MOST_OF_A_KIND + 1}")
         for row in connection.execute(limited):
             findings.add(kind, sentence.format(*row))
-    if connection.dialect.name == "sqlite":  # declared and, on the hot path, not enforced
-        for table, row_id, parent, _ in connection.exec_driver_sql(_FOREIGN_KEYS):
-            findings.add("orphan", f"{table} {row_id} points to nothing in {parent}")
+    for table in metadata.sorted_tables:
+        for reference in table.foreign_keys:
+            _check_reference(connection, findings, table, reference)
     for source in connection.execute(text(_DONE)).all():
         _check_done_ranges(connection, findings, *source)
+
+
+def _check_reference(
+    connection: Connection, findings: Findings, table: Table, reference: ForeignKey
+) -> None:
+    """Declared and, on the hot path, enforced by neither database."""
+    target = reference.column.table
+    pointed_to = target.alias().c[reference.column.name]
+    first = next(iter(table.primary_key.columns))
+    query = select(first).where(
+        reference.parent.is_not(None), ~exists().where(pointed_to == reference.parent)
+    )
+    for row_id in connection.scalars(query.limit(MOST_OF_A_KIND + 1)):
+        findings.add("orphan", f"{table.name} {row_id} points to nothing in {target.name}")
 
 
 def _check_done_ranges(  # the columns of one statement

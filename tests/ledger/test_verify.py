@@ -192,8 +192,8 @@ def test_an_attempt_that_a_later_process_left_open_is_told(filled):
     assert "is open although the run went on without it" in found
 
 
-def test_orphans_of_a_file_are_told(sqlite_url):
-    ledger = RunLedger(sqlite_url)
+def test_orphans_are_told(database_url):
+    ledger = RunLedger(database_url)
     ledger.write(ledger.answered(), ledger.answered())
     ledger.execute(f"DELETE FROM attempts WHERE attempt_id = {ONE}")
     ledger.execute(
@@ -204,6 +204,22 @@ def test_orphans_of_a_file_are_told(sqlite_url):
     assert "has no attempt" in found
     assert "has charges and no answer" in found
     assert "points to nothing in attempts" in found
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        (f"UPDATE answers SET source_id = 99 WHERE attempt_id = {ONE}", "sources"),
+        (f"UPDATE answers SET run_id = 99 WHERE attempt_id = {ONE}", "runs"),
+        (f"UPDATE charges SET rate_set_id = 99 WHERE attempt_id = {ONE}", "rate_sets"),
+        (f"UPDATE charges SET rating_id = 99 WHERE attempt_id = {ONE}", "ratings"),
+    ],
+)
+def test_a_reference_to_nothing_is_told(filled, statement, told):
+    filled.execute(statement)
+    table = statement.split()[1]
+    ((first,),) = filled.ask(f"SELECT {ONE}")
+    assert f"{table} {first} points to nothing in {told}" in "\n".join(problems(filled))
 
 
 def test_a_long_list_is_cut_and_still_counted(filled):
