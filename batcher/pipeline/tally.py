@@ -1,8 +1,6 @@
 """Keeps a `Progress` up to date from what the engine decides."""
 
 from collections.abc import Sequence
-from hashlib import blake2b
-from struct import Struct
 from typing import Final
 
 from batcher.ledger.records import FailureKind
@@ -11,13 +9,10 @@ from batcher.messages.outcome import Answered
 from batcher.pipeline.decide import Done, Verdicts, in_doubt
 from batcher.pipeline.policies import KNOWN_STOP_REASONS, TRUNCATED
 from batcher.pipeline.progress import Progress
+from batcher.pipeline.seen_ids import SeenIds
 from batcher.pipeline.work import Work
 from batcher.pricing.rating import Charge, ChargeStatus
 
-_EXACT_IDS: Final = 10_000
-_FIRST_BITS: Final = 2**22
-_LAST_BITS: Final = 2**29
-_EIGHT: Final = Struct("8I")
 _REASON_LENGTH: Final = 60
 _MOST_REASONS: Final = 20
 
@@ -91,67 +86,6 @@ class Tally:
                 currencies = progress.other_currencies
                 currency = charge.rates.currency
                 currencies[currency] = currencies.get(currency, 0) + (charge.total or 0)
-
-
-class SeenIds:
-    """Tells repeated ids in little memory: exactly at first, then by Bloom filters.
-
-    Each filter is four times the size of the last. With 40 bits and 8 hashes an id, one in a
-    million is taken for a repetition that is none: good enough for a warning that says "about".
-    Beyond thirteen million ids it gets worse.
-    """
-
-    def __init__(self) -> None:
-        self._first: set[str] = set()
-        self._filters: list[_Filter] = []
-
-    def seen_before(self, custom_id: str) -> bool:
-        """Whether `custom_id` was asked for before; it was from now on."""
-        if custom_id in self._first:
-            return True
-        if len(self._first) < _EXACT_IDS:
-            self._first.add(custom_id)
-            return False
-        return self._filtered(blake2b(custom_id.encode(), digest_size=32).digest())
-
-    def _filtered(self, hashes: bytes) -> bool:
-        if any(known.holds(hashes) for known in self._filters):
-            return True
-        if not self._filters:
-            self._filters.append(_Filter(_FIRST_BITS))
-        newest = self._filters[-1]
-        if newest.is_full and newest.bits < _LAST_BITS:
-            newest = _Filter(newest.bits * 4)
-            self._filters.append(newest)
-        newest.add(hashes)
-        return False
-
-
-class _Filter:
-    """A Bloom filter of a power of two bits, at most 2^32."""
-
-    def __init__(self, bits: int) -> None:
-        self.bits = bits
-        self._cells = bytearray(bits // 8)
-        self._room = bits // 40
-
-    @property
-    def is_full(self) -> bool:
-        return self._room <= 0
-
-    def holds(self, hashes: bytes) -> bool:
-        cells, mask = self._cells, self.bits - 1
-        for number in _EIGHT.unpack(hashes):
-            bit = number & mask
-            if not cells[bit >> 3] & 1 << (bit & 7):
-                return False
-        return True
-
-    def add(self, hashes: bytes) -> None:
-        self._room -= 1
-        for number in _EIGHT.unpack(hashes):
-            bit = number & self.bits - 1
-            self._cells[bit >> 3] |= 1 << (bit & 7)
 
 
 def _plus(total: int | None, part: int | None) -> int | None:

@@ -110,6 +110,11 @@ class RowRanges:
         index = self._index(1)
         return 1 if index is None else self._last[index] + 1
 
+    @property
+    def range_count(self) -> int:
+        """How many ranges it takes to say which rows."""
+        return len(self._first)
+
     def __contains__(self, number: int) -> bool:
         return self._index(number) is not None
 
