@@ -81,12 +81,10 @@ class PostgresServer:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """One server for the whole session, with a migrated template database."""
-    folder = Path(tempfile.mkdtemp(prefix="batcher-pg-", dir=_roomy_folder()))
-    try:
-        with _binaries() as binaries:
-            yield from _running(folder, binaries)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with running_server() as server:
+        server.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0")
+        _migrate(server.url(TEMPLATE))
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -158,6 +156,17 @@ def _named_anew(url: str) -> str:
 # --- The server
 
 
+@contextmanager
+def running_server() -> Iterator[PostgresServer]:
+    """A server without a database of ours, stopped and removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="batcher-pg-", dir=_roomy_folder()))
+    try:
+        with _binaries() as binaries:
+            yield from _running(folder, binaries)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _roomy_folder() -> str:
     """Memory where there is enough: a new database is 300 files, 12 ms there, 300 on a disk."""
     memory = "/dev/shm"
@@ -176,10 +185,7 @@ def _running(folder: Path, binaries: Path) -> Iterator[PostgresServer]:
     (data / "postgresql.conf").write_text("".join(lines))
     _run(binaries / "pg_ctl", "-D", data, *PATIENTLY, "-l", folder / "log", "start")
     try:
-        server = PostgresServer(folder)
-        server.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0")
-        _migrate(server.url(TEMPLATE))
-        yield server
+        yield PostgresServer(folder)
     finally:
         _run(binaries / "pg_ctl", "-D", data, *PATIENTLY, "-m", "immediate", "stop")
 

@@ -130,6 +130,7 @@ def test_the_wheel_holds_nothing_private(contents, pattern):
         "batcher/py.typed",
         "batcher/migrations/env.py",
         "batcher/migrations/head_sqlite.sql",
+        "batcher/migrations/head_postgresql.sql",
         "batcher/migrations/versions/*.py",
         "batcher/jobs/*.toml",
         "batcher/jobs/*.jsonl*",

@@ -92,6 +92,13 @@ def pack(settlement: Settlement) -> bytes:
         return _pack(without_offending_values(settlement))
 
 
+def unpack(payload: bytes) -> Settlement:
+    """The settlement that `pack` packed, without the request's bytes."""
+    packed = msgspec.msgpack.decode(payload, type=_Packed)
+    outcome = msgspec.msgpack.decode(packed.outcome, type=_OUTCOMES[packed.kind])
+    return Settlement(outcome=outcome, **{name: getattr(packed, name) for name in _CARRIED})
+
+
 def frame(payload: bytes, before: int) -> tuple[bytes, int]:
     """The bytes of one frame, and its checksum; `before` is that of the frame before."""
     checksum = zlib.crc32(payload, before)
@@ -111,7 +118,7 @@ def read_frames(text: bytes) -> Contents:
         return Contents(None, (), cut=cut)
     try:
         header = _header(payloads[0])
-        return Contents(header, [_unpack(payload) for payload in payloads[1:]], cut=cut)
+        return Contents(header, [unpack(payload) for payload in payloads[1:]], cut=cut)
     except (msgspec.DecodeError, KeyError) as error:
         raise SchemaVersionError(
             f"this lifeboat was written by another version of the program ({error})"
@@ -152,9 +159,3 @@ def _pack(settlement: Settlement) -> bytes:
         **fields,
     )
     return msgspec.msgpack.encode(packed)
-
-
-def _unpack(payload: bytes) -> Settlement:
-    packed = msgspec.msgpack.decode(payload, type=_Packed)
-    outcome = msgspec.msgpack.decode(packed.outcome, type=_OUTCOMES[packed.kind])
-    return Settlement(outcome=outcome, **{name: getattr(packed, name) for name in _CARRIED})

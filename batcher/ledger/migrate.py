@@ -1,8 +1,8 @@
 """The schema's revisions: created at head, looked at on every start, changed only when asked.
 
-Alembic is imported only where a schema is changed or checked, or made on a server: it takes
-time and 12 MB, which a run would keep. A start on a ledger that is at head costs two plain
-queries, and a new file gets the script that the revisions add up to; a test compares them.
+Alembic is imported only where a schema is changed or checked: it takes time and 12 MB, which a
+run would keep. A start on a ledger that is at head costs two plain queries, and an empty
+database gets the script that the revisions add up to; tests compare them.
 """
 
 import hashlib
@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 
 # The newest revision in migrations/versions; a test compares.
 HEAD = "0012"
-# What the revisions up to HEAD make of an empty file, beside them; see `head_statements`.
-HEAD_SCRIPT = "head_sqlite.sql"
-HEAD_SCRIPT_END = ";\n\n"  # of each of its statements
+HEAD_SCRIPT_END = ";\n\n"  # of each statement; see `head_script`
 
 _VERSION_TABLE = "alembic_version"
 # The number of a PostgreSQL advisory lock: one process at a time changes a schema.
@@ -130,9 +128,14 @@ def migrations_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "migrations"
 
 
-def head_statements() -> list[str]:
-    """The statements that make an empty SQLite file a ledger at head, but for its identity."""
-    script = (migrations_folder() / HEAD_SCRIPT).read_text()
+def head_script(dialect: str) -> Path:
+    """What the revisions up to HEAD make of an empty database, beside them."""
+    return migrations_folder() / f"head_{dialect}.sql"
+
+
+def head_statements(dialect: str) -> list[str]:
+    """The statements that make an empty database a ledger at head, but for its identity."""
+    script = head_script(dialect).read_text()
     return script.removesuffix(HEAD_SCRIPT_END).split(HEAD_SCRIPT_END)
 
 
@@ -187,16 +190,18 @@ def _create(engine: Engine) -> bool:
         if _look(connection, where) is not None:
             return False  # another process was faster
         _check_encoding(connection, where)
-        if connection.dialect.name == "sqlite" and not sa.inspect(connection).get_table_names():
-            _create_file(connection)
+        if sa.inspect(connection).get_table_names():
+            _upgrade_on(connection, HEAD)  # an emptied one
         else:
-            _upgrade_on(connection, HEAD)
+            _create_at_head(connection)
     return True
 
 
-def _create_file(connection: Connection) -> None:
-    for statement in head_statements():
-        connection.exec_driver_sql(statement)
+def _create_at_head(connection: Connection) -> None:
+    bare = connection.execution_options(no_parameters=True)  # a percent sign is one
+    for statement in head_statements(connection.dialect.name):
+        bare.exec_driver_sql(statement)
+    connection.execution_options(no_parameters=False)
     connection.execute(ledger_info.insert(), _birth())
 
 

@@ -1,34 +1,34 @@
-"""What the revisions make of an empty SQLite file, as the script that the program ships.
+"""What the revisions make of an empty database, as the scripts that the program ships.
 
-`python -m tests.ledger.head_script` writes it anew, after a revision was added.
+`python -m tests.ledger.head_script` writes them anew, after a revision was added.
 """
 
+import re
 import sqlite3
 import tempfile
 from contextlib import closing
 from pathlib import Path
 
+from sqlalchemy import event
+
 from batcher.ledger.connect import open_engine
-from batcher.ledger.migrate import (
-    HEAD,
-    HEAD_SCRIPT,
-    HEAD_SCRIPT_END,
-    migrations_folder,
-    upgrade,
-)
+from batcher.ledger.migrate import HEAD, HEAD_SCRIPT_END, head_script, upgrade
+from tests.databases import running_server
 
-_VERSION = f"INSERT INTO alembic_version (version_num) VALUES ('{HEAD}')"
+VERSION = f"INSERT INTO alembic_version (version_num) VALUES ('{HEAD}')"
 _FILLED = {"alembic_version", "ledger_info"}  # the second is each ledger's own
+_CHANGES = re.compile(r"\s*(CREATE|ALTER|DROP)\s")
+_VIEW = re.compile(r"\s*(CREATE|DROP) VIEW (?:IF EXISTS )?(\w+)")
 
 
-def revised() -> list[str]:
+def revised_file() -> list[str]:
     """Tables, indexes and views in the order in which the revisions made them; the version."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "batcher.db"
         engine = open_engine(str(path))
         upgrade(engine)
         engine.dispose()
-        return [*schema_of(path), _VERSION]
+        return [*schema_of(path), VERSION]
 
 
 def schema_of(path: Path) -> list[str]:
@@ -47,6 +47,41 @@ def schema_of(path: Path) -> list[str]:
         return [sql for (sql,) in connection.execute(listed)]
 
 
+def revised_server(url: str) -> list[str]:
+    """What the revisions change in the empty database `url`; of each view only the last."""
+    changes: list[str] = []
+
+    def note(_connection, _cursor, statement, *_) -> None:
+        if _CHANGES.match(statement):
+            changes.append(statement.strip().replace("%%", "%"))
+
+    engine = open_engine(url)
+    event.listen(engine, "before_cursor_execute", note)
+    upgrade(engine)
+    engine.dispose()
+    return [*_without_earlier_views(changes), VERSION]
+
+
+def _without_earlier_views(changes: list[str]) -> list[str]:
+    kept: dict[str, str] = {}
+    for number, statement in enumerate(changes):
+        view = _VIEW.match(statement)
+        name = view[2] if view else f"{number}"
+        kept.pop(name, None)
+        if not view or view[1] == "CREATE":
+            kept[name] = statement
+    return list(kept.values())
+
+
+def main() -> None:
+    with running_server() as server:
+        for dialect, statements in (
+            ("sqlite", revised_file()),
+            ("postgresql", revised_server(server.new_database())),
+        ):
+            script = "".join(statement + HEAD_SCRIPT_END for statement in statements)
+            head_script(dialect).write_text(script)
+
+
 if __name__ == "__main__":
-    script = "".join(statement + HEAD_SCRIPT_END for statement in revised())
-    (migrations_folder() / HEAD_SCRIPT).write_text(script)
+    main()

@@ -17,7 +17,7 @@ from batcher.ledger import migrate
 from batcher.ledger.connect import open_engine, reading, writing
 from batcher.ledger.migrate import check, current, downgrade, prepare, require_head, upgrade
 from batcher.ledger.schema import UNCHECKED, metadata, runs
-from tests.ledger.head_script import revised, schema_of
+from tests.ledger.head_script import revised_file, revised_server, schema_of
 
 VERSIONS = migrate.migrations_folder() / "versions"
 
@@ -67,15 +67,50 @@ def test_an_empty_database_is_created_at_head_without_a_difference(engine):
 
 
 def test_a_new_file_is_what_the_revisions_make_of_an_empty_one(tmp_path, sqlite_engine):
-    *schema, version = map(str.split, revised())
-    shipped = [*map(str.split, migrate.head_statements())]
+    *schema, version = map(str.split, revised_file())
+    shipped = [*map(str.split, migrate.head_statements("sqlite"))]
     assert shipped == [*schema, version], "python -m tests.ledger.head_script writes it anew"
     prepare(sqlite_engine)
     assert [*map(str.split, schema_of(tmp_path / "batcher.db"))] == schema
 
 
-def test_a_new_file_costs_no_alembic(tmp_path):
-    assert not imports_alembic(str(tmp_path / "new.db"))
+def test_a_new_server_database_is_what_the_revisions_make_of_an_empty_one(postgres_server):
+    by_script, by_revisions = postgres_server.new_database(), postgres_server.new_database()
+    statements = revised_server(by_revisions)
+    shipped = migrate.head_statements("postgresql")
+    assert shipped == statements, "python -m tests.ledger.head_script writes it anew"
+    engine = open_engine(by_script)
+    prepare(engine)
+    engine.dispose()
+    assert catalog(by_script) == catalog(by_revisions)
+    for url in (by_script, by_revisions):
+        postgres_server.drop(url)
+
+
+def catalog(url):
+    """Every column, default, constraint, index, sequence and view, as the server says."""
+    engine = open_engine(url)
+    with reading(engine) as connection:
+        found = [connection.execute(text(query)).all() for query in CATALOG]
+    engine.dispose()
+    assert all(found)
+    return [sorted(map(str, rows)) for rows in found]
+
+
+CATALOG = (
+    "SELECT table_name, column_name, ordinal_position, data_type, is_nullable, column_default"
+    " FROM information_schema.columns WHERE table_schema = 'public'",
+    "SELECT conrelid::regclass, conname, pg_get_constraintdef(oid) FROM pg_constraint"
+    " WHERE connamespace = 'public'::regnamespace",
+    "SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+    "SELECT sequencename, data_type, start_value FROM pg_sequences",
+    "SELECT viewname, definition FROM pg_views WHERE schemaname = 'public'",
+    "SELECT version_num FROM alembic_version",
+)
+
+
+def test_a_new_ledger_costs_no_alembic(empty_database_url):
+    assert not imports_alembic(empty_database_url)
 
 
 def test_a_database_at_head_is_left_as_it_is(engine):

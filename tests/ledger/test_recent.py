@@ -1,10 +1,11 @@
 """What a server forgot after a failover is still known, as far back as the memory goes."""
 
-import msgspec
+from msgspec.structs import replace
 
 from batcher.ledger.recent import Recent
 from batcher.ledger.records import Intent, Settlement
 from tests.ledger.test_writer import attempt, settlement
+from tests.making_runs import answered
 
 
 def numbers(settlements: list[Settlement]) -> list[int]:
@@ -30,13 +31,29 @@ def test_the_oldest_are_dropped_and_that_is_known():
     assert not recent.reaches(3_975)
 
 
-def test_large_bodies_are_not_hoarded():
-    recent, large = Recent(), msgspec.structs.replace(attempt(1), body=b"x" * 2**20)
+def test_large_answers_are_not_hoarded():
+    recent, large = Recent(), settlement(1, answered("x" * 2**20))
     for number in range(1, 41):
-        recent.add(number, [msgspec.structs.replace(settlement(1), attempt=large)])
-    assert len(recent.after(0)) == 15
-    assert not recent.reaches(24)
-    assert recent.reaches(25)
+        recent.add(number, [large])
+    kept = len(recent.after(0))
+    assert 5 <= kept < 16
+    assert not recent.reaches(40 - kept - 1)
+    assert recent.reaches(40 - kept)
+
+
+def test_the_bytes_of_requests_are_not_kept():
+    recent, small = Recent(), settlement(1)
+    request = replace(small.attempt.request, body=b"x" * 2**20)
+    large = replace(small, attempt=replace(small.attempt, request=request, body=request.body))
+    for number in range(1, 41):
+        recent.add(number, [large])
+    (*_, last) = recent.after(0)
+    assert recent.reaches(0)
+    assert last.attempt.body == last.attempt.request.body == b""
+    assert replace(last, attempt=small.attempt) == small
+    assert last.attempt == replace(
+        small.attempt, body=b"", request=replace(small.attempt.request, body=b"")
+    )
 
 
 def test_what_is_no_settlement_costs_nothing():
