@@ -37,7 +37,9 @@ class LineSplitter:
         self._started = False
         self.row_number = 1
         self.offset = 0
-        self._tail: list[bytes] = []  # the beginning of the line now being read
+        # The beginning of the line now being read. In one piece: a list of blocks would stay
+        # in the heap, where the last one keeps the others from being given back.
+        self._tail = bytearray()
         self._tail_bytes = 0
 
     def split(self, blocks: Iterator[bytes]) -> Iterator[Lines]:
@@ -66,7 +68,7 @@ class LineSplitter:
         else:
             yield from self._chosen(block[:end], last)
         self.row_number, self.offset = last + 1, ends_at
-        self._tail, self._tail_bytes = [], 0
+        self._tail, self._tail_bytes = bytearray(), 0
         self._keep(block[end + 1 :])
 
     def _chosen(self, head: bytes, last: int) -> Iterator[Lines]:
@@ -99,8 +101,9 @@ class LineSplitter:
         elif length > MAX_LINE_BYTES:
             yield Lines(first_row=row, offset=offset, lines=[b""], too_long=True)
         else:
-            line = b"".join([*self._tail, end])
-            self._tail = []  # not held beside the line while that is looked at
+            self._tail += end
+            line = bytes(self._tail)
+            self._tail = bytearray()  # not held beside the line while that is looked at
             yield Lines(first_row=row, offset=offset, lines=[line])
 
     def _last_line(self) -> Iterator[Lines]:
@@ -115,7 +118,7 @@ class LineSplitter:
             )
         self.row_number += 1
         self.offset += self._tail_bytes
-        self._tail, self._tail_bytes = [], 0
+        self._tail, self._tail_bytes = bytearray(), 0
 
     def _passed(self, first: int, last: int) -> Lines:
         return Lines(first_row=first, offset=self.offset, lines=[], skipped=last - first + 1)
@@ -123,6 +126,6 @@ class LineSplitter:
     def _keep(self, block: bytes) -> None:
         self._tail_bytes += len(block)
         if self._tail_bytes > MAX_LINE_BYTES:
-            self._tail = []  # too long to be of use; only its length is still counted
-        elif block:
-            self._tail.append(block)
+            self._tail = bytearray()  # too long to be of use; only its length is still counted
+        else:
+            self._tail += block
