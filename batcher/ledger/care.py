@@ -1,12 +1,11 @@
 """What a ledger needs from time to time: upgrading, checking, a copy, its space back."""
 
 import os
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import DatabaseError
@@ -19,6 +18,10 @@ from batcher.ledger.connect import open_engine, outside_transactions, reading, s
 from batcher.ledger.lifeboat import sync_folder
 from batcher.ledger.lock import hold_database
 from batcher.ledger.schema import invocations
+from batcher.ledger.trouble import INTERRUPT
+
+if TYPE_CHECKING:
+    import sqlite3
 
 _VACUUM = {
     "sqlite": ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"),
@@ -119,7 +122,7 @@ def _bounded_check(connection: Connection, clock: Clock) -> list[str] | None:
     try:
         return _damages(connection, "quick_check")
     except DatabaseError as error:
-        if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+        if getattr(error.orig, "sqlite_errorcode", None) == INTERRUPT:
             return None
         raise
     finally:
@@ -184,6 +187,8 @@ def _engine(url: str, *, read_only: bool = False) -> Iterator[Engine]:
 
 
 def _copy(engine: Engine, target: Path) -> int:
+    import sqlite3  # noqa: PLC0415  a process that uses a server does without it
+
     _check_absent(target)
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
@@ -206,7 +211,9 @@ def _check_absent(target: Path) -> None:
         raise CannotCreate(f"the file {target} is there already: name a new one")
 
 
-def _copy_pages(source: sqlite3.Connection, part: Path) -> None:
+def _copy_pages(source: "sqlite3.Connection", part: Path) -> None:
+    import sqlite3  # noqa: PLC0415  as above
+
     # All pages in one step: one state of the database, and a writer is not held up.
     with closing(sqlite3.connect(part)) as copy:
         source.backup(copy, pages=-1)

@@ -9,12 +9,11 @@ waited for at its start and never in its middle; `reading` makes one that is not
 import os
 import pwd
 import socket
-import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -22,7 +21,10 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from batcher.errors import CannotCreate, ConfigurationError, UsageError
 from batcher.ledger.address import DatabaseUrl, parse_url
 from batcher.ledger.file_system import network_file_system
-from batcher.ledger.trouble import storage_errors
+from batcher.ledger.trouble import BUSY, storage_errors
+
+if TYPE_CHECKING:
+    import sqlite3
 
 __all__ = [
     "DatabaseUrl",
@@ -143,7 +145,9 @@ def _begin_sqlite(connection: Connection, usual: str) -> None:
         connection.exec_driver_sql(statement)
 
 
-def _connect_sqlite(path: Path, *, read_only: bool) -> sqlite3.Connection:
+def _connect_sqlite(path: Path, *, read_only: bool) -> "sqlite3.Connection":
+    import sqlite3  # noqa: PLC0415  a process that uses a server does without it
+
     connection = sqlite3.connect(
         f"file:{quote(str(path))}?{_mode(path, read_only=read_only)}",
         uri=True,
@@ -170,13 +174,15 @@ def _mode(path: Path, *, read_only: bool) -> str:
     return "mode=ro" if waiting or os.access(path.parent, os.W_OK) else "mode=ro&immutable=1"
 
 
-def _use_wal(connection: sqlite3.Connection) -> None:
+def _use_wal(connection: "sqlite3.Connection") -> None:
+    import sqlite3  # noqa: PLC0415  as above
+
     # The switch does not wait for a process that switches at the same moment.
     for _ in range(_WAL_ATTEMPTS):
         try:
             connection.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            if error.sqlite_errorcode & 0xFF != BUSY:
                 raise
             threading.Event().wait(0.02)
         else:

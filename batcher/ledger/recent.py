@@ -11,12 +11,12 @@ from typing import Final
 from batcher.ledger.lifeboat_frames import pack, unpack
 from batcher.ledger.records import Record, Settlement
 
-_MOST: Final = 1_024
+_MOST: Final = 512
 _MOST_BYTES: Final = 16 * 2**20
 
 
 class Recent:
-    """The last 1,024 settlements, and no more than 16 MB of them, by transaction.
+    """The last 512 settlements, and no more than 16 MB of them, by transaction.
 
     They are kept packed, in half the memory, and without the bytes of their requests.
     """

@@ -35,7 +35,10 @@ FAILURE: Final = tuple(c.name for c in failures.columns if c.name != "failure_id
 # milliseconds to get it back from the busy event loop. So all rows go into one step, filled up
 # with rows of nothing to one of a few sizes: prepared statements are kept, but not hundreds.
 _SIZES: Final = (1, 4, 16, 32, 64)
+_JSON_ROWS: Final = 128  # at a time, for the sake of memory
 _JSON_BYTES: Final = 2**24  # in one text, unless a single row is larger
+# As bytes, which the driver hands on without a copy.
+_ROWS: Final = "convert_from(%(rows)b, 'UTF8')::json"
 _encode: Final = msgspec.json.Encoder().encode  # bytes become base64
 
 
@@ -98,13 +101,15 @@ class AsJson:
 
     def __init__(self, sql: str, table: Table, names: Sequence[str], dialect: Dialect) -> None:
         listed = ", ".join(f"{name} {_json_type(name, table, dialect)}" for name in names)
-        self._sql = sql.format(rows=f"json_to_recordset(%(rows)s::json) AS new ({listed})")
+        self._sql = sql.format(rows=f"json_to_recordset({_ROWS}) AS new ({listed})")
         self._names = names
 
     def run(self, connection: Connection, rows: Iterable[Values]) -> None:
         """See `Statement.run`."""
-        names = self._names
-        self._run(connection, [dict(zip(names, row, strict=True)) for row in rows])
+        names, waiting = self._names, list(rows)
+        for start in range(0, len(waiting), _JSON_ROWS):
+            now = waiting[start : start + _JSON_ROWS]
+            self._run(connection, [dict(zip(names, row, strict=True)) for row in now])
 
     def _run(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
         if not rows:
@@ -115,7 +120,7 @@ class AsJson:
             self._run(connection, rows[:half])
             self._run(connection, rows[half:])
         else:
-            connection.exec_driver_sql(self._sql, {"rows": text.decode()})
+            connection.exec_driver_sql(self._sql, {"rows": text})
 
 
 class HotPath:

@@ -1,7 +1,6 @@
 """What drivers raise, as one sentence of ours: what, where and what to do."""
 
 import re
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,32 +17,36 @@ from sqlalchemy.exc import (
 from batcher.errors import BatcherError, Busy, CannotCreate, StorageError
 from batcher.ledger.address import DatabaseUrl, parse_url
 
-# Primary result codes, https://www.sqlite.org/rescode.html
+# Primary result codes, https://www.sqlite.org/rescode.html. The driver has names for them, but
+# importing it costs a run on a server 1 MB; a test compares.
+PERM, BUSY, LOCKED, READONLY, INTERRUPT = 3, 5, 6, 8, 9
+IOERR, CORRUPT, FULL, CANTOPEN, NOTADB = 10, 11, 13, 14, 26
+
 _SQLITE: dict[int, tuple[type[BatcherError], str]] = {
-    sqlite3.SQLITE_PERM: (StorageError, "may not be used by this user: check its permissions"),
-    sqlite3.SQLITE_BUSY: (Busy, "is locked by another program: try again when it has ended"),
-    sqlite3.SQLITE_LOCKED: (Busy, "is locked by another program: try again when it has ended"),
-    sqlite3.SQLITE_READONLY: (
+    PERM: (StorageError, "may not be used by this user: check its permissions"),
+    BUSY: (Busy, "is locked by another program: try again when it has ended"),
+    LOCKED: (Busy, "is locked by another program: try again when it has ended"),
+    READONLY: (
         StorageError,
         "cannot be written: check the permissions of the file and of its folder",
     ),
-    sqlite3.SQLITE_IOERR: (
+    IOERR: (
         StorageError,
         "could not be read or written by the disk: check the disk, then run the command again",
     ),
-    sqlite3.SQLITE_CORRUPT: (
+    CORRUPT: (
         StorageError,
         "is damaged: restore a backup of it, or what `sqlite3 FILE .recover` makes of it",
     ),
-    sqlite3.SQLITE_FULL: (
+    FULL: (
         StorageError,
         "cannot grow, the disk is full: free some space and run the same command again",
     ),
-    sqlite3.SQLITE_CANTOPEN: (
+    CANTOPEN: (
         CannotCreate,
         "cannot be opened: check that its folder exists and may be written",
     ),
-    sqlite3.SQLITE_NOTADB: (StorageError, "is not a SQLite database: name another file"),
+    NOTADB: (StorageError, "is not a SQLite database: name another file"),
 }
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html, the longest prefix wins.
@@ -92,7 +95,7 @@ def storage_errors(url: str | URL) -> Iterator[None]:
 
 def passes(error: DBAPIError) -> bool:
     """Whether the same work may succeed later, in a new connection to the server."""
-    if isinstance(error.orig, sqlite3.Error):
+    if _is_of_sqlite(error):
         return False
     code = getattr(error.orig, "sqlstate", None)
     if code is None:  # libpq gives none for a connection that failed or was lost
@@ -105,7 +108,7 @@ def translate(error: DBAPIError, where: DatabaseUrl) -> BatcherError | None:
     code = getattr(error.orig, "sqlstate", None)
     if _is_about_data(error) and code != "42501":
         return None
-    if isinstance(error.orig, sqlite3.Error):
+    if _is_of_sqlite(error):
         number = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
         return _sentence(where, _SQLITE.get(number), error)
     if code is None:
@@ -114,9 +117,13 @@ def translate(error: DBAPIError, where: DatabaseUrl) -> BatcherError | None:
     return _sentence(where, next(found, None), error)
 
 
+def _is_of_sqlite(error: DBAPIError) -> bool:
+    return type(error.orig).__module__ == "sqlite3"
+
+
 def _is_about_data(error: DBAPIError) -> bool:
     # SQLite's driver calls a value it cannot bind an interface error, up to Python 3.11.
-    unbound = isinstance(error, InterfaceError) and isinstance(error.orig, sqlite3.Error)
+    unbound = isinstance(error, InterfaceError) and _is_of_sqlite(error)
     return unbound or isinstance(error, (IntegrityError, DataError, ProgrammingError))
 
 

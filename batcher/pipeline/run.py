@@ -44,7 +44,7 @@ from batcher.rows.reasons import Reason
 from batcher.transport.lane import Lane
 
 _CHECKPOINT_SECONDS: Final = 5.0
-_AHEAD_ROWS: Final = 1_024  # rows read and not yet sent, besides one for each in flight
+_AHEAD_ROWS: Final = 512  # rows read and not yet sent
 AHEAD_BYTES: Final = 64 * 2**20
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -104,7 +104,7 @@ class Invocation:
         self._begun = begun
         self._clock = kit.clock
         self._done = DoneRows({source.source_id: source.done for source in begun.plan})
-        self._credit = Credit(_AHEAD_ROWS + job.limits.concurrency, AHEAD_BYTES)
+        self._credit = Credit(_AHEAD_ROWS, AHEAD_BYTES)
         self._progress = Progress(
             done_before=sum(len(source.done) for source in begun.plan),
             total_rows=sum(estimated_rows(file) or 0 for file in kit.files),

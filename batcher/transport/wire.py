@@ -44,6 +44,8 @@ class Answering:
         """Give the connection back; one that is not at the end of an exchange is closed."""
         if self._writing is not None and _was_cut_off(self._writing):
             self._connection.close()
+        if self._connection.protocol is not None and self.content.is_eof():
+            _forget(self._connection.protocol)
         self._connection.release()
 
 
@@ -138,6 +140,15 @@ class Wire:
             return None
         transport.write(head)
         return self._loop.create_task(_pour(StreamWriter(protocol, self._loop), body))
+
+
+def _forget(protocol: ResponseHandler) -> None:
+    """While it waits for its next use, a connection would keep 3 kB of its last answer.
+
+    The next use makes a new parser; bytes that come before it close the connection.
+    """
+    protocol._parser = None  # noqa: SLF001
+    protocol._payload = None  # noqa: SLF001
 
 
 def header_line(name: str, value: str) -> bytes:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from batcher.clock import SystemClock
 from batcher.errors import Busy, CannotCreate, ConfigurationError, StorageError, UsageError
+from batcher.ledger import trouble
 from batcher.ledger.batch import Batch
 from batcher.ledger.connect import open_engine, parse_url, reading, storage_errors, writing
 from batcher.ledger.file_system import network_file_system
@@ -207,6 +208,25 @@ def test_a_read_only_engine_writes_nothing(database_url):
     engine.dispose()
 
 
+def test_the_codes_of_sqlite_are_those_of_its_driver():
+    names = ("PERM", "BUSY", "LOCKED", "READONLY", "INTERRUPT", "IOERR", "CORRUPT", "FULL")
+    for name in (*names, "CANTOPEN", "NOTADB"):
+        assert getattr(trouble, name) == getattr(sqlite3, f"SQLITE_{name}"), name
+
+
+def test_a_process_that_uses_a_server_imports_no_driver_of_sqlite(postgres_url):
+    program = (
+        "import sys\n"
+        "import batcher.wiring.ready\n"
+        "from batcher.ledger.connect import open_engine, reading\n"
+        "with reading(open_engine(sys.argv[1])):\n"
+        "    print('sqlite3' in sys.modules)\n"
+    )
+    command = [sys.executable, "-c", program, postgres_url]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_a_read_only_engine_makes_no_file(tmp_path):
     with pytest.raises(UsageError, match="there is no database"):
         open_engine(str(tmp_path / "absent.db"), read_only=True)
@@ -216,7 +236,7 @@ def test_a_read_only_engine_makes_no_file(tmp_path):
 def test_a_ledger_in_a_folder_that_cannot_be_written_can_be_read(sqlite_url, tmp_path):
     """As another user, since root may write anywhere."""
     program = (
-        "import os, sys\n"
+        "import os, sqlite3, sys\n"  # all, while it may
         "from batcher.ledger.connect import open_engine\n"
         "from batcher.ledger.migrate import current, require_head\n"
         "if os.geteuid() == 0:\n"

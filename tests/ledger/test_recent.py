@@ -26,9 +26,9 @@ def test_the_oldest_are_dropped_and_that_is_known():
     recent = Recent()
     for number in range(1, 5_001):
         recent.add(number, [settlement(number)])
-    assert numbers(recent.after(0)) == list(range(3_977, 5_001))
-    assert recent.reaches(3_976)
-    assert not recent.reaches(3_975)
+    assert numbers(recent.after(0)) == list(range(4_489, 5_001))
+    assert recent.reaches(4_488)
+    assert not recent.reaches(4_487)
 
 
 def test_large_answers_are_not_hoarded():

@@ -131,14 +131,14 @@ def test_the_reader_waits_while_the_first_row_is_awaited(case):
 
     async def script(attempt):
         if prompt_of(attempt) == "row 1":
-            await until(lambda: builder.count >= 1024)
+            await until(lambda: builder.count >= 512)
             for _ in range(100):
                 await asyncio.sleep(0.001)
             seen.append(builder.count)
         return answered()
 
     assert case.run(FakeLane(script), builder=builder).exit_code == 0
-    assert seen[0] < 3000
+    assert seen[0] < 2000
 
 
 def test_bad_rows_do_not_pile_up_before_a_slow_database(case):
@@ -156,7 +156,7 @@ def test_bad_rows_do_not_pile_up_before_a_slow_database(case):
         return answered()
 
     ended = case.run(FakeLane(script), builder=builder)
-    assert seen[0] < 3000
+    assert seen[0] < 2000
     assert (ended.progress.quarantined, ended.exit_code) == (6000, 65)
 
 
