@@ -371,3 +371,8 @@ def _kinds(words: str) -> str:
     """What a value must be, as people call it."""
     kinds = (_KINDS.get(word, word) for word in words.split(" | ") if word != "null")
     return f"must be {' or '.join(kinds)}"
+
+
+def set_unless_set(variable: str, value: str) -> None:
+    """Give a library what it reads from the environment only, unless somebody has."""
+    os.environ.setdefault(variable, value)

@@ -7,8 +7,7 @@ from math import isfinite
 from typing import Any
 from uuid import UUID
 
-import pyarrow as pa
-
+from batcher.rows.arrow import pa
 from batcher.rows.reasons import Reason, RowProblem
 
 Convert = Callable[[Any], Any] | None  # None: the value is JSON already

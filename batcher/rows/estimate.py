@@ -10,11 +10,11 @@ _SAMPLE_BYTES: Final = 256 * 1024
 def estimated_rows(source: SourceFile) -> int | None:
     """About how many rows `source` has; exact for Parquet, `None` when a glance cannot tell."""
     if source.format == "parquet":
-        from pyarrow import ArrowException, parquet  # noqa: PLC0415 - heavy
+        from batcher.rows.arrow import pa, pq  # noqa: PLC0415 - heavy
 
         try:
-            return int(parquet.read_metadata(source.path).num_rows)
-        except (ArrowException, OSError):
+            return int(pq.read_metadata(source.path).num_rows)
+        except (pa.ArrowException, OSError):
             return None
     if source.compression is not None:
         return None

@@ -172,6 +172,8 @@ def run(
         if job.if_running is not IfRunning.FAIL:  # inputs are looked at when it is our turn
             held = stack.enter_context(hold(job, observer, SystemClock()))
         kit = replace(kit_for(job, observer, files), pass_on=pass_on)
+        if any(file.format == "parquet" for file in kit.files):
+            keep_little_memory(of_arrow=True)
         collect_garbage_seldom()
         take_turns_quickly()
         return run_job(job, kit, loop_factory(), before, held)

@@ -4,13 +4,14 @@
     python -m tests.benchmarks.memory [--rows 10000 100000] [--full]
         [--database sqlite|postgresql]
 
---full adds 1,000,000 rows. Then come 1,000 in flight against a server that takes 1 s, and one
-row of 31 MB beside one of a few bytes.
+1,000 are in flight. --full adds 1,000,000 rows. Then come rows from Parquet, a server that
+takes 1 s, and one row of 31 MB beside one of a few bytes.
 """
 
 import argparse
 import shlex
 import statistics
+import subprocess
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
@@ -23,7 +24,12 @@ from tests.benchmarks.rows import LINE, SENTENCE, write_rows
 
 LARGE_BYTES = 31_000_000
 FIFTHS = ("20 %", "40 %", "60 %", "80 %", "100 %")
-HEAD = f"{'rows':>9}{'in flight':>11}" + "".join(f"{x:>8}" for x in FIFTHS) + f"{'peak MB':>10}"
+IN_FLIGHT = 1_000
+HEAD = (
+    f"{'rows':>9}{'from':>9}{'delay ms':>9}"
+    + "".join(f"{x:>8}" for x in FIFTHS)
+    + f"{'peak MB':>10}"
+)
 
 
 def resident_by_fifth(samples: Sequence[tuple[float, float]]) -> list[float]:
@@ -36,17 +42,23 @@ def resident_by_fifth(samples: Sequence[tuple[float, float]]) -> list[float]:
 
 
 def measure(
-    folder: Path, stores: Databases, rows: int, in_flight: int, delay_ms: float
+    folder: Path, stores: Databases, rows: int, *, delay_ms: float = 0, kind: str = "jsonl"
 ) -> float:
     """Run once and print a line; the peak in MB."""
     path = write_rows(folder / f"rows{rows}.jsonl", rows)
+    if kind == "parquet":
+        path = path.rename(folder / "rows.tmp")
+        writer = [sys.executable, "-m", "tests.benchmarks.rows", path]
+        path = folder / "rows.parquet"
+        subprocess.run([*writer, path], check=True, cwd=processes.PROJECT)
     database = stores.create()
     with processes.fixed_server(delay_ms=delay_ms) as url:
-        command = processes.batcher_run(path, url, concurrency=in_flight, database=database)
+        command = processes.batcher_run(path, url, concurrency=IN_FLIGHT, database=database)
         measured = processes.measure(command, folder=folder, sample_seconds=0.1)
     answered(stores, database, rows)
     fifths = "".join(f"{megabytes:>8.1f}" for megabytes in resident_by_fifth(measured.samples))
-    print(f"{rows:>9,}{in_flight:>11,}{fifths:>40}{measured.peak_mb:>10.1f}", flush=True)
+    told = f"{rows:>9,}{kind:>9}{delay_ms:>9.0f}{fifths:>40}{measured.peak_mb:>10.1f}"
+    print(told, flush=True)
     path.unlink()
     return measured.peak_mb
 
@@ -88,8 +100,10 @@ def main() -> None:
     print(processes.versions())
     with scratch_folder() as folder, databases(options.database, folder) as stores:
         print(HEAD, flush=True)
-        peaks = [measure(folder, stores, rows, 100, 0) for rows in sizes]
-        measure(folder, stores, 20_000, 1_000, 1_000)
+        peaks = [measure(folder, stores, rows) for rows in sizes]
+        measure(folder, stores, 60_000, kind="parquet")
+        measure(folder, stores, 20_000, delay_ms=1_000)
+        measure(folder, stores, 20_000, delay_ms=1_000, kind="parquet")
         large_row(folder, stores)
     print(f"peak, most rows to fewest: {peaks[-1] / peaks[0]:.2f} times")
 
