@@ -1,11 +1,13 @@
 """What Alembic runs: in the caller's connection, or one made by `alembic -x database=URL`.
 
-Nothing of the program is imported but the tables: a migration must mean the same for ever.
+Nothing of the program is imported but the tables and which of their references a server has:
+a migration must mean the same for ever.
 """
 
 from alembic import context
 from sqlalchemy import Connection, create_engine, event
 
+from batcher.ledger.migrate import is_expected
 from batcher.ledger.schema import metadata
 
 
@@ -16,6 +18,7 @@ def migrate_on(connection: Connection) -> None:
         target_metadata=metadata,
         render_as_batch=True,  # SQLite alters a table by copying it
         compare_server_default=True,
+        include_object=is_expected if connection.dialect.name == "postgresql" else None,
     )
     with context.begin_transaction():
         context.run_migrations()

@@ -692,23 +692,23 @@ JOIN sources s ON s.source_id = t.source_id
 LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
 LEFT JOIN runs r ON r.run_id = i.run_id;
 
-ALTER TABLE attempts DROP CONSTRAINT fk_attempts_invocation_id;
+ALTER TABLE attempts DROP CONSTRAINT IF EXISTS fk_attempts_invocation_id;
 
-ALTER TABLE attempts DROP CONSTRAINT fk_attempts_source_id;
+ALTER TABLE attempts DROP CONSTRAINT IF EXISTS fk_attempts_source_id;
 
-ALTER TABLE answers DROP CONSTRAINT fk_answers_attempt_id;
+ALTER TABLE answers DROP CONSTRAINT IF EXISTS fk_answers_attempt_id;
 
-ALTER TABLE answers DROP CONSTRAINT fk_answers_run_id;
+ALTER TABLE answers DROP CONSTRAINT IF EXISTS fk_answers_run_id;
 
-ALTER TABLE answers DROP CONSTRAINT fk_answers_invocation_id;
+ALTER TABLE answers DROP CONSTRAINT IF EXISTS fk_answers_invocation_id;
 
-ALTER TABLE answers DROP CONSTRAINT fk_answers_source_id;
+ALTER TABLE answers DROP CONSTRAINT IF EXISTS fk_answers_source_id;
 
-ALTER TABLE charges DROP CONSTRAINT fk_charges_attempt_id;
+ALTER TABLE charges DROP CONSTRAINT IF EXISTS fk_charges_attempt_id;
 
-ALTER TABLE charges DROP CONSTRAINT fk_charges_rating_id;
+ALTER TABLE charges DROP CONSTRAINT IF EXISTS fk_charges_rating_id;
 
-ALTER TABLE charges DROP CONSTRAINT fk_charges_rate_set_id;
+ALTER TABLE charges DROP CONSTRAINT IF EXISTS fk_charges_rate_set_id;
 
 INSERT INTO alembic_version (version_num) VALUES ('0012');
 

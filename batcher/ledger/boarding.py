@@ -16,7 +16,7 @@ from batcher.ledger.batch import Batch
 from batcher.ledger.connect import writing
 from batcher.ledger.late import late_record
 from batcher.ledger.lifeboat import OF_ANOTHER, Harbour, held, remove_durably
-from batcher.ledger.lifeboat_frames import Contents, Header
+from batcher.ledger.lifeboat_frames import Contents
 from batcher.ledger.records import Intent, Record, Scope, Settlement
 from batcher.ledger.repair import BAD_VALUES, without_offending_values
 from batcher.ledger.rivals import as_late
@@ -83,10 +83,14 @@ def record_late(
     """A last try of the run that failed: its unsaved settlements, and that it ended.
 
     Where another process took over meanwhile, what it gave up is late if it was answered again.
+
+    Raises:
+        StorageError: the ledger fails again, or is an older state that knows no such run.
     """
     batch = Batch(engine.dialect, scope, clock, store)
     with writing(engine) as connection:
         if settlements:
+            _check_known(connection, scope)
             _settle(connection, batch, settlements, taken_over=True)
             _look_again(connection, scope)
         _end(connection, scope, clock.now_us(), exit_code)
@@ -102,7 +106,7 @@ def _board(engine: Engine, contents: Contents, clock: Clock) -> int:
     if header is None or not contents.settlements:
         return 0
     with writing(engine) as connection:
-        _check_known(connection, header)
+        _check_known(connection, header.scope)
         scope = _with_rating(connection, header.scope, clock.now_us())
         batch = Batch(connection.dialect, scope, clock, header.store)
         count = _settle(connection, batch, contents.settlements, taken_over=False)
@@ -118,16 +122,16 @@ def _words(path: str, count: int, contents: Contents) -> str:
     return f"{count:,} outcomes that the lifeboat {path} had kept are recorded{cut}"
 
 
-def _check_known(connection: Connection, header: Header) -> None:
-    scope = header.scope
+def _check_known(connection: Connection, scope: Scope) -> None:
     for column, value in (
         (invocations.c.invocation_id, scope.invocation_id),
         (price_books.c.price_book_id, scope.price_book_id),
     ):
         if connection.execute(select(column).where(column == value)).first() is None:
             raise StorageError(
-                "the lifeboat is of a later state of this database than the one that is here,"
-                " such as a backup that was put back: move it away to go on without its answers"
+                "what was saved is of a later state of this database than the one that is here,"
+                " such as a backup that was put back: move the lifeboat away to go on without"
+                " its answers"
             )
 
 

@@ -147,7 +147,7 @@ def contradictions(connection: Connection, findings: Findings) -> None:
 def _check_reference(
     connection: Connection, findings: Findings, table: Table, reference: ForeignKey
 ) -> None:
-    """Declared and, on the hot path, enforced by neither database."""
+    """On the hot path neither database enforces it."""
     target = reference.column.table
     pointed_to = target.alias().c[reference.column.name]
     first = next(iter(table.primary_key.columns))

@@ -145,7 +145,7 @@ class Wire:
 def _forget(protocol: ResponseHandler) -> None:
     """While it waits for its next use, a connection would keep 3 kB of its last answer.
 
-    The next use makes a new parser; bytes that come before it close the connection.
+    The next use makes a new parser; a connection that got bytes before it is not used again.
     """
     protocol._parser = None  # noqa: SLF001
     protocol._payload = None  # noqa: SLF001

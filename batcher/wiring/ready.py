@@ -76,6 +76,7 @@ def kit_for(job: Job, observer: Observer, files: Sequence[SourceFile] = ()) -> K
 
     `files` are the inputs when they were found before: standard input can be read once only.
     """
+    keep_little_memory()  # before anything looks into a Parquet file
     book = price_book(job)
     _check_caps(job, book)
     builder = request_builder(job)

@@ -33,7 +33,7 @@ _REFERENCES = (
 def upgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
         for table, column, _ in _REFERENCES:
-            op.drop_constraint(f"fk_{table}_{column}", table, type_="foreignkey")
+            op.execute(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS fk_{table}_{column}")
 
 
 def downgrade() -> None:

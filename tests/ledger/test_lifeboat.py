@@ -263,6 +263,21 @@ def test_a_last_try_with_nothing_to_save_records_the_end_alone(place):
     assert place.ledger.ask("SELECT exit_code, clean FROM invocations") == [(75, 1)]
 
 
+@pytest.mark.parametrize("outcome", [unknown(), refused(429), unusable()])
+def test_a_last_try_on_a_ledger_that_does_not_know_the_run_records_nothing(place, outcome):
+    """As after a restore: the outcomes would belong to nothing, and to nobody's report."""
+    doubt = {"outcome": outcome, "state": State.UNKNOWN, "charges": (), "final": False}
+    settlements = [replace(each, **doubt) for each in place.open_attempts(2)]
+    for table in ("attempts", "sources", "invocations"):
+        place.ledger.execute(f"DELETE FROM {table}")
+    with pytest.raises(StorageError, match="later state of this database"):
+        record_late(
+            place.ledger.engine, place.ledger.scope, settlements, CLOCK, store=Store.FULL,
+            exit_code=74,
+        )  # fmt: skip
+    assert place.states() == []
+
+
 def test_a_lifeboat_says_whose_outcomes_it_holds(local):
     local.save(local.open_attempts(1))
     (boat,) = waiting(local.harbour)

@@ -294,6 +294,26 @@ def test_a_server_checks_no_reference_of_the_hot_path(postgres_url):
     }
 
 
+def test_a_reference_that_somebody_added_to_the_hot_path_is_told(postgres_url):
+    engine = open_engine(postgres_url)
+    execute(
+        engine,
+        "ALTER TABLE answers ADD CONSTRAINT mine FOREIGN KEY (run_id) REFERENCES runs (run_id)",
+    )
+    (difference,) = check(engine)
+    engine.dispose()
+    assert "mine" in difference
+
+
+def test_a_reference_that_was_dropped_before_hinders_no_upgrade(postgres_url):
+    engine = open_engine(postgres_url)
+    downgrade(engine, "0011")
+    execute(engine, "ALTER TABLE charges DROP CONSTRAINT fk_charges_rating_id")
+    upgrade(engine)
+    assert check(engine) == []
+    engine.dispose()
+
+
 def test_a_server_that_goes_back_checks_them_again(postgres_url):
     engine = open_engine(postgres_url)
     downgrade(engine, "0011")
