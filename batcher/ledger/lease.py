@@ -16,6 +16,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    bindparam,
     literal_column,
     select,
     text,
@@ -37,6 +38,12 @@ _NOW: Final = literal_column(
     "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS bigint)", Big
 )
 _TAKING_MS: Final = 5_000
+# Made once: each expression is a cycle of objects, which stay until somebody looks for them.
+_FENCE: Final = (
+    update(leases)
+    .where(leases.c.name == bindparam("b_name"), leases.c.token == bindparam("b_token"))
+    .values(expires_at=_NOW + bindparam("b_lasts", type_=Big), written=bindparam("b_written"))
+)
 
 
 class Fenced(Busy):
@@ -147,7 +154,9 @@ def fence(connection: Connection, lease: Lease, number: int) -> None:
     Raises:
         Fenced: somebody else has the lease; the caller rolls back.
     """
-    if not _change(connection, lease, expires_at=_after(lease.seconds), written=number):
+    values = {"b_lasts": round(lease.seconds * 1_000_000), "b_written": number}
+    ours = {"b_name": lease.name, "b_token": lease.token}
+    if connection.execute(_FENCE, values | ours).rowcount != 1:
         raise fenced(connection, lease)
 
 

@@ -1,5 +1,6 @@
 """Transactions of a run on PostgreSQL while its connection comes and goes."""
 
+import gc
 import random
 import tempfile
 import threading
@@ -65,6 +66,23 @@ def test_a_commit_without_an_answer_is_done_exactly_once(postgres_url, proxy, st
     assert bench.done() == list(range(20))
     assert any("closed" in words for words in bench.words)
     assert bench.words[-1] == "", "it is back"
+
+
+def test_a_transaction_leaves_no_garbage(postgres_url, stack):
+    """A run looks for it seldom: what each transaction left would pile up to megabytes."""
+    bench = Bench(postgres_url, stack)
+    insert = text("INSERT INTO done VALUES (1)")
+
+    def transact(times):
+        for _ in range(times):
+            bench.session.transact(lambda c: c.execute(insert) and None)
+
+    transact(10)
+    gc.collect()
+    gc.disable()
+    stack.callback(gc.enable)
+    transact(100)
+    assert gc.collect() < 100
 
 
 def test_cuts_in_a_row_are_survived_too(postgres_url, proxy, stack):
