@@ -242,8 +242,11 @@ def settled_since_checkpoint(
 def _finished_rows(
     connection: Connection, invocation_id: int, settled_below: int
 ) -> Iterator[tuple[int, int]]:
+    # Attempt ids of an invocation are invocation_id << 40 and upwards: only those are read.
+    first, end = invocation_id << 40, (invocation_id + 1) << 40
     answered = select(answers.c.source_id, answers.c.row_number).where(
-        answers.c.attempt_id >= settled_below,
+        answers.c.attempt_id >= max(first, settled_below),
+        answers.c.attempt_id < end,
         answers.c.invocation_id == invocation_id,
         answers.c.final == 1,
     )
