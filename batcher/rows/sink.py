@@ -77,8 +77,9 @@ class Sink:
         """Leave the target as it was; what went to a pipe stays there."""
         if self.path is None:
             return
-        with contextlib.suppress(OSError, ValueError):
-            self._file.close()
+        for stream in (self.stream, self._file):  # or a packer writes its end later, to nothing
+            with contextlib.suppress(OSError, ValueError):
+                stream.close()
         if self._temporary is not None:
             self._temporary.unlink(missing_ok=True)
 

@@ -16,6 +16,7 @@ from pyarrow import parquet as pq
 from batcher.errors import CannotCreate, StorageError, UsageError
 from batcher.rows.original import original_columns
 from batcher.rows.output import open_writer
+from batcher.rows.sink import Sink
 from tests.rows.making import prompts, source
 
 ROWS = [
@@ -130,6 +131,18 @@ def test_a_failed_export_leaves_what_was_there(tmp_path, name):
     with pytest.raises(RuntimeError), open_writer(str(tmp_path / name)) as writer:
         writer.write(rows())
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "before"}
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst"])
+def test_what_is_given_up_is_closed(tmp_path, name):
+    """A packer that is not would complain on standard error when it is collected."""
+    sink = Sink(str(tmp_path / name))
+    sink.stream.write(b"row")
+    file, stream = sink._file, sink.stream
+    sink.discard()
+    assert file.closed
+    assert getattr(stream, "closed", True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_is_for_its_owner_only_and_nothing_else_is_left(tmp_path):
