@@ -1,9 +1,9 @@
 """Connections to the ledger, durable by default, on SQLite and PostgreSQL.
 
 SQLite: WAL with `synchronous=FULL`: NORMAL would lose acknowledged transactions, which are paid
-answers, when the power fails. Foreign keys are declared, not enforced; `verify`
-checks them. Every transaction of a writable engine is `BEGIN IMMEDIATE`, so that a lock is
-waited for at its start and never in its middle; `reading` makes one that is not.
+answers, when the power fails. Foreign keys are declared, not enforced; `verify` checks them.
+Every transaction of a writable engine is `BEGIN IMMEDIATE`, so that a lock is waited for at its
+start and never in its middle; `reading` makes one that is not.
 """
 
 import os

@@ -3,13 +3,10 @@
 from dataclasses import dataclass
 
 import msgspec
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, and_, select
 
 from batcher.ledger.schema import answers, attempts, invocations, sources
-from batcher.messages.attempt import Purpose
-
-# Attempt ids of an invocation are invocation_id << 40 and upwards.
-_COUNTER_BITS = 40
+from batcher.messages.attempt import Purpose, attempt_ids_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +67,8 @@ def like_answers(
 
 
 def _finals(invocation_id: int) -> Select[tuple[object, ...]]:
-    first, end = invocation_id << _COUNTER_BITS, (invocation_id + 1) << _COUNTER_BITS
+    ids = attempt_ids_of(invocation_id)
+    mine = and_(answers.c.attempt_id >= ids.start, answers.c.attempt_id < ids.stop)
     return (
         select(
             sources.c.name,
@@ -86,7 +84,7 @@ def _finals(invocation_id: int) -> Select[tuple[object, ...]]:
             answers.c.request_id,
         )
         .join(sources, sources.c.source_id == answers.c.source_id)
-        .where(answers.c.attempt_id >= first, answers.c.attempt_id < end, answers.c.final == 1)
+        .where(mine, answers.c.final == 1)
     )
 
 

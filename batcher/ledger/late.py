@@ -9,9 +9,9 @@ from sqlalchemy import Connection, delete, or_, select, update
 
 from batcher.ledger.records import Settlement
 from batcher.ledger.resume import DIED
-from batcher.ledger.rivals import as_late, invocation_of, lock_attempts
+from batcher.ledger.rivals import as_late, lock_attempts
 from batcher.ledger.schema import answers, attempts, failures, invocations
-from batcher.messages.attempt import State
+from batcher.messages.attempt import State, invocation_of
 from batcher.messages.outcome import Answered
 
 

@@ -38,6 +38,7 @@ from batcher.ledger.schema import (
     unusable_bodies,
 )
 from batcher.ledger.store import NOT_KEPT, WITHOUT_WORDS
+from batcher.messages.attempt import attempt_ids_of
 
 PURGED: Final = "purged"  # instead of a failure's message
 _CHUNK: Final = 500  # rows of one transaction: a run that goes on waits for no more than that
@@ -173,11 +174,10 @@ def _rows(kind: _Kind, invocation_id: int, before_us: int) -> Select[int]:
 
 
 def _of(invocation_id: int, before_us: int) -> ColumnElement[bool]:
-    # Attempt ids of an invocation are invocation_id << 40 and upwards.
-    first, end = invocation_id << 40, (invocation_id + 1) << 40
+    ids = attempt_ids_of(invocation_id)
     return and_(
-        attempts.c.attempt_id >= first,
-        attempts.c.attempt_id < end,
+        attempts.c.attempt_id >= ids.start,
+        attempts.c.attempt_id < ids.stop,
         attempts.c.settled_at < before_us,
     )
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, and_, delete, func, select, update
 
 from batcher.ledger.records import RowFailure, identity
 from batcher.ledger.schema import answers, attempts, failures, invocations, tool_results
-from batcher.messages.attempt import State
+from batcher.messages.attempt import State, attempt_ids_of
 
 DIED: Final = "process_died"  # the error type of attempts whose process ended under way
 IN_DOUBT: Final = (State.UNKNOWN.value, State.PARTIAL.value, State.UNUSABLE.value)
@@ -242,11 +242,10 @@ def settled_since_checkpoint(
 def _finished_rows(
     connection: Connection, invocation_id: int, settled_below: int
 ) -> Iterator[tuple[int, int]]:
-    # Attempt ids of an invocation are invocation_id << 40 and upwards: only those are read.
-    first, end = invocation_id << 40, (invocation_id + 1) << 40
+    ids = attempt_ids_of(invocation_id)  # no others are read
     answered = select(answers.c.source_id, answers.c.row_number).where(
-        answers.c.attempt_id >= max(first, settled_below),
-        answers.c.attempt_id < end,
+        answers.c.attempt_id >= max(ids.start, settled_below),
+        answers.c.attempt_id < ids.stop,
         answers.c.invocation_id == invocation_id,
         answers.c.final == 1,
     )

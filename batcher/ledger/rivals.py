@@ -7,22 +7,14 @@ that has ended.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 from msgspec.structs import replace
 from sqlalchemy import Connection, select
 
 from batcher.ledger.records import Settlement
 from batcher.ledger.schema import answers, attempts
-from batcher.messages.attempt import State
+from batcher.messages.attempt import State, invocation_of
 from batcher.messages.outcome import Answered
-
-_COUNTER_BITS: Final = 40  # attempt_id = invocation_id << 40 | counter
-
-
-def invocation_of(attempt_id: int) -> int:
-    """The invocation that an attempt belongs to."""
-    return attempt_id >> _COUNTER_BITS
 
 
 def without_second_answers(

@@ -1,6 +1,7 @@
 """One time a request is put on the wire."""
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -33,6 +34,7 @@ class State(StrEnum):
 
 
 IN_DOUBT = (State.PARTIAL, State.UNKNOWN, State.UNUSABLE)
+_COUNTER_BITS: Final = 40
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -56,3 +58,18 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     opened_at: int
     cost_high: int | None
     replaces: int | None = None
+
+
+def attempt_id_of(invocation_id: int, counter: int) -> int:
+    """Unique in a database, and ascending in an invocation, which counts from 1."""
+    return invocation_id << _COUNTER_BITS | counter
+
+
+def invocation_of(attempt_id: int) -> int:
+    """The invocation that an attempt belongs to."""
+    return attempt_id >> _COUNTER_BITS
+
+
+def attempt_ids_of(invocation_id: int) -> range:
+    """All ids that the attempts of an invocation can have; for the ends of a search."""
+    return range(invocation_id << _COUNTER_BITS, (invocation_id + 1) << _COUNTER_BITS)

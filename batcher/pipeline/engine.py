@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from batcher.ledger.records import FailureKind, Intent, Quarantine
-from batcher.messages.attempt import Attempt, Purpose
+from batcher.messages.attempt import Attempt, Purpose, attempt_id_of
 from batcher.messages.outcome import Answered, Outcome
 from batcher.messages.request import BadRow, Request
 from batcher.pacing.breaker import Breaker
@@ -38,8 +38,6 @@ from batcher.pipeline.tools import Tools
 from batcher.pipeline.waits import first_of
 from batcher.pipeline.work import Work
 
-# attempt_id = invocation_id << 40 | counter: unique in a database, ascending in an invocation.
-_COUNTER_BITS: Final = 40
 _AGAIN_SECONDS: Final = 0.01  # between two looks when woken workers found nothing they may send
 
 
@@ -252,7 +250,7 @@ class Engine:
     def _open(self, work: Work) -> Attempt:
         parts, request = self._parts, work.request
         self._counter += 1
-        attempt_id = parts.invocation_id << _COUNTER_BITS | self._counter
+        attempt_id = attempt_id_of(parts.invocation_id, self._counter)
         body = work.body()
         now = self._clock.now_us()
         work.attempts += 1

@@ -3,6 +3,7 @@
 from batcher.ledger import runs
 from batcher.ledger.connect import writing
 from batcher.ledger.resume import settled_since_checkpoint
+from batcher.messages.attempt import attempt_ids_of
 from tests.ledger.settling import RunLedger
 
 
@@ -12,7 +13,8 @@ def test_a_start_reads_no_answers_of_those_that_ended_cleanly(sqlite_url):
     ledger.write(*(ledger.answered() for _ in range(2_000)))
     first = ledger.scope.invocation_id
     with writing(ledger.engine) as connection:
-        runs.checkpoint(connection, first, settled_below=first + 1 << 40, clean=True)
+        end = attempt_ids_of(first).stop
+        runs.checkpoint(connection, first, settled_below=end, clean=True)
     ledger.next_run("mine")
     hundreds = []
     with writing(ledger.engine) as connection:
