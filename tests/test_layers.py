@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -86,20 +87,28 @@ HEAVY = {
 }  # fmt: skip
 
 FILES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
-EVERY_FILE = pytest.mark.parametrize("name", FILES)
 
 
+@cache
 def source_of(name: str) -> str:
     return (PACKAGE / name).read_text(encoding="utf-8")
+
+
+@cache
+def parsed(source: str) -> ast.Module:
+    return ast.parse(source)
 
 
 def room_of(name: str) -> str:
     return name.removesuffix(".py").split("/")[0]
 
 
+EVERYWHERE = {room_of(name) for name in FILES}
+
+
 def imported(source: str) -> Iterator[str]:
     """The dotted name of everything imported, at any depth; "?" where only the run can tell."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -148,32 +157,53 @@ def homeless_libraries(name: str, source: str) -> set[str]:
 
 
 def reads_of_the_environment(source: str) -> set[str]:
-    nodes = list(ast.walk(ast.parse(source)))
+    nodes = list(ast.walk(parsed(source)))
     names = {f"os.{a.name}" for n in nodes if isinstance(n, ast.ImportFrom) for a in n.names
              if n.module == "os"}  # fmt: skip
     names |= {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
     return names & {"os.environ", "os.environb", "os.getenv", "os.getenvb", "os.putenv"}
 
 
+def floats(source: str) -> set[str]:
+    nodes = list(ast.walk(parsed(source)))
+    names = {n.id for n in nodes if isinstance(n, ast.Name)}
+    constants = [n.value for n in nodes if isinstance(n, ast.Constant)]
+    return {str(x) for x in constants if isinstance(x, float)} | names & {"float"}
+
+
+def excess(source: str) -> set[str]:
+    count = len(source.splitlines())
+    return {f"{count} lines"} if count > MAX_LINES else set()
+
+
+def asynchronous_functions(source: str) -> set[str]:
+    return {n.name for n in ast.walk(parsed(source)) if isinstance(n, ast.AsyncFunctionDef)}
+
+
+def nobody(wrong: Callable[[str], set[str]], among: set[str]) -> None:
+    """One failure names every file that breaks a rule, with what it does wrong."""
+    found = {name: sorted(wrong(name)) for name in FILES if room_of(name) in among}
+    lines = [f"{name}: {', '.join(offences)}" for name, offences in found.items() if offences]
+    assert not lines, "\n".join(lines)
+
+
 def test_every_file_belongs_to_a_room_of_the_table():
     assert {room_of(name) for name in FILES} <= DEPTH.keys() | {"__init__", "__main__"}
 
 
-@EVERY_FILE
-def test_imports_point_down(name):
-    wrong = wrong_arrows(name, source_of(name))
-    assert not wrong, f"{room_of(name)} may not import {sorted(wrong)}"
+def test_imports_point_down():
+    """The failure names the rooms that a file may not import."""
+    nobody(lambda name: wrong_arrows(name, source_of(name)), among=EVERYWHERE)
 
 
-@EVERY_FILE
-def test_each_library_has_one_home(name):
-    wrong = homeless_libraries(name, source_of(name))
-    assert not wrong, f"not at home in {name}: {sorted(wrong)}; homes are listed in HOMES"
+def test_each_library_has_one_home():
+    """Homes are listed in HOMES."""
+    nobody(lambda name: homeless_libraries(name, source_of(name)), among=EVERYWHERE)
 
 
-@EVERY_FILE
-def test_only_the_configuration_reads_the_environment(name):
-    assert room_of(name) == "config" or not reads_of_the_environment(source_of(name))
+def test_only_the_configuration_reads_the_environment():
+    elsewhere = EVERYWHERE - {"config"}
+    nobody(lambda name: reads_of_the_environment(source_of(name)), among=elsewhere)
 
 
 def test_nothing_else_lies_beside_the_rooms():
@@ -186,22 +216,16 @@ def test_nothing_else_lies_beside_the_rooms():
     assert {name for name in names if not name.startswith(".")} <= TOP_LEVEL
 
 
-@EVERY_FILE
-def test_no_file_outgrows_one_sitting(name):
-    assert len(source_of(name).splitlines()) <= MAX_LINES
+def test_no_file_outgrows_one_sitting():
+    nobody(lambda name: excess(source_of(name)), among=EVERYWHERE)
 
 
-@pytest.mark.parametrize("name", [n for n in FILES if room_of(n) in PLAIN_ROOMS])
-def test_asynchronous_code_stays_in_its_rooms(name):
-    tree = ast.parse(source_of(name))
-    assert not [node.name for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef)]
+def test_asynchronous_code_stays_in_its_rooms():
+    nobody(lambda name: asynchronous_functions(source_of(name)), among=PLAIN_ROOMS)
 
 
-@pytest.mark.parametrize("name", [n for n in FILES if room_of(n) == "pricing"])
-def test_there_is_no_float_near_money(name):
-    nodes = list(ast.walk(ast.parse(source_of(name))))
-    assert not [n for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, float)]
-    assert not [n for n in nodes if isinstance(n, ast.Name) and n.id == "float"]
+def test_there_is_no_float_near_money():
+    nobody(lambda name: floats(source_of(name)), among={"pricing"})
 
 
 def test_a_released_migration_does_not_depend_on_code_that_changes():
