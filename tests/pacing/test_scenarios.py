@@ -5,7 +5,8 @@ import pytest
 from batcher.pacing.limits import QuotaLimits
 from tests.pacing.market import AT_END, STALE, Scenario, simulate
 
-SEEDS = (0, 1, 2)
+# One history of each kind always, others of the same kind in a campaign.
+SEEDS = (0, *(pytest.param(seed, marks=pytest.mark.campaign) for seed in (1, 2)))
 CONFIGURED = QuotaLimits(requests=4_000, input_tokens=2_000_000, output_tokens=400_000)
 SMALL_TIER = (50, 30_000, 8_000)
 
