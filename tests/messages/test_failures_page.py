@@ -16,7 +16,7 @@ from batcher.messages.failure import (
     retry_after_seconds,
 )
 
-PACKAGE = Path(__file__).parent.parent / "batcher"
+PACKAGE = Path(__file__).parent.parent.parent / "batcher"
 PAGE = (PACKAGE.parent / "docs/failures.md").read_text()
 NOW_US = int(datetime(2026, 11, 1, tzinfo=UTC).timestamp()) * 1_000_000
 

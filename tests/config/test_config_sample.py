@@ -12,7 +12,7 @@ from batcher.pacing.breaker import BreakerPolicy
 from batcher.pacing.retry import RetryPolicy
 from batcher.pipeline.job import Limits
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 SAMPLE = ROOT / "config.toml"
 
 
