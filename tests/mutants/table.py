@@ -2,24 +2,16 @@
 
 from dataclasses import dataclass
 
-CLAIMS = "batcher/ledger/claims.py"
-RESUME = "batcher/ledger/resume.py"
-BUDGET = "batcher/ledger/budget.py"
-ROLLUP = "batcher/ledger/rollup.py"
-WRITER = "batcher/ledger/writer.py"
-ENCODE = "batcher/ledger/encode.py"
-RETRY = "batcher/pacing/retry.py"
-LEVEL = "batcher/pacing/level.py"
-RATING = "batcher/pricing/rating.py"
-LINES = "batcher/pricing/lines.py"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mutant:
-    """`text` occurs once in `file` and becomes `becomes`; one of the `tests` must fail then."""
+    """`text` occurs once in the package, in the room, and becomes `becomes`.
+
+    One of the `tests` must fail then. The file is not named: modules move.
+    """
 
     id: str
-    file: str
+    room: str
     text: str
     becomes: str
     wrong: str
@@ -30,7 +22,7 @@ MUTANTS = [
     # The ledger
     Mutant(
         id="acknowledged before written",
-        file=WRITER,
+        room="ledger",
         text="            self._write(items)\n            self._writing = []\n"
         "            self._loop.call_soon_threadsafe(_acknowledge, items)",
         becomes="            self._loop.call_soon_threadsafe(_acknowledge, items)\n"
@@ -40,7 +32,7 @@ MUTANTS = [
     ),
     Mutant(
         id="doubt forgotten",
-        file=RESUME,
+        room="ledger",
         text='            state="unknown",\n',
         becomes='            state="not_sent",\n',
         wrong="a killed request may have been billed",
@@ -50,7 +42,7 @@ MUTANTS = [
     ),
     Mutant(
         id="doubt for nothing",
-        file=RESUME,
+        room="ledger",
         text="func.coalesce(func.sum(attempts.c.cost_high), 0),",
         becomes="func.coalesce(func.sum(attempts.c.cost_low), 0),",
         wrong="what a crash may have cost is told too low",
@@ -60,7 +52,7 @@ MUTANTS = [
     ),
     Mutant(
         id="claims from living sources",
-        file=CLAIMS,
+        room="ledger",
         text="if row[3] not in live]",
         becomes="if row[3] or live]",
         wrong="the answer of another row is taken for one's own",
@@ -68,7 +60,7 @@ MUTANTS = [
     ),
     Mutant(
         id="one answer for all equal rows",
-        file=CLAIMS,
+        room="ledger",
         text="moves.append((request, keys.pop(0)))",
         becomes="moves.append((request, keys[0]))",
         wrong="n equal rows have n answers",
@@ -76,7 +68,7 @@ MUTANTS = [
     ),
     Mutant(
         id="a cap that does not hold",
-        file=BUDGET,
+        room="ledger",
         text="free >= amount)",
         becomes="free >= 0)",
         wrong="more is granted than is left",
@@ -84,7 +76,7 @@ MUTANTS = [
     ),
     Mutant(
         id="granted twice",
-        file=BUDGET,
+        room="ledger",
         text="granted=budgets.c.granted - spent - returned,",
         becomes="granted=budgets.c.granted - returned,",
         wrong="what was spent stays reserved for ever",
@@ -92,7 +84,7 @@ MUTANTS = [
     ),
     Mutant(
         id="half of a sum",
-        file=ROLLUP,
+        room="ledger",
         text="values[_REST] += charge.total % HALF",
         becomes="values[_REST] += charge.total % (HALF - 1)",
         wrong="the report is off by a few pico-dollars",
@@ -100,7 +92,7 @@ MUTANTS = [
     ),
     Mutant(
         id="unpriced counted by line",
-        file=ROLLUP,
+        room="ledger",
         text="values[_UNPRICED_ANSWERS] += not unpriced_seen",
         becomes="values[_UNPRICED_ANSWERS] += 1",
         wrong="an answer of several lines is one answer",
@@ -108,7 +100,7 @@ MUTANTS = [
     ),
     Mutant(
         id="interval the wrong way round",
-        file=ENCODE,
+        room="ledger",
         text="        settlement.cost_low,\n        settlement.cost_high,\n",
         becomes="        settlement.cost_high,\n        settlement.cost_low,\n",
         wrong="low is above high",
@@ -117,7 +109,7 @@ MUTANTS = [
     # The pacer
     Mutant(
         id="one attempt too many",
-        file=RETRY,
+        room="pacing",
         text="used_up >= self.max_attempts:",
         becomes="used_up > self.max_attempts:",
         wrong="max_attempts is the number of attempts",
@@ -125,7 +117,7 @@ MUTANTS = [
     ),
     Mutant(
         id="the server's wait cut short",
-        file=RETRY,
+        room="pacing",
         text="asked + min(backoff, 2.0)",
         becomes="min(asked, backoff)",
         wrong="retry-after is obeyed in full",
@@ -133,7 +125,7 @@ MUTANTS = [
     ),
     Mutant(
         id="half a reservation",
-        file=LEVEL,
+        room="pacing",
         text="        self._level -= cost\n",
         becomes="        self._level -= cost / 2\n",
         wrong="twice the quota is used",
@@ -141,7 +133,7 @@ MUTANTS = [
     ),
     Mutant(
         id="a breaker that waits for one more",
-        file="batcher/pacing/breaker.py",
+        room="pacing",
         text="self._failures >= self._policy.trips_after or (",
         becomes="self._failures > self._policy.trips_after or (",
         wrong="trips_after is the number of failures",
@@ -149,7 +141,7 @@ MUTANTS = [
     ),
     Mutant(
         id="concurrency that is never cut",
-        file="batcher/pacing/concurrency.py",
+        room="pacing",
         text="self._allowed = max(self._allowed * _CUT, 1.0)",
         becomes="self._allowed = max(self._allowed, 1.0)",
         wrong="an overloaded server gets as much as before",
@@ -158,7 +150,7 @@ MUTANTS = [
     # The rating
     Mutant(
         id="the dearer tier one token early",
-        file=RATING,
+        room="pricing",
         text="        if prompt > above:",
         becomes="        if prompt >= above:",
         wrong="a prompt of exactly the limit is of the cheaper tier",
@@ -166,7 +158,7 @@ MUTANTS = [
     ),
     Mutant(
         id="no output is nothing",
-        file=RATING,
+        room="pricing",
         text="if used[0] is None or used[4] is None:",
         becomes="if used[0] is None:",
         wrong="unknown output is unpriced, never 0",
@@ -174,7 +166,7 @@ MUTANTS = [
     ),
     Mutant(
         id="writes of five minutes forgotten",
-        file=LINES,
+        room="pricing",
         text="five, assumed = (five or 0) + written - split",
         becomes="five, assumed = written - split",
         wrong="what was split already is written too",
@@ -182,7 +174,7 @@ MUTANTS = [
     ),
     Mutant(
         id="a refusal is always free",
-        file=LINES,
+        room="pricing",
         text="usage.output_tokens == 0 and answer.is_empty:",
         becomes="usage.output_tokens == 0 or answer.is_empty:",
         wrong="only a refusal before any output is free",
@@ -190,7 +182,7 @@ MUTANTS = [
     ),
     Mutant(
         id="a price that ends a day early",
-        file="batcher/pricing/rates.py",
+        room="pricing",
         text="day <= self.valid_until)",
         becomes="day < self.valid_until)",
         wrong="valid_until is the last day",
