@@ -7,7 +7,7 @@ a migration must mean the same for ever.
 from alembic import context
 from sqlalchemy import Connection, create_engine, event
 
-from batcher.ledger.migrate import is_expected
+from batcher.ledger.migrate import VERSION_TABLE, is_expected
 from batcher.ledger.schema import metadata
 
 
@@ -16,6 +16,7 @@ def migrate_on(connection: Connection) -> None:
     context.configure(
         connection=connection,
         target_metadata=metadata,
+        version_table=VERSION_TABLE,
         render_as_batch=True,  # SQLite alters a table by copying it
         compare_server_default=True,
         include_object=is_expected if connection.dialect.name == "postgresql" else None,

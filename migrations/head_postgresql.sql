@@ -1,211 +1,198 @@
-CREATE TABLE alembic_version (
+CREATE TABLE batcher_version (
 	version_num VARCHAR(32) NOT NULL, 
-	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+	CONSTRAINT batcher_version_pkc PRIMARY KEY (version_num)
 );
 
 CREATE TABLE ledger_info (
-	name TEXT NOT NULL, 
-	value TEXT NOT NULL, 
-	CONSTRAINT pk_ledger_info PRIMARY KEY (name)
+  name TEXT NOT NULL,
+  value TEXT NOT NULL,
+  CONSTRAINT pk_ledger_info PRIMARY KEY (name)
 );
 
 CREATE TABLE price_books (
-	price_book_id BIGSERIAL NOT NULL, 
-	version TEXT NOT NULL, 
-	sha256 TEXT NOT NULL, 
-	source TEXT NOT NULL, 
-	content TEXT NOT NULL, 
-	CONSTRAINT pk_price_books PRIMARY KEY (price_book_id), 
-	CONSTRAINT uq_price_books_sha256 UNIQUE (sha256)
+  price_book_id BIGSERIAL NOT NULL,
+  version TEXT NOT NULL,
+  sha256 TEXT NOT NULL,
+  source TEXT NOT NULL,
+  content TEXT NOT NULL,
+  CONSTRAINT uq_price_books_sha256 UNIQUE (sha256),
+  CONSTRAINT pk_price_books PRIMARY KEY (price_book_id)
+);
+
+CREATE TABLE rate_sets (
+  rate_set_id BIGSERIAL NOT NULL,
+  price_book_id BIGINT NOT NULL,
+  price_list TEXT NOT NULL,
+  model TEXT NOT NULL,
+  terms TEXT NOT NULL,
+  valid_from TEXT NOT NULL,
+  currency TEXT NOT NULL,
+  input_rate BIGINT,
+  cache_write_5m_rate BIGINT,
+  cache_write_1h_rate BIGINT,
+  cache_read_rate BIGINT,
+  output_rate BIGINT,
+  web_search_rate BIGINT,
+  CONSTRAINT uq_rate_sets_price_book_id_price_list_model_terms_valid_from
+    UNIQUE (price_book_id, price_list, model, terms, valid_from),
+  CONSTRAINT fk_rate_sets_price_book_id FOREIGN KEY (price_book_id) REFERENCES price_books (price_book_id),
+  CONSTRAINT pk_rate_sets PRIMARY KEY (rate_set_id)
+);
+
+CREATE TABLE ratings (
+  rating_id BIGSERIAL NOT NULL,
+  price_book_id BIGINT NOT NULL,
+  created_at BIGINT NOT NULL,
+  reason TEXT NOT NULL,
+  position BIGINT,
+  run_id BIGINT,
+  as_of TEXT,
+  CONSTRAINT fk_ratings_price_book_id FOREIGN KEY (price_book_id) REFERENCES price_books (price_book_id),
+  CONSTRAINT pk_ratings PRIMARY KEY (rating_id)
+);
+
+CREATE TABLE closed_months (
+  closing_id BIGSERIAL NOT NULL,
+  month TEXT NOT NULL,
+  rating_id BIGINT NOT NULL,
+  closed_at BIGINT NOT NULL,
+  reopened_by BIGINT,
+  CONSTRAINT fk_closed_months_rating_id FOREIGN KEY (rating_id) REFERENCES ratings (rating_id),
+  CONSTRAINT pk_closed_months PRIMARY KEY (closing_id)
 );
 
 CREATE TABLE runs (
-	run_id BIGSERIAL NOT NULL, 
-	key TEXT NOT NULL, 
-	job TEXT, 
-	created_at BIGINT NOT NULL, 
-	CONSTRAINT pk_runs PRIMARY KEY (run_id), 
-	CONSTRAINT uq_runs_key UNIQUE (key)
+  run_id BIGSERIAL NOT NULL,
+  key TEXT NOT NULL,
+  job TEXT,
+  created_at BIGINT NOT NULL,
+  CONSTRAINT uq_runs_key UNIQUE (key),
+  CONSTRAINT pk_runs PRIMARY KEY (run_id)
 );
 
 CREATE TABLE invocations (
-	invocation_id BIGSERIAL NOT NULL, 
-	run_id BIGINT NOT NULL, 
-	started_at BIGINT NOT NULL, 
-	ended_at BIGINT, 
-	exit_code INTEGER, 
-	clean INTEGER DEFAULT '0' NOT NULL, 
-	settled_below BIGINT DEFAULT '0' NOT NULL, 
-	host TEXT NOT NULL, 
-	pid BIGINT NOT NULL, 
-	os_user TEXT NOT NULL, 
-	version TEXT NOT NULL, 
-	command TEXT NOT NULL, 
-	endpoint TEXT NOT NULL, 
-	base_url TEXT NOT NULL, 
-	lane TEXT NOT NULL, 
-	simulated INTEGER DEFAULT '0' NOT NULL, 
-	settings_digest TEXT NOT NULL, 
-	options TEXT NOT NULL, 
-	tags TEXT NOT NULL, 
-	CONSTRAINT pk_invocations PRIMARY KEY (invocation_id), 
-	CONSTRAINT fk_invocations_run_id FOREIGN KEY(run_id) REFERENCES runs (run_id)
+  invocation_id BIGSERIAL NOT NULL,
+  run_id BIGINT NOT NULL,
+  started_at BIGINT NOT NULL,
+  ended_at BIGINT,
+  exit_code INTEGER,
+  clean INTEGER DEFAULT '0' NOT NULL,
+  settled_below BIGINT DEFAULT '0' NOT NULL,
+  host TEXT NOT NULL,
+  pid BIGINT NOT NULL,
+  os_user TEXT NOT NULL,
+  version TEXT NOT NULL,
+  command TEXT NOT NULL,
+  endpoint TEXT NOT NULL,
+  base_url TEXT NOT NULL,
+  lane TEXT NOT NULL,
+  simulated INTEGER DEFAULT '0' NOT NULL,
+  price_list TEXT,
+  settings_digest TEXT NOT NULL,
+  options TEXT NOT NULL,
+  tags TEXT NOT NULL,
+  CONSTRAINT fk_invocations_run_id FOREIGN KEY (run_id) REFERENCES runs (run_id),
+  CONSTRAINT pk_invocations PRIMARY KEY (invocation_id)
 );
 
 CREATE INDEX ix_invocations_run_id ON invocations (run_id);
 
-CREATE TABLE rate_sets (
-	rate_set_id BIGSERIAL NOT NULL, 
-	price_book_id BIGINT NOT NULL, 
-	price_list TEXT NOT NULL, 
-	model TEXT NOT NULL, 
-	terms TEXT NOT NULL, 
-	valid_from TEXT NOT NULL, 
-	currency TEXT NOT NULL, 
-	input_rate BIGINT, 
-	cache_write_5m_rate BIGINT, 
-	cache_write_1h_rate BIGINT, 
-	cache_read_rate BIGINT, 
-	output_rate BIGINT, 
-	web_search_rate BIGINT, 
-	CONSTRAINT pk_rate_sets PRIMARY KEY (rate_set_id), 
-	CONSTRAINT fk_rate_sets_price_book_id FOREIGN KEY(price_book_id) REFERENCES price_books (price_book_id), 
-	CONSTRAINT uq_rate_sets_price_book_id_price_list_model_terms_valid_from UNIQUE (price_book_id, price_list, model, terms, valid_from)
-);
-
-CREATE TABLE ratings (
-	rating_id BIGSERIAL NOT NULL, 
-	price_book_id BIGINT NOT NULL, 
-	created_at BIGINT NOT NULL, 
-	reason TEXT NOT NULL, 
-	CONSTRAINT pk_ratings PRIMARY KEY (rating_id), 
-	CONSTRAINT fk_ratings_price_book_id FOREIGN KEY(price_book_id) REFERENCES price_books (price_book_id)
-);
-
 CREATE TABLE sources (
-	source_id BIGSERIAL NOT NULL, 
-	run_id BIGINT NOT NULL, 
-	name TEXT NOT NULL, 
-	location TEXT NOT NULL, 
-	fingerprint TEXT NOT NULL, 
-	settings_digest TEXT NOT NULL, 
-	matched INTEGER NOT NULL, 
-	rows BIGINT, 
-	done_ranges TEXT DEFAULT '[]' NOT NULL, 
-	superseded_by BIGINT, 
-	CONSTRAINT pk_sources PRIMARY KEY (source_id), 
-	CONSTRAINT fk_sources_run_id FOREIGN KEY(run_id) REFERENCES runs (run_id)
+  source_id BIGSERIAL NOT NULL,
+  run_id BIGINT NOT NULL,
+  name TEXT NOT NULL,
+  location TEXT NOT NULL,
+  fingerprint TEXT NOT NULL,
+  settings_digest TEXT NOT NULL,
+  matched INTEGER NOT NULL,
+  rows BIGINT,
+  done_ranges TEXT DEFAULT '[]' NOT NULL,
+  superseded_by BIGINT,
+  CONSTRAINT fk_sources_run_id FOREIGN KEY (run_id) REFERENCES runs (run_id),
+  CONSTRAINT pk_sources PRIMARY KEY (source_id)
 );
 
 CREATE INDEX ix_sources_run_id ON sources (run_id);
 
 CREATE TABLE attempts (
-	attempt_id BIGINT NOT NULL, 
-	attempt_uid TEXT NOT NULL, 
-	invocation_id BIGINT NOT NULL, 
-	request_id BIGINT NOT NULL, 
-	source_id BIGINT NOT NULL, 
-	row_number BIGINT NOT NULL, 
-	byte_offset BIGINT, 
-	custom_id TEXT, 
-	params_hash BYTEA NOT NULL, 
-	number INTEGER NOT NULL, 
-	leg INTEGER NOT NULL, 
-	purpose TEXT NOT NULL, 
-	lane TEXT NOT NULL, 
-	requested_model TEXT NOT NULL, 
-	state TEXT NOT NULL, 
-	pending INTEGER NOT NULL, 
-	opened_at BIGINT NOT NULL, 
-	sent_at BIGINT, 
-	settled_at BIGINT, 
-	http_status INTEGER, 
-	error_type TEXT, 
-	error_code TEXT, 
-	error_message TEXT, 
-	provider_request_id TEXT, 
-	cost_low BIGINT NOT NULL, 
-	cost_high BIGINT, 
-	CONSTRAINT pk_attempts PRIMARY KEY (attempt_id), 
-	CONSTRAINT fk_attempts_invocation_id FOREIGN KEY(invocation_id) REFERENCES invocations (invocation_id), 
-	CONSTRAINT fk_attempts_source_id FOREIGN KEY(source_id) REFERENCES sources (source_id)
+  attempt_id BIGINT NOT NULL,
+  attempt_uid TEXT NOT NULL,
+  invocation_id BIGINT NOT NULL,
+  request_id BIGINT NOT NULL,
+  source_id BIGINT NOT NULL,
+  row_number BIGINT NOT NULL,
+  byte_offset BIGINT,
+  custom_id TEXT,
+  params_hash BYTEA NOT NULL,
+  number INTEGER NOT NULL,
+  leg INTEGER NOT NULL,
+  purpose TEXT NOT NULL,
+  lane TEXT NOT NULL,
+  requested_model TEXT NOT NULL,
+  state TEXT NOT NULL,
+  pending INTEGER NOT NULL,
+  opened_at BIGINT NOT NULL,
+  sent_at BIGINT,
+  settled_at BIGINT,
+  http_status INTEGER,
+  error_type TEXT,
+  error_code TEXT,
+  error_message TEXT,
+  provider_request_id TEXT,
+  cost_low BIGINT NOT NULL,
+  cost_high BIGINT,
+  workspace_id TEXT,
+  CONSTRAINT pk_attempts PRIMARY KEY (attempt_id)
 );
 
 CREATE INDEX ix_attempts_not_answered ON attempts (invocation_id, state) WHERE state <> 'answered';
 
 CREATE INDEX ix_attempts_pending ON attempts (invocation_id) WHERE pending = 1;
 
-CREATE TABLE failures (
-	failure_id BIGSERIAL NOT NULL, 
-	run_id BIGINT NOT NULL, 
-	invocation_id BIGINT NOT NULL, 
-	source_id BIGINT NOT NULL, 
-	row_number BIGINT NOT NULL, 
-	byte_offset BIGINT, 
-	custom_id TEXT, 
-	params_hash BYTEA, 
-	identity BIGINT, 
-	kind TEXT NOT NULL, 
-	reason TEXT NOT NULL, 
-	message TEXT NOT NULL, 
-	transient INTEGER NOT NULL, 
-	attempt_id BIGINT, 
-	failed_at BIGINT NOT NULL, 
-	CONSTRAINT pk_failures PRIMARY KEY (failure_id), 
-	CONSTRAINT fk_failures_run_id FOREIGN KEY(run_id) REFERENCES runs (run_id), 
-	CONSTRAINT fk_failures_invocation_id FOREIGN KEY(invocation_id) REFERENCES invocations (invocation_id), 
-	CONSTRAINT fk_failures_source_id FOREIGN KEY(source_id) REFERENCES sources (source_id), 
-	CONSTRAINT uq_failures_source_id_row_number UNIQUE (source_id, row_number)
-);
-
-CREATE INDEX ix_failures_identity ON failures (identity);
-
 CREATE TABLE answers (
-	attempt_id BIGINT NOT NULL, 
-	request_id BIGINT NOT NULL, 
-	run_id BIGINT NOT NULL, 
-	invocation_id BIGINT NOT NULL, 
-	source_id BIGINT NOT NULL, 
-	row_number BIGINT NOT NULL, 
-	custom_id TEXT, 
-	params_hash BYTEA NOT NULL, 
-	identity BIGINT NOT NULL, 
-	final INTEGER NOT NULL, 
-	requested_model TEXT NOT NULL, 
-	model TEXT, 
-	message_id TEXT, 
-	stop_reason TEXT, 
-	stop_sequence TEXT, 
-	stop_details TEXT, 
-	container_id TEXT, 
-	text TEXT NOT NULL, 
-	text_repaired INTEGER NOT NULL, 
-	content TEXT NOT NULL, 
-	joined_text TEXT, 
-	joined_content TEXT, 
-	input_tokens BIGINT, 
-	cache_write_tokens BIGINT, 
-	cache_write_5m_tokens BIGINT, 
-	cache_write_1h_tokens BIGINT, 
-	cache_read_tokens BIGINT, 
-	output_tokens BIGINT, 
-	thinking_tokens BIGINT, 
-	web_search_requests BIGINT, 
-	service_tier TEXT, 
-	inference_geo TEXT, 
-	speed TEXT, 
-	usage TEXT, 
-	provider_reported_cost TEXT, 
-	attempts INTEGER NOT NULL, 
-	legs INTEGER NOT NULL, 
-	latency_us BIGINT NOT NULL, 
-	first_token_us BIGINT, 
-	answered_at BIGINT NOT NULL, 
-	CONSTRAINT pk_answers PRIMARY KEY (attempt_id), 
-	CONSTRAINT fk_answers_attempt_id FOREIGN KEY(attempt_id) REFERENCES attempts (attempt_id), 
-	CONSTRAINT fk_answers_run_id FOREIGN KEY(run_id) REFERENCES runs (run_id), 
-	CONSTRAINT fk_answers_invocation_id FOREIGN KEY(invocation_id) REFERENCES invocations (invocation_id), 
-	CONSTRAINT fk_answers_source_id FOREIGN KEY(source_id) REFERENCES sources (source_id)
+  attempt_id BIGINT NOT NULL,
+  request_id BIGINT NOT NULL,
+  run_id BIGINT NOT NULL,
+  invocation_id BIGINT NOT NULL,
+  source_id BIGINT NOT NULL,
+  row_number BIGINT NOT NULL,
+  custom_id TEXT,
+  params_hash BYTEA NOT NULL,
+  identity BIGINT NOT NULL,
+  final INTEGER NOT NULL,
+  requested_model TEXT NOT NULL,
+  model TEXT,
+  message_id TEXT,
+  stop_reason TEXT,
+  stop_sequence TEXT,
+  stop_details TEXT,
+  container_id TEXT,
+  text TEXT NOT NULL,
+  text_repaired INTEGER NOT NULL,
+  content TEXT NOT NULL,
+  joined_text TEXT,
+  joined_content TEXT,
+  input_tokens BIGINT,
+  cache_write_tokens BIGINT,
+  cache_write_5m_tokens BIGINT,
+  cache_write_1h_tokens BIGINT,
+  cache_read_tokens BIGINT,
+  output_tokens BIGINT,
+  thinking_tokens BIGINT,
+  web_search_requests BIGINT,
+  service_tier TEXT,
+  inference_geo TEXT,
+  speed TEXT,
+  usage TEXT,
+  provider_reported_cost TEXT,
+  attempts INTEGER NOT NULL,
+  legs INTEGER NOT NULL,
+  latency_us BIGINT NOT NULL,
+  first_token_us BIGINT,
+  answered_at BIGINT NOT NULL,
+  valid INTEGER,
+  invalid_reason TEXT,
+  CONSTRAINT pk_answers PRIMARY KEY (attempt_id)
 );
 
 CREATE INDEX ix_answers_identity ON answers (identity);
@@ -214,141 +201,210 @@ CREATE INDEX ix_answers_locator ON answers (source_id, row_number) WHERE final =
 
 CREATE INDEX ix_answers_not_final ON answers (request_id) WHERE final = 0;
 
-CREATE TABLE charges (
-	attempt_id BIGINT NOT NULL, 
-	line INTEGER NOT NULL, 
-	rating_id BIGINT NOT NULL, 
-	current INTEGER NOT NULL, 
-	model TEXT, 
-	rate_set_id BIGINT, 
-	currency TEXT, 
-	status TEXT NOT NULL, 
-	reason TEXT, 
-	input_quantity BIGINT, 
-	cache_write_5m_quantity BIGINT, 
-	cache_write_1h_quantity BIGINT, 
-	cache_read_quantity BIGINT, 
-	output_quantity BIGINT, 
-	web_search_quantity BIGINT, 
-	input_amount BIGINT, 
-	cache_write_5m_amount BIGINT, 
-	cache_write_1h_amount BIGINT, 
-	cache_read_amount BIGINT, 
-	output_amount BIGINT, 
-	web_search_amount BIGINT, 
-	total_amount BIGINT, 
-	CONSTRAINT pk_charges PRIMARY KEY (attempt_id, line, rating_id), 
-	CONSTRAINT fk_charges_attempt_id FOREIGN KEY(attempt_id) REFERENCES attempts (attempt_id), 
-	CONSTRAINT fk_charges_rating_id FOREIGN KEY(rating_id) REFERENCES ratings (rating_id), 
-	CONSTRAINT fk_charges_rate_set_id FOREIGN KEY(rate_set_id) REFERENCES rate_sets (rate_set_id)
-);
-
 CREATE TABLE unusable_bodies (
-	attempt_id BIGINT NOT NULL, 
-	body BYTEA NOT NULL, 
-	CONSTRAINT pk_unusable_bodies PRIMARY KEY (attempt_id), 
-	CONSTRAINT fk_unusable_bodies_attempt_id FOREIGN KEY(attempt_id) REFERENCES attempts (attempt_id)
+  attempt_id BIGINT NOT NULL,
+  body BYTEA NOT NULL,
+  CONSTRAINT fk_unusable_bodies_attempt_id FOREIGN KEY (attempt_id) REFERENCES attempts (attempt_id),
+  CONSTRAINT pk_unusable_bodies PRIMARY KEY (attempt_id)
 );
 
-ALTER TABLE invocations ADD COLUMN price_list TEXT;
+CREATE TABLE tool_results (
+  attempt_id BIGINT NOT NULL,
+  results TEXT NOT NULL,
+  ran_at BIGINT NOT NULL,
+  CONSTRAINT fk_tool_results_attempt_id FOREIGN KEY (attempt_id) REFERENCES attempts (attempt_id),
+  CONSTRAINT pk_tool_results PRIMARY KEY (attempt_id)
+);
 
-ALTER TABLE ratings ADD COLUMN position BIGINT;
+CREATE TABLE failures (
+  failure_id BIGSERIAL NOT NULL,
+  run_id BIGINT NOT NULL,
+  invocation_id BIGINT NOT NULL,
+  source_id BIGINT NOT NULL,
+  row_number BIGINT NOT NULL,
+  byte_offset BIGINT,
+  custom_id TEXT,
+  params_hash BYTEA,
+  identity BIGINT,
+  kind TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  message TEXT NOT NULL,
+  transient INTEGER NOT NULL,
+  attempt_id BIGINT,
+  failed_at BIGINT NOT NULL,
+  CONSTRAINT uq_failures_source_id_row_number UNIQUE (source_id, row_number),
+  CONSTRAINT fk_failures_run_id FOREIGN KEY (run_id) REFERENCES runs (run_id),
+  CONSTRAINT fk_failures_invocation_id FOREIGN KEY (invocation_id) REFERENCES invocations (invocation_id),
+  CONSTRAINT fk_failures_source_id FOREIGN KEY (source_id) REFERENCES sources (source_id),
+  CONSTRAINT pk_failures PRIMARY KEY (failure_id)
+);
 
-ALTER TABLE ratings ADD COLUMN run_id BIGINT;
+CREATE INDEX ix_failures_identity ON failures (identity);
 
-ALTER TABLE ratings ADD COLUMN as_of TEXT;
-
-CREATE TABLE closed_months (
-	closing_id BIGSERIAL NOT NULL, 
-	month TEXT NOT NULL, 
-	rating_id BIGINT NOT NULL, 
-	closed_at BIGINT NOT NULL, 
-	reopened_by BIGINT, 
-	CONSTRAINT pk_closed_months PRIMARY KEY (closing_id), 
-	CONSTRAINT fk_closed_months_rating_id FOREIGN KEY(rating_id) REFERENCES ratings (rating_id)
+CREATE TABLE charges (
+  attempt_id BIGINT NOT NULL,
+  line INTEGER NOT NULL,
+  rating_id BIGINT NOT NULL,
+  current INTEGER NOT NULL,
+  model TEXT,
+  rate_set_id BIGINT,
+  currency TEXT,
+  status TEXT NOT NULL,
+  reason TEXT,
+  input_quantity BIGINT,
+  cache_write_5m_quantity BIGINT,
+  cache_write_1h_quantity BIGINT,
+  cache_read_quantity BIGINT,
+  output_quantity BIGINT,
+  web_search_quantity BIGINT,
+  input_amount BIGINT,
+  cache_write_5m_amount BIGINT,
+  cache_write_1h_amount BIGINT,
+  cache_read_amount BIGINT,
+  output_amount BIGINT,
+  web_search_amount BIGINT,
+  total_amount BIGINT,
+  CONSTRAINT pk_charges PRIMARY KEY (attempt_id, line, rating_id)
 );
 
 CREATE TABLE rollups (
-	invocation_id BIGINT NOT NULL, 
-	quarter BIGINT NOT NULL, 
-	lane TEXT NOT NULL, 
-	requested_model TEXT NOT NULL, 
-	model TEXT NOT NULL, 
-	stop_reason TEXT NOT NULL, 
-	rating_id BIGINT NOT NULL, 
-	status TEXT NOT NULL, 
-	currency TEXT NOT NULL, 
-	charges BIGINT NOT NULL, 
-	answers BIGINT NOT NULL, 
-	final_answers BIGINT NOT NULL, 
-	input_tokens BIGINT NOT NULL, 
-	cache_write_5m_tokens BIGINT NOT NULL, 
-	cache_write_1h_tokens BIGINT NOT NULL, 
-	cache_read_tokens BIGINT NOT NULL, 
-	output_tokens BIGINT NOT NULL, 
-	thinking_tokens BIGINT NOT NULL, 
-	web_search_requests BIGINT NOT NULL, 
-	unpriced_answers BIGINT NOT NULL, 
-	unpriced_tokens BIGINT NOT NULL, 
-	amount_whole BIGINT NOT NULL, 
-	amount_rest BIGINT NOT NULL, 
-	superseded_by BIGINT, 
-	CONSTRAINT pk_rollups PRIMARY KEY (invocation_id, quarter, lane, requested_model, model, stop_reason, rating_id, status, currency), 
-	CONSTRAINT fk_rollups_invocation_id FOREIGN KEY(invocation_id) REFERENCES invocations (invocation_id)
+  invocation_id BIGINT NOT NULL,
+  quarter BIGINT NOT NULL,
+  lane TEXT NOT NULL,
+  requested_model TEXT NOT NULL,
+  model TEXT NOT NULL,
+  stop_reason TEXT NOT NULL,
+  rating_id BIGINT NOT NULL,
+  status TEXT NOT NULL,
+  currency TEXT NOT NULL,
+  charges BIGINT NOT NULL,
+  answers BIGINT NOT NULL,
+  final_answers BIGINT NOT NULL,
+  input_tokens BIGINT NOT NULL,
+  cache_write_5m_tokens BIGINT NOT NULL,
+  cache_write_1h_tokens BIGINT NOT NULL,
+  cache_read_tokens BIGINT NOT NULL,
+  output_tokens BIGINT NOT NULL,
+  thinking_tokens BIGINT NOT NULL,
+  web_search_requests BIGINT NOT NULL,
+  unpriced_answers BIGINT NOT NULL,
+  unpriced_tokens BIGINT NOT NULL,
+  amount_whole BIGINT NOT NULL,
+  amount_rest BIGINT NOT NULL,
+  superseded_by BIGINT,
+  CONSTRAINT fk_rollups_invocation_id FOREIGN KEY (invocation_id) REFERENCES invocations (invocation_id),
+  CONSTRAINT pk_rollups PRIMARY KEY (
+    invocation_id, quarter, lane, requested_model, model, stop_reason, rating_id, status,
+    currency
+  )
 );
 
 CREATE TABLE budgets (
-	scope TEXT NOT NULL, 
-	cap BIGINT NOT NULL, 
-	granted BIGINT NOT NULL, 
-	settled BIGINT NOT NULL, 
-	CONSTRAINT pk_budgets PRIMARY KEY (scope)
+  scope TEXT NOT NULL,
+  cap BIGINT NOT NULL,
+  granted BIGINT NOT NULL,
+  settled BIGINT NOT NULL,
+  CONSTRAINT pk_budgets PRIMARY KEY (scope)
 );
 
 CREATE TABLE budget_slices (
-	scope TEXT NOT NULL, 
-	invocation_id BIGINT NOT NULL, 
-	granted BIGINT NOT NULL, 
-	settled BIGINT NOT NULL, 
-	CONSTRAINT pk_budget_slices PRIMARY KEY (scope, invocation_id), 
-	CONSTRAINT fk_budget_slices_scope FOREIGN KEY(scope) REFERENCES budgets (scope), 
-	CONSTRAINT fk_budget_slices_invocation_id FOREIGN KEY(invocation_id) REFERENCES invocations (invocation_id)
+  scope TEXT NOT NULL,
+  invocation_id BIGINT NOT NULL,
+  granted BIGINT NOT NULL,
+  settled BIGINT NOT NULL,
+  CONSTRAINT fk_budget_slices_scope FOREIGN KEY (scope) REFERENCES budgets (scope),
+  CONSTRAINT fk_budget_slices_invocation_id FOREIGN KEY (invocation_id) REFERENCES invocations (invocation_id),
+  CONSTRAINT pk_budget_slices PRIMARY KEY (scope, invocation_id)
 );
 
 CREATE TABLE estimates (
-	estimate_id BIGSERIAL NOT NULL, 
-	run_key TEXT NOT NULL, 
-	basis TEXT NOT NULL, 
-	method TEXT NOT NULL, 
-	input_method TEXT NOT NULL, 
-	ceiling TEXT NOT NULL, 
-	made_at BIGINT NOT NULL, 
-	after_invocation BIGINT NOT NULL, 
-	sampled BIGINT NOT NULL, 
-	requests BIGINT NOT NULL, 
-	unbounded BIGINT NOT NULL, 
-	expected TEXT, 
-	low TEXT, 
-	high TEXT, 
-	actual TEXT, 
-	grade TEXT, 
-	in_doubt_low TEXT, 
-	in_doubt_high TEXT, 
-	run_id BIGINT, 
-	graded_at BIGINT, 
-	CONSTRAINT pk_estimates PRIMARY KEY (estimate_id)
+  estimate_id BIGSERIAL NOT NULL,
+  run_key TEXT NOT NULL,
+  basis TEXT NOT NULL,
+  method TEXT NOT NULL,
+  input_method TEXT NOT NULL,
+  ceiling TEXT NOT NULL,
+  made_at BIGINT NOT NULL,
+  after_invocation BIGINT NOT NULL,
+  sampled BIGINT NOT NULL,
+  requests BIGINT NOT NULL,
+  unbounded BIGINT NOT NULL,
+  expected TEXT,
+  low TEXT,
+  high TEXT,
+  actual TEXT,
+  grade TEXT,
+  in_doubt_low TEXT,
+  in_doubt_high TEXT,
+  run_id BIGINT,
+  graded_at BIGINT,
+  CONSTRAINT pk_estimates PRIMARY KEY (estimate_id)
 );
 
-ALTER TABLE answers ADD COLUMN valid INTEGER;
+CREATE TABLE reconciliations (
+  reconciliation_id BIGSERIAL NOT NULL,
+  recorded_at BIGINT NOT NULL,
+  recorded_by TEXT NOT NULL,
+  endpoint TEXT NOT NULL,
+  simulated INTEGER NOT NULL,
+  days TEXT NOT NULL,
+  files TEXT NOT NULL,
+  after_rating BIGINT NOT NULL,
+  CONSTRAINT pk_reconciliations PRIMARY KEY (reconciliation_id)
+);
 
-ALTER TABLE answers ADD COLUMN invalid_reason TEXT;
+CREATE TABLE adjustments (
+  adjustment_id BIGSERIAL NOT NULL,
+  reconciliation_id BIGINT NOT NULL,
+  recorded_at BIGINT NOT NULL,
+  recorded_by TEXT NOT NULL,
+  day TEXT NOT NULL,
+  model TEXT,
+  tier TEXT,
+  geography TEXT,
+  kind TEXT NOT NULL,
+  amount BIGINT NOT NULL,
+  cause TEXT NOT NULL,
+  after_rating BIGINT NOT NULL,
+  undoes BIGINT,
+  CONSTRAINT fk_adjustments_reconciliation_id FOREIGN KEY (reconciliation_id) REFERENCES reconciliations (reconciliation_id),
+  CONSTRAINT uq_adjustments_undoes UNIQUE (undoes),
+  CONSTRAINT fk_adjustments_undoes FOREIGN KEY (undoes) REFERENCES adjustments (adjustment_id),
+  CONSTRAINT pk_adjustments PRIMARY KEY (adjustment_id)
+);
 
-CREATE TABLE tool_results (
-	attempt_id BIGINT NOT NULL, 
-	results TEXT NOT NULL, 
-	ran_at BIGINT NOT NULL, 
-	CONSTRAINT pk_tool_results PRIMARY KEY (attempt_id), 
-	CONSTRAINT fk_tool_results_attempt_id FOREIGN KEY(attempt_id) REFERENCES attempts (attempt_id)
+CREATE TABLE leases (
+  name TEXT NOT NULL,
+  token BIGINT NOT NULL,
+  owner TEXT NOT NULL,
+  process TEXT NOT NULL,
+  invocation_id BIGINT,
+  acquired_at BIGINT NOT NULL,
+  expires_at BIGINT NOT NULL,
+  written BIGINT NOT NULL,
+  CONSTRAINT pk_leases PRIMARY KEY (name)
+);
+
+CREATE TABLE quota_leases (
+  fingerprint TEXT NOT NULL,
+  model_class TEXT NOT NULL,
+  invocation_id BIGINT NOT NULL,
+  demand INTEGER NOT NULL,
+  share INTEGER NOT NULL,
+  paused_until BIGINT NOT NULL,
+  expires_at BIGINT NOT NULL,
+  CONSTRAINT pk_quota_leases PRIMARY KEY (fingerprint, model_class, invocation_id)
+);
+
+CREATE TABLE shards (
+  source_id BIGINT NOT NULL,
+  first_row BIGINT NOT NULL,
+  last_row BIGINT NOT NULL,
+  invocation_id BIGINT NOT NULL,
+  done INTEGER NOT NULL,
+  CONSTRAINT fk_shards_source_id FOREIGN KEY (source_id) REFERENCES sources (source_id),
+  CONSTRAINT fk_shards_invocation_id FOREIGN KEY (invocation_id) REFERENCES invocations (invocation_id),
+  CONSTRAINT pk_shards PRIMARY KEY (source_id, first_row)
 );
 
 CREATE VIEW v_answers AS
@@ -356,46 +412,54 @@ SELECT
   a.run_id, a.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, a.row_number,
   a.custom_id, t.attempt_uid, a.request_id, a.final, t.state, t.leg,
   a.requested_model, a.model, a.message_id, a.stop_reason, a.stop_sequence, a.stop_details,
-  COALESCE(a.joined_text, a.text) AS text, a.text_repaired, COALESCE(a.joined_content, a.content) AS content, a.valid, a.invalid_reason, 
+  COALESCE(a.joined_text, a.text) AS text, a.text_repaired, COALESCE(a.joined_content, a.content) AS content, a.valid, a.invalid_reason,
   CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.input_tokens) AS bigint)
     FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
     WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
       AND lt.state = 'answered') ELSE a.input_tokens END AS input_tokens,
   CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_tokens) AS bigint)
     FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
     WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
       AND lt.state = 'answered') ELSE a.cache_write_tokens END AS cache_write_tokens,
   CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_5m_tokens) AS bigint)
     FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
     WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
       AND lt.state = 'answered') ELSE a.cache_write_5m_tokens END AS cache_write_5m_tokens,
   CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_1h_tokens) AS bigint)
     FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
     WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
       AND lt.state = 'answered') ELSE a.cache_write_1h_tokens END AS cache_write_1h_tokens,
   CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_read_tokens) AS bigint)
     FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
     WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
       AND lt.state = 'answered') ELSE a.cache_read_tokens END AS cache_read_tokens,
   CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.output_tokens) AS bigint)
     FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
     WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
       AND lt.state = 'answered') ELSE a.output_tokens END AS output_tokens,
   CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.thinking_tokens) AS bigint)
     FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
     WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
       AND lt.state = 'answered') ELSE a.thinking_tokens END AS thinking_tokens,
   CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.web_search_requests) AS bigint)
     FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
     WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
       AND lt.state = 'answered') ELSE a.web_search_requests END AS web_search_requests,
   a.service_tier, a.inference_geo, a.speed, a.attempts, a.legs,
   a.latency_us / 1000 AS latency_ms, a.first_token_us / 1000 AS first_token_ms,
@@ -404,14 +468,16 @@ SELECT
     FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
     LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
     WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
       AND lt.state = 'answered') ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
     FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS cost_pico_usd,
   CASE WHEN a.legs > 1 THEN CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
     FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
     LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
     WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
       AND lt.state = 'answered') WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END ELSE CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
     FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END END AS cost_status,
   a.provider_reported_cost
@@ -427,7 +493,7 @@ SELECT
   a.run_id, a.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, a.row_number,
   a.custom_id, t.attempt_uid, a.request_id, a.final, t.state, t.leg,
   a.requested_model, a.model, a.message_id, a.stop_reason, a.stop_sequence, a.stop_details,
-  a.text AS text, a.text_repaired, a.content AS content, a.valid, a.invalid_reason, 
+  a.text AS text, a.text_repaired, a.content AS content, a.valid, a.invalid_reason,
   a.input_tokens,
   a.cache_write_tokens,
   a.cache_write_5m_tokens,
@@ -450,6 +516,26 @@ LEFT JOIN runs r ON r.run_id = a.run_id
 LEFT JOIN invocations i ON i.invocation_id = a.invocation_id
 LEFT JOIN attempts t ON t.attempt_id = a.attempt_id
 WHERE t.state <> 'partial';
+
+CREATE VIEW v_attempts AS
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, t.number AS attempt, t.leg, t.purpose, t.state,
+  t.requested_model, TIMESTAMPTZ 'epoch' + t.opened_at * INTERVAL '1 microsecond' AS opened_at, TIMESTAMPTZ 'epoch' + t.sent_at * INTERVAL '1 microsecond' AS sent_at,
+  TIMESTAMPTZ 'epoch' + t.settled_at * INTERVAL '1 microsecond' AS settled_at, t.http_status, t.error_type, t.error_code, t.error_message,
+  t.provider_request_id, t.workspace_id,
+  CASE WHEN t.state IN ('answered', 'late') THEN
+      (SELECT COALESCE(CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint), 0)
+      FROM charges c WHERE c.attempt_id = t.attempt_id AND c.current = 1)
+    ELSE t.cost_low END AS cost_low_pico_usd,
+  CASE WHEN t.state IN ('answered', 'late') THEN
+      (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+      FROM charges c WHERE c.attempt_id = t.attempt_id AND c.current = 1)
+    ELSE t.cost_high END AS cost_high_pico_usd
+FROM attempts t
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id;
 
 CREATE VIEW v_charges AS
 SELECT
@@ -604,111 +690,5 @@ LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
 LEFT JOIN answers a ON a.attempt_id = t.attempt_id AND t.state <> 'partial'
 GROUP BY 1, 2, 3;
 
-CREATE TABLE reconciliations (
-	reconciliation_id BIGSERIAL NOT NULL, 
-	recorded_at BIGINT NOT NULL, 
-	recorded_by TEXT NOT NULL, 
-	endpoint TEXT NOT NULL, 
-	simulated INTEGER NOT NULL, 
-	days TEXT NOT NULL, 
-	files TEXT NOT NULL, 
-	after_rating BIGINT NOT NULL, 
-	CONSTRAINT pk_reconciliations PRIMARY KEY (reconciliation_id)
-);
-
-CREATE TABLE adjustments (
-	adjustment_id BIGSERIAL NOT NULL, 
-	reconciliation_id BIGINT NOT NULL, 
-	recorded_at BIGINT NOT NULL, 
-	recorded_by TEXT NOT NULL, 
-	day TEXT NOT NULL, 
-	model TEXT, 
-	tier TEXT, 
-	geography TEXT, 
-	kind TEXT NOT NULL, 
-	amount BIGINT NOT NULL, 
-	cause TEXT NOT NULL, 
-	after_rating BIGINT NOT NULL, 
-	undoes BIGINT, 
-	CONSTRAINT pk_adjustments PRIMARY KEY (adjustment_id), 
-	CONSTRAINT uq_adjustments_undoes UNIQUE (undoes), 
-	CONSTRAINT fk_adjustments_reconciliation_id FOREIGN KEY(reconciliation_id) REFERENCES reconciliations (reconciliation_id), 
-	CONSTRAINT fk_adjustments_undoes FOREIGN KEY(undoes) REFERENCES adjustments (adjustment_id)
-);
-
-CREATE TABLE leases (
-	name TEXT NOT NULL, 
-	token BIGINT NOT NULL, 
-	owner TEXT NOT NULL, 
-	process TEXT NOT NULL, 
-	invocation_id BIGINT, 
-	acquired_at BIGINT NOT NULL, 
-	expires_at BIGINT NOT NULL, 
-	written BIGINT NOT NULL, 
-	CONSTRAINT pk_leases PRIMARY KEY (name)
-);
-
-CREATE TABLE quota_leases (
-	fingerprint TEXT NOT NULL, 
-	model_class TEXT NOT NULL, 
-	invocation_id BIGINT NOT NULL, 
-	demand INTEGER NOT NULL, 
-	share INTEGER NOT NULL, 
-	paused_until BIGINT NOT NULL, 
-	expires_at BIGINT NOT NULL, 
-	CONSTRAINT pk_quota_leases PRIMARY KEY (fingerprint, model_class, invocation_id)
-);
-
-CREATE TABLE shards (
-	source_id BIGINT NOT NULL, 
-	first_row BIGINT NOT NULL, 
-	last_row BIGINT NOT NULL, 
-	invocation_id BIGINT NOT NULL, 
-	done INTEGER NOT NULL, 
-	CONSTRAINT pk_shards PRIMARY KEY (source_id, first_row), 
-	CONSTRAINT fk_shards_source_id FOREIGN KEY(source_id) REFERENCES sources (source_id), 
-	CONSTRAINT fk_shards_invocation_id FOREIGN KEY(invocation_id) REFERENCES invocations (invocation_id)
-);
-
-ALTER TABLE attempts ADD COLUMN workspace_id TEXT;
-
-CREATE VIEW v_attempts AS
-SELECT
-  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
-  t.custom_id, t.attempt_uid, t.request_id, t.number AS attempt, t.leg, t.purpose, t.state,
-  t.requested_model, TIMESTAMPTZ 'epoch' + t.opened_at * INTERVAL '1 microsecond' AS opened_at, TIMESTAMPTZ 'epoch' + t.sent_at * INTERVAL '1 microsecond' AS sent_at,
-  TIMESTAMPTZ 'epoch' + t.settled_at * INTERVAL '1 microsecond' AS settled_at, t.http_status, t.error_type, t.error_code, t.error_message,
-  t.provider_request_id, t.workspace_id,
-  CASE WHEN t.state IN ('answered', 'late') THEN
-      (SELECT COALESCE(CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint), 0)
-      FROM charges c WHERE c.attempt_id = t.attempt_id AND c.current = 1)
-    ELSE t.cost_low END AS cost_low_pico_usd,
-  CASE WHEN t.state IN ('answered', 'late') THEN
-      (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
-      FROM charges c WHERE c.attempt_id = t.attempt_id AND c.current = 1)
-    ELSE t.cost_high END AS cost_high_pico_usd
-FROM attempts t
-JOIN sources s ON s.source_id = t.source_id
-LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
-LEFT JOIN runs r ON r.run_id = i.run_id;
-
-ALTER TABLE attempts DROP CONSTRAINT IF EXISTS fk_attempts_invocation_id;
-
-ALTER TABLE attempts DROP CONSTRAINT IF EXISTS fk_attempts_source_id;
-
-ALTER TABLE answers DROP CONSTRAINT IF EXISTS fk_answers_attempt_id;
-
-ALTER TABLE answers DROP CONSTRAINT IF EXISTS fk_answers_run_id;
-
-ALTER TABLE answers DROP CONSTRAINT IF EXISTS fk_answers_invocation_id;
-
-ALTER TABLE answers DROP CONSTRAINT IF EXISTS fk_answers_source_id;
-
-ALTER TABLE charges DROP CONSTRAINT IF EXISTS fk_charges_attempt_id;
-
-ALTER TABLE charges DROP CONSTRAINT IF EXISTS fk_charges_rating_id;
-
-ALTER TABLE charges DROP CONSTRAINT IF EXISTS fk_charges_rate_set_id;
-
-INSERT INTO alembic_version (version_num) VALUES ('0012');
+INSERT INTO batcher_version (version_num) VALUES ('0001');
 

@@ -132,6 +132,7 @@ def test_the_wheel_holds_nothing_private(contents, pattern):
         "batcher/migrations/head_sqlite.sql",
         "batcher/migrations/head_postgresql.sql",
         "batcher/migrations/versions/*.py",
+        "batcher/migrations/versions/*.sql",
         "batcher/jobs/*.toml",
         "batcher/jobs/*.jsonl*",
         "batcher/jobs/*.parquet",

@@ -56,7 +56,7 @@ def upgrade_database(url: str) -> Upgraded:
     shown = parse_url(url).shown
     with hold_database(url, None, command="batcher db upgrade"), _engine(url) as engine:
         before = migrate.upgrade(engine)
-    return Upgraded(shown=shown, before=before, after=migrate.HEAD)
+    return Upgraded(shown=shown, before=before, after=migrate.SHIPPED.head)
 
 
 def current_revision(url: str) -> str | None:

@@ -9,7 +9,7 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
@@ -29,13 +29,54 @@ from batcher.ledger.schema import UNCHECKED, ledger_info, metadata
 if TYPE_CHECKING:
     from alembic.config import Config
 
-# The newest revision in migrations/versions; a test compares.
-HEAD = "0012"
-HEAD_SCRIPT_END = ";\n\n"  # of each statement; see `head_script`
+HEAD_SCRIPT_END: Final = ";\n\n"  # of each statement; see `Revisions.head_script`
+# A name of our own: `alembic_version` is that of every other application in the same schema.
+VERSION_TABLE: Final = "batcher_version"
 
-_VERSION_TABLE = "alembic_version"
+_OR_A_SCHEMA: Final = ", or an empty schema of it, with options=-csearch_path%3DNAME in its URL"
+
+# Where batcher 0.1.0 kept its revision, and the revisions it had.
+_FIRST_VERSION_TABLE: Final = "alembic_version"
+_FIRST_REVISIONS: Final = frozenset(f"{number:04}" for number in range(1, 13))
 # The number of a PostgreSQL advisory lock: one process at a time changes a schema.
-_CHANGING = int.from_bytes(hashlib.sha256(b"batcher: schema").digest()[:8], signed=True)
+_CHANGING: Final = int.from_bytes(hashlib.sha256(b"batcher: schema").digest()[:8], signed=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Revisions:
+    """The migration scripts in a folder, up to the revision `head`."""
+
+    folder: Path
+    head: str
+
+    def head_script(self, dialect: str) -> Path:
+        """What the revisions make of an empty database, beside them."""
+        return self.folder / f"head_{dialect}.sql"
+
+    def head_statements(self, dialect: str) -> list[str]:
+        """The statements that make an empty database a ledger at head, but for its identity."""
+        script = self.head_script(dialect).read_text("utf-8")
+        return script.removesuffix(HEAD_SCRIPT_END).split(HEAD_SCRIPT_END)
+
+    def know(self, revision: str) -> bool:
+        """Whether it is one of them: they are numbered."""
+        return revision.isdecimal() and int(revision) <= int(self.head)
+
+
+def revisions_in(folder: Path) -> Revisions:
+    """All revisions in `folder`: the files of its `versions` begin with their numbers."""
+    newest = max(path.name for path in (folder / "versions").glob("[0-9]*.py"))
+    return Revisions(folder=folder, head=newest.split("_")[0])
+
+
+def _shipped() -> Path:
+    """Inside an installed package, beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    installed = package / "migrations"
+    return installed if installed.is_dir() else package.parent / "migrations"
+
+
+SHIPPED: Final = revisions_in(_shipped())
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +86,7 @@ class Prepared:
     created: bool
 
 
-def prepare(engine: Engine) -> Prepared:
+def prepare(engine: Engine, revisions: Revisions = SHIPPED) -> Prepared:
     """Make an empty database ready at head; leave one that is at head as it is.
 
     Two processes may do so at once: one of them creates, the other waits.
@@ -55,15 +96,15 @@ def prepare(engine: Engine) -> Prepared:
         ConfigurationError: the database holds tables of something else.
     """
     with reading(engine) as connection:
-        empty = _look(connection, place(engine)) is None
-    return Prepared(created=empty and _create(engine))
+        empty = _look(connection, place(engine), revisions) is None
+    return Prepared(created=empty and _create(engine, revisions))
 
 
-def require_head(engine: Engine) -> None:
+def require_head(engine: Engine, revisions: Revisions = SHIPPED) -> None:
     """Raise what `prepare` raises, and `StorageError` for an empty database; change nothing."""
     where = place(engine)
     with reading(engine) as connection:
-        revision = _look(connection, where)
+        revision = _look(connection, where, revisions)
     if revision is None:
         raise StorageError(
             f"the database {where.shown} holds no ledger yet; batcher run makes one"
@@ -80,126 +121,106 @@ def current(engine: Engine) -> str | None:
         return _revision(connection, place(engine))
 
 
-def upgrade(engine: Engine, revision: str = HEAD) -> str | None:
-    """Bring the database to `revision` in one transaction; returns the revision it had.
+def upgrade(engine: Engine, revisions: Revisions = SHIPPED) -> str | None:
+    """Bring the database to head in one transaction; returns the revision it had.
 
     Killed at any statement, it leaves the database as it was.
 
     Raises:
-        SchemaVersionError: the database is newer than this program.
+        SchemaVersionError: the database is newer than this program, or of batcher 0.1.0.
         Busy: another process is changing the schema.
     """
     where = place(engine)
     with writing(engine) as connection:
         _wait_for_turn(connection)
         before = _revision(connection, where)
-        if before is not None and _is_unknown(before):
-            raise _newer(before, where)
         if before is None:
             _check_encoding(connection, where)
-        _upgrade_on(connection, revision)
+        elif not revisions.know(before):
+            raise _newer(before, where, revisions)
+        _upgrade_on(connection, revisions)
     return before
 
 
-def downgrade(engine: Engine, revision: str) -> None:
-    """Go back to `revision`, `base` for nothing at all: what later ones added is lost."""
-    import alembic.command  # noqa: PLC0415  slow, and seldom wanted
-
-    with writing(engine) as connection:
-        _wait_for_turn(connection)
-        alembic.command.downgrade(_config(connection), revision)
-
-
-def check(engine: Engine) -> list[str]:
+def check(engine: Engine, revisions: Revisions = SHIPPED) -> list[str]:
     """How tables and views differ from what this program expects, a line each.
 
     Raises:
         SchemaVersionError: the database is not at head.
     """
-    require_head(engine)
+    require_head(engine, revisions)
     with storage_errors(engine.url), engine.connect() as connection:  # ends in a rollback
-        return [*_table_differences(connection), *_view_differences(connection)]
-
-
-def migrations_folder() -> Path:
-    """The migration scripts: inside an installed package, beside it in a checkout."""
-    package = Path(__file__).parent.parent
-    installed = package / "migrations"
-    return installed if installed.is_dir() else package.parent / "migrations"
-
-
-def head_script(dialect: str) -> Path:
-    """What the revisions up to HEAD make of an empty database, beside them."""
-    return migrations_folder() / f"head_{dialect}.sql"
-
-
-def head_statements(dialect: str) -> list[str]:
-    """The statements that make an empty database a ledger at head, but for its identity."""
-    script = head_script(dialect).read_text()
-    return script.removesuffix(HEAD_SCRIPT_END).split(HEAD_SCRIPT_END)
+        return [*_table_differences(connection), *_view_differences(connection, revisions)]
 
 
 # --- What is there
 
 
-def _look(connection: Connection, where: DatabaseUrl) -> str | None:
+def _look(connection: Connection, where: DatabaseUrl, revisions: Revisions) -> str | None:
     """Head, or `None` for an empty database; raises for every other state."""
     revision = _revision(connection, where)
-    if revision is None or revision == HEAD:
+    if revision is None or revision == revisions.head:
         return revision
-    if _is_unknown(revision):
-        raise _newer(revision, where)
+    if not revisions.know(revision):
+        raise _newer(revision, where, revisions)
     raise SchemaVersionError(
-        f"the database {where.shown} has schema {revision} and this batcher needs {HEAD}: type"
-        f" batcher db upgrade {where.option}"
+        f"the database {where.shown} has schema {revision} and this batcher needs"
+        f" {revisions.head}: type batcher db upgrade {where.option}"
     )
 
 
 def _revision(connection: Connection, where: DatabaseUrl) -> str | None:
     tables = set(sa.inspect(connection).get_table_names())
-    found = None
-    if _VERSION_TABLE in tables:
-        found = connection.scalar(sa.text(f"SELECT version_num FROM {_VERSION_TABLE}"))  # noqa: S608  a constant
-    if found is None and tables <= {_VERSION_TABLE}:
+    if {VERSION_TABLE, ledger_info.name} <= tables:
+        found = connection.scalar(_version_in(VERSION_TABLE))
+        if found is not None:
+            return str(found)
+    if tables <= {_FIRST_VERSION_TABLE}:  # of an application that has no table yet
         return None
-    if found is None or ledger_info.name not in tables:
-        raise ConfigurationError(
-            f"the database {where.shown} holds tables of something else: name an empty one"
+    if {_FIRST_VERSION_TABLE, ledger_info.name} <= tables:
+        _refuse_first(connection, where)
+    raise ConfigurationError(
+        f"the database {where.shown} holds tables of something else: name an empty one"
+        + _OR_A_SCHEMA * (where.path is None)
+    )
+
+
+def _refuse_first(connection: Connection, where: DatabaseUrl) -> None:
+    if connection.scalar(_version_in(_FIRST_VERSION_TABLE)) in _FIRST_REVISIONS:
+        raise SchemaVersionError(
+            f"the database {where.shown} was made by batcher 0.1.0 and cannot be upgraded:"
+            " start a new one, by naming another with --database"
         )
-    return str(found)
 
 
-def _is_unknown(revision: str) -> bool:
-    return not revision.isdecimal() or int(revision) > int(HEAD)
+def _version_in(table: str) -> sa.TextClause:
+    return sa.text(f"SELECT version_num FROM {table}")  # noqa: S608  one of two constants
 
 
-def _newer(revision: str, where: DatabaseUrl) -> SchemaVersionError:
+def _newer(revision: str, where: DatabaseUrl, revisions: Revisions) -> SchemaVersionError:
     return SchemaVersionError(
         f"the database {where.shown} has schema {revision} and this batcher knows schemas up to"
-        f" {HEAD}: install a newer messages-batcher, one that knows {revision}"
+        f" {revisions.head}: install a newer messages-batcher, one that knows {revision}"
     )
 
 
 # --- Changing it
 
 
-def _create(engine: Engine) -> bool:
+def _create(engine: Engine, revisions: Revisions) -> bool:
     where = place(engine)
     with writing(engine) as connection:
         _wait_for_turn(connection)
-        if _look(connection, where) is not None:
+        if _look(connection, where, revisions) is not None:
             return False  # another process was faster
         _check_encoding(connection, where)
-        if sa.inspect(connection).get_table_names():
-            _upgrade_on(connection, HEAD)  # an emptied one
-        else:
-            _create_at_head(connection)
+        _create_at_head(connection, revisions)
     return True
 
 
-def _create_at_head(connection: Connection) -> None:
+def _create_at_head(connection: Connection, revisions: Revisions) -> None:
     bare = connection.execution_options(no_parameters=True)  # a percent sign is one
-    for statement in head_statements(connection.dialect.name):
+    for statement in revisions.head_statements(connection.dialect.name):
         bare.exec_driver_sql(statement)
     connection.execution_options(no_parameters=False)
     connection.execute(ledger_info.insert(), _birth())
@@ -226,10 +247,10 @@ def _check_encoding(connection: Connection, where: DatabaseUrl) -> None:
         )
 
 
-def _upgrade_on(connection: Connection, revision: str) -> None:
+def _upgrade_on(connection: Connection, revisions: Revisions) -> None:
     import alembic.command  # noqa: PLC0415  slow, and seldom wanted
 
-    alembic.command.upgrade(_config(connection), revision)
+    alembic.command.upgrade(_config(connection, revisions), revisions.head)
     if connection.scalar(sa.select(ledger_info.c.value).limit(1)) is None:
         connection.execute(ledger_info.insert(), _birth())
 
@@ -241,12 +262,12 @@ def _birth() -> list[dict[str, str]]:
     ]
 
 
-def _config(connection: Connection) -> "Config":
+def _config(connection: Connection, revisions: Revisions) -> "Config":
     from alembic.config import Config  # noqa: PLC0415  slow, and seldom wanted
 
     config = Config()
     # The option is a ConfigParser value, in which a percent sign starts an interpolation.
-    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    config.set_main_option("script_location", str(revisions.folder).replace("%", "%%"))
     config.attributes["connection"] = connection  # migrations/env.py uses it when it is there
     return config
 
@@ -294,22 +315,22 @@ def _describe(difference: Any) -> str:  # noqa: ANN401  Alembic's nested tuples
     return f"tables: {operation} {' '.join(name for name in names if name != '{}')}"
 
 
-def _view_differences(connection: Connection) -> list[str]:
+def _view_differences(connection: Connection, revisions: Revisions) -> list[str]:
     differs = _differs_sqlite if connection.dialect.name == "sqlite" else _differs_postgresql
     return [
         f"views: {name} is not as revision {revision} made it"
-        for name, (revision, statement) in _expected_views(connection).items()
+        for name, (revision, statement) in _expected_views(connection, revisions).items()
         if differs(connection, name, statement)
     ]
 
 
-def _expected_views(connection: Connection) -> dict[str, tuple[str, str]]:
+def _expected_views(connection: Connection, revisions: Revisions) -> dict[str, tuple[str, str]]:
     """Each view's newest revision and its statement there; a revision names those it makes."""
     from alembic.script import ScriptDirectory  # noqa: PLC0415  as above
 
-    revisions = ScriptDirectory.from_config(_config(connection)).walk_revisions(head=HEAD)
+    directory = ScriptDirectory.from_config(_config(connection, revisions))
     expected: dict[str, tuple[str, str]] = {}
-    for each in revisions:  # the newest first
+    for each in directory.walk_revisions(head=revisions.head):  # the newest first
         made = (
             each.module.views(connection.dialect.name) if hasattr(each.module, "views") else {}
         )

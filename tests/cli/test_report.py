@@ -9,8 +9,7 @@ from click.testing import CliRunner
 
 from batcher.cli import group
 from batcher.errors import BatcherError, CannotCreate, SchemaVersionError, UsageError
-from batcher.ledger.connect import open_engine
-from batcher.ledger.migrate import downgrade
+from batcher.ledger.connect import open_engine, writing
 from tests.cli.terminal import read_to_end
 from tests.databases import sqlite_template, sqlite_url  # noqa: F401
 from tests.report.ledger_rows import LedgerRows
@@ -98,7 +97,8 @@ def test_a_database_that_is_not_there_is_not_made(tmp_path):
 
 def test_an_older_database_is_not_migrated(database):
     engine = open_engine(database)
-    downgrade(engine, "0001")
+    with writing(engine) as connection:
+        connection.exec_driver_sql("UPDATE batcher_version SET version_num = '0000'")
     engine.dispose()
     before = Path(database).read_bytes()
     assert "db upgrade" in invoke("report", "--database", database, error=SchemaVersionError)

@@ -12,23 +12,32 @@ from pathlib import Path
 from sqlalchemy import event
 
 from batcher.ledger.connect import open_engine
-from batcher.ledger.migrate import HEAD, HEAD_SCRIPT_END, head_script, upgrade
-from tests.databases import running_server
+from batcher.ledger.migrate import (
+    HEAD_SCRIPT_END,
+    SHIPPED,
+    VERSION_TABLE,
+    Revisions,
+    upgrade,
+)
+from tests.databases import PostgresServer, running_server
 
-VERSION = f"INSERT INTO alembic_version (version_num) VALUES ('{HEAD}')"
-_FILLED = {"alembic_version", "ledger_info"}  # the second is each ledger's own
+_FILLED = {VERSION_TABLE, "ledger_info"}  # the second is each ledger's own
 _CHANGES = re.compile(r"\s*(CREATE|ALTER|DROP)\s")
-_VIEW = re.compile(r"\s*(CREATE|DROP) VIEW (?:IF EXISTS )?(\w+)")
+_VIEW = re.compile(r"\s*(CREATE|DROP) (?:OR REPLACE )?VIEW (?:IF EXISTS )?(\w+)")
 
 
-def revised_file() -> list[str]:
+def revised_file(revisions: Revisions = SHIPPED) -> list[str]:
     """Tables, indexes and views in the order in which the revisions made them; the version."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "batcher.db"
         engine = open_engine(str(path))
-        upgrade(engine)
+        upgrade(engine, revisions)
         engine.dispose()
-        return [*schema_of(path), VERSION]
+        return [*schema_of(path), _numbered(revisions)]
+
+
+def _numbered(revisions: Revisions) -> str:
+    return f"INSERT INTO {VERSION_TABLE} (version_num) VALUES ('{revisions.head}')"
 
 
 def schema_of(path: Path) -> list[str]:
@@ -41,13 +50,11 @@ def schema_of(path: Path) -> list[str]:
             if connection.execute(f'SELECT 1 FROM "{name}"').fetchone()
         }
         assert filled == _FILLED
-        version = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-        assert version == [(HEAD,)]
         listed = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid"
         return [sql for (sql,) in connection.execute(listed)]
 
 
-def revised_server(url: str) -> list[str]:
+def revised_server(url: str, revisions: Revisions = SHIPPED) -> list[str]:
     """What the revisions change in the empty database `url`; of each view only the last."""
     changes: list[str] = []
 
@@ -57,9 +64,9 @@ def revised_server(url: str) -> list[str]:
 
     engine = open_engine(url)
     event.listen(engine, "before_cursor_execute", note)
-    upgrade(engine)
+    upgrade(engine, revisions)
     engine.dispose()
-    return [*_without_earlier_views(changes), VERSION]
+    return [*_without_earlier_views(changes), _numbered(revisions)]
 
 
 def _without_earlier_views(changes: list[str]) -> list[str]:
@@ -73,15 +80,15 @@ def _without_earlier_views(changes: list[str]) -> list[str]:
     return list(kept.values())
 
 
-def main() -> None:
-    with running_server() as server:
-        for dialect, statements in (
-            ("sqlite", revised_file()),
-            ("postgresql", revised_server(server.new_database())),
-        ):
-            script = "".join(statement + HEAD_SCRIPT_END for statement in statements)
-            head_script(dialect).write_text(script)
+def write_anew(server: PostgresServer, revisions: Revisions = SHIPPED) -> None:
+    for dialect, statements in (
+        ("sqlite", revised_file(revisions)),
+        ("postgresql", revised_server(server.new_database(), revisions)),
+    ):
+        script = "".join(statement + HEAD_SCRIPT_END for statement in statements)
+        revisions.head_script(dialect).write_text(script, "utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    with running_server() as started:
+        write_anew(started)

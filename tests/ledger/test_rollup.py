@@ -9,7 +9,6 @@ from sqlalchemy import text
 from batcher.clock import SystemClock
 from batcher.ledger.batch import Batch
 from batcher.ledger.connect import reading, writing
-from batcher.ledger.migrate import downgrade, upgrade
 from batcher.ledger.rollup_check import expected_rollups, stored_rollups
 from batcher.messages.attempt import State
 from batcher.pricing.money import LARGEST_AMOUNT
@@ -134,24 +133,6 @@ def test_a_window_inside_a_quarter_hour_is_exact(ledger, change):
         found = summarise(ledger.engine, ReportQuery(**{change: moment})).total.counts.requests
         before = sum(start + offset < moment for offset in (0, 1, QUARTER - 1, QUARTER))
         assert found == (4 - before if change == "since" else before)
-
-
-def test_an_older_ledger_gets_its_sums_when_it_is_upgraded(ledger):
-    ledger.write(
-        ledger.answered({"input_tokens": 5}),
-        ledger.answered(message={"model": "unheard-of", "stop_reason": None}),
-        ledger.answered(charges=()),
-        ledger.answered(
-            {"input_tokens": 1, "output_tokens": 2, "cache_creation_input_tokens": 7}
-        ),
-        ledger.broken(),
-    )
-    before, _ = sums(ledger)
-    downgrade(ledger.engine, "0002")
-    upgrade(ledger.engine)
-    stored, expected = sums(ledger)
-    assert stored == expected == before
-    assert ledger.ask("SELECT price_list FROM invocations") == [("anthropic",)]
 
 
 def test_two_runs_never_write_the_same_sums(ledger):

@@ -1,40 +1,43 @@
-"""The first views: the stable face of the ledger.
+"""The baseline: every table, index and view of the first ledger that later versions upgrade.
 
-Revision ID: 0002
-Revises: 0001
+The tables are in `0001_baseline.sql`, beside this file.
+
+Revision ID: 0001
+Revises:
 """
+
+from pathlib import Path
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0001"
+down_revision = None
 branch_labels = None
 depends_on = None
 
-VIEWS = (
-    "v_answers",
-    "v_answers_all",
-    "v_attempts",
-    "v_charges",
-    "v_failures",
-    "v_cost_by_model_day",
-)
+TYPES = {
+    "sqlite": {"big": "INTEGER", "serial": "INTEGER", "bytes": "BLOB"},
+    "postgresql": {"big": "BIGINT", "serial": "BIGSERIAL", "bytes": "BYTEA"},
+}
+# References of the hot path's tables: to check them for every row is more than half of what a
+# server has to do for it. SQLite checks none unless it is asked to, so there they are declared.
+UNCHECKED = "{unchecked}"
 
 
 def upgrade() -> None:
-    _drop_views()
-    for statement in views(op.get_bind().dialect.name).values():
+    dialect = op.get_bind().dialect.name
+    for statement in (*tables(dialect), *views(dialect).values()):
         op.execute(sa.text(statement.replace(":", r"\:")))
 
 
-def downgrade() -> None:
-    _drop_views()
-
-
-def _drop_views() -> None:
-    for name in VIEWS:
-        op.execute(f"DROP VIEW IF EXISTS {name}")
+def tables(dialect: str) -> list[str]:
+    """The statements that make tables and indexes; `dialect` is sqlite or postgresql."""
+    lines = Path(__file__).with_suffix(".sql").read_text("utf-8").splitlines()
+    if dialect == "postgresql":
+        lines = [line for line in lines if UNCHECKED not in line]
+    script = "\n".join(lines).format(unchecked="", **TYPES[dialect])
+    return script.removesuffix(";").split(";\n\n")
 
 
 def views(dialect: str) -> dict[str, str]:
@@ -82,7 +85,7 @@ def views(dialect: str) -> dict[str, str]:
             tokens=_columns("CAST(SUM(a.{0}) AS bigint) AS {0}"),
         ),
     }
-    return {name: f"CREATE VIEW {name} AS\n{bodies[name].rstrip()}" for name in VIEWS}
+    return {name: f"CREATE VIEW {name} AS\n{body.rstrip()}" for name, body in bodies.items()}
 
 
 def _columns(pattern: str) -> str:
@@ -117,9 +120,12 @@ _USD = (
 )
 _CURRENT = "FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1"
 
-# The answers that one request is made of; late ones were paid for, but are no part of it.
+# The answers that one request is made of; late ones, and those that were replaced by better
+# ones, were paid for, but are no part of it.
 _LEGS = """FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id{0}
-    WHERE (l.attempt_id = a.attempt_id OR (l.final = 0 AND l.request_id = a.request_id))
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
       AND lt.state = 'answered'"""
 _LEG_CHARGES = _LEGS.format(
     "\n    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1"
@@ -148,7 +154,7 @@ _ANSWERS = """SELECT
   a.run_id, a.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, a.row_number,
   a.custom_id, t.attempt_uid, a.request_id, a.final, t.state, t.leg,
   a.requested_model, a.model, a.message_id, a.stop_reason, a.stop_sequence, a.stop_details,
-  {text} AS text, a.text_repaired, {content} AS content,
+  {text} AS text, a.text_repaired, {content} AS content, a.valid, a.invalid_reason,
   {tokens},
   a.service_tier, a.inference_geo, a.speed, a.attempts, a.legs,
   a.latency_us / 1000 AS latency_ms, a.first_token_us / 1000 AS first_token_ms,
@@ -167,7 +173,7 @@ _ATTEMPTS = """SELECT
   t.custom_id, t.attempt_uid, t.request_id, t.number AS attempt, t.leg, t.purpose, t.state,
   t.requested_model, {opened_at} AS opened_at, {sent_at} AS sent_at,
   {settled_at} AS settled_at, t.http_status, t.error_type, t.error_code, t.error_message,
-  t.provider_request_id,
+  t.provider_request_id, t.workspace_id,
   CASE WHEN t.state IN ('answered', 'late') THEN
       (SELECT COALESCE(CAST(SUM({usd}) AS bigint), 0)
       FROM charges c WHERE c.attempt_id = t.attempt_id AND c.current = 1)
