@@ -28,20 +28,20 @@ from batcher.messages.outcome import (
     Unusable,
 )
 from batcher.pacing.retry import RetryPolicy
+from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.job import Job, Limits
 from batcher.pipeline.kit import Kit
-from batcher.pipeline.rater import Rater
-from batcher.pipeline.release import release
-from batcher.pipeline.run import run_job
-from batcher.pricing.book import load_shipped
-from batcher.rows.build import RequestBuilder
-from batcher.rows.settings import RequestSettings
-from batcher.rows.source import find_sources
+from batcher.pipeline.run.release import release
+from batcher.pipeline.run.run import run_job
+from batcher.pricing.book.book import load_shipped
+from batcher.rows.build.requests import RequestBuilder
+from batcher.rows.build.settings import RequestSettings
+from batcher.rows.read.source import find_sources
 from batcher.simulator.server import Simulator
 from batcher.simulator.settings import SimulatorSettings
-from batcher.transport.client import HttpClient
 from batcher.transport.endpoint import Endpoint, Secret
-from batcher.transport.live import LiveLane
+from batcher.transport.live.client import HttpClient
+from batcher.transport.live.live_lane import LiveLane
 
 MODEL = "claude-sonnet-4-6"
 SETTINGS = RequestSettings(model=MODEL, max_tokens=256)

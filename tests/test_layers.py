@@ -20,13 +20,15 @@ PACKAGE = PROJECT / "batcher"
 MAX_LINES = 400
 
 # A room imports only rooms on lower lines. Rooms on one line do not know each other.
+# The simulator stands apart: only the commands start it.
 LAYERS = [
-    {"cli"},
-    {"distributed", "simulator"},
+    {"cli", "library"},
+    {"estimate", "finance", "distributed", "simulator"},
     {"wiring"},
-    {"config"},
+    {"config", "monitoring"},
     {"pipeline", "report"},
     {"transport", "ledger", "rows"},
+    {"preflight"},
     {"pacing", "pricing"},
     {"messages"},
     {"errors", "clock"},
@@ -44,29 +46,29 @@ ISOLATED = {"simulator"}
 # Each third-party library has one home, so that replacing it touches one place. Paths are
 # prefixes below batcher/; "" is everywhere.
 HOMES = {
-    "aiohttp": ("transport/client.py", "transport/wire.py", "simulator/"),
+    "aiohttp": ("transport/live/client.py", "transport/live/wire.py", "simulator/"),
     "multidict": (
-        "transport/client.py",
-        "transport/mask.py",
+        "transport/live/client.py",
+        "transport/live/mask.py",
         "simulator/",
     ),  # the header type of aiohttp
     "yarl": (
-        "transport/client.py",
-        "transport/wire.py",
+        "transport/live/client.py",
+        "transport/live/wire.py",
         "simulator/",
     ),  # the URL type of aiohttp
     "alembic": ("ledger/migrate.py",),
     "click": ("cli/",),
-    "rich": ("cli/", "report/render_table.py"),
-    "pyarrow": ("rows/", "report/export"),  # the module, or the room it may grow into
-    "jinja2": ("rows/template.py", "report/"),
-    "jsonschema": ("pipeline/validate.py",),
-    "referencing": ("pipeline/validate.py",),  # how jsonschema looks references up
-    "sqlalchemy": ("ledger/", "report/"),  # reports are sums made by the database
+    "rich": ("cli/", "report/render/terminal.py"),
+    "pyarrow": ("rows/", "report/render/parquet.py", "finance/focus/parquet.py"),
+    "jinja2": ("rows/build/template.py", "report/"),
+    "jsonschema": ("pipeline/engine/validate.py",),
+    "referencing": ("pipeline/engine/validate.py",),  # how jsonschema looks references up
+    "sqlalchemy": ("ledger/", "report/", "finance/"),  # reports are sums made by the database
     "psycopg": ("ledger/",),
     "uvloop": ("cli/", "wiring/", "simulator/"),  # where a process chooses its event loop
     "ray": ("distributed/",),
-    "genai_prices": ("pricing/genai.py",),  # a second opinion on prices, never the first
+    "genai_prices": ("pricing/book/genai.py",),  # a second opinion on prices, never the first
     "msgspec": ("",),
 }
 # Not named in pyproject.toml: they are part of that library's own interface.
@@ -78,7 +80,8 @@ COMES_WITH = {
 }
 
 # These rooms are plain and have no asynchronous twin.
-PLAIN_ROOMS = {"errors", "messages", "pricing", "pacing", "rows", "ledger", "report", "config"}
+PLAIN_ROOMS = {"errors", "messages", "pricing", "pacing", "rows", "ledger", "report", "config",
+               "preflight", "finance"}  # fmt: skip
 
 # What `batcher --help` must not pay for.
 HEAVY = {
@@ -265,16 +268,16 @@ def test_help_loads_no_heavy_library():
 @pytest.mark.parametrize(
     ("name", "source"),
     [
-        ("pricing/rating.py", "from batcher.ledger import schema"),
-        ("pricing/rating.py", "from batcher import ledger"),
-        ("pricing/rating.py", "import batcher.ledger.schema"),
-        ("pricing/rating.py", "import batcher\nbatcher.ledger.schema.answers"),
+        ("pricing/rate/rating.py", "from batcher.ledger import schema"),
+        ("pricing/rate/rating.py", "from batcher import ledger"),
+        ("pricing/rate/rating.py", "import batcher.ledger.schema"),
+        ("pricing/rate/rating.py", "import batcher\nbatcher.ledger.schema.answers"),
         ("messages/usage.py", "def late():\n    from batcher.pricing import rating"),
         ("messages/usage.py", "if TYPE_CHECKING:\n    from batcher.pricing import rating"),
         ("rows/jsonl.py", "from batcher.transport import interface"),
-        ("ledger/writer.py", "importlib.import_module('batcher.rows.jsonl')"),
-        ("ledger/writer.py", "import_module(f'batcher.rows.{name}')"),
-        ("report/table.py", "import batcher.pipeline.run"),
+        ("ledger/write/writer.py", "importlib.import_module('batcher.rows.jsonl')"),
+        ("ledger/write/writer.py", "import_module(f'batcher.rows.{name}')"),
+        ("report/table.py", "import batcher.pipeline.run.run"),
         ("simulator/server.py", "from batcher.errors import Busy"),
         ("wiring/ready.py", "from batcher.simulator import server"),
         ("clock.py", "from batcher import errors"),
@@ -291,8 +294,8 @@ def test_an_arrow_that_points_up_or_sideways_is_found(name, source):
 @pytest.mark.parametrize(
     ("name", "source"),
     [
-        ("pipeline/run.py", "from batcher.ledger.writer import Writer"),
-        ("pipeline/run.py", "from batcher.pipeline import resume"),
+        ("pipeline/run/run.py", "from batcher.ledger.write.writer import Writer"),
+        ("pipeline/run/run.py", "from batcher.pipeline import resume"),
         ("cli/demo/command.py", "from batcher.simulator import server"),
         (
             "cli/__init__.py",
@@ -309,9 +312,9 @@ def test_an_arrow_that_points_down_is_free(name, source):
 @pytest.mark.parametrize(
     ("name", "source"),
     [
-        ("pipeline/run.py", "import aiohttp"),
-        ("transport/live.py", "import aiohttp"),
-        ("pipeline/run.py", "async def late():\n    from sqlalchemy import select"),
+        ("pipeline/run/run.py", "import aiohttp"),
+        ("transport/live/live_lane.py", "import aiohttp"),
+        ("pipeline/run/run.py", "async def late():\n    from sqlalchemy import select"),
         ("report/summaries.py", "import rich.table"),
         ("rows/jsonl.py", "import jinja2.sandbox"),
         ("messages/request.py", "import requests"),

@@ -18,44 +18,59 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 # `batcher --help` imports no command. A test compares.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": (
-        "batcher.cli.run:run",
+        "batcher.cli.run.run:run",
         "Send the rows of INPUT, or of a job, that are still to do.",
     ),
     "demo": (
         "batcher.cli.demo.command:demo",
         "See the whole thing work, against a built-in simulator.",
     ),
-    "check": ("batcher.cli.check:check", "Validate inputs without sending anything."),
+    "check": ("batcher.cli.run.check:check", "Validate inputs without sending anything."),
     "estimate": (
-        "batcher.cli.estimate:estimate",
+        "batcher.cli.money.estimate:estimate",
         "Say what a run is going to cost: ceiling, expectation, interval.",
     ),
-    "status": ("batcher.cli.status:status", "Show how far each run is and how it ended."),
-    "report": ("batcher.cli.report:report", "Print what was used and what it cost."),
-    "export": ("batcher.cli.export:export", "Write answers in input order to a file."),
-    "show": ("batcher.cli.show:show", "Show one request: attempts, legs, usage, prices."),
-    "retry": ("batcher.cli.retry:retry", "Make failed and held rows work to do again."),
+    "status": ("batcher.cli.look.status:status", "Show how far each run is and how it ended."),
+    "report": ("batcher.cli.look.report:report", "Print what was used and what it cost."),
+    "export": ("batcher.cli.look.export:export", "Write answers in input order to a file."),
+    "show": ("batcher.cli.look.show:show", "Show one request: attempts, legs, usage, prices."),
+    "retry": ("batcher.cli.run.retry:retry", "Make failed and held rows work to do again."),
     "verify": (
-        "batcher.cli.verify:verify",
+        "batcher.cli.care.verify:verify",
         "Recompute every charge and check the ledger against itself.",
     ),
     "reprice": (
-        "batcher.cli.reprice:reprice",
+        "batcher.cli.money.reprice:reprice",
         "Price all answers anew with a price book, and show the difference.",
     ),
     "reconcile": (
-        "batcher.cli.reconcile:reconcile",
+        "batcher.cli.money.reconcile:reconcile",
         "Hold the ledger against the provider's own figures.",
     ),
-    "prices": ("batcher.cli.prices:prices", "List, show, compare, import and check prices."),
+    "prices": (
+        "batcher.cli.money.prices:prices",
+        "List, show, compare, import and check prices.",
+    ),
     "models": (
-        "batcher.cli.models:models",
+        "batcher.cli.care.models:models",
         "List the models of an endpoint, and whether their prices are known.",
     ),
-    "jobs": ("batcher.cli.jobs:jobs", "List and check job files."),
-    "db": ("batcher.cli.db:db", "Upgrade, check and look after the database."),
-    "doctor": ("batcher.cli.doctor:doctor", "Check configuration, key, endpoint and database."),
-    "simulate": ("batcher.cli.simulate:simulate", "Start a local Messages API for trying out."),
+    "jobs": (
+        "batcher.cli.care.jobs:jobs",
+        "List and check job files.",
+    ),
+    "db": (
+        "batcher.cli.care.db:db",
+        "Upgrade, check and look after the database.",
+    ),
+    "doctor": (
+        "batcher.cli.care.doctor:doctor",
+        "Check configuration, key, endpoint and database.",
+    ),
+    "simulate": (
+        "batcher.cli.care.simulate:simulate",
+        "Start a local Messages API for trying out.",
+    ),
 }
 
 
@@ -155,7 +170,7 @@ def _refuse_no_folder() -> None:
 
 def _fail(message: str, code: int) -> NoReturn:
     if not message.isprintable():
-        from batcher.cli.display import printable
+        from batcher.cli.words.say import printable
 
         message = printable(message)
     click.echo(f"batcher: {message}", err=True)

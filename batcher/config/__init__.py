@@ -22,7 +22,7 @@ from batcher.config.tables import (
 )
 from batcher.config.variables import CONFIG, PREFIX, check_names, variables
 from batcher.errors import AccessRefused, ConfigurationError, UsageError
-from batcher.pricing.age import MOST_DAYS
+from batcher.pricing.book.age import MOST_DAYS
 from batcher.pricing.money import LARGEST_AMOUNT, parse_usd
 from batcher.transport.endpoint import Auth, Endpoint, Secret, check_url
 

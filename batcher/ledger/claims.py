@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Table, and_, bindparam, select, update
 
-from batcher.ledger.records import identity
 from batcher.ledger.schema import answers, failures
+from batcher.ledger.write.records import identity
 from batcher.messages.request import Request
 
 

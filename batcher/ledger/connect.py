@@ -20,8 +20,8 @@ from sqlalchemy import Connection, Engine, create_engine, event
 
 from batcher.errors import CannotCreate, ConfigurationError, UsageError
 from batcher.ledger.address import DatabaseUrl, parse_url
+from batcher.ledger.database_errors import BUSY, storage_errors
 from batcher.ledger.file_system import network_file_system
-from batcher.ledger.trouble import BUSY, storage_errors
 
 if TYPE_CHECKING:
     import sqlite3

@@ -27,8 +27,8 @@ from sqlalchemy.exc import OperationalError
 
 from batcher.errors import Busy
 from batcher.ledger.connect import open_engine, outside_transactions, reading, writing
-from batcher.ledger.lock import hold_database
 from batcher.ledger.migrate import require_head
+from batcher.ledger.owner.lock import hold_database
 from batcher.ledger.schema import (
     answers,
     attempts,
@@ -37,7 +37,7 @@ from batcher.ledger.schema import (
     tool_results,
     unusable_bodies,
 )
-from batcher.ledger.store import NOT_KEPT, WITHOUT_WORDS
+from batcher.ledger.write.store import NOT_KEPT, WITHOUT_WORDS
 from batcher.messages.attempt import attempt_ids_of
 
 PURGED: Final = "purged"  # instead of a failure's message

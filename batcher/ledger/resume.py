@@ -6,8 +6,8 @@ from typing import Final
 
 from sqlalchemy import Connection, and_, delete, func, select, update
 
-from batcher.ledger.records import RowFailure, identity
 from batcher.ledger.schema import answers, attempts, failures, invocations, tool_results
+from batcher.ledger.write.records import RowFailure, identity
 from batcher.messages.attempt import State, attempt_ids_of
 
 DIED: Final = "process_died"  # the error type of attempts whose process ended under way

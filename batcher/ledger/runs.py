@@ -16,7 +16,7 @@ from batcher.ledger.schema import (
     runs,
     sources,
 )
-from batcher.pricing.book import PriceBook
+from batcher.pricing.book.book import PriceBook
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from batcher.errors import ConfigurationError
-from batcher.pipeline.validate import read_schema
+from batcher.pipeline.engine.validate import read_schema
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _FACTOR: Final = re.compile(r"raise=(\d{1,3}(?:\.\d{1,3})?)x?")

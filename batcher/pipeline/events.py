@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from batcher.ledger.resume import Recovery
-from batcher.pipeline.plan import Resent
 from batcher.pipeline.progress import Progress
+from batcher.pipeline.run.plan import Resent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from batcher.ledger.store import Store
+from batcher.ledger.write.store import Store
 from batcher.pacing.breaker import BreakerPolicy
 from batcher.pacing.limits import QuotaLimits
 from batcher.pacing.retry import RetryPolicy
-from batcher.pipeline.bad_rows import BadLimit
 from batcher.pipeline.choices import AnswerChoices
-from batcher.rows.settings import RequestSettings
+from batcher.pipeline.run.bad_rows import BadLimit
+from batcher.rows.build.settings import RequestSettings
 from batcher.transport.endpoint import Endpoint
 
 

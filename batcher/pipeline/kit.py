@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from batcher.clock import Clock
 from batcher.pacing.pacer import Pacer
+from batcher.pipeline.engine.policies import LargestOutput
+from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.events import Observer
-from batcher.pipeline.policies import LargestOutput
-from batcher.pipeline.rater import Rater
-from batcher.rows.build import RequestBuilder
+from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import RowRanges
-from batcher.rows.source import SourceFile
+from batcher.rows.read.source import SourceFile
 from batcher.transport.lane import Lane
 
 

@@ -6,15 +6,15 @@ from typing import Final, TypeVar
 
 from sqlalchemy import Connection
 
-from batcher.ledger.adjustments import (
+from batcher.ledger.money.adjustments import (
     Adjustment,
     Reconciliation,
     effective,
     read_adjustments,
     read_reconciliations,
 )
-from batcher.report.directory import bucket
 from batcher.report.figures import Adjusted, AdjustedLine, Key, sort_key
+from batcher.report.names import bucket
 from batcher.report.query import Dimension, Kind, ReportQuery, microseconds, time_zone
 from batcher.report.scope import Scope
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, RowMapping, Select
 
 from batcher.ledger.connect import reading
-from batcher.report.directory import Directory, Grouping, read_directory
 from batcher.report.figures import Counts, Key
-from batcher.report.opening import shown
+from batcher.report.names import Directory, Grouping, read_directory
+from batcher.report.open_ledger import shown
 from batcher.report.query import Dimension, Kind, ReportQuery, time_zone
 from batcher.report.summary import scope_of
 from batcher.report.totals import GROUP_KEYS, Group, Scope

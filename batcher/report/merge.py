@@ -17,7 +17,7 @@ from batcher.report.figures import (
     total_of,
 )
 from batcher.report.ledgers import placed_key, placed_label
-from batcher.report.opening import shown
+from batcher.report.open_ledger import shown
 from batcher.report.query import ReportQuery
 from batcher.report.summary import summarise
 

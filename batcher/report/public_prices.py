@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Final
 
-from batcher.pricing.book import PriceBook, load_shipped
-from batcher.pricing.rates import BATCH, FAST, STANDARD, RateSet
-from batcher.pricing.resolve import resolve
+from batcher.pricing.book.book import PriceBook, load_shipped
+from batcher.pricing.rate.rates import BATCH, FAST, STANDARD, RateSet
+from batcher.pricing.rate.resolve import resolve
 
 _LIST: Final = "anthropic"
 

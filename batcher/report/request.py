@@ -6,9 +6,9 @@ from sqlalchemy import Engine
 
 from batcher.errors import ConfigurationError, UsageError
 from batcher.ledger.connect import reading
-from batcher.pricing.book import parse_book
+from batcher.pricing.book.book import parse_book
 from batcher.report import search
-from batcher.report.directory import read_directory
+from batcher.report.names import read_directory
 from batcher.report.query import ReportQuery
 from batcher.report.search import Attempt, Match, PricedLine
 from batcher.report.summary import scope_of

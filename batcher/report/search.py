@@ -18,8 +18,8 @@ from batcher.ledger.schema import (
     ratings,
     sources,
 )
+from batcher.report.run_state import FINAL
 from batcher.report.scope import Scope, in_force
-from batcher.report.standing import FINAL
 
 MOST_MATCHES: Final = 100
 _MESSAGE_PREFIX: Final = "msg_"

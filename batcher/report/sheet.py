@@ -7,8 +7,8 @@ from typing import Final, assert_never
 
 from batcher.pricing.money import format_currency
 from batcher.report.figures import USD, Key
-from batcher.report.layout import Column, Detail, Layout
 from batcher.report.query import Dimension
+from batcher.report.render.layout import Column, Detail, Layout
 from batcher.report.words import safe_text
 
 CURRENCY: Final = "currency"

@@ -7,7 +7,6 @@ from sqlalchemy import Engine
 from batcher.errors import UsageError
 from batcher.ledger.connect import reading
 from batcher.report.adjusted import read_adjusted
-from batcher.report.directory import Directory, Grouping, read_directory
 from batcher.report.figures import (
     Key,
     Report,
@@ -17,6 +16,7 @@ from batcher.report.figures import (
     sort_key,
     total_of,
 )
+from batcher.report.names import Directory, Grouping, read_directory
 from batcher.report.query import ReportQuery, time_zone
 from batcher.report.scope import Bound, Scope
 from batcher.report.totals import Group, read_groups, read_reasons

@@ -22,8 +22,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import literal_column
 
-from batcher.ledger.rollup import HALF, QUARTER_HOUR_US
 from batcher.ledger.schema import METERS, answers, attempts, charges
+from batcher.ledger.write.rollup import HALF, QUARTER_HOUR_US
 from batcher.messages.attempt import IN_DOUBT, State
 from batcher.report.figures import COUNT_NAMES, Counts, Reason
 from batcher.report.query import Kind, ReportQuery

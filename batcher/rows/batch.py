@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from batcher.messages.request import BadRow, Request
+from batcher.rows.read.source import SourceFile
 from batcher.rows.reasons import InputBroken, Reason, RowProblem
-from batcher.rows.source import SourceFile
 
 BATCH_ROWS: Final = 256
 LARGE_BODY_BYTES: Final = 128 * 1024

@@ -10,20 +10,20 @@ from typing import Any, Final
 
 import msgspec
 
+from batcher.simulator.answers.message import message_object
+from batcher.simulator.answers.meters import prompt_tokens
+from batcher.simulator.answers.models import quota_group
+from batcher.simulator.answers.plan import Plan, make_plan
 from batcher.simulator.bill import Bill, BillLine
-from batcher.simulator.body import Body, read_body
-from batcher.simulator.checks import VERSIONS
-from batcher.simulator.dialects import DIALECTS
-from batcher.simulator.envelope import Problem
-from batcher.simulator.faults import FAULTS, Fault, FaultPicker, Manner
-from batcher.simulator.message import message_object
-from batcher.simulator.meters import prompt_tokens
-from batcher.simulator.models import quota_group
-from batcher.simulator.plan import Plan, make_plan
 from batcher.simulator.quota import Quota
 from batcher.simulator.settings import SimulatorSettings
 from batcher.simulator.stats import Stats
-from batcher.simulator.stream_form import ORDINARY, StreamForm
+from batcher.simulator.wire.body import Body, read_body
+from batcher.simulator.wire.checks import VERSIONS
+from batcher.simulator.wire.dialects import DIALECTS
+from batcher.simulator.wire.envelope import Problem
+from batcher.simulator.wire.faults import FAULTS, Fault, FaultPicker, Manner
+from batcher.simulator.wire.stream_form import ORDINARY, StreamForm
 
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 

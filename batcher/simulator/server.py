@@ -11,13 +11,13 @@ from typing import Any, Self
 import msgspec
 from aiohttp import web
 
+from batcher.simulator.answers.models import SHOWN, is_known, openai_page, shown
 from batcher.simulator.bill import Bill, BillLine
-from batcher.simulator.delivery import Delivery
 from batcher.simulator.desk import MAX_BODY_BYTES, Decision, Desk
-from batcher.simulator.envelope import Problem
-from batcher.simulator.models import SHOWN, is_known, openai_page, shown
 from batcher.simulator.settings import SimulatorSettings
 from batcher.simulator.stats import Stats
+from batcher.simulator.wire.delivery import Delivery
+from batcher.simulator.wire.envelope import Problem
 
 
 class Simulator:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from batcher.simulator.dialects import DIALECTS
-from batcher.simulator.faults import FAULTS
+from batcher.simulator.wire.dialects import DIALECTS
+from batcher.simulator.wire.faults import FAULTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Final
 
 from batcher import config
 from batcher.errors import ConfigurationError
-from batcher.pipeline.run import LoopFactory
+from batcher.pipeline.run.run import LoopFactory
 
 _M_MMAP_THRESHOLD: Final = -3  # of mallopt(3)
 _M_ARENA_MAX: Final = -8

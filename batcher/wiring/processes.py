@@ -21,9 +21,9 @@ from batcher.errors import BatcherError
 from batcher.pipeline.events import Ended, Observer, Started
 from batcher.pipeline.job import Job
 from batcher.pipeline.kit import Kit
-from batcher.pipeline.plan import Resent
 from batcher.pipeline.progress import Progress
-from batcher.pipeline.progress_sum import sum_up
+from batcher.pipeline.run.plan import Resent
+from batcher.pipeline.together.progress_sum import sum_up
 from batcher.wiring.ready import run
 
 _TELL_SECONDS: Final = 0.2

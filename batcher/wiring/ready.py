@@ -11,21 +11,21 @@ from batcher import config
 from batcher.clock import Clock, SystemClock
 from batcher.errors import ConfigurationError, UsageError
 from batcher.pacing.pacer import Pacer
-from batcher.pipeline.dry_run import Inspection, inspect
+from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.events import Ended, Observer
-from batcher.pipeline.holding import hold
 from batcher.pipeline.job import IfRunning, Job
 from batcher.pipeline.kit import Kit
-from batcher.pipeline.preflight import Preflight
-from batcher.pipeline.preflight_rules import shipped_rules
-from batcher.pipeline.rater import Rater
-from batcher.pipeline.run import run_job
-from batcher.pricing.age import age_warning
-from batcher.pricing.book import PriceBook, load_file, load_shipped
-from batcher.rows.build import RequestBuilder
-from batcher.rows.check import check_source
-from batcher.rows.output import open_writer
-from batcher.rows.source import SourceFile, find_sources
+from batcher.pipeline.run.dry_run import Inspection, inspect
+from batcher.pipeline.run.holding import hold
+from batcher.pipeline.run.run import run_job
+from batcher.preflight.preflight import Preflight
+from batcher.preflight.shipped import shipped_rules
+from batcher.pricing.book.age import age_warning
+from batcher.pricing.book.book import PriceBook, load_file, load_shipped
+from batcher.rows.build.requests import RequestBuilder
+from batcher.rows.out.output import open_writer
+from batcher.rows.read.check import check_source
+from batcher.rows.read.source import SourceFile, find_sources
 from batcher.transport.endpoint import Endpoint, Secret, quota_fingerprint
 from batcher.transport.lane import Lane
 from batcher.wiring.process import (
@@ -187,8 +187,8 @@ def _live_lane(
     pacer: Pacer,
     may_send: Callable[[], bool],
 ) -> Lane:
-    from batcher.transport.client import HttpClient  # noqa: PLC0415 - aiohttp, late
-    from batcher.transport.live import LiveLane  # noqa: PLC0415
+    from batcher.transport.live.client import HttpClient  # noqa: PLC0415 - aiohttp, late
+    from batcher.transport.live.live_lane import LiveLane  # noqa: PLC0415
 
     def hear(model: str, status: int, headers: Mapping[str, str]) -> None:
         pacer.hear(model, status, headers, clock.monotonic())

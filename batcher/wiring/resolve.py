@@ -11,16 +11,16 @@ from batcher import config
 from batcher.config import ConfigFile, JobFile, Settings
 from batcher.errors import ConfigurationError, UsageError
 from batcher.ledger.address import without_passwords
-from batcher.ledger.store import Store
+from batcher.ledger.write.store import Store
 from batcher.pacing.breaker import BreakerPolicy
 from batcher.pacing.limits import quota_limits
 from batcher.pacing.retry import RetryPolicy
-from batcher.pipeline.bad_rows import bad_limit
 from batcher.pipeline.choices import answer_choices
 from batcher.pipeline.job import IfRunning, Job, Limits, OnUnknown
-from batcher.pipeline.preflight import check_dialect
-from batcher.pipeline.preflight_rules import shipped_rules
-from batcher.rows.settings import RequestSettings
+from batcher.pipeline.run.bad_rows import bad_limit
+from batcher.preflight.preflight import check_dialect
+from batcher.preflight.shipped import shipped_rules
+from batcher.rows.build.settings import RequestSettings
 from batcher.transport.endpoint import Endpoint, check_url
 
 DEFAULT_MAX_TOKENS: Final = 1024  # for rows that name none; a row's own wins

@@ -15,17 +15,17 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, insert,
 
 from batcher.clock import SystemClock
 from batcher.ledger import runs
-from batcher.ledger.batch import Batch
 from batcher.ledger.connect import writing
-from batcher.ledger.records import Intent, Record, Scope, Settlement
 from batcher.ledger.schema import answers as answer_table
 from batcher.ledger.schema import attempts, charges, invocations, rollups
+from batcher.ledger.write.records import Intent, Record, Scope, Settlement
+from batcher.ledger.write.transaction import Batch
 from batcher.messages.answer import parse_answer
 from batcher.messages.attempt import Attempt, Purpose, State
 from batcher.messages.outcome import Answered, Exchange
 from batcher.messages.request import Request
-from batcher.pricing.book import PriceBook, load_shipped
-from batcher.pricing.rating import rate
+from batcher.pricing.book.book import PriceBook, load_shipped
+from batcher.pricing.rate.rating import rate
 
 START_US = 1_793_000_000_000_000  # in October 2026
 MODELS = ("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5")

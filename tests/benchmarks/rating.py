@@ -14,8 +14,8 @@ import time
 import msgspec
 
 from batcher.messages.answer import Answer, parse_answer
-from batcher.pricing.book import PriceBook, load_shipped
-from batcher.pricing.rating import rate
+from batcher.pricing.book.book import PriceBook, load_shipped
+from batcher.pricing.rate.rating import rate
 from tests.benchmarks import processes
 from tests.benchmarks.ledger_maker import MODELS, START_US, message
 

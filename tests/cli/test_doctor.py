@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from batcher import wiring
-from batcher.cli.doctor import doctor
-from batcher.cli.examine import examine
+from batcher.cli.care.doctor import doctor
+from batcher.cli.care.examine import examine
 from tests.making_runs import rows, write_rows
 
 

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from batcher.cli import group
-from batcher.cli.estimate import run_command
+from batcher.cli.money.estimate import run_command
 from batcher.errors import ConfigurationError, UsageError
 from tests.cli.terminal import run_on_a_terminal
 from tests.making_runs import rows, simulating, write_rows

@@ -3,11 +3,11 @@ import json
 
 import pytest
 
-from batcher.cli import models as command
+from batcher.cli.care import models as command
 from batcher.errors import AccessRefused, ConfigurationError, ProviderUnavailable
-from batcher.transport.client import HttpClient, Reply, SendError
 from batcher.transport.endpoint import Endpoint, Secret
-from batcher.transport.model_list import list_models
+from batcher.transport.live.client import HttpClient, Reply, SendError
+from batcher.transport.live.model_list import list_models
 from tests.cli.test_report import invoke
 from tests.making_runs import SystemClock, endpoint_of, simulating
 

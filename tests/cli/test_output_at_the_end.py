@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from batcher.cli.display import Quiet
-from batcher.cli.summary import finish
+from batcher.cli.run.display import Quiet
+from batcher.cli.run.summary import finish
 from batcher.pipeline.events import Ended
 from batcher.pipeline.progress import Progress
 from tests.making_runs import Case

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from batcher.errors import BatcherError
-from batcher.rows.build import RequestBuilder
-from batcher.rows.check import check_source
-from batcher.rows.source import find_sources
+from batcher.rows.build.requests import RequestBuilder
+from batcher.rows.read.check import check_source
+from batcher.rows.read.source import find_sources
 from tests.faults.inputs import CHANGES, FILES, GOOD, ROWS
 from tests.making_runs import Case, FakeLane, answered, prompt_of, row
 

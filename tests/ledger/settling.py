@@ -8,16 +8,16 @@ from sqlalchemy import Engine, text
 
 from batcher.clock import SystemClock
 from batcher.ledger import runs
-from batcher.ledger.batch import Batch
 from batcher.ledger.connect import open_engine, reading, writing
-from batcher.ledger.records import Intent, Record, Scope, Settlement
+from batcher.ledger.write.records import Intent, Record, Scope, Settlement
+from batcher.ledger.write.transaction import Batch
 from batcher.messages.answer import parse_answer
 from batcher.messages.attempt import Attempt, Purpose, State
 from batcher.messages.failure import Failure, Verdict
 from batcher.messages.outcome import Answered, Exchange, Partial, Unknown
 from batcher.messages.request import Request
-from batcher.pricing.book import PriceBook, parse_book
-from batcher.pricing.rating import rate
+from batcher.pricing.book.book import PriceBook, parse_book
+from batcher.pricing.rate.rating import rate
 
 NOON = 1_795_608_000_000_000  # 2026-11-25T12:00:00Z
 MODEL = "claude-sonnet-5"

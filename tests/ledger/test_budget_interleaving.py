@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from batcher.ledger import budget as ledger_budget
 from batcher.ledger import resume, runs
 from batcher.ledger.connect import reading, writing
-from batcher.ledger.spending import spending
-from batcher.ledger.verify_budget import budgets_agree
-from batcher.ledger.verify_findings import Findings
-from batcher.pipeline.budget import Budget, Cap, Wallet
+from batcher.ledger.money import budget as ledger_budget
+from batcher.ledger.money.spending import spending
+from batcher.ledger.verify.budgets import budgets_agree
+from batcher.ledger.verify.findings import Findings
+from batcher.pipeline.engine.reservations import Budget, Cap, Wallet
 from tests.ledger.settling import NOON, RunLedger
 
 CAP = 10_000

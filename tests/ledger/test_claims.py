@@ -9,8 +9,8 @@ from sqlalchemy import delete, insert, select
 
 from batcher.ledger import claims, runs
 from batcher.ledger.connect import open_engine, writing
-from batcher.ledger.records import identity
 from batcher.ledger.schema import answers, attempts, failures
+from batcher.ledger.write.records import identity
 from batcher.messages.request import Request
 from tests.ledger.test_writer import START
 

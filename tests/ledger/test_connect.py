@@ -15,11 +15,11 @@ from sqlalchemy.exc import IntegrityError
 
 from batcher.clock import SystemClock
 from batcher.errors import Busy, CannotCreate, ConfigurationError, StorageError, UsageError
-from batcher.ledger import trouble
-from batcher.ledger.batch import Batch
+from batcher.ledger import database_errors
 from batcher.ledger.connect import open_engine, parse_url, reading, storage_errors, writing
 from batcher.ledger.file_system import network_file_system
 from batcher.ledger.migrate import prepare
+from batcher.ledger.write.transaction import Batch
 from tests.ledger.settling import RunLedger
 
 SECRET = "hunter2@%"
@@ -211,7 +211,7 @@ def test_a_read_only_engine_writes_nothing(database_url):
 def test_the_codes_of_sqlite_are_those_of_its_driver():
     names = ("PERM", "BUSY", "LOCKED", "READONLY", "INTERRUPT", "IOERR", "CORRUPT", "FULL")
     for name in (*names, "CANTOPEN", "NOTADB"):
-        assert getattr(trouble, name) == getattr(sqlite3, f"SQLITE_{name}"), name
+        assert getattr(database_errors, name) == getattr(sqlite3, f"SQLITE_{name}"), name
 
 
 def test_a_process_that_uses_a_server_imports_no_driver_of_sqlite(postgres_url):

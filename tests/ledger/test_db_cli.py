@@ -15,10 +15,10 @@ from sqlalchemy import text
 from batcher.cli import group
 from batcher.clock import SystemClock
 from batcher.errors import BatcherError, StorageError
-from batcher.ledger.care import check_after_crash
 from batcher.ledger.connect import open_engine, reading, writing
-from batcher.ledger.lock import hold_database
+from batcher.ledger.maintenance import check_after_crash
 from batcher.ledger.migrate import SHIPPED, current
+from batcher.ledger.owner.lock import hold_database
 
 
 class Done(NamedTuple):

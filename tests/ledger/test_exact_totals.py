@@ -20,7 +20,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from batcher.ledger.connect import reading
-from batcher.pricing.book import load_shipped
+from batcher.pricing.book.book import load_shipped
 from batcher.report.query import ReportQuery, parse_dimensions
 from batcher.report.summary import summarise
 from tests.bill import cost_pico_usd

@@ -4,9 +4,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from batcher.ledger import lease
 from batcher.ledger.connect import open_engine, writing
-from batcher.ledger.session import Session
+from batcher.ledger.owner import lease
+from batcher.ledger.owner.session import Session
 from tests.e2e.ledgers import wait_until_alone
 
 

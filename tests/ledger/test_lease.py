@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import text
 
-from batcher.ledger import lease as leases
 from batcher.ledger.connect import open_engine, writing
-from batcher.ledger.keeper import Keeper
-from batcher.ledger.lock import hold_database
-from batcher.ledger.process import is_dead, this_process
+from batcher.ledger.owner import lease as leases
+from batcher.ledger.owner.lock import hold_database
+from batcher.ledger.owner.process import is_dead, this_process
+from batcher.ledger.owner.renewal import Keeper
 from tests.e2e.processes import wait_for
 
 
@@ -161,7 +161,7 @@ def test_a_keeper_learns_that_it_was_followed(engine):
 
 def test_a_process_is_dead_when_it_ended_and_never_by_mistake():
     child = subprocess.Popen(
-        [sys.executable, "-c", "from batcher.ledger.process import this_process as p;"
+        [sys.executable, "-c", "from batcher.ledger.owner.process import this_process as p;"
          "print(p(), flush=True); input()"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip

@@ -17,12 +17,17 @@ from msgspec.structs import replace
 
 from batcher.clock import SystemClock
 from batcher.errors import SchemaVersionError, StorageError
-from batcher.ledger import lifeboat_frames as frames
-from batcher.ledger.boarding import import_waiting, record_late
-from batcher.ledger.lifeboat import Lifeboat, harbour, waiting
-from batcher.ledger.records import FailureKind, Intent, RowFailure, Settlement
-from batcher.ledger.repair import without_offending_values
-from batcher.ledger.store import Store
+from batcher.ledger.lifeboat import frames
+from batcher.ledger.lifeboat.restore import import_waiting, record_late
+from batcher.ledger.lifeboat.saving import Lifeboat, harbour, waiting
+from batcher.ledger.write.records import (
+    FailureKind,
+    Intent,
+    RowFailure,
+    Settlement,
+)
+from batcher.ledger.write.repair import without_offending_values
+from batcher.ledger.write.store import Store
 from batcher.messages.attempt import State
 from batcher.messages.failure import Failure, Verdict
 from batcher.messages.outcome import NotSent

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from batcher.errors import Busy, CannotCreate
-from batcher.ledger.lock import hold_database
+from batcher.ledger.owner.lock import hold_database
 
 HOLD = """
 import sys
-from batcher.ledger.lock import hold_database
+from batcher.ledger.owner.lock import hold_database
 with hold_database(sys.argv[1], sys.argv[2], command="batcher run rows.jsonl"):
     print("held", flush=True)
     sys.stdin.readline()
@@ -24,7 +24,7 @@ with hold_database(sys.argv[1], sys.argv[2], command="batcher run rows.jsonl"):
 
 PARENT = """
 import subprocess, sys
-from batcher.ledger.lock import hold_database
+from batcher.ledger.owner.lock import hold_database
 with hold_database(sys.argv[1], "a", command="batcher run rows.jsonl"):
     child = subprocess.Popen(["cat"], close_fds=False)
     print(child.pid, flush=True)

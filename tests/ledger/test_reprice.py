@@ -5,13 +5,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batcher.errors import Busy, UsageError
-from batcher.ledger.closing import close_month, list_ratings
-from batcher.ledger.lock import hold_database
-from batcher.ledger.reprice import Wish, compare, reprice
-from batcher.ledger.verify import verify
+from batcher.ledger.owner.lock import hold_database
+from batcher.ledger.rate.month_close import close_month, list_ratings
+from batcher.ledger.rate.reprice import Wish, compare, reprice
+from batcher.ledger.verify.checks import verify
 from batcher.messages.attempt import Purpose, State
 from batcher.report.query import ReportQuery, parse_dimensions
-from batcher.report.render import Format, render
+from batcher.report.render.formats import Format, render
 from batcher.report.summary import summarise
 from tests.ledger.settling import NOON, RunLedger, book
 from tests.ledger.test_rollup import ANSWERS, records

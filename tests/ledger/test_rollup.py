@@ -7,9 +7,9 @@ from msgspec.structs import replace
 from sqlalchemy import text
 
 from batcher.clock import SystemClock
-from batcher.ledger.batch import Batch
 from batcher.ledger.connect import reading, writing
-from batcher.ledger.rollup_check import expected_rollups, stored_rollups
+from batcher.ledger.verify.rollups import expected_rollups, stored_rollups
+from batcher.ledger.write.transaction import Batch
 from batcher.messages.attempt import State
 from batcher.pricing.money import LARGEST_AMOUNT
 from batcher.report.query import ReportQuery, parse_dimensions

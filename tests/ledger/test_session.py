@@ -13,8 +13,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from batcher.ledger.connect import open_engine, writing
-from batcher.ledger.lease import Fenced, Forgotten, take
-from batcher.ledger.session import Session
+from batcher.ledger.owner.lease import Fenced, Forgotten, take
+from batcher.ledger.owner.session import Session
 from tests.cutting import cutting, start_server, stop_server
 
 TERMINATE = (

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batcher.ledger.connect import open_engine
-from batcher.ledger.verify import verify
-from batcher.ledger.verify_findings import MOST_OF_A_KIND
+from batcher.ledger.verify.checks import verify
+from batcher.ledger.verify.findings import MOST_OF_A_KIND
 from tests.ledger.settling import NOON, RunLedger
 from tests.ledger.test_rollup import ANSWERS, records
 

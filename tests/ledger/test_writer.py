@@ -14,10 +14,10 @@ from sqlalchemy import text
 from batcher.clock import SystemClock
 from batcher.errors import StorageError
 from batcher.ledger import runs
-from batcher.ledger.batch import Batch
 from batcher.ledger.connect import open_engine, writing
-from batcher.ledger.records import Intent, Quarantine, Scope, Settlement
-from batcher.ledger.writer import FEW_ITEMS, MAX_ITEMS, Writer
+from batcher.ledger.write.records import Intent, Quarantine, Scope, Settlement
+from batcher.ledger.write.transaction import Batch
+from batcher.ledger.write.writer import FEW_ITEMS, MAX_ITEMS, Writer
 from batcher.messages.attempt import Attempt, Purpose, State
 from batcher.messages.outcome import Answered
 from batcher.messages.request import BadRow, Request

@@ -116,10 +116,10 @@ def test_every_reason_of_our_own_is_on_the_page():
     source = "".join(
         (PACKAGE / name).read_text()
         for name in (
-            "transport/client.py",
-            "transport/live.py",
-            "pipeline/decide.py",
-            "ledger/repair.py",
+            "transport/live/client.py",
+            "transport/live/live_lane.py",
+            "pipeline/engine/decide.py",
+            "ledger/write/repair.py",
             "ledger/resume.py",
         )
     )

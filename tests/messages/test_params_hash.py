@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.ledger.records import identity
+from batcher.ledger.write.records import identity
 from batcher.messages.request import params_hash
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)

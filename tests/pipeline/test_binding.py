@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine, event
 
-from batcher.cli.limit_words import limit_json, limit_lines, limit_words
-from batcher.cli.summary import closing_lines, json_summary
+from batcher.cli.run.summary import closing_lines, json_summary
+from batcher.cli.words.limits import limit_json, limit_lines, limit_words
 from batcher.pacing.limits import Limit, QuotaLimits
 from batcher.pacing.pacer import Pacer
 from batcher.pacing.usage import QuotaUse
-from batcher.pipeline.binding import Gauge, Ours, quota_option
+from batcher.pipeline.engine.limiting import Gauge, Ours, quota_option
 from batcher.pipeline.progress import Binding, Progress
-from batcher.rows.build import RequestBuilder
+from batcher.rows.build.requests import RequestBuilder
 from tests.making_runs import SETTINGS, FakeLane, FastClock, answered, refused, rows
 
 UNLIMITED = QuotaLimits()

@@ -7,9 +7,9 @@ import threading
 import msgspec
 import pytest
 
-from batcher.ledger import budget as ledger
 from batcher.ledger.connect import open_engine, writing
-from batcher.pipeline.budget import Budget, Cap, Wallet
+from batcher.ledger.money import budget as ledger
+from batcher.pipeline.engine.reservations import Budget, Cap, Wallet
 from batcher.pricing.money import parse_usd
 from tests.bill import cost_pico_usd
 from tests.making_runs import (

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from batcher.errors import ChangedSettings
-from batcher.rows.settings import RequestSettings
+from batcher.rows.build.settings import RequestSettings
 from tests.making_runs import FakeLane, Watcher, row, rows, write_rows
 
 PLAIN = RequestSettings(model="claude-haiku-4-5", max_tokens=100)

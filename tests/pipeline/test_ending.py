@@ -8,7 +8,7 @@ import time
 import pytest
 
 from batcher.errors import Busy
-from batcher.rows.build import RequestBuilder
+from batcher.rows.build.requests import RequestBuilder
 from tests.making_runs import (
     SETTINGS,
     FakeLane,

@@ -13,14 +13,14 @@ from dataclasses import replace
 
 import pytest
 
-from batcher.cli.estimate_work import estimate
+from batcher.cli.money.estimate_steps import estimate
 from batcher.clock import SystemClock
 from batcher.ledger.connect import open_engine, reading
-from batcher.ledger.estimates import stored_estimates
+from batcher.ledger.money.estimates import stored_estimates
+from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.kit import Kit
-from batcher.pipeline.rater import Rater
-from batcher.rows.build import RequestBuilder
-from batcher.rows.source import find_sources
+from batcher.rows.build.requests import RequestBuilder
+from batcher.rows.read.source import find_sources
 from tests.making_runs import BOOK, Case, FakeLane, answered, prompt_of, row
 
 ROWS, PILOT, MOST_TOKENS = 150, 30, 2_048

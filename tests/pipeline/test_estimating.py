@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from batcher.clock import seeded
-from batcher.ledger.estimate_sample import SampledAnswer
-from batcher.pipeline.estimating import (
+from batcher.estimate.census import Cell, Census, Ticket, size_class
+from batcher.estimate.expected_cost import (
     Method,
     Seen,
     Tariff,
@@ -16,13 +16,13 @@ from batcher.pipeline.estimating import (
     parts_of,
     seen_answers,
 )
-from batcher.pipeline.estimating_census import Cell, Census, Ticket, size_class
-from batcher.pipeline.estimating_tokens import guessed_rate, measured_rate
-from batcher.pipeline.pilot import draw
-from batcher.pipeline.rater import Rater
-from batcher.report.estimate import Stratum, expect_total
-from batcher.rows.build import RequestBuilder
-from batcher.rows.settings import RequestSettings
+from batcher.estimate.interval import Stratum, expect_total
+from batcher.estimate.pilot import draw
+from batcher.estimate.tokens import guessed_rate, measured_rate
+from batcher.ledger.money.estimate_sample import SampledAnswer
+from batcher.pipeline.engine.rater import Rater
+from batcher.rows.build.requests import RequestBuilder
+from batcher.rows.build.settings import RequestSettings
 from tests.making_runs import BOOK
 
 NOW = 1_790_000_000_000_000

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from batcher.errors import ConfigurationError, TooManyBadRows
 from batcher.messages.request import BadRow
-from batcher.pipeline import bad_rows
-from batcher.pipeline.bad_rows import BadGate, BadLimit, bad_limit
+from batcher.pipeline.run import bad_rows
+from batcher.pipeline.run.bad_rows import BadGate, BadLimit, bad_limit
 from tests.making_runs import FakeLane, row, rows
 
 BROKEN = "{broken"

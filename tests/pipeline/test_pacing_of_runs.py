@@ -7,8 +7,8 @@ from contextlib import closing
 
 import pytest
 
-from batcher.pipeline.intake import Credit
-from batcher.rows.build import RequestBuilder
+from batcher.pipeline.run.intake import Credit
+from batcher.rows.build.requests import RequestBuilder
 from tests.making_runs import (
     AT_ONCE,
     SETTINGS,

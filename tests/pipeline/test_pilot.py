@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from batcher.cli.estimate_work import estimate
+from batcher.cli.money.estimate_steps import estimate
 from batcher.errors import ChangedSettings
+from batcher.estimate.expected_cost import Method
 from batcher.ledger.connect import open_engine, reading
-from batcher.ledger.estimates import stored_estimates
-from batcher.pipeline.estimating import Method
+from batcher.ledger.money.estimates import stored_estimates
 from tests.bill import total_pico_usd
 from tests.making_runs import Case, endpoint_of, row, simulating
 

@@ -6,17 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batcher.clock import seeded
-from batcher.pipeline.estimating_census import (
+from batcher.estimate.census import (
     Inputs,
     Standing,
     read_chosen,
     size_class,
     take_census,
 )
-from batcher.pipeline.pilot import allotted, draw, grouped
-from batcher.pipeline.rater import Rater
-from batcher.rows.build import RequestBuilder
-from batcher.rows.source import find_sources
+from batcher.estimate.pilot import allotted, draw, grouped
+from batcher.pipeline.engine.rater import Rater
+from batcher.rows.build.requests import RequestBuilder
+from batcher.rows.read.source import find_sources
 from tests.making_runs import BOOK, SETTINGS, row, write_rows
 
 WEIGHTS = st.lists(st.integers(0, 50), min_size=1, max_size=30)

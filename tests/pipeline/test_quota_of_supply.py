@@ -9,9 +9,9 @@ from batcher.messages.request import Request
 from batcher.pacing.breaker import Breaker, BreakerPolicy
 from batcher.pacing.limits import QuotaLimits
 from batcher.pacing.pacer import Pacer
-from batcher.pipeline.pace import Pace
-from batcher.pipeline.supply import Supply
-from batcher.pipeline.work import Work
+from batcher.pipeline.engine.pace import Pace
+from batcher.pipeline.engine.supply import Supply
+from batcher.pipeline.engine.work import Work
 from tests.making_runs import answered, refused
 
 SONNET, HAIKU = "claude-sonnet-5", "claude-haiku-5"

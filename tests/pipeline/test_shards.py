@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.pipeline.progress import Progress
-from batcher.pipeline.progress_sum import sum_up
-from batcher.pipeline.shards import ClaimedRows, shard_rows
-from batcher.rows.build import RequestBuilder
+from batcher.pipeline.together.progress_sum import sum_up
+from batcher.pipeline.together.shards import ClaimedRows, shard_rows
+from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import RowRanges
-from batcher.rows.reader import read_rows
-from batcher.rows.source import source_of
+from batcher.rows.read.reader import read_rows
+from batcher.rows.read.source import source_of
 from tests.making_runs import SETTINGS
 
 ROWS = 700

@@ -7,11 +7,11 @@ import pytest
 from sqlalchemy import text
 
 from batcher.ledger.connect import open_engine, writing
-from batcher.ledger.quota_leases import LEASE_SECONDS, claims_of_all, leave
+from batcher.ledger.owner.quota_leases import LEASE_SECONDS, claims_of_all, leave
 from batcher.pacing.limits import Expected, QuotaLimits
 from batcher.pacing.pacer import Pacer
 from batcher.pacing.pool import Refusal
-from batcher.pipeline.sharing import Sharing
+from batcher.pipeline.together.sharing import Sharing
 from batcher.transport.endpoint import Endpoint, Secret, quota_fingerprint
 from tests.making_runs import MODEL
 

@@ -87,7 +87,7 @@ def test_a_refusal_is_final_with_its_details(case, choices):
 
 
 def test_the_summary_tells_refusals_and_unknown_reasons():
-    from batcher.cli.summary import _warnings
+    from batcher.cli.run.summary import _warnings
     from batcher.pipeline.progress import Progress
 
     progress = Progress(refused=2, invalid=1, unknown_stop_reasons={"tired": 3})

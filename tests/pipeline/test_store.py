@@ -7,11 +7,11 @@ from contextlib import closing
 import pytest
 
 from batcher.ledger.connect import open_engine
-from batcher.ledger.store import NOT_KEPT, Store
-from batcher.ledger.verify import verify
+from batcher.ledger.verify.checks import verify
+from batcher.ledger.write.store import NOT_KEPT, Store
 from batcher.messages.outcome import Partial
 from batcher.pipeline.choices import AnswerChoices
-from batcher.report.export import ExportOptions, export_answers
+from batcher.report.export.answers import ExportOptions, export_answers
 from tests.making_runs import FakeLane, answered, exchange, refused, row, rows, unusable
 from tests.pipeline.test_tools import call as tool_call
 from tests.pipeline.test_tools import calling, choices, tool

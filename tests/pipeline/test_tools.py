@@ -11,11 +11,11 @@ import pytest
 
 from batcher.errors import ConfigurationError
 from batcher.ledger.connect import open_engine
-from batcher.ledger.verify import verify
+from batcher.ledger.verify.checks import verify
 from batcher.messages.attempt import Purpose
 from batcher.pipeline.choices import AnswerChoices, Tool, ToolTable, answer_choices
-from batcher.pipeline.tools import MOST_OUTPUT_BYTES, run_tool
-from batcher.report.export import ExportOptions, export_answers
+from batcher.pipeline.engine.tools import MOST_OUTPUT_BYTES, run_tool
+from batcher.report.export.answers import ExportOptions, export_answers
 from tests.making_runs import (
     FakeLane,
     answered,
@@ -299,7 +299,7 @@ def run_with(case, lane, act, hang_at=None):
 
     Attempt number `hang_at` gets no answer.
     """
-    import batcher.pipeline.run as room
+    import batcher.pipeline.run.run as room
 
     engines, tasks = [], []
 

@@ -182,8 +182,8 @@ def test_the_limit_of_the_model_is_not_exceeded(case, tmp_path):
 
 
 def test_raising_ends_at_the_known_limit_of_the_model(case, monkeypatch):
-    from batcher.pipeline.policies import AnswerPolicy, Better, Keep, judge
-    from batcher.pipeline.work import Work
+    from batcher.pipeline.engine.policies import AnswerPolicy, Better, Keep, judge
+    from batcher.pipeline.engine.work import Work
 
     request = Request(
         source_id=1, row_number=1, byte_offset=0, custom_id=None, params_hash=b"",
@@ -211,7 +211,7 @@ def test_the_simulator_gives_more_when_it_is_given_more(case):
 
 
 def test_a_limit_that_needs_a_stream_is_streamed():
-    from batcher.pipeline.work import Work
+    from batcher.pipeline.engine.work import Work
 
     request = Request(
         source_id=1, row_number=1, byte_offset=0, custom_id=None, params_hash=b"h",

@@ -14,7 +14,7 @@ from batcher.pipeline.choices import (
     answer_choices,
     parse_on_invalid,
 )
-from batcher.pipeline.validate import AnswerValidator
+from batcher.pipeline.engine.validate import AnswerValidator
 from tests.making_runs import (
     FakeLane,
     answered,

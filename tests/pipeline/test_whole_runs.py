@@ -17,7 +17,7 @@ from batcher.errors import (
 from batcher.messages.outcome import Answered
 from batcher.messages.usage import Usage
 from batcher.pacing.breaker import BreakerPolicy
-from batcher.rows.build import RequestBuilder
+from batcher.rows.build.requests import RequestBuilder
 from tests import bill
 from tests.making_runs import (
     MODEL,

@@ -8,9 +8,9 @@ from sqlite3 import connect
 import pytest
 
 from batcher import config, wiring
-from batcher.cli.examine import examine
+from batcher.cli.care.examine import examine
 from batcher.errors import ConfigurationError
-from batcher.pipeline.preflight_rules import shipped_rules
+from batcher.preflight.shipped import shipped_rules
 from tests.cli.test_report import invoke
 from tests.making_runs import Watcher, row, simulating, write_rows
 

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from batcher.errors import ConfigurationError
 from batcher.messages.request import BadRow, Request
-from batcher.pipeline.preflight import Preflight
-from batcher.pipeline.preflight_rules import shipped_rules
-from batcher.rows.body import FIELDS
-from batcher.rows.build import RequestBuilder
-from batcher.rows.settings import RequestSettings
+from batcher.preflight.preflight import Preflight
+from batcher.preflight.shipped import shipped_rules
+from batcher.rows.build.body import FIELDS
+from batcher.rows.build.requests import RequestBuilder
+from batcher.rows.build.settings import RequestSettings
 from tests.preflight.test_rules import problem
 from tests.rows.corpus import body, said
 

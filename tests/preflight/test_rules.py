@@ -2,10 +2,10 @@ import re
 
 import pytest
 
-from batcher.messages.rules import Structure
-from batcher.pipeline.preflight import Preflight
-from batcher.pipeline.preflight_checks import FAULTS
-from batcher.pipeline.preflight_rules import shipped_rules
+from batcher.preflight.checks import FAULTS
+from batcher.preflight.preflight import Preflight
+from batcher.preflight.rules import Structure
+from batcher.preflight.shipped import shipped_rules
 from batcher.rows.reasons import Reason
 from tests.preflight.cases import CASES
 from tests.rows.corpus import body

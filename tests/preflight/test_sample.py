@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from batcher.cli import group
 from batcher.errors import ConfigurationError
-from batcher.pipeline.preflight_sample import (
+from batcher.estimate.preflight_sample import (
     FEWEST_ROWS,
     SAMPLE_BYTES,
     SAMPLE_ROWS,
@@ -20,10 +20,10 @@ from batcher.pipeline.preflight_sample import (
     refuse_hopeless,
     take_sample,
 )
-from batcher.rows.build import RequestBuilder
+from batcher.rows.build.requests import RequestBuilder
+from batcher.rows.build.settings import RequestSettings
 from batcher.rows.ranges import RowRanges
-from batcher.rows.settings import RequestSettings
-from batcher.rows.source import find_sources
+from batcher.rows.read.source import find_sources
 from tests.making_runs import row, rows, simulating, write_rows
 
 BAD = row("warm", model="claude-opus-5-5", temperature=0.7)

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.errors import ConfigurationError, UsageError
-from batcher.pricing.book import load_file, load_shipped, parse_book
-from batcher.pricing.layer import parse_toml
-from batcher.pricing.rates import rate_set
-from batcher.pricing.text import render_layer
+from batcher.pricing.book.book import load_file, load_shipped, parse_book
+from batcher.pricing.book.layer import parse_toml
+from batcher.pricing.book.text import render_layer
+from batcher.pricing.rate.rates import rate_set
 
 HEAD = 'version = "mine-1"\nextends = "nothing"\n'
 ROUND = 'version = "1"\nround = true\n'

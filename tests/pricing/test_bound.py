@@ -6,9 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.pricing.book import load_shipped, parse_book
-from batcher.pricing.bound import cost_bound, input_token_bound, request_bound, search_bound
-from batcher.pricing.rating import ChargeStatus, rate
+from batcher.pricing.book.book import load_shipped, parse_book
+from batcher.pricing.rate.bound import (
+    cost_bound,
+    input_token_bound,
+    request_bound,
+    search_bound,
+)
+from batcher.pricing.rate.rating import ChargeStatus, rate
 from tests.pricing.answers import DAY, NOVEMBER, answer, tokens
 
 BOOK = load_shipped()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from batcher.pricing.book import load_file, load_shipped
-from batcher.pricing.rating import rate
+from batcher.pricing.book.book import load_file, load_shipped
+from batcher.pricing.rate.rating import rate
 from tests.pricing.answers import DAY, NOVEMBER, answer, tokens
 
 PAGE = (Path(__file__).parents[2] / "docs" / "prices.md").read_text("utf-8")

@@ -1,7 +1,7 @@
 """Answers made of several samplings: each is billed by itself, at its own model and size."""
 
-from batcher.pricing.book import load_shipped
-from batcher.pricing.rating import ChargeStatus, rate
+from batcher.pricing.book.book import load_shipped
+from batcher.pricing.rate.rating import ChargeStatus, rate
 from tests.pricing.answers import NOVEMBER, answer, tokens
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from batcher.pricing.book import load_shipped
-from batcher.pricing.names import normalise
+from batcher.pricing.book.book import load_shipped
+from batcher.pricing.book.names import normalise
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 import pytest
 from click.testing import CliRunner
 
-from batcher.cli.prices import prices
+from batcher.cli.money.prices import prices
 from batcher.errors import CannotCreate, ConfigurationError, UsageError
-from batcher.pricing.book import load_file, load_shipped
+from batcher.pricing.book.book import load_file, load_shipped
 
 MINE = """\
 version = "mine"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from batcher.pricing.book import load_shipped, parse_book
-from batcher.pricing.rating import ChargeStatus, rate
+from batcher.pricing.book.book import load_shipped, parse_book
+from batcher.pricing.rate.rating import ChargeStatus, rate
 from tests.pricing.answers import DAY, NOVEMBER, answer, tokens
 
 USD = 10**12

@@ -5,9 +5,9 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.pricing.book import load_shipped
+from batcher.pricing.book.book import load_shipped
 from batcher.pricing.meters import METERS
-from batcher.pricing.rating import ChargeStatus, rate
+from batcher.pricing.rate.rating import ChargeStatus, rate
 from tests.pricing.answers import DAY, NOVEMBER, answer
 
 BOOK = load_shipped()

@@ -5,8 +5,8 @@ from fractions import Fraction
 
 import pytest
 
-from batcher.pricing.book import load_shipped
-from batcher.pricing.compare import rates_on
+from batcher.pricing.book.book import load_shipped
+from batcher.pricing.book.differences import rates_on
 from batcher.pricing.money import parse_rate
 
 NOVEMBER_2026 = date(2026, 11, 21)

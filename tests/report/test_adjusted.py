@@ -1,15 +1,21 @@
 import pyarrow.parquet as pq
 import pytest
 
-from batcher.ledger.adjustments import Author, Place, Reconciliation, Residual, record
+from batcher.finance.reconcile.record import undo
 from batcher.ledger.connect import open_engine, writing
+from batcher.ledger.money.adjustments import (
+    Author,
+    Place,
+    Reconciliation,
+    Residual,
+    record,
+)
 from batcher.ledger.schema import ratings
-from batcher.report.export_parquet import write_parquet
+from batcher.report.html.document import render_page
 from batcher.report.html.page import gather
-from batcher.report.html.render import render_page
 from batcher.report.merge import summarise_all
 from batcher.report.query import ReportQuery, parse_dimensions
-from batcher.report.reconcile.record import undo
+from batcher.report.render.parquet import write_parquet
 from batcher.report.summary import summarise
 from tests.report.ledger_rows import NOON, LedgerRows
 from tests.report.mostly_sqlite import BOTH, database_url  # noqa: F401

@@ -3,11 +3,11 @@ from fractions import Fraction
 import pytest
 
 from batcher.errors import UsageError
-from batcher.pricing.book import load_shipped
-from batcher.report.compare import compare_sheet, parse_side
+from batcher.finance.compare import compare_sheet, parse_side
+from batcher.finance.what_if import parse_supposition, what_if_sheet
+from batcher.pricing.book.book import load_shipped
 from batcher.report.query import ReportQuery, moment_of, parse_dimensions
 from batcher.report.sheet import Named
-from batcher.report.what_if import parse_supposition, what_if_sheet
 from tests.report.ledger_rows import NOON, LedgerRows
 from tests.report.months import RATES
 from tests.report.mostly_sqlite import BOTH, database_url  # noqa: F401

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from batcher.pricing.money import PICO, decimal_text
 from batcher.report.query import ReportQuery, parse_dimensions
-from batcher.report.render import Format, render
+from batcher.report.render.formats import Format, render
 from batcher.report.sheet import Named
 from batcher.report.views.catalogue import View, look
 from batcher.report.views.costs import exact_usd

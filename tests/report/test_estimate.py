@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batcher.clock import seeded
-from batcher.report.estimate import Stratum, expect_total
+from batcher.estimate.interval import Stratum, expect_total
 
 OUTPUT_RATE = 15_000_000  # pico-USD per token
 MOST_TOKENS = 4_096

@@ -7,14 +7,14 @@ import pytest
 from pyarrow import parquet
 
 from batcher.errors import CannotCreate, UsageError
-from batcher.report.export import (
+from batcher.report.export.answers import (
     RESULT_COLUMNS,
     Exported,
     ExportOptions,
     export_answers,
     the_run,
 )
-from batcher.rows.source import fingerprint
+from batcher.rows.read.source import fingerprint
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from batcher.finance.focus.columns import MANDATORY, Grain, Version, columns_of
+from batcher.finance.focus.write import FocusOptions, write_focus
 from batcher.ledger.connect import open_engine
 from batcher.pricing.money import PICO
-from batcher.report.focus.columns import MANDATORY, Grain, Version, columns_of
-from batcher.report.focus.write import FocusOptions, write_focus
 from batcher.report.query import ReportQuery
 from batcher.report.summary import summarise
 from tests.report.ledger_rows import NOON

@@ -6,10 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from batcher.errors import CannotCreate
+from batcher.finance.focus.columns import Grain, Version, columns_of
+from batcher.finance.focus.parquet import focus_parquet
+from batcher.finance.focus.write import FocusOptions
 from batcher.ledger.connect import open_engine
-from batcher.report.export_focus import focus_parquet
-from batcher.report.focus.columns import Grain, Version, columns_of
-from batcher.report.focus.write import FocusOptions
 from batcher.report.query import ReportQuery
 from batcher.report.summary import summarise
 from tests.report.months import filled

@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 import pytest
 
 from batcher.ledger.connect import open_engine
-from batcher.ledger.reprice_day import month_window
+from batcher.ledger.rate.days import month_window
+from batcher.report.html.document import render_page
 from batcher.report.html.page import MOST_LINES, gather
-from batcher.report.html.render import render_page
 from batcher.report.html.scale import bins_for, round_step, scale_for
 from batcher.report.query import ReportQuery, parse_dimensions
 from tests.report.browser import BROWSER, browse

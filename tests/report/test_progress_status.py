@@ -9,12 +9,12 @@ from sqlalchemy import insert
 
 from batcher.errors import UsageError
 from batcher.ledger.connect import writing
-from batcher.ledger.lock import Holder
-from batcher.ledger.process import this_process
+from batcher.ledger.owner.lock import Holder
+from batcher.ledger.owner.process import this_process
 from batcher.ledger.schema_leases import leases
 from batcher.report.figures import Counts
-from batcher.report.progress_status import Life, read_status
-from batcher.report.render_status import render_status, status_json
+from batcher.report.render.status_text import render_status, status_json
+from batcher.report.status import Life, read_status
 from tests.report.ledger_rows import NOON, SECOND
 
 HERE = socket.gethostname()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.errors import UsageError
-from batcher.report.directory import bucket
+from batcher.report.names import bucket
 from batcher.report.query import (
     BY_MODEL,
     Dimension,

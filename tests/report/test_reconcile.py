@@ -3,7 +3,7 @@ from fractions import Fraction
 import pytest
 
 from batcher.errors import UsageError
-from batcher.report.reconcile.compare import reconcile
+from batcher.finance.reconcile.comparison import reconcile
 from tests.report.ledger_rows import NOON
 from tests.report.mostly_sqlite import BOTH, database_url  # noqa: F401
 from tests.report.provider_files import DAY, MODEL, RIGHT, begin, charge, costs, usage

@@ -7,18 +7,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batcher.errors import Busy, UsageError
-from batcher.ledger.adjustments import (
+from batcher.finance.reconcile.comparison import comparison_sheet
+from batcher.finance.reconcile.lines import compare
+from batcher.finance.reconcile.record import (
+    adjustments_sheet,
+    record_residuals,
+    undo,
+)
+from batcher.ledger.connect import open_engine, reading, writing
+from batcher.ledger.money.adjustments import (
     Author,
     effective,
     newest_entry,
     read_adjustments,
     read_reconciliations,
 )
-from batcher.ledger.connect import open_engine, reading, writing
-from batcher.ledger.verify import verify
-from batcher.report.reconcile.compare import comparison_sheet
-from batcher.report.reconcile.lines import compare
-from batcher.report.reconcile.record import adjustments_sheet, record_residuals, undo
+from batcher.ledger.verify.checks import verify
 from tests.report.ledger_rows import NOON, LedgerRows
 from tests.report.mostly_sqlite import BOTH, database_url  # noqa: F401
 from tests.report.provider_files import DAY, MODEL, RIGHT, begin, charge, costs, usage

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.report.figures import Adjusted, AdjustedLine, Counts, Reason, Report, ReportLine
-from batcher.report.layout import Detail, lay_out
 from batcher.report.query import ReportQuery, parse_dimensions
-from batcher.report.render import Format, render
-from batcher.report.render_table import print_table
+from batcher.report.render.formats import Format, render
+from batcher.report.render.layout import Detail, lay_out
+from batcher.report.render.terminal import print_table
 from batcher.report.words import csv_text, safe_text, shorten
 
 

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from batcher.errors import UsageError
-from batcher.pricing.book import load_shipped
-from batcher.report.render_request import (
+from batcher.pricing.book.book import load_shipped
+from batcher.report.render.request_text import (
     matches_json,
     render_matches,
     render_request,

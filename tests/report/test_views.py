@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from batcher.errors import UsageError
 from batcher.ledger.connect import open_engine
 from batcher.report.query import ReportQuery, parse_dimensions
-from batcher.report.render import Format, render
+from batcher.report.render.formats import Format, render
 from batcher.report.sheet import Named, Unit, cell_text, time_text
 from batcher.report.views.catalogue import View, look
 from batcher.report.views.spread import percentile, spread_of

@@ -3,11 +3,11 @@
 import json
 
 from batcher.messages.request import BadRow, Request
-from batcher.rows.build import RequestBuilder
+from batcher.rows.build.requests import RequestBuilder
+from batcher.rows.build.settings import RequestSettings
 from batcher.rows.ranges import RowRanges
-from batcher.rows.reader import read_rows
-from batcher.rows.settings import RequestSettings
-from batcher.rows.source import SourceFile, source_of
+from batcher.rows.read.reader import read_rows
+from batcher.rows.read.source import SourceFile, source_of
 
 FULL = RequestSettings(model="m", max_tokens=10)
 

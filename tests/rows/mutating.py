@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from batcher.messages.request import BadRow, Request
-from batcher.rows.build import RequestBuilder
-from batcher.rows.settings import RequestSettings
+from batcher.rows.build.requests import RequestBuilder
+from batcher.rows.build.settings import RequestSettings
 from tests.rows.corpus import corpus
 
 MODEL, MAX_TOKENS = "m-of-the-job", 77

@@ -11,7 +11,7 @@ LOADED = """
 import sys
 from batcher.wiring.process import keep_little_memory
 keep_little_memory()
-from batcher.rows.arrow import pa, pq
+from batcher.rows.read.arrow import pa, pq
 print(pa.default_memory_pool().backend_name)
 print(sorted(name for name in sys.modules if name.endswith("fs") and "pyarrow._" in name))
 """
@@ -38,7 +38,7 @@ def test_what_was_loaded_before_stays():
         "from pyarrow import fs\n"
         "before = set(vars(fs))\n"
         "import sys\n"
-        "import batcher.rows.arrow\n"
+        "import batcher.rows.read.arrow\n"
         "assert before <= set(vars(fs))\n"
         "assert None not in sys.modules.values()\n"
     )

@@ -10,8 +10,8 @@ from pyarrow import parquet as pq
 
 from batcher.errors import ConfigurationError
 from batcher.messages.request import Request
-from batcher.rows.build import RequestBuilder
-from batcher.rows.check import check_source
+from batcher.rows.build.requests import RequestBuilder
+from batcher.rows.read.check import check_source
 from tests.rows.conftest import packed
 from tests.rows.making import FULL, items, lines_of, prompts, source
 

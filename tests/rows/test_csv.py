@@ -3,8 +3,8 @@ import json
 import pytest
 
 from batcher.errors import ConfigurationError
-from batcher.rows.check import check_source
-from batcher.rows.settings import RequestSettings
+from batcher.rows.build.settings import RequestSettings
+from batcher.rows.read.check import check_source
 from tests.rows.making import builder, items, reasons, source
 
 

@@ -5,8 +5,8 @@ from base64 import b64decode, b64encode
 import pytest
 
 from batcher.messages.request import BadRow, Request
-from batcher.rows.local_files import MAX_IMAGE_BYTES
-from batcher.rows.source import find_sources
+from batcher.rows.build.local_files import MAX_IMAGE_BYTES
+from batcher.rows.read.source import find_sources
 from tests.rows.making import FULL, batches, build, items, lines_of, params, reasons, source
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (64).to_bytes(4, "big") * 2 + b"rest"

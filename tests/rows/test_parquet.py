@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pyarrow import parquet as pq
 
 from batcher.errors import ConfigurationError
-from batcher.rows.check import check_source
-from batcher.rows.original import original_columns
-from batcher.rows.settings import RequestSettings
+from batcher.rows.build.settings import RequestSettings
+from batcher.rows.read.check import check_source
+from batcher.rows.read.original import original_columns
 from tests.rows.making import (
     batches,
     builder,

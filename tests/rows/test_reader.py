@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from batcher.errors import StorageError
 from batcher.messages.request import Request
-from batcher.rows.lines import MAX_LINE_BYTES
+from batcher.rows.read.lines import MAX_LINE_BYTES
 from tests.rows.making import batches, items, lines_of, prompts, reasons, source
 
 
@@ -119,7 +119,7 @@ def test_offsets_after_skipped_rows_are_right(tmp_path):
 
 def test_skip_may_change_while_rows_are_read(tmp_path):
     from batcher.rows.ranges import RowRanges
-    from batcher.rows.reader import read_rows
+    from batcher.rows.read.reader import read_rows
     from tests.rows.making import builder
 
     skip = RowRanges()

@@ -10,13 +10,13 @@ from pyarrow import parquet as pq
 
 from batcher.clock import SystemClock
 from batcher.messages.request import Request
-from batcher.pipeline.preflight import Preflight
-from batcher.pipeline.preflight_rules import shipped_rules
-from batcher.rows.body import FIELDS
-from batcher.rows.settings import RequestSettings
+from batcher.preflight.preflight import Preflight
+from batcher.preflight.shipped import shipped_rules
+from batcher.rows.build.body import FIELDS
+from batcher.rows.build.settings import RequestSettings
 from batcher.simulator.server import Simulator
-from batcher.transport.client import HttpClient
 from batcher.transport.endpoint import Endpoint, Secret
+from batcher.transport.live.client import HttpClient
 from tests.rows.corpus import corpus, text
 from tests.rows.making import items, source
 

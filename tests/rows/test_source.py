@@ -5,8 +5,8 @@ import stat
 import pytest
 
 from batcher.errors import CannotCreate, ConfigurationError, UsageError
-from batcher.rows.check import check_source
-from batcher.rows.source import find_sources, fingerprint
+from batcher.rows.read.check import check_source
+from batcher.rows.read.source import find_sources, fingerprint
 from tests.rows.making import builder, source
 
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from batcher.errors import ConfigurationError
-from batcher.rows.settings import RequestSettings
+from batcher.rows.build.settings import RequestSettings
 from tests.rows.making import builder, built, refused
 
 JOB = {"model": "m", "max_tokens": 10}

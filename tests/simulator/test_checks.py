@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.simulator.checks import BLOCK_TYPES, KNOWN_FIELDS
 from batcher.simulator.desk import Decision
+from batcher.simulator.wire.checks import BLOCK_TYPES, KNOWN_FIELDS
 from tests.simulator.asking import HEADERS, MODEL, WEB_SEARCH, Counter, body_of
 
 KEYS = ["type", "text", "name", "source", "data", "id", "tool_use_id", "enum", "properties"]

@@ -10,9 +10,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from batcher.simulator.faults import FAULTS, FaultPicker
 from batcher.simulator.server import Simulator
 from batcher.simulator.settings import SimulatorSettings
+from batcher.simulator.wire.faults import FAULTS, FaultPicker
 from tests.simulator.asking import Counter, asynchronous, body_of, post, session, wait_for_stats
 
 ANSWERED = sorted(name for name, fault in FAULTS.items() if fault.manner == "answer")

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 import pytest
 from click.testing import CliRunner
 
-from batcher.cli.simulate import simulate
+from batcher.cli.care.simulate import simulate
 from batcher.errors import CannotCreate
 from tests.bill import read_bill
 from tests.simulator.asking import HEADERS, body_of
 
-COMMAND = [sys.executable, "-c", "from batcher.cli.simulate import simulate; simulate()"]
+COMMAND = [sys.executable, "-c", "from batcher.cli.care.simulate import simulate; simulate()"]
 
 
 @contextmanager

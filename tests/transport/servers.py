@@ -10,9 +10,9 @@ from batcher.clock import Clock, SystemClock
 from batcher.messages.attempt import Attempt, Purpose
 from batcher.messages.outcome import Outcome
 from batcher.messages.request import Request
-from batcher.transport.client import HttpClient
 from batcher.transport.endpoint import Endpoint, Secret
-from batcher.transport.live import LiveLane
+from batcher.transport.live.client import HttpClient
+from batcher.transport.live.live_lane import LiveLane
 
 KEY = "sk-ant-very-secret-0123456789abcdef"
 PROMPT = "a prompt that nobody else may read"

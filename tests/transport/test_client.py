@@ -7,9 +7,9 @@ import traceback
 
 import pytest
 
-from batcher.transport import client as client_module
-from batcher.transport.client import BODY_LIMIT, SendError
 from batcher.transport.endpoint import Auth
+from batcher.transport.live import client as client_module
+from batcher.transport.live.client import BODY_LIMIT, SendError
 from tests.simulator.asking import asynchronous
 from tests.transport.servers import (
     KEY,

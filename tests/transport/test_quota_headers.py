@@ -7,9 +7,9 @@ import pytest
 from batcher.clock import SystemClock
 from batcher.messages.quota import read_quota
 from batcher.messages.stream_mode import StreamMode
-from batcher.transport.client import HttpClient
 from batcher.transport.endpoint import Secret
-from batcher.transport.live import LiveLane
+from batcher.transport.live.client import HttpClient
+from batcher.transport.live.live_lane import LiveLane
 from tests.making_runs import message
 from tests.simulator.asking import asynchronous
 from tests.transport.servers import KEY, attempt, endpoint, free_port, hang, http, raw_server

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from batcher.messages.stream_mode import StreamMode
-from batcher.rows.settings import RequestSettings
+from batcher.rows.build.settings import RequestSettings
 from batcher.transport.endpoint import Auth
 from tests.bill import cost_pico_usd, total_pico_usd
 from tests.making_runs import MODEL, Case, endpoint_of, row, simulating

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from batcher.transport.wire import Wire, Withheld, header_line
+from batcher.transport.live.wire import Wire, Withheld, header_line
 from tests.simulator.asking import asynchronous
 
 # A key and a certificate of 127.0.0.1 that nobody trusts but these tests.

@@ -12,9 +12,10 @@ import click
 
 import batcher
 from batcher import wiring
-from batcher.cli.display import Quiet, display, say
 from batcher.cli.ledger_options import ledger
-from batcher.cli.summary import closing_lines
+from batcher.cli.run.display import Quiet, display
+from batcher.cli.run.summary import closing_lines
+from batcher.cli.words.say import say
 from batcher.config import Settings
 from batcher.errors import ProviderUnavailable
 from batcher.pipeline.events import Ended
@@ -94,7 +95,7 @@ def _say_end(job: Job, ended: Ended) -> None:
 
 
 def _print_report(database: str) -> None:
-    from batcher.cli.report import show
+    from batcher.cli.look.report import show
     from batcher.report.query import ReportQuery
     from batcher.report.summary import summarise
 

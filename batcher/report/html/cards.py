@@ -10,16 +10,16 @@ from typing import Final
 from sqlalchemy import Engine, select
 
 from batcher.ledger.connect import reading
-from batcher.ledger.reprice_day import month_window
+from batcher.ledger.rate.days import month_window
 from batcher.ledger.schema import budgets
 from batcher.pricing.meters import METERS
 from batcher.pricing.money import format_currency
-from batcher.report.directory import bucket
 from batcher.report.figures import USD
 from batcher.report.html.charts import Amounts, Bar, Chart, bars, growing, histogram, stacked
 from batcher.report.html.measured import read_latencies, read_meter_sums, read_row_buckets
 from batcher.report.ledgers import Ledgers
 from batcher.report.merge import summarise_all
+from batcher.report.names import bucket
 from batcher.report.query import Dimension, Kind, ReportQuery, parse_moment, time_zone
 from batcher.report.sheet import Unit, cell_text, time_text
 from batcher.report.views.buckets import Buckets

@@ -11,10 +11,10 @@ from sqlalchemy import Engine
 from batcher.pricing.money import format_currency, format_usd
 from batcher.report.figures import USD, Report, sort_key
 from batcher.report.html.cards import Card, details, over_time
-from batcher.report.layout import Detail, Layout, lay_out
 from batcher.report.ledgers import open_ledgers
 from batcher.report.merge import summarise_all
 from batcher.report.query import Dimension, Kind, ReportQuery, moment_of, time_zone
+from batcher.report.render.layout import Detail, Layout, lay_out
 
 _TITLE: Final = "What the answers cost"
 MOST_LINES: Final = 300  # of the table; a page is for people

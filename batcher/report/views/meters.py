@@ -9,9 +9,9 @@ from sqlalchemy.sql.elements import literal_column
 from sqlalchemy.types import BigInteger
 
 from batcher.ledger.schema import METERS, answers, charges, rate_sets
-from batcher.pricing.book import PriceBook
+from batcher.pricing.book.book import PriceBook
 from batcher.pricing.meters import MeterQuantities
-from batcher.pricing.rates import RateSet
+from batcher.pricing.rate.rates import RateSet
 from batcher.report.figures import Key
 from batcher.report.ledgers import Ledger
 from batcher.report.scope import in_force

@@ -22,7 +22,7 @@ from sqlalchemy.sql.elements import literal_column
 
 from batcher.ledger.schema import answers, attempts, charges
 from batcher.messages.attempt import IN_DOUBT, State
-from batcher.pricing.rating import ChargeStatus
+from batcher.pricing.rate.rating import ChargeStatus
 from batcher.report.figures import USD, Key, sort_key
 from batcher.report.ledgers import Ledger, Ledgers
 from batcher.report.query import Dimension, Kind

@@ -1,0 +1,1 @@
+"""Commands that look after database, configuration, endpoints and prices of a ledger."""

@@ -1,0 +1,37 @@
+"""`batcher doctor`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from batcher.cli.run.job_options import job_options
+
+
+@click.command()
+@job_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def doctor(
+    inputs: tuple[str, ...],
+    job_path: Path | None,
+    config_path: str | None,
+    as_json: bool,
+    **options: Any,  # noqa: ANN401 - settings by name, checked by Settings
+) -> int:
+    """Check configuration, key, endpoint and database.
+
+    Inputs that are named are looked for, too. Sends no prompt and never prints a key. Exits
+    with 1 when something is wrong.
+    """
+    import msgspec
+
+    from batcher import wiring
+    from batcher.cli.care.examine import examine
+
+    findings = examine(wiring.asked(inputs, job_path, config_path, options=options))
+    if as_json:
+        click.echo(msgspec.json.encode({"findings": findings}))
+    else:
+        for finding in findings:
+            click.echo(f"{'ok  ' if finding.ok else 'FAIL'} {finding.what}: {finding.words}")
+    return 0 if all(finding.ok for finding in findings) else 1

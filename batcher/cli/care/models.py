@@ -1,0 +1,119 @@
+"""`batcher models`."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from batcher.pricing.book.book import PriceBook
+    from batcher.transport.endpoint import Endpoint
+    from batcher.transport.live.model_list import ListedModel
+
+
+@click.command()
+@click.option("--endpoint", help="Whose models: anthropic, crun, vllm, yours, ….")
+@click.option("--base-url", help="Another address of the endpoint.")
+@click.option("--prices", metavar="FILE|none", help="Your own price file, or no prices.")
+@click.option("--config", "config_path", metavar="FILE", help="The config.toml to use.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def models(config_path: str | None, as_json: bool, **options: str | None) -> None:
+    """List the models of an endpoint, and whether their prices are known.
+
+    Asks the endpoint, with its key; costs nothing.
+    """
+    import msgspec
+
+    from batcher import wiring
+
+    job = wiring.resolve(wiring.asked(("-",), None, config_path, options=options))
+    book = wiring.price_book(job)
+    listed = asyncio.run(_ask(job.endpoint))
+    prices = wiring.price_list(job, book)
+    rows = [_row(model, _why_unpriced(book, prices, model.id)) for model in listed]
+    if as_json:
+        click.echo(msgspec.json.encode({"endpoint": job.endpoint.name, "models": rows}))
+        return
+    for line in _table(rows):
+        click.echo(line)
+    click.echo(
+        f"{len(rows):,} models at {job.endpoint.name} ({job.endpoint.base_url})", err=True
+    )
+    click.echo(wiring.price_note(job, book), err=True)
+
+
+async def _ask(endpoint: "Endpoint") -> "list[ListedModel]":
+    from batcher import config
+    from batcher.clock import SystemClock
+    from batcher.transport.live.client import HttpClient
+    from batcher.transport.live.model_list import list_models
+
+    clock = SystemClock()
+    client = HttpClient(endpoint, config.read_key(endpoint), clock)
+    try:
+        return await list_models(client, endpoint, clock.now_us())
+    finally:
+        await client.close()
+
+
+def _why_unpriced(book: "PriceBook", price_list: str | None, model: str) -> str | None:
+    """Why answers of `model` would stay unpriced today; `None`: they would be priced."""
+    from batcher.clock import SystemClock
+    from batcher.pricing.rate.resolve import MICROSECONDS_PER_DAY, resolve
+
+    if price_list is None:
+        return "no_price_list"
+    day = SystemClock().now_us() // MICROSECONDS_PER_DAY
+    return resolve(book, price_list, model, (None, None, None), day).reason
+
+
+def _row(model: "ListedModel", unpriced: str | None) -> dict[str, Any]:
+    return {
+        "id": model.id,
+        "display_name": model.display_name,
+        "created": model.created,
+        "owner": model.owner,
+        "lifecycle": model.lifecycle,
+        "max_input_tokens": model.max_input_tokens,
+        "max_tokens": model.max_tokens,
+        "priced": unpriced is None,
+        "unpriced_reason": unpriced,
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    """One line per model; columns that no model fills are left out."""
+    cells = [
+        {
+            "model": row["id"],
+            "name": row["display_name"] or "",
+            "created": (row["created"] or "")[:10],
+            "owner": row["owner"] or "",
+            "lifecycle": row["lifecycle"] or "",
+            "input": _number(row["max_input_tokens"]),
+            "output": _number(row["max_tokens"]),
+            "price": "known" if row["priced"] else f"none ({row['unpriced_reason']})",
+        }
+        for row in rows
+    ]
+    widths = {
+        name: max(len(name), *(len(cell[name]) for cell in cells))
+        for name in (cells[0] if cells else ())
+        if any(cell[name] for cell in cells)
+    }
+    lines = [{name: name for name in widths}, *cells] if cells else []
+    return [
+        "  ".join(
+            _printable(line[name]).ljust(width) for name, width in widths.items()
+        ).rstrip()
+        for line in lines
+    ]
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+def _printable(text: str) -> str:
+    """Names come from servers: no control character of theirs reaches the terminal."""
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)

@@ -1,0 +1,53 @@
+"""`batcher verify`: does the ledger say what follows from what was received?"""
+
+from pathlib import Path
+
+import click
+
+from batcher.cli.ledger_options import ledger, ledger_options
+
+
+@click.command()
+@click.option(
+    "--bill",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Compare with what a simulator billed: its bill, a JSON object per line.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@ledger_options
+def verify(bill: Path | None, as_json: bool, database: str | None, config: str | None) -> int:
+    """Recompute every charge and check the ledger against itself.
+
+    Reads only, also while a run is on. Each problem is one line; exits with 1 when there is
+    one. See docs/verify.md for what is checked.
+    """
+    import msgspec
+
+    from batcher.cli.words.lifeboats import lifeboats
+    from batcher.ledger.verify.bill import check_bill, read_bill
+    from batcher.ledger.verify.checks import verify as verify_ledger
+    from batcher.ledger.verify.findings import Findings
+    from batcher.report.words import count_of
+
+    findings = Findings()
+    lines = None if bill is None else read_bill(bill)
+    with ledger(database, config) as engine:
+        if lines is not None:
+            check_bill(engine, lines, findings)
+        found = verify_ledger(engine, findings)
+        boats = lifeboats(engine, config)
+    if as_json:
+        click.echo(msgspec.json.encode({"schema": 1, **msgspec.to_builtins(found)}))
+    else:
+        for finding in found.findings:
+            click.echo(f"{finding.kind}: {finding.text}")
+        click.echo(
+            f"verified: {count_of(found.charges, 'charge')} of"
+            f" {count_of(found.answers, 'answer')} recomputed,"
+            f" {count_of(found.rollups, 'sum')} compared;"
+            f" {count_of(found.problems, 'problem') if found.problems else 'no problems'}"
+        )
+    for boat in boats:
+        click.echo(boat.words, err=True)
+    return 1 if found.problems else 0

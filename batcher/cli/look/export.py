@@ -1,0 +1,88 @@
+"""`batcher export`: the answers of a run as a file."""
+
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from batcher.cli.ledger_options import ledger, ledger_options
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from batcher.ledger.handles import Engine
+    from batcher.report.export.answers import ExportOptions
+    from batcher.rows.out.output import OutputFormat
+
+    Opened = AbstractContextManager[Engine]
+
+
+@click.command()
+@click.option(
+    "--run", "run_id", type=int, metavar="ID", help="The run, where there are several."
+)
+@click.option(
+    "-o",
+    "--output",
+    default="-",
+    metavar="FILE",
+    help="Where to: FILE.jsonl, .csv or .parquet, also with .gz or .zst; else standard output.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["jsonl", "csv", "parquet"]),
+    help="What to write; told by the name of FILE, else jsonl.",
+)
+@click.option("--answered-only", is_flag=True, help="Leave out rows without an answer.")
+@click.option(
+    "--failures",
+    is_flag=True,
+    help="Only rows without an answer, as they came: to mend and run.",
+)
+@ledger_options
+def export(
+    run_id: int | None,
+    output: str,
+    form: str | None,
+    answered_only: bool,
+    failures: bool,
+    database: str | None,
+    config: str | None,
+) -> None:
+    """Write answers in input order to a file.
+
+    They are joined to the rows' own columns. Rows without an answer say why. Works while the
+    run is on; a file appears when it is whole.
+    """
+    from batcher.report.export.answers import ExportOptions, export_answers, the_run
+    from batcher.report.words import count_of
+
+    options = ExportOptions(
+        target=output, form=cast("OutputFormat | None", form), answered_only=answered_only
+    )
+    where = "standard output" if output == "-" else output
+    if failures:
+        if answered_only:
+            raise click.UsageError("--failures and --answered-only exclude each other")
+        _export_failures(options, run_id, where, ledger(database, config))
+        return
+    with ledger(database, config) as engine:
+        done = export_answers(engine, the_run(engine, run_id), options, _warn)
+    click.echo(f"{count_of(done.rows, 'row')} to {where}, {done.answered:,} answered", err=True)
+
+
+def _export_failures(
+    options: "ExportOptions", run_id: int | None, where: str, opened: "Opened"
+) -> None:
+    from batcher.report.export.answers import the_run
+    from batcher.report.export.failed import export_failures
+    from batcher.report.words import count_of
+
+    with opened as engine:
+        done = export_failures(engine, the_run(engine, run_id), options, _warn)
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in done.reasons.items())
+    click.echo(f"{count_of(done.rows, 'row')} to {where}: {reasons or 'none'}", err=True)
+
+
+def _warn(sentence: str) -> None:
+    click.echo(f"warning: {sentence}", err=True)

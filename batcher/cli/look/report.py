@@ -1,0 +1,280 @@
+"""`batcher report`: what was sent, what it used, what it cost."""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from batcher.cli.ledger_options import several_ledgers, several_ledgers_options
+
+if TYPE_CHECKING:
+    from batcher.ledger.handles import Engine
+    from batcher.report.figures import Report
+    from batcher.report.query import ReportQuery
+    from batcher.report.sheet import Sheet
+
+_FORMATS = ("table", "csv", "json", "markdown", "html", "parquet", "focus")
+_WHOLE_REPORT = ("html", "focus")  # formats with one form only
+_OTHER_TABLES = ("--view", "--compare", "--what-if")
+_FOCUS = ("focus_grain", "focus_version", "focus_account")
+_VIEWS = ("waste", "cache", "costs", "latency", "units", "top")
+
+
+@click.command()
+@click.option(
+    "--by",
+    multiple=True,
+    metavar="WORD",
+    help="A line per model (the default), requested_model, stop_reason, hour, day, week, month,"
+    " run, invocation, job, endpoint, lane, source or tag:NAME; give it several times to"
+    " combine.",
+)
+@click.option("--since", metavar="TIME", help="Sent at this date or time, or later.")
+@click.option("--until", metavar="TIME", help="Sent before this date or time.")
+@click.option(
+    "--last",
+    type=click.Choice(["day", "week", "month"]),
+    help="The last whole day, week or month before today.",
+)
+@click.option(
+    "--tz",
+    default="UTC",
+    show_default=True,
+    metavar="ZONE",
+    help="The time zone of days and dates, such as Europe/Paris.",
+)
+@click.option("--run", "run_id", type=int, metavar="ID", help="One run only, by its number.")
+@click.option(
+    "--rating",
+    type=int,
+    metavar="N",
+    help="The ledger as it was when rating N was complete; see batcher prices ratings.",
+)
+@click.option(
+    "--view",
+    type=click.Choice(_VIEWS),
+    help="Another look: what was wasted, what caching saved, list price beside what was charged"
+    " and what providers report, how long it took, what one row costs, the dearest rows.",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(1, 100_000),
+    metavar="N",
+    help="How many rows --view top shows.  [default: 20]",
+)
+@click.option(
+    "--compare",
+    nargs=2,
+    metavar="A B",
+    help="Two of these side by side: 2026, 2026-10, 2026-W40, 2026-10-05, run:ID, model:NAME.",
+)
+@click.option(
+    "--what-if",
+    multiple=True,
+    metavar="WHAT",
+    help="What the same tokens would have cost with model=NAME, lane=batch or lane=live.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(_FORMATS),
+    default="table",
+    show_default=True,
+    help="How to write it.",
+)
+@click.option(
+    "--focus-grain",
+    type=click.Choice(["request", "hour", "day"]),
+    help="What a row of --format focus sums up, for each meter.  [default: hour]",
+)
+@click.option(
+    "--focus-version",
+    type=click.Choice(["1.2", "1.3"]),
+    help="Whose column names --format focus has.  [default: 1.2]",
+)
+@click.option(
+    "--focus-account",
+    metavar="ID",
+    help="The billing account in --format focus.  [default: the endpoint's name]",
+)
+@click.option("-o", "--output", metavar="FILE", help="Write to FILE, not to standard output.")
+@click.option("--strict", is_flag=True, help="Exit 65 when an answer in it has no price.")
+@several_ledgers_options
+def report(
+    databases: tuple[str, ...],
+    config: str | None,
+    output: str | None,
+    strict: bool,
+    **asked: Any,  # noqa: ANN401 # click passes every other option by its name
+) -> int:
+    """Print what was used and what it cost.
+
+    Works while a run is on. Money in doubt and answers without a price are told apart and never
+    guessed. Dates are read in the zone of --tz. Several --database are read as one.
+    """
+    from batcher.cli.look.report_checks import unpriced_exit_code, warn_of_old_books
+
+    query = _query(asked)
+    _check(asked, output)
+    _require_one(databases, asked)
+    with several_ledgers(databases, config) as engines:
+        _answer(engines, query, asked, output)
+        warn_of_old_books(engines, config)
+        return unpriced_exit_code(engines, query) if strict else 0
+
+
+def _answer(
+    engines: "Sequence[Engine]",
+    query: "ReportQuery",
+    asked: dict[str, Any],
+    output: str | None,
+) -> None:
+    form = asked["form"]
+    sheet = _sheet(engines, query, asked)
+    if sheet is not None:
+        show(sheet, form, output)
+    elif form == "focus":
+        _write_focus(engines, query, asked, output)
+    elif form == "html":
+        from batcher.report.html.document import render_page
+        from batcher.report.html.page import gather
+        from batcher.report.render.delivery import deliver
+
+        deliver(render_page(gather(engines, query)), output, sys.stdout)
+    else:
+        from batcher.report.merge import summarise_all
+
+        show(summarise_all(engines, query), form, output)
+
+
+def _write_focus(
+    engines: "Sequence[Engine]",
+    query: "ReportQuery",
+    asked: dict[str, Any],
+    output: str | None,
+) -> None:
+    from batcher.finance.focus.columns import Grain, Version
+    from batcher.finance.focus.write import FocusOptions, write_focus
+    from batcher.report.render.delivery import target_stream
+
+    options = FocusOptions(
+        grain=Grain(asked["focus_grain"] or "hour"),
+        version=Version(asked["focus_version"] or "1.2"),
+        account=asked["focus_account"],
+    )
+    if (output or "").endswith(".parquet"):
+        from batcher.finance.focus.parquet import focus_parquet
+
+        said = focus_parquet(engines, query, options, output or "")
+    else:
+        with target_stream(output, sys.stdout) as stream:
+            said = write_focus(engines, query, options, stream)
+    for sentence in said:
+        click.echo(sentence, err=True)
+
+
+def _sheet(
+    engines: "Sequence[Engine]", query: "ReportQuery", asked: dict[str, Any]
+) -> "Sheet | None":
+    """The other table that was asked for, `None` for the report itself."""
+    if asked["view"] is not None:
+        from batcher.report.views.catalogue import TOP, View, look
+
+        return look(engines, query, View(asked["view"]), top=asked["top"] or TOP)
+    if asked["compare"] is not None:
+        from batcher.finance.compare import compare_sheet
+
+        return compare_sheet(engines, query, asked["compare"])
+    if asked["what_if"]:
+        from batcher.finance.what_if import parse_supposition, what_if_sheet
+
+        return what_if_sheet(engines, query, parse_supposition(asked["what_if"]))
+    return None
+
+
+def _check(asked: dict[str, Any], output: str | None) -> None:
+    from batcher.errors import UsageError
+
+    if asked["top"] is not None and asked["view"] != "top":
+        raise UsageError("--top says how many rows --view top shows: add --view top")
+    others = [name for name in _OTHER_TABLES if asked[name.strip("-").replace("-", "_")]]
+    if len(others) > 1:
+        raise UsageError(f"{others[0]} and {others[1]} are two reports: ask for one at a time")
+    if others and asked["form"] in _WHOLE_REPORT:
+        raise UsageError(
+            f"--format {asked['form']} writes the whole report: leave out {others[0]}"
+        )
+    require_file(asked["form"], output)
+    focus = [name for name in _FOCUS if asked[name] is not None]
+    if focus and asked["form"] != "focus":
+        raise UsageError(f"--{focus[0].replace('_', '-')} is for --format focus: add that")
+    if asked["by"] and asked["form"] == "focus":
+        raise UsageError("--format focus has its own columns: leave out --by")
+    if asked["view"] == "top" and asked["by"]:
+        raise UsageError("--view top lists single rows: leave out --by")
+
+
+def _require_one(databases: tuple[str, ...], asked: dict[str, Any]) -> None:
+    """Raise `UsageError` where a number of one database is asked for over several."""
+    from batcher.errors import UsageError
+
+    sides = asked["compare"] or ()
+    numbered = [name for name in ("run_id", "rating") if asked[name] is not None]
+    numbered += [side for side in sides if side.startswith("run:")]
+    if len(databases) > 1 and numbered:
+        name = "--" + numbered[0].removesuffix("_id") if numbered[0] in asked else numbered[0]
+        raise UsageError(f"{name} is a number of one database: give one --database")
+
+
+def require_file(form: str, output: str | None) -> None:
+    """Raise `UsageError` where a format that is no text has no file to go to."""
+    from batcher.errors import UsageError
+
+    if form == "parquet" and output in {None, "-"}:
+        raise UsageError("--format parquet writes a file: name it with -o FILE")
+
+
+def _query(asked: dict[str, Any]) -> "ReportQuery":
+    from batcher.clock import SystemClock
+    from batcher.errors import UsageError
+    from batcher.report import query
+
+    zone = query.time_zone(asked["tz"])
+    since, until, last = asked["since"], asked["until"], asked["last"]
+    first = None if since is None else query.parse_moment(since, zone)
+    end = None if until is None else query.parse_moment(until, zone)
+    if last is not None:
+        if since is not None or until is not None:
+            raise UsageError(
+                "--last already says from when to when: leave out --since and --until"
+            )
+        first, end = query.last_period(query.Period(last), SystemClock().now_us(), zone)
+    if first is not None and end is not None and first >= end:
+        raise UsageError(f"nothing is sent from {since} on and before {until}: swap them")
+    return query.ReportQuery(
+        by=query.parse_dimensions(asked["by"]),
+        since=first,
+        until=end,
+        run=asked["run_id"],
+        timezone=asked["tz"],
+        rating=asked["rating"],
+    )
+
+
+def show(found: "Report | Sheet", form: str, output: str | None) -> None:
+    """Print a report or any other table, as one that fits the terminal or as plain text."""
+    from batcher.report.render.delivery import deliver
+    from batcher.report.render.formats import Format, render
+
+    if form == "parquet":
+        from batcher.report.render.parquet import write_parquet
+
+        write_parquet(found, output or "")
+        return
+    if form == "table" and output is None and sys.stdout.isatty():
+        from batcher.report.render.terminal import print_table
+
+        print_table(found, sys.stdout)
+        return
+    deliver(render(found, Format(form)), output, sys.stdout)

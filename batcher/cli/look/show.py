@@ -1,0 +1,39 @@
+"""`batcher show`: one request, walked back to what it came from."""
+
+import click
+
+from batcher.cli.ledger_options import ledger, ledger_options
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object, nothing shortened."
+)
+@click.option(
+    "--rating",
+    type=int,
+    metavar="N",
+    help="The prices as they were when rating N was complete, as in batcher report --rating.",
+)
+@ledger_options
+def show(
+    name: str, as_json: bool, rating: int | None, database: str | None, config: str | None
+) -> None:
+    """Show one request: attempts, legs, usage, prices.
+
+    NAME is a custom_id, FILE:ROW, an attempt's uid, a provider's request id or a message id.
+    Where it names several requests, they are listed.
+    """
+    from batcher.report.render import request_text
+    from batcher.report.request import find_requests, read_request
+
+    with ledger(database, config) as engine:
+        matches = find_requests(engine, name)
+        if len(matches) > 1:
+            listed = request_text.matches_json if as_json else request_text.render_matches
+            click.echo(listed(matches), nl=False)
+            return
+        request = read_request(engine, matches[0], rating=rating)
+    shown = request_text.request_json if as_json else request_text.render_request
+    click.echo(shown(request), nl=False)

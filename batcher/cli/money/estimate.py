@@ -1,0 +1,158 @@
+"""`batcher estimate`."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from batcher.cli.run.job_options import job_options, no_preflight
+
+if TYPE_CHECKING:
+    from batcher.estimate.preflight_sample import Sample
+    from batcher.pipeline.job import Job
+    from batcher.pipeline.kit import Kit
+
+_PILOT_ROWS = 30
+_FEWEST_PILOT_ROWS = 5
+# Reading the inputs for nothing but the ceiling must not keep a run waiting for long.
+_QUICK_BYTES = 16 * 2**20
+
+
+@click.command()
+@job_options
+@no_preflight
+@click.option(
+    "--pilot",
+    "pilot_rows",
+    is_flag=False,
+    flag_value=_PILOT_ROWS,
+    default=None,
+    type=click.IntRange(min=_FEWEST_PILOT_ROWS),
+    metavar="N",
+    help="First send N random rows [30] and keep their answers; this costs money.",
+)
+@click.option("--grades", is_flag=True, help="List earlier estimates and what came of them.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def estimate(
+    inputs: tuple[str, ...],
+    job_path: Path | None,
+    config_path: str | None,
+    pilot_rows: int | None,
+    grades: bool,
+    as_json: bool,
+    **options: Any,  # noqa: ANN401 - settings by name, checked by Settings
+) -> int:
+    """Say what a run is going to cost: ceiling, expectation, interval.
+
+    Reads every row and sends none; only --pilot does. The ceiling is what the rows that are
+    still to do can cost at most; the expectation comes from answers like theirs, of a pilot or
+    of earlier runs with the same settings.
+    """
+    from batcher import wiring
+
+    asked = wiring.asked(inputs, job_path, config_path, options=options)
+    if grades:
+        return _print_grades(asked, as_json=as_json)
+    return _print_estimate(wiring.resolve(asked), pilot_rows, as_json=as_json)
+
+
+def look_ahead(job: "Job", kit: "Kit", *, quiet: bool, assume_yes: bool) -> None:
+    """Say before a run starts which rows it would refuse, and what it can cost at most.
+
+    Raises `ConfigurationError` when every row would be refused. Asks above the job's
+    `ask_above`: only a person on a terminal is asked, and `click.Abort` is raised for a no.
+    Large inputs are read whole only when somebody may have to be asked, else sampled.
+    """
+    import sys
+
+    from batcher.cli.money.estimate_steps import census_of, inputs_of, sample_of
+    from batcher.cli.words.say import say
+
+    asks = not assume_yes and sys.stdin.isatty() and sys.stderr.isatty()
+    must_know = job.ask_above is not None and asks
+    size = sum(file.path.stat().st_size for file in kit.files)
+    inputs = inputs_of(kit)
+    census = None
+    if must_know or not (quiet or size > _QUICK_BYTES):
+        census = census_of(job, inputs)
+    if job.preflight:
+        _show_refusals(census.sample if census else sample_of(job, inputs), quiet=quiet)
+    if census is None:
+        return
+    from batcher.cli.words.estimates import ceiling_words
+    from batcher.report.words import count_of
+
+    rows = count_of(census.requests, "row")
+    words = ceiling_words(census.ceiling, census.unbounded)
+    if census.requests and not quiet:
+        say(f"{rows} to do; ceiling: {words}")
+    above = census.unbounded or census.ceiling > (job.ask_above or 0)
+    if must_know and census.requests and above:
+        click.confirm(f"Ceiling: {words}. Send {rows}?", err=True, abort=True)
+
+
+def _show_refusals(sample: "Sample", *, quiet: bool) -> None:
+    from batcher.cli.words.say import say
+    from batcher.estimate.preflight_sample import refusal_words, refuse_hopeless
+
+    refuse_hopeless(sample)
+    words = refusal_words(sample)
+    if words and not quiet:
+        say(words)
+
+
+def _print_estimate(job: "Job", pilot_rows: int | None, *, as_json: bool) -> int:
+    from dataclasses import replace
+
+    import msgspec
+
+    from batcher.cli.money.estimate_steps import estimate as make
+    from batcher.cli.words.estimates import estimate_json, estimate_lines
+    from batcher.cli.words.say import say
+
+    made = make(replace(job, command=run_command(job.command)), pilot_rows, quiet=as_json)
+    if as_json:
+        click.echo(msgspec.json.encode(estimate_json(made)))
+    else:
+        if made.database_created:
+            say(f"database created: {made.database}")
+        click.echo("\n".join(estimate_lines(made)))
+    if made.pilot is not None and made.pilot.error:
+        say(f"batcher: {made.pilot.error}")
+        return made.pilot.exit_code
+    return 0
+
+
+def _print_grades(asked: Any, *, as_json: bool) -> int:  # noqa: ANN401 - wiring.Asked, late
+    import msgspec
+
+    from batcher.cli.words.estimates import grade_lines, grades_json
+    from batcher.config import database_url
+    from batcher.ledger.connect import reading
+    from batcher.ledger.money.estimates import stored_estimates
+    from batcher.report.open_ledger import ledger_to_read
+
+    url = database_url(asked.options.database, asked.config_path)
+    with ledger_to_read(url) as engine, reading(engine) as connection:
+        stored = stored_estimates(connection, None)
+    if as_json:
+        click.echo(msgspec.json.encode(grades_json(stored)))
+    else:
+        click.echo("\n".join(grade_lines(stored)))
+    return 0
+
+
+def run_command(typed: str) -> str:
+    """The run that an estimate was typed for: it is what continues a pilot."""
+    words = shlex.split(typed)
+    left: list[str] = []
+    for number, word in enumerate(words):
+        before = words[number - 1] if number else ""
+        if word in {"--pilot", "--json"} or word.startswith("--pilot="):
+            continue
+        if before == "--pilot" and re.fullmatch(r"\d+", word):
+            continue
+        left.append("run" if word == "estimate" and number == 1 else word)
+    return shlex.join(left)

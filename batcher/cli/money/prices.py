@@ -1,0 +1,302 @@
+"""`batcher prices`: look at price books, compare them, check them, make one's own."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from batcher.cli.ledger_options import ledger, ledger_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from batcher.pricing.book.book import PriceBook
+    from batcher.pricing.book.layer import Layer
+
+SHIPPED = "shipped"
+
+_book_option = click.option(
+    "--prices",
+    "book_file",
+    metavar="FILE",
+    default=SHIPPED,
+    show_default=True,
+    help="A price file of your own (TOML or CSV).",
+)
+
+
+@click.group()
+def prices() -> None:
+    """List, show, compare, import and check prices."""
+
+
+@prices.command("list")
+@_book_option
+@click.option(
+    "--list",
+    "price_list",
+    default="anthropic",
+    show_default=True,
+    metavar="NAME",
+    help="The price list to show; each endpoint names one.",
+)
+@click.option("--on", "day", metavar="DAY", help="Prices of that UTC day, default today.")
+def list_prices(book_file: str, price_list: str, day: str | None) -> None:
+    """Show the prices of all models: per million tokens, and per thousand searches."""
+    from batcher.pricing.book.tables import current_prices
+
+    book = book_of(book_file)
+    _require_list(book, price_list)
+    print_columns(current_prices(book, price_list, _day(day)))
+    _note(f"prices: {_described(book)}")
+
+
+@prices.command()
+@click.argument("model")
+@_book_option
+def show(model: str, book_file: str) -> None:
+    """Show every price that MODEL ever had, with its days and its source."""
+    from batcher.errors import ConfigurationError
+    from batcher.pricing.book.tables import all_periods
+
+    book = book_of(book_file)
+    rows = all_periods(book, model)
+    if len(rows) == 1:
+        raise ConfigurationError(
+            f"prices: no price for model {model} in {_described(book)}; see `batcher prices "
+            "list`, or give it one in a price file of your own"
+        )
+    print_columns(rows)
+    _note(f"prices: {_described(book)}")
+
+
+@prices.command()
+@click.argument("book_a")
+@click.argument("book_b")
+def diff(book_a: str, book_b: str) -> None:
+    """Show where two price files differ, and on which days.
+
+    Each is a file, or the word "shipped". Two files that extend the shipped book are compared
+    with it included.
+    """
+    from batcher.pricing.book.differences import compare_lists
+    from batcher.pricing.book.tables import difference_rows
+
+    before, after = book_of(book_a), book_of(book_b)
+    found = compare_lists(before.lists, after.lists)
+    if found:
+        print_columns(difference_rows(found))
+    _note(f"prices: {len(found)} differences between {before.version} and {after.version}")
+
+
+@prices.command()
+@click.argument("file", default=SHIPPED)
+@click.option(
+    "--max-age",
+    default=90,
+    show_default=True,
+    metavar="DAYS",
+    help="Warn about a book published longer ago.",
+)
+def check(file: str, max_age: int) -> None:
+    """Check a price file, by default the shipped book; exit 1 when something is found.
+
+    A file is read strictly. The Anthropic list is compared with an installed genai-prices;
+    differences that are known to be its gaps are counted, others are listed.
+    """
+    book = book_of(file)
+    _warn_about_age(book, max_age)
+    click.echo(f"{_described(book)}: {len(book.lists)} price lists, consistent")
+    if _compare_with_genai_prices(book):
+        click.get_current_context().exit(1)
+
+
+@prices.command("import")
+@click.argument("file", required=False)
+@click.option(
+    "--from",
+    "source",
+    type=click.Choice(["genai-prices"]),
+    help="Take the prices of an installed package instead of a FILE.",
+)
+@click.option(
+    "--provider",
+    default="anthropic",
+    show_default=True,
+    help="Whose prices to take from genai-prices.",
+)
+@click.option(
+    "--list",
+    "price_list",
+    default="anthropic",
+    show_default=True,
+    metavar="NAME",
+    help="The price list they become, with --from.",
+)
+@click.option(
+    "--round",
+    "rounds",
+    is_flag=True,
+    help="Round rates finer than 10^-12 per token, half to even.",
+)
+@click.option(
+    "--replace",
+    "replaces",
+    is_flag=True,
+    help="Stand alone instead of extending the shipped book.",
+)
+@click.option(
+    "-o", "output", default="-", metavar="FILE", help="Where to write, default stdout."
+)
+def import_prices(
+    file: str | None,
+    source: str | None,
+    provider: str,
+    price_list: str,
+    rounds: bool,
+    replaces: bool,
+    output: str,
+) -> None:
+    """Write a price file in our own format, from a TOML or CSV FILE or a package."""
+    from batcher.pricing.book.book import parse_book, read_layer
+    from batcher.pricing.book.text import render_layer
+    from batcher.report.words import count_of
+
+    if (file is None) == (source is None):
+        raise click.UsageError("give either a FILE or --from genai-prices")
+    layer = _genai(provider, price_list) if file is None else read_layer(Path(file))
+    text = render_layer(_with_choices(layer, rounds=rounds, replaces=replaces))
+    book = parse_book(text, output if file is None else file)
+    _write(text, output)
+    blocks = count_of(len(layer.periods), "block")
+    _note(f"prices: {blocks} written to {output}, version {book.version}")
+
+
+@prices.command()
+@click.argument("month")
+@ledger_options
+def close(month: str, database: str | None, config: str | None) -> None:
+    """Settle the prices of MONTH (UTC, such as 2026-10): later reprices leave it alone.
+
+    Needs a moment when no run is on. `batcher reprice --reopen` opens it again.
+    """
+    from batcher.clock import SystemClock
+    from batcher.config import database_url
+    from batcher.ledger.rate.month_close import close_month
+
+    url = database_url(database, config)
+    rating_id = close_month(url, month, now_us=SystemClock().now_us())
+    click.echo(f"{month} is closed with rating {rating_id}")
+
+
+@prices.command()
+@ledger_options
+def ratings(database: str | None, config: str | None) -> None:
+    """List the ratings of a ledger: which book priced it when, and which months are closed."""
+    from batcher.ledger.rate.month_close import list_ratings, rating_rows
+
+    with ledger(database, config) as engine:
+        print_columns(rating_rows(list_ratings(engine)))
+
+
+def _genai(provider: str, price_list: str) -> Layer:
+    from batcher.pricing.book.genai import genai_layer
+
+    return genai_layer(provider, price_list=price_list)
+
+
+def _with_choices(layer: Layer, *, rounds: bool, replaces: bool) -> Layer:
+    from dataclasses import replace
+
+    return replace(layer, rounds=layer.rounds or rounds, extends=layer.extends and not replaces)
+
+
+def _write(text: str, output: str) -> None:
+    from batcher.errors import CannotCreate
+
+    if output == "-":
+        click.echo(text, nl=False)
+        return
+    try:
+        with Path(output).open("x", encoding="utf-8") as target:
+            target.write(text)
+    except OSError as exc:
+        raise CannotCreate(f"{output}: the price file cannot be written: {exc}") from exc
+
+
+def book_of(file: str) -> PriceBook:
+    """The shipped book for the word "shipped", else the file's."""
+    from batcher.pricing.book.book import load_file, load_shipped
+
+    return load_shipped() if file == SHIPPED else load_file(file)
+
+
+def _require_list(book: PriceBook, price_list: str) -> None:
+    from batcher.errors import ConfigurationError
+
+    if price_list not in book.lists:
+        known = ", ".join(sorted(book.lists))
+        raise ConfigurationError(f"prices: no price list {price_list}; there are {known}")
+
+
+def _day(text: str | None) -> date:
+    from batcher.clock import SystemClock
+    from batcher.pricing.rate.resolve import utc_day
+
+    if text is None:
+        return utc_day(SystemClock().now_us())
+    try:
+        return date.fromisoformat(text)
+    except ValueError as exc:
+        raise click.BadParameter(f"{text!r} is no day such as 2026-11-21") from exc
+
+
+def _described(book: PriceBook) -> str:
+    return f"book {book.version} (sha256 {book.sha256[:12]})"
+
+
+def _warn_about_age(book: PriceBook, max_age: int) -> None:
+    from batcher.clock import SystemClock
+
+    age = book.age_days(SystemClock().now_us())
+    if age is None:
+        _note("warning: the book does not say when it was published")
+    elif age > max_age:
+        _note(
+            f"warning: the book was published {age} days ago, on {book.published}; look for "
+            "newer prices"
+        )
+
+
+def _compare_with_genai_prices(book: PriceBook) -> bool:
+    """Print the differences that have no known reason; whether there are any."""
+    from batcher.pricing.book.genai import installed_version
+    from batcher.pricing.book.genai_check import PRICE_LIST, genai_differences
+    from batcher.pricing.book.tables import difference_rows
+
+    version = installed_version()
+    if version is None or PRICE_LIST not in book.lists:
+        _note("genai-prices: not compared, it is not installed or there is no anthropic list")
+        return False
+    found = genai_differences(book)
+    unknown = [difference for difference, reason in found if reason is None]
+    if unknown:
+        print_columns(difference_rows(unknown))
+    known = len(found) - len(unknown)
+    click.echo(f"genai-prices {version}: {known} known differences, {len(unknown)} new ones")
+    return bool(unknown)
+
+
+def print_columns(rows: Sequence[tuple[str, ...]]) -> None:
+    """Aligned columns, never cut: a terminal wraps them, a file keeps them."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def _note(text: str) -> None:
+    click.echo(text, err=True)

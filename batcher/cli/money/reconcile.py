@@ -1,0 +1,118 @@
+"""`batcher reconcile`: does it match the provider's bill, and if not, why."""
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from batcher.cli.ledger_options import several_ledgers, several_ledgers_options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from batcher.ledger.handles import Engine
+    from batcher.ledger.money.adjustments import Author
+
+_DOES = ("record", "undo", "recorded")
+
+
+@click.command()
+@click.argument("files", nargs=-1, metavar="FILE...")
+@click.option("--endpoint", metavar="NAME", help="What was sent there; needed with several.")
+@click.option("--all", "every", is_flag=True, help="Lines that agree, too.")
+@click.option(
+    "--record",
+    is_flag=True,
+    help="Put what is left over into the ledger, as adjustments; charges stay as they are.",
+)
+@click.option("--undo", type=int, metavar="N", help="Take adjustment N back; needs no FILE.")
+@click.option("--recorded", is_flag=True, help="List all adjustments; needs no FILE.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "markdown", "parquet"]),
+    default="table",
+    show_default=True,
+    help="How to write it.",
+)
+@click.option("-o", "--output", metavar="FILE", help="Write to FILE, not to standard output.")
+@several_ledgers_options
+@click.pass_context
+def reconcile(
+    context: click.Context,
+    files: tuple[str, ...],
+    endpoint: str | None,
+    every: bool,
+    record: bool,
+    undo: int | None,
+    recorded: bool,
+    form: str,
+    output: str | None,
+    databases: tuple[str, ...],
+    config: str | None,
+) -> None:
+    """Hold the ledger against the provider's own figures.
+
+    FILE is a saved response of the usage report or the cost report of the provider's Admin
+    API (JSON), or an export of its Console (CSV). Nothing is fetched. Each line is a UTC day,
+    model, tier, geography and kind of token: theirs, ours, the difference, and its cause. The
+    exit code is 1 when differences remain.
+    """
+    from batcher.cli.look.report import require_file, show
+    from batcher.finance.reconcile import record as book
+    from batcher.finance.reconcile.comparison import comparison_sheet
+    from batcher.finance.reconcile.lines import compare
+
+    _check(context, files)
+    require_file(form, output)
+    with several_ledgers(databases, config) as engines:
+        if undo is not None:
+            with _to_write(databases, config) as engine:
+                click.echo(book.undo(engine, undo, _author()))
+            return
+        if recorded:
+            show(book.adjustments_sheet(engines), form, output)
+            return
+        found = compare(engines, files, endpoint=endpoint)
+        done = book.Recorded((), len(found.differing))
+        if record:
+            with _to_write(databases, config) as engine:
+                done = book.record_residuals(engine, found, _author())
+    show(comparison_sheet(found, every=every, further=done.sentences), form, output)
+    context.exit(1 if done.differing else 0)
+
+
+def _check(context: click.Context, files: tuple[str, ...]) -> None:
+    from batcher.errors import UsageError
+
+    asked = [name for name in _DOES if context.params[name] not in {None, False}]
+    if len(asked) > 1:
+        raise UsageError(f"--{asked[0]} and --{asked[1]} are two commands: give one at a time")
+    reads = not asked or asked == ["record"]
+    if reads and not files:
+        raise UsageError("give the provider's files: batcher reconcile usage.json costs.json")
+    if files and not reads:
+        raise UsageError(f"--{asked[0]} reads no file: leave out {files[0]}")
+
+
+@contextmanager
+def _to_write(databases: tuple[str, ...], config: str | None) -> "Iterator[Engine]":
+    """The first ledger that was named; of several it keeps the adjustments of all."""
+    from batcher.config import database_url
+    from batcher.ledger.connect import open_engine
+
+    engine = open_engine(databases[0] if databases else database_url(None, config))
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _author() -> "Author":
+    import socket
+
+    from batcher.clock import SystemClock
+    from batcher.ledger.connect import user_name
+    from batcher.ledger.money.adjustments import Author
+
+    return Author(f"{user_name()} on {socket.gethostname()}", SystemClock().now_us())

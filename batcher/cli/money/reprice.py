@@ -1,0 +1,89 @@
+"""`batcher reprice`: the same answers at other prices, as a further rating."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from batcher.cli.ledger_options import ledger_options
+
+if TYPE_CHECKING:
+    from batcher.ledger.rate.reprice import Repricing
+
+_COLUMNS = ("Model", "Answers", "Old", "New", "Difference")
+
+
+@click.command()
+@click.option(
+    "--book",
+    "book_file",
+    required=True,
+    metavar="FILE",
+    help='The price file (TOML or CSV), or the word "shipped".',
+)
+@click.option(
+    "--as-of",
+    metavar="DAY",
+    help="Take the prices of that UTC day; else each answer's own day counts.",
+)
+@click.option("--run", "run_id", type=int, metavar="ID", help="One run only, by its number.")
+@click.option("--dry-run", is_flag=True, help="Show the difference and write nothing.")
+@click.option("--reopen", is_flag=True, help="Touch closed months too; they are open then.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@ledger_options
+def reprice(
+    book_file: str,
+    as_of: str | None,
+    run_id: int | None,
+    dry_run: bool,
+    reopen: bool,
+    as_json: bool,
+    database: str | None,
+    config: str | None,
+) -> None:
+    """Price all answers anew with a price book, and show the difference.
+
+    Adds a rating and overwrites nothing: `batcher report --rating N` shows the ledger as it was
+    when rating N was complete. Needs a moment when no run is on, except with --dry-run.
+    """
+    from batcher.cli.money.prices import book_of
+    from batcher.clock import SystemClock
+    from batcher.config import database_url
+    from batcher.ledger.rate import reprice as ledger
+
+    wish = ledger.Wish(
+        book=book_of(book_file), as_of=_day(as_of), run_id=run_id, reopens=reopen
+    )
+    url = database_url(database, config)
+    if dry_run:
+        found = ledger.compare(url, wish)
+    else:
+        found = ledger.reprice(url, wish, now_us=SystemClock().now_us())
+    _show(found, as_json=as_json, dry_run=dry_run)
+
+
+def _day(word: str | None) -> str | None:
+    from datetime import date
+
+    if word is None:
+        return None
+    try:
+        return date.fromisoformat(word).isoformat()
+    except ValueError as exc:
+        raise click.BadParameter(f"{word!r} is no day such as 2026-11-21") from exc
+
+
+def _show(found: "Repricing", *, as_json: bool, dry_run: bool) -> None:
+    import msgspec
+
+    from batcher.cli.money.prices import print_columns
+    from batcher.cli.words.reprices import (
+        repricing_fields,
+        repricing_rows,
+        repricing_sentence,
+    )
+
+    if as_json:
+        click.echo(msgspec.json.encode(repricing_fields(found)))
+        return
+    print_columns([_COLUMNS, *repricing_rows(found)])
+    click.echo(repricing_sentence(found, dry_run=dry_run))

@@ -1,0 +1,1 @@
+"""Commands that send rows, or prepare it, and what they show meanwhile."""

@@ -1,0 +1,211 @@
+"""What a run shows while it runs, on standard error: a panel, plain lines, or nothing."""
+
+import contextlib
+import sys
+import threading
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from batcher.cli.run.meter import (
+    Meter,
+    money_words,
+    rows_words,
+    speed_words,
+    told,
+)
+from batcher.cli.words.limits import limit_words
+from batcher.cli.words.say import printable, say
+from batcher.clock import SystemClock
+from batcher.pipeline.events import Ended, Started
+from batcher.pipeline.run.plan import Resent
+from batcher.pricing.money import format_usd
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+_LINE_SECONDS: Final = 5.0
+_PANEL_REFRESHES: Final = 5  # per second
+
+
+def display(*, quiet: bool, assume_yes: bool) -> "Quiet":
+    """The display that fits: a panel on a terminal, else a line every few seconds."""
+    if quiet:
+        return Quiet(assume_yes=assume_yes)
+    if sys.stderr.isatty() and not _is_dumb():
+        return Panel(assume_yes=assume_yes)
+    return Lines(assume_yes=assume_yes)
+
+
+def _is_dumb() -> bool:
+    """Whether the terminal cannot move its cursor (TERM=dumb): no panel can be drawn."""
+    from rich.console import Console
+
+    return Console(stderr=True).is_dumb_terminal
+
+
+class Quiet:
+    """See `Observer`: shows nothing, remembers how the run began."""
+
+    def __init__(self, *, assume_yes: bool) -> None:
+        self._assume_yes = assume_yes
+        self.start: Started | None = None
+
+    def started(self, event: Started) -> None:
+        """See `Observer.started`."""
+        self.start = event
+
+    def ended(self, event: Ended) -> None:  # noqa: ARG002 - the summary tells it
+        """See `Observer.ended`."""
+        self.close()
+
+    def close(self) -> None:
+        """Leave the terminal as it was, however the run ended; may be called twice."""
+
+    def waiting(self, reason: str) -> None:
+        """See `Observer.waiting`."""
+
+    def draining(self, reason: str) -> None:
+        """See `Observer.draining`."""
+
+    def confirm_resend(self, resent: Resent) -> bool:
+        """See `Observer.confirm_resend`: asks on a terminal, else no."""
+        if self._assume_yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return self._assume_yes
+        cost = "without a bound" if resent.cost_high is None else format_usd(resent.cost_high)
+        question = (
+            f"The settings changed: {resent.rows:,} answered rows would be sent again, "
+            f"for at most {cost}. Send them?"
+        )
+        return click.confirm(question, err=True)
+
+
+class Lines(Quiet):
+    """A line now and then, for logs."""
+
+    def __init__(self, *, assume_yes: bool) -> None:
+        super().__init__(assume_yes=assume_yes)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def started(self, event: Started) -> None:
+        """See `Observer.started`."""
+        super().started(event)
+        for line in opening_lines(event):
+            say(line)
+        self._thread = threading.Thread(target=self._run, args=(event,), daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """See `Quiet.close`."""
+        self._stop.set()
+        if self._thread:
+            self._thread.join()
+
+    def waiting(self, reason: str) -> None:
+        """See `Observer.waiting`."""
+        say(f"{reason[:1].upper()}{reason[1:]}.")
+
+    def draining(self, reason: str) -> None:
+        """See `Observer.draining`."""
+        say(draining_line(reason))
+
+    def _run(self, event: Started) -> None:
+        clock, meter = SystemClock(), Meter(event.progress)
+        meter.read(clock.monotonic())
+        while not self._stop.wait(_LINE_SECONDS):
+            reading = meter.read(clock.monotonic())
+            parts = (
+                rows_words(event.progress),
+                speed_words(reading),
+                money_words(event.progress, reading),
+                limit_words(event.progress),
+                event.progress.outage,
+            )
+            say("; ".join(part for part in parts if part))
+
+
+class Panel(Quiet):
+    """A live panel with a bar, gone at the end."""
+
+    def started(self, event: Started) -> None:
+        """See `Observer.started`."""
+        from rich.console import Console
+        from rich.live import Live
+
+        super().started(event)
+        for line in opening_lines(event):
+            say(line)
+        self._note = ""
+        self._clock = SystemClock()
+        self._meter = Meter(event.progress)
+        self._live = Live(
+            console=Console(stderr=True),
+            get_renderable=self._render,
+            refresh_per_second=_PANEL_REFRESHES,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._live.start()
+
+    def close(self) -> None:
+        """See `Quiet.close`."""
+        if self.start is not None:
+            with contextlib.suppress(OSError):
+                self._live.stop()
+
+    def waiting(self, reason: str) -> None:
+        """See `Observer.waiting`."""
+        say(f"{reason[:1].upper()}{reason[1:]}.")
+
+    def draining(self, reason: str) -> None:
+        """See `Observer.draining`."""
+        self._note = draining_line(reason)
+
+    def _render(self) -> "Group":
+        from rich.console import Group
+        from rich.padding import Padding
+        from rich.progress_bar import ProgressBar
+        from rich.text import Text
+
+        progress = self.start.progress if self.start else None
+        if progress is None:
+            return Group()
+        reading = self._meter.read(self._clock.monotonic())
+        bar = ProgressBar(total=1.0, completed=reading.share or 0.0, width=60)
+        lines = [rows_words(progress), speed_words(reading), money_words(progress, reading)]
+        lines.append(limit_words(progress))
+        lines += [printable(progress.outage), progress.note, self._note]
+        return Group(Padding(bar, 0), *(Text(line) for line in lines if line))
+
+
+def opening_lines(event: Started) -> list[str]:
+    """What is worth knowing before the first request goes."""
+    lines: list[str] = []
+    if event.database_created:
+        lines.append(f"database created: {event.database}")
+    lines += event.notes
+    recovery = event.recovery
+    if recovery.attempts:
+        upper = format_usd(recovery.cost_high)
+        if recovery.unbounded:
+            upper += f" plus {recovery.unbounded:,} attempts without a bound"
+        lines.append(
+            f"an earlier run was cut off: {told(recovery.attempts, 'attempt', 'is', 'are')} in"
+            f" doubt and may have cost from $0.00 to {upper}; their rows are sent again"
+        )
+    if event.retrying:
+        failed = told(event.retrying, "row", "that failed is", "that failed are")
+        lines.append(f"{failed} tried again: the cause may have passed")
+    if event.progress.done_before:
+        lines.append(
+            f"{told(event.progress.done_before, 'row', 'was', 'were')} finished before"
+        )
+    lines.append(event.price_note)
+    return lines
+
+
+def draining_line(reason: str) -> str:
+    """Said once, when a run begins to end early."""
+    return f"{reason}: nothing more is sent, waiting for what is in flight; again to abort"

@@ -1,0 +1,77 @@
+"""`batcher run --dry-run` and `batcher check`: what the inputs hold, nothing sent."""
+
+from typing import Any
+
+import click
+import msgspec
+
+from batcher import wiring
+from batcher.pipeline.job import Job
+from batcher.pipeline.run.dry_run import Inspection
+from batcher.pricing.money import format_usd, usd_text
+from batcher.report.words import count_of
+
+
+def print_dry_run(job: Job, *, as_json: bool) -> int:
+    """Inspect the job's inputs and print the ceiling and the first body; 65 for bad rows."""
+    found = wiring.inspect_inputs(job)
+    body = [] if found.first_body is None else ["first body:", found.first_body.decode()]
+    _print(job, found, [*body, "dry run: nothing was sent"], as_json=as_json)
+    return 65 if found.bad_rows else 0
+
+
+def print_inspection(job: Job, *, as_json: bool) -> int:
+    """Inspect the job's inputs and print what was found; 1 when a row is bad."""
+    found = wiring.inspect_inputs(job)
+    ending = [] if found.bad_rows else ["nothing is wrong"]
+    _print(job, found, ending, as_json=as_json)
+    return 1 if found.bad_rows else 0
+
+
+def _print(job: Job, found: Inspection, ending: list[str], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(msgspec.json.encode(_summary(found)))
+        return
+    for line in [*_lines(job, found), *ending]:
+        click.echo(line)
+
+
+def _lines(job: Job, found: Inspection) -> list[str]:
+    models = ", ".join(f"{model} {count:,}" for model, count in sorted(found.models.items()))
+    requests = count_of(found.requests, "request")
+    lines = [f"{requests} to endpoint {job.endpoint.name} ({models or 'none'})"]
+    lines += bad_row_lines(found)
+    return [*lines, _ceiling(found)]
+
+
+def bad_row_lines(found: Inspection) -> list[str]:
+    """How many rows are refused, why, and the first few of them."""
+    if not found.bad_rows:
+        return []
+    reasons = ", ".join(
+        f"{reason} {count:,}" for reason, count in sorted(found.reasons.items())
+    )
+    lines = [f"{count_of(found.bad_rows, 'row')} would be quarantined: {reasons}"]
+    for name, row in found.examples:
+        at = "" if row.byte_offset is None else f" (byte {row.byte_offset:,})"
+        lines.append(f"  {name}:{row.row_number}{at} {row.reason}: {row.message}")
+    return lines
+
+
+def _ceiling(found: Inspection) -> str:
+    ceiling = f"at most {format_usd(found.cost_high)}"
+    if not found.unbounded:
+        return f"{ceiling} for one attempt per row"
+    return f"{ceiling} plus {count_of(found.unbounded, 'request')} without a ceiling"
+
+
+def _summary(found: Inspection) -> dict[str, Any]:
+    return {
+        "requests": found.requests,
+        "bad_rows": found.bad_rows,
+        "reasons": found.reasons,
+        "models": found.models,
+        "cost_high_usd": usd_text(found.cost_high),
+        "requests_without_ceiling": found.unbounded,
+        "first_body": None if found.first_body is None else msgspec.Raw(found.first_body),
+    }

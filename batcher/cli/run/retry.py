@@ -1,0 +1,41 @@
+"""`batcher retry`."""
+
+import click
+
+from batcher.cli.ledger_options import ledger_options
+
+
+@click.command()
+@click.option(
+    "--run", "run_id", type=int, metavar="ID", help="The run, when there are several."
+)
+@click.option(
+    "--kind",
+    type=click.Choice(["failed", "held", "quarantined"]),
+    multiple=True,
+    help="Only rows of this kind; repeatable [failed and held].",
+)
+@click.option("--reason", help="Only rows with this reason, as v_failures shows it.")
+@ledger_options
+def retry(
+    run_id: int | None,
+    kind: tuple[str, ...],
+    reason: str | None,
+    database: str | None,
+    config: str | None,
+) -> None:
+    """Make failed and held rows work to do again.
+
+    Sends nothing: the run's own command, typed again, sends them.
+    """
+    from batcher.config import database_url
+    from batcher.pipeline.run.release import release
+    from batcher.report.words import count_of
+
+    released = release(
+        database_url(database, config), run_id, kinds=kind or ("failed", "held"), reason=reason
+    )
+    rows, are = count_of(released.rows, "row"), "is" if released.rows == 1 else "are"
+    click.echo(f"{rows} of run {released.run_id} {are} to do again")
+    if released.rows:
+        click.echo(f"send them with: {released.command}")

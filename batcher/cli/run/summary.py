@@ -1,0 +1,232 @@
+"""What a run says at its end: lines for people, or one JSON object."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any, Final
+
+import click
+import msgspec
+
+from batcher.cli.run.display import Quiet
+from batcher.cli.run.meter import duration_words, money_so_far, told
+from batcher.cli.words.limits import limit_json, limit_lines
+from batcher.cli.words.say import say
+from batcher.errors import BatcherError, StorageError
+from batcher.ledger.address import without_passwords
+from batcher.pipeline.events import Ended, Started
+from batcher.pipeline.job import Job
+from batcher.pipeline.progress import Progress
+from batcher.pricing.money import format_usd, usd_text
+from batcher.report.words import count_of
+
+_FINISHED: Final = (0, 65)
+_UNPRICED: Final = "unpriced"  # rows that have an answer: why `--strict` fails
+
+
+def refused(error: BatcherError, *, as_json: bool) -> int:
+    """The end of a run that never began: its sentence, also as the one JSON object."""
+    if not as_json:
+        raise error
+    summary = {"exit_code": error.exit_code, "error": str(error)}
+    return _print_json(summary, error.exit_code)
+
+
+def finish(
+    job: Job,
+    ended: Ended,
+    watcher: Quiet,
+    *,
+    as_json: bool,
+    quiet: bool,
+    more: Mapping[str, Any] | None = None,
+) -> int:
+    """Write the answers where the job wants them, say how it went; the exit code.
+
+    `more` goes into the JSON object beside the summary.
+    """
+    written, ended = _output_of(job, ended, watcher.start)
+    if as_json:
+        summary = {**json_summary(job, ended, watcher.start, written), **(more or {})}
+        return _print_json(summary, ended.exit_code)
+    if not quiet:
+        for line in closing_lines(job, ended, written):
+            say(line)
+    if ended.error:
+        say(f"batcher: {ended.error}")
+    return ended.exit_code
+
+
+def _print_json(summary: Mapping[str, Any], exit_code: int) -> int:
+    """The exit code: that given, except where all was well and nobody can know."""
+    try:
+        click.echo(msgspec.json.encode(summary))
+    except BrokenPipeError:
+        return exit_code  # nobody wants to know
+    except OSError as exc:
+        say(f"batcher: the summary cannot be written to standard output: {exc.strerror}")
+        return exit_code or StorageError.exit_code
+    return exit_code
+
+
+def _output_of(job: Job, ended: Ended, start: Started | None) -> tuple[int | None, Ended]:
+    """How many rows were written, `None` for no file; and the end, with what went wrong there.
+
+    What went wrong before is the graver, and keeps its code.
+    """
+    if not (job.output and start and ended.last):
+        return None, ended
+    try:
+        return _write_output(job, start), ended
+    except BatcherError as error:
+        words = "; ".join(filter(None, [ended.error, str(error)]))
+        finished = ended.exit_code in _FINISHED
+        code = error.exit_code if finished else ended.exit_code
+        return None, replace(ended, exit_code=code, error=words)
+
+
+def _write_output(job: Job, start: Started) -> int:
+    from batcher.ledger.connect import open_engine
+    from batcher.report.export.answers import ExportOptions, export_answers
+
+    engine = open_engine(job.database, read_only=True)
+    try:
+        options = ExportOptions(target=str(job.output))
+        return export_answers(engine, start.run_id, options, say).rows
+    finally:
+        engine.dispose()
+
+
+def closing_lines(job: Job, ended: Ended, written: int | None) -> list[str]:
+    """The end of a run, in words."""
+    progress = ended.progress
+    lines = [_rows_line(progress, ended)]
+    if progress.sent:
+        lines.append(
+            f"{progress.input_tokens:,} tokens in, {progress.output_tokens:,} out; "
+            f"{money_so_far(progress)}"
+        )
+    if progress.in_doubt:
+        are = told(progress.in_doubt, "attempt", "is", "are")
+        lines.append(
+            f"{are} in doubt and may have cost from "
+            f"{format_usd(progress.in_doubt_low)} to {_upper(progress.in_doubt_high)} more"
+        )
+    lines += limit_lines(progress)
+    lines += _warnings(progress)
+    lines += _without_answer(ended.unfinished_rows, without_passwords(job.database))
+    if written is not None:
+        lines.append(f"{count_of(written, 'row')} written to {job.output}")
+    elif job.output and not ended.last:
+        lines.append(f"others still do this run: the last of them writes {job.output}")
+    lines.append(_next_line(job, ended))
+    return lines
+
+
+def json_summary(
+    job: Job, ended: Ended, start: Started | None, written: int | None
+) -> dict[str, Any]:
+    """The whole end of a run; amounts are exact decimal text."""
+    progress = asdict(ended.progress)
+    for name in (
+        "note", "outage", "in_flight", "waiting_retries", "recorded", "binding_now", "binding",
+        "quota_used",
+    ):  # fmt: skip
+        progress.pop(name)
+    for name in (
+        "cost", "in_doubt_low", "in_doubt_high", "cap_spent", "cap_reserved", "cap_free",
+    ):  # fmt: skip
+        value = progress.pop(name)
+        progress[f"{name}_usd"] = None if value is None else usd_text(value)
+    progress["other_currencies"] = {
+        currency: usd_text(amount)
+        for currency, amount in ended.progress.other_currencies.items()
+    }
+    return {
+        "exit_code": ended.exit_code,
+        "error": ended.error or None,
+        "run_id": start.run_id if start else None,
+        "invocation_id": start.invocation_id if start else None,
+        "database": start.database if start else without_passwords(job.database),
+        "database_created": bool(start and start.database_created),
+        "imported_outcomes": start.imported if start else 0,
+        "price_note": start.price_note if start else None,
+        "recovered_attempts": start.recovery.attempts if start else 0,
+        "rows_left": ended.rows_left,
+        "rows_without_answer": {
+            kind: count for kind, count in ended.unfinished_rows.items() if kind != _UNPRICED
+        },
+        "seconds": round(ended.seconds, 3),
+        "rows_written": written,
+        **limit_json(ended.progress),
+        **progress,
+    }
+
+
+def _rows_line(progress: Progress, ended: Ended) -> str:
+    if not progress.sent and not progress.quarantined and not ended.rows_left:
+        before = progress.done_before + progress.claimed
+        if not before:
+            return "nothing to do: the input has no rows"
+        were = told(before, "row", "was", "were")
+        return f"nothing left to do: {'' if before == 1 else 'all '}{were} finished before"
+    parts = [f"{count_of(progress.answered, 'row')} answered"]
+    if progress.claimed:
+        parts.append(f"{progress.claimed:,} had an answer already")
+    counts = ((name, getattr(progress, name)) for name in ("failed", "held", "quarantined"))
+    parts += [f"{count:,} {name}" for name, count in counts if count]
+    rate = progress.answered / ended.seconds if ended.seconds else 0
+    return f"{', '.join(parts)} in {duration_words(ended.seconds)} ({rate:,.1f} rows/s)"
+
+
+def _warnings(progress: Progress) -> list[str]:
+    was = told(progress.truncated, "answer", "was", "were")
+    lines = [
+        (progress.truncated, f"{was} cut off by the token limit"),
+        (progress.refused, told(progress.refused, "answer", "is a refusal", "are refusals")),
+        (
+            progress.invalid,
+            f"{told(progress.invalid, 'answer', 'does', 'do')} not follow the schema",
+        ),
+    ]
+    lines += [
+        (count, f"{count_of(count, 'answer')} ended for a reason unknown to the API: {reason}")
+        for reason, count in sorted(progress.unknown_stop_reasons.items())
+    ]
+    repeats = told(progress.repeated_custom_ids, "row", "repeats", "repeat")
+    own = count_of(progress.own_model_rows, "row")
+    lines += [
+        (
+            progress.repeated_custom_ids,
+            f"warning: about {repeats} the custom_id of an earlier row",
+        ),
+        (progress.own_model_rows, f"{own} brought a model of its own"),
+    ]
+    return [line for count, line in lines if count]
+
+
+def _without_answer(unfinished: Mapping[str, int], database: str) -> list[str]:
+    """What keeps the exit code from being 0."""
+    kinds = dict(unfinished)
+    unpriced = kinds.pop(_UNPRICED, 0)
+    lines = []
+    if kinds:
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
+        lines.append(
+            f"rows without an answer: {counts}; see v_failures, or batcher export --failures"
+            f" --database {shlex.quote(database)}"
+        )
+    if unpriced:
+        has = told(unpriced, "answer", "has", "have")
+        lines.append(f"{has} no price, which --strict minds; give it with --prices FILE")
+    return lines
+
+
+def _next_line(job: Job, ended: Ended) -> str:
+    if ended.rows_left:
+        return f"rows are left to do; continue with: {job.command}"
+    return f"next: batcher report --database {shlex.quote(without_passwords(job.database))}"
+
+
+def _upper(pico: int | None) -> str:
+    return "an unknown amount" if pico is None else format_usd(pico)

@@ -1,0 +1,20 @@
+"""Lines for people on standard error, safe for their terminal."""
+
+import contextlib
+
+import click
+
+
+def say(message: str) -> None:
+    """A line on standard error; a closed one must not stop paid work."""
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(printable(message), err=True)
+
+
+def printable(message: str) -> str:
+    """`message` without what steers a terminal: a server's own words may be part of it."""
+    if message.isprintable():
+        return message
+    from batcher.report.words import safe_text
+
+    return "\n".join(map(safe_text, message.split("\n")))

@@ -1,0 +1,240 @@
+"""One reading of all inputs: what is still to do, at most for how much, and whom to sample."""
+
+import heapq
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from batcher.estimate.preflight_sample import Sample
+from batcher.ledger import claims, resume, runs
+from batcher.ledger.connect import reading
+from batcher.ledger.handles import Connection, Engine
+from batcher.messages.request import Request
+from batcher.pipeline.engine.rater import Rater
+from batcher.pipeline.run.intake import MATCH_ROWS, all_but
+from batcher.rows.build.requests import RequestBuilder
+from batcher.rows.ranges import RowRanges
+from batcher.rows.read.reader import read_rows
+from batcher.rows.read.source import SourceFile, fingerprint
+
+TICKETS: Final = 50  # rows that may be drawn from one cell, unless a larger pilot is asked for
+
+Place = tuple[str, int]  # (name of the source, row number)
+CellKey = tuple[str, int]  # (model, size class of the body)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """The rows of a job and what they may cost, at one moment (microseconds UTC)."""
+
+    files: Sequence[SourceFile]
+    builder: RequestBuilder
+    rater: Rater
+    now_us: int
+
+    def bound(self, request: Request) -> int | None:
+        """See `Rater.bound`."""
+        model, max_tokens = request.model, request.max_tokens
+        return self.rater.bound(request.body, model, max_tokens, self.now_us)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Ticket:
+    """A row that may be drawn; those with the smallest `chance` are a random sample."""
+
+    chance: float
+    source: str
+    row_number: int
+
+
+@dataclass(slots=True)
+class Cell:
+    """Rows of one model with bodies of about one length, all of them still to do."""
+
+    rows: int = 0
+    body_bytes: int = 0
+    tickets: list[tuple[float, Ticket]] = field(default_factory=list)  # a heap, worst first
+
+    def drawn(self) -> list[Ticket]:
+        """The cell's tickets, the ones to take first in front."""
+        return sorted(ticket for _, ticket in self.tickets)
+
+
+@dataclass(slots=True)
+class Census:
+    """What the inputs hold. `ceiling` is pico-USD of the requests that have a bound.
+
+    `finished` rows need nothing more. `lengths` are the bodies of finished rows that were
+    asked for, in bytes. `sample` is every row that was read.
+    """
+
+    requests: int = 0
+    finished: int = 0
+    bad_rows: int = 0
+    ceiling: int = 0
+    unbounded: int = 0
+    models: dict[str, int] = field(default_factory=dict)
+    cells: dict[CellKey, Cell] = field(default_factory=dict)
+    lengths: dict[Place, int] = field(default_factory=dict)
+    sample: Sample = field(default_factory=Sample)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """What an earlier invocation left of one input; `matching`: rows are found by identity."""
+
+    done: RowRanges
+    matching: bool
+
+
+class Standing:
+    """Which rows of a run need nothing more, without changing anything.
+
+    As in `plan_sources`: an unchanged input by its done ranges, a changed one by identity. No
+    `database`, or no `run_id`: nothing was ever sent.
+    """
+
+    def __init__(
+        self,
+        database: Engine | None,
+        run_id: int | None,
+        files: Sequence[SourceFile],
+        settings_digest: str,
+    ) -> None:
+        self._database = database
+        self._run_id = run_id
+        self._live: list[int] = []
+        self._used: set[tuple[str, int]] = set()
+        self._finished: dict[str, Finished] = {}
+        if database is not None and run_id is not None:
+            with reading(database) as connection:
+                self._read(connection, run_id, files, settings_digest)
+
+    def of(self, name: str) -> Finished:
+        """What is known of the input of that name."""
+        return self._finished.get(name) or Finished(done=RowRanges(), matching=False)
+
+    def claimable(self, requests: Sequence[Request]) -> set[int]:
+        """Row numbers of those whose answer is there under another place."""
+        if self._database is None or self._run_id is None or not requests:
+            return set()
+        with reading(self._database) as connection:
+            return claims.claimable(connection, self._run_id, self._live, requests, self._used)
+
+    def _read(
+        self,
+        connection: Connection,
+        run_id: int,
+        files: Sequence[SourceFile],
+        settings_digest: str,
+    ) -> None:
+        known = runs.latest_sources(connection, run_id)
+        late: dict[int, RowRanges] = {}
+        for file in files:
+            stored = known.get(file.name)
+            same = stored is not None and (
+                (stored.fingerprint, stored.settings_digest)
+                == (fingerprint(file.path), settings_digest)
+            )
+            if stored is None or not same:
+                self._finished[file.name] = Finished(done=RowRanges(), matching=bool(known))
+                continue
+            done = RowRanges.from_json(stored.done_ranges)
+            if not stored.matched:
+                for row_number in resume.finished_rows_of(connection, stored.source_id):
+                    done.add(row_number)
+            late[stored.source_id] = done
+            self._finished[file.name] = Finished(done=done, matching=not stored.matched)
+        self._live = list(late)
+        for source_id, row_number in resume.settled_since_checkpoint(connection, run_id):
+            if source_id in late:
+                late[source_id].add(row_number)
+
+
+def take_census(
+    inputs: Inputs,
+    standing: Standing,
+    chance: Callable[[], float],
+    *,
+    wanted: frozenset[Place] = frozenset(),
+    tickets: int = TICKETS,
+) -> Census:
+    """Read every row that is still to do, and the `wanted` ones of the others for their length.
+
+    Bounded in memory: counts, and up to `tickets` rows of each model and size.
+    """
+    census = Census()
+    for file in inputs.files:
+        finished = standing.of(file.name)
+        census.finished += len(finished.done)
+        skip = finished.done.copy()
+        for source, row_number in wanted:
+            if source == file.name:
+                skip.discard(row_number)
+        at_once = MATCH_ROWS if finished.matching else 1
+        for requests in _chunks(census, file, inputs.builder, skip, at_once):
+            claimed = standing.claimable(requests) if finished.matching else set()
+            census.finished += len(claimed)
+            for request in requests:
+                place = (file.name, request.row_number)
+                if request.row_number in finished.done:
+                    census.lengths[place] = len(request.body)
+                elif request.row_number not in claimed:
+                    _count(census, place, request, inputs.bound(request), chance(), tickets)
+    return census
+
+
+def size_class(body_bytes: int) -> int:
+    """Four classes to each doubling of the length; ascending with it."""
+    bits = body_bytes.bit_length()
+    return bits << 2 | (body_bytes >> max(bits - 3, 0)) & 3
+
+
+def read_chosen(inputs: Inputs, chosen: Mapping[str, RowRanges]) -> Iterator[Request]:
+    """The requests of `chosen` rows, in the order of the inputs."""
+    for file in inputs.files:
+        if file.name in chosen:
+            skip = all_but(chosen[file.name])
+            for batch in read_rows(file, source_id=0, builder=inputs.builder, skip=skip):
+                yield from (item for item in batch.items if isinstance(item, Request))
+
+
+def _chunks(
+    census: Census, file: SourceFile, builder: RequestBuilder, skip: RowRanges, at_once: int
+) -> Iterator[list[Request]]:
+    """All requests of a file, in chunks of at least `at_once`; bad rows are counted."""
+    chunk: list[Request] = []
+    for batch in read_rows(file, source_id=0, builder=builder, skip=skip):
+        requests = [item for item in batch.items if isinstance(item, Request)]
+        census.sample.add(file.name, batch)
+        census.bad_rows += len(batch.items) - len(requests)
+        chunk += requests
+        if len(chunk) >= at_once:
+            yield chunk
+            chunk = []
+    yield chunk
+
+
+def _count(
+    census: Census,
+    place: Place,
+    request: Request,
+    bound: int | None,
+    chance: float,
+    tickets: int,
+) -> None:
+    size = len(request.body)
+    census.requests += 1
+    census.ceiling += bound or 0
+    census.unbounded += bound is None
+    census.models[request.model] = census.models.get(request.model, 0) + 1
+    key = (request.model, size_class(size))
+    cell = census.cells.get(key)
+    if cell is None:
+        cell = census.cells[key] = Cell()
+    cell.rows += 1
+    cell.body_bytes += size
+    if len(cell.tickets) < tickets:
+        heapq.heappush(cell.tickets, (-chance, Ticket(chance, *place)))
+    elif chance < -cell.tickets[0][0]:
+        heapq.heapreplace(cell.tickets, (-chance, Ticket(chance, *place)))

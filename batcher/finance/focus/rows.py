@@ -1,0 +1,253 @@
+"""From charges to FOCUS rows: one per meter used; exact, in the order of time."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from fractions import Fraction
+from typing import Any, Final
+
+import msgspec
+
+from batcher.finance.focus import sku
+from batcher.finance.focus.columns import Grain
+from batcher.ledger.schema import answers, charges
+from batcher.pricing.meters import PRICED_PER
+from batcher.pricing.money import decimal_text, rate_text, usd_text
+from batcher.pricing.rate.rates import RateSet
+from batcher.report.ledgers import Ledger, Ledgers
+from batcher.report.names import Invocation
+from batcher.report.public_prices import public_rates
+from batcher.report.query import moment_of
+from batcher.report.totals import ANSWER_SENT_AT
+from batcher.report.views.meters import HOUR, read_meters
+
+_HOUR_US: Final = 3_600_000_000
+_HOURS_PER_DAY: Final = 24
+_REQUEST: Final = {
+    "attempt_id": answers.c.attempt_id,
+    "line": charges.c.line,
+    "sent_at": ANSWER_SENT_AT,
+    "custom_id": answers.c.custom_id,
+    "message_id": answers.c.message_id,
+    "end_reason": answers.c.stop_reason,
+}
+FocusRow = dict[str, str | None]
+
+
+@dataclass(slots=True)
+class LeftOut:
+    """Charges that have no amount, and so no row: unpriced ones, and those that are free."""
+
+    unpriced: int = 0
+    unbilled: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Charged:
+    """What becomes up to six rows. `hours` is the length of its period from hour `start`."""
+
+    start: int
+    hours: int
+    invocation: Invocation
+    place: str
+    rates: RateSet
+    status: str
+    book: str
+    rating_id: int
+    quantities: list[int]
+    amounts: list[int]
+    request: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """Time first, then everything that tells two apart."""
+        return (self.start, *self.identity)
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """Equal for charges that are one row."""
+        about, rates = self.invocation, self.rates
+        tags = tuple(sorted(about.tags.items()))
+        return (self.place, about.endpoint, about.run, tags, rates.model, rates.terms,
+                rates.price_list, rates.valid_from, rates.rates, rates.currency, self.status,
+                self.book, self.rating_id)  # fmt: skip
+
+
+def focus_rows(
+    ledgers: Ledgers, grain: Grain, account: str | None, left_out: LeftOut
+) -> Iterator[FocusRow]:
+    """The rows, all values as text, `None` for null. `left_out` counts what has no row.
+
+    At the grain of requests they come as they are read, at the others they are few.
+    """
+    if grain is Grain.REQUEST:
+        for ledger in ledgers.each:
+            for charged in _charged(ledger, grain, left_out):
+                yield from _rows(charged, account)
+        return
+    sums: dict[tuple[Any, ...], Charged] = {}
+    for ledger in ledgers.each:
+        for charged in _charged(ledger, grain, left_out):
+            _add(sums.setdefault(charged.order, charged), charged)
+    for order in sorted(sums, key=lambda order: (order[0], *map(str, order[1:]))):
+        yield from _rows(sums[order], account)
+
+
+def _add(sums: Charged, other: Charged) -> None:
+    if sums is other:
+        return
+    for meter, (quantity, amount) in enumerate(
+        zip(other.quantities, other.amounts, strict=True)
+    ):
+        sums.quantities[meter] += quantity
+        sums.amounts[meter] += amount
+
+
+def _charged(ledger: Ledger, grain: Grain, left_out: LeftOut) -> Iterator[Charged]:
+    one_by_one = grain is Grain.REQUEST
+    groups = read_meters(
+        ledger,
+        {**HOUR, **(_REQUEST if one_by_one else {})},
+        order=("attempt_id", "line") if one_by_one else (),
+    )
+    hours = _HOURS_PER_DAY if grain is Grain.DAY else 1
+    for group in groups:
+        if group.rates is None or group.rating_id is None:
+            left_out.unbilled += group.charges if group.status == "unbilled" else 0
+            left_out.unpriced += group.charges if group.status != "unbilled" else 0
+            continue
+        hour = int(group.row["hour"])
+        yield Charged(
+            start=hour - hour % hours,
+            hours=hours,
+            invocation=ledger.directory.invocations[group.row["invocation_id"]],
+            place=ledger.place,
+            rates=group.rates,
+            status=group.status or "",
+            book=ledger.directory.price_books[group.rating_id],
+            rating_id=group.rating_id,
+            quantities=list(group.quantities),
+            amounts=list(group.amounts),
+            request=dict(group.row) if one_by_one else {},
+        )
+
+
+def _rows(charged: Charged, account: str | None) -> Iterator[FocusRow]:
+    about = _about(charged, account)
+    for meter, quantity in enumerate(charged.quantities):
+        if quantity:
+            yield {**about, **_meter(charged, meter, quantity)}
+
+
+def _about(charged: Charged, account: str | None) -> FocusRow:
+    """What all meters of a charge have in common."""
+    start = moment_of(charged.start * _HOUR_US)
+    month = start.replace(day=1, hour=0)
+    after = (month + timedelta(days=31)).replace(day=1)
+    about, rates = charged.invocation, charged.rates
+    who = sku.seller(about.endpoint)
+    terms = sku.terms_of(rates)
+    return {
+        "BillingAccountId": account or about.endpoint,
+        "BillingAccountName": account or who,
+        "BillingAccountType": "Organization",
+        "BillingCurrency": rates.currency,
+        "BillingPeriodStart": _time(month),
+        "BillingPeriodEnd": _time(after),
+        "ChargeCategory": "Usage",
+        "ChargeFrequency": "Usage-Based",
+        "ChargePeriodStart": _time(start),
+        "ChargePeriodEnd": _time(start + timedelta(hours=charged.hours)),
+        "InvoiceId": f"provisional-{month:%Y-%m}",
+        "InvoiceIssuerName": who,
+        "PricingCategory": "Standard",
+        "PricingCurrency": rates.currency,
+        "ProviderName": who,
+        "ServiceProviderName": who,
+        "HostProviderName": who,
+        "PublisherName": sku.publisher(rates.model) or who,
+        "RegionId": terms.place,
+        "RegionName": terms.place and terms.place.upper(),
+        "ServiceCategory": "AI and Machine Learning",
+        "ServiceName": "Claude API" if who == "Anthropic" else f"{who} Messages API",
+        "ServiceSubcategory": "Generative AI",
+        "Tags": _tags(about),
+        "x_CostStatus": charged.status,
+        "x_Endpoint": about.endpoint,
+        "x_Job": about.job,
+        "x_PriceBookVersion": charged.book,
+        "x_RatingId": str(charged.rating_id),
+        "x_RunId": str(about.run),
+        "x_ServiceTier": terms.service_tier,
+        **_request(charged.request),
+    }
+
+
+def _request(row: Mapping[str, Any]) -> FocusRow:
+    if not row:
+        return {}
+    return {
+        "x_CustomId": row["custom_id"],
+        "x_MessageId": row["message_id"],
+        "x_SentAt": moment_of(row["sent_at"]).isoformat().replace("+00:00", "Z"),
+        "x_StopReason": row["end_reason"],
+        "x_UsageLine": str(row["line"]),
+    }
+
+
+def _meter(charged: Charged, meter: int, quantity: int) -> FocusRow:
+    rates, endpoint = charged.rates, charged.invocation.endpoint
+    rate = rates.rates[meter] or 0
+    listed, standard = _list_rates(rates, meter, charged.start // _HOURS_PER_DAY)
+    price, cost = _number(rate_text(rate, meter)), _number(usd_text(charged.amounts[meter]))
+    list_price = _number(rate_text(listed, meter))
+    name = sku.meter_name(meter)
+    return {
+        "BilledCost": cost,
+        "ChargeDescription": f"{name} of {rates.model}, {rates.terms}",
+        "ConsumedQuantity": _number(str(quantity)),
+        "ConsumedUnit": sku.consumed_unit(meter),
+        "ContractedCost": cost,
+        "ContractedUnitPrice": price,
+        "EffectiveCost": cost,
+        "ListCost": _number(usd_text(listed * quantity)),
+        "ListUnitPrice": list_price,
+        "PricingCurrencyContractedUnitPrice": price,
+        "PricingCurrencyEffectiveCost": cost,
+        "PricingCurrencyListUnitPrice": list_price,
+        "PricingQuantity": _number(decimal_text(Fraction(quantity, PRICED_PER[meter]))),
+        "PricingUnit": sku.pricing_unit(meter),
+        "SkuId": sku.sku_id(endpoint, rates, meter),
+        "SkuMeter": name,
+        "SkuPriceDetails": sku.sku_price_details(rates, meter),
+        "SkuPriceId": sku.sku_price_id(endpoint, rates, meter),
+        "x_StandardListCost": _number(usd_text(standard * quantity)),
+    }
+
+
+def _list_rates(rates: RateSet, meter: int, day: int) -> tuple[int, int]:
+    """The public price on that day under the same terms, and at standard processing.
+
+    What we paid stands in for both where there is no public price in the currency.
+    """
+    own = rates.rates[meter] or 0
+    found = []
+    for at_standard in (False, True):
+        public = public_rates(rates, day, at_standard=at_standard)
+        listed = None if public is None else public.rates[meter]
+        found.append(own if listed is None else listed)
+    return found[0], found[1]
+
+
+def _tags(about: Invocation) -> str:
+    tags = {"run": str(about.run), **({"job": about.job} if about.job else {}), **about.tags}
+    return msgspec.json.encode(dict(sorted(tags.items()))).decode()
+
+
+def _time(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _number(text: str) -> str:
+    """With a decimal point always, by which readers of CSV know a decimal column."""
+    return text if "." in text else f"{text}.0"

@@ -1,0 +1,148 @@
+"""Ours and theirs place by place: the lines that are compared."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+from sqlalchemy import Engine
+
+from batcher.finance.reconcile.cause import Line, is_settled
+from batcher.finance.reconcile.ours import Amounts, Doubt, Ours, read_ours
+from batcher.finance.reconcile.theirs import Measure, Place, Theirs
+from batcher.finance.reconcile.theirs_files import read_theirs
+from batcher.pricing.meters import METERS
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Both sides, and a line for each place that either has."""
+
+    ours: Ours
+    theirs: Theirs
+    lines: tuple[Line, ...]
+
+    @property
+    def differing(self) -> tuple[Line, ...]:
+        """The lines that do not agree."""
+        return tuple(line for line in self.lines if not is_settled(line))
+
+
+def compare(
+    engines: Sequence[Engine], names: Iterable[str], *, endpoint: str | None
+) -> Comparison:
+    """Hold the ledgers against the provider's files; days that no file speaks of are left out.
+
+    Raises `UsageError` for files and endpoints that will not do.
+    """
+    theirs = read_theirs(names)
+    ours = read_ours(engines, endpoint)
+    return Comparison(ours, theirs, tuple(_lines(ours, theirs)))
+
+
+def _lines(ours: Ours, theirs: Theirs) -> list[Line]:
+    found: dict[Place, Line] = {}
+    for measure in Measure:
+        mine = _ours_like(ours, theirs, measure)
+        amounts, slack = _theirs_by_place(theirs, measure)
+        for place in {*mine, *amounts}:
+            line = found.setdefault(place, Line(place))
+            line.take(measure, mine.get(place, Amounts()), amounts.get(place, Fraction(0)))
+            line.slack = max(line.slack, slack.get(place, Fraction(0)))
+            line.whole = line.whole and theirs.is_whole(measure, place.day)
+    for place, amount in _recorded_like(ours, theirs).items():
+        line = found.setdefault(
+            place, Line(place, whole=theirs.is_whole(Measure.COST, place.day))
+        )
+        line.recorded = amount
+        line.ours_cost, line.theirs_cost = line.ours_cost or 0, line.theirs_cost or Fraction(0)
+    for place, line in found.items():
+        line.doubt = _doubt(ours, place)
+    return [found[place] for place in sorted(found, key=_order)]
+
+
+def _theirs_by_place(
+    theirs: Theirs, measure: Measure
+) -> tuple[dict[Place, Fraction], dict[Place, Fraction]]:
+    amounts: dict[Place, Fraction] = {}
+    slack: dict[Place, Fraction] = {}
+    for figure in theirs.figures:
+        if figure.measure is measure and figure.amount:
+            place = figure.place
+            amounts[place] = amounts.get(place, Fraction(0)) + figure.amount
+            slack[place] = slack.get(place, Fraction(0)) + figure.slack
+    return amounts, slack
+
+
+def _ours_like(ours: Ours, theirs: Theirs, measure: Measure) -> dict[Place, Amounts]:
+    """Ours of the days they speak of, told apart only as far as they do it for that kind."""
+    days, like = theirs.days(measure), _Likeness(theirs, measure)
+    found: dict[Place, Amounts] = {}
+    for place, amounts in ours.places.items():
+        if place.day in days:
+            found.setdefault(like.of(place), Amounts()).add(amounts)
+    return found
+
+
+def _recorded_like(ours: Ours, theirs: Theirs) -> dict[Place, int]:
+    """The adjustments of the days whose cost they speak of, told apart likewise."""
+    days, like = theirs.days(Measure.COST), _Likeness(theirs, Measure.COST)
+    found: dict[Place, int] = {}
+    for place, amount in ours.recorded.items():
+        if place.day in days:
+            at = like.of(place)
+            found[at] = found.get(at, 0) + amount
+    return {place: amount for place, amount in found.items() if amount}
+
+
+class _Likeness:
+    """Makes places as coarse as their files are."""
+
+    def __init__(self, theirs: Theirs, measure: Measure) -> None:
+        self._told = _told_apart(theirs, measure)
+        self._everything = set().union(*self._told.values()) if self._told else set()
+
+    def of(self, place: Place) -> Place:
+        names = self._told.get(place.kind, self._everything)
+        return Place(
+            place.day,
+            place.model if "model" in names else None,
+            place.tier if "tier" in names else None,
+            place.geography if "geography" in names else None,
+            place.kind,
+        )
+
+
+_TOLD: Final = ("model", "tier", "geography")
+
+
+def _told_apart(theirs: Theirs, measure: Measure) -> dict[str, set[str]]:
+    """By kind, which of model, tier and geography their files name."""
+    found: dict[str, set[str]] = {}
+    for figure in theirs.figures:
+        if figure.measure is measure:
+            names = {name for name in _TOLD if getattr(figure.place, name) is not None}
+            found.setdefault(figure.place.kind, set()).update(names)
+    return found
+
+
+def _doubt(ours: Ours, place: Place) -> Doubt | None:
+    found = [
+        doubt
+        for (day, model), doubt in ours.doubts.items()
+        if day == place.day and place.model in {None, model}
+    ]
+    if not found:
+        return None
+    highs = [doubt.high for doubt in found]
+    return Doubt(
+        sum(doubt.attempts for doubt in found),
+        sum(doubt.low for doubt in found),
+        None if None in highs else sum(filter(None, highs)),
+    )
+
+
+def _order(place: Place) -> tuple[str, ...]:
+    kinds = {kind: f"{number}" for number, kind in enumerate(METERS)}
+    return (place.day.isoformat(), place.model or "~", place.tier or "~",
+            place.geography or "~", kinds.get(place.kind, place.kind))  # fmt: skip

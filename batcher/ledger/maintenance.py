@@ -1,0 +1,223 @@
+"""What a ledger needs from time to time: upgrading, checking, a copy, its space back."""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.exc import DatabaseError
+
+from batcher.clock import Clock
+from batcher.errors import CannotCreate, ConfigurationError, StorageError
+from batcher.ledger import migrate
+from batcher.ledger.address import parse_url
+from batcher.ledger.connect import open_engine, outside_transactions, reading, storage_errors
+from batcher.ledger.database_errors import INTERRUPT
+from batcher.ledger.lifeboat.saving import sync_folder
+from batcher.ledger.owner.lock import hold_database
+from batcher.ledger.schema import invocations
+
+if TYPE_CHECKING:
+    import sqlite3
+
+_VACUUM = {
+    "sqlite": ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"),
+    "postgresql": ("VACUUM (ANALYZE)",),
+}
+_SIZE = {
+    "sqlite": "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
+    "postgresql": "SELECT pg_database_size(current_database())",
+}
+
+
+_CHECK_SECONDS = 10.0
+_STEPS = 10_000  # of SQLite's own machine, between two looks at the clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upgraded:
+    """The revisions before and after; `before` is `None` when the database was empty."""
+
+    shown: str
+    before: str | None
+    after: str
+
+
+def upgrade_database(url: str) -> Upgraded:
+    """Bring the ledger at `url` to head while no run is on.
+
+    Raises:
+        Busy: a run is on.
+        SchemaVersionError: the database is newer than this program.
+    """
+    shown = parse_url(url).shown
+    with hold_database(url, None, command="batcher db upgrade"), _engine(url) as engine:
+        before = migrate.upgrade(engine)
+    return Upgraded(shown=shown, before=before, after=migrate.SHIPPED.head)
+
+
+def current_revision(url: str) -> str | None:
+    """The revision of the database at `url`, `None` when it is empty."""
+    with _engine(url, read_only=True) as engine:
+        return migrate.current(engine)
+
+
+def check_database(url: str) -> list[str]:
+    """What is wrong with the ledger at `url`, a line each.
+
+    How its schema differs from what this program expects; on SQLite also what is damaged in
+    the file, which is read as a whole.
+    """
+    # PostgreSQL is asked to spell the expected views, as temporary ones.
+    with _engine(url, read_only=parse_url(url).path is not None) as engine:
+        damages = []
+        if engine.dialect.name == "sqlite":
+            with reading(engine) as connection:
+                damages = _damages(connection, "integrity_check")
+        return [*damages, *migrate.check(engine)]
+
+
+def check_after_crash(engine: Engine, clock: Clock) -> str | None:
+    """Look for damage in a SQLite file whose last run did not end cleanly; words, if any.
+
+    A look that takes longer than ten seconds is given up, and said. The caller holds the
+    database.
+
+    Raises:
+        StorageError: it is damaged.
+    """
+    if engine.dialect.name != "sqlite":
+        return None  # a server looks after its own files
+    with reading(engine) as connection:
+        if not _ended_uncleanly(connection):
+            return None
+        damages = _bounded_check(connection, clock)
+    shown = parse_url(engine.url).shown
+    if damages is None:
+        return (
+            "the last run did not end cleanly, and the database is too large to be checked for"
+            f" damage in {_CHECK_SECONDS:g} s: `batcher db check` does it whole"
+        )
+    if damages:
+        raise StorageError(
+            f"the database {shown} is damaged: restore a backup of it, or what `sqlite3 FILE"
+            f" .recover` makes of it ({damages[0]})"
+        )
+    return "the last run did not end cleanly: the database was checked and is whole"
+
+
+def _ended_uncleanly(connection: Connection) -> bool:
+    latest = select(invocations.c.clean).order_by(invocations.c.invocation_id.desc()).limit(1)
+    return connection.execute(latest).scalar() == 0
+
+
+def _bounded_check(connection: Connection, clock: Clock) -> list[str] | None:
+    """The damages; `None` when looking took too long."""
+    raw = cast("sqlite3.Connection", connection.connection.driver_connection)
+    until = clock.monotonic() + _CHECK_SECONDS
+    raw.set_progress_handler(lambda: int(clock.monotonic() > until), _STEPS)
+    try:
+        return _damages(connection, "quick_check")
+    except DatabaseError as error:
+        if getattr(error.orig, "sqlite_errorcode", None) == INTERRUPT:
+            return None
+        raise
+    finally:
+        raw.set_progress_handler(None, 0)
+
+
+def _damages(connection: Connection, pragma: str) -> list[str]:
+    found = connection.exec_driver_sql(f"PRAGMA {pragma}(20)").scalars().all()
+    return [line for text in found for line in str(text).splitlines() if line != "ok"]
+
+
+def backup_database(url: str, target: Path) -> int:
+    """Copy the SQLite ledger at `url` to the new file `target`, also while a run is on.
+
+    The copy is one state of the database, complete or not there at all. Returns its bytes.
+
+    Raises:
+        ConfigurationError: the ledger is on PostgreSQL, which has tools of its own.
+        CannotCreate: `target` is there already, or cannot be written.
+    """
+    where = parse_url(url)
+    if where.path is None:
+        raise ConfigurationError(
+            f"a PostgreSQL database is backed up with its own tool: pg_dump --format=custom"
+            f" --file={target} '{_for_pg_dump(where.shown)}'"
+        )
+    with _engine(url, read_only=True) as engine:
+        if migrate.current(engine) is None:  # nothing else is copied by mistake
+            raise StorageError(f"the database {where.shown} holds no ledger yet to be copied")
+        return _copy(engine, target)
+
+
+def vacuum_database(url: str) -> str:
+    """Give unused space back, while no run is on; returns what it brought, to be printed.
+
+    Raises:
+        Busy: a run is on.
+    """
+    where = parse_url(url)
+    with _engine(url, read_only=True) as engine:
+        migrate.require_head(engine)  # a mistyped name makes no new file
+    with hold_database(url, None, command="batcher db vacuum"), _engine(url) as engine:
+        before = _size(engine)
+        with outside_transactions(engine) as connection:
+            for statement in _VACUUM[engine.dialect.name]:
+                connection.exec_driver_sql(statement)
+        return f"{where.shown}: {before:,} bytes before, {_size(engine):,} after"
+
+
+def _size(engine: Engine) -> int:
+    with reading(engine) as connection:
+        return int(connection.exec_driver_sql(_SIZE[engine.dialect.name]).scalar_one())
+
+
+@contextmanager
+def _engine(url: str, *, read_only: bool = False) -> Iterator[Engine]:
+    engine = open_engine(url, read_only=read_only)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _copy(engine: Engine, target: Path) -> int:
+    import sqlite3  # noqa: PLC0415  a process that uses a server does without it
+
+    _check_absent(target)
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+        with storage_errors(engine.url), closing(engine.raw_connection()) as source:
+            _copy_pages(cast("sqlite3.Connection", source.driver_connection), part)
+        _check_absent(target)  # it took a while
+        part.rename(target)
+        sync_folder(target.parent)
+    except (OSError, sqlite3.Error) as error:
+        raise CannotCreate(f"the backup {target} cannot be written: {error}") from error
+    finally:
+        with suppress(OSError):
+            part.unlink()
+    return target.stat().st_size
+
+
+def _check_absent(target: Path) -> None:
+    if target.exists() or target.is_symlink():
+        raise CannotCreate(f"the file {target} is there already: name a new one")
+
+
+def _copy_pages(source: "sqlite3.Connection", part: Path) -> None:
+    import sqlite3  # noqa: PLC0415  as above
+
+    # All pages in one step: one state of the database, and a writer is not held up.
+    with closing(sqlite3.connect(part)) as copy:
+        source.backup(copy, pages=-1)
+
+
+def _for_pg_dump(shown: str) -> str:
+    return shown.replace("postgresql+psycopg://", "postgresql://", 1)

@@ -1,0 +1,1 @@
+"""Caps, what was spent, what was estimated, and what reconciliations left over."""

@@ -1,0 +1,1 @@
+"""Who may do a run, or a part of it: locks, leases, and processes that share."""

@@ -1,0 +1,250 @@
+"""Leases on PostgreSQL: a right that one process has at a time, and loses when it is silent.
+
+A lease is a row with a token that grows with every new owner. Its owner renews it every few
+seconds; time is the database's own. Who is silent for too long (stopped, cut off, its machine
+dead) may be followed by somebody else, and is *fenced* from then on: each of its write
+transactions names the token, and one that names an old token changes nothing.
+
+All functions take a connection in a transaction of the caller's, which commits. `take`, `fence`
+and `renew` lock the row, so they wait for each other and for nothing else.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    bindparam,
+    literal_column,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
+
+from batcher.errors import Busy, StorageError
+from batcher.ledger.owner.process import is_dead, this_process
+from batcher.ledger.schema_base import Big
+from batcher.ledger.schema_leases import leases
+
+LEASE_SECONDS: Final = 30.0
+# An owner not renewed for this part of the time sends nothing: it may be followed soon.
+FRESH_PART: Final = 2 / 3
+RENEWALS: Final = 6  # how often a lease is renewed in the time that it lasts
+
+_NOW: Final = literal_column(
+    "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS bigint)", Big
+)
+_TAKING_MS: Final = 5_000
+# Made once: each expression is a cycle of objects, which stay until somebody looks for them.
+_FENCE: Final = (
+    update(leases)
+    .where(leases.c.name == bindparam("b_name"), leases.c.token == bindparam("b_token"))
+    .values(expires_at=_NOW + bindparam("b_lasts", type_=Big), written=bindparam("b_written"))
+)
+
+
+class Fenced(Busy):
+    """Another process has taken over: nothing more may be sent or planned by this one."""
+
+
+class Forgotten(StorageError):  # noqa: N818
+    """The server has no memory of what it had committed: a standby took over that lagged.
+
+    `number` is that of our last write transaction which it does know.
+    """
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+class Held(Busy):
+    """Somebody has the lease; `holder` says who."""
+
+    def __init__(self, message: str, holder: "Holder | None" = None) -> None:
+        super().__init__(message)
+        self.holder = holder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """What its owner must know: the name, the token, and for how many seconds it lasts."""
+
+    name: str
+    token: int
+    seconds: float = LEASE_SECONDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """A lease as others see it. Times are microseconds UTC of the database.
+
+    `invocation_id` is `None` until the owner has recorded one.
+    """
+
+    name: str
+    token: int
+    owner: str
+    invocation_id: int | None
+    acquired_at: int
+    expires_at: int
+
+
+def run_lease(run_key: str) -> str:
+    """The name of the lease on a whole run."""
+    return f"run {run_key}"
+
+
+def take(
+    connection: Connection, name: str, *, owner: str, seconds: float = LEASE_SECONDS
+) -> Lease:
+    """Become the owner of `name`: with a new token, so that every earlier owner is fenced.
+
+    It is free when nobody has it, when its time is over, or when its owner was a process of
+    this machine that has ended. `owner` is told to whoever comes second.
+
+    Raises:
+        Held: it has an owner who may live.
+        Busy: (from the caller's `storage_errors`) its owner is in the middle of a write.
+    """
+    connection.execute(text(f"SET LOCAL lock_timeout = {_TAKING_MS}"))
+    free = {"token": 0, "owner": "", "process": "", "acquired_at": 0, "expires_at": 0}
+    new = insert(leases).values(name=name, written=0, **free)
+    connection.execute(new.on_conflict_do_nothing())
+    found = connection.execute(
+        select(leases, (leases.c.expires_at > _NOW).label("lasts"))
+        .where(leases.c.name == name)
+        .with_for_update()
+    ).one()
+    if found.lasts and not is_dead(found.process):
+        raise Held(f"{found.owner} has {name}", _holder(found))
+    token = int(found.token) + 1
+    connection.execute(
+        update(leases)
+        .where(leases.c.name == name)
+        .values(
+            token=token,
+            owner=owner,
+            process=this_process(),
+            invocation_id=None,
+            acquired_at=_NOW,
+            expires_at=_after(seconds),
+            written=0,
+        )
+    )
+    return Lease(name=name, token=token, seconds=seconds)
+
+
+def renew(connection: Connection, lease: Lease) -> bool:
+    """Make the lease last from now on; `False`: somebody else has it, we are fenced.
+
+    A lease whose time is over, but which nobody took, is renewed as well.
+    """
+    return _change(connection, lease, expires_at=_after(lease.seconds))
+
+
+def fence(connection: Connection, lease: Lease, number: int) -> None:
+    """Begin write transaction `number` of the owner; nobody takes over until it has ended.
+
+    Numbers start at 1 and grow; `written` tells afterwards which was the last to be committed.
+
+    Raises:
+        Fenced: somebody else has the lease; the caller rolls back.
+    """
+    values = {"b_lasts": round(lease.seconds * 1_000_000), "b_written": number}
+    ours = {"b_name": lease.name, "b_token": lease.token}
+    if connection.execute(_FENCE, values | ours).rowcount != 1:
+        raise fenced(connection, lease)
+
+
+def written(connection: Connection, lease: Lease) -> int:
+    """The number of our last committed write transaction, 0 for none.
+
+    Waits for one that is still under way in a connection that we lost.
+
+    Raises:
+        Fenced: somebody else has the lease.
+    """
+    query = select(leases.c.written).where(*_ours(lease)).with_for_update()
+    number = connection.scalar(query)
+    if number is None:
+        raise fenced(connection, lease)
+    return int(number)
+
+
+def bind(connection: Connection, lease: Lease, invocation_id: int) -> None:
+    """Say which invocation the owner records its work under; raises `Fenced`."""
+    if not _change(connection, lease, invocation_id=invocation_id):
+        raise fenced(connection, lease)
+
+
+def release(connection: Connection, lease: Lease) -> None:
+    """Give the lease back; nothing when somebody else has it already."""
+    _change(connection, lease, expires_at=0)
+
+
+def holders(connection: Connection, prefix: str = "") -> list[Holder]:
+    """Who has a lease whose name begins with `prefix`, by name; the dead are left out."""
+    query = select(leases).where(
+        leases.c.name.startswith(prefix, autoescape=True), leases.c.expires_at > _NOW
+    )
+    found = connection.execute(query.order_by(leases.c.name)).all()
+    return [_holder(row) for row in found if not is_dead(row.process)]
+
+
+def fence_off(connection: Connection) -> None:
+    """Take every lease away from owners who are silent; raises `Held` for one who is not.
+
+    For whoever needs the whole database: an owner that wakes later changes nothing.
+    """
+    for holder in holders(connection):
+        raise Held(f"{holder.owner} has {holder.name}", holder)
+    connection.execute(update(leases).values(token=leases.c.token + 1, expires_at=0))
+
+
+def fenced(connection: Connection, lease: Lease) -> Fenced:
+    """The sentence for an owner who lost its lease."""
+    query = select(leases.c.owner).where(leases.c.name == lease.name)
+    by = connection.scalar(query) or "another process"
+    return Fenced(
+        f"this run was silent for more than {lease.seconds:g} seconds and {by} has taken over:"
+        " nothing more was sent, what had been paid for is recorded; run the same command again"
+        " to see how far it is"
+    )
+
+
+def forgotten(number: int, committed: int) -> Forgotten:
+    """The sentence for a server that knows `number` of our `committed` transactions."""
+    return Forgotten(
+        f"the database came back without the last {committed - number:,} transactions of this"
+        " run, as a standby does that had not received everything when it took over: nothing"
+        " more was sent; run the same command again, and use synchronous replication",
+        number,
+    )
+
+
+def _ours(lease: Lease) -> tuple[ColumnElement[bool], ...]:
+    return leases.c.name == lease.name, leases.c.token == lease.token
+
+
+def _change(connection: Connection, lease: Lease, **values: object) -> bool:
+    changed = connection.execute(update(leases).where(*_ours(lease)).values(**values))
+    return changed.rowcount == 1
+
+
+def _after(seconds: float) -> ColumnElement[int]:
+    return _NOW + round(seconds * 1_000_000)
+
+
+def _holder(row: Row[Any]) -> Holder:
+    return Holder(
+        name=row.name,
+        token=row.token,
+        owner=row.owner,
+        invocation_id=row.invocation_id,
+        acquired_at=row.acquired_at,
+        expires_at=row.expires_at,
+    )

@@ -1,0 +1,290 @@
+"""Who may run at once: on SQLite one run per file, on PostgreSQL one process per run.
+
+On SQLite it is a `flock` on a file beside the database, which the kernel frees as soon as its
+holder is killed; what is written there is information for people and decides nothing. On
+PostgreSQL it is a lease (see `lease`), and a session's advisory lock keeps the schema as it is.
+"""
+
+import fcntl
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection, Engine, inspect
+
+from batcher.clock import SystemClock
+from batcher.errors import Busy, CannotCreate, StorageError
+from batcher.ledger.address import DatabaseUrl, parse_url
+from batcher.ledger.connect import (
+    application_name,
+    open_engine,
+    place,
+    storage_errors,
+    user_name,
+)
+from batcher.ledger.migrate import prepare
+from batcher.ledger.owner.lease import (
+    FRESH_PART,
+    LEASE_SECONDS,
+    Held,
+    Lease,
+    bind,
+    fence,
+    fence_off,
+    run_lease,
+    take,
+)
+from batcher.ledger.owner.members import check_alone, join
+from batcher.ledger.owner.process import this_process
+from batcher.ledger.owner.renewal import Keeper
+from batcher.ledger.owner.server_session import lock_all, lock_shared, settle_in
+from batcher.ledger.schema_leases import leases
+
+_MICROSECONDS = 1_000_000
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """The line in a lock file; `started_at` is ISO-8601 in UTC, `process` as in `process`."""
+
+    pid: int
+    host: str
+    user: str
+    started_at: str
+    command: str
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ownership:
+    """What is held. `created`: a server's database was empty, its tables were just made.
+
+    `keeper` keeps the lease on PostgreSQL; `None` where the kernel's lock is enough, or all of
+    the database is held. `waited_seconds` were spent until another run had ended.
+    """
+
+    created: bool = False
+    keeper: Keeper | None = None
+    waited_seconds: float = 0.0
+
+    @property
+    def lease(self) -> Lease | None:
+        """What write transactions must name; `None`: nothing."""
+        return self.keeper.lease if self.keeper else None
+
+    @property
+    def lost(self) -> Busy | None:
+        """Why it is not held any more; `None` as long as it may be."""
+        return self.keeper.lost if self.keeper else None
+
+    def may_send(self) -> bool:
+        """Whether nobody can have followed us yet: only then may something leave."""
+        return self.keeper is None or self.keeper.is_fresh
+
+    def watch(self, changed: Callable[[], object]) -> None:
+        """Call `changed`, in another thread, when `lost` or `may_send` may have changed."""
+        if self.keeper:
+            self.keeper.changed = changed
+
+    def fence(self, connection: Connection) -> None:
+        """Begin a write transaction outside of the writer; raises `Fenced`."""
+        if self.keeper:
+            fence(connection, self.keeper.lease, 0)
+
+    def bind(self, connection: Connection, invocation_id: int) -> None:
+        """Say which invocation works under what is held; raises `Fenced`."""
+        if self.keeper:
+            bind(connection, self.keeper.lease, invocation_id)
+
+
+NOTHING_HELD: Final = Ownership()
+
+
+@contextmanager
+def hold_database(
+    url: str,
+    run_key: str | None,
+    *,
+    command: str,
+    lease_seconds: float = LEASE_SECONDS,
+    together: bool = False,
+) -> Iterator[Ownership]:
+    """Be the only run while the body lasts; no waiting.
+
+    On SQLite the whole file is held. On PostgreSQL it is the run named `run_key`, and other
+    runs go on beside it; `None` asks for all of the database, which is free when no run is on.
+    `command` is told to whoever comes second. A child process that executes something does not
+    inherit the lock. On PostgreSQL tables are made for a run, and another process may follow
+    one that was silent for `lease_seconds`. `together`: others may do the same run at the same
+    time, if they say so too; on PostgreSQL only.
+
+    Raises:
+        Busy: somebody else holds it; the sentence says who, since when.
+        CannotCreate: the lock file cannot be made.
+        SchemaVersionError: the server's database is older or newer than this program.
+    """
+    where = parse_url(url)
+    if where.path is None:
+        held = _hold_server(url, run_key, lease_seconds, together=together)
+    else:  # behind a link is the same database, so it has the same lock
+        held = _hold_file(where, where.path.resolve(), command)
+    with held as ownership:
+        yield ownership
+
+
+# --- SQLite
+
+
+@contextmanager
+def _hold_file(where: DatabaseUrl, database: Path, command: str) -> Iterator[Ownership]:
+    descriptor = _open_lock(lock_path(database))
+    try:
+        _lock(descriptor, where)
+        _write(descriptor, msgspec.json.encode(_this_process(command)) + b"\n")
+        yield Ownership()
+        _write(descriptor, b"")
+    finally:
+        os.close(descriptor)  # frees the lock; the file stays, or two could hold it
+
+
+def lock_path(database: Path) -> Path:
+    """The file that is locked while somebody holds the SQLite file `database`."""
+    return database.with_name(f"{database.name}.lock")
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        raise CannotCreate(
+            f"the database cannot be in {path.parent}: there is no such folder; make it, or"
+            " name another with --database"
+        ) from None
+    except OSError as error:
+        raise CannotCreate(
+            f"the lock file {path} cannot be opened: {error.strerror}; check the permissions of"
+            " its folder"
+        ) from error
+
+
+def _lock(descriptor: int, where: DatabaseUrl) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Busy(
+            f"another run holds the database {where.shown}{_described(descriptor)}; run the"
+            " same command again when it has ended"
+        ) from None
+    except OSError as error:
+        raise StorageError(
+            f"the database {where.shown} cannot be locked: {error.strerror}; use a local disk"
+        ) from error
+
+
+def _described(descriptor: int) -> str:
+    """Who the lock file says it is; nothing while the holder is about to write it."""
+    with suppress(msgspec.DecodeError, OSError):
+        holder = msgspec.json.decode(os.pread(descriptor, 65536, 0), type=Holder)
+        return (
+            f": process {holder.pid} of {holder.user} on {holder.host}, since"
+            f" {holder.started_at} ({holder.command})"
+        )
+    return ""
+
+
+def _write(descriptor: int, line: bytes) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, line, 0)
+
+
+def _this_process(command: str) -> Holder:
+    now = SystemClock().now_us()
+    return Holder(
+        pid=os.getpid(),
+        host=socket.gethostname(),
+        user=user_name(),
+        started_at=_iso(now),
+        command=command,
+        process=this_process(),
+    )
+
+
+def _iso(microseconds: int) -> str:
+    return f"{datetime.fromtimestamp(microseconds // _MICROSECONDS, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+# --- PostgreSQL
+
+
+@contextmanager
+def _hold_server(
+    url: str, run_key: str | None, lease_seconds: float, *, together: bool
+) -> Iterator[Ownership]:
+    engine = open_engine(url)
+    try:
+        with storage_errors(url):
+            connection = engine.connect()
+        with connection:
+            with storage_errors(url), connection.begin():
+                most_idle = None if run_key is None else lease_seconds * FRESH_PART
+                settle_in(connection, most_idle_seconds=most_idle)
+            if run_key is None:
+                yield _hold_all(engine, connection)
+            else:
+                held = _hold_run(engine, connection, run_key, lease_seconds, together=together)
+                with held as ownership:
+                    yield ownership
+    finally:
+        engine.dispose()  # the session ends, and its locks with it
+
+
+def _hold_all(engine: Engine, connection: Connection) -> Ownership:
+    """Nobody works, and nobody who wakes up later can write."""
+    where = place(engine)
+    with storage_errors(engine.url), connection.begin():
+        lock_all(connection, where)
+        if inspect(connection).has_table(leases.name):
+            try:
+                fence_off(connection)
+            except Held as held:
+                raise _busy(where, held) from None
+    return Ownership()
+
+
+@contextmanager
+def _hold_run(
+    engine: Engine, connection: Connection, run_key: str, seconds: float, *, together: bool
+) -> Iterator[Ownership]:
+    where = place(engine)
+    with storage_errors(engine.url), connection.begin():
+        lock_shared(connection, where)
+    created = prepare(engine).created
+    try:
+        with storage_errors(engine.url), connection.begin():
+            owner = application_name()
+            if together:
+                lease = join(connection, run_key, owner=owner, seconds=seconds)
+            else:
+                lease = take(connection, run_lease(run_key), owner=owner, seconds=seconds)
+                check_alone(connection, run_key)
+    except Held as held:
+        raise _busy(where, held) from None
+    keeper = Keeper(engine, connection, lease)
+    try:
+        yield Ownership(created=created, keeper=keeper)
+    finally:
+        keeper.close()
+
+
+def _busy(where: DatabaseUrl, held: Held) -> Held:
+    who = f": {held.holder.owner}, since {_iso(held.holder.acquired_at)}" if held.holder else ""
+    return Held(
+        f"another run is on in the database {where.shown}{who}; run the same command again when"
+        " it has ended",
+        held.holder,
+    )

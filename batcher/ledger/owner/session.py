@@ -1,0 +1,161 @@
+"""The writer's transactions: fenced on PostgreSQL, and each done or not, never unknown."""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Final, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from batcher.clock import boot_seconds
+from batcher.ledger.connect import ONE_BY_ONE
+from batcher.ledger.database_errors import passes
+from batcher.ledger.owner.lease import (
+    FRESH_PART,
+    Lease,
+    fence,
+    forgotten,
+    written,
+)
+from batcher.ledger.owner.server_session import settle_in
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS: Final = 300.0
+_PAUSES: Final = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)  # between tries to connect again
+
+
+class Session:
+    """One connection that comes back when the server does. Belongs to one thread.
+
+    Without a `lease` a transaction is what the database makes of it, and trouble is raised at
+    once. With one, each names the lease and has a number: when the connection is lost, also
+    while COMMIT is under way, the ledger is asked for the number of the last transaction, and
+    the work is done again only if it was not that one. A server that is away is waited for, for
+    `patience_seconds` at most.
+
+    `lost` is called with a sentence when the connection is lost, with "" when it is back.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        lease: Lease | None = None,
+        *,
+        patience_seconds: float = PATIENCE_SECONDS,
+        lost: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._engine = engine
+        self._lease = lease
+        self._patience_seconds = patience_seconds
+        self._lost = lost
+        self._number = 0
+        self._committed = 0
+        self._hurry = threading.Event()
+        self._opened: Connection | None = None
+
+    def __enter__(self) -> "Session":
+        self._connect()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._opened is not None:
+            with suppress(SQLAlchemyError):
+                self._opened.close()
+
+    def hurry(self) -> None:
+        """Wait for a lost server no longer; may be called from any thread."""
+        self._hurry.set()
+
+    def transact(
+        self, work: Callable[[Connection], T], undone: Callable[[], None] = lambda: None
+    ) -> T:
+        """What `work` returns, when its transaction is committed. It may be run again.
+
+        `undone` is called before it is run again: what it did before came to nothing.
+
+        Raises:
+            Fenced: another process has the lease; the transaction did nothing.
+            Forgotten: the server that came back lacks transactions that had been committed.
+            DBAPIError: the database is not back in time, or `work` has a fault of its own.
+        """
+        if self._lease is None:
+            with self._connection.begin():
+                return work(self._connection)
+        self._number += 1
+        started: float | None = None
+        while True:
+            results: list[T] = []
+            try:
+                self._once(self._lease, work, results)
+            except DBAPIError as error:
+                if not passes(error):
+                    raise
+                started = boot_seconds() if started is None else started
+                if not self._landed(self._lease, error, started):
+                    undone()
+                    continue
+            self._committed = self._number
+            return results[0]
+
+    @property
+    def committed(self) -> int:
+        """The number of the last committed transaction; 0 for ever without a lease."""
+        return self._committed
+
+    @property
+    def _connection(self) -> Connection:
+        if self._opened is None:
+            raise RuntimeError("the session is not open")
+        return self._opened
+
+    def _once(self, lease: Lease, work: Callable[[Connection], T], results: list[T]) -> None:
+        with self._connection.begin():
+            fence(self._connection, lease, self._number)
+            results.append(work(self._connection))
+
+    def _landed(self, lease: Lease, error: DBAPIError, started: float) -> bool:
+        """Whether the transaction that ended in `error` was committed all the same."""
+        said = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
+        self._lost(said[0])
+        tries = 0
+        while True:
+            waited = boot_seconds() - started
+            if waited >= self._patience_seconds or self._hurry.is_set():
+                raise error
+            try:
+                self._connect()
+                with self._connection.begin():
+                    number = written(self._connection, lease)
+            except DBAPIError as again:
+                if not passes(again):
+                    raise
+                error = again
+                self._hurry.wait(_PAUSES[min(tries, len(_PAUSES) - 1)])
+                tries += 1
+            else:
+                self._lost("")
+                if number < self._committed:
+                    raise forgotten(number, self._committed)
+                return number == self._number
+
+    def _connect(self) -> None:
+        """A new connection; what others of this engine's pool know of the server is old."""
+        if self._opened is not None:
+            with suppress(SQLAlchemyError):
+                self._opened.invalidate()
+            with suppress(SQLAlchemyError):
+                self._opened.close()
+            self._engine.dispose()
+        self._opened = self._engine.connect()
+        if self._lease is not None:
+            self._opened.execution_options(**{ONE_BY_ONE: True})
+            with self._opened.begin():
+                settle_in(self._opened, most_idle_seconds=self._lease.seconds * FRESH_PART)

@@ -1,0 +1,1 @@
+"""Stored answers priced anew: further ratings, never in the place of earlier ones."""

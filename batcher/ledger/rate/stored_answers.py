@@ -1,0 +1,286 @@
+"""Stored answers with their charges, chunk by chunk, to be rated again."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, Select, func, select
+from sqlalchemy.sql.elements import literal_column
+
+from batcher.ledger.schema import (
+    METERS,
+    answers,
+    attempts,
+    charges,
+    invocations,
+    price_books,
+    rate_sets,
+    ratings,
+)
+from batcher.messages.answer import Answer
+from batcher.messages.usage import Usage, parse_usage
+from batcher.pricing.book.book import PriceBook
+from batcher.pricing.rate.rating import Charge, RateSet, rate
+
+CHUNK: Final = 2_000
+FIRST_TOKENS: Final = 11  # where the columns of usage begin in a `StoredAnswer`
+_PREFIX: Final = 16  # enough of the content to see that there is none
+
+
+class StoredAnswer(NamedTuple):
+    """An answer as far as money is concerned.
+
+    `lane` and `state` are its attempt's, `None` when there is no such attempt. `content` is its
+    beginning. The last eleven are what its columns say of the usage.
+    """
+
+    attempt_id: int
+    invocation_id: int
+    sent_at: int
+    requested_model: str
+    model: str | None
+    stop_reason: str | None
+    content: str
+    usage: str | None
+    final: int
+    lane: str | None
+    state: str | None
+    input_tokens: int | None
+    cache_write_tokens: int | None
+    cache_write_5m_tokens: int | None
+    cache_write_1h_tokens: int | None
+    cache_read_tokens: int | None
+    output_tokens: int | None
+    thinking_tokens: int | None
+    web_search_requests: int | None
+    service_tier: str | None
+    inference_geo: str | None
+    speed: str | None
+
+    def columns(self) -> Usage:
+        """What the columns say of the usage: all but its iterations."""
+        values: dict[str, Any] = dict(
+            zip(self._fields[FIRST_TOKENS:], self[FIRST_TOKENS:], strict=True)
+        )
+        return Usage(**values)
+
+
+class StoredCharge(NamedTuple):
+    """A charge of the ledger; quantities and amounts are in the order of `METERS`."""
+
+    attempt_id: int
+    rating_id: int
+    current: int
+    rate_set_id: int | None
+    line: int
+    model: str | None
+    currency: str | None
+    status: str
+    reason: str | None
+    total: int | None
+    quantities_and_amounts: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pricing:
+    """What a rating needs: its book, the day if it took one, and each invocation's list.
+
+    `as_of_us` is a moment of that day, `None` when each answer's own day counts.
+    """
+
+    price_book_id: int
+    book: PriceBook
+    as_of_us: int | None
+    price_lists: Mapping[int, str | None]
+
+
+def answers_with_charges(
+    transaction: Callable[[], AbstractContextManager[Connection]],
+) -> Iterator[list[tuple[StoredAnswer | None, list[StoredCharge]]]]:
+    """All answers in the order of their attempts, with all of their charges, in chunks.
+
+    Each chunk is read in one `transaction`. Charges that belong to no answer come with `None`.
+    """
+    after = -1
+    while True:
+        with transaction() as connection:
+            found = _read_answers(connection, after)
+            last = found[-1].attempt_id if len(found) == CHUNK else None
+            charged = _read_charges(connection, after, last)
+        yield [*_joined(found, charged)]
+        if last is None:
+            return
+        after = last
+
+
+def read_price_lists(connection: Connection) -> dict[int, tuple[str | None, str]]:
+    """The price list that each invocation rated with, and its endpoint's name."""
+    columns = invocations.c.invocation_id, invocations.c.price_list, invocations.c.endpoint
+    return {row[0]: (row[1], row[2]) for row in connection.execute(select(*columns))}
+
+
+def repricing_lists(connection: Connection, book: PriceBook) -> dict[int, str | None]:
+    """The list of `book` that each invocation is repriced with.
+
+    The one that it rated with; where it had none, the one named like its endpoint.
+    """
+    return {
+        invocation_id: endpoint if name is None and endpoint in book.lists else name
+        for invocation_id, (name, endpoint) in read_price_lists(connection).items()
+    }
+
+
+def read_rate_sets(connection: Connection) -> dict[int, tuple[int, RateSet]]:
+    """The book and the rates of every stored rate set."""
+    return {
+        row.rate_set_id: (
+            row.price_book_id,
+            RateSet(
+                price_list=row.price_list,
+                model=row.model,
+                terms=row.terms,
+                valid_from=row.valid_from,
+                currency=row.currency,
+                rates=tuple(getattr(row, f"{meter}_rate") for meter in METERS),
+            ),
+        )
+        for row in connection.execute(select(rate_sets))
+    }
+
+
+def read_ratings(connection: Connection) -> Sequence[Any]:
+    """Every rating with the text and sha256 of its book, in order."""
+    columns = (
+        *ratings.c,
+        price_books.c.version,
+        price_books.c.sha256,
+        price_books.c.content,
+    )
+    statement = select(*columns).join(
+        price_books, price_books.c.price_book_id == ratings.c.price_book_id
+    )
+    return connection.execute(statement.order_by(ratings.c.rating_id)).all()
+
+
+def usage_of(stored: StoredAnswer) -> Usage | None:
+    """The usage as the provider reported it; raises `ValueError` where it cannot be read."""
+    return parse_usage(None if stored.usage is None else stored.usage.encode())
+
+
+def rate_usage(
+    stored: StoredAnswer, usage: Usage | None, pricing: Pricing
+) -> tuple[Charge, ...]:
+    """The charges of a stored answer with this usage under `pricing`."""
+    answer = Answer(
+        message_id=None,
+        model=stored.model,
+        stop_reason=stored.stop_reason,
+        stop_sequence=None,
+        content=stored.content.encode(),
+        text="",
+        text_repaired=False,
+        usage=usage,
+        usage_raw=None,
+    )
+    return rate(
+        answer,
+        requested_model=stored.requested_model,
+        price_list=pricing.price_lists.get(stored.invocation_id),
+        sent_at=stored.sent_at if pricing.as_of_us is None else pricing.as_of_us,
+        book=pricing.book,
+    )
+
+
+def equals(
+    charge: StoredCharge,
+    wanted: Charge,
+    price_book_id: int | None,
+    rate_sets: Mapping[int, tuple[int, RateSet]],
+) -> bool:
+    """Whether a stored charge is `wanted` to the last digit, made with that book's rates."""
+    rates, used = wanted.rates, None
+    if charge.rate_set_id is not None:
+        book_id, used = rate_sets.get(charge.rate_set_id, (None, None))
+        if used is None or book_id != price_book_id:
+            return False
+    currency = None if rates is None else rates.currency
+    return (
+        used == rates
+        and charge[4:10]
+        == (wanted.line, wanted.model, currency, wanted.status, wanted.reason, wanted.total)
+        and charge.quantities_and_amounts == wanted.quantities + wanted.amounts
+    )
+
+
+# --- Reading
+
+
+def _read_answers(connection: Connection, after: int) -> list[StoredAnswer]:
+    table = answers.c
+    statement = (
+        select(
+            table.attempt_id,
+            table.invocation_id,
+            (table.answered_at - table.latency_us).label("sent_at"),
+            table.requested_model,
+            table.model,
+            table.stop_reason,
+            func.substr(table.content, 1, literal_column(str(_PREFIX))),
+            table.usage,
+            table.final,
+            attempts.c.lane,
+            attempts.c.state,
+            *(table[name] for name in StoredAnswer._fields[FIRST_TOKENS:]),
+        )
+        .outerjoin(attempts, attempts.c.attempt_id == table.attempt_id)
+        .where(table.attempt_id > after)
+        .order_by(table.attempt_id)
+        .limit(CHUNK)
+    )
+    return [*map(StoredAnswer._make, _rows(connection, statement))]
+
+
+def _read_charges(connection: Connection, after: int, last: int | None) -> list[StoredCharge]:
+    table = charges.c
+    statement = (
+        select(
+            table.attempt_id,
+            table.rating_id,
+            table.current,
+            table.rate_set_id,
+            table.line,
+            table.model,
+            table.currency,
+            table.status,
+            table.reason,
+            table.total_amount,
+            *(table[f"{meter}_quantity"] for meter in METERS),
+            *(table[f"{meter}_amount"] for meter in METERS),
+        )
+        .where(table.attempt_id > after)
+        .order_by(table.attempt_id, table.rating_id, table.line)
+    )
+    if last is not None:
+        statement = statement.where(table.attempt_id <= last)
+    return [StoredCharge._make((*row[:10], row[10:])) for row in _rows(connection, statement)]
+
+
+def _rows(connection: Connection, statement: Select[Any]) -> list[tuple[Any, ...]]:
+    """The driver's own tuples: there are millions, and none needs to be converted."""
+    cursor = connection.execute(statement).cursor
+    return [] if cursor is None else [*cursor.fetchall()]
+
+
+def _joined(
+    found: list[StoredAnswer], charged: list[StoredCharge]
+) -> Iterator[tuple[StoredAnswer | None, list[StoredCharge]]]:
+    by_attempt = {
+        attempt_id: list(some) for attempt_id, some in groupby(charged, key=itemgetter(0))
+    }
+    for stored in found:
+        yield stored, by_attempt.pop(stored.attempt_id, [])
+    for orphaned in by_attempt.values():
+        yield None, orphaned

@@ -1,0 +1,1 @@
+"""Whether the ledger says what follows from what was received; reads only."""

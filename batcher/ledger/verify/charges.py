@@ -1,0 +1,144 @@
+"""Every charge, recomputed from the raw usage and the recorded price book (invariant 6)."""
+
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Final
+
+from batcher.ledger.rate.stored_answers import (
+    FIRST_TOKENS,
+    Pricing,
+    StoredAnswer,
+    StoredCharge,
+    equals,
+    rate_usage,
+    usage_of,
+)
+from batcher.ledger.verify.findings import Findings
+from batcher.ledger.verify.plain import PlainCheck
+from batcher.messages.attempt import State
+from batcher.messages.usage import Usage
+from batcher.pricing.rate.rating import Charge, RateSet
+
+_NO_USAGE: Final = Usage()
+_CHARGE: Final = "charge"
+_ORPHAN: Final = "orphan"
+_COLUMNS: Final = attrgetter(*StoredAnswer._fields[FIRST_TOKENS:])
+_WITH_ANSWER: Final = frozenset({State.ANSWERED.value, State.LATE.value})
+_RATING_ID: Final = attrgetter("rating_id")
+
+Pair = tuple[StoredAnswer | None, list[StoredCharge]]
+
+
+class ChargeChecker:
+    """Compares what is stored with what follows from the usage; counts what it saw."""
+
+    def __init__(
+        self,
+        pricings: Mapping[int, Pricing],
+        rate_sets: Mapping[int, tuple[int, RateSet]],
+        findings: Findings,
+    ) -> None:
+        self._pricings = pricings
+        self._rate_sets = rate_sets
+        self._findings = findings
+        self._plain = PlainCheck(pricings, rate_sets)
+        self.answers = 0
+        self.charges = 0
+
+    def check(self, chunk: Iterable[Pair]) -> None:
+        """Check answers with all of their charges."""
+        for stored, charged in chunk:
+            self.charges += len(charged)
+            if stored is None:
+                self._findings.add(
+                    _ORPHAN, f"attempt {charged[0].attempt_id} has charges and no answer"
+                )
+                continue
+            self.answers += 1
+            if self._is_paid(stored, charged):
+                self._check_answer(stored, charged)
+
+    def _is_paid(self, stored: StoredAnswer, charged: list[StoredCharge]) -> bool:
+        if stored.state in _WITH_ANSWER:
+            return True
+        if stored.state is None:
+            self._findings.add(_ORPHAN, f"answer {stored.attempt_id} has no attempt")
+        elif stored.state != State.PARTIAL.value:
+            text = f"attempt {stored.attempt_id} has an answer and is {stored.state}"
+            self._findings.add(_ORPHAN, text)
+        elif stored.final:
+            text = f"answer {stored.attempt_id} is final and its attempt is partial"
+            self._findings.add("row", text)
+        elif charged:  # a broken stream is in doubt: an interval, not a charge
+            text = f"attempt {stored.attempt_id} is partial and has charges"
+            self._findings.add(_CHARGE, text)
+        return False
+
+    def _check_answer(self, stored: StoredAnswer, charged: list[StoredCharge]) -> None:
+        if len(charged) == 1 and self._plain.agrees(stored, charged[0]):
+            return
+        try:
+            usage = usage_of(stored)
+        except ValueError as error:
+            self._findings.add("usage", f"answer {stored.attempt_id}: {error}")
+            return
+        if _COLUMNS(usage or _NO_USAGE) != stored[FIRST_TOKENS:]:
+            text = f"answer {stored.attempt_id}: its token columns are not what its usage says"
+            self._findings.add("usage", text)
+        if not charged:
+            self._findings.add(_CHARGE, f"answer {stored.attempt_id} was never rated")
+            return
+        newest = charged[-1].rating_id
+        for rating_id, some in groupby(charged, key=_RATING_ID):
+            charges = list(some)
+            self._check_pointers(charges, is_newest=rating_id == newest)
+            self._check_rating(stored, usage, rating_id, charges)
+
+    def _check_pointers(self, charges: list[StoredCharge], *, is_newest: bool) -> None:
+        if any(charge.current != is_newest for charge in charges):
+            wanted = (
+                "not current, and the newest" if is_newest else "current, and not the newest"
+            )
+            first = charges[0]
+            text = f"a charge of attempt {first.attempt_id} by rating {first.rating_id} is"
+            self._findings.add("current", f"{text} {wanted}")
+
+    def _check_rating(
+        self,
+        stored: StoredAnswer,
+        usage: Usage | None,
+        rating_id: int,
+        charges: list[StoredCharge],
+    ) -> None:
+        pricing = self._pricings.get(rating_id)
+        where = f"answer {stored.attempt_id} by rating {rating_id}"
+        if pricing is None:
+            self._findings.add(
+                _CHARGE, f"{where}: there is no such rating with a readable book"
+            )
+            return
+        expected = rate_usage(stored, usage, pricing)
+        if len(expected) != len(charges):
+            text = f"{where}: {len(charges)} charges, its usage makes {len(expected)}"
+            self._findings.add(_CHARGE, text)
+            return
+        for charge, wanted in zip(charges, expected, strict=True):
+            if not equals(charge, wanted, pricing.price_book_id, self._rate_sets):
+                text = f"{where}, line {wanted.line}: {_difference(charge, wanted)}"
+                self._findings.add(_CHARGE, text)
+
+
+def _difference(charge: StoredCharge, wanted: Charge) -> str:
+    if charge.total != wanted.total or charge.status != wanted.status:
+        return (
+            f"stored as {_amount(charge.total)} {charge.status}, recomputed as"
+            f" {_amount(wanted.total)} {wanted.status}"
+        )
+    return (
+        "its model, currency, reason, rates, quantities or amounts are not the recomputed ones"
+    )
+
+
+def _amount(pico: Any) -> str:  # noqa: ANN401  what a database holds
+    return "no amount" if pico is None else f"{pico} pico-units"

@@ -1,0 +1,132 @@
+"""What the rollups must say, added up anew from answers and charges by the database."""
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+)
+
+from batcher.ledger.schema import ROLLUP_SUMS, answers, attempts, charges, rollups
+from batcher.ledger.write.rollup import HALF, KEY, QUARTER_HOUR_US, Key
+
+Row = tuple[int | None, ...]
+
+_QUARTER_SQL: Final = literal_column(str(QUARTER_HOUR_US), BigInteger)
+_HALF_SQL: Final = literal_column(str(HALF), BigInteger)
+_SENT_AT: Final = answers.c.answered_at - answers.c.latency_us
+_FIRST: Final = or_(charges.c.line == 0, charges.c.line.is_(None))
+_UNPRICED: Final = or_(charges.c.status == "unpriced", charges.c.status.is_(None))
+
+
+def stored_rollups(connection: Connection) -> dict[Key, Row]:
+    """Sums in the order of `ROLLUP_SUMS`, then the rating that replaced them, by key."""
+    columns = [rollups.c[name] for name in (*KEY, *ROLLUP_SUMS, "superseded_by")]
+    return _by_key(connection, select(*columns))
+
+
+def expected_rollups(connection: Connection) -> dict[Key, Row]:
+    """What `stored_rollups` must be; reads every answer and every charge once."""
+    columns = [*_keys(), *_sums(), _superseded_by()]
+    # By place: PostgreSQL takes a parameter of an expression written twice for two.
+    places = [*range(1, len(KEY) + 1), len(columns)]
+    same = charges.c.attempt_id == answers.c.attempt_id
+    statement = (
+        select(*columns)
+        .select_from(
+            answers.join(attempts, attempts.c.attempt_id == answers.c.attempt_id).outerjoin(
+                charges, same
+            )
+        )
+        .where(attempts.c.state != "partial")  # broken streams are in doubt and in no sum
+        .group_by(*(literal_column(str(place)) for place in places))
+    )
+    return _by_key(connection, statement)
+
+
+def _by_key(connection: Connection, statement: Select[Any]) -> dict[Key, Row]:
+    width = len(KEY)
+    return {
+        tuple(row[:width]): tuple(None if each is None else int(each) for each in row[width:])
+        for row in connection.execute(statement)
+    }
+
+
+def _keys() -> list[ColumnElement[Any]]:
+    """In the order of `KEY`."""
+    return [
+        answers.c.invocation_id,
+        _SENT_AT // _QUARTER_SQL,
+        attempts.c.lane,
+        answers.c.requested_model,
+        func.coalesce(answers.c.model, answers.c.requested_model),
+        func.coalesce(answers.c.stop_reason, ""),
+        func.coalesce(charges.c.rating_id, 0),
+        func.coalesce(charges.c.status, ""),
+        func.coalesce(charges.c.currency, ""),
+    ]
+
+
+def _sums() -> list[ColumnElement[Any]]:
+    """In the order of `ROLLUP_SUMS`."""
+    tokens = _tokens()
+    return [
+        func.count(charges.c.line),
+        func.count(case((_FIRST, 1))),
+        func.count(case((and_(_FIRST, answers.c.final == 1), 1))),
+        *(func.sum(case((_FIRST, func.coalesce(each, 0)), else_=0)) for each in tokens),
+        func.count(case((_UNPRICED, answers.c.attempt_id)).distinct()),
+        func.sum(case((_UNPRICED, _unpriced_tokens(tokens)), else_=0)),
+        func.coalesce(func.sum(charges.c.total_amount // _HALF_SQL), 0),
+        func.coalesce(func.sum(charges.c.total_amount % _HALF_SQL), 0),
+    ]
+
+
+def _tokens() -> list[ColumnElement[Any]]:
+    table = answers.c
+    hour = func.coalesce(table.cache_write_1h_tokens, 0)
+    return [
+        table.input_tokens,
+        func.coalesce(table.cache_write_5m_tokens, table.cache_write_tokens - hour),
+        table.cache_write_1h_tokens,
+        table.cache_read_tokens,
+        table.output_tokens,
+        table.thinking_tokens,
+        table.web_search_requests,
+    ]
+
+
+def _unpriced_tokens(tokens: list[ColumnElement[Any]]) -> ColumnElement[Any]:
+    meters = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
+    quantities: list[ColumnElement[Any]] = [charges.c[f"{meter}_quantity"] for meter in meters]
+    never_rated = charges.c.status.is_(None)
+    return case((never_rated, _total(tokens[:5])), else_=_total(quantities))
+
+
+def _total(columns: list[ColumnElement[Any]]) -> ColumnElement[Any]:
+    total: ColumnElement[Any] = literal_column("0")
+    for column in columns:
+        total = total + func.coalesce(column, 0)
+    return total
+
+
+def _superseded_by() -> ColumnElement[Any]:
+    """The rating that came after a charge that is not current any more."""
+    newer = charges.alias("newer")
+    following = (
+        select(func.min(newer.c.rating_id))
+        .where(
+            newer.c.attempt_id == charges.c.attempt_id,
+            newer.c.rating_id > charges.c.rating_id,
+        )
+        .scalar_subquery()
+    )
+    return case((charges.c.current == 0, following))

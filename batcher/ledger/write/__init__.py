@@ -1,0 +1,1 @@
+"""The hot path: records in, group commits out, acknowledged after COMMIT."""

@@ -1,0 +1,1 @@
+"""Requests in, attempts out, outcomes settled, until nothing is left to do."""

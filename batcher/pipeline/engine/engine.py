@@ -1,0 +1,377 @@
+"""The engine: requests in, attempts out, outcomes settled, until nothing is left to do."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from batcher.ledger.write.records import FailureKind, Intent, Quarantine
+from batcher.messages.attempt import Attempt, Purpose, attempt_id_of
+from batcher.messages.outcome import Answered, Outcome
+from batcher.messages.request import BadRow, Request
+from batcher.pacing.breaker import Breaker
+from batcher.pacing.pacer import Pacer
+from batcher.pipeline.engine.decide import (
+    Again,
+    Done,
+    StopRun,
+    Verdicts,
+    cut_off,
+    decide,
+    in_doubt,
+    most_it_cost,
+    no_bound,
+    scout_error,
+    speaks_against_row,
+    uses_up_patience,
+)
+from batcher.pipeline.engine.health import Health
+from batcher.pipeline.engine.pace import Pace
+from batcher.pipeline.engine.parts import Parts
+from batcher.pipeline.engine.policies import Better, NextLeg, go_on
+from batcher.pipeline.engine.reservations import Budget
+from batcher.pipeline.engine.scouts import ALIKE_BEFORE_STOP, Report
+from batcher.pipeline.engine.supply import Supply
+from batcher.pipeline.engine.tally import Tally
+from batcher.pipeline.engine.tools import Tools
+from batcher.pipeline.engine.waits import first_of
+from batcher.pipeline.engine.work import Work
+from batcher.pipeline.run.intake import is_cut_off
+
+_AGAIN_SECONDS: Final = 0.01  # between two looks when woken workers found nothing they may send
+
+
+class Engine:
+    """Runs one invocation's requests. All methods belong to the event loop's thread."""
+
+    def __init__(self, parts: Parts, consumed: Callable[[int], None]) -> None:
+        self._parts = parts
+        self._clock = parts.clock
+        self._writer = parts.writer
+        self._progress = parts.progress
+        self._tally = Tally(parts.progress)
+        limits, clock = parts.limits, parts.clock
+        pacer = parts.pacer or Pacer(limits.quota, limits.concurrency, clock.monotonic())
+        self._pace = Pace(pacer, clock)
+        self._breaker = Breaker(parts.limits.breaker)
+        self._health = Health(self._breaker, parts.clock, parts.policy.endpoint)
+        self._consumed = consumed
+        self._supply = Supply(self._pace, self._breaker, consumed)
+        self._tools = Tools(parts.policy.answers.choices.tools)
+        self._budget = parts.budget
+        if self._budget:
+            self._budget.wake = lambda: self._wake(len(self._sleepers))
+        self._counter = 0
+        self._accepted = 0
+        self._in_flight = 0
+        self._body_bytes = 0
+        self._sleepers: deque[asyncio.Future[None]] = deque()
+        self._workers: list[asyncio.Task[None]] = []
+        self._kick = asyncio.Event()
+        self._over = asyncio.Event()
+        self.draining = False
+        self.error: BaseException | None = None
+
+    async def run(self) -> None:
+        """Work until everything is done, or drained, or the run cannot go on; see `error`."""
+        self._workers = [
+            asyncio.create_task(self._work()) for _ in range(self._parts.limits.concurrency)
+        ]
+        keeper = asyncio.create_task(self._keep_time())
+        try:
+            await self._over.wait()
+        finally:
+            keeper.cancel()
+            for worker in self._workers:
+                worker.cancel()
+            await asyncio.gather(keeper, *self._workers, return_exceptions=True)
+
+    @property
+    def nothing_left(self) -> bool:
+        """Whether the input was read to its end and none of its rows still waits."""
+        return self._supply.is_empty and not self.limit_reached
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all rows that were received have ended, and more would be sent."""
+        busy = self._in_flight or self.draining or self.limit_reached
+        return not busy and self._supply.holds_nothing
+
+    @property
+    def limit_reached(self) -> bool:
+        """Whether as many rows were taken as the limit allows."""
+        return self._accepted == self._parts.limits.row_limit
+
+    # What the reader finds
+
+    def receive(self, items: Sequence[Request | BadRow]) -> None:
+        """Rows that were just read, in order."""
+        works = []
+        for item in items:
+            if isinstance(item, BadRow):
+                self._quarantine(item)
+            elif self._within_limit():
+                works.append(self._parts.history.work_for(item))
+        self._tally.read(works)
+        self._supply.add(works)
+        self._wake(len(works))
+
+    def input_ended(self) -> None:
+        """No more rows come."""
+        self._supply.input_ended = True
+        self._check_over()
+
+    def look_again(self) -> None:
+        """What `may_send` says may have changed."""
+        self._kick.set()
+
+    # How a run ends early
+
+    def drain(self) -> None:
+        """Send nothing more; the run is over when nothing is in flight."""
+        self.draining = True
+        self._check_over()
+
+    def stop(self, error: BaseException) -> None:
+        """The run cannot go on: drain, then report the first such error."""
+        if self.error is None:
+            self.error = error
+        self.drain()
+
+    def abort(self) -> None:
+        """Cut off what is in flight; each cut attempt is settled as unknown."""
+        self.draining = True
+        for worker in self._workers:
+            worker.cancel()
+        self._over.set()
+
+    # One request
+
+    async def _work(self) -> None:
+        try:
+            while not self._over.is_set():
+                work = self._take()
+                if work is None:
+                    sleeper = asyncio.get_running_loop().create_future()
+                    self._sleepers.append(sleeper)
+                    self._kick.set()
+                    await sleeper
+                else:
+                    if self._supply.is_held:
+                        self._wake(1)  # there may be quota for one more
+                    await (self._run_tools(work) if work.tools_due else self._attempt(work))
+        except Exception as exc:  # noqa: BLE001 - the worker's edge: a bug must end the run
+            self.stop(exc)
+
+    def _take(self) -> Work | None:
+        while self._may_send:
+            work = self._supply.take(self._clock.monotonic())
+            if work is None or work.tools_due or self._budget is None:
+                return work
+            bound = self._bound(work)
+            if bound is None:
+                self._refuse_unbounded(work)
+            elif self._budget.reserve(bound):
+                return work
+            else:
+                self._wait_for_money(work, self._budget)
+                return None
+        return None
+
+    def _bound(self, work: Work) -> int | None:
+        request, now = work.request, self._clock.now_us()
+        return self._parts.rater.bound(work.body(), request.model, request.max_tokens, now)
+
+    def _refuse_unbounded(self, work: Work) -> None:
+        """Under a cap nothing is sent whose worst case is not known."""
+        self._supply.drop(work)
+        row = no_bound(work.request)
+        done = self._parts.done
+        self._writer.put(Quarantine(row=row), lambda: done.add(row.source_id, row.row_number))
+        self._tally.gave_up(FailureKind.QUARANTINED)
+        self._check_over()
+
+    def _wait_for_money(self, work: Work, budget: Budget) -> None:
+        """The row goes when money comes free; when none can, the run ends."""
+        self._supply.put_back(work)
+        if budget.refused and self._in_flight == 0:
+            self.stop(budget.exhausted_error())
+
+    @property
+    def _may_send(self) -> bool:
+        if self.draining or self._body_bytes > self._parts.limits.body_bytes:
+            return False
+        if not self._parts.may_send():
+            return False  # `look_again` is called when that changes
+        if self._budget and self._budget.refused and self._in_flight:
+            return False  # an attempt that ends may free money
+        return self._pace.has_room(self._in_flight)
+
+    async def _attempt(self, work: Work) -> None:
+        attempt = self._open(work)
+        size = len(attempt.body)
+        self._body_bytes += size
+        self._in_flight += 1
+        self._progress.in_flight = self._in_flight
+        durable = False
+        try:
+            await self._writer.durable(Intent(attempt=attempt))
+            durable = True
+            self._progress.recorded += 1
+            outcome = await self._parts.lane.send(attempt)
+        except asyncio.CancelledError:
+            self._settle(work, attempt, cut_off(attempt, self._clock.now_us(), sent=durable))
+            raise
+        except Exception as exc:  # noqa: BLE001 - what a lane raises ends the run
+            self._settle(work, attempt, cut_off(attempt, self._clock.now_us(), sent=durable))
+            self.stop(exc)
+        else:
+            self._settle(work, attempt, outcome)
+        finally:
+            if not self._may_send:
+                self._kick.set()  # there may be room again
+            self._body_bytes -= size
+            self._in_flight -= 1
+            self._progress.in_flight = self._in_flight
+            self._check_over()
+
+    async def _run_tools(self, work: Work) -> None:
+        """What the last leg calls runs now; the row goes on when the results are durable."""
+        self._breaker.not_sent()
+        self._pace.withdraw(work)
+        self._in_flight += 1
+        try:
+            await self._tools.answer(work, self._writer, self._clock.now_us())
+        finally:
+            self._supply.again(work, self._clock.monotonic())  # also when it was cut off
+            self._in_flight -= 1
+            self._check_over()
+
+    def _open(self, work: Work) -> Attempt:
+        parts, request = self._parts, work.request
+        self._counter += 1
+        attempt_id = attempt_id_of(parts.invocation_id, self._counter)
+        body = work.body()
+        now = self._clock.now_us()
+        work.attempts += 1
+        attempt = Attempt(
+            attempt_id=attempt_id,
+            uid=f"{parts.database_uid}-{parts.invocation_id:x}-{self._counter:x}",
+            request_id=work.request_id or attempt_id,
+            request=request,
+            number=work.attempts,
+            leg=work.leg,
+            purpose=work.purpose,
+            body=body,
+            opened_at=now,
+            cost_high=parts.rater.bound(body, request.model, request.max_tokens, now),
+            replaces=work.last_attempt_id or None,
+        )
+        work.request_id = attempt.request_id
+        work.last_attempt_id = attempt_id
+        parts.done.opened(attempt_id)
+        self._progress.sent += 1
+        return attempt
+
+    # What an outcome leads to
+
+    def _settle(self, work: Work, attempt: Attempt, outcome: Outcome) -> None:
+        parts = self._parts
+        work.used_up += uses_up_patience(outcome)
+        work.doubts += in_doubt(outcome)
+        charges = parts.rater.charges_of(outcome, attempt.request.model)
+        verdicts = decide(work, attempt, outcome, charges, self._clock.random(), parts.policy)
+        self._writer.put(verdicts.settlement, lambda: self._durable(attempt, verdicts))
+        if self._budget:
+            self._budget.settle(attempt.cost_high or 0, most_it_cost(verdicts.settlement))
+            self._budget.show(self._progress)
+        self._tally.settled(verdicts)
+        self._pace.end(work, outcome)
+        self._observe(outcome)
+        self._go_on(work, outcome, verdicts)
+        self._report_scout(work, outcome)
+
+    def _go_on(self, work: Work, outcome: Outcome, verdicts: Verdicts) -> None:
+        now = self._clock.monotonic()
+        match verdicts.next:
+            case Again(wait_seconds):
+                work.purpose = Purpose.RETRY
+                self._supply.again(work, now + wait_seconds)
+                self._kick.set()
+            case NextLeg() | Better() as step if isinstance(outcome, Answered):
+                go_on(work, outcome.answer, step)
+                self._supply.again(work, now)
+            case StopRun(error):
+                self.stop(error)
+            case _:
+                pass  # done: nothing further, once it is durable
+
+    def _durable(self, attempt: Attempt, verdicts: Verdicts) -> None:
+        row = attempt.request
+        lasting = isinstance(verdicts.next, Done) and verdicts.next.lasting
+        self._parts.done.settled(attempt.attempt_id)
+        if lasting:
+            self._parts.done.add(row.source_id, row.row_number)
+
+    def _observe(self, outcome: Outcome) -> None:
+        change = self._health.observe(outcome)
+        if change.shut:
+            self._progress.pauses = self._pace.pauses
+            self._progress.outage = change.outage
+            self._kick.set()
+        if change.recovered:
+            self._progress.outage = ""
+            self._wake(len(self._sleepers))
+        if change.error:
+            self.stop(change.error)
+
+    def _report_scout(self, work: Work, outcome: Outcome) -> None:
+        refusal = speaks_against_row(outcome)
+        waiting = self._supply.waiting_for_scouts
+        if self._supply.report(work, refusal) is Report.STOP and refusal is not None:
+            self.stop(scout_error(refusal, self._parts.policy.endpoint, ALIKE_BEFORE_STOP))
+        self._wake(waiting)
+
+    def _quarantine(self, row: BadRow) -> None:
+        self._writer.put(Quarantine(row=row), lambda: self._quarantined(row))
+        self._tally.gave_up(FailureKind.QUARANTINED)
+
+    def _quarantined(self, row: BadRow) -> None:
+        if not is_cut_off(row):  # looked at again each time, until the file is whole
+            self._parts.done.add(row.source_id, row.row_number)
+        self._consumed(0)
+
+    # Waking and ending
+
+    def _within_limit(self) -> bool:
+        limit = self._parts.limits.row_limit
+        if limit is not None and self._accepted >= limit:
+            return False
+        self._accepted += 1
+        return True
+
+    def _wake(self, count: int) -> None:
+        for _ in range(min(count, len(self._sleepers))):
+            sleeper = self._sleepers.popleft()
+            if not sleeper.done():
+                sleeper.set_result(None)
+
+    def _check_over(self) -> None:
+        idle = self._in_flight == 0
+        if idle and (self.draining or self._supply.is_empty):
+            self._over.set()
+
+    async def _keep_time(self) -> None:
+        """Wake workers at the moments at which something may go that could not go before."""
+        while True:
+            self._kick.clear()
+            now = self._clock.monotonic()
+            moment = self._supply.next_moment(now)
+            idle = self._sleepers and self._may_send  # a worker that ends looks for itself
+            if moment is None or not idle:
+                await self._kick.wait()
+            elif moment > now:
+                await first_of(self._kick.wait(), self._clock.sleep(moment - now))
+            else:
+                self._wake(self._supply.chances)
+                await self._clock.sleep(_AGAIN_SECONDS)

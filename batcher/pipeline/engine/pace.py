@@ -1,0 +1,102 @@
+"""Between the engine and the pacer: requests in its words, outcomes as what they took."""
+
+from typing import Final
+
+from batcher.clock import Clock
+from batcher.messages.answer import Answer
+from batcher.messages.failure import Failure, Verdict
+from batcher.messages.outcome import (
+    Answered,
+    NotSent,
+    Outcome,
+    Partial,
+    Rejected,
+    Unknown,
+    Unusable,
+)
+from batcher.pacing.limits import Expected
+from batcher.pacing.pacer import Pacer, Reservation
+from batcher.pacing.pool import Refusal
+from batcher.pipeline.engine.work import Work
+
+_RAMP: Final = "ramp_limit_exceeded"  # messages-api, 8.1
+
+
+class Pace:
+    """Asks the pacer about works and tells it their outcomes; moments are monotonic seconds."""
+
+    def __init__(self, pacer: Pacer, clock: Clock) -> None:
+        self._pacer = pacer
+        self._clock = clock
+
+    @property
+    def pauses(self) -> int:
+        """How many 429s there were."""
+        return self._pacer.pauses
+
+    def has_room(self, in_flight: int) -> bool:
+        """Whether one more may be in flight, as the server bears it."""
+        concurrency = self._pacer.concurrency
+        return not concurrency.is_cut or in_flight < concurrency.allowed
+
+    def wait_seconds(self, work: Work, now: float) -> float:
+        """Seconds until `work` may go; 0.0: now."""
+        request = work.request
+        if work.expected is None:
+            work.expected = self._pacer.expect(
+                request.model, len(request.body), request.max_tokens
+            )
+        return self._pacer.may_send(request.model, work.expected, now)
+
+    def begin(self, work: Work, now: float) -> None:
+        """`work` goes; it was let by `wait_seconds`."""
+        expected = work.expected or Expected(0.0, 0.0)
+        work.reservation = self._pacer.sent(work.request.model, expected, now)
+        work.expected = None
+
+    def withdraw(self, work: Work) -> None:
+        """It does not go after all."""
+        if work.reservation is not None:
+            self._pacer.refunded(work.reservation)
+            work.reservation = None
+
+    def end(self, work: Work, outcome: Outcome) -> None:
+        """Its attempt ended: what it took, and what that says about the server."""
+        reservation, work.reservation = work.reservation, None
+        if reservation is None:
+            return
+        now = self._clock.monotonic()
+        match outcome:
+            case Answered():
+                self._pacer.settled(reservation, _taken(outcome.answer), now)
+                self._pacer.concurrency.good(now)
+            case Rejected() | Partial() if outcome.failure.verdict is Verdict.PAUSE_QUOTA:
+                self._pacer.refused(reservation, self._refusal(outcome.failure), now)
+            case Rejected():
+                self._rejected(reservation, outcome, now)
+            case NotSent():
+                self._pacer.refunded(reservation)
+            case Unknown() | Partial():
+                self._pacer.settled(reservation, None, now)
+                self._pacer.concurrency.bad(now)
+            case Unusable():
+                self._pacer.settled(reservation, None, now)
+
+    def _rejected(self, reservation: Reservation, outcome: Rejected, now: float) -> None:
+        self._pacer.refunded(reservation)
+        overloaded = outcome.failure.verdict is Verdict.OVERLOADED  # also inside a 200
+        if overloaded or (outcome.exchange.http_status or 0) >= 500:
+            self._pacer.concurrency.bad(now)
+
+    def _refusal(self, failure: Failure) -> Refusal:
+        return Refusal(
+            failure.retry_after_seconds, self._clock.random(), failure.error_code == _RAMP
+        )
+
+
+def _taken(answer: Answer) -> Expected | None:
+    """What counts towards the token quotas: no cache reads (messages-api, 8.1)."""
+    usage = answer.usage
+    if usage is None or usage.input_tokens is None or usage.output_tokens is None:
+        return None
+    return Expected(usage.input_tokens + (usage.cache_write_tokens or 0), usage.output_tokens)

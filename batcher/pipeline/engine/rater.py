@@ -1,0 +1,76 @@
+"""What answers cost and attempts may cost, under one price book and one endpoint's list."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from batcher.messages.answer import Answer
+from batcher.messages.outcome import Answered, Outcome, Partial
+from batcher.messages.stream_break import billed_at_least
+from batcher.pricing.book.book import PriceBook
+from batcher.pricing.rate.bound import cost_bound, request_bound
+from batcher.pricing.rate.rating import Charge, rate
+
+# Text alone is bounded by its length; a body with any of these words is looked into. A word
+# inside a prompt costs a look and changes nothing.
+_UNUSUAL: Final = re.compile(
+    rb'"(?:tools|source|output_config|fallbacks|mcp_servers|compaction|thread|container'
+    rb'|context_management|fallback_credit_token)"'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rater:
+    """`price_list` `None`: the endpoint has no prices, everything is unpriced."""
+
+    book: PriceBook
+    price_list: str | None
+
+    def charges(self, answer: Answer, requested_model: str, sent_at: int) -> tuple[Charge, ...]:
+        """The charges of an answer; never empty."""
+        return rate(
+            answer,
+            requested_model=requested_model,
+            price_list=self.price_list,
+            sent_at=sent_at,
+            book=self.book,
+        )
+
+    def charges_of(self, outcome: Outcome, requested_model: str) -> tuple[Charge, ...]:
+        """The charges of an answer, or of what is known of a broken stream; else none."""
+        if isinstance(outcome, Answered):
+            answer = outcome.answer
+        elif isinstance(outcome, Partial):
+            answer = billed_at_least(outcome.answer)
+        else:
+            return ()
+        return self.charges(answer, requested_model, outcome.exchange.sent_at)
+
+    def bound(
+        self, body: bytes, model: str, max_tokens: int | None, sent_at: int
+    ) -> int | None:
+        """The most that sending `body` can cost in pico-USD; `None` when there is no bound.
+
+        Prices in another currency give none: their amounts are never mixed with USD.
+        """
+        prices = self.book.lists.get(self.price_list) if self.price_list else None
+        if prices is None or prices.currency != "USD":
+            return None
+        if _UNUSUAL.search(body):
+            return request_bound(
+                msgspec.json.decode(body),
+                len(body),
+                price_list=self.price_list,
+                sent_at=sent_at,
+                book=self.book,
+            )
+        return cost_bound(
+            model=model,
+            max_tokens=max_tokens,
+            input_bound_tokens=len(body),
+            price_list=self.price_list,
+            sent_at=sent_at,
+            book=self.book,
+        )

@@ -1,0 +1,182 @@
+"""Which request goes next: fresh rows, retries that are due, rows that wait for a scout."""
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from batcher.messages.failure import Failure
+from batcher.pacing.breaker import Breaker
+from batcher.pipeline.engine.pace import Pace
+from batcher.pipeline.engine.scouts import Report, Scouts
+from batcher.pipeline.engine.work import Work
+
+_ASK_AGAIN_SECONDS: Final = 0.5  # the pace may have changed meanwhile
+
+
+@dataclass(slots=True)
+class Held:
+    """Rows of one model that their quota keeps back until a moment, in order; never empty."""
+
+    until: float
+    works: deque[Work] = field(default_factory=deque)
+
+
+class Supply:
+    """Everything that waits to be sent. Decides, never sleeps; moments are monotonic seconds.
+
+    Retries and next legs wait in a heap of their own, never behind the reader. `consumed` is
+    told the body bytes of each row when it is first sent, so that the reader may go on.
+    """
+
+    def __init__(self, pace: Pace, breaker: Breaker, consumed: Callable[[int], None]) -> None:
+        self._pace = pace
+        self._breaker = breaker
+        self._scouts = Scouts()
+        self._consumed = consumed
+        self._fresh: deque[Work] = deque()
+        self._urgent: deque[Work] = deque()
+        self._later: list[tuple[float, int, Work]] = []
+        self._waiting: dict[str, deque[Work]] = {}
+        self._held: dict[str, Held] = {}
+        self._order = 0
+        self.input_ended = False
+
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether nothing waits, but more may be read."""
+        return not (self._fresh or self._urgent or self._later or self._waiting or self._held)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits and nothing more is going to be read."""
+        return self.input_ended and self.holds_nothing
+
+    @property
+    def waiting_for_scouts(self) -> int:
+        """How many rows wait until the first row of their model has ended."""
+        return sum(map(len, self._waiting.values())) if self._waiting else 0
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a quota keeps rows back."""
+        return bool(self._held)
+
+    @property
+    def chances(self) -> int:
+        """How many workers may find something to send, when it is time, at most."""
+        return len(self._fresh) + len(self._urgent) + len(self._later) + len(self._held)
+
+    def add(self, works: Sequence[Work]) -> None:
+        """Rows that were just read."""
+        self._fresh.extend(works)
+
+    def again(self, work: Work, due: float) -> None:
+        """A row that goes again at the moment `due`."""
+        self._order += 1
+        heapq.heappush(self._later, (due, self._order, work))
+
+    def take(self, now: float) -> Work | None:
+        """The next request that may go now; `None` when none may."""
+        if not self._breaker.allows(now):
+            return None
+        if self._held and (work := self._take_held(now)) is not None:
+            return self._go(work, now)
+        while (work := self._pop(now)) is not None:
+            model = work.request.model
+            if not self._scouts.admits(model, id(work), now):
+                self._waiting.setdefault(model, deque()).append(work)
+            elif not self._is_held(work, now):
+                return self._go(work, now)
+        return None
+
+    def put_back(self, work: Work) -> None:
+        """What was taken cannot go yet: it stays the next."""
+        self._breaker.not_sent()
+        self._pace.withdraw(work)
+        self._urgent.appendleft(work)
+
+    def drop(self, work: Work) -> None:
+        """What was taken never goes; if it was a scout, the next row is."""
+        self._breaker.not_sent()
+        self._pace.withdraw(work)
+        self._scouts.withdraw(work.request.model, id(work))
+        self._release(work.request.model)
+
+    def report(self, work: Work, refusal: Failure | None) -> Report:
+        """Tell how an attempt ended, so that rows that wait go, or try next; see `Scouts`."""
+        if not self._scouts.knows(work.request.model):
+            return Report.CLEAR
+        report = self._scouts.report(work.request.model, id(work), refusal)
+        if report is not Report.STOP:
+            self._release(work.request.model)
+        return report
+
+    def next_moment(self, now: float) -> float | None:
+        """When `take` may give something that it does not give now; `None`: not by waiting."""
+        for model in self._scouts.overdue(now):
+            self._release(model)
+        moments = [self._next_due(now), self._scouts.next_overdue() if self._waiting else None]
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def _next_due(self, now: float) -> float | None:
+        """When quota and breaker let the next row go that waits for nothing else."""
+        if self._breaker.is_probing:
+            return None  # the probe's outcome wakes everybody
+        dues = [held.until for held in self._held.values()]
+        if self._fresh or self._urgent:
+            dues.append(now)
+        elif self._later:
+            dues.append(self._later[0][0])
+        if not dues:
+            return None
+        return max(min(dues), self._breaker.next_probe) if self._breaker.is_open else min(dues)
+
+    def _go(self, work: Work, now: float) -> Work:
+        self._pace.begin(work, now)
+        self._breaker.sent()
+        if work.takes_room:
+            work.takes_room = False
+            self._consumed(len(work.request.body))
+        return work
+
+    def _is_held(self, work: Work, now: float) -> bool:
+        """Whether its quota keeps `work` back, behind others of its model; retries go first."""
+        model = work.request.model
+        held = self._held.get(model)
+        if held is None:
+            seconds = self._pace.wait_seconds(work, now)
+            if seconds <= 0.0:
+                return False
+            held = self._held[model] = Held(now + min(seconds, _ASK_AGAIN_SECONDS))
+        if work.attempts:
+            held.works.appendleft(work)
+        else:
+            held.works.append(work)
+        return True
+
+    def _take_held(self, now: float) -> Work | None:
+        """The next row that its quota kept back and that may go now."""
+        for model, held in self._held.items():
+            if held.until > now:
+                continue
+            seconds = self._pace.wait_seconds(held.works[0], now)
+            if seconds > 0.0:
+                held.until = now + min(seconds, _ASK_AGAIN_SECONDS)
+                continue
+            work = held.works.popleft()
+            if not held.works:
+                del self._held[model]
+            return work
+        return None
+
+    def _pop(self, now: float) -> Work | None:
+        if self._later and self._later[0][0] <= now:
+            return heapq.heappop(self._later)[2]
+        if self._urgent:
+            return self._urgent.popleft()
+        return self._fresh.popleft() if self._fresh else None
+
+    def _release(self, model: str) -> None:
+        self._urgent.extend(self._waiting.pop(model, ()))

@@ -1,0 +1,1 @@
+"""One invocation of a run: its plan, its intake, its end."""

@@ -1,0 +1,180 @@
+"""The first transactions of an invocation: recover, recognise what is done, plan the rest."""
+
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from batcher import __version__
+from batcher.errors import ChangedSettings
+from batcher.ledger import resume, runs
+from batcher.ledger.connect import user_name, writing
+from batcher.ledger.failures import unfinished_rows
+from batcher.ledger.handles import Connection, Engine
+from batcher.ledger.money.budget import month_scope, open_scope, run_scope
+from batcher.ledger.owner.lock import NOTHING_HELD, Ownership
+from batcher.ledger.write.records import FailureKind, Scope
+from batcher.messages.attempt import Purpose
+from batcher.pipeline.engine.reservations import Cap
+from batcher.pipeline.job import Job
+from batcher.pipeline.kit import Kit
+from batcher.pipeline.run.history import History
+from batcher.pipeline.run.intake import PlannedSource
+from batcher.pipeline.run.plan import (
+    begun_requests,
+    plan_sources,
+    resent_by_change,
+)
+from batcher.pipeline.together.joining import join_others
+from batcher.rows.ranges import RowRanges
+
+LANE = "live"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """An invocation as the ledger knows it.
+
+    `retrying` counts rows that failed for a while, `quarantined` those of the same inputs that
+    earlier invocations refused.
+    """
+
+    scope: Scope
+    database_uid: str
+    plan: Sequence[PlannedSource]
+    history: History
+    recovery: resume.Recovery
+    retrying: int
+    caps: Sequence[tuple[Cap, int]]
+    quarantined: int = 0
+    held: Ownership = NOTHING_HELD
+
+
+def begin(database: Engine, job: Job, kit: Kit, held: Ownership = NOTHING_HELD) -> Begun:
+    """Record the invocation and find out what is to do.
+
+    Raises `ChangedSettings` when answered rows would be paid again and nobody agreed.
+    """
+    now = kit.clock.now_us()
+    with writing(database) as connection:
+        run_id = runs.open_run(connection, job.key, job.name, now)
+        _check_change(connection, run_id, job, kit)
+    with writing(database) as connection:
+        held.fence(connection)
+        living = join_others(connection, run_id, job, kit) if job.join else frozenset()
+        begun = _begin(connection, run_id, job, kit, living)
+        held.bind(connection, begun.scope.invocation_id)
+        return replace(begun, held=held)
+
+
+def _check_change(connection: Connection, run_id: int, job: Job, kit: Kit) -> None:
+    before = runs.last_settings_digest(connection, run_id)
+    if before in {None, job.settings.digest()} or job.accept_change:
+        return
+    resent = resent_by_change(
+        connection, run_id, kit.files, kit.builder, kit.rater, kit.clock.now_us()
+    )
+    if resent.rows and not kit.observer.confirm_resend(resent):
+        raise ChangedSettings(
+            f"the settings of this job changed, so {resent.rows:,} answered rows would be sent "
+            "and paid again; nothing was sent: type the same command with --accept-change to "
+            "do that, or restore the settings"
+        )
+
+
+def _begin(
+    connection: Connection, run_id: int, job: Job, kit: Kit, living: frozenset[int]
+) -> Begun:
+    now = kit.clock.now_us()
+    digest = job.settings.digest()
+    invocation_id = runs.start_invocation(connection, run_id, _start(job, kit, digest, now))
+    recovery = resume.recover(
+        connection,
+        invocation_id=invocation_id,
+        # A SQLite file has one owner, so everybody else in it is dead.
+        run_id=None if connection.dialect.name == "sqlite" else run_id,
+        now_us=now,
+        living=living,
+    )
+    retrying = 0 if living else resume.forget_transient_failures(connection, run_id)
+    plan = plan_sources(connection, run_id, kit.files, digest, living)
+    if kit.chosen is not None:
+        for source in plan:
+            source.only = kit.chosen.get(source.file.name, RowRanges())
+    book_id, rating_id = runs.open_rating(connection, kit.rater.book, now)
+    scope = Scope(
+        run_id=run_id,
+        invocation_id=invocation_id,
+        lane=LANE,
+        rating_id=rating_id,
+        price_book_id=book_id,
+    )
+    history = begun_requests(connection, scope, plan, job, now, living)
+    if kit.chosen is not None:
+        history.purpose = Purpose.PILOT
+    runs.supersede_checkpoints(connection, run_id, invocation_id, living)
+    runs.save_done_ranges(connection, {s.source_id: s.done.to_json() for s in plan})
+    return Begun(
+        scope=scope,
+        database_uid=runs.database_uid(connection),
+        plan=plan,
+        history=history,
+        recovery=recovery,
+        retrying=retrying,
+        caps=[
+            _open_cap(connection, cap, invocation_id, living) for cap in _caps(job, run_id, now)
+        ],
+        quarantined=_quarantined(connection, plan),
+    )
+
+
+def _quarantined(connection: Connection, plan: Sequence[PlannedSource]) -> int:
+    counts = unfinished_rows(connection, {source.source_id for source in plan})
+    return counts.get(FailureKind.QUARANTINED, 0)
+
+
+def _caps(job: Job, run_id: int, now: int) -> Iterator[Cap]:
+    """The caps that bind this invocation: of the run, and of the month at its start."""
+    if job.limits.max_cost is not None:
+        yield Cap(scope=run_scope(run_id), cap=job.limits.max_cost, words="--max-cost")
+    if job.limits.max_cost_month is not None:
+        words = "the month's max_cost_month"
+        yield Cap(scope=month_scope(now), cap=job.limits.max_cost_month, words=words)
+
+
+def _open_cap(
+    connection: Connection, cap: Cap, invocation_id: int, living: frozenset[int]
+) -> tuple[Cap, int]:
+    state = open_scope(
+        connection, cap.scope, cap=cap.cap, invocation_id=invocation_id, living=living
+    )
+    return cap, state.settled
+
+
+def _start(job: Job, kit: Kit, digest: str, now: int) -> runs.InvocationStart:
+    limits = job.limits
+    pilot = None if kit.chosen is None else sum(map(len, kit.chosen.values()))
+    return runs.InvocationStart(
+        started_at=now,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        os_user=user_name(),
+        version=__version__,
+        command=job.command,
+        endpoint=job.endpoint.name,
+        base_url=job.endpoint.base_url,
+        lane=LANE,
+        simulated=job.endpoint.simulated,
+        price_list=kit.rater.price_list,
+        settings_digest=digest,
+        options={
+            "concurrency": limits.concurrency,
+            "limit": limits.row_limit,
+            "pilot": pilot,
+            "max_runtime_seconds": limits.max_runtime_seconds,
+            "on_unknown": job.on_unknown.value,
+            "store": job.store.value,
+            "inputs": list(job.inputs),
+        },
+        tags=dict(job.tags),
+    )

@@ -1,0 +1,58 @@
+"""Everything but sending: what a run would do, and at most for how much."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from batcher.messages.request import BadRow
+from batcher.pipeline.engine.rater import Rater
+from batcher.rows.build.requests import RequestBuilder
+from batcher.rows.ranges import RowRanges
+from batcher.rows.read.reader import read_rows
+from batcher.rows.read.source import SourceFile
+
+_EXAMPLES = 5
+
+
+@dataclass(slots=True, kw_only=True)
+class Inspection:
+    """What the inputs hold. `cost_high` is pico-USD over the `bounded` requests.
+
+    `unbounded` requests have no ceiling: no price, no max_tokens, or tools without a limit.
+    `examples` are the first bad rows, with the name of their source.
+    """
+
+    requests: int = 0
+    bad_rows: int = 0
+    cost_high: int = 0
+    unbounded: int = 0
+    first_body: bytes | None = None
+    models: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, int] = field(default_factory=dict)
+    examples: list[tuple[str, BadRow]] = field(default_factory=list)
+
+
+def inspect(
+    files: Sequence[SourceFile], builder: RequestBuilder, rater: Rater, now_us: int
+) -> Inspection:
+    """Read, render and check every row; nothing is opened, sent or recorded."""
+    found = Inspection()
+    for file in files:
+        for batch in read_rows(file, source_id=0, builder=builder, skip=RowRanges()):
+            for item in batch.items:
+                if isinstance(item, BadRow):
+                    _count_bad(found, file.name, item)
+                    continue
+                found.requests += 1
+                found.models[item.model] = found.models.get(item.model, 0) + 1
+                found.first_body = found.first_body or item.body
+                bound = rater.bound(item.body, item.model, item.max_tokens, now_us)
+                found.unbounded += bound is None
+                found.cost_high += bound or 0
+    return found
+
+
+def _count_bad(found: Inspection, name: str, row: BadRow) -> None:
+    found.bad_rows += 1
+    found.reasons[row.reason] = found.reasons.get(row.reason, 0) + 1
+    if len(found.examples) < _EXAMPLES:
+        found.examples.append((name, row))

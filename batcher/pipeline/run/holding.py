@@ -1,0 +1,85 @@
+"""Becoming the owner of a run, and staying it while the database comes and goes."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Final
+
+from batcher.clock import Clock
+from batcher.errors import Busy
+from batcher.ledger.handles import Engine
+from batcher.ledger.owner.lock import Ownership, hold_database
+from batcher.ledger.owner.session import Session
+from batcher.pipeline.events import Observer
+from batcher.pipeline.job import IfRunning, Job
+
+_LOOK_SECONDS: Final = 0.5
+
+
+class Skipped(Busy):
+    """Another run is on, and that is fine: nothing was done."""
+
+    exit_code = 0
+
+
+@contextmanager
+def hold(job: Job, observer: Observer, clock: Clock) -> Iterator[Ownership]:
+    """Be the job's only run while the body lasts; what `if_running` says when there is one.
+
+    Raises:
+        Skipped: another run is on, and the job says to leave it at that.
+        Busy: another run is on, or still was when `max_runtime` was over.
+    """
+    began = clock.monotonic()
+    with ExitStack() as stack:
+        held = _try(stack, job, told=False)
+        if held is None:
+            observer.waiting("another run is on: this one begins when it has ended")
+        while held is None:
+            threading.Event().wait(_LOOK_SECONDS)
+            held = _try(stack, job, told=_is_over(job, clock.monotonic() - began))
+        yield replace(held, waited_seconds=clock.monotonic() - began)
+
+
+def _try(stack: ExitStack, job: Job, *, told: bool) -> Ownership | None:
+    """What is held; `None` while it is to be waited for. `told`: waiting has an end."""
+    try:
+        return stack.enter_context(
+            hold_database(
+                job.database,
+                job.key,
+                command=job.command,
+                lease_seconds=job.lease_seconds,
+                together=job.join,
+            )
+        )
+    except Busy as busy:
+        if job.if_running is IfRunning.SKIP:
+            raise Skipped(f"nothing was done: {busy}") from busy
+        if job.if_running is IfRunning.FAIL or told:
+            raise
+        return None
+
+
+def _is_over(job: Job, waited_seconds: float) -> bool:
+    most = job.limits.max_runtime_seconds
+    return most is not None and waited_seconds >= most
+
+
+def open_session(
+    database: Engine, job: Job, held: Ownership, told: Callable[[str], None]
+) -> Session:
+    """The writer's session; `told` gets a sentence when the connection is lost, then ""."""
+    return Session(
+        database,
+        held.lease,
+        patience_seconds=job.database_wait_seconds,
+        lost=lambda words: told(_lost_words(words, job.database_wait_seconds)),
+    )
+
+
+def _lost_words(words: str, seconds: float) -> str:
+    if not words:
+        return ""
+    return f"the database is away ({words}): waiting for it, for {seconds:g} s at most"

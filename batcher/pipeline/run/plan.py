@@ -1,0 +1,183 @@
+"""Before anything is sent: what earlier invocations left, and what is therefore to do."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from batcher.ledger import resume, runs
+from batcher.ledger.claims import count_unclaimed_but_answered
+from batcher.ledger.handles import Connection
+from batcher.ledger.write.records import RowFailure, Scope
+from batcher.ledger.write.store import drop_earlier
+from batcher.messages.failure import Failure, Verdict
+from batcher.messages.request import Request
+from batcher.pipeline.engine.decide import given_up_in_doubt
+from batcher.pipeline.engine.rater import Rater
+from batcher.pipeline.job import Job, OnUnknown
+from batcher.pipeline.run.history import History
+from batcher.pipeline.run.intake import (
+    MATCH_BYTES,
+    MATCH_ROWS,
+    PlannedSource,
+    body_bytes,
+)
+from batcher.rows.build.requests import RequestBuilder
+from batcher.rows.ranges import RowRanges
+from batcher.rows.read.reader import read_rows
+from batcher.rows.read.source import SourceFile, fingerprint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resent:
+    """What a change of settings would send again; `cost_high` `None`: unbounded."""
+
+    rows: int
+    cost_high: int | None
+
+
+def plan_sources(
+    connection: Connection,
+    run_id: int,
+    files: Sequence[SourceFile],
+    settings_digest: str,
+    living: Collection[int] = (),
+) -> list[PlannedSource]:
+    """Each input with what is done of it; new snapshots are recorded.
+
+    An unchanged input is skipped by its done ranges. A new or changed one is matched by
+    identity whenever the run has results that its rows could claim.
+    """
+    known = runs.latest_sources(connection, run_id)
+    fresh_run = not known
+    planned = [
+        _plan(connection, run_id, file, known.get(file.name), settings_digest, fresh=fresh_run)
+        for file in files
+    ]
+    by_id = {source.source_id: source.done for source in planned}
+    names = {file.name for file in files}
+    elsewhere = {  # inputs that are not part of this invocation
+        stored.source_id: stored.done_ranges
+        for name, stored in known.items()
+        if name not in names
+    }
+    away: dict[int, RowRanges] = {}  # those of them that a dead process left unsaved
+    for source_id, row_number in resume.settled_since_checkpoint(connection, run_id, living):
+        if source_id in elsewhere and source_id not in away:
+            away[source_id] = RowRanges.from_json(elsewhere[source_id])
+        done = by_id.get(source_id, away.get(source_id))
+        if done is not None:  # else of an older snapshot, whose rows are looked for anew
+            done.add(row_number)
+    runs.save_done_ranges(connection, {key: done.to_json() for key, done in away.items()})
+    return planned
+
+
+def _plan(
+    connection: Connection,
+    run_id: int,
+    file: SourceFile,
+    stored: runs.StoredSource | None,
+    settings_digest: str,
+    *,
+    fresh: bool,
+) -> PlannedSource:
+    seen = fingerprint(file.path)
+    if stored and stored.fingerprint == seen and stored.settings_digest == settings_digest:
+        done = RowRanges.from_json(stored.done_ranges)
+        if not stored.matched:  # killed while matching: what moved here already is done
+            for row_number in resume.finished_rows_of(connection, stored.source_id):
+                done.add(row_number)
+        return PlannedSource(
+            file=file,
+            source_id=stored.source_id,
+            matching=not stored.matched,
+            done=done,
+            fingerprint=seen,
+        )
+    new = runs.NewSource(
+        name=file.name,
+        location=str(file.path.resolve()),
+        fingerprint=seen,
+        settings_digest=settings_digest,
+        matched=fresh,
+    )
+    if stored is not None:
+        runs.set_aside(connection, run_id, file.name)
+    source_id = runs.add_source(connection, run_id, new)
+    return PlannedSource(file=file, source_id=source_id, matching=not fresh, fingerprint=seen)
+
+
+def begun_requests(
+    connection: Connection,
+    scope: Scope,
+    plan: Sequence[PlannedSource],
+    job: Job,
+    now_us: int,
+    living: Collection[int] = (),
+) -> History:
+    """Requests of the run that were sent and not finished, with their answered legs.
+
+    Those in doubt that the job, or too many doubts, keep from being sent again are
+    recorded as failures; their rows are done. Those of the `living` are not looked at.
+    """
+    done = {source.source_id: source.done for source in plan}
+    earlier = resume.earlier_answers(connection, scope.run_id)
+    history = History(done.keys())
+    for entry in resume.unfinished(connection, scope.run_id, living):
+        failure = _given_up(entry, job.on_unknown)
+        if failure is None:
+            history.add(entry, earlier.get(entry.request_id, ()))
+            continue
+        invocation = (scope.run_id, scope.invocation_id)
+        resume.give_up(connection, entry, failure, invocation=invocation, now_us=now_us)
+        drop_earlier(connection, [entry.request_id], job.store)
+        if entry.source_id in done:
+            done[entry.source_id].add(entry.row_number)
+    return history
+
+
+def _given_up(entry: resume.Unfinished, on_unknown: OnUnknown) -> RowFailure | None:
+    if entry.doubt is None:
+        return None
+    error_type, message = entry.doubt
+    failure = Failure(verdict=Verdict.RETRY_ROW, error_type=error_type, message=message)
+    return given_up_in_doubt(entry.doubts, failure, on_unknown)
+
+
+def resent_by_change(
+    connection: Connection,
+    run_id: int,
+    files: Sequence[SourceFile],
+    builder: RequestBuilder,
+    rater: Rater,
+    now_us: int,
+) -> Resent:
+    """How many answered rows the present settings would send again, and at most for how much.
+
+    Reads every input once and sends nothing.
+    """
+    known = runs.latest_sources(connection, run_id)
+    rows, cost_high = 0, 0
+    unbounded = False
+    for file in files:
+        stored = known.get(file.name)
+        source_id = stored.source_id if stored else None
+        for requests in _requests(file, builder):
+            again = count_unclaimed_but_answered(connection, run_id, source_id, requests)
+            rows += len(again)
+            for request in again:
+                bound = rater.bound(request.body, request.model, request.max_tokens, now_us)
+                unbounded |= bound is None
+                cost_high += bound or 0
+    return Resent(rows=rows, cost_high=None if unbounded else cost_high)
+
+
+def _requests(file: SourceFile, builder: RequestBuilder) -> Iterator[list[Request]]:
+    """All requests of a file, in chunks of about `MATCH_ROWS`."""
+    chunk: list[Request] = []
+    size = 0
+    for batch in read_rows(file, source_id=0, builder=builder, skip=RowRanges()):
+        chunk += [item for item in batch.items if isinstance(item, Request)]
+        size += body_bytes(batch.items)
+        if len(chunk) >= MATCH_ROWS or size >= MATCH_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    yield chunk

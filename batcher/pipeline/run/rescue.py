@@ -1,0 +1,163 @@
+"""What a run does for its ledger before the first transaction, and when the ledger failed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from batcher.clock import Clock
+from batcher.errors import BatcherError, Busy, StorageError
+from batcher.ledger import runs
+from batcher.ledger.connect import reading
+from batcher.ledger.handles import Engine
+from batcher.ledger.lifeboat.restore import import_waiting, record_late
+from batcher.ledger.lifeboat.saving import Harbour, Lifeboat, harbour
+from batcher.ledger.maintenance import check_after_crash
+from batcher.ledger.owner.lease import Fenced, Forgotten
+from batcher.ledger.space import check_file, check_space, file_of
+from batcher.ledger.write.records import Scope
+from batcher.ledger.write.writer import Writer
+from batcher.pipeline.events import Observer
+from batcher.pipeline.job import Job
+
+WATCH_SECONDS: Final = 5.0  # between two looks at the free space
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A ledger that may be worked with. `notes` are sentences about what was found."""
+
+    harbour: Harbour
+    imported: int
+    notes: Sequence[str]
+
+
+def make_ready(database: Engine, job: Job, clock: Clock) -> Ready:
+    """Look at a ledger that was not closed, and take in what lifeboats saved.
+
+    Raises:
+        StorageError: it is damaged, or fails.
+        SchemaVersionError: a lifeboat is of another version of the program.
+    """
+    checked = check_after_crash(database, clock)
+    with reading(database) as connection:
+        uid = runs.database_uid(connection)
+    places = harbour(job.database, uid, job.lifeboat_folder, job.spare_folders)
+    boarded = import_waiting(database, places, uid, clock)
+    notes = [*([checked] if checked else []), *boarded.notes]
+    return Ready(harbour=places, imported=boarded.outcomes, notes=notes)
+
+
+def rescue_for(
+    database: Engine, job: Job, scope: Scope, places: Harbour, clock: Clock
+) -> "Rescue":
+    """Reserve the room that a lifeboat of this invocation would need."""
+    lifeboat = Lifeboat(places, scope, clock, in_flight=job.limits.concurrency, store=job.store)
+    return Rescue(
+        database=database,
+        job=job,
+        scope=scope,
+        clock=clock,
+        lifeboat=lifeboat,
+        file=file_of(job.database),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rescue:
+    """What is needed when the ledger failed: the last try, then the words for it."""
+
+    database: Engine
+    job: Job
+    scope: Scope
+    clock: Clock
+    lifeboat: Lifeboat
+    file: tuple[int, int] | None = None  # the ledger's; `None`: nobody looks
+
+    async def watch_space(
+        self, observer: Observer, stop: Callable[[BaseException], None]
+    ) -> None:
+        """Stop the run before SQLite fails on a full disk, and when its file is gone."""
+        while True:
+            await self.clock.sleep(WATCH_SECONDS)
+            reason = "the disk is nearly full"
+            try:
+                check_space(self.job.database, self.job.min_free_space)
+                reason = "the database file is gone"
+                check_file(self.job.database, self.file)
+            except StorageError as error:
+                observer.draining(reason)
+                stop(error)
+                return
+
+    def end(self, writer: Writer, error: BaseException | None) -> BaseException | None:
+        """Close the writer and save what it could not write; the error to end with. Blocks."""
+        writer.close()
+        if writer.failure is None:
+            self.lifeboat.close()
+            return error or self._taken_away()
+        return self._saved(writer, writer.failure)
+
+    def _taken_away(self) -> StorageError | None:
+        try:
+            check_file(self.job.database, self.file)
+        except StorageError as error:
+            return error
+        return None
+
+    def _saved(self, writer: Writer, error: BaseException) -> BaseException:
+        words = self._words(writer)
+        self.lifeboat.close()
+        if not isinstance(error, BatcherError):
+            error.add_note(words)
+            return error
+        kind = (
+            type(error) if type(error) is not Busy and isinstance(error, Busy) else StorageError
+        )
+        return kind(f"{error}{f'; {words}' if words else ''}")
+
+    def _words(self, writer: Writer) -> str:
+        count = len(writer.unsaved)
+        if self._record(writer):
+            self.lifeboat.discard()
+            if isinstance(writer.failure, Forgotten):
+                return self._remembered(writer, writer.failure)
+            if not count or isinstance(writer.failure, Fenced):
+                return ""  # its own sentence says so
+            return f"all {count:,} outcomes that it had not taken are in it after all"
+        parts = []
+        if self.lifeboat.saved:
+            where = " and ".join(map(str, self.lifeboat.paths))
+            parts.append(
+                f"{self.lifeboat.saved:,} outcomes that it did not take wait in the lifeboat"
+                f" {where} and are recorded first when the same command is typed again"
+            )
+        if self.lifeboat.lost:
+            parts.append(
+                f"{self.lifeboat.lost:,} outcomes could be kept nowhere and are in doubt"
+            )
+        return "; ".join(parts)
+
+    def _remembered(self, writer: Writer, error: Forgotten) -> str:
+        kept = f"the last {len(writer.unsaved):,} outcomes, still in memory, are recorded again"
+        if writer.recent.reaches(error.number):
+            return kept
+        return (
+            f"{kept}, what older ones said is lost with that server: compare with the"
+            " provider's bill"
+        )
+
+    def _record(self, writer: Writer) -> bool:
+        """Whether the database takes everything on a new connection."""
+        try:
+            self.database.dispose()
+            record_late(
+                self.database,
+                self.scope,
+                writer.unsaved,
+                self.clock,
+                store=self.job.store,
+                exit_code=getattr(writer.failure, "exit_code", BatcherError.exit_code),
+            )
+        except Exception:  # noqa: BLE001 - the lifeboat has it, and the first error is told
+            return False
+        return True

@@ -1,0 +1,41 @@
+"""Before a process joins others in a run: who works already, and whether they mean the same."""
+
+from batcher.errors import ChangedSettings, InputChanged
+from batcher.ledger import runs
+from batcher.ledger.handles import Connection
+from batcher.ledger.owner import members, shards
+from batcher.pipeline.job import Job
+from batcher.pipeline.kit import Kit
+from batcher.rows.read.source import fingerprint
+
+
+def join_others(connection: Connection, run_id: int, job: Job, kit: Kit) -> frozenset[int]:
+    """The invocations that do the run at present; nobody else joins until the commit.
+
+    Where there is none, what earlier ones had shared out is forgotten.
+
+    Raises:
+        ChangedSettings: they work with other settings.
+        InputChanged: they read other inputs.
+    """
+    members.lock_run(connection, run_id)
+    living = frozenset(members.living(connection, job.key))
+    if not living:
+        shards.forget_shards(connection, run_id)
+        members.sweep(connection, job.key)
+        return living
+    if runs.last_settings_digest(connection, run_id) != job.settings.digest():
+        raise ChangedSettings(
+            "other processes do this run with other settings; use theirs, or wait until they"
+            " have ended"
+        )
+    known = runs.latest_sources(connection, run_id)
+    for file in kit.files:
+        stored = known.get(file.name)
+        if stored is None or stored.fingerprint != fingerprint(file.path):
+            raise InputChanged(
+                f"{file.name}: is not the file that the other processes of this run read (size,"
+                " time of change or content differ); wait until they have ended, or copy theirs"
+                " with its time of change"
+            )
+    return living

@@ -1,0 +1,232 @@
+"""Several processes do one run: each claims shards of the rows, and takes over from the dead.
+
+A process that finds nothing more to claim waits for the others. One that dies is noticed when
+its lease ends, on the same machine at once: its open attempts become doubts, as after any
+crash, and its shards go to those who wait.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from batcher.ledger import resume, runs
+from batcher.ledger.handles import Connection
+from batcher.ledger.money import budget
+from batcher.ledger.owner import members, shards
+from batcher.ledger.write.writer import Writer
+from batcher.pipeline.job import Job
+from batcher.pipeline.kit import Kit
+from batcher.pipeline.run.begin import Begun
+from batcher.pipeline.run.history import History
+from batcher.pipeline.run.intake import PlannedSource
+from batcher.pipeline.run.plan import begun_requests
+from batcher.rows.ranges import RowRanges
+from batcher.rows.read.row_count import estimated_rows
+
+_MOST_ROWS: Final = 500  # of a shard
+_LEAST_ROWS: Final = 8
+_UNKNOWN_ROWS: Final = 100  # where nobody knows how many rows there are
+_SHARDS: Final = 64  # that a small input is cut into
+_TAKEN_AT_ONCE: Final = 8  # shards of a dead process: the others may have some too
+_NOWHERE: Final = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What was taken over: the rows to send, as sources, and how far their requests were."""
+
+    plan: Sequence[PlannedSource]
+    history: History
+    recovery: resume.Recovery
+
+
+class ClaimedRows(RowRanges):
+    """What a process need not read: rows that are done, and rows that others claim.
+
+    It is asked for ascending rows and claims the next shard when it comes to rows that nobody
+    claimed. `claim` gets the first such row and returns the ends of the shard.
+    """
+
+    def __init__(self, done: RowRanges, claim: Callable[[int], tuple[int, int]]) -> None:
+        super().__init__()
+        self._known = done.copy()
+        self._claim = claim
+        self._from, self._to = 0, 0
+
+    def copy(self) -> RowRanges:
+        """Itself: it knows more with every question."""
+        return self
+
+    def covers(self, first: int, last: int) -> bool:
+        """See `RowRanges.covers`; claims nothing."""
+        return self._from > last or self._known.covers(first, last)
+
+    def gaps(self, first: int, last: int):  # type: ignore[no-untyped-def]  # noqa: ANN201
+        """See `RowRanges.gaps`; claims shard after shard, as it is gone through."""
+        for start, stop in self._known.gaps(first, last):
+            row = start
+            while row <= stop:
+                if row > self._to:
+                    self._from, self._to = self._claim(row)
+                if self._from > stop:
+                    break
+                row = max(row, self._from)
+                end = min(stop, self._to)
+                yield row, end
+                row = end + 1
+
+    def __contains__(self, number: int) -> bool:
+        return next(self.gaps(number, number), None) is None
+
+
+class Part:
+    """This process's part of a run; see the module.
+
+    `merge` and `is_last` run in the writer's thread, everything else in the reader's.
+    """
+
+    def __init__(self, job: Job, kit: Kit, begun: Begun, writer: Writer) -> None:
+        self._job = job
+        self._kit = kit
+        self._begun = begun
+        self.writer = writer
+        self._me = begun.scope.invocation_id
+        self._run_id = begun.scope.run_id
+        self._shard_rows = shard_rows([estimated_rows(file) for file in kit.files])
+        self.finished_rows = 0  # of the whole run, as of the last checkpoint
+
+    def skip(self, source: PlannedSource) -> RowRanges:
+        """What need not be read of `source`; rows are claimed while it is read."""
+        return ClaimedRows(source.done, lambda row: self._claim(source.source_id, row))
+
+    def _claim(self, source_id: int, row: int) -> tuple[int, int]:
+        claimed = self.writer.call(
+            lambda connection: shards.claim_shard(
+                connection,
+                source_id,
+                least=row,
+                rows=self._shard_rows,
+                invocation_id=self._me,
+            )
+        ).result()
+        return claimed.first_row, claimed.last_row
+
+    def lock(self, connection: Connection) -> None:
+        """Until the transaction ends nobody else plans, takes over or matches rows."""
+        members.lock_run(connection, self._run_id)
+
+    def merge(self, connection: Connection, ranges: Mapping[int, str]) -> None:
+        """Add to what all have done; `ranges` are JSON by source_id."""
+        self.lock(connection)
+        merged = {}
+        finished = 0
+        for source in self._begun.plan:
+            done = RowRanges.from_json(runs.done_ranges(connection, source.source_id))
+            if source.source_id in ranges:
+                done.update(RowRanges.from_json(ranges[source.source_id]))
+                merged[source.source_id] = done.to_json()
+            finished += len(done)
+        runs.save_done_ranges(connection, merged)
+        self.finished_rows = finished
+
+    def finish(self) -> None:
+        """All rows of all shards of this process have ended."""
+        self.writer.call(lambda connection: shards.finish_shards(connection, self._me)).result()
+
+    def others_work(self) -> bool:
+        """Whether rows are left that are not ours."""
+        return bool(
+            self.writer.call(
+                lambda connection: shards.unfinished_shards(connection, self._run_id)
+            ).result()
+        )
+
+    def take_over(self) -> Taken | None:
+        """Some rows of processes that live no more; `None` when all who have rows live."""
+        return self.writer.call(self._take_over).result()
+
+    def _take_over(self, connection: Connection) -> Taken | None:
+        if not self._orphans(connection, members.living(connection, self._job.key)):
+            return None
+        self.lock(connection)
+        living = members.living(connection, self._job.key) | {self._me}
+        orphans = self._orphans(connection, living)
+        if not orphans:
+            return None
+        recovery, history = self._recover(connection, living)
+        done = {
+            source.source_id: RowRanges.from_json(
+                runs.done_ranges(connection, source.source_id)
+            )
+            for source in self._begun.plan
+        }
+        over = [s for s in orphans if done[s.source_id].covers(s.first_row, s.last_row)]
+        left = [shard for shard in orphans if shard not in over][:_TAKEN_AT_ONCE]
+        shards.take_shards(connection, over, invocation_id=self._me, done=True)
+        shards.take_shards(connection, left, invocation_id=self._me, done=False)
+        return Taken(_plan(self._begun.plan, left, done), history, recovery)
+
+    def _orphans(self, connection: Connection, living: set[int]) -> list[shards.Shard]:
+        mine = {source.source_id for source in self._begun.plan}
+        return [
+            shard
+            for shard in shards.unfinished_shards(connection, self._run_id)
+            if shard.invocation_id not in living | {self._me} and shard.source_id in mine
+        ]
+
+    def _recover(
+        self, connection: Connection, living: set[int]
+    ) -> tuple[resume.Recovery, History]:
+        """What `begin` does after a crash, for those who died since."""
+        now = self._kit.clock.now_us()
+        recovery = resume.recover(
+            connection,
+            invocation_id=self._me,
+            run_id=self._run_id,
+            now_us=now,
+            living=living,
+        )
+        plan = [replace(source, done=RowRanges()) for source in self._begun.plan]
+        by_id = {source.source_id: source.done for source in plan}
+        settled = resume.settled_since_checkpoint(connection, self._run_id, living)
+        for source_id, row_number in settled:
+            if source_id in by_id:
+                by_id[source_id].add(row_number)
+        history = begun_requests(connection, self._begun.scope, plan, self._job, now, living)
+        self.merge(connection, {key: done.to_json() for key, done in by_id.items()})
+        runs.supersede_checkpoints(connection, self._run_id, self._me, living)
+        for cap, _ in self._begun.caps:
+            budget.count_anew(
+                connection, cap.scope, cap=cap.cap, invocation_id=self._me, living=living
+            )
+        return recovery, history
+
+    def is_last(self, connection: Connection) -> bool:
+        """Whether all others of the run have ended."""
+        self.lock(connection)
+        return not members.living(connection, self._job.key) - {self._me}
+
+
+def shard_rows(estimates: Sequence[int | None]) -> int:
+    """How many rows a shard has; `estimates` are of the inputs, `None` where nobody knows."""
+    known = sum(rows for rows in estimates if rows is not None)
+    if None in estimates:
+        return min(max(known // _SHARDS, _UNKNOWN_ROWS), _MOST_ROWS)
+    return min(max(known // _SHARDS, _LEAST_ROWS), _MOST_ROWS)
+
+
+def _plan(
+    plan: Sequence[PlannedSource],
+    taken: Sequence[shards.Shard],
+    done: Mapping[int, RowRanges],
+) -> list[PlannedSource]:
+    """The sources that hold taken rows, with nothing else to read of them."""
+    sources = []
+    for source in plan:
+        only = RowRanges()
+        for shard in taken:
+            if shard.source_id == source.source_id:
+                only.add_range(shard.first_row, shard.last_row)
+        if only:
+            sources.append(replace(source, done=done[source.source_id], only=only))
+    return sources

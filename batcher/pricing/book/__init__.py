@@ -1,0 +1,1 @@
+"""Price books: dated, sourced rates in data files; reading, importing and comparing them."""

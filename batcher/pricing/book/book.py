@@ -1,0 +1,165 @@
+"""Price books: immutable, dated, sourced sets of rates, with the text that they came from."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from batcher.errors import ConfigurationError, UsageError
+from batcher.pricing.book.layer import Layer, parse_csv, parse_toml
+from batcher.pricing.book.merge import merge_aliases, merge_lists
+from batcher.pricing.book.names import normalise
+from batcher.pricing.book.text import render_layer
+from batcher.pricing.rate.rates import PriceList, RateSet
+
+# Stands between the layers of a book that extends another, the upper one first.
+SEPARATOR: Final = "\n#%% extends\n"
+
+_DATA: Final = "data"
+_EPOCH: Final = date(1970, 1, 1).toordinal()
+_MICROSECONDS_PER_DAY: Final = 86_400_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution:
+    """The rates of a model under some terms on a day, or why there are none.
+
+    `tiers` are (prompt tokens above, rates), the largest first; `base` is for smaller prompts.
+    With a `reason`, `base` is `None`. `regional`: the id named a region whose price may differ.
+    """
+
+    base: RateSet | None = None
+    tiers: tuple[tuple[int, RateSet], ...] = ()
+    regional: bool = False
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceBook:
+    """A set of price lists. `parse_book(content)` gives an equal book, today and later.
+
+    `sha256` is of `content`, the text of the file or files. `published` is the oldest day
+    that a layer states, `None` when none does. `lists` are by name. `context_tokens` is how
+    much a model reads at most. The last two fields remember answers; they are no part of it.
+    """
+
+    version: str
+    sha256: str
+    source: str
+    published: date | None
+    content: str = field(repr=False)
+    lists: Mapping[str, PriceList] = field(repr=False)
+    aliases: Mapping[str, str] = field(repr=False)
+    context_tokens: Mapping[str, int] = field(repr=False)
+    resolutions: dict[tuple[str | int | None, ...], Resolution] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    dearest_rates: dict[tuple[str, str, int], tuple[int, int, int] | None] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+
+    def age_days(self, now_us: int) -> int | None:
+        """Whole days since `published`; `None` when no layer says when that was."""
+        if self.published is None:
+            return None
+        today = date.fromordinal(_EPOCH + now_us // _MICROSECONDS_PER_DAY)
+        return (today - self.published).days
+
+    def priced_model(self, price_list: str, model: str) -> tuple[str | None, bool]:
+        """The id that `model` is priced as, `None` when unknown, and whether it names a region.
+
+        The id itself wins, then its aliases, then its normalised form.
+        """
+        known = self.lists[price_list].models()
+        plain, regional = normalise(model)
+        for name, from_region in ((model, False), (plain, regional)):
+            for candidate in (name, self.aliases.get(name)):
+                if candidate in known:
+                    return candidate, from_region
+        return None, False
+
+    def context_window(self, model: str) -> int | None:
+        """The most tokens that `model` reads in one sampling, `None` when unknown."""
+        plain, _ = normalise(model)
+        for name in (model, plain, self.aliases.get(plain, "")):
+            if name in self.context_tokens:
+                return self.context_tokens[name]
+        return None
+
+
+def parse_book(text: str, name: str = "price book") -> PriceBook:
+    """The book that `text` describes: a price file in TOML, or the `content` of a book.
+
+    A file that extends the shipped book is put on top of the one this program carries.
+    Raises `ConfigurationError` naming `name`, the block, the model and the field.
+    """
+    upper, separator, lower = text.partition(SEPARATOR)
+    layer = parse_toml(upper, name)
+    if separator:
+        return _build(layer, text, parse_book(lower, f"{name} (what it extends)"), name)
+    return _stand(layer, text, name)
+
+
+def load_file(path: str | Path) -> PriceBook:
+    """The user's price file, TOML or (by its suffix) CSV.
+
+    Raises `UsageError` when there is no such file, `ConfigurationError` when it is wrong.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".csv":
+        return _stand(read_layer(path), None, str(path))
+    return parse_book(_read_text(path), str(path))
+
+
+def read_layer(path: Path) -> Layer:
+    """The user's price file by itself, without what it extends; raises like `load_file`."""
+    text = _read_text(path)
+    if path.suffix.lower() == ".csv":
+        return parse_csv(text, str(path))
+    return parse_toml(text.partition(SEPARATOR)[0], str(path))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as exc:
+        raise UsageError(f"{path}: no such price file") from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"{path}: the price file cannot be read: {exc}") from exc
+
+
+@functools.cache
+def load_shipped() -> PriceBook:
+    """The newest price book that this program carries."""
+    folder = files("batcher.pricing.book").joinpath(_DATA)
+    newest = max(
+        (f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name
+    )
+    return parse_book(newest.read_text(encoding="utf-8"), newest.name)
+
+
+def _stand(layer: Layer, text: str | None, name: str) -> PriceBook:
+    """The layer on what it extends; without `text` it is written in our own format."""
+    text = render_layer(layer) if text is None else text
+    if not layer.extends:
+        return _build(layer, text, None, name)
+    shipped = load_shipped()
+    return _build(layer, f"{text}{SEPARATOR}{shipped.content}", shipped, name)
+
+
+def _build(layer: Layer, content: str, base: PriceBook | None, name: str) -> PriceBook:
+    days = [day for day in (layer.published, base and base.published) if day]
+    return PriceBook(
+        version=f"{layer.version}+{base.version}" if base else layer.version,
+        sha256=sha256(content.encode()).hexdigest(),
+        source="; ".join(part for part in (layer.source, base.source if base else "") if part),
+        published=min(days, default=None),
+        content=content,
+        lists=merge_lists(base.lists if base else {}, layer, name),
+        aliases=merge_aliases(base.aliases if base else {}, layer.aliases, name),
+        context_tokens={**(base.context_tokens if base else {}), **layer.context_tokens},
+    )

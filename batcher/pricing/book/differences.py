@@ -1,0 +1,146 @@
+"""Two price lists side by side: where they differ, since when and until when."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from itertools import pairwise
+
+from batcher.pricing.meters import METERS
+from batcher.pricing.money import rate_text
+from batcher.pricing.rate.rates import (
+    TERMS,
+    PriceList,
+    RatePeriod,
+    RateSet,
+    rate_set,
+)
+
+NO_PRICE = "none"
+SOME_PRICE = "priced"
+EVERY_METER = "all"
+
+_ONE_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One price that two lists give differently, on all days from first to last.
+
+    `meter` is one of `METERS`, `EVERY_METER` when one side has no price under these terms at
+    all, or "currency". `before` and `after` are published prices as text. `last_day` `None`
+    is open.
+    """
+
+    price_list: str
+    model: str
+    terms: str
+    meter: str
+    first_day: date
+    last_day: date | None
+    before: str
+    after: str
+
+
+def compare_lists(
+    before: Mapping[str, PriceList], after: Mapping[str, PriceList]
+) -> tuple[Difference, ...]:
+    """All differences of two books' lists, by list, model, terms, meter and day."""
+    found: list[Difference] = []
+    for name in sorted({*before, *after}):
+        old = before.get(name) or _empty(after[name])
+        new = after.get(name) or _empty(before[name])
+        for model in sorted({*old.models(), *new.models()}):
+            found += _compare_model(old, new, model)
+    return tuple(found)
+
+
+def _empty(like: PriceList) -> PriceList:
+    return replace(like, periods=())
+
+
+def _compare_model(old: PriceList, new: PriceList, model: str) -> list[Difference]:
+    periods = [p for p in (*old.periods, *new.periods) if p.model == model]
+    starts = sorted({day for period in periods for day in _edges(period)})
+    sizes = sorted({0, *(p.prompt_tokens_above for p in periods)})
+    places = sorted({"", *(place for p in periods for place, _ in p.geographies)})
+    found: list[Difference] = []
+    for terms in TERMS:
+        for place in places:
+            for size in sizes:
+                variant = (terms, place, size)
+                spans = [d for day in starts for d in _on_day(old, new, model, variant, day)]
+                found += _joined(spans, starts)
+    return found
+
+
+def _edges(period: RatePeriod) -> Iterator[date]:
+    yield period.valid_from
+    if period.valid_until:
+        yield period.valid_until + _ONE_DAY
+
+
+def _on_day(
+    old: PriceList, new: PriceList, model: str, variant: tuple[str, str, int], day: date
+) -> Iterator[Difference]:
+    terms, place, size = variant
+    left, right = rates_on(old, model, variant, day), rates_on(new, model, variant, day)
+    shown = "/".join(part for part in (terms, place, f">{size}" if size else "") if part)
+
+    def difference(meter: str, before: str, after: str) -> Difference:
+        return Difference(price_list=old.name, model=model, terms=shown, meter=meter,
+                          first_day=day, last_day=None, before=before, after=after)  # fmt: skip
+
+    if left is None or right is None:
+        if left is not right:
+            yield difference(EVERY_METER, _presence(left), _presence(right))
+        return
+    if left.currency != right.currency:
+        yield difference("currency", left.currency, right.currency)
+    for meter, (one, other) in enumerate(zip(left.rates, right.rates, strict=True)):
+        if one != other:
+            yield difference(METERS[meter], _price(one, meter), _price(other, meter))
+
+
+def rates_on(
+    prices: PriceList, model: str, variant: tuple[str, str, int], day: date
+) -> RateSet | None:
+    """The rates of a model on a day for (terms, geography, prompt above so many tokens)."""
+    terms, place, size = variant
+    blocks = [
+        period
+        for period in prices.periods
+        if period.model == model
+        and period.holds_on(day)
+        and terms in period.all_terms()
+        and period.prompt_tokens_above <= size
+    ]
+    block = max(blocks, key=lambda period: period.prompt_tokens_above, default=None)
+    if block is None or (place and place not in dict(block.geographies)):
+        return None
+    return rate_set(block, terms, place, prices.currency)
+
+
+def _presence(rates: RateSet | None) -> str:
+    return NO_PRICE if rates is None else SOME_PRICE
+
+
+def _price(rate: int | None, meter: int) -> str:
+    return NO_PRICE if rate is None else rate_text(rate, meter)
+
+
+def _joined(spans: list[Difference], starts: list[date]) -> list[Difference]:
+    """Neighbouring spans with the same difference, as one; each ends where the next begins."""
+    following = dict(pairwise(starts))
+    joined: dict[tuple[str, str, str], Difference] = {}
+    done: list[Difference] = []
+    for span in spans:
+        edge = following.get(span.first_day)
+        ended = replace(span, last_day=edge and edge - _ONE_DAY)
+        key = (span.meter, span.before, span.after)
+        earlier = joined.get(key)
+        if earlier and earlier.last_day and earlier.last_day + _ONE_DAY == span.first_day:
+            joined[key] = replace(earlier, last_day=ended.last_day)
+        else:
+            done += [earlier] if earlier else []
+            joined[key] = ended
+    return sorted([*done, *joined.values()], key=lambda d: (d.first_day, d.meter))

@@ -1,0 +1,157 @@
+"""A price file on top of another: whose rates hold, and whether they fit together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from itertools import groupby, pairwise
+
+from batcher.errors import ConfigurationError
+from batcher.pricing.book.layer import Layer, ListTerms
+from batcher.pricing.meters import ExactRates
+from batcher.pricing.rate.rates import BATCH, PriceList, RatePeriod, rate_set
+
+_SILENT = ListTerms(currency=None, based_on=None, factor=None, source="", note="")
+
+
+def merge_lists(base: Mapping[str, PriceList], layer: Layer, name: str) -> dict[str, PriceList]:
+    """The lists of `base` with those of `layer` on top.
+
+    A model in the layer replaces that model's whole history in the same list. What a list
+    takes over is multiplied by its factor; the layer's own rates never are. Raises
+    `ConfigurationError`, starting with `name`, for rates that do not fit together.
+    """
+    merging = _Merging(base=base, layer=layer, name=name)
+    own = {period.price_list for period in layer.periods}
+    for price_list in sorted({*layer.lists, *own}):
+        merging.finish(price_list, ())
+    return {**base, **merging.done}
+
+
+def merge_aliases(base: Mapping[str, str], own: Mapping[str, str], name: str) -> dict[str, str]:
+    """The aliases of both; an alias of an alias is refused."""
+    merged = {**base, **own}
+    for alias, model in own.items():
+        if model in merged:
+            raise ConfigurationError(f"{name}: alias {alias} names another alias, {model}")
+    return merged
+
+
+@dataclass(slots=True, kw_only=True)
+class _Merging:
+    base: Mapping[str, PriceList]
+    layer: Layer
+    name: str
+    done: dict[str, PriceList] = field(default_factory=dict)
+
+    def finish(self, price_list: str, asked_by: tuple[str, ...]) -> PriceList:
+        """The finished list, after those that it is based on."""
+        if price_list in asked_by:
+            raise self._wrong(price_list, "is based on itself")
+        if price_list not in self.done:
+            self.done[price_list] = self._merge(price_list, (*asked_by, price_list))
+        return self.done[price_list]
+
+    def _merge(self, price_list: str, asked_by: tuple[str, ...]) -> PriceList:
+        terms = self.layer.lists.get(price_list, _SILENT)
+        origin = self._origin(price_list, terms, asked_by)
+        own = tuple(p for p in self.layer.periods if p.price_list == price_list)
+        own_models = {period.model for period in own}
+        taken = tuple(
+            _taken_over(period, price_list, terms.factor, self.layer.rounds)
+            for period in (origin.periods if origin else ())
+            if period.model not in own_models
+        )
+        currency = terms.currency or (origin.currency if origin else "USD")
+        if taken and origin and currency != origin.currency and terms.factor is None:
+            raise self._wrong(
+                price_list, f"needs a factor: it takes over {origin.currency}, not {currency}"
+            )
+        merged = PriceList(
+            name=price_list,
+            currency=currency,
+            source=terms.source or (origin.source if origin else self.layer.source),
+            note=terms.note or (origin.note if origin else ""),
+            periods=tuple(sorted(taken + own, key=_order)),
+        )
+        _check(merged, f"{self.name}: price list {price_list}")
+        return merged
+
+    def _origin(
+        self, price_list: str, terms: ListTerms, asked_by: tuple[str, ...]
+    ) -> PriceList | None:
+        if terms.based_on is None:
+            return self.base.get(price_list)
+        own = {period.price_list for period in self.layer.periods}
+        if terms.based_on in self.layer.lists or terms.based_on in own:
+            return self.finish(terms.based_on, asked_by)
+        if terms.based_on in self.base:
+            return self.base[terms.based_on]
+        raise self._wrong(price_list, f"is based on {terms.based_on}, which does not exist")
+
+    def _wrong(self, price_list: str, what: str) -> ConfigurationError:
+        return ConfigurationError(f"{self.name}: price list {price_list} {what}")
+
+
+def _taken_over(
+    period: RatePeriod,
+    price_list: str,
+    factor: Fraction | None,
+    rounds: bool,  # noqa: FBT001
+) -> RatePeriod:
+    return replace(
+        period,
+        price_list=price_list,
+        rates=period.rates if factor is None else _times(period.rates, factor),
+        rounds=period.rounds or rounds,
+    )
+
+
+def _times(rates: ExactRates, factor: Fraction) -> ExactRates:
+    one, two, three, four, five, six = (rate and rate * factor for rate in rates)
+    return one, two, three, four, five, six
+
+
+def _key(period: RatePeriod) -> tuple[str, str, int]:
+    return period.model, period.terms, period.prompt_tokens_above
+
+
+def _order(period: RatePeriod) -> tuple[tuple[str, str, int], int]:
+    return _key(period), period.valid_from.toordinal()
+
+
+def _check(price_list: PriceList, where: str) -> None:
+    for _, group in groupby(price_list.periods, key=_key):
+        for earlier, later in pairwise(group):
+            if earlier.overlaps(later):
+                raise ConfigurationError(
+                    f"{where}: {later.model}: valid_from {later.valid_from} lies in the period "
+                    f"that began on {earlier.valid_from} and is still valid"
+                )
+    for _, model in groupby(price_list.periods, key=lambda period: period.model):
+        _check_batches(tuple(model), where)
+    for period in price_list.periods:
+        _check_rates(period, price_list.currency, where)
+
+
+def _check_batches(model: tuple[RatePeriod, ...], where: str) -> None:
+    by_factor = [period for period in model if period.batch_factor is not None]
+    for batch in (period for period in model if period.terms == BATCH):
+        for other in by_factor:
+            if batch.prompt_tokens_above == other.prompt_tokens_above and batch.overlaps(other):
+                raise ConfigurationError(
+                    f"{where}: {batch.model}: batch rates of {batch.valid_from} are given "
+                    "twice, by a block of their own and by a batch_factor"
+                )
+
+
+def _check_rates(period: RatePeriod, currency: str, where: str) -> None:
+    for terms in period.all_terms():
+        for geography in ("", *dict(period.geographies)):
+            try:
+                rate_set(period, terms, geography, currency)
+            except ValueError as exc:
+                shown = "/".join(part for part in (terms, geography) if part)
+                raise ConfigurationError(
+                    f"{where}: {period.model} ({shown}, from {period.valid_from}): {exc}; "
+                    "correct it, or allow rounding with round = true (prices import --round)"
+                ) from exc

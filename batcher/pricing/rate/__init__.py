@@ -1,0 +1,1 @@
+"""From usage to charges, and the most that a request can cost."""

@@ -1,0 +1,183 @@
+"""The most that a request can cost, before it is sent."""
+
+from typing import Any, Final
+
+from batcher.pricing.book.book import PriceBook, load_shipped
+from batcher.pricing.meters import WEB_SEARCH
+from batcher.pricing.money import LARGEST_AMOUNT
+from batcher.pricing.rate.content import ContentParts
+from batcher.pricing.rate.rates import PriceList, rate_set
+from batcher.pricing.rate.resolve import MICROSECONDS_PER_DAY, calendar_day
+
+# A byte of text is at least as much as a token of it, so bytes bound tokens from above.
+TOOLS_TOKENS: Final = 2_000  # the hidden prompt that comes with tools, or an output format
+IMAGE_TOKENS: Final = 4_784  # the most one image costs (messages-api, 2.4)
+
+_REMEMBERED: Final = 20_000
+
+# Features that run other models, or as often as the server likes: nothing bounds them.
+_UNBOUNDED_FIELDS: Final = frozenset(
+    {"fallbacks", "mcp_servers", "compaction", "thread", "fallback_credit_token", "container"}
+)
+_CLIENT_TOOLS: Final = ("bash_", "text_editor_", "memory_", "computer_", "browser_toolset_")
+_COUNTED_TOOLS: Final = ("web_search_", "web_fetch_")
+
+
+def request_bound(
+    params: dict[str, Any],
+    body_length: int,
+    *,
+    price_list: str | None,
+    sent_at: int,
+    book: PriceBook,
+) -> int | None:
+    """The most that the body `params` can cost, searches included; see `cost_bound`."""
+    tokens = input_token_bound(params, body_length, book)
+    searches = search_bound(params) if "tools" in params else 0
+    max_tokens = params.get("max_tokens")
+    if type(max_tokens) is not int or searches is None:
+        return None
+    used = (tokens, max_tokens, searches)
+    return _bound(str(params.get("model")), used, price_list, sent_at, book)
+
+
+def cost_bound(
+    *,
+    model: str,
+    max_tokens: int | None,
+    input_bound_tokens: int | None,
+    price_list: str | None,
+    sent_at: int,
+    book: PriceBook,
+) -> int | None:
+    """The most that tokens can cost, in pico-units of the list's currency; `None`: no bound.
+
+    The input at the dearest input or cache-write rate, plus `max_tokens` at the output rate; at
+    the dearest geography, speed and prompt size of the model on the UTC day of `sent_at` and
+    the next. `None` when one of these is unknown or the sum exceeds 64 bits. Fees for searches
+    are not in it, see `request_bound`.
+    """
+    return _bound(model, (input_bound_tokens, max_tokens, 0), price_list, sent_at, book)
+
+
+def input_token_bound(
+    params: dict[str, Any], body_length: int, book: PriceBook | None = None
+) -> int | None:
+    """The most input tokens that a Messages body can be billed for; `None`: no bound.
+
+    Ordinary bodies: `body_length` (bytes as sent) without base64 images, 4,784 tokens per
+    image, and 2,000 for tools. Documents other than text, URLs, file ids and server tools: the
+    model's context window (from `book`, by default the shipped one) for each sampling, of
+    which there are `max_uses` + 1. `None` when the window or `max_uses` is unknown, or the body
+    uses something that runs as often as the server likes.
+    """
+    if not _UNBOUNDED_FIELDS.isdisjoint(params) or _compacts(params):
+        return None
+    samplings = _samplings(params.get("tools"))
+    if samplings is None:
+        return None
+    parts = ContentParts()
+    for message in params.get("messages") or ():
+        parts.add_content(message.get("content") if isinstance(message, dict) else None)
+    if parts.whole_window or samplings > 1:
+        window = (book or load_shipped()).context_window(str(params.get("model")))
+        return None if window is None else window * samplings
+    hidden = _hidden_tokens(params)
+    return body_length - parts.base64_bytes + parts.images * IMAGE_TOKENS + hidden
+
+
+def search_bound(params: dict[str, Any]) -> int | None:
+    """The most web searches that a Messages body can be billed for; `None`: no bound."""
+    total = 0
+    for tool in _tables(params.get("tools")):
+        if str(tool.get("type", "")).startswith("web_search_"):
+            uses = tool.get("max_uses")
+            if type(uses) is not int or uses < 0:
+                return None
+            total += uses
+    return total
+
+
+def _compacts(params: dict[str, Any]) -> bool:
+    """Whether the server may summarise on its own, which is billed and has no limit."""
+    management = params.get("context_management")
+    edits = management.get("edits") if isinstance(management, dict) else None
+    return any(str(edit.get("type", "")).startswith("compact") for edit in _tables(edits))
+
+
+def _tables(values: object) -> list[dict[str, Any]]:
+    return [v for v in values if isinstance(v, dict)] if isinstance(values, list) else []
+
+
+def _samplings(tools: object) -> int | None:
+    """How often the model may be run for one request: once, and after each server tool use."""
+    samplings = 1
+    for tool in _tables(tools):
+        kind = str(tool.get("type") or "custom")
+        if kind == "custom" or kind.startswith(_CLIENT_TOOLS):
+            continue
+        uses = tool.get("max_uses") if kind.startswith(_COUNTED_TOOLS) else None
+        if type(uses) is not int or uses < 0:
+            return None
+        samplings += uses
+    return samplings
+
+
+def _hidden_tokens(params: dict[str, Any]) -> int:
+    if "tools" not in params and "output_config" not in params:
+        return 0
+    return TOOLS_TOKENS * max(
+        1, sum(1 for tool in _tables(params.get("tools")) if "type" in tool)
+    )
+
+
+def _bound(
+    model: str,
+    used: tuple[int | None, int | None, int],
+    price_list: str | None,
+    sent_at: int,
+    book: PriceBook,
+) -> int | None:
+    tokens, max_tokens, searches = used
+    if price_list is None or tokens is None or max_tokens is None:
+        return None
+    key = (price_list, model, sent_at // MICROSECONDS_PER_DAY)
+    rates = book.dearest_rates[key] if key in book.dearest_rates else _remember(book, key)
+    if rates is None:
+        return None
+    input_rate, output_rate, search_rate = rates
+    bound = tokens * input_rate + max_tokens * output_rate + searches * search_rate
+    return bound if bound <= LARGEST_AMOUNT else None
+
+
+def _remember(book: PriceBook, key: tuple[str, str, int]) -> tuple[int, int, int] | None:
+    if len(book.dearest_rates) >= _REMEMBERED:
+        book.dearest_rates.clear()
+    price_list, model, day = key
+    prices = book.lists.get(price_list)
+    priced = book.priced_model(price_list, model)[0] if prices else None
+    found = _dearest(prices, priced, day) if prices and priced else None
+    book.dearest_rates[key] = found
+    return found
+
+
+def _dearest(prices: PriceList, model: str, day: int) -> tuple[int, int, int] | None:
+    """The highest (input, output, search) rate of any terms on that day or the day after."""
+    moments = (
+        calendar_day(day),
+        calendar_day(day + 1),
+    )  # the attempt may be sent after midnight
+    sets = [
+        rate_set(period, terms, geography, prices.currency).rates
+        for period in prices.periods
+        if period.model == model and any(period.holds_on(moment) for moment in moments)
+        for terms in period.all_terms()
+        for geography in ("", *dict(period.geographies))
+    ]
+    if not sets or any(rates[0] is None or rates[4] is None for rates in sets):
+        return None
+    return (
+        max(rate or 0 for rates in sets for rate in rates[:4]),
+        max(rates[4] or 0 for rates in sets),
+        max(rates[WEB_SEARCH] or 0 for rates in sets),
+    )

@@ -1,0 +1,1 @@
+"""The answers of a run as files, in input order; rows without an answer as they came."""

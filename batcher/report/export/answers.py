@@ -1,0 +1,168 @@
+"""The answers of a run as a file, in input order, joined to the rows' own columns."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from sqlalchemy import Engine
+
+from batcher.errors import StorageError, UsageError
+from batcher.report.export.rows import (
+    ANSWER_NOT_KEPT,
+    ExportSource,
+    Position,
+    read_outcomes,
+    read_position,
+    read_sources,
+)
+from batcher.report.status import read_status
+from batcher.rows.out.output import OutputFormat, open_writer
+from batcher.rows.read.original import original_columns
+from batcher.rows.read.source import fingerprint, source_of
+
+ANSWERED: Final = "answered"
+TO_DO: Final = "to_do"
+_CHUNK_ROWS: Final = 500
+
+# What every exported row has, in this order. A row's own column of such a name gets `row_` in
+# front; its own `custom_id` is the same and left out.
+RESULT_COLUMNS: Final = (
+    "custom_id", "source", "row_number", "status", "reason", "message", "requested_model",
+    "model", "message_id", "stop_reason", "stop_sequence", "text", "content", "input_tokens",
+    "cache_write_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "cache_read_tokens",
+    "output_tokens", "thinking_tokens", "web_search_requests", "service_tier", "attempts",
+    "legs", "latency_ms", "first_token_ms", "answered_at", "cost", "currency", "cost_status",
+    "attempt_uid",
+)  # fmt: skip
+_NOTHING: Final[Mapping[str, Any]] = dict.fromkeys(RESULT_COLUMNS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """What to write where.
+
+    `target` is a file name or `-`; `form` `None` tells by its ending, JSONL for `-`. `stdout`
+    stands in for standard output.
+    """
+
+    target: str = "-"
+    form: OutputFormat | None = None
+    answered_only: bool = False
+    stdout: BinaryIO | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """How many rows were written, and how many of them have their answer."""
+
+    rows: int
+    answered: int
+
+
+def export_answers(
+    engine: Engine, run_id: int, options: ExportOptions, warn: Callable[[str], None]
+) -> Exported:
+    """Write a line per row of the run; works while it is on, with bounded memory.
+
+    Rows without an answer say why (`status` failed, quarantined, held or to_do), unless only
+    answered ones are asked for. An input that is gone or has changed since is told to `warn`;
+    then its answers and failures come without the rows' own columns. Amounts are exact text.
+
+    Raises `UsageError` for an unknown run or kind of file, `CannotCreate` when the target
+    cannot be written, `StorageError` for trouble with a disk or the database.
+    """
+    sources = read_sources(engine, run_id)
+    position = read_position(engine)
+    rows = answered = wordless = 0
+    with open_writer(options.target, options.form, stdout=options.stdout) as writer:
+        for source in sources:
+            found = _rows_of(engine, source, position, warn)
+            for chunk in _chunks(found):
+                ready = [row for row in chunk if row["status"] == ANSWERED]
+                chosen = ready if options.answered_only else chunk
+                writer.write(chosen)
+                rows += len(chosen)
+                answered += len(ready)
+                wordless += sum(row["reason"] == ANSWER_NOT_KEPT for row in ready)
+    if wordless:
+        warn(f"{wordless:,} answers come without text and content: not stored, or purged")
+    return Exported(rows=rows, answered=answered)
+
+
+def the_run(engine: Engine, run_id: int | None) -> int:
+    """The run asked for, or the only one there is; raises `UsageError` when it is not clear."""
+    runs = read_status(engine, run_id)
+    if len(runs) == 1:
+        return runs[0].run_id
+    if not runs:
+        raise UsageError("there is no run here yet: `batcher run` makes one")
+    names = ", ".join(f"{run.run_id} ({run.job or run.key})" for run in runs)
+    raise UsageError(f"there are several runs here: choose one with --run, of {names}")
+
+
+def _rows_of(
+    engine: Engine, source: ExportSource, position: Position, warn: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
+    outcomes = read_outcomes(engine, source, position)
+    problem = why_changed(source)
+    if problem is not None:
+        warn(f"{source.name}: {problem}, so its rows come without their own columns")
+        for row_number, outcome in outcomes:
+            yield _result(source, row_number, outcome)
+        return
+    yield from _joined(source, outcomes)
+    if why_changed(source) is not None:
+        raise StorageError(f"{source.name}: changed while it was exported; export it again")
+
+
+def _joined(
+    source: ExportSource, outcomes: Iterator[tuple[int, Mapping[str, Any]]]
+) -> Iterator[dict[str, Any]]:
+    """Both are in row order: one pass, and no row of either is lost."""
+    number, outcome = next(outcomes, (None, _NOTHING))
+    for row_number, columns in original_columns(source_of(source.name, source.path)):
+        while number is not None and number < row_number:
+            yield _result(source, number, outcome)
+            number, outcome = next(outcomes, (None, _NOTHING))
+        own = {_own_name(name): value for name, value in columns.items() if name != "custom_id"}
+        if number == row_number:
+            yield own | _result(source, row_number, outcome)
+            number, outcome = next(outcomes, (None, _NOTHING))
+        else:
+            to_do = {"status": TO_DO, "custom_id": columns.get("custom_id")}
+            yield own | _result(source, row_number, to_do)
+    while number is not None:
+        yield _result(source, number, outcome)
+        number, outcome = next(outcomes, (None, _NOTHING))
+
+
+def _result(
+    source: ExportSource, row_number: int, outcome: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {**_NOTHING, **outcome, "source": source.name, "row_number": row_number}
+
+
+def _own_name(name: str) -> str:
+    return f"row_{name}" if name in _NOTHING else name
+
+
+def why_changed(source: ExportSource) -> str | None:
+    """Why the rows cannot be read again, `None` when they can."""
+    path: Path = source.path
+    if not path.is_file():
+        return f"the file {path} is not there any more"
+    if fingerprint(path) != source.fingerprint:
+        return f"the file {path} has changed since the run read it"
+    return None
+
+
+def _chunks(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    chunk: list[dict[str, Any]] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == _CHUNK_ROWS:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

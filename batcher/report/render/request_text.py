@@ -1,0 +1,223 @@
+"""One request for people and for programs; the arithmetic of its cost, line by line."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from batcher.ledger.write.store import NOT_KEPT
+from batcher.messages.attempt import IN_DOUBT, State
+from batcher.pricing.meters import METERS
+from batcher.pricing.money import format_usd, rate_text, usd_text
+from batcher.report.query import moment_of
+from batcher.report.render.data import money
+from batcher.report.request import Request
+from batcher.report.search import Answer, Attempt, Failure, Match, Meter, PricedLine
+from batcher.report.words import moment_text, safe_text, shorten
+
+SCHEMA: Final = "batcher.request/1"
+_TEXT_SHOWN: Final = 600
+_PER: Final = {"web_search": "per thousand searches"}
+_DOUBTFUL: Final = {*(state.value for state in IN_DOUBT), State.OPEN.value}
+
+
+def render_request(request: Request) -> str:
+    """Lines for a terminal; a long answer is shortened. Ends with a newline."""
+    lines = [_title(request.match)]
+    if request.failure is not None:
+        lines += _failure_lines(request.failure)
+    for attempt in request.attempts:
+        lines += ["", *_attempt_lines(attempt, request)]
+    return "".join(f"{safe_text(line)}\n" for line in lines)
+
+
+def render_matches(matches: Iterable[Match]) -> str:
+    """A line per request, with a name that finds it alone; ends with a newline."""
+    return "".join(f"{safe_text(_title(match))}\n" for match in matches)
+
+
+def request_json(request: Request) -> str:
+    """One object with all that is known; amounts are exact text. Ends with a newline."""
+    return _document({"request": _request_fields(request)})
+
+
+def matches_json(matches: Iterable[Match]) -> str:
+    """One object that lists several requests. Ends with a newline."""
+    return _document({"matches": [_match_fields(match) for match in matches]})
+
+
+def _document(fields: dict[str, Any]) -> str:
+    encoded = msgspec.json.encode({"schema": SCHEMA, **fields})
+    return msgspec.json.format(encoded, indent=2).decode() + "\n"
+
+
+def _title(match: Match) -> str:
+    name = f" {match.custom_id}" if match.custom_id is not None else ""
+    sent = "never sent" if match.opened_at is None else f"first {moment_text(match.opened_at)}"
+    model = f", {match.requested_model}" if match.requested_model else ""
+    return f"{match.source}:{match.row_number}{name} (run {match.run_id}{model}, {sent})"
+
+
+def _failure_lines(failure: Failure) -> list[str]:
+    again = ", to be tried again" if failure.transient else ""
+    offset = f" at byte {failure.byte_offset:,}" if failure.byte_offset is not None else ""
+    return [f"{failure.kind}{again}{offset}: {failure.message} ({failure.reason})"]
+
+
+def _attempt_lines(attempt: Attempt, request: Request) -> list[str]:
+    leg = f", leg {attempt.leg}" if attempt.leg > 1 else ""
+    head = f"attempt {attempt.number}{leg} ({attempt.purpose}): {attempt.state}  {attempt.uid}"
+    lines = [head, f"  {attempt.requested_model} by {attempt.endpoint}, lane {attempt.lane}"]
+    lines.append(f"  {_times(attempt)}")
+    status = (
+        f"HTTP {attempt.http_status}" if attempt.http_status is not None else "no HTTP status"
+    )
+    named = f", request id {attempt.provider_request_id}" if attempt.provider_request_id else ""
+    billed = f", workspace {attempt.workspace_id}" if attempt.workspace_id else ""
+    lines.append(f"  {status}{named}{billed}")
+    if attempt.error_type is not None:
+        code = f" {attempt.error_code}" if attempt.error_code else ""
+        lines.append(f"  {attempt.error_type}{code}: {attempt.error_message}")
+    if attempt.state in _DOUBTFUL:
+        lines.append(f"  may have cost {_interval(attempt)}")
+    if attempt.answer is not None:
+        lines += _answer_lines(attempt.answer)
+    for line in attempt.lines:
+        lines += _price_lines(line, request.rate_sources.get((attempt.uid, line.line)))
+    return lines
+
+
+def _times(attempt: Attempt) -> str:
+    sent = "not sent" if attempt.sent_at is None else f"sent {_moment(attempt.sent_at)}"
+    if attempt.settled_at is None:
+        return f"{sent}, still open"
+    if attempt.sent_at is None:
+        return f"{sent}, settled {_moment(attempt.settled_at)}"
+    took = (attempt.settled_at - attempt.sent_at) // 1000
+    return f"{sent}, settled after {took:,} ms"
+
+
+def _interval(attempt: Attempt) -> str:
+    low = format_usd(attempt.cost_low)
+    if attempt.cost_high is None:
+        return f"{low} or more: there is no upper bound"
+    return f"{low} to {format_usd(attempt.cost_high)}"
+
+
+def _answer_lines(answer: Answer) -> list[str]:
+    sequence = f" {answer.stop_sequence!r}" if answer.stop_sequence is not None else ""
+    reported = answer.provider_reported_cost
+    lines = [
+        f"  served by {answer.model or 'an unnamed model'}, message {answer.message_id or '-'},"
+        f" stop reason {answer.stop_reason or '-'}{sequence}",
+        f"  usage {answer.usage or 'not reported'}",
+        "  answer not kept: not stored, or purged"
+        if answer.content == NOT_KEPT
+        else f"  answer {shorten(answer.text, _TEXT_SHOWN)!r}",
+    ]
+    return lines if reported is None else [*lines, f"  the provider says it cost {reported}"]
+
+
+def _price_lines(line: PricedLine, rate_source: str | None) -> list[str]:
+    reason = f": {line.reason.replace('_', ' ')}" if line.reason else ""
+    model = f" {line.model}" if line.model else ""
+    head = f"  usage line {line.line}{model}: {line.status}{reason}"
+    meters = [f"    {_arithmetic(meter, line)}" for meter in line.meters if meter.quantity]
+    book = f"    price book {line.price_book}, rating {line.rating_id}"
+    if line.total is None or line.currency is None:
+        return [head, *meters, book]
+    return [
+        head,
+        *meters,
+        f"    total {_exact(line.total, line.currency)}",
+        f"{book}, list {line.price_list}, {line.model_priced} {line.terms} from"
+        f" {line.valid_from}",
+        f"    source of the rates: {rate_source or 'not said'}",
+    ]
+
+
+def _arithmetic(meter: Meter, line: PricedLine) -> str:
+    if meter.rate is None or meter.amount is None or line.currency is None:
+        return f"{meter.name} {meter.quantity:,}"
+    rate = rate_text(meter.rate, METERS.index(meter.name))
+    per = _PER.get(meter.name, "per million")
+    return (
+        f"{meter.name} {meter.quantity:,} x {rate} {line.currency} {per}"
+        f" = {_exact(meter.amount, line.currency)}"
+    )
+
+
+def _exact(pico: int, currency: str) -> str:
+    """Every digit: this is where an amount is checked by hand."""
+    return f"{usd_text(pico)} {currency}"
+
+
+def _request_fields(request: Request) -> dict[str, Any]:
+    failure = request.failure
+    return {
+        **_match_fields(request.match),
+        "failure": None
+        if failure is None
+        else {**msgspec.to_builtins(failure), "failed_at": _moment(failure.failed_at)},
+        "attempts": [_attempt_fields(attempt, request) for attempt in request.attempts],
+    }
+
+
+def _match_fields(match: Match) -> dict[str, Any]:
+    return {
+        "run_id": match.run_id,
+        "source": match.source,
+        "row_number": match.row_number,
+        "custom_id": match.custom_id,
+        "requested_model": match.requested_model,
+        "opened_at": _moment(match.opened_at),
+    }
+
+
+def _attempt_fields(attempt: Attempt, request: Request) -> dict[str, Any]:
+    in_doubt = attempt.state in _DOUBTFUL
+    high = attempt.cost_high
+    fields: dict[str, Any] = msgspec.to_builtins(attempt)
+    return {
+        **fields,
+        **{name: _moment(fields[name]) for name in ("opened_at", "sent_at", "settled_at")},
+        "cost_low": money(attempt.cost_low) if in_doubt else None,
+        "cost_high": money(high) if in_doubt and high is not None else None,
+        "answer": None if attempt.answer is None else _answer_fields(attempt.answer),
+        "lines": [
+            _line_fields(line, request.rate_sources.get((attempt.uid, line.line)))
+            for line in attempt.lines
+        ],
+    }
+
+
+def _answer_fields(answer: Answer) -> dict[str, Any]:
+    usage = None if answer.usage is None else msgspec.Raw(answer.usage.encode())
+    return {
+        **msgspec.to_builtins(answer),
+        "content": msgspec.Raw(answer.content.encode()),
+        "usage": usage,
+    }
+
+
+def _line_fields(line: PricedLine, rate_source: str | None) -> dict[str, Any]:
+    return {
+        **msgspec.to_builtins(line),
+        "total": None if line.total is None else money(line.total),
+        "meters": [
+            {
+                "name": meter.name,
+                "quantity": meter.quantity,
+                "rate": None if meter.rate is None else money(meter.rate),
+                "amount": None if meter.amount is None else money(meter.amount),
+            }
+            for meter in line.meters
+        ],
+        "rate_source": rate_source,
+    }
+
+
+def _moment(moment_us: int | None) -> str | None:
+    if moment_us is None:
+        return None
+    return moment_of(moment_us).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,128 @@
+"""The status of runs, for people and for programs."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from batcher.report.figures import Counts
+from batcher.report.render.data import in_doubt_high, money
+from batcher.report.sentences import in_doubt_range
+from batcher.report.status import LastInvocation, Life, RunStatus
+from batcher.report.words import count_of, moment_text, safe_text
+
+SCHEMA: Final = "batcher.status/1"
+_EXIT_WORDS: Final = {
+    0: "all rows done",
+    2: "wrong command line",
+    65: "finished, some rows without an answer",
+    69: "provider unavailable",
+    73: "could not create a file",
+    74: "disk or database trouble",
+    75: "interrupted",
+    77: "access refused, or a limit reached",
+    78: "wrong configuration",
+    130: "aborted",
+    143: "aborted",
+}
+
+
+def render_status(runs: Iterable[RunStatus]) -> str:
+    """A block of lines per run; ends with a newline."""
+    blocks = ["\n".join(map(safe_text, _block(run))) for run in runs]
+    return "\n\n".join(blocks or ["There is no run here yet."]) + "\n"
+
+
+def status_json(runs: Iterable[RunStatus]) -> str:
+    """One object with all runs; amounts are exact text. Ends with a newline."""
+    document = {"schema": SCHEMA, "runs": [_run_fields(run) for run in runs]}
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
+
+
+def _block(run: RunStatus) -> list[str]:
+    lines = [
+        f"run {run.run_id}: {run.job or run.key}",
+        f"  inputs    {', '.join(run.inputs) or 'none yet'}",
+        f"  rows      {_rows(run)}",
+    ]
+    if run.doubt.in_doubt_attempts:
+        lines.append(f"  in doubt  {_doubt(run.doubt)}")
+    if run.last is not None:
+        lines.append(f"  last      {_last(run.last)}")
+    return [*lines, *(f"  {sentence}" for sentence in run.advice)]
+
+
+def _rows(run: RunStatus) -> str:
+    again = f" ({run.failed_transient:,} to be tried again)" if run.failed_transient else ""
+    parts = [
+        f"{run.answered:,} answered",
+        f"{run.failed:,} failed{again}" if run.failed else "",
+        f"{run.quarantined:,} quarantined" if run.quarantined else "",
+        f"{run.held:,} held" if run.held else "",
+        "" if run.to_do is None else f"{run.to_do:,} to do",
+    ]
+    total = "not all read yet" if run.rows is None else f"{run.rows:,}"
+    return f"{total}: {', '.join(part for part in parts if part)}"
+
+
+def _doubt(doubt: Counts) -> str:
+    still = f" ({doubt.open_attempts:,} still open)" if doubt.open_attempts else ""
+    attempts = count_of(doubt.in_doubt_attempts, "attempt")
+    return f"{attempts}{still} may have cost {in_doubt_range(doubt)}"
+
+
+def _last(last: LastInvocation) -> str:
+    where = f"{last.os_user} on {last.host}, process {last.pid}"
+    since = f"invocation {last.invocation_id} by {where}, began {moment_text(last.started_at)}"
+    match last.life:
+        case Life.ENDED:
+            ended = "" if last.ended_at is None else f" {moment_text(last.ended_at)}"
+            return f"{since}, ended{ended}: exit code {_exit(last.exit_code)}"
+        case Life.RUNNING:
+            others = f", with {last.also_running:,} others" if last.also_running else ""
+            return f"{since}, is running{others}"
+        case Life.FAILED:
+            return f"{since}, ended: the database failed, its last outcomes wait in a lifeboat"
+        case Life.DIED:
+            return f"{since}, died without a word"
+        case Life.UNKNOWN:
+            return f"{since}, is running there or died: it recorded no end"
+
+
+def _exit(code: int | None) -> str:
+    words = _EXIT_WORDS.get(-1 if code is None else code)
+    return f"{code} ({words})" if words else str(code)
+
+
+def _run_fields(run: RunStatus) -> dict[str, Any]:
+    doubt, high = run.doubt, in_doubt_high(run.doubt)
+    last = run.last
+    return {
+        "run_id": run.run_id,
+        "key": run.key,
+        "job": run.job,
+        "inputs": list(run.inputs),
+        "rows": run.rows,
+        "answered": run.answered,
+        "failed": run.failed,
+        "failed_transient": run.failed_transient,
+        "quarantined": run.quarantined,
+        "held": run.held,
+        "to_do": run.to_do,
+        "open_attempts": doubt.open_attempts,
+        "in_doubt_attempts": doubt.in_doubt_attempts,
+        "in_doubt_unbounded": doubt.in_doubt_unbounded,
+        "in_doubt_low": money(doubt.in_doubt_low),
+        "in_doubt_high": None if high is None else money(high),
+        "last_invocation": None if last is None else _last_fields(last),
+        "advice": list(run.advice),
+    }
+
+
+def _last_fields(last: LastInvocation) -> dict[str, Any]:
+    ended = None if last.ended_at is None else moment_text(last.ended_at)
+    return {
+        **msgspec.to_builtins(last),
+        "started_at": moment_text(last.started_at),
+        "ended_at": ended,
+    }

@@ -1,0 +1,188 @@
+"""How every run stands: its rows, what is in doubt, its last process, how to go on."""
+
+import os
+import socket
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import Connection, Engine
+
+from batcher.errors import UsageError
+from batcher.ledger.connect import reading
+from batcher.ledger.owner.living import is_the_same
+from batcher.report import run_state
+from batcher.report.figures import Counts
+
+
+class Life(StrEnum):
+    """What became of a process.
+
+    `FAILED`: the database failed it, so its end is not in there, and its last outcomes wait in
+    a lifeboat. `UNKNOWN` runs or died on a machine that is not this one.
+    """
+
+    RUNNING = "running"
+    ENDED = "ended"
+    FAILED = "failed"
+    DIED = "died"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastInvocation:
+    """The latest process of a run, one that is running if there is one.
+
+    Moments are microseconds UTC; `None`: no end is recorded. `also_running` counts the other
+    processes of this machine that do the run at present.
+    """
+
+    invocation_id: int
+    started_at: int
+    ended_at: int | None
+    exit_code: int | None
+    life: Life
+    host: str
+    pid: int
+    os_user: str
+    endpoint: str
+    command: str
+    also_running: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus:
+    """One run. `rows` and `to_do` are `None` while an input has not been read to its end.
+
+    `inputs` are the names of its files. `failed` includes `failed_transient` ones, which the
+    next invocation tries again. `doubt` has the attempts in doubt and still open, and what they
+    may have cost. `last` is `None` when no process ever started.
+    """
+
+    run_id: int
+    key: str
+    job: str | None
+    inputs: tuple[str, ...]
+    rows: int | None
+    answered: int
+    failed: int
+    failed_transient: int
+    quarantined: int
+    held: int
+    to_do: int | None
+    doubt: Counts
+    last: LastInvocation | None
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What to type to go on, one sentence each; empty when there is nothing to do."""
+        last, advice = self.last, []
+        if last is not None and last.life is not Life.RUNNING and self._has_more():
+            advice.append(f"To go on, type the same command again: {last.command}")
+        given_up = self.failed - self.failed_transient + self.held
+        if given_up:
+            advice.append("`batcher retry` makes failed and held rows work to do again.")
+        return tuple(advice)
+
+    def _has_more(self) -> bool:
+        if self.last is None or self.last.life is not Life.ENDED:
+            return True
+        left = self.to_do is None or self.to_do > 0 or self.failed_transient > 0
+        return left and self.last.exit_code != 0
+
+
+def read_status(
+    engine: Engine, run_id: int | None = None, lifeboats: Collection[int] = ()
+) -> tuple[RunStatus, ...]:
+    """Every run, or the one asked for, in the order they were begun; one moment of all.
+
+    `lifeboats` are the invocations whose last outcomes wait in one.
+
+    Raises `UsageError` when there is no such run.
+    """
+    with reading(engine) as connection:
+        found = run_state.read_runs(connection, run_id)
+        if run_id is not None and not found:
+            raise UsageError(f"there is no run {run_id} here: `batcher status` lists all runs")
+        return tuple(_status(connection, run, lifeboats) for run in found)
+
+
+def _status(
+    connection: Connection, run: run_state.Run, lifeboats: Collection[int]
+) -> RunStatus:
+    files = run_state.read_files(connection, run.run_id)
+    failures = run_state.read_failures(connection, run.run_id)
+    answered = run_state.count_answered(connection, run.run_id)
+    latest = run_state.read_latest(connection, run.run_id)
+    unfollowed = [process for process in latest if not process.clean]
+    running = [process for process in unfollowed if _life(connection, process) is Life.RUNNING]
+    last = next(iter([*running, *latest]), None)
+    failed, transient = failures.get("failed", (0, 0))
+    quarantined, held = (failures.get(kind, (0, 0))[0] for kind in ("quarantined", "held"))
+    rows = sum(files.values()) if files and None not in files.values() else None  # type: ignore[arg-type] # no None is left
+    settled = answered + failed + quarantined + held
+    return RunStatus(
+        run_id=run.run_id,
+        key=run.key,
+        job=run.job,
+        inputs=tuple(files),
+        rows=rows,
+        answered=answered,
+        failed=failed,
+        failed_transient=transient,
+        quarantined=quarantined,
+        held=held,
+        to_do=None if rows is None else max(rows - settled, 0),
+        doubt=run_state.read_doubt(connection, run.run_id),
+        last=None
+        if last is None
+        else _last(connection, last, lifeboats, also_running=len(running[1:])),
+    )
+
+
+def _last(
+    connection: Connection,
+    row: run_state.Process,
+    lifeboats: Collection[int],
+    *,
+    also_running: int,
+) -> LastInvocation:
+    life = _life(connection, row)
+    if life not in {Life.RUNNING, Life.ENDED} and row.invocation_id in lifeboats:
+        life = Life.FAILED
+    return LastInvocation(
+        invocation_id=row.invocation_id,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        exit_code=row.exit_code,
+        life=life,
+        host=row.host,
+        pid=row.pid,
+        os_user=row.os_user,
+        endpoint=row.endpoint,
+        command=row.command,
+        also_running=also_running,
+    )
+
+
+def _life(connection: Connection, row: run_state.Process) -> Life:
+    if row.ended_at is not None:
+        return Life.ENDED
+    if row.host != socket.gethostname():
+        return Life.UNKNOWN
+    if not _is_alive(row.pid):
+        return Life.DIED
+    same = is_the_same(connection, row.invocation_id, row.pid)
+    if same is None:
+        return Life.UNKNOWN
+    return Life.RUNNING if same else Life.DIED
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True  # somebody else's process
+    return True

@@ -1,0 +1,1 @@
+"""From a row to the request that it stands for."""

@@ -1,0 +1,290 @@
+"""From a row to a request: the row forms of the contract, completed by the job's settings."""
+
+from collections.abc import Callable, Container, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from batcher.errors import ConfigurationError
+from batcher.messages.request import BadRow, Request, params_hash
+from batcher.messages.stream_mode import needs_stream
+from batcher.preflight.rules import Problem
+from batcher.rows.batch import bad_row
+from batcher.rows.build.attachments import (
+    BETAS,
+    OWN_COLUMNS,
+    attached,
+    is_beta_name,
+    row_betas,
+)
+from batcher.rows.build.body import (
+    FIELDS,
+    MAX_BODY_BYTES,
+    check_body,
+    tool_choice_object,
+)
+from batcher.rows.build.local_files import fill_in, path_blocks
+from batcher.rows.build.settings import RequestSettings
+from batcher.rows.read.columns import json_columns
+from batcher.rows.read.parse import kind, parse_row
+from batcher.rows.read.repeats import as_it_came, quotes_of
+from batcher.rows.reasons import Reason, RowProblem
+
+if TYPE_CHECKING:
+    from batcher.rows.build.template import PromptTemplate
+
+MAX_CUSTOM_ID_BYTES: Final = 1_000
+
+# Says what is known to be wrong with a body and the row's beta names; None: nothing.
+Preflight = Callable[[dict[str, Any], tuple[str, ...]], Problem | None]
+
+PROMPT_COLUMNS: Final = ("params", "messages", "prompt")  # one of them is a row's prompt
+ID_COLUMNS: Final = ("custom_id", "id")
+
+
+class _Envelope(msgspec.Struct):
+    """A row of the Message Batches form; `params` as its bytes came."""
+
+    params: msgspec.Raw
+
+
+# From a row as it came to the text of its body.
+_TextOf = Callable[[Any], bytes]
+
+_LARGE_BYTES: Final = 2**20  # from here on copies of a row count
+_ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
+_ENCODER: Final = msgspec.json.Encoder()
+_JSON_COLUMNS: Final = frozenset((*FIELDS, "params", *OWN_COLUMNS))
+
+
+class RequestBuilder:
+    """Makes requests of rows; `preflight` judges each finished body, `None` lets all pass.
+
+    Raises `ConfigurationError` when the prompt template or a beta name is wrong.
+    """
+
+    def __init__(self, settings: RequestSettings, preflight: Preflight | None = None) -> None:
+        self.settings = settings
+        self._preflight = preflight
+        self._defaults = settings.defaults
+        self._fields = FIELDS.keys() | set(settings.pass_fields)
+        self._prompt_fields = self._fields - set(OWN_COLUMNS)
+        self._template = None if settings.prompt is None else _compiled(settings.prompt)
+        for name in settings.betas:
+            if not is_beta_name(name):
+                raise ConfigurationError(f"betas: {name!r:.120} is no beta name; correct it")
+
+    @cached_property
+    def columns(self) -> frozenset[str]:
+        """The columns that can matter; readers of columnar files need read no others."""
+        pass_fields = self.settings.pass_fields
+        if self._template is not None:
+            return frozenset((*ID_COLUMNS, *self._template.columns, *pass_fields))
+        return frozenset((*ID_COLUMNS, *PROMPT_COLUMNS, *OWN_COLUMNS, *self._fields))
+
+    @property
+    def template_columns(self) -> frozenset[str]:
+        """The columns that the prompt template reads; empty without a template."""
+        return frozenset(self._template.columns if self._template is not None else ())
+
+    @cached_property
+    def prompt_columns(self) -> frozenset[str]:
+        """The columns of which a file needs at least one; empty when it needs none."""
+        return self.template_columns if self._template else frozenset(PROMPT_COLUMNS)
+
+    def build(
+        self,
+        raw: bytes | dict[str, Any],
+        source_id: int,
+        row_number: int,
+        byte_offset: int | None,
+        folder: Path | None = None,
+    ) -> Request | BadRow:
+        """The request of one row, or why there is none.
+
+        `raw` is a line of JSON, or the columns of a Parquet or CSV record: there a `None`
+        counts as absent, and text may stand for any JSON value. Files that the row names are
+        looked for in `folder`; `None` refuses them. Never raises for what a row holds.
+        """
+        custom_id = None
+        try:
+            row = parse_row(raw) if isinstance(raw, bytes) else self._columns(raw)
+            custom_id = _custom_id(row)
+            body, text_of = self._body(row, raw, custom_id, row_number)
+            check_body(body)
+            files = path_blocks(body["messages"])
+            if files:
+                fill_in(files, folder)
+                text_of = None
+            betas = self._betas(row)
+            self._judge(body, betas)
+            text = _encode(body) if text_of is None else b""
+            is_large = isinstance(raw, bytes) and len(raw) > _LARGE_BYTES
+            named = params_hash(body, betas, is_large=is_large)
+            model, max_tokens, streams = body["model"], body["max_tokens"], needs_stream(body)
+            if text_of is not None:
+                quotes = quotes_of(body, is_large=is_large)
+                del row, body  # a large row is in memory twice at most
+                text = as_it_came(text_of(raw), quotes)
+            text = _within_limit(text)
+        except RowProblem as problem:
+            return bad_row(source_id, row_number, byte_offset, problem, custom_id)
+        return Request(
+            source_id=source_id,
+            row_number=row_number,
+            byte_offset=byte_offset,
+            custom_id=custom_id,
+            params_hash=named,
+            model=model,
+            max_tokens=max_tokens,
+            body=text,
+            betas=betas,
+            streams=streams,
+        )
+
+    def _betas(self, row: dict[str, Any]) -> tuple[str, ...]:
+        """The job's beta names and the row's own, each once."""
+        betas = self.settings.betas
+        if BETAS not in row or (self._template and BETAS not in self.settings.pass_fields):
+            return betas
+        return tuple(dict.fromkeys((*betas, *row_betas(row))))
+
+    def _judge(self, body: dict[str, Any], betas: tuple[str, ...]) -> None:
+        problem = self._preflight(body, betas) if self._preflight else None
+        if problem is not None:
+            raise RowProblem(problem.rule, problem.message)
+
+    def _columns(self, row: dict[str, Any]) -> dict[str, Any]:
+        if self._template is None:
+            return json_columns(row, _JSON_COLUMNS)
+        return json_columns(row, self.settings.pass_fields, keep_absent=True)
+
+    def _body(
+        self,
+        row: dict[str, Any],
+        raw: bytes | dict[str, Any],
+        custom_id: str | None,
+        row_number: int,
+    ) -> tuple[dict[str, Any], _TextOf | None]:
+        """The body, and where to find its text in a row whose own bytes can be sent."""
+        if self._template is not None:
+            prompt = self._template.render(row, custom_id, row_number)
+            passed = _present(row, self.settings.pass_fields)
+            fields = {n: v for n, v in passed.items() if n not in OWN_COLUMNS}
+            return self._completed({**fields, "messages": _user(prompt, passed)}), None
+        if row.get("params") is not None:
+            return self._from_params(row["params"], raw)
+        if row.get("messages") is not None:
+            return self._from_messages(row, raw)
+        if row.get("prompt") is not None:
+            fields = _present(row, self._prompt_fields)
+            return self._completed({**fields, "messages": _user(row["prompt"], row)}), None
+        raise _no_prompt(row)
+
+    def _from_params(
+        self, params: object, raw: bytes | dict[str, Any]
+    ) -> tuple[dict[str, Any], _TextOf | None]:
+        if type(params) is not dict:
+            raise RowProblem(
+                Reason.WRONG_TYPE, f"params is {kind(params)}; it must be an object"
+            )
+        body = self._completed(params)
+        is_text = isinstance(raw, bytes) or type(raw["params"]) is str
+        return body, _params_text if body is params and is_text else None
+
+    def _from_messages(
+        self, row: dict[str, Any], raw: bytes | dict[str, Any]
+    ) -> tuple[dict[str, Any], _TextOf | None]:
+        fields = row
+        if not row.keys() <= self._fields or None in row.values():
+            fields = _present(row, self._fields)
+        body = self._completed(fields)
+        return body, bytes.strip if body is row and isinstance(raw, bytes) else None
+
+    def _completed(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """`fields` itself when there is nothing to add, else a new body."""
+        body = fields
+        for name, value in self._defaults.items():
+            if body.get(name) is None:
+                body = {**body, name: value}
+        choice = body.get("tool_choice")
+        if type(choice) is str:
+            body = {**body, "tool_choice": tool_choice_object(choice)}
+        return body
+
+
+def _compiled(prompt: str) -> "PromptTemplate":
+    from batcher.rows.build.template import PromptTemplate  # noqa: PLC0415 - Jinja costs 40 ms
+
+    return PromptTemplate(prompt)
+
+
+def _custom_id(row: dict[str, Any]) -> str | None:
+    """`custom_id`, or an `id` that can be one; an integer counts as its decimal text."""
+    value = row.get("custom_id")
+    if value is None:
+        value = row.get("id")
+        if type(value) not in {str, int}:
+            return None  # `id` is a common column: what cannot be a custom_id is just data
+    if type(value) is int:
+        value = str(value)
+    if type(value) is not str:
+        raise RowProblem(
+            Reason.BAD_CUSTOM_ID, f"custom_id is {kind(value)}; it must be a string or integer"
+        )
+    if "\0" in value or len(value.encode()) > MAX_CUSTOM_ID_BYTES:
+        raise RowProblem(
+            Reason.BAD_CUSTOM_ID,
+            f"custom_id holds a NUL or is longer than {MAX_CUSTOM_ID_BYTES:,} bytes",
+        )
+    return value or None
+
+
+def _present(row: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
+    return {name: row[name] for name in row if name in names and row[name] is not None}
+
+
+def _params_text(raw: bytes | dict[str, Any]) -> bytes:
+    """The bytes of `params` as they came."""
+    if isinstance(raw, bytes):
+        return bytes(_ENVELOPE.decode(raw).params)
+    text: str = raw["params"]
+    return text.strip().encode()
+
+
+def _user(prompt: object, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The one message of a prompt, with the pictures and documents that `row` brings."""
+    if type(prompt) is not str:
+        raise RowProblem(Reason.WRONG_TYPE, f"prompt is {kind(prompt)}; it must be a string")
+    if not prompt.strip():
+        raise RowProblem(Reason.NO_PROMPT, "the prompt is empty")
+    blocks = attached(row)
+    content = [*blocks, {"type": "text", "text": prompt}] if blocks else prompt
+    return [{"role": "user", "content": content}]
+
+
+def _encode(body: dict[str, Any]) -> bytes:
+    try:
+        return _ENCODER.encode(body)
+    except UnicodeEncodeError as exc:  # a job's text that came from a broken command line
+        raise RowProblem(Reason.BAD_UNICODE, f"the body is no valid text: {exc}") from exc
+
+
+def _within_limit(text: bytes) -> bytes:
+    if len(text) > MAX_BODY_BYTES:
+        raise RowProblem(
+            Reason.BODY_TOO_LARGE,
+            f"the body has {len(text):,} bytes; {MAX_BODY_BYTES:,} is the most",
+        )
+    return text
+
+
+def _no_prompt(row: dict[str, Any]) -> RowProblem:
+    names = ", ".join(sorted(row)) or "none"
+    return RowProblem(
+        Reason.NO_PROMPT,
+        f"the row has no params, messages or prompt, and the job no prompt template; "
+        f"its columns: {names}",
+    )

@@ -1,0 +1,1 @@
+"""Rows written out, whole or not at all."""

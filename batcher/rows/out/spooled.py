@@ -1,0 +1,180 @@
+"""Rows kept in a nameless file until all are there: then columns and types are known."""
+
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from batcher.rows.out.sink import ByteStream
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Scalar = bool | int | float | str | None
+
+_ENCODER: Final = msgspec.json.Encoder()
+_DECODER: Final = msgspec.json.Decoder(list[bool | int | float | str | None])
+_INT64: Final = 2**63
+_BATCH_ROWS: Final = 20_000
+_BATCH_BYTES: Final = 16 * 1024 * 1024
+_SPECIAL: Final = re.compile(r"[\",\r\n]")
+_CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+
+
+class SpooledRows:
+    """Rows of scalars: `columns` in order of first appearance, with the types seen in each.
+
+    Objects, lists and raw JSON become JSON text, and so do integers beyond 64 bits.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.columns: dict[str, set[type]] = {}
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
+        self._read_bytes = 0
+
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Keep `rows`; raises `OSError`."""
+        self._file.writelines(_ENCODER.encode(self._cells(row)) + b"\n" for row in rows)
+
+    def rows(self) -> Iterator[list[Scalar]]:
+        """All rows so far, each with a cell per column."""
+        width = len(self.columns)
+        self._file.seek(0)
+        self._read_bytes = 0
+        for line in self._file:
+            self._read_bytes += len(line)
+            cells = _DECODER.decode(line)
+            yield cells + [None] * (width - len(cells))
+
+    def batches(self) -> Iterator[list[list[Scalar]]]:
+        """All rows so far, in batches of at most 20,000 rows and about 16 MB."""
+        batch: list[list[Scalar]] = []
+        start = 0
+        for row in self.rows():
+            batch.append(row)
+            if len(batch) >= _BATCH_ROWS or self._read_bytes - start > _BATCH_BYTES:
+                yield batch
+                batch, start = [], self._read_bytes
+        if batch:
+            yield batch
+
+    def close(self) -> None:
+        """Forget the rows."""
+        self._file.close()
+
+    def _cells(self, row: Mapping[str, Any]) -> list[Scalar]:
+        for name in row:
+            if name not in self.columns:
+                self.columns[name] = set()
+        cells = [_scalar(row.get(name)) for name in self.columns]
+        for types, cell in zip(self.columns.values(), cells, strict=True):
+            if cell is not None:
+                types.add(_kind(cell))
+        return cells
+
+
+def write_csv(spooled: SpooledRows, columns: Sequence[str] | None, stream: ByteStream) -> None:
+    """The rows as CSV, UTF-8, lines ended by a line feed, empty cells for null.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe in front, and control
+    characters other than tabs and line ends become visible signs.
+    """
+    names = columns if columns is not None else list(spooled.columns)
+    _write_lines([[_safe(name) for name in names]], stream)
+    for batch in spooled.batches():
+        _write_lines(([_csv_cell(cell) for cell in row] for row in batch), stream)
+
+
+def write_parquet(
+    spooled: SpooledRows, columns: Sequence[str] | None, stream: ByteStream
+) -> None:
+    """The rows as Parquet, zstd inside; a column of several types is text."""
+    from batcher.rows.read.arrow import pa, pq  # noqa: PLC0415 - 50 MB that other formats do not pay
+
+    seen = spooled.columns
+    names = columns if columns is not None else list(seen)
+    schema = pa.schema([(name, _arrow_type(seen.get(name, set()))) for name in names])
+    with pq.ParquetWriter(
+        stream, schema, compression="zstd", write_page_checksum=True
+    ) as writer:
+        for batch in spooled.batches():
+            writer.write_batch(_record_batch(batch, schema))
+
+
+def _scalar(value: object) -> Scalar:
+    if value is None or type(value) in {str, bool, float}:
+        return value  # type: ignore[return-value]  # narrowed by the set of types
+    if isinstance(value, int):
+        return value if -_INT64 <= value < _INT64 else str(value)
+    if isinstance(value, msgspec.Raw):
+        return bytes(value).decode()
+    return _ENCODER.encode(value).decode()
+
+
+class _Wide(int):
+    """The type of integers that a double cannot hold exactly."""
+
+
+def _kind(cell: Scalar) -> type:
+    return _Wide if type(cell) is int and abs(cell) > 2**53 else type(cell)
+
+
+def _safe(text: str) -> str:
+    if not text.isprintable():
+        text = _CONTROL.sub(_picture, text)
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _picture(control: re.Match[str]) -> str:
+    """A visible sign for a character that would steer a terminal."""
+    number = ord(control[0])
+    return chr(0x2400 + number) if number < 0x20 else "\u2421" if number == 0x7F else "\ufffd"
+
+
+def _csv_cell(cell: Scalar) -> str | int | float:
+    if cell is None:
+        return ""
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    return _safe(cell) if isinstance(cell, str) else cell
+
+
+def _write_lines(rows: Iterable[Sequence[object]], stream: ByteStream) -> None:
+    # the csv module leaves a carriage return bare when lines end in a line feed only
+    lines = [",".join(map(_quoted, row)) or '""' for row in rows]
+    stream.write("\n".join([*lines, ""]).encode())
+
+
+def _quoted(cell: object) -> str:
+    text = str(cell)
+    return '"' + text.replace('"', '""') + '"' if _SPECIAL.search(text) else text
+
+
+def _arrow_type(types: set[type]) -> "pa.DataType":
+    from batcher.rows.read.arrow import pa  # noqa: PLC0415 - see above
+
+    if types == {bool}:
+        return pa.bool_()
+    if types and types <= {int, _Wide}:
+        return pa.int64()
+    return pa.float64() if types and types <= {int, float} else pa.string()
+
+
+def _record_batch(rows: list[list[Scalar]], schema: "pa.Schema") -> "pa.RecordBatch":
+    from batcher.rows.read.arrow import pa  # noqa: PLC0415 - see above
+
+    arrays = []
+    for field, cells in zip(schema, zip(*rows, strict=True), strict=True):
+        is_text = pa.types.is_string(field.type)
+        arrays.append(pa.array(map(_as_text, cells) if is_text else cells, field.type))
+    return pa.record_batch(arrays, schema=schema)
+
+
+def _as_text(cell: Scalar) -> str | None:
+    if cell is None or isinstance(cell, str):
+        return cell
+    return _ENCODER.encode(cell).decode()

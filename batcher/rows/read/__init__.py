@@ -1,0 +1,1 @@
+"""From files of any known kind to rows, in bounded memory."""

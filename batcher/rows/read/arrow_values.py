@@ -1,0 +1,161 @@
+"""From Arrow columns to JSON values, by one rule per type (docs/rows.md lists them)."""
+
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from math import isfinite
+from typing import Any
+from uuid import UUID
+
+from batcher.rows.read.arrow import pa
+from batcher.rows.reasons import Reason, RowProblem
+
+Convert = Callable[[Any], Any] | None  # None: the value is JSON already
+
+
+def column_cells(name: str, column: pa.Array) -> list[Any]:
+    """The values of a column; a `RowProblem` takes the place of each that JSON cannot hold.
+
+    A null is `None`; inside a struct it is left out.
+    """
+    wanted = _plain_type(column.type)
+    if wanted != column.type:
+        column = column.cast(wanted, safe=False)
+    convert = _converter(column.type)
+    try:
+        values = column.to_pylist()
+        return (
+            [None if value is None else convert(value) for value in values]
+            if convert
+            else values
+        )
+    except (RowProblem, ValueError, OverflowError):
+        return [_cell(name, scalar, convert) for scalar in column]
+
+
+def _cell(name: str, scalar: pa.Scalar, convert: Convert) -> object:
+    try:
+        value = scalar.as_py()
+        return convert(value) if convert and value is not None else value
+    except UnicodeDecodeError as exc:
+        return RowProblem(Reason.BAD_UNICODE, f"column {name!r} is not valid UTF-8: {exc}")
+    except RowProblem as problem:
+        return RowProblem(problem.reason, f"column {name!r} {problem.message}")
+    except (ValueError, OverflowError) as exc:
+        return RowProblem(Reason.BAD_VALUE, f"column {name!r} cannot be read: {exc}")
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type with times in microseconds UTC: Python's own have no nanoseconds."""
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", tz="UTC" if kind.tz else None)
+    if pa.types.is_time64(kind):
+        return pa.time64("us")
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_plain_type(field.type)) for field in kind])
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        make = pa.list_ if pa.types.is_list(kind) else pa.large_list
+        return make(kind.value_field.with_type(_plain_type(kind.value_type)))
+    return kind
+
+
+def _converter(kind: pa.DataType) -> Convert:
+    if pa.types.is_dictionary(kind):
+        return _converter(kind.value_type)
+    if pa.types.is_struct(kind):
+        return _struct({field.name: _converter(field.type) for field in kind})
+    if pa.types.is_map(kind):
+        return _map(_converter(kind.item_type))
+    if _is_list(kind):
+        return _list(_converter(kind.value_type))
+    return next((convert for test, convert in _RULES if test(kind)), _refuse)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(test(kind) for test in tests)
+
+
+def _struct(converters: dict[str, Convert]) -> Convert:
+    def convert(value: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: inner(value[name]) if (inner := converters[name]) else value[name]
+            for name in value
+            if value[name] is not None
+        }
+
+    return convert
+
+
+def _map(inner: Convert) -> Convert:
+    def convert(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
+        return {
+            str(name): inner(value) if inner and value is not None else value
+            for name, value in pairs
+        }
+
+    return convert
+
+
+def _list(inner: Convert) -> Convert:
+    if inner is None:
+        return None
+    return lambda values: [None if value is None else inner(value) for value in values]
+
+
+def _finite(value: float) -> float:
+    if not isfinite(value):
+        raise RowProblem(Reason.BAD_NUMBER, f"holds {value}, which JSON has not")
+    return value
+
+
+def _decimal(value: Decimal) -> int | str:
+    """Exact: an integer where the type has no fraction, else the decimal text."""
+    exponent = value.as_tuple().exponent
+    return int(value) if isinstance(exponent, int) and exponent >= 0 else format(value, "f")
+
+
+def _moment(value: datetime) -> str:
+    return value.isoformat().replace("+00:00", "Z")
+
+
+def _text(value: bytes) -> str:
+    return value.decode()
+
+
+def _extension(value: object) -> object:
+    return str(value) if isinstance(value, UUID) else value
+
+
+def _refuse(value: object) -> object:
+    raise RowProblem(Reason.BAD_VALUE, f"holds a {type(value).__name__}, which JSON has not")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(test(kind) for test in tests)
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    tests = (
+        pa.types.is_binary,
+        pa.types.is_large_binary,
+        pa.types.is_fixed_size_binary,
+        pa.types.is_binary_view,
+    )
+    return any(test(kind) for test in tests)
+
+
+_RULES: tuple[tuple[Callable[[pa.DataType], bool], Convert], ...] = (
+    (_is_text, None),
+    (pa.types.is_integer, None),
+    (pa.types.is_boolean, None),
+    (pa.types.is_null, None),
+    (pa.types.is_floating, _finite),
+    (pa.types.is_decimal, _decimal),
+    (pa.types.is_timestamp, _moment),
+    (pa.types.is_date, lambda value: value.isoformat()),
+    (pa.types.is_time, lambda value: value.isoformat()),
+    (_is_binary, _text),
+    (lambda kind: isinstance(kind, pa.BaseExtensionType), _extension),
+)

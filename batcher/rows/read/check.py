@@ -1,0 +1,77 @@
+"""A look at a source before a run starts: a wrong file is refused before money flows."""
+
+import msgspec
+
+from batcher.errors import ConfigurationError
+from batcher.rows.build.requests import RequestBuilder
+from batcher.rows.read.source import SourceFile
+from batcher.rows.read.streams import BLOCK_BYTES, read_blocks
+from batcher.rows.reasons import InputBroken, RowProblem
+
+
+def check_source(source: SourceFile, builder: RequestBuilder) -> None:
+    """Return if `source` is worth reading.
+
+    Raises `ConfigurationError` for a file that is no Parquet or CSV file, has none of the
+    columns that a prompt can come from or one name twice, and for a JSONL file that is an
+    array, UTF-16 or Parquet. Single bad rows, and files that break off later, are no reason.
+    """
+    try:
+        if source.format == "jsonl":
+            _check_text(source)
+        else:
+            _check_columns(source, _column_names(source), builder)
+    except InputBroken:
+        return  # reading tells where, as a bad row
+
+
+def _column_names(source: SourceFile) -> list[str]:
+    if source.format == "parquet":
+        from batcher.rows.read.parquet import column_names  # noqa: PLC0415 - imports pyarrow
+
+        return column_names(source)
+    from batcher.rows.read.csv_rows import header  # noqa: PLC0415 - rarely needed
+
+    try:
+        return header(source)
+    except RowProblem as problem:
+        raise ConfigurationError(f"{source.name}: {problem.message}") from problem
+
+
+def _check_columns(source: SourceFile, names: list[str], builder: RequestBuilder) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigurationError(
+            f"{source.name}: has several columns called {', '.join(twice)}; rename them"
+        )
+    needed = builder.prompt_columns
+    if needed and needed.isdisjoint(names):
+        raise ConfigurationError(
+            f"{source.name}: has none of the needed columns ({', '.join(sorted(needed))}); "
+            f"its columns are {', '.join(names)}; rename one or give a prompt template"
+        )
+
+
+def _check_text(source: SourceFile) -> None:
+    start = next(iter(read_blocks(source)), b"")[:BLOCK_BYTES]
+    what = None
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        what = "is UTF-16; convert it to UTF-8"
+    elif start.startswith(b"PAR1"):
+        what = "is a Parquet file; name it .parquet"
+    elif _starts_array(start):
+        what = "is one JSON array; write one object per line"
+    if what:
+        raise ConfigurationError(f"{source.name}: {what}")
+
+
+def _starts_array(start: bytes) -> bool:
+    """Whether an array begins on the first line and does not end there."""
+    line = start.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].strip()
+    if not line.startswith(b"["):
+        return False
+    try:
+        msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return True
+    return False

@@ -1,0 +1,168 @@
+"""Parquet sources: needed columns only, whole finished row groups passed unread."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from batcher.errors import ConfigurationError, StorageError
+from batcher.messages.request import BadRow, Request
+from batcher.rows.batch import BATCH_ROWS, RowBatch, bad_row, broken_file, ends_batch
+from batcher.rows.build.requests import RequestBuilder
+from batcher.rows.ranges import RowRanges
+from batcher.rows.read.arrow import pa, pq
+from batcher.rows.read.arrow_values import column_cells
+from batcher.rows.read.source import SourceFile
+from batcher.rows.reasons import InputBroken, RowProblem
+
+_CHUNK_BYTES: Final = 4 * 1024 * 1024
+_CHUNK_ROWS: Final = 128  # more of them cost memory and save no time
+_MAX_REFUSED: Final = 10_000_000
+# what pyarrow raises for damaged files; ValueError for names that are not UTF-8
+_DAMAGE: Final = (pa.ArrowException, OSError, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive records: the number of the first, and cells per column; or `broken`.
+
+    Where `cells` is `None` nothing was read: the records were skipped, or are `broken`.
+    """
+
+    first_row: int
+    rows: int
+    cells: dict[str, list[Any]] | None = None
+    broken: InputBroken | None = None
+
+    @property
+    def last_row(self) -> int:
+        """The number of the last record."""
+        return self.first_row + self.rows - 1
+
+    def record(self, row_number: int) -> dict[str, Any]:
+        """The cells of one record by column; only where `cells` were read."""
+        index = row_number - self.first_row
+        return {name: column[index] for name, column in (self.cells or {}).items()}
+
+
+def column_names(source: SourceFile) -> list[str]:
+    """The top-level columns; raises `ConfigurationError` when it cannot be read."""
+    try:
+        with _open(source) as file:
+            names: list[str] = file.schema_arrow.names
+            return names
+    except InputBroken as exc:
+        raise ConfigurationError(f"{source.name}: is no readable Parquet file: {exc}") from exc
+
+
+def read_parquet(
+    source: SourceFile, source_id: int, builder: RequestBuilder, skip: RowRanges
+) -> Iterator[RowBatch]:
+    """See `reader.read_rows`; every record of a row group that is damaged becomes a bad row."""
+    for chunk in read_chunks(source, builder.columns, skip):
+        wanted = list(skip.gaps(chunk.first_row, chunk.last_row))
+        numbers = [number for first, last in wanted for number in range(first, last + 1)]
+        items: list[Request | BadRow] = []
+        for number in numbers:
+            items.append(_item(source, source_id, builder, chunk, number))
+            if number != numbers[-1] and (len(items) >= BATCH_ROWS or ends_batch(items[-1])):
+                yield RowBatch(items=items, rows_read=number)
+                items = []
+        skipped = chunk.rows - len(numbers)
+        yield RowBatch(items=items, rows_read=chunk.last_row, skipped=skipped)
+
+
+def _item(
+    source: SourceFile, source_id: int, builder: RequestBuilder, chunk: Chunk, row_number: int
+) -> Request | BadRow:
+    if chunk.broken is not None:
+        return bad_row(source_id, row_number, None, broken_file(source, chunk.broken))
+    record = chunk.record(row_number)
+    for value in record.values():
+        if isinstance(value, RowProblem):
+            return bad_row(source_id, row_number, None, value)
+    return builder.build(record, source_id, row_number, None, source.folder)
+
+
+def read_chunks(
+    source: SourceFile, columns: Collection[str] | None, skip: RowRanges
+) -> Iterator[Chunk]:
+    """All records in order; only `columns`, where they are there, or all when `None`."""
+    first_row = 1
+    try:
+        with _open(source) as file:
+            names = [n for n in file.schema_arrow.names if columns is None or n in columns]
+            for group in range(file.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                if rows and skip.covers(first_row, first_row + rows - 1):
+                    yield Chunk(first_row, rows)
+                elif rows:
+                    yield from _read_group(file, group, first_row, names)
+                first_row += rows
+    except InputBroken as exc:
+        yield Chunk(first_row, 1, broken=exc)
+
+
+def _read_group(
+    file: pq.ParquetFile, group: int, first_row: int, names: list[str]
+) -> Iterator[Chunk]:
+    metadata = file.metadata.row_group(group)
+    end = first_row + metadata.num_rows
+    per_row = metadata.total_byte_size // metadata.num_rows + 1
+    size = max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // per_row))
+    batches = file.iter_batches(size, row_groups=[group], columns=names, use_threads=False)
+    try:
+        for batch in _batches(batches):
+            cells = {
+                n: column_cells(n, batch.column(i)) for i, n in enumerate(batch.schema.names)
+            }
+            yield Chunk(first_row, batch.num_rows, cells)
+            first_row += batch.num_rows
+        if first_row < end:
+            raise InputBroken("the row group has fewer records than the footer says")  # noqa: TRY301 - same handling
+    except InputBroken as exc:
+        if end - first_row > _MAX_REFUSED:  # more likely a damaged count than so many rows
+            end = first_row + 1
+        while first_row < end:
+            rows = min(_CHUNK_ROWS, end - first_row)
+            yield Chunk(first_row, rows, broken=exc)
+            first_row += rows
+
+
+def _batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches, checked: what a damaged file makes of them must not reach Python."""
+    try:
+        for batch in batches:
+            _validate(batch)
+            yield batch
+    except _DAMAGE as exc:
+        raise _broken(exc) from exc
+
+
+def _validate(batch: pa.RecordBatch) -> None:
+    batch.validate()
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid as exc:
+        if "UTF8" not in str(exc):  # broken text is the row's problem, see `column_cells`
+            raise
+
+
+def _open(source: SourceFile) -> pq.ParquetFile:
+    try:
+        file = pq.ParquetFile(
+            source.path, page_checksum_verification=True, pre_buffer=False, buffer_size=1 << 16
+        )
+        groups = range(file.num_row_groups)
+        if any(file.metadata.row_group(group).num_rows < 0 for group in groups):
+            raise InputBroken("the file is damaged: a row group has fewer than no records")
+        file.schema_arrow.names  # noqa: B018 - decodes them, and raises here if it cannot
+    except _DAMAGE as exc:
+        raise _broken(exc) from exc
+    return file
+
+
+def _broken(exc: Exception) -> InputBroken | StorageError:
+    """A damaged file, or a disk that fails: only the latter has an error number."""
+    if isinstance(exc, OSError) and exc.errno is not None:
+        return StorageError(f"reading failed: {exc}")
+    return InputBroken(f"the file is damaged: {exc}")

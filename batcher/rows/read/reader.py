@@ -1,0 +1,108 @@
+"""Reads sources row by row: batches of requests and bad rows, in order, in bounded memory."""
+
+from collections.abc import Iterator
+from typing import assert_never
+
+from batcher.messages.request import BadRow, Request
+from batcher.rows.batch import BATCH_ROWS, RowBatch, bad_row, broken_file, ends_batch
+from batcher.rows.build.requests import RequestBuilder
+from batcher.rows.ranges import RowRanges
+from batcher.rows.read.lines import MAX_LINE_BYTES, Lines, LineSplitter
+from batcher.rows.read.source import SourceFile
+from batcher.rows.read.streams import read_blocks
+from batcher.rows.reasons import InputBroken, Reason, RowProblem
+
+
+def read_rows(
+    source: SourceFile, *, source_id: int, builder: RequestBuilder, skip: RowRanges
+) -> Iterator[RowBatch]:
+    """The rows of `source` that are not in `skip`, in batches of at most 256.
+
+    `skip` is copied: it may change while the batches are read. A damaged file ends in a
+    `BadRow` with reason TRUNCATED_FILE, unless `skip` holds that row. Raises `StorageError`
+    when the disk fails; nothing else, whatever the file holds.
+    """
+    skip = skip.copy()
+    match source.format:
+        case "jsonl":
+            return _read_jsonl(source, source_id, builder, skip)
+        case "csv":
+            from batcher.rows.read.csv_rows import read_csv  # noqa: PLC0415 - rarely needed
+
+            return read_csv(source, source_id, builder, skip)
+        case "parquet":
+            from batcher.rows.read.parquet import read_parquet  # noqa: PLC0415 - imports pyarrow
+
+            return read_parquet(source, source_id, builder, skip)
+        case _:
+            assert_never(source.format)
+
+
+def _read_jsonl(
+    source: SourceFile, source_id: int, builder: RequestBuilder, skip: RowRanges
+) -> Iterator[RowBatch]:
+    splitter = LineSplitter(skip)
+    try:
+        for lines in splitter.split(read_blocks(source)):
+            if lines.skipped:
+                rows_read = lines.first_row + lines.skipped - 1
+                yield RowBatch(items=[], rows_read=rows_read, skipped=lines.skipped)
+            elif lines.too_long or not lines.terminated:
+                yield from _odd_line(lines, source, source_id, builder)
+            else:
+                yield from _build(lines, source, source_id, builder)
+    except InputBroken as exc:
+        row = splitter.row_number
+        if row not in skip:
+            bad = bad_row(source_id, row, splitter.offset, broken_file(source, exc))
+            yield RowBatch(items=[bad], rows_read=row)
+
+
+def _build(
+    lines: Lines, source: SourceFile, source_id: int, builder: RequestBuilder
+) -> Iterator[RowBatch]:
+    if not lines.lines[0].strip() and not b"".join(lines.lines).strip():  # perhaps millions
+        last = lines.first_row + len(lines.lines) - 1
+        yield RowBatch(items=[], rows_read=last, blank_rows=range(lines.first_row, last + 1))
+        return
+    build, folder = builder.build, source.folder
+    row_number, offset = lines.first_row, lines.offset
+    items: list[Request | BadRow] = []
+    blank: list[int] = []
+    for line in lines.lines:
+        if line and not line.isspace():
+            items.append(build(line, source_id, row_number, offset, folder))
+        else:
+            blank.append(row_number)
+        row_number += 1
+        offset += len(line) + 1
+        if len(items) + len(blank) >= BATCH_ROWS or (items and ends_batch(items[-1])):
+            yield RowBatch(items=items, rows_read=row_number - 1, blank_rows=tuple(blank))
+            items, blank = [], []
+    if items or blank:
+        yield RowBatch(items=items, rows_read=row_number - 1, blank_rows=tuple(blank))
+
+
+def _odd_line(
+    lines: Lines, source: SourceFile, source_id: int, builder: RequestBuilder
+) -> Iterator[RowBatch]:
+    """A line that is too long, or the last one without its line feed."""
+    if lines.too_long:
+        words = f"the line is longer than {MAX_LINE_BYTES:,} bytes"
+        yield _refused(lines, source_id, RowProblem(Reason.LINE_TOO_LONG, words))
+        return
+    for batch in _build(lines, source, source_id, builder):
+        if any(_may_be_cut(item) for item in batch.items):
+            words = "the last line is cut off: it is not JSON and has no line feed"
+            yield _refused(lines, source_id, RowProblem(Reason.TRUNCATED_TAIL, words))
+        else:
+            yield batch
+
+
+def _may_be_cut(item: Request | BadRow) -> bool:
+    return isinstance(item, BadRow) and item.reason in {Reason.BAD_JSON, Reason.BAD_UNICODE}
+
+
+def _refused(lines: Lines, source_id: int, problem: RowProblem) -> RowBatch:
+    bad = bad_row(source_id, lines.first_row, lines.offset, problem)
+    return RowBatch(items=[bad], rows_read=lines.first_row)

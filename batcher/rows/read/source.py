@@ -1,0 +1,176 @@
+"""Inputs as named on the command line or in a job: which files they are."""
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import BinaryIO, Final, Literal
+
+from batcher.errors import StorageError, UsageError
+from batcher.rows.read.spool import spool_stdin
+
+Format = Literal["jsonl", "parquet", "csv"]
+Compression = Literal["gz", "zst", "bz2"]
+
+_FORMATS: Final[dict[str, Format]] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json-lines": "jsonl",
+    ".json": "jsonl",  # often holds lines; one big array is refused by check_source
+    ".parquet": "parquet",
+    ".csv": "csv",
+}
+_COMPRESSIONS: Final[dict[str, Compression]] = {".gz": "gz", ".zst": "zst", ".bz2": "bz2"}
+_EDGE_BYTES: Final = 64 * 1024
+STDIN: Final = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One input file.
+
+    `name` is what reports call it: the argument as typed, for a glob the path it matched.
+    `compression` is that of the whole file, `None` for a plain one; Parquet's own is inside.
+    """
+
+    name: str
+    path: Path
+    format: Format
+    compression: Compression | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """Where files that its rows name are looked for; `None`: rows of standard input."""
+        return None if self.name == STDIN else self.path.parent
+
+
+def find_sources(
+    inputs: Sequence[str],
+    *,
+    base: Path,
+    spool: Path | None,
+    stdin: BinaryIO | None = None,
+) -> tuple[SourceFile, ...]:
+    """The files that `inputs` name, in that order; those of one glob sorted by name.
+
+    Relative names are below `base`. `-` is standard input, written to the folder `spool`
+    under a name made of its content, so that the same input again is the same source. Raises
+    `UsageError`, naming the input, for what is missing, no file, of no known kind, or named
+    twice.
+    """
+    sources: list[SourceFile] = []
+    seen: dict[tuple[int, int], str] = {}
+    for given in inputs:
+        for source in _expand(given, base, spool, stdin):
+            _refuse_twice(source, seen)
+            sources.append(source)
+    if not sources:
+        raise UsageError("no input is named; name at least one file, or - for standard input")
+    return tuple(sources)
+
+
+def source_of(name: str, path: Path) -> SourceFile:
+    """The source for an existing file, its kind told by its name; raises `UsageError`."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    compression = _COMPRESSIONS.get(suffixes[-1]) if suffixes else None
+    if compression:
+        suffixes.pop()
+    format_ = _FORMATS.get(suffixes[-1]) if suffixes else None
+    if format_ is None:
+        raise UsageError(
+            f"{name}: unknown kind of file; known are {' '.join(_FORMATS)}, "
+            f"the text ones also with {' '.join(_COMPRESSIONS)}"
+        )
+    if format_ == "parquet" and compression:
+        raise UsageError(f"{name}: a compressed Parquet file cannot be read; unpack it first")
+    return SourceFile(name, path, format_, compression)
+
+
+def fingerprint(path: Path) -> str:
+    """Text that changes when the file does: size, mtime in ns, hash of its two ends.
+
+    The ends are 64 KiB each. Raises `StorageError` when the file cannot be read.
+    """
+    try:
+        status = path.stat()
+        with path.open("rb") as file:
+            edges = blake2b(file.read(_EDGE_BYTES), digest_size=16)
+            file.seek(max(status.st_size - _EDGE_BYTES, 0))
+            edges.update(file.read(_EDGE_BYTES))
+    except OSError as exc:
+        raise StorageError(f"{path}: cannot be read: {exc.strerror}") from exc
+    return f"{status.st_size}-{status.st_mtime_ns}-{edges.hexdigest()}"
+
+
+def _expand(
+    given: str, base: Path, spool: Path | None, stdin: BinaryIO | None
+) -> Iterator[SourceFile]:
+    if given == STDIN:
+        if spool is None:
+            raise UsageError("-: standard input cannot be used here; name a file")
+        yield source_of(STDIN, spool_stdin(spool, stdin))
+        return
+    _check_name(given)
+    path = base / os.path.expanduser(given)  # noqa: PTH111 - raises nothing for an unknown user
+    if os.path.exists(path) or not glob.has_magic(given):  # noqa: PTH110 - nor for a long name
+        yield _checked(given, path)
+        return
+    matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - absolute patterns
+    files = [Path(match) for match in matches if not Path(match).is_dir()]
+    if not files:
+        raise UsageError(f"{given}: no file matches; check the pattern")
+    for file in files:
+        yield _checked(_name_of_match(given, file, base), file)
+
+
+def _check_name(given: str) -> None:
+    if not given:
+        raise UsageError("an input without a name: check the variable that should hold it")
+    if "://" in given:
+        raise UsageError(f"{given}: only local files can be read; copy it here first")
+    if "\0" in given:
+        raise UsageError(f"{given!r}: no file name holds a NUL; check the name")
+
+
+def _name_of_match(given: str, file: Path, base: Path) -> str:
+    relative = not Path(given).is_absolute() and file.is_relative_to(base)
+    return str(file.relative_to(base)) if relative else str(file)
+
+
+def _checked(name: str, path: Path) -> SourceFile:
+    try:
+        path.stat()
+    except FileNotFoundError as exc:
+        raise UsageError(f"{name}: no such file; check the name") from exc
+    except OSError as exc:
+        raise UsageError(f"{name}: cannot be read: {exc.strerror}") from exc
+    if path.is_dir():
+        raise UsageError(f"{name}: is a folder; name its files, for example {name}/*.jsonl")
+    if not path.is_file():
+        raise UsageError(f"{name}: is no regular file; use - and standard input instead")
+    if not _is_utf8(str(path.resolve())):
+        raise UsageError(f"{name!r:.300}: the name is not UTF-8; rename the file or its folder")
+    try:
+        path.open("rb").close()
+    except OSError as exc:
+        raise UsageError(f"{name}: cannot be read: {exc.strerror}") from exc
+    return source_of(name, path)
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a database can hold it: bytes of other encodings come as halves of surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _refuse_twice(source: SourceFile, seen: dict[tuple[int, int], str]) -> None:
+    status = source.path.stat()
+    file = (status.st_dev, status.st_ino)
+    if file in seen:
+        raise UsageError(f"{source.name}: is the same file as {seen[file]}; name it once")
+    seen[file] = source.name

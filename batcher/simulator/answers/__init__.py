@@ -1,0 +1,1 @@
+"""What a request is answered with: decided by the seed and the body alone."""

@@ -1,0 +1,218 @@
+"""What a request is answered with: a pure function of the seed and the body."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from batcher.simulator.answers import conversation
+from batcher.simulator.answers.meters import Meters, measure
+from batcher.simulator.answers.prose import answer_text
+from batcher.simulator.answers.sample import value_for
+from batcher.simulator.wire.body import Body
+from batcher.simulator.wire.markers import without_markers
+
+Block = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One answer before it is written down."""
+
+    model: str
+    content: list[Block]
+    stop_reason: str | None
+    stop_sequence: str | None
+    stop_details: Block | None
+    meters: Meters
+
+    @property
+    def is_charged(self) -> bool:
+        """A refusal before any output costs nothing (messages-api, 3.4)."""
+        return self.stop_reason != "refusal" or self.meters.output > 0
+
+
+def make_plan(body: Body) -> Plan:
+    """The answer to `body`."""
+    server_tool = _server_tool(body)
+    reason = _stop_reason(body, server_tool)
+    output = _output_tokens(body, reason)
+    searches = _searches(body, server_tool, reason)
+    meters = measure(body, output=output, searches=searches)
+    return Plan(
+        model=body.markers.model or body.model,
+        content=list(_content(body, reason, meters, server_tool)),
+        stop_reason=None if reason == "null" else reason,
+        stop_sequence=_stop_sequence(body) if reason == "stop_sequence" else None,
+        stop_details=_REFUSAL if reason == "refusal" else None,
+        meters=meters,
+    )
+
+
+_REFUSAL: Final = {
+    "type": "refusal",
+    "category": "general_harms",
+    "explanation": "The simulator was told to refuse.",
+}
+
+
+def _stop_reason(body: Body, server_tool: str | None) -> str:
+    fields, markers = body.fields, body.markers
+    if markers.stop is not None and not _is_overridden(body):
+        return markers.stop
+    if fields["max_tokens"] == 0:
+        return "max_tokens"
+    if server_tool and conversation.legs_done(fields["messages"]) < _pauses(body):
+        return "pause_turn"
+    if _client_tool(body) is not None and not conversation.answers_a_tool(fields["messages"]):
+        return "tool_use"
+    if _planned_output(body) > fields["max_tokens"]:
+        return "max_tokens"
+    return "stop_sequence" if fields.get("stop_sequences") and body.draw(0, 2) else "end_turn"
+
+
+def _is_overridden(body: Body) -> bool:
+    """A marker asks for a stop of the first leg; what continues it must be able to end."""
+    ends = body.markers.stop in ("pause_turn", "tool_use")
+    messages = body.fields["messages"]
+    return ends and (
+        conversation.legs_done(messages) > 0 or conversation.answers_a_tool(messages)
+    )
+
+
+def _pauses(body: Body) -> int:
+    return 1 if body.markers.pause is None else body.markers.pause
+
+
+def _server_tool(body: Body) -> str | None:
+    for tool in body.fields.get("tools") or ():
+        if str(tool.get("type", "")).startswith(
+            ("web_search_", "web_fetch_", "code_execution_")
+        ):
+            return str(tool.get("name"))
+    is_ordered = body.markers.pause is not None or body.markers.stop == "pause_turn"
+    return "web_search" if is_ordered else None
+
+
+def _client_tool(body: Body) -> Block | None:
+    choice = body.fields.get("tool_choice") or {}
+    tools = [
+        tool
+        for tool in body.fields.get("tools") or ()
+        if "input_schema" in tool and tool.get("name") == choice.get("name", tool.get("name"))
+    ]
+    return tools[0] if tools and choice.get("type") != "none" else None
+
+
+def _planned_output(body: Body) -> int:
+    marked = body.markers.output
+    return 12 + body.draw(1, 150) if marked is None else marked
+
+
+def _output_tokens(body: Body, reason: str) -> int:
+    planned, allowed = _planned_output(body), int(body.fields["max_tokens"])
+    if reason == "refusal":
+        return min(body.markers.output or 0, allowed)
+    if reason == "max_tokens":
+        return allowed
+    return min(planned, allowed)
+
+
+def _searches(body: Body, server_tool: str | None, reason: str) -> int:
+    """One search runs at the start of each leg after the first, or within the only leg."""
+    if server_tool != "web_search" or reason == "refusal" or body.fields["max_tokens"] == 0:
+        return 0
+    if conversation.pending_server_tool(body.fields["messages"]) is not None:
+        return 1
+    return int(_pauses(body) == 0 and reason in ("end_turn", "max_tokens", "stop_sequence"))
+
+
+def _stop_sequence(body: Body) -> str:
+    sequences = body.fields.get("stop_sequences") or ["STOP"]
+    return str(sequences[body.draw(2, len(sequences))])
+
+
+def _content(
+    body: Body, reason: str, meters: Meters, server_tool: str | None
+) -> Iterator[Block]:
+    if meters.output == 0:
+        return
+    pending = conversation.pending_server_tool(body.fields["messages"])
+    if pending is not None:
+        yield _tool_result(pending)
+    elif meters.web_searches:
+        use = _server_tool_use(body, "web_search")
+        yield use
+        yield _tool_result(use)
+    if meters.thinking:
+        yield {"type": "thinking", "thinking": "", "signature": body.digest.hex()}
+    yield {"type": "text", "text": _text(body, reason, meters), "citations": None}
+    if reason == "pause_turn":
+        yield _server_tool_use(body, server_tool or "web_search")
+    elif reason == "tool_use":
+        yield _tool_use(body)
+
+
+def _text(body: Body, reason: str, meters: Meters) -> str:
+    form = (body.fields.get("output_config") or {}).get("format")
+    if isinstance(form, dict) and "schema" in form and reason == "end_turn":
+        return msgspec.json.encode(value_for(form["schema"])).decode()
+    return answer_text(
+        without_markers(conversation.last_prompt(body.fields["messages"])),
+        tokens=meters.output - meters.thinking,
+        offset=body.draw(3, 10),
+        is_cut=reason in ("max_tokens", "model_context_window_exceeded", "refusal"),
+    )
+
+
+def _server_tool_use(body: Body, name: str) -> Block:
+    is_free = not body.fields.get("tools")
+    prefix = conversation.ORDERED_TOOL if is_free else conversation.SEARCH_TOOL
+    query = without_markers(conversation.last_prompt(body.fields["messages"]))[:80]
+    return {
+        "type": "server_tool_use",
+        "id": prefix + body.digest[:12].hex(),
+        "name": name,
+        "input": {"query": query},
+    }
+
+
+_RESULTS: Final[dict[str, Any]] = {
+    "web_search": [
+        {
+            "type": "web_search_result",
+            "url": "https://example.org/",
+            "title": "An example",
+            "encrypted_content": "c2ltdWxhdGVk",
+            "page_age": None,
+        }
+    ],
+    "web_fetch": {"type": "web_fetch_tool_result_error", "error_code": "url_not_accessible"},
+    "code_execution": {
+        "type": "code_execution_result",
+        "stdout": "7\n",
+        "stderr": "",
+        "return_code": 0,
+        "content": [],
+    },
+}
+
+
+def _tool_result(use: Block) -> Block:
+    name = use["name"]
+    return {
+        "type": f"{name}_tool_result",
+        "tool_use_id": use["id"],
+        "content": _RESULTS.get(name, _RESULTS["web_search"]),
+    }
+
+
+def _tool_use(body: Body) -> Block:
+    tool = _client_tool(body) or {"name": "look_up", "input_schema": {"type": "object"}}
+    return {
+        "type": "tool_use",
+        "id": "toolu_" + body.digest[:12].hex(),
+        "name": tool["name"],
+        "input": value_for(tool["input_schema"]),
+    }

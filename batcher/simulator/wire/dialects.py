@@ -1,0 +1,108 @@
+"""How compatible servers differ from the first party, as far as their manuals say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from batcher.simulator.answers.models import is_known, max_output_tokens
+from batcher.simulator.wire import envelope
+from batcher.simulator.wire.checks import KNOWN_FIELDS
+from batcher.simulator.wire.envelope import Problem
+
+Fields = dict[str, Any]
+
+_DEFAULT_MAX_TOKENS: Final = 4_096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """One server's way to speak.
+
+    `prefix` is the path before `/v1`, `None` for any. `schemes` are how a key may come.
+    `usage` is the form of its usage, one of the markers' `USAGE_FORMS`. `is_lenient` passes
+    unknown fields and versions over in silence and caps `max_tokens`; the other flags say what
+    their names say. `limited_status` is what an empty quota answers.
+    """
+
+    prefix: str | None = None
+    schemes: tuple[str, ...] = ("x-api-key", "bearer")
+    usage: str | None = None
+    is_lenient: bool = False
+    needs_max_tokens: bool = True
+    takes_system_role: bool = True
+    needs_vendor: bool = False
+    speaks_openai: bool = False  # errors and the list of models
+    lists_models: bool = True
+    counts_tokens: bool = True
+    limited_status: int = 429
+
+    def serves(self, path: str, what: str) -> bool:
+        """Whether `path` is that of `what`, such as `/v1/messages`."""
+        return path.endswith(what) if self.prefix is None else path == self.prefix + what
+
+    def key_of(self, headers: Mapping[str, str]) -> str:
+        """The key of a request, empty when it came in no way that counts."""
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        keys = {
+            "x-api-key": headers.get("x-api-key") or "",
+            "bearer": token.strip() if scheme.lower() == "bearer" else "",
+        }
+        return next((keys[name] for name in self.schemes if keys[name]), "")
+
+    def understood(self, fields: Fields, *, for_count: bool) -> Fields | Problem:
+        """The body as this server takes it, or why it does not."""
+        if not self.is_lenient:
+            return fields
+        taken = {name: fields[name] for name in fields if name in KNOWN_FIELDS}
+        if not self.needs_max_tokens and not for_count:
+            taken.setdefault("max_tokens", _DEFAULT_MAX_TOKENS)
+        choice = taken.get("tool_choice")
+        if isinstance(choice, str):
+            taken["tool_choice"] = {"type": choice}
+        model, most = taken.get("model"), taken.get("max_tokens")
+        if isinstance(model, str) and isinstance(most, int):
+            taken["max_tokens"] = min(most, max_output_tokens(model))
+        return self._refusal(taken) or taken
+
+    def _refusal(self, fields: Fields) -> Problem | None:
+        model, messages = fields.get("model"), fields.get("messages")
+        if isinstance(model, str) and not (is_known(model) and self._names_vendor(model)):
+            return Problem(404, f"The model {model} does not exist", "model_not_found")
+        if self.takes_system_role or not isinstance(messages, list):
+            return None
+        roles = [message.get("role") for message in messages if isinstance(message, dict)]
+        wrong = "system" in roles
+        return Problem(400, "messages: role must be user or assistant") if wrong else None
+
+    def _names_vendor(self, model: str) -> bool:
+        return "/" in model or not self.needs_vendor
+
+    def error(self, problem: Problem, request_id: str) -> bytes:
+        """The body of a refusal."""
+        if self.speaks_openai:
+            return envelope.openai(problem.message, problem.code or str(problem.status))
+        return envelope.anthropic(problem, request_id)
+
+
+DIALECTS: Final[Mapping[str, Dialect]] = {
+    "anthropic": Dialect(),
+    "crun": Dialect(
+        prefix="/api",
+        usage="two_fields",
+        is_lenient=True,
+        takes_system_role=False,
+        speaks_openai=True,
+        counts_tokens=False,
+    ),
+    "sunra": Dialect(
+        prefix="",
+        schemes=("bearer",),
+        usage="nulls",
+        is_lenient=True,
+        needs_max_tokens=False,
+        needs_vendor=True,
+        lists_models=False,
+        counts_tokens=False,
+        limited_status=403,
+    ),
+}

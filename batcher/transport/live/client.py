@@ -1,0 +1,344 @@
+"""A POST, its answer, and what became of it otherwise; all that aiohttp raises ends here."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+from aiohttp.http import HttpProcessingError
+from multidict import CIMultiDict
+from yarl import URL
+
+from batcher.clock import Clock
+from batcher.transport.endpoint import Auth, Endpoint, Secret, check_url
+from batcher.transport.live.mask import Mask
+from batcher.transport.live.wire import Answering, Wire, Withheld
+
+BODY_LIMIT: Final = 64 * 2**20  # bytes of one answer; the API's own texts end far below
+_SWEEP_SECONDS: Final = 0.5
+_REST_BYTES: Final = 64 * 2**10  # what may follow the end of a message
+_REST_SECONDS: Final = 1
+_COUNT_SECONDS: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Status, headers (case-insensitive) and whole body of one HTTP answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """How a streamed answer ended: status and headers, and what broke it, if anything did."""
+
+    status: int
+    headers: Mapping[str, str]
+    broken_by: "SendError | None"
+
+
+class SendError(Exception):
+    """No whole answer came. `left` tells whether the request may have reached the server."""
+
+    def __init__(self, error_type: str, message: str, *, left: bool) -> None:
+        super().__init__(error_type, message)
+        self.error_type = error_type
+        self.message = message
+        self.left = left
+
+
+class HttpClient:
+    """One session to one endpoint.
+
+    Never follows a redirect, reads no proxy or netrc settings, keeps no cookies, retries
+    nothing. Must be made and used inside one event loop. No message leaves while `may_send`
+    says no.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        key: Secret | None,
+        clock: Clock,
+        may_send: Callable[[], bool] = lambda: True,
+    ) -> None:
+        check_url(endpoint)
+        self._models_url = URL(endpoint.models_url)
+        self._count_url = URL(f"{endpoint.messages_url}/count_tokens")
+        self._uid_header = endpoint.attempt_uid_header
+        self._betas = endpoint.betas
+        self._deadlines = _Deadlines(endpoint.request_timeout_seconds, clock)
+        self._silences = _Deadlines(endpoint.stream_idle_seconds, clock)
+        self._stream_seconds = endpoint.stream_timeout_seconds
+        self._clock = clock
+        self.mask = Mask(key)
+        headers = _headers(endpoint, key)
+        connector = aiohttp.TCPConnector(
+            limit=0, ttl_dns_cache=300, socket_factory=_keep_alive_socket
+        )
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=endpoint.connect_timeout_seconds
+        )
+        self._wire = Wire(URL(endpoint.messages_url), headers, connector, timeout, may_send)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=timeout,
+            headers=headers,
+            trust_env=False,
+        )
+
+    async def post_message(self, body: bytes, uid: str, betas: tuple[str, ...]) -> Reply:
+        """The answer to one Messages body; raises `SendError` when no whole answer came."""
+        headers = self._own_headers(uid, betas)
+        task = self._deadlines.start()
+        try:
+            answering = await self._wire.post(body, headers)
+            try:
+                return self._reply(answering, await _read(answering.content))
+            finally:
+                answering.close()
+        except asyncio.CancelledError:
+            if self._deadlines.took_the_blame(task):
+                message = f"no answer within {self._deadlines.seconds:g} s"
+                raise SendError("timeout", message, left=True) from None
+            raise
+        except TROUBLES as exc:
+            raise _send_error(exc, self.mask) from exc
+        finally:
+            self._deadlines.stop(task)
+
+    async def stream_message(
+        self, body: bytes, uid: str, betas: tuple[str, ...], take: Callable[[bytes], bool],
+        begun: Callable[[int, Mapping[str, str]], None],
+    ) -> StreamEnd:  # fmt: skip
+        """The answer to one Messages body, handed to `take` in pieces as they come.
+
+        `begun` is told status and headers as soon as they are there. `take` says whether it
+        wants more: an answer may be over before its connection is. It gets refusals as well.
+        Raises `SendError` when no answer line came.
+        """
+        ends_at = self._clock.monotonic() + self._stream_seconds
+        answering: Answering | None = None
+        broken_by: SendError | None = None
+        task = self._silences.start()
+        try:
+            answering = await self._wire.post(body, self._own_headers(uid, betas))
+            begun(answering.status, answering.headers)
+            await self._hand_over(answering.content, take, task, ends_at)
+            await _let_end(answering.content)
+        except asyncio.CancelledError:
+            if not self._silences.took_the_blame(task):
+                raise
+            message = f"nothing came for {self._silences.seconds:g} s"
+            broken_by = SendError("timeout", message, left=True)
+        except SendError as exc:
+            broken_by = exc
+        except TROUBLES as exc:
+            broken_by = _send_error(exc, self.mask)
+        finally:
+            self._silences.stop(task)
+            if answering is not None:
+                answering.close()
+        if answering is None:
+            raise broken_by or SendError("connection_lost", "no answer came", left=True)
+        return StreamEnd(answering.status, self.mask.headers(answering.headers), broken_by)
+
+    async def _hand_over(
+        self,
+        content: aiohttp.StreamReader,
+        take: Callable[[bytes], bool],
+        task: asyncio.Task[Any],
+        ends_at: float,
+    ) -> None:
+        async for chunk in content.iter_any():
+            if not take(chunk):
+                break
+            self._silences.touch(task)
+            if self._clock.monotonic() > ends_at:
+                message = f"the stream took longer than {self._stream_seconds:g} s"
+                raise SendError("timeout", message, left=True)
+        self._silences.stop(task)
+
+    def _own_headers(self, uid: str, betas: tuple[str, ...]) -> dict[str, str]:
+        """The headers that only this attempt has."""
+        headers = {self._uid_header: uid} if self._uid_header else {}
+        if betas:
+            headers["anthropic-beta"] = ",".join(dict.fromkeys(self._betas + betas))
+        return headers
+
+    async def get_models(
+        self, *, limit: int | None = None, after_id: str | None = None
+    ) -> Reply:
+        """The server's model list, or a page of it; raises `SendError` when none came."""
+        asked = {"limit": limit, "after_id": after_id}
+        url = self._models_url.update_query({n: v for n, v in asked.items() if v is not None})
+        try:
+            async with self._session.get(url, allow_redirects=False) as response:
+                return self._reply(response, await _read(response.content))
+        except TROUBLES as exc:
+            raise _send_error(exc, self.mask) from exc
+
+    async def count_tokens(self, body: bytes, betas: tuple[str, ...]) -> Reply:
+        """The server's count of a prompt's tokens, as it came; free where there is one.
+
+        `body` is a Messages body without `max_tokens` (messages-api, 6.1). Raises `SendError`
+        when no answer came within a minute.
+        """
+        headers = {"anthropic-beta": ",".join(dict.fromkeys(self._betas + betas))}
+        try:
+            async with (
+                asyncio.timeout(_COUNT_SECONDS),
+                self._session.post(
+                    self._count_url,
+                    data=body,
+                    headers=headers if betas else {},
+                    allow_redirects=False,
+                ) as response,
+            ):
+                return self._reply(response, await _read(response.content))
+        except TROUBLES as exc:
+            raise _send_error(exc, self.mask) from exc
+
+    def _reply(self, response: Answering | aiohttp.ClientResponse, body: bytes) -> Reply:
+        headers = self.mask.headers(response.headers)
+        return Reply(response.status, headers, self.mask.data(body))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._session.close()
+
+
+def _headers(endpoint: Endpoint, key: Secret | None) -> CIMultiDict[str]:
+    """What every request carries. Nothing is left for aiohttp to add, which costs it less."""
+    headers = CIMultiDict({"content-type": "application/json", "accept": "application/json"})
+    headers["accept-encoding"] = "identity"  # answers are small, and a bomb cannot hide
+    headers["user-agent"] = "messages-batcher"
+    if endpoint.anthropic_version:
+        headers["anthropic-version"] = endpoint.anthropic_version
+    if endpoint.betas:
+        headers["anthropic-beta"] = ",".join(endpoint.betas)
+    if key and endpoint.auth is Auth.X_API_KEY:
+        headers["x-api-key"] = key.reveal()
+    elif key and endpoint.auth is Auth.BEARER:
+        headers["authorization"] = f"Bearer {key.reveal()}"
+    return headers
+
+
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    """The body, at most `BODY_LIMIT` bytes of it also when compressed or of unknown length."""
+    whole = bytearray()
+    async for chunk in content.iter_any():
+        if content.at_eof() and not whole and len(chunk) <= BODY_LIMIT:
+            return chunk  # most answers come in one piece
+        whole += chunk
+        if len(whole) > BODY_LIMIT:
+            message = f"the answer is larger than {BODY_LIMIT // 2**20} MiB"
+            raise SendError("answer_too_large", message, left=True)
+    return bytes(whole)
+
+
+async def _let_end(content: aiohttp.StreamReader) -> None:
+    """Read the rest of a finished stream, so that its connection can be used again."""
+    left = _REST_BYTES
+    with suppress(*TROUBLES):
+        async with asyncio.timeout(_REST_SECONDS):
+            async for chunk in content.iter_any():
+                left -= len(chunk)
+                if left < 0:
+                    return
+
+
+# What aiohttp raises when an exchange fails.
+TROUBLES: Final = (Withheld, aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError)
+
+# Sorted by the question that matters: could the server have done the work? First match wins.
+_ERRORS: Final[tuple[tuple[type[Exception], str, bool], ...]] = (
+    (aiohttp.ClientConnectorDNSError, "name_not_found", False),
+    (aiohttp.ClientConnectorCertificateError, "tls", False),
+    (aiohttp.ClientConnectorSSLError, "tls", False),
+    (aiohttp.ClientConnectorError, "unreachable", False),
+    (aiohttp.ConnectionTimeoutError, "unreachable", False),
+    (aiohttp.InvalidURL, "invalid_url", False),
+    (Withheld, "lease_not_renewed", False),
+    (TimeoutError, "timeout", True),
+    (aiohttp.ClientPayloadError, "broken_answer", True),
+    (aiohttp.ClientResponseError, "broken_answer", True),
+    (HttpProcessingError, "broken_answer", True),
+    (Exception, "connection_lost", True),
+)
+
+
+def _send_error(exc: Exception, mask: Mask) -> SendError:
+    error_type, left = next(
+        (error_type, left) for kind, error_type, left in _ERRORS if isinstance(exc, kind)
+    )
+    words = " ".join(f"{exc}".split()).removeprefix("400, message: ")  # no server's status
+    message = mask.text(words)[:300] or type(exc).__name__
+    return SendError(error_type, message, left=left)
+
+
+def _keep_alive_socket(address: tuple[Any, ...]) -> socket.socket:
+    """A socket that notices a vanished peer during the minutes in which a model thinks."""
+    family, kind, protocol, _, _ = address
+    sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5)):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return sock
+
+
+class _Deadlines:
+    """One timer for all exchanges: a timer each would cost more than the rest of a request.
+
+    All deadlines are equally long, so the oldest exchange is always the first of the dict.
+    """
+
+    def __init__(self, seconds: float, clock: Clock) -> None:
+        self.seconds = seconds
+        self._clock = clock
+        self._started: dict[asyncio.Task[Any], float] = {}
+        self._blamed: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def start(self) -> asyncio.Task[Any]:
+        """The current task's exchange begins; gives the task."""
+        task = asyncio.current_task(self._loop)
+        assert task is not None  # noqa: S101 - post_message is a coroutine
+        self._started[task] = self._clock.monotonic()
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
+        return task
+
+    def touch(self, task: asyncio.Task[Any]) -> None:
+        """The exchange of `task` is as good as new; nothing for one that is not under way."""
+        if self._started.pop(task, None) is not None:
+            self._started[task] = self._clock.monotonic()
+
+    def stop(self, task: asyncio.Task[Any]) -> None:
+        """The exchange of `task` has ended."""
+        self._started.pop(task, None)
+        self._blamed.discard(task)
+
+    def took_the_blame(self, task: asyncio.Task[Any]) -> bool:
+        """Whether the cancellation of `task` came from here alone; then it is taken back."""
+        return task in self._blamed and task.uncancel() == 0
+
+    def _sweep(self) -> None:
+        self._timer = None
+        now = self._clock.monotonic()
+        for task, started in list(self._started.items()):
+            if now - started < self.seconds:
+                break
+            del self._started[task]
+            self._blamed.add(task)
+            task.cancel()
+        if self._started:
+            self._timer = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)

@@ -1,0 +1,230 @@
+"""The live lane: one POST for each attempt, its answer whole or as a stream."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final
+
+from batcher.clock import Clock
+from batcher.messages.answer import NotAMessage, parse_answer
+from batcher.messages.attempt import Attempt
+from batcher.messages.failure import (
+    STATUS_OF_TYPE,
+    Failure,
+    Verdict,
+    classify,
+    has_readable_error,
+)
+from batcher.messages.outcome import (
+    Answered,
+    Exchange,
+    NotSent,
+    Outcome,
+    Partial,
+    Rejected,
+    Unknown,
+    Unusable,
+)
+from batcher.messages.stream import MessageStream
+from batcher.messages.stream_mode import StreamMode, plain_body, streaming_body
+from batcher.transport.endpoint import Endpoint
+from batcher.transport.live.client import HttpClient, Reply, SendError, StreamEnd
+
+# Where servers put what they charged, if they say it at all (messages-api, 9.3).
+_COST_HEADER: Final = "x-litellm-response-cost"
+# Whose bill it goes on, for reconciling (pricing, 2.3).
+_WORKSPACE_HEADER: Final = "anthropic-workspace-id"
+_REQUEST_ID_HEADERS: Final = ("request-id", "x-request-id")
+
+
+Hear = Callable[[str, int, Mapping[str, str]], None]
+
+
+class LiveLane:
+    """See `Lane`. `hear` is told model, status and headers of an answer once they are there."""
+
+    def __init__(
+        self, client: HttpClient, endpoint: Endpoint, clock: Clock, hear: Hear | None = None
+    ) -> None:
+        self._hear = hear or _unheard
+        self._client = client
+        self._mask = client.mask
+        self._endpoint = endpoint
+        self._clock = clock
+
+    async def send(self, attempt: Attempt) -> Outcome:
+        """See `Lane.send`."""
+        request, mode = attempt.request, self._endpoint.stream
+        if mode is not StreamMode.NEVER and (
+            request.streams or (mode is StreamMode.ALWAYS and request.max_tokens != 0)
+        ):
+            return await self._send_for_stream(attempt)
+        body = attempt.body if mode is StreamMode.AUTO else plain_body(attempt.body)
+        sent_at = self._clock.now_us()
+        try:
+            reply = await self._client.post_message(body, attempt.uid, request.betas)
+        except SendError as exc:
+            exchange = Exchange(sent_at=sent_at, settled_at=self._clock.now_us())
+            return _not_answered(exc, exchange)
+        self._hear(request.model, reply.status, reply.headers)
+        exchange = self._exchange(sent_at, reply)
+        if reply.status == 200:
+            return self._answered(reply, exchange)
+        return self._refused(reply.status, reply, exchange)
+
+    async def close(self) -> None:
+        """See `Lane.close`."""
+        await self._client.close()
+
+    async def _send_for_stream(self, attempt: Attempt) -> Outcome:
+        sent_at = self._clock.now_us()
+        taker = _Taker(self._clock, sent_at)
+        begun = partial(self._hear, attempt.request.model)
+        try:
+            end = await self._client.stream_message(
+                streaming_body(attempt.body),
+                attempt.uid,
+                attempt.request.betas,
+                taker.take,
+                begun,
+            )
+        except SendError as exc:
+            exchange = Exchange(sent_at=sent_at, settled_at=self._clock.now_us())
+            return _not_answered(exc, exchange)
+        taker.stream.finish()
+        reply = Reply(end.status, end.headers, self._mask.data(bytes(taker.stream.raw)))
+        exchange = self._exchange(sent_at, reply, taker.first_token_us)
+        if reply.status != 200:
+            return self._refused(reply.status, reply, exchange)
+        if taker.stream.has_begun:
+            return self._streamed(taker.stream, end, exchange)
+        return self._not_begun(taker.stream, end, reply, exchange)
+
+    def _streamed(
+        self, stream: MessageStream, end: StreamEnd, exchange: Exchange
+    ) -> Answered | Partial | Unusable:
+        """What became of a message that had begun."""
+        body = b""
+        try:
+            body = self._mask.data(stream.message())
+            answer = parse_answer(body)
+        except NotAMessage as exc:
+            return _unusable(exc, body, exchange)
+        if stream.is_complete:
+            return Answered(exchange, answer)
+        return Partial(exchange, self._break(stream, end, exchange), answer)
+
+    def _not_begun(
+        self, stream: MessageStream, end: StreamEnd, reply: Reply, exchange: Exchange
+    ) -> Outcome:
+        """An answer without a message: an error, a broken line, or no stream at all."""
+        if stream.error is not None:
+            return self._disguised(self._error_of(stream.error, reply.headers), exchange)
+        if end.broken_by is not None:
+            return _not_answered(end.broken_by, exchange)
+        return self._answered(reply, exchange)
+
+    def _break(self, stream: MessageStream, end: StreamEnd, exchange: Exchange) -> Failure:
+        if stream.error is not None:
+            error = self._error_of(stream.error, end.headers)
+            return self._classified(error, exchange)[1]
+        if end.broken_by is not None:
+            return _lost(end.broken_by)
+        message = stream.violation or "the stream ended before the message did"
+        return Failure(verdict=Verdict.RETRY_ROW, error_type="broken_stream", message=message)
+
+    def _error_of(self, error: bytes, headers: Mapping[str, str]) -> Reply:
+        return Reply(200, headers, self._mask.data(error))
+
+    def _exchange(
+        self, sent_at: int, reply: Reply, first_token_us: int | None = None
+    ) -> Exchange:
+        return Exchange(
+            sent_at=sent_at,
+            settled_at=self._clock.now_us(),
+            http_status=reply.status,
+            provider_request_id=_provider_request_id(reply),
+            first_token_us=first_token_us,
+            reported_cost=_storable(reply.headers.get(_COST_HEADER)),
+            workspace_id=_storable(reply.headers.get(_WORKSPACE_HEADER)),
+        )
+
+    def _answered(self, reply: Reply, exchange: Exchange) -> Outcome:
+        try:
+            return Answered(exchange, parse_answer(reply.body))
+        except NotAMessage as exc:
+            if has_readable_error(reply.body):  # an error in disguise (messages-api, 5.4)
+                return self._disguised(reply, exchange)
+            return _unusable(exc, reply.body, exchange)
+
+    def _disguised(self, reply: Reply, exchange: Exchange) -> Outcome:
+        status, _ = self._classified(reply, exchange)
+        return self._refused(status, reply, exchange)
+
+    def _classified(self, reply: Reply, exchange: Exchange) -> tuple[int, Failure]:
+        """The status that an error inside a 200 stands for, and what it means."""
+        first = classify(500, reply.headers, reply.body, exchange.settled_at, {})
+        status = STATUS_OF_TYPE.get(first.error_type, 500)
+        return status, self._meaning(status, reply, exchange)
+
+    def _meaning(self, status: int, reply: Reply, exchange: Exchange) -> Failure:
+        return classify(
+            status, reply.headers, reply.body, exchange.settled_at, self._endpoint.verdicts
+        )
+
+    def _refused(self, status: int, reply: Reply, exchange: Exchange) -> Outcome:
+        failure = self._meaning(status, reply, exchange)
+        if 200 <= status < 300:
+            return Unusable(exchange, failure, reply.body)
+        if 500 <= status != 529 and not has_readable_error(reply.body):
+            return Unknown(exchange, failure)
+        return Rejected(exchange, failure)
+
+
+class _Taker:
+    """Takes a stream, and notes when its content began: `first_token_us` after sending."""
+
+    def __init__(self, clock: Clock, sent_at: int) -> None:
+        self.stream = MessageStream()
+        self.first_token_us: int | None = None
+        self._clock = clock
+        self._sent_at = sent_at
+
+    def take(self, chunk: bytes) -> bool:
+        """Take the next bytes; gives whether there is more to come."""
+        self.stream.feed(chunk)
+        if self.first_token_us is None and self.stream.has_content:
+            self.first_token_us = max(self._clock.now_us() - self._sent_at, 0)
+        return not self.stream.is_over
+
+
+def _unheard(model: str, status: int, headers: Mapping[str, str]) -> None:
+    """For a lane that nobody listens to."""
+
+
+def _unusable(exc: NotAMessage, body: bytes, exchange: Exchange) -> Unusable:
+    failure = Failure(verdict=Verdict.RETRY_ROW, error_type="unusable_answer", message=str(exc))
+    return Unusable(exchange, failure, body)
+
+
+def _not_answered(exc: SendError, exchange: Exchange) -> Outcome:
+    return Unknown(exchange, _lost(exc)) if exc.left else NotSent(exchange, _lost(exc))
+
+
+def _lost(exc: SendError) -> Failure:
+    message = _storable(exc.message) or exc.error_type
+    return Failure(verdict=Verdict.RETRY_ROW, error_type=exc.error_type, message=message)
+
+
+def _provider_request_id(reply: Reply) -> str | None:
+    for name in _REQUEST_ID_HEADERS:
+        value = reply.headers.get(name)
+        if value:
+            return _storable(value)
+    return None
+
+
+def _storable(value: str | None) -> str | None:
+    """Text that every database takes: a header may hold any bytes."""
+    if value is None:
+        return None
+    return value[:200].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
