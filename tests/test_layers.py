@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -34,6 +35,162 @@ LAYERS = [
     {"errors", "clock"},
 ]
 DEPTH = {room: depth for depth, line in enumerate(LAYERS) for room in line}
+
+# A room is entered by its doors only; everything else in it is private. A room without a line
+# here is entered by its own name (`batcher.config`). The vocabulary is open.
+OPEN_ROOMS = {"messages", "pricing"}
+DOORS = {
+    "estimate": {
+        "census",
+        "counts",
+        "expected_cost",
+        "interval",
+        "pilot",
+        "preflight_sample",
+    },
+    "finance": {
+        "compare",
+        "focus.columns",
+        "focus.parquet",
+        "focus.write",
+        "reconcile.comparison",
+        "reconcile.lines",
+        "reconcile.record",
+        "what_if",
+    },
+    "ledger": {
+        "address",
+        "claims",
+        "connect",
+        "failures",
+        "handles",
+        "lifeboat.restore",
+        "lifeboat.saving",
+        "maintenance",
+        "migrate",
+        "money.adjustments",
+        "money.budget",
+        "money.estimate_sample",
+        "money.estimates",
+        "owner.lease",
+        "owner.living",
+        "owner.lock",
+        "owner.members",
+        "owner.quota_leases",
+        "owner.session",
+        "owner.shards",
+        "purge",
+        "rate.book_age",
+        "rate.days",
+        "rate.month_close",
+        "rate.reprice",
+        "resume",
+        "runs",
+        "schema",
+        "space",
+        "tool_results",
+        "verify.bill",
+        "verify.checks",
+        "verify.findings",
+        "write.records",
+        "write.rollup",
+        "write.store",
+        "write.transaction",
+        "write.writer",
+    },
+    "pacing": {
+        "breaker",
+        "limits",
+        "pacer",
+        "pool",
+        "retry",
+        "shares",
+        "usage",
+    },
+    "pipeline": {
+        "choices",
+        "engine.rater",
+        "events",
+        "job",
+        "kit",
+        "progress",
+        "run.bad_rows",
+        "run.dry_run",
+        "run.holding",
+        "run.intake",
+        "run.plan",
+        "run.release",
+        "run.run",
+        "together.progress_sum",
+    },
+    "preflight": {
+        "preflight",
+        "rules",
+        "shipped",
+    },
+    "report": {
+        "adjusted",
+        "export.answers",
+        "export.failed",
+        "figures",
+        "html.document",
+        "html.page",
+        "ledgers",
+        "merge",
+        "names",
+        "open_ledger",
+        "public_prices",
+        "query",
+        "render.delivery",
+        "render.formats",
+        "render.parquet",
+        "render.request_text",
+        "render.status_text",
+        "render.terminal",
+        "request",
+        "sentences",
+        "sheet",
+        "status",
+        "summary",
+        "totals",
+        "views.catalogue",
+        "views.frame",
+        "views.meters",
+        "words",
+    },
+    "rows": {
+        "batch",
+        "build.requests",
+        "build.settings",
+        "out.output",
+        "out.sink",
+        "ranges",
+        "read.check",
+        "read.original",
+        "read.reader",
+        "read.row_count",
+        "read.source",
+        "reasons",
+    },
+    "simulator": {
+        "process",
+        "settings",
+    },
+    "transport": {
+        "endpoint",
+        "lane",
+        "live.client",
+        "live.live_lane",
+        "live.model_list",
+    },
+}
+MOST_DOORS = {"ledger": 38, "report": 28, "pipeline": 14}  # all others: twelve
+WING = 16  # modules in one folder, `__init__` not counted
+LARGER_WINGS = {"ledger": 21, "report": 19}
+CIRCLES = [
+    ["pipeline.run.run", "pipeline.together.joined"],
+    ["wiring.processes", "wiring.ready"],
+]
 
 TOP_LEVEL = {
     "LICENSE", "README.md", "batcher", "config.toml", "docs", "jobs", "migrations",
@@ -150,6 +307,49 @@ def wrong_arrows(name: str, source: str) -> set[str]:
     return {room for room in there if DEPTH.get(room, -1) <= DEPTH[here]}
 
 
+def locked_doors(name: str, source: str) -> set[str]:
+    """The private modules of other rooms that the file `name` imports."""
+    modules = {module_of(dotted) for dotted in imported(source)} - {None}
+    foreign = {m for m in modules if m.split(".")[0] != room_of(name) and "." in m}
+    rooms = {m.split(".")[0] for m in foreign} - OPEN_ROOMS
+    return {m for m in foreign if m.split(".")[0] in rooms and not is_door(m)}
+
+
+def is_door(module: str) -> bool:
+    room, _, inside = module.partition(".")
+    return inside in DOORS.get(room, set())
+
+
+def module_of(dotted: str) -> str | None:
+    """The module below `batcher` that a dotted name is, or is in; None for what is not ours."""
+    parts = dotted.split(".")[1:] if dotted.startswith("batcher.") else []
+    for length in range(len(parts), 0, -1):
+        if (PACKAGE / Path(*parts[:length])).with_suffix(".py").exists():
+            return ".".join(parts[:length])
+    return None
+
+
+def circles() -> list[list[str]]:
+    """Groups of modules that import each other, at whatever depth of the source."""
+    arrows = {name.removesuffix(".py").replace("/", "."): set() for name in FILES}
+    for name in FILES:
+        here = name.removesuffix(".py").replace("/", ".")
+        arrows[here] = {module_of(d) for d in imported(source_of(name))} - {None, here}
+    reached = {module: reachable(module, arrows) for module in arrows}
+    together = {frozenset(m for m in reached[one] if one in reached[m]) for one in arrows}
+    return sorted(sorted(group) for group in together if group)
+
+
+def reachable(start: str, arrows: dict[str, set[str]]) -> set[str]:
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        new = arrows.get(waiting.pop(), set()) - seen
+        seen |= new
+        waiting += new
+    return seen
+
+
 def homeless_libraries(name: str, source: str) -> set[str]:
     """The libraries that the file `name` imports without being their home."""
     tops = {dotted.split(".")[0] for dotted in imported(source)}
@@ -197,6 +397,37 @@ def test_every_file_belongs_to_a_room_of_the_table():
 def test_imports_point_down():
     """The failure names the rooms that a file may not import."""
     nobody(lambda name: wrong_arrows(name, source_of(name)), among=EVERYWHERE)
+
+
+def test_rooms_are_entered_by_their_doors():
+    """Doors are listed in DOORS."""
+    nobody(lambda name: locked_doors(name, source_of(name)), among=EVERYWHERE)
+
+
+def test_each_door_is_a_module_that_somebody_enters_by():
+    entered = {module_of(d) for name in FILES for d in imported(source_of(name))
+               if d.split(".")[1:2] != [room_of(name)]}  # fmt: skip
+    listed = {f"{room}.{inside}" for room, doors in DOORS.items() for inside in doors}
+    assert not listed - entered
+
+
+def test_a_room_has_few_doors():
+    many = {room: len(doors) for room, doors in DOORS.items()
+            if len(doors) > MOST_DOORS.get(room, 12)}  # fmt: skip
+    assert not many
+
+
+def test_no_folder_grows_beyond_a_wing():
+    folders = Counter(str(Path(name).parent) for name in FILES if "__init__" not in name)
+    assert not {
+        folder: count
+        for folder, count in folders.items()
+        if count > LARGER_WINGS.get(folder, WING)
+    }
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    assert circles() == CIRCLES
 
 
 def test_each_library_has_one_home():
