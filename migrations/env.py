@@ -4,11 +4,18 @@ Nothing of the program is imported but the tables and which of their references 
 a migration must mean the same for ever.
 """
 
+from pathlib import Path
+
 from alembic import context
+from alembic.util import load_python_file
 from sqlalchemy import Connection, create_engine, event
 
 from batcher.ledger.migrate import VERSION_TABLE, is_expected
 from batcher.ledger.schema import metadata
+
+# Where this folder lies depends on the installation, so it is no package: what Alembic loads
+# revisions with loads what they use.
+load_python_file(Path(__file__).parent, "view_operations.py")
 
 
 def migrate_on(connection: Connection) -> None:

@@ -128,6 +128,7 @@ def upgrade(engine: Engine, revisions: Revisions = SHIPPED) -> str | None:
 
     Raises:
         SchemaVersionError: the database is newer than this program, or of batcher 0.1.0.
+        ConfigurationError: a view or table that is not ours stands in the way.
         Busy: another process is changing the schema.
     """
     where = place(engine)
@@ -249,8 +250,13 @@ def _check_encoding(connection: Connection, where: DatabaseUrl) -> None:
 
 def _upgrade_on(connection: Connection, revisions: Revisions) -> None:
     import alembic.command  # noqa: PLC0415  slow, and seldom wanted
+    from alembic.util import CommandError  # noqa: PLC0415  as above
 
-    alembic.command.upgrade(_config(connection, revisions), revisions.head)
+    try:
+        alembic.command.upgrade(_config(connection, revisions), revisions.head)
+    except CommandError as error:  # a revision's own words, see migrations/view_operations.py
+        shown = place(connection.engine).shown
+        raise ConfigurationError(f"the database {shown} was not upgraded: {error}") from error
     if connection.scalar(sa.select(ledger_info.c.value).limit(1)) is None:
         connection.execute(ledger_info.insert(), _birth())
 

@@ -9,9 +9,9 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import event
+from sqlalchemy import event, text
 
-from batcher.ledger.connect import open_engine
+from batcher.ledger.connect import open_engine, reading
 from batcher.ledger.migrate import (
     HEAD_SCRIPT_END,
     SHIPPED,
@@ -33,6 +33,7 @@ def revised_file(revisions: Revisions = SHIPPED) -> list[str]:
         engine = open_engine(str(path))
         upgrade(engine, revisions)
         engine.dispose()
+        assert _filled(path) == _FILLED
         return [*schema_of(path), _numbered(revisions)]
 
 
@@ -41,17 +42,20 @@ def _numbered(revisions: Revisions) -> str:
 
 
 def schema_of(path: Path) -> list[str]:
-    """The statements of a new file's schema, which holds rows in two tables only."""
+    """The statements that a file's schema is made of."""
+    with closing(sqlite3.connect(path)) as connection:
+        listed = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid"
+        return [sql for (sql,) in connection.execute(listed)]
+
+
+def _filled(path: Path) -> set[str]:
     with closing(sqlite3.connect(path)) as connection:
         names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        filled = {
+        return {
             name
             for (name,) in names.fetchall()
             if connection.execute(f'SELECT 1 FROM "{name}"').fetchone()
         }
-        assert filled == _FILLED
-        listed = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid"
-        return [sql for (sql,) in connection.execute(listed)]
 
 
 def revised_server(url: str, revisions: Revisions = SHIPPED) -> list[str]:
@@ -66,18 +70,43 @@ def revised_server(url: str, revisions: Revisions = SHIPPED) -> list[str]:
     event.listen(engine, "before_cursor_execute", note)
     upgrade(engine, revisions)
     engine.dispose()
-    return [*_without_earlier_views(changes), _numbered(revisions)]
+    return [*_with_last_views(changes), _numbered(revisions)]
 
 
-def _without_earlier_views(changes: list[str]) -> list[str]:
-    kept: dict[str, str] = {}
-    for number, statement in enumerate(changes):
+def _with_last_views(changes: list[str]) -> list[str]:
+    """The tables, then each view as it was made last, after those that it reads."""
+    tables, views = [], dict[str, str]()
+    for statement in changes:
         view = _VIEW.match(statement)
-        name = view[2] if view else f"{number}"
-        kept.pop(name, None)
-        if not view or view[1] == "CREATE":
-            kept[name] = statement
-    return list(kept.values())
+        if not view:
+            tables.append(statement)
+        elif view[1] == "DROP":
+            views.pop(view[2], None)
+        else:  # one that is replaced in place stays where it was
+            views[view[2]] = statement.replace(" OR REPLACE", "", 1)
+    return [*tables, *views.values()]
+
+
+def catalog(url: str) -> list[list[str]]:
+    """Every column, default, constraint, index, sequence and view, as the server says."""
+    engine = open_engine(url)
+    with reading(engine) as connection:
+        found = [connection.execute(text(query)).all() for query in CATALOG]
+    engine.dispose()
+    assert all(found)
+    return [sorted(map(str, rows)) for rows in found]
+
+
+CATALOG = (
+    "SELECT table_name, column_name, ordinal_position, data_type, is_nullable, column_default"
+    " FROM information_schema.columns WHERE table_schema = 'public'",
+    "SELECT conrelid::regclass, conname, pg_get_constraintdef(oid) FROM pg_constraint"
+    " WHERE connamespace = 'public'::regnamespace",
+    "SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+    "SELECT sequencename, data_type, start_value FROM pg_sequences",
+    "SELECT viewname, definition FROM pg_views WHERE schemaname = 'public'",
+    "SELECT version_num FROM batcher_version",
+)
 
 
 def write_anew(server: PostgresServer, revisions: Revisions = SHIPPED) -> None:

@@ -25,7 +25,7 @@ from batcher.ledger.migrate import (
     upgrade,
 )
 from batcher.ledger.schema import UNCHECKED, metadata, runs
-from tests.ledger.head_script import revised_file, revised_server, schema_of
+from tests.ledger.head_script import catalog, revised_file, revised_server, schema_of
 
 VERSIONS = SHIPPED.folder / "versions"
 OLDER = "UPDATE batcher_version SET version_num = '0000'"
@@ -94,28 +94,6 @@ def test_a_new_server_database_is_what_the_revisions_make_of_an_empty_one(postgr
     assert catalog(by_script) == catalog(by_revisions)
     for url in (by_script, by_revisions):
         postgres_server.drop(url)
-
-
-def catalog(url):
-    """Every column, default, constraint, index, sequence and view, as the server says."""
-    engine = open_engine(url)
-    with reading(engine) as connection:
-        found = [connection.execute(text(query)).all() for query in CATALOG]
-    engine.dispose()
-    assert all(found)
-    return [sorted(map(str, rows)) for rows in found]
-
-
-CATALOG = (
-    "SELECT table_name, column_name, ordinal_position, data_type, is_nullable, column_default"
-    " FROM information_schema.columns WHERE table_schema = 'public'",
-    "SELECT conrelid::regclass, conname, pg_get_constraintdef(oid) FROM pg_constraint"
-    " WHERE connamespace = 'public'::regnamespace",
-    "SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'public'",
-    "SELECT sequencename, data_type, start_value FROM pg_sequences",
-    "SELECT viewname, definition FROM pg_views WHERE schemaname = 'public'",
-    "SELECT version_num FROM batcher_version",
-)
 
 
 def test_a_new_ledger_costs_no_alembic(empty_database_url):

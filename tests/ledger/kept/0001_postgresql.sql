@@ -1,0 +1,907 @@
+-- A ledger as revision 0001 made it: a row in each table, and a view of its operator's own, and grants.
+CREATE TABLE batcher_version (
+	version_num VARCHAR(32) NOT NULL, 
+	CONSTRAINT batcher_version_pkc PRIMARY KEY (version_num)
+);
+
+CREATE TABLE ledger_info (
+  name TEXT NOT NULL,
+  value TEXT NOT NULL,
+  CONSTRAINT pk_ledger_info PRIMARY KEY (name)
+);
+
+CREATE TABLE price_books (
+  price_book_id BIGSERIAL NOT NULL,
+  version TEXT NOT NULL,
+  sha256 TEXT NOT NULL,
+  source TEXT NOT NULL,
+  content TEXT NOT NULL,
+  CONSTRAINT uq_price_books_sha256 UNIQUE (sha256),
+  CONSTRAINT pk_price_books PRIMARY KEY (price_book_id)
+);
+
+CREATE TABLE rate_sets (
+  rate_set_id BIGSERIAL NOT NULL,
+  price_book_id BIGINT NOT NULL,
+  price_list TEXT NOT NULL,
+  model TEXT NOT NULL,
+  terms TEXT NOT NULL,
+  valid_from TEXT NOT NULL,
+  currency TEXT NOT NULL,
+  input_rate BIGINT,
+  cache_write_5m_rate BIGINT,
+  cache_write_1h_rate BIGINT,
+  cache_read_rate BIGINT,
+  output_rate BIGINT,
+  web_search_rate BIGINT,
+  CONSTRAINT uq_rate_sets_price_book_id_price_list_model_terms_valid_from
+    UNIQUE (price_book_id, price_list, model, terms, valid_from),
+  CONSTRAINT fk_rate_sets_price_book_id FOREIGN KEY (price_book_id) REFERENCES price_books (price_book_id),
+  CONSTRAINT pk_rate_sets PRIMARY KEY (rate_set_id)
+);
+
+CREATE TABLE ratings (
+  rating_id BIGSERIAL NOT NULL,
+  price_book_id BIGINT NOT NULL,
+  created_at BIGINT NOT NULL,
+  reason TEXT NOT NULL,
+  position BIGINT,
+  run_id BIGINT,
+  as_of TEXT,
+  CONSTRAINT fk_ratings_price_book_id FOREIGN KEY (price_book_id) REFERENCES price_books (price_book_id),
+  CONSTRAINT pk_ratings PRIMARY KEY (rating_id)
+);
+
+CREATE TABLE closed_months (
+  closing_id BIGSERIAL NOT NULL,
+  month TEXT NOT NULL,
+  rating_id BIGINT NOT NULL,
+  closed_at BIGINT NOT NULL,
+  reopened_by BIGINT,
+  CONSTRAINT fk_closed_months_rating_id FOREIGN KEY (rating_id) REFERENCES ratings (rating_id),
+  CONSTRAINT pk_closed_months PRIMARY KEY (closing_id)
+);
+
+CREATE TABLE runs (
+  run_id BIGSERIAL NOT NULL,
+  key TEXT NOT NULL,
+  job TEXT,
+  created_at BIGINT NOT NULL,
+  CONSTRAINT uq_runs_key UNIQUE (key),
+  CONSTRAINT pk_runs PRIMARY KEY (run_id)
+);
+
+CREATE TABLE invocations (
+  invocation_id BIGSERIAL NOT NULL,
+  run_id BIGINT NOT NULL,
+  started_at BIGINT NOT NULL,
+  ended_at BIGINT,
+  exit_code INTEGER,
+  clean INTEGER DEFAULT '0' NOT NULL,
+  settled_below BIGINT DEFAULT '0' NOT NULL,
+  host TEXT NOT NULL,
+  pid BIGINT NOT NULL,
+  os_user TEXT NOT NULL,
+  version TEXT NOT NULL,
+  command TEXT NOT NULL,
+  endpoint TEXT NOT NULL,
+  base_url TEXT NOT NULL,
+  lane TEXT NOT NULL,
+  simulated INTEGER DEFAULT '0' NOT NULL,
+  price_list TEXT,
+  settings_digest TEXT NOT NULL,
+  options TEXT NOT NULL,
+  tags TEXT NOT NULL,
+  CONSTRAINT fk_invocations_run_id FOREIGN KEY (run_id) REFERENCES runs (run_id),
+  CONSTRAINT pk_invocations PRIMARY KEY (invocation_id)
+);
+
+CREATE INDEX ix_invocations_run_id ON invocations (run_id);
+
+CREATE TABLE sources (
+  source_id BIGSERIAL NOT NULL,
+  run_id BIGINT NOT NULL,
+  name TEXT NOT NULL,
+  location TEXT NOT NULL,
+  fingerprint TEXT NOT NULL,
+  settings_digest TEXT NOT NULL,
+  matched INTEGER NOT NULL,
+  rows BIGINT,
+  done_ranges TEXT DEFAULT '[]' NOT NULL,
+  superseded_by BIGINT,
+  CONSTRAINT fk_sources_run_id FOREIGN KEY (run_id) REFERENCES runs (run_id),
+  CONSTRAINT pk_sources PRIMARY KEY (source_id)
+);
+
+CREATE INDEX ix_sources_run_id ON sources (run_id);
+
+CREATE TABLE attempts (
+  attempt_id BIGINT NOT NULL,
+  attempt_uid TEXT NOT NULL,
+  invocation_id BIGINT NOT NULL,
+  request_id BIGINT NOT NULL,
+  source_id BIGINT NOT NULL,
+  row_number BIGINT NOT NULL,
+  byte_offset BIGINT,
+  custom_id TEXT,
+  params_hash BYTEA NOT NULL,
+  number INTEGER NOT NULL,
+  leg INTEGER NOT NULL,
+  purpose TEXT NOT NULL,
+  lane TEXT NOT NULL,
+  requested_model TEXT NOT NULL,
+  state TEXT NOT NULL,
+  pending INTEGER NOT NULL,
+  opened_at BIGINT NOT NULL,
+  sent_at BIGINT,
+  settled_at BIGINT,
+  http_status INTEGER,
+  error_type TEXT,
+  error_code TEXT,
+  error_message TEXT,
+  provider_request_id TEXT,
+  cost_low BIGINT NOT NULL,
+  cost_high BIGINT,
+  workspace_id TEXT,
+  CONSTRAINT pk_attempts PRIMARY KEY (attempt_id)
+);
+
+CREATE INDEX ix_attempts_not_answered ON attempts (invocation_id, state) WHERE state <> 'answered';
+
+CREATE INDEX ix_attempts_pending ON attempts (invocation_id) WHERE pending = 1;
+
+CREATE TABLE answers (
+  attempt_id BIGINT NOT NULL,
+  request_id BIGINT NOT NULL,
+  run_id BIGINT NOT NULL,
+  invocation_id BIGINT NOT NULL,
+  source_id BIGINT NOT NULL,
+  row_number BIGINT NOT NULL,
+  custom_id TEXT,
+  params_hash BYTEA NOT NULL,
+  identity BIGINT NOT NULL,
+  final INTEGER NOT NULL,
+  requested_model TEXT NOT NULL,
+  model TEXT,
+  message_id TEXT,
+  stop_reason TEXT,
+  stop_sequence TEXT,
+  stop_details TEXT,
+  container_id TEXT,
+  text TEXT NOT NULL,
+  text_repaired INTEGER NOT NULL,
+  content TEXT NOT NULL,
+  joined_text TEXT,
+  joined_content TEXT,
+  input_tokens BIGINT,
+  cache_write_tokens BIGINT,
+  cache_write_5m_tokens BIGINT,
+  cache_write_1h_tokens BIGINT,
+  cache_read_tokens BIGINT,
+  output_tokens BIGINT,
+  thinking_tokens BIGINT,
+  web_search_requests BIGINT,
+  service_tier TEXT,
+  inference_geo TEXT,
+  speed TEXT,
+  usage TEXT,
+  provider_reported_cost TEXT,
+  attempts INTEGER NOT NULL,
+  legs INTEGER NOT NULL,
+  latency_us BIGINT NOT NULL,
+  first_token_us BIGINT,
+  answered_at BIGINT NOT NULL,
+  valid INTEGER,
+  invalid_reason TEXT,
+  CONSTRAINT pk_answers PRIMARY KEY (attempt_id)
+);
+
+CREATE INDEX ix_answers_identity ON answers (identity);
+
+CREATE INDEX ix_answers_locator ON answers (source_id, row_number) WHERE final = 1;
+
+CREATE INDEX ix_answers_not_final ON answers (request_id) WHERE final = 0;
+
+CREATE TABLE unusable_bodies (
+  attempt_id BIGINT NOT NULL,
+  body BYTEA NOT NULL,
+  CONSTRAINT fk_unusable_bodies_attempt_id FOREIGN KEY (attempt_id) REFERENCES attempts (attempt_id),
+  CONSTRAINT pk_unusable_bodies PRIMARY KEY (attempt_id)
+);
+
+CREATE TABLE tool_results (
+  attempt_id BIGINT NOT NULL,
+  results TEXT NOT NULL,
+  ran_at BIGINT NOT NULL,
+  CONSTRAINT fk_tool_results_attempt_id FOREIGN KEY (attempt_id) REFERENCES attempts (attempt_id),
+  CONSTRAINT pk_tool_results PRIMARY KEY (attempt_id)
+);
+
+CREATE TABLE failures (
+  failure_id BIGSERIAL NOT NULL,
+  run_id BIGINT NOT NULL,
+  invocation_id BIGINT NOT NULL,
+  source_id BIGINT NOT NULL,
+  row_number BIGINT NOT NULL,
+  byte_offset BIGINT,
+  custom_id TEXT,
+  params_hash BYTEA,
+  identity BIGINT,
+  kind TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  message TEXT NOT NULL,
+  transient INTEGER NOT NULL,
+  attempt_id BIGINT,
+  failed_at BIGINT NOT NULL,
+  CONSTRAINT uq_failures_source_id_row_number UNIQUE (source_id, row_number),
+  CONSTRAINT fk_failures_run_id FOREIGN KEY (run_id) REFERENCES runs (run_id),
+  CONSTRAINT fk_failures_invocation_id FOREIGN KEY (invocation_id) REFERENCES invocations (invocation_id),
+  CONSTRAINT fk_failures_source_id FOREIGN KEY (source_id) REFERENCES sources (source_id),
+  CONSTRAINT pk_failures PRIMARY KEY (failure_id)
+);
+
+CREATE INDEX ix_failures_identity ON failures (identity);
+
+CREATE TABLE charges (
+  attempt_id BIGINT NOT NULL,
+  line INTEGER NOT NULL,
+  rating_id BIGINT NOT NULL,
+  current INTEGER NOT NULL,
+  model TEXT,
+  rate_set_id BIGINT,
+  currency TEXT,
+  status TEXT NOT NULL,
+  reason TEXT,
+  input_quantity BIGINT,
+  cache_write_5m_quantity BIGINT,
+  cache_write_1h_quantity BIGINT,
+  cache_read_quantity BIGINT,
+  output_quantity BIGINT,
+  web_search_quantity BIGINT,
+  input_amount BIGINT,
+  cache_write_5m_amount BIGINT,
+  cache_write_1h_amount BIGINT,
+  cache_read_amount BIGINT,
+  output_amount BIGINT,
+  web_search_amount BIGINT,
+  total_amount BIGINT,
+  CONSTRAINT pk_charges PRIMARY KEY (attempt_id, line, rating_id)
+);
+
+CREATE TABLE rollups (
+  invocation_id BIGINT NOT NULL,
+  quarter BIGINT NOT NULL,
+  lane TEXT NOT NULL,
+  requested_model TEXT NOT NULL,
+  model TEXT NOT NULL,
+  stop_reason TEXT NOT NULL,
+  rating_id BIGINT NOT NULL,
+  status TEXT NOT NULL,
+  currency TEXT NOT NULL,
+  charges BIGINT NOT NULL,
+  answers BIGINT NOT NULL,
+  final_answers BIGINT NOT NULL,
+  input_tokens BIGINT NOT NULL,
+  cache_write_5m_tokens BIGINT NOT NULL,
+  cache_write_1h_tokens BIGINT NOT NULL,
+  cache_read_tokens BIGINT NOT NULL,
+  output_tokens BIGINT NOT NULL,
+  thinking_tokens BIGINT NOT NULL,
+  web_search_requests BIGINT NOT NULL,
+  unpriced_answers BIGINT NOT NULL,
+  unpriced_tokens BIGINT NOT NULL,
+  amount_whole BIGINT NOT NULL,
+  amount_rest BIGINT NOT NULL,
+  superseded_by BIGINT,
+  CONSTRAINT fk_rollups_invocation_id FOREIGN KEY (invocation_id) REFERENCES invocations (invocation_id),
+  CONSTRAINT pk_rollups PRIMARY KEY (
+    invocation_id, quarter, lane, requested_model, model, stop_reason, rating_id, status,
+    currency
+  )
+);
+
+CREATE TABLE budgets (
+  scope TEXT NOT NULL,
+  cap BIGINT NOT NULL,
+  granted BIGINT NOT NULL,
+  settled BIGINT NOT NULL,
+  CONSTRAINT pk_budgets PRIMARY KEY (scope)
+);
+
+CREATE TABLE budget_slices (
+  scope TEXT NOT NULL,
+  invocation_id BIGINT NOT NULL,
+  granted BIGINT NOT NULL,
+  settled BIGINT NOT NULL,
+  CONSTRAINT fk_budget_slices_scope FOREIGN KEY (scope) REFERENCES budgets (scope),
+  CONSTRAINT fk_budget_slices_invocation_id FOREIGN KEY (invocation_id) REFERENCES invocations (invocation_id),
+  CONSTRAINT pk_budget_slices PRIMARY KEY (scope, invocation_id)
+);
+
+CREATE TABLE estimates (
+  estimate_id BIGSERIAL NOT NULL,
+  run_key TEXT NOT NULL,
+  basis TEXT NOT NULL,
+  method TEXT NOT NULL,
+  input_method TEXT NOT NULL,
+  ceiling TEXT NOT NULL,
+  made_at BIGINT NOT NULL,
+  after_invocation BIGINT NOT NULL,
+  sampled BIGINT NOT NULL,
+  requests BIGINT NOT NULL,
+  unbounded BIGINT NOT NULL,
+  expected TEXT,
+  low TEXT,
+  high TEXT,
+  actual TEXT,
+  grade TEXT,
+  in_doubt_low TEXT,
+  in_doubt_high TEXT,
+  run_id BIGINT,
+  graded_at BIGINT,
+  CONSTRAINT pk_estimates PRIMARY KEY (estimate_id)
+);
+
+CREATE TABLE reconciliations (
+  reconciliation_id BIGSERIAL NOT NULL,
+  recorded_at BIGINT NOT NULL,
+  recorded_by TEXT NOT NULL,
+  endpoint TEXT NOT NULL,
+  simulated INTEGER NOT NULL,
+  days TEXT NOT NULL,
+  files TEXT NOT NULL,
+  after_rating BIGINT NOT NULL,
+  CONSTRAINT pk_reconciliations PRIMARY KEY (reconciliation_id)
+);
+
+CREATE TABLE adjustments (
+  adjustment_id BIGSERIAL NOT NULL,
+  reconciliation_id BIGINT NOT NULL,
+  recorded_at BIGINT NOT NULL,
+  recorded_by TEXT NOT NULL,
+  day TEXT NOT NULL,
+  model TEXT,
+  tier TEXT,
+  geography TEXT,
+  kind TEXT NOT NULL,
+  amount BIGINT NOT NULL,
+  cause TEXT NOT NULL,
+  after_rating BIGINT NOT NULL,
+  undoes BIGINT,
+  CONSTRAINT fk_adjustments_reconciliation_id FOREIGN KEY (reconciliation_id) REFERENCES reconciliations (reconciliation_id),
+  CONSTRAINT uq_adjustments_undoes UNIQUE (undoes),
+  CONSTRAINT fk_adjustments_undoes FOREIGN KEY (undoes) REFERENCES adjustments (adjustment_id),
+  CONSTRAINT pk_adjustments PRIMARY KEY (adjustment_id)
+);
+
+CREATE TABLE leases (
+  name TEXT NOT NULL,
+  token BIGINT NOT NULL,
+  owner TEXT NOT NULL,
+  process TEXT NOT NULL,
+  invocation_id BIGINT,
+  acquired_at BIGINT NOT NULL,
+  expires_at BIGINT NOT NULL,
+  written BIGINT NOT NULL,
+  CONSTRAINT pk_leases PRIMARY KEY (name)
+);
+
+CREATE TABLE quota_leases (
+  fingerprint TEXT NOT NULL,
+  model_class TEXT NOT NULL,
+  invocation_id BIGINT NOT NULL,
+  demand INTEGER NOT NULL,
+  share INTEGER NOT NULL,
+  paused_until BIGINT NOT NULL,
+  expires_at BIGINT NOT NULL,
+  CONSTRAINT pk_quota_leases PRIMARY KEY (fingerprint, model_class, invocation_id)
+);
+
+CREATE TABLE shards (
+  source_id BIGINT NOT NULL,
+  first_row BIGINT NOT NULL,
+  last_row BIGINT NOT NULL,
+  invocation_id BIGINT NOT NULL,
+  done INTEGER NOT NULL,
+  CONSTRAINT fk_shards_source_id FOREIGN KEY (source_id) REFERENCES sources (source_id),
+  CONSTRAINT fk_shards_invocation_id FOREIGN KEY (invocation_id) REFERENCES invocations (invocation_id),
+  CONSTRAINT pk_shards PRIMARY KEY (source_id, first_row)
+);
+
+CREATE VIEW v_answers AS
+SELECT
+  a.run_id, a.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, a.row_number,
+  a.custom_id, t.attempt_uid, a.request_id, a.final, t.state, t.leg,
+  a.requested_model, a.model, a.message_id, a.stop_reason, a.stop_sequence, a.stop_details,
+  COALESCE(a.joined_text, a.text) AS text, a.text_repaired, COALESCE(a.joined_content, a.content) AS content, a.valid, a.invalid_reason,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.input_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.input_tokens END AS input_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.cache_write_tokens END AS cache_write_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_5m_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.cache_write_5m_tokens END AS cache_write_5m_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_1h_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.cache_write_1h_tokens END AS cache_write_1h_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_read_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.cache_read_tokens END AS cache_read_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.output_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.output_tokens END AS output_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.thinking_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.thinking_tokens END AS thinking_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.web_search_requests) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.web_search_requests END AS web_search_requests,
+  a.service_tier, a.inference_geo, a.speed, a.attempts, a.legs,
+  a.latency_us / 1000 AS latency_ms, a.first_token_us / 1000 AS first_token_ms,
+  TIMESTAMPTZ 'epoch' + a.answered_at * INTERVAL '1 microsecond' AS answered_at,
+  CASE WHEN a.legs > 1 THEN (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS cost_pico_usd,
+  CASE WHEN a.legs > 1 THEN CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END ELSE CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END END AS cost_status,
+  a.provider_reported_cost
+FROM sources s
+CROSS JOIN answers a
+LEFT JOIN runs r ON r.run_id = a.run_id
+LEFT JOIN invocations i ON i.invocation_id = a.invocation_id
+LEFT JOIN attempts t ON t.attempt_id = a.attempt_id
+WHERE a.source_id = s.source_id AND a.final = 1 AND s.superseded_by IS NULL;
+
+CREATE VIEW v_answers_all AS
+SELECT
+  a.run_id, a.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, a.row_number,
+  a.custom_id, t.attempt_uid, a.request_id, a.final, t.state, t.leg,
+  a.requested_model, a.model, a.message_id, a.stop_reason, a.stop_sequence, a.stop_details,
+  a.text AS text, a.text_repaired, a.content AS content, a.valid, a.invalid_reason,
+  a.input_tokens,
+  a.cache_write_tokens,
+  a.cache_write_5m_tokens,
+  a.cache_write_1h_tokens,
+  a.cache_read_tokens,
+  a.output_tokens,
+  a.thinking_tokens,
+  a.web_search_requests,
+  a.service_tier, a.inference_geo, a.speed, a.attempts, a.legs,
+  a.latency_us / 1000 AS latency_ms, a.first_token_us / 1000 AS first_token_ms,
+  TIMESTAMPTZ 'epoch' + a.answered_at * INTERVAL '1 microsecond' AS answered_at,
+  (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) AS cost_pico_usd,
+  CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END AS cost_status,
+  a.provider_reported_cost
+FROM answers a
+JOIN sources s ON s.source_id = a.source_id
+LEFT JOIN runs r ON r.run_id = a.run_id
+LEFT JOIN invocations i ON i.invocation_id = a.invocation_id
+LEFT JOIN attempts t ON t.attempt_id = a.attempt_id
+WHERE t.state <> 'partial';
+
+CREATE VIEW v_attempts AS
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, t.number AS attempt, t.leg, t.purpose, t.state,
+  t.requested_model, TIMESTAMPTZ 'epoch' + t.opened_at * INTERVAL '1 microsecond' AS opened_at, TIMESTAMPTZ 'epoch' + t.sent_at * INTERVAL '1 microsecond' AS sent_at,
+  TIMESTAMPTZ 'epoch' + t.settled_at * INTERVAL '1 microsecond' AS settled_at, t.http_status, t.error_type, t.error_code, t.error_message,
+  t.provider_request_id, t.workspace_id,
+  CASE WHEN t.state IN ('answered', 'late') THEN
+      (SELECT COALESCE(CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint), 0)
+      FROM charges c WHERE c.attempt_id = t.attempt_id AND c.current = 1)
+    ELSE t.cost_low END AS cost_low_pico_usd,
+  CASE WHEN t.state IN ('answered', 'late') THEN
+      (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+      FROM charges c WHERE c.attempt_id = t.attempt_id AND c.current = 1)
+    ELSE t.cost_high END AS cost_high_pico_usd
+FROM attempts t
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id;
+
+CREATE VIEW v_charges AS
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
+  'input' AS meter, c.input_quantity AS quantity, x.input_rate AS rate, c.input_amount AS amount,
+  c.currency, CASE WHEN c.currency = 'USD' THEN c.input_amount END AS amount_pico_usd,
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
+FROM charges c
+JOIN attempts t ON t.attempt_id = c.attempt_id
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id
+LEFT JOIN ratings g ON g.rating_id = c.rating_id
+LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
+LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
+WHERE c.current = 1 AND c.input_quantity > 0
+UNION ALL
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
+  'cache_write_5m' AS meter, c.cache_write_5m_quantity AS quantity, x.cache_write_5m_rate AS rate, c.cache_write_5m_amount AS amount,
+  c.currency, CASE WHEN c.currency = 'USD' THEN c.cache_write_5m_amount END AS amount_pico_usd,
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
+FROM charges c
+JOIN attempts t ON t.attempt_id = c.attempt_id
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id
+LEFT JOIN ratings g ON g.rating_id = c.rating_id
+LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
+LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
+WHERE c.current = 1 AND c.cache_write_5m_quantity > 0
+UNION ALL
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
+  'cache_write_1h' AS meter, c.cache_write_1h_quantity AS quantity, x.cache_write_1h_rate AS rate, c.cache_write_1h_amount AS amount,
+  c.currency, CASE WHEN c.currency = 'USD' THEN c.cache_write_1h_amount END AS amount_pico_usd,
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
+FROM charges c
+JOIN attempts t ON t.attempt_id = c.attempt_id
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id
+LEFT JOIN ratings g ON g.rating_id = c.rating_id
+LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
+LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
+WHERE c.current = 1 AND c.cache_write_1h_quantity > 0
+UNION ALL
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
+  'cache_read' AS meter, c.cache_read_quantity AS quantity, x.cache_read_rate AS rate, c.cache_read_amount AS amount,
+  c.currency, CASE WHEN c.currency = 'USD' THEN c.cache_read_amount END AS amount_pico_usd,
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
+FROM charges c
+JOIN attempts t ON t.attempt_id = c.attempt_id
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id
+LEFT JOIN ratings g ON g.rating_id = c.rating_id
+LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
+LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
+WHERE c.current = 1 AND c.cache_read_quantity > 0
+UNION ALL
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
+  'output' AS meter, c.output_quantity AS quantity, x.output_rate AS rate, c.output_amount AS amount,
+  c.currency, CASE WHEN c.currency = 'USD' THEN c.output_amount END AS amount_pico_usd,
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
+FROM charges c
+JOIN attempts t ON t.attempt_id = c.attempt_id
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id
+LEFT JOIN ratings g ON g.rating_id = c.rating_id
+LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
+LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
+WHERE c.current = 1 AND c.output_quantity > 0
+UNION ALL
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
+  'web_search' AS meter, c.web_search_quantity AS quantity, x.web_search_rate AS rate, c.web_search_amount AS amount,
+  c.currency, CASE WHEN c.currency = 'USD' THEN c.web_search_amount END AS amount_pico_usd,
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
+FROM charges c
+JOIN attempts t ON t.attempt_id = c.attempt_id
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id
+LEFT JOIN ratings g ON g.rating_id = c.rating_id
+LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
+LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
+WHERE c.current = 1 AND c.web_search_quantity > 0
+UNION ALL
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
+  'unknown' AS meter, NULL AS quantity, NULL AS rate, NULL AS amount,
+  c.currency, NULL AS amount_pico_usd,
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
+FROM charges c
+JOIN attempts t ON t.attempt_id = c.attempt_id
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id
+LEFT JOIN ratings g ON g.rating_id = c.rating_id
+LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
+LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
+WHERE c.current = 1 AND c.status = 'unpriced' AND COALESCE(c.input_quantity, 0) = 0 AND COALESCE(c.cache_write_5m_quantity, 0) = 0 AND COALESCE(c.cache_write_1h_quantity, 0) = 0 AND COALESCE(c.cache_read_quantity, 0) = 0 AND COALESCE(c.output_quantity, 0) = 0 AND COALESCE(c.web_search_quantity, 0) = 0;
+
+CREATE VIEW v_failures AS
+SELECT
+  f.run_id, f.invocation_id, r.job, i.endpoint, COALESCE(t.lane, i.lane) AS lane,
+  s.name AS source, f.row_number, f.custom_id, f.byte_offset, f.kind, f.reason, f.message,
+  f.transient, t.attempt_uid, TIMESTAMPTZ 'epoch' + f.failed_at * INTERVAL '1 microsecond' AS failed_at
+FROM failures f
+JOIN sources s ON s.source_id = f.source_id
+LEFT JOIN runs r ON r.run_id = f.run_id
+LEFT JOIN invocations i ON i.invocation_id = f.invocation_id
+LEFT JOIN attempts t ON t.attempt_id = f.attempt_id
+WHERE s.superseded_by IS NULL;
+
+CREATE VIEW v_cost_by_model_day AS
+SELECT
+  CAST((TIMESTAMPTZ 'epoch' + COALESCE(t.sent_at, t.opened_at) * INTERVAL '1 microsecond') AT TIME ZONE 'UTC' AS date) AS day, i.endpoint, COALESCE(a.model, t.requested_model) AS model,
+  COUNT(CASE WHEN a.final = 1 THEN 1 END) AS requests,
+  COUNT(*) AS attempts,
+  CAST(SUM(a.input_tokens) AS bigint) AS input_tokens,
+  CAST(SUM(a.cache_write_tokens) AS bigint) AS cache_write_tokens,
+  CAST(SUM(a.cache_write_5m_tokens) AS bigint) AS cache_write_5m_tokens,
+  CAST(SUM(a.cache_write_1h_tokens) AS bigint) AS cache_write_1h_tokens,
+  CAST(SUM(a.cache_read_tokens) AS bigint) AS cache_read_tokens,
+  CAST(SUM(a.output_tokens) AS bigint) AS output_tokens,
+  CAST(SUM(a.thinking_tokens) AS bigint) AS thinking_tokens,
+  CAST(SUM(a.web_search_requests) AS bigint) AS web_search_requests,
+  CASE WHEN COUNT(a.attempt_id) = 0 THEN 0
+    ELSE CAST(SUM((SELECT SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1)) AS bigint) END AS cost_pico_usd,
+  CAST(COALESCE(SUM(CASE WHEN a.attempt_id IS NULL THEN t.cost_low END), 0) AS bigint)
+    AS in_doubt_low_pico_usd,
+  CAST(COALESCE(SUM(CASE WHEN a.attempt_id IS NULL THEN t.cost_high END), 0) AS bigint)
+    AS in_doubt_high_pico_usd,
+  COUNT(CASE WHEN a.attempt_id IS NULL AND t.cost_high IS NULL THEN 1 END)
+    AS in_doubt_unbounded,
+  COUNT(DISTINCT CASE WHEN (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END) FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) IN (1, 2, 3) THEN NULL
+    ELSE a.request_id END) AS unpriced_requests
+FROM attempts t
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN answers a ON a.attempt_id = t.attempt_id AND t.state <> 'partial'
+GROUP BY 1, 2, 3;
+
+INSERT INTO batcher_version (version_num) VALUES ('0001');
+
+INSERT INTO budgets (scope, cap, granted, settled)
+VALUES ('run:1', 50000000000000, 6000000000000, 0);
+
+INSERT INTO estimates (estimate_id, run_key, basis, method, input_method, ceiling, made_at, after_invocation, sampled, requests, unbounded, expected, low, high)
+VALUES (1, 'first', 'sample', 'pilot', 'counted', '1000000000000', 1795608000000000, 0, 3, 9, 0, '5000', '4000', '6000');
+
+INSERT INTO leases (name, token, owner, process, invocation_id, acquired_at, expires_at, written)
+VALUES ('run:1', 3, 'me on here', 'here/1/1', 1, 1795608000000000, 0, 7);
+
+INSERT INTO ledger_info (name, value)
+VALUES ('created_at', '1795608000000000');
+
+INSERT INTO ledger_info (name, value)
+VALUES ('database_uid', '5eed5eed5eed');
+
+INSERT INTO price_books (price_book_id, version, sha256, source, content)
+VALUES (1, 'one', '7d0d047b355c087c7d8209af17225fe6d655357ab68101948c37d5fb15b5c80d', 'a test', '
+format = 1
+version = "one"
+published = 2026-01-01
+source = "a test"
+extends = "nothing"
+
+[lists.anthropic]
+currency = "USD"
+source = "a test"
+
+[[rates]]
+list = "anthropic"
+model = "claude-sonnet-5"
+valid_from = 2026-01-01
+valid_until = 2026-11-30
+batch_factor = "0.5"
+input = "1"
+cache_write_5m = "2"
+cache_write_1h = "3"
+cache_read = "0.1"
+output = "10"
+web_search = "10"
+source = "a test"
+
+[[rates]]
+list = "anthropic"
+model = "claude-sonnet-5"
+valid_from = 2026-12-01
+input = "50"
+cache_write_5m = "2"
+cache_write_1h = "3"
+cache_read = "0.1"
+output = "10"
+web_search = "10"
+source = "a test"
+');
+
+INSERT INTO quota_leases (fingerprint, model_class, invocation_id, demand, share, paused_until, expires_at)
+VALUES ('f1', 'sonnet', 1, 1000000, 500000, 0, 1795608000000000);
+
+INSERT INTO reconciliations (reconciliation_id, recorded_at, recorded_by, endpoint, simulated, days, files, after_rating)
+VALUES (1, 1795608000000000, 'me', 'anthropic', 0, '["2026-11-25"]', '[{"name":"usage.csv","sha256":"00"}]', 1);
+
+INSERT INTO runs (run_id, key, created_at)
+VALUES (1, 'first', 1795608000000000);
+
+INSERT INTO adjustments (adjustment_id, reconciliation_id, recorded_at, recorded_by, day, model, kind, amount, cause, after_rating)
+VALUES (1, 1, 1795608000000000, 'me', '2026-11-25', 'claude-sonnet-5', 'input', -12, 'rounding', 1);
+
+INSERT INTO adjustments (adjustment_id, reconciliation_id, recorded_at, recorded_by, day, model, kind, amount, cause, after_rating, undoes)
+VALUES (2, 1, 1795608000000000, 'me', '2026-11-25', 'claude-sonnet-5', 'input', 12, 'rounding', 1, 1);
+
+INSERT INTO invocations (invocation_id, run_id, started_at, clean, settled_below, host, pid, os_user, version, command, endpoint, base_url, lane, simulated, price_list, settings_digest, options, tags)
+VALUES (1, 1, 1795608000000000, 0, 0, 'here', 1, 'me', '0', 'batcher run', 'anthropic', 'http://127.0.0.1', 'live', 0, 'anthropic', 's', '{}', '{}');
+
+INSERT INTO rate_sets (rate_set_id, price_book_id, price_list, model, terms, valid_from, currency, input_rate, cache_write_5m_rate, cache_write_1h_rate, cache_read_rate, output_rate, web_search_rate)
+VALUES (1, 1, 'anthropic', 'claude-sonnet-5', 'standard', '2026-01-01', 'USD', 1000000, 2000000, 3000000, 100000, 10000000, 10000000000);
+
+INSERT INTO ratings (rating_id, price_book_id, created_at, reason)
+VALUES (1, 1, 1795608000000000, 'initial');
+
+INSERT INTO sources (source_id, run_id, name, location, fingerprint, settings_digest, matched, done_ranges)
+VALUES (1, 1, 'first.jsonl', '/', 'f', 's', 1, '[]');
+
+INSERT INTO attempts (attempt_id, attempt_uid, invocation_id, request_id, source_id, row_number, params_hash, number, leg, purpose, lane, requested_model, state, pending, opened_at, sent_at, settled_at, cost_low, cost_high)
+VALUES (1099511627777, '5eed5eed5eed-10000000001', 1, 1099511627777, 1, 1, '\x00000000000000000000000000000001', 1, 1, 'first', 'live', 'claude-sonnet-5', 'answered', 0, 1795608000000000, 1795608000000000, 1795608000000001, 0, 1000000000000);
+
+INSERT INTO attempts (attempt_id, attempt_uid, invocation_id, request_id, source_id, row_number, params_hash, number, leg, purpose, lane, requested_model, state, pending, opened_at, sent_at, settled_at, cost_low, cost_high)
+VALUES (1099511627778, '5eed5eed5eed-10000000002', 1, 1099511627778, 1, 2, '\x00000000000000000000000000000002', 1, 1, 'first', 'live', 'claude-sonnet-5', 'answered', 0, 1795608000000000, 1795608000000000, 1795608000000001, 0, 1000000000000);
+
+INSERT INTO attempts (attempt_id, attempt_uid, invocation_id, request_id, source_id, row_number, params_hash, number, leg, purpose, lane, requested_model, state, pending, opened_at, sent_at, settled_at, cost_low, cost_high)
+VALUES (1099511627779, '5eed5eed5eed-10000000003', 1, 1099511627778, 1, 2, '\x00000000000000000000000000000002', 2, 2, 'continuation', 'live', 'claude-sonnet-5', 'answered', 0, 1795608000000000, 1795608000000000, 1795608000000001, 0, 1000000000000);
+
+INSERT INTO attempts (attempt_id, attempt_uid, invocation_id, request_id, source_id, row_number, params_hash, number, leg, purpose, lane, requested_model, state, pending, opened_at, sent_at, settled_at, cost_low, cost_high)
+VALUES (1099511627780, '5eed5eed5eed-10000000004', 1, 1099511627780, 1, 4, '\x00000000000000000000000000000004', 1, 1, 'first', 'live', 'claude-sonnet-5', 'answered', 0, 1795608000000000, 1795608000000000, 1795608000000001, 0, 1000000000000);
+
+INSERT INTO attempts (attempt_id, attempt_uid, invocation_id, request_id, source_id, row_number, params_hash, number, leg, purpose, lane, requested_model, state, pending, opened_at, sent_at, settled_at, cost_low, cost_high)
+VALUES (1099511627781, '5eed5eed5eed-10000000005', 1, 1099511627777, 1, 1, '\x00000000000000000000000000000001', 2, 1, 'retry', 'live', 'claude-sonnet-5', 'late', 0, 1795608000000000, 1795608000000000, 1795608000000001, 0, 1000000000000);
+
+INSERT INTO attempts (attempt_id, attempt_uid, invocation_id, request_id, source_id, row_number, params_hash, number, leg, purpose, lane, requested_model, state, pending, opened_at, sent_at, settled_at, error_type, error_message, cost_low, cost_high)
+VALUES (1099511627782, '5eed5eed5eed-10000000006', 1, 1099511627782, 1, 6, '\x00000000000000000000000000000006', 1, 1, 'first', 'live', 'claude-sonnet-5', 'unknown', 0, 1795608000000000, 1795608000000000, 1795608000000001, 'timeout', 'timeout', 0, 1000000000000);
+
+INSERT INTO attempts (attempt_id, attempt_uid, invocation_id, request_id, source_id, row_number, params_hash, number, leg, purpose, lane, requested_model, state, pending, opened_at, sent_at, settled_at, http_status, error_type, error_message, provider_request_id, cost_low, cost_high, workspace_id)
+VALUES (1099511627783, '5eed5eed5eed-10000000007', 1, 1099511627783, 1, 7, '\x00000000000000000000000000000007', 1, 1, 'first', 'live', 'claude-sonnet-5', 'unusable', 1, 1795608000000000, 1795608000000000, 1795608000000001, 200, 'bad_answer', 'no Message', 'req_1', 0, 1000000000000, 'wrkspc_1');
+
+INSERT INTO attempts (attempt_id, attempt_uid, invocation_id, request_id, source_id, row_number, params_hash, number, leg, purpose, lane, requested_model, state, pending, opened_at, cost_low, cost_high)
+VALUES (1099511627784, '5eed5eed5eed-10000000008', 1, 1099511627784, 1, 8, '\x00000000000000000000000000000008', 1, 1, 'first', 'live', 'claude-sonnet-5', 'open', 1, 1795608000000000, 0, 1000000000000);
+
+INSERT INTO attempts (attempt_id, attempt_uid, invocation_id, request_id, source_id, row_number, params_hash, number, leg, purpose, lane, requested_model, state, pending, opened_at, sent_at, settled_at, error_type, error_message, cost_low, cost_high)
+VALUES (1099511627785, '5eed5eed5eed-10000000009', 1, 1099511627785, 1, 9, '\x00000000000000000000000000000009', 1, 1, 'first', 'live', 'claude-sonnet-5', 'partial', 0, 1795608000000000, 1795608000000000, 1795608000000001, 'cut', 'cut', 3, 1000000000000);
+
+INSERT INTO budget_slices (scope, invocation_id, granted, settled)
+VALUES ('run:1', 1, 6000000000000, 0);
+
+INSERT INTO closed_months (closing_id, month, rating_id, closed_at)
+VALUES (1, '2026-10', 1, 1795608000000000);
+
+INSERT INTO failures (failure_id, run_id, invocation_id, source_id, row_number, params_hash, identity, kind, reason, message, transient, attempt_id, failed_at)
+VALUES (1, 1, 1, 1, 6, '\x00000000000000000000000000000006', 6566370812637745623, 'held', 'doubt', 'three attempts in doubt', 0, 1099511627782, 1795608000000001);
+
+INSERT INTO failures (failure_id, run_id, invocation_id, source_id, row_number, byte_offset, kind, reason, message, transient, failed_at)
+VALUES (2, 1, 1, 1, 99, 4096, 'quarantined', 'bad_json', 'this is no JSON', 0, 1796027695796615);
+
+INSERT INTO rollups (invocation_id, quarter, lane, requested_model, model, stop_reason, rating_id, status, currency, charges, answers, final_answers, input_tokens, cache_write_5m_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens, thinking_tokens, web_search_requests, unpriced_answers, unpriced_tokens, amount_whole, amount_rest)
+VALUES (1, 1995120, 'live', 'claude-sonnet-5', 'claude-sonnet-5', 'end_turn', 1, 'assumed', 'USD', 1, 1, 1, 10, 7, 0, 0, 5, 0, 0, 0, 0, 0, 74000000);
+
+INSERT INTO rollups (invocation_id, quarter, lane, requested_model, model, stop_reason, rating_id, status, currency, charges, answers, final_answers, input_tokens, cache_write_5m_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens, thinking_tokens, web_search_requests, unpriced_answers, unpriced_tokens, amount_whole, amount_rest)
+VALUES (1, 1995120, 'live', 'claude-sonnet-5', 'claude-sonnet-5', 'end_turn', 1, 'priced', 'USD', 2, 2, 1, 20, 0, 0, 0, 10, 0, 0, 0, 0, 0, 120000000);
+
+INSERT INTO rollups (invocation_id, quarter, lane, requested_model, model, stop_reason, rating_id, status, currency, charges, answers, final_answers, input_tokens, cache_write_5m_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens, thinking_tokens, web_search_requests, unpriced_answers, unpriced_tokens, amount_whole, amount_rest)
+VALUES (1, 1995120, 'live', 'claude-sonnet-5', 'claude-sonnet-5', 'pause_turn', 1, 'priced', 'USD', 1, 1, 0, 10, 0, 0, 0, 5, 0, 0, 0, 0, 0, 60000000);
+
+INSERT INTO rollups (invocation_id, quarter, lane, requested_model, model, stop_reason, rating_id, status, currency, charges, answers, final_answers, input_tokens, cache_write_5m_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens, thinking_tokens, web_search_requests, unpriced_answers, unpriced_tokens, amount_whole, amount_rest)
+VALUES (1, 1995120, 'live', 'claude-sonnet-5', 'unheard-of', 'end_turn', 1, 'unpriced', '', 1, 1, 1, 10, 0, 0, 0, 5, 0, 0, 1, 15, 0, 0);
+
+INSERT INTO shards (source_id, first_row, last_row, invocation_id, done)
+VALUES (1, 1, 99, 1, 0);
+
+INSERT INTO answers (attempt_id, request_id, run_id, invocation_id, source_id, row_number, params_hash, identity, final, requested_model, model, stop_reason, text, text_repaired, content, input_tokens, cache_write_tokens, output_tokens, service_tier, usage, attempts, legs, latency_us, answered_at)
+VALUES (1099511627777, 1099511627777, 1, 1, 1, 1, '\x00000000000000000000000000000001', -4744327617648345214, 1, 'claude-sonnet-5', 'claude-sonnet-5', 'end_turn', 'Hello', 0, '[{"type":"text","text":"Hello"}]', 10, 7, 5, 'standard', '{"input_tokens":10,"output_tokens":5,"cache_creation_input_tokens":7,"service_tier":"standard"}', 1, 1, 1, 1795608000000001);
+
+INSERT INTO answers (attempt_id, request_id, run_id, invocation_id, source_id, row_number, params_hash, identity, final, requested_model, model, message_id, stop_reason, text, text_repaired, content, input_tokens, output_tokens, usage, attempts, legs, latency_us, answered_at)
+VALUES (1099511627778, 1099511627778, 1, 1, 1, 2, '\x00000000000000000000000000000002', 2690047805934556447, 0, 'claude-sonnet-5', 'claude-sonnet-5', 'msg_1', 'pause_turn', 'Hello', 0, '[{"type":"text","text":"Hello"}]', 10, 5, '{"input_tokens":10,"output_tokens":5}', 1, 1, 1, 1795608000000001);
+
+INSERT INTO answers (attempt_id, request_id, run_id, invocation_id, source_id, row_number, params_hash, identity, final, requested_model, model, message_id, stop_reason, text, text_repaired, content, joined_text, joined_content, input_tokens, output_tokens, usage, attempts, legs, latency_us, answered_at, valid)
+VALUES (1099511627779, 1099511627778, 1, 1, 1, 2, '\x00000000000000000000000000000002', 2690047805934556447, 1, 'claude-sonnet-5', 'claude-sonnet-5', 'msg_2', 'end_turn', 'Hello', 0, '[{"type":"text","text":"Hello"}]', 'HelloHello', '[{"type":"text","text":"HelloHello"},{"type":"text","text":"Hello"}]', 10, 5, '{"input_tokens":10,"output_tokens":5}', 2, 2, 1, 1795608000000001, 1);
+
+INSERT INTO answers (attempt_id, request_id, run_id, invocation_id, source_id, row_number, params_hash, identity, final, requested_model, model, stop_reason, text, text_repaired, content, input_tokens, output_tokens, usage, attempts, legs, latency_us, answered_at)
+VALUES (1099511627780, 1099511627780, 1, 1, 1, 4, '\x00000000000000000000000000000004', -1407793658804622535, 1, 'claude-sonnet-5', 'unheard-of', 'end_turn', 'Hello', 0, '[{"type":"text","text":"Hello"}]', 10, 5, '{"input_tokens":10,"output_tokens":5}', 1, 1, 1, 1795608000000001);
+
+INSERT INTO answers (attempt_id, request_id, run_id, invocation_id, source_id, row_number, params_hash, identity, final, requested_model, model, stop_reason, text, text_repaired, content, input_tokens, output_tokens, usage, attempts, legs, latency_us, answered_at)
+VALUES (1099511627781, 1099511627777, 1, 1, 1, 1, '\x00000000000000000000000000000001', -4744327617648345214, 0, 'claude-sonnet-5', 'claude-sonnet-5', 'end_turn', 'Hello', 0, '[{"type":"text","text":"Hello"}]', 10, 5, '{"input_tokens":10,"output_tokens":5}', 2, 1, 1, 1795608000000001);
+
+INSERT INTO answers (attempt_id, request_id, run_id, invocation_id, source_id, row_number, params_hash, identity, final, requested_model, model, stop_reason, text, text_repaired, content, input_tokens, output_tokens, usage, attempts, legs, latency_us, answered_at)
+VALUES (1099511627785, 1099511627785, 1, 1, 1, 9, '\x00000000000000000000000000000009', 4536281509233486119, 0, 'claude-sonnet-5', 'claude-sonnet-5', 'end_turn', 'Hello', 0, '[{"type":"text","text":"Hello"}]', 10, 5, '{"input_tokens":10,"output_tokens":5}', 1, 1, 1, 1795608000000001);
+
+INSERT INTO charges (attempt_id, line, rating_id, current, model, rate_set_id, currency, status, reason, input_quantity, cache_write_5m_quantity, output_quantity, input_amount, cache_write_5m_amount, cache_write_1h_amount, cache_read_amount, output_amount, web_search_amount, total_amount)
+VALUES (1099511627777, 0, 1, 1, 'claude-sonnet-5', 1, 'USD', 'assumed', 'ttl_assumed', 10, 7, 5, 10000000, 14000000, 0, 0, 50000000, 0, 74000000);
+
+INSERT INTO charges (attempt_id, line, rating_id, current, model, rate_set_id, currency, status, input_quantity, output_quantity, input_amount, cache_write_5m_amount, cache_write_1h_amount, cache_read_amount, output_amount, web_search_amount, total_amount)
+VALUES (1099511627778, 0, 1, 1, 'claude-sonnet-5', 1, 'USD', 'priced', 10, 5, 10000000, 0, 0, 0, 50000000, 0, 60000000);
+
+INSERT INTO charges (attempt_id, line, rating_id, current, model, rate_set_id, currency, status, input_quantity, output_quantity, input_amount, cache_write_5m_amount, cache_write_1h_amount, cache_read_amount, output_amount, web_search_amount, total_amount)
+VALUES (1099511627779, 0, 1, 1, 'claude-sonnet-5', 1, 'USD', 'priced', 10, 5, 10000000, 0, 0, 0, 50000000, 0, 60000000);
+
+INSERT INTO charges (attempt_id, line, rating_id, current, model, status, reason, input_quantity, output_quantity)
+VALUES (1099511627780, 0, 1, 1, 'unheard-of', 'unpriced', 'unknown_model', 10, 5);
+
+INSERT INTO charges (attempt_id, line, rating_id, current, model, rate_set_id, currency, status, input_quantity, output_quantity, input_amount, cache_write_5m_amount, cache_write_1h_amount, cache_read_amount, output_amount, web_search_amount, total_amount)
+VALUES (1099511627781, 0, 1, 1, 'claude-sonnet-5', 1, 'USD', 'priced', 10, 5, 10000000, 0, 0, 0, 50000000, 0, 60000000);
+
+INSERT INTO tool_results (attempt_id, results, ran_at)
+VALUES (1099511627778, '[{"type":"tool_result"}]', 1795608000000000);
+
+INSERT INTO unusable_bodies (attempt_id, body)
+VALUES (1099511627783, '\x006e6f742061204d657373616765ff');
+
+SELECT setval('estimates_estimate_id_seq', 1);
+
+SELECT setval('price_books_price_book_id_seq', 1);
+
+SELECT setval('reconciliations_reconciliation_id_seq', 1);
+
+SELECT setval('runs_run_id_seq', 1);
+
+SELECT setval('adjustments_adjustment_id_seq', 2);
+
+SELECT setval('invocations_invocation_id_seq', 1);
+
+SELECT setval('rate_sets_rate_set_id_seq', 1);
+
+SELECT setval('ratings_rating_id_seq', 1);
+
+SELECT setval('sources_source_id_seq', 1);
+
+SELECT setval('closed_months_closing_id_seq', 1);
+
+SELECT setval('failures_failure_id_seq', 2);
+
+CREATE VIEW dashboard AS SELECT state, COUNT(*) AS attempts FROM v_attempts GROUP BY state;
+
+GRANT SELECT ON v_answers TO kept_reader WITH GRANT OPTION;
+
+GRANT SELECT ON v_answers TO kept_writer;
+
+GRANT SELECT ON v_attempts TO kept_reader;
+
+GRANT SELECT (run_id, row_number, text) ON v_answers_all TO kept_writer;
+
+GRANT SELECT ON v_cost_by_model_day TO PUBLIC;
+
+GRANT SELECT ON runs TO kept_reader;
+
+GRANT SELECT ON dashboard TO kept_reader;
+
