@@ -22,7 +22,7 @@ from batcher.ledger.migrate import (
     revisions_in,
     upgrade,
 )
-from batcher.ledger.verify import verify
+from batcher.ledger.verify.checks import verify
 from tests.ledger.head_script import catalog, schema_of, write_anew
 from tests.ledger.kept_ledgers import *  # noqa: F403 - pytest finds fixtures by name
 from tests.ledger.kept_ledgers import ask, execute, rights, with_revision

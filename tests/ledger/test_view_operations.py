@@ -190,3 +190,16 @@ def test_on_a_file_what_somebody_made_from_a_view_is_in_nobodys_way(kept_file, r
     upgrade(engine, revision(column + REPLACE, {"v_attempts": SHIFTED}))
     assert ask(engine, "SELECT SUM(attempts) FROM dashboard") == [(9,)]
     engine.dispose()
+
+
+def test_on_a_file_a_table_is_copied_beneath_the_views_that_read_it(kept_file, revision):
+    engine = open_engine(kept_file)
+    before = ask(engine, "SELECT * FROM v_attempts"), ask(engine, "SELECT * FROM dashboard")
+    copied = (
+        'with op.batch_alter_table("attempts", recreate="always") as batch:'
+        ' batch.alter_column("purpose", nullable=True)'
+    )
+    upgrade(engine, revision(copied))
+    after = ask(engine, "SELECT * FROM v_attempts"), ask(engine, "SELECT * FROM dashboard")
+    assert after == before
+    engine.dispose()
