@@ -10,14 +10,14 @@ from hypothesis import settings
 from tests.databases import *  # noqa: F403 - pytest finds fixtures by name
 
 # No test asserts a time, and none fails by chance: property tests draw the same examples each
-# time. Others are looked for on purpose, see docs/testing.md.
+# time. Others are looked for on purpose, see docs/development/testing.md.
 settings.register_profile("patient", deadline=None, derandomize=True, database=None)
 settings.register_profile("hunting", deadline=None, derandomize=False, database=None)
 settings.load_profile("patient")
 
 
 def pytest_addoption(parser):
-    """What the campaigns may be told, see docs/testing.md."""
+    """What the campaigns may be told, see docs/development/testing.md."""
     parser.addoption("--budget-minutes", type=float, help="end each campaign after this time")
     parser.addoption("--rows", type=int, help="how many rows the soak has")
 

@@ -41,9 +41,20 @@ def test_every_shipped_job_is_whole(path):
 
 
 def test_every_link_of_the_documentation_leads_somewhere():
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_page_is_reached_from_an_index():
+    pages = set((ROOT / "docs").rglob("*.md"))
+    indexes = {page for page in pages if page.name == "index.md"}
+    linked = {
+        (index.parent / target).resolve()
+        for index in indexes
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", index.read_text())
+    }
+    assert not pages - linked - {ROOT / "docs/index.md"}
 
 
 # `timeout -s KILL 3 COMMAND`, but by what happened: it kills when something is in flight.

@@ -1,7 +1,7 @@
 """Many kills in a row, at points drawn from a seed, on both databases.
 
 The campaign does the same as often as wanted, in rounds; an interrupted one goes on where it
-stopped, see docs/testing.md.
+stopped, see docs/development/testing.md.
 """
 
 import os

@@ -2,7 +2,7 @@
 
 Of every two, one does the work; in some overlaps a process is killed on the way. The campaign
 does it as often as wanted, in rounds; an interrupted one goes on where it stopped, see
-docs/testing.md.
+docs/development/testing.md.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Damaged rows: never a crash, never something sent that the row does not say.
 
-The campaign does the same ten million times, see docs/testing.md.
+The campaign does the same ten million times, see docs/development/testing.md.
 """
 
 import json
