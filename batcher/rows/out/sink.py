@@ -107,7 +107,7 @@ class _ZstdFrames:
     """Packs what is written, a frame per megabyte; leaves the file below open."""
 
     def __init__(self, file: BinaryIO) -> None:
-        from batcher.rows.read.arrow import pa  # noqa: PLC0415 - only where asked for
+        import pyarrow as pa  # noqa: PLC0415 - only where asked for
 
         self._file = file
         self._compress = pa.Codec("zstd").compress

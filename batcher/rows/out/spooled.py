@@ -93,7 +93,8 @@ def write_parquet(
     spooled: SpooledRows, columns: Sequence[str] | None, stream: ByteStream
 ) -> None:
     """The rows as Parquet, zstd inside; a column of several types is text."""
-    from batcher.rows.read.arrow import pa, pq  # noqa: PLC0415 - 50 MB that other formats do not pay
+    import pyarrow as pa  # noqa: PLC0415 - 50 MB that other formats do not pay
+    from pyarrow import parquet as pq  # noqa: PLC0415 - see above
 
     seen = spooled.columns
     names = columns if columns is not None else list(seen)
@@ -155,7 +156,7 @@ def _quoted(cell: object) -> str:
 
 
 def _arrow_type(types: set[type]) -> "pa.DataType":
-    from batcher.rows.read.arrow import pa  # noqa: PLC0415 - see above
+    import pyarrow as pa  # noqa: PLC0415 - see above
 
     if types == {bool}:
         return pa.bool_()
@@ -165,7 +166,7 @@ def _arrow_type(types: set[type]) -> "pa.DataType":
 
 
 def _record_batch(rows: list[list[Scalar]], schema: "pa.Schema") -> "pa.RecordBatch":
-    from batcher.rows.read.arrow import pa  # noqa: PLC0415 - see above
+    import pyarrow as pa  # noqa: PLC0415 - see above
 
     arrays = []
     for field, cells in zip(schema, zip(*rows, strict=True), strict=True):

@@ -7,7 +7,8 @@ from math import isfinite
 from typing import Any
 from uuid import UUID
 
-from batcher.rows.read.arrow import pa
+import pyarrow as pa
+
 from batcher.rows.reasons import Reason, RowProblem
 
 Convert = Callable[[Any], Any] | None  # None: the value is JSON already

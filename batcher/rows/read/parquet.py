@@ -4,12 +4,14 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+import pyarrow as pa
+from pyarrow import parquet as pq
+
 from batcher.errors import ConfigurationError, StorageError
 from batcher.messages.request import BadRow, Request
 from batcher.rows.batch import BATCH_ROWS, RowBatch, bad_row, broken_file, ends_batch
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import RowRanges
-from batcher.rows.read.arrow import pa, pq
 from batcher.rows.read.arrow_values import column_cells
 from batcher.rows.read.source import SourceFile
 from batcher.rows.reasons import InputBroken, RowProblem

@@ -10,7 +10,8 @@ _SAMPLE_BYTES: Final = 256 * 1024
 def estimated_rows(source: SourceFile) -> int | None:
     """About how many rows `source` has; exact for Parquet, `None` when a glance cannot tell."""
     if source.format == "parquet":
-        from batcher.rows.read.arrow import pa, pq  # noqa: PLC0415 - heavy
+        import pyarrow as pa  # noqa: PLC0415 - heavy
+        from pyarrow import parquet as pq  # noqa: PLC0415 - heavy
 
         try:
             return int(pq.read_metadata(source.path).num_rows)
