@@ -40,14 +40,8 @@ DEPTH = {room: depth for depth, line in enumerate(LAYERS) for room in line}
 # here is entered by its own name (`batcher.config`). The vocabulary is open.
 OPEN_ROOMS = {"messages", "pricing"}
 DOORS = {
-    "estimate": {
-        "census",
-        "counts",
-        "expected_cost",
-        "interval",
-        "pilot",
-        "preflight_sample",
-    },
+    "config": {"endpoints", "files", "tables", "values"},
+    "estimate": {"estimate", "expected_cost", "interval", "preflight_sample"},
     "finance": {
         "compare",
         "focus.columns",
@@ -176,6 +170,7 @@ DOORS = {
         "process",
         "settings",
     },
+    "wiring": {"examine"},  # besides its own name: only doctor asks for it
     "transport": {
         "endpoint",
         "lane",

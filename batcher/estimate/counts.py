@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import msgspec
 
-from batcher import config
 from batcher.clock import SystemClock
+from batcher.config.endpoints import read_key
 from batcher.errors import BatcherError
 from batcher.estimate.census import Census, Inputs, read_chosen
 from batcher.estimate.tokens import (
@@ -64,7 +64,7 @@ async def _counted(
 ) -> dict[str, TokenRate]:
     from batcher.transport.live.client import HttpClient, SendError
 
-    client = HttpClient(endpoint, config.read_key(endpoint), SystemClock())
+    client = HttpClient(endpoint, read_key(endpoint), SystemClock())
 
     async def count(body: bytes, betas: tuple[str, ...]) -> int:
         try:

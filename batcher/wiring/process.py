@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-from batcher import config
+from batcher.config.files import set_unless_set
 from batcher.errors import ConfigurationError
 from batcher.pipeline.run.run import LoopFactory
 
@@ -26,7 +26,7 @@ def keep_little_memory(*, of_arrow: bool = False) -> None:
     pyarrow takes its memory from there too when this comes before its import; otherwise its own
     allocator keeps 20 MB more. `of_arrow` says that it is used, which costs other files speed.
     """
-    config.set_unless_set("ARROW_DEFAULT_MEMORY_POOL", "system")
+    set_unless_set("ARROW_DEFAULT_MEMORY_POOL", "system")
     with suppress(OSError, AttributeError):  # other C libraries have no such settings
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, _ARROW_BYTES if of_arrow else _LARGE_BYTES)

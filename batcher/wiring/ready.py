@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from batcher import config
 from batcher.clock import Clock, SystemClock
+from batcher.config.endpoints import read_key
 from batcher.errors import ConfigurationError, UsageError
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.engine.rater import Rater
@@ -84,7 +84,7 @@ def kit_for(job: Job, observer: Observer, files: Sequence[SourceFile] = ()) -> K
     files = files or checked_files(job, builder)
     _check_output(job, files)
     pacer = Pacer(job.limits.quota, job.limits.concurrency, clock.monotonic())
-    key = config.read_key(job.endpoint)
+    key = read_key(job.endpoint)
     return Kit(
         builder=builder,
         files=files,

@@ -7,8 +7,18 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
-from batcher import config
-from batcher.config import ConfigFile, JobFile, Settings
+from batcher.config.endpoints import endpoint_named
+from batcher.config.files import (
+    DATABASE_NAME,
+    environment_of,
+    environment_settings,
+    lifeboat_folders,
+    read_config,
+    read_toml,
+    text_or_file,
+)
+from batcher.config.tables import ConfigFile, JobFile, Retry, Settings
+from batcher.config.values import checked_days, pico_usd, seconds, size_bytes
 from batcher.errors import ConfigurationError, UsageError
 from batcher.ledger.address import without_passwords
 from batcher.ledger.write.store import Store
@@ -50,7 +60,7 @@ def asked(
     given = dict(options or {})
     for name in ("system", "prompt"):
         if given.get(name):
-            given[name] = config.text_or_file(given[name], Path())
+            given[name] = text_or_file(given[name], Path())
     return Asked(
         command=without_passwords(shlex.join(["batcher", *sys.argv[1:]])),
         inputs=inputs,
@@ -72,19 +82,19 @@ def job_files(path: Path) -> list[Path]:
 
 def job_file(path: Path) -> JobFile:
     """What a job file says, alone."""
-    return config.read_toml(path, JobFile)
+    return read_toml(path, JobFile)
 
 
 def resolve(typed: Asked) -> Job:
     """The job that was asked for; options win over environment, job file and config.toml."""
-    job_file = config.read_toml(typed.job_path, JobFile) if typed.job_path else JobFile()
+    job_file = read_toml(typed.job_path, JobFile) if typed.job_path else JobFile()
     inputs = typed.inputs or job_file.inputs
     if not inputs:
         raise UsageError("nothing to run: name input files, or a job file with --job")
-    config_file = config.read_config(typed.config_path, typed.job_path)
-    layers = (typed.options, config.environment_settings(), job_file, config_file)
+    config_file = read_config(typed.config_path, typed.job_path)
+    layers = (typed.options, environment_settings(), job_file, config_file)
     merged = _merge(layers)
-    lifeboat_folder, spare_folders = config.lifeboat_folders(merged.lifeboat_folder)
+    lifeboat_folder, spare_folders = lifeboat_folders(merged.lifeboat_folder)
     base = typed.job_path.parent if typed.job_path and not typed.inputs else Path()
     name = None
     if typed.job_path:
@@ -95,7 +105,7 @@ def resolve(typed: Asked) -> Job:
         command=typed.command,
         inputs=tuple(inputs),
         base=base,
-        database=merged.database or str(_database_folder(typed) / config.DATABASE_NAME),
+        database=merged.database or str(_database_folder(typed) / DATABASE_NAME),
         endpoint=_endpoint(merged, config_file),
         settings=_request_settings(merged, layers),
         limits=_limits(merged),
@@ -105,24 +115,24 @@ def resolve(typed: Asked) -> Job:
         tags=_tables(layers, "tags"),
         output=merged.output,
         prices=merged.prices,
-        price_book_max_age_days=config.checked_days(merged.price_book_max_age_days),
+        price_book_max_age_days=checked_days(merged.price_book_max_age_days),
         preflight=merged.preflight is not False,
-        ask_above=config.pico_usd("ask_above", merged.ask_above),
+        ask_above=pico_usd("ask_above", merged.ask_above),
         answers=answer_choices(
             merged.on_truncate,
             merged.on_invalid,
             tools=job_file.tools,
             validate=job_file.validate,
             folder=(typed.job_path or Path()).resolve().parent,
-            environment=config.environment_of,
+            environment=environment_of,
         ),
         store=_store(merged.store),
         if_running=_if_running(merged.if_running),
         join=bool(merged.join),
         processes=_processes(merged.processes),
         lease_seconds=_lease_seconds(merged.lease),
-        database_wait_seconds=config.seconds(merged.database_wait or "5m"),
-        min_free_space=config.size_bytes("min_free_space", merged.min_free_space),
+        database_wait_seconds=seconds(merged.database_wait or "5m"),
+        min_free_space=size_bytes("min_free_space", merged.min_free_space),
         lifeboat_folder=lifeboat_folder,
         spare_folders=spare_folders,
     )
@@ -157,7 +167,7 @@ def _tables(layers: Sequence[Settings], name: str) -> dict[str, Any]:
 
 def _endpoint(merged: Settings, config_file: ConfigFile) -> Endpoint:
     """The endpoint by name; a base URL alone means the anthropic dialect, key and prices."""
-    named = config.endpoint_named(merged.endpoint or "anthropic", config_file.endpoints)
+    named = endpoint_named(merged.endpoint or "anthropic", config_file.endpoints)
     check_dialect(shipped_rules(), named.dialect, named.name)
     if merged.stream is not None:
         named = replace(named, stream=merged.stream)
@@ -184,7 +194,7 @@ def _request_settings(merged: Settings, layers: Sequence[Settings]) -> RequestSe
 
 
 def _limits(merged: Settings) -> Limits:
-    retry = merged.retry or config.Retry()
+    retry = merged.retry or Retry()
     concurrency = 64 if merged.concurrency is None else merged.concurrency
     _at_least_one("concurrency", concurrency)
     if merged.limit is not None:
@@ -192,9 +202,9 @@ def _limits(merged: Settings) -> Limits:
     return Limits(
         concurrency=concurrency,
         row_limit=merged.limit,
-        max_runtime_seconds=config.seconds(merged.max_runtime) if merged.max_runtime else None,
-        max_cost=config.pico_usd("max_cost", merged.max_cost),
-        max_cost_month=config.pico_usd("max_cost_month", merged.max_cost_month),
+        max_runtime_seconds=seconds(merged.max_runtime) if merged.max_runtime else None,
+        max_cost=pico_usd("max_cost", merged.max_cost),
+        max_cost_month=pico_usd("max_cost_month", merged.max_cost_month),
         max_bad=bad_limit(merged.max_bad),
         retry=RetryPolicy(**_given(retry, RetryPolicy)),
         quota=quota_limits(merged.rpm, merged.itpm, merged.otpm, merged.quota_share),
@@ -213,9 +223,7 @@ def _at_least_one(name: str, value: int) -> None:
         raise ConfigurationError(f"{name} is {value}; it must be at least 1")
 
 
-def _given(
-    table: config.Retry, policy: type[RetryPolicy | BreakerPolicy | Limits]
-) -> dict[str, Any]:
+def _given(table: Retry, policy: type[RetryPolicy | BreakerPolicy | Limits]) -> dict[str, Any]:
     """The settings of `table` that are fields of `policy` and were given."""
     shared = set(table.__struct_fields__) & {known.name for known in fields(policy)}
     return {n: getattr(table, n) for n in shared if getattr(table, n) is not None}
@@ -236,10 +244,10 @@ def _if_running(value: str | None) -> IfRunning:
 
 
 def _lease_seconds(value: str | None) -> float:
-    seconds = config.seconds(value or "30s")
-    if seconds < 1:
+    lease = seconds(value or "30s")
+    if lease < 1:
         raise ConfigurationError(f"lease is {value!r}; it must be at least 1s")
-    return seconds
+    return lease
 
 
 def _store(value: str | None) -> Store:

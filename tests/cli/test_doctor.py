@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from batcher import wiring
 from batcher.cli.care.doctor import doctor
-from batcher.cli.care.examine import examine
+from batcher.wiring.examine import examine
 from tests.making_runs import rows, write_rows
 
 

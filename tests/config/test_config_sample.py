@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 
 from batcher import wiring
-from batcher.config import ConfigFile, read_config
+from batcher.config.files import read_config
+from batcher.config.tables import ConfigFile
 from batcher.pacing.breaker import BreakerPolicy
 from batcher.pacing.retry import RetryPolicy
 from batcher.pipeline.job import Limits

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from batcher import config
+from batcher.config.endpoints import read_key
 from batcher.errors import AccessRefused
 from batcher.transport.endpoint import Endpoint
 
@@ -18,7 +18,7 @@ def key_file(tmp_path):
 
 
 def read(path):
-    return config.read_key(
+    return read_key(
         Endpoint(name="there", base_url="https://there.example", api_key_file=str(path))
     )
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from batcher.config import environment_settings
+from batcher.config.files import environment_settings
 from batcher.config.tables import Settings
 from batcher.config.variables import check_names, variables
 from batcher.errors import ConfigurationError

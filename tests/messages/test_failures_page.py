@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batcher import config
+from batcher.config.endpoints import endpoint_named, endpoint_names
 from batcher.messages.failure import (
     STATUS_OF_TYPE,
     VERDICTS,
@@ -105,7 +105,7 @@ def test_waits_are_read_as_the_page_says(row):
 
 def test_the_endpoints_with_a_meaning_of_their_own_are_on_the_page():
     shown = {(name, int(status)): what for name, status, what in table("endpoint | status")}
-    endpoints = [config.endpoint_named(name, {}) for name in config.endpoint_names({})]
+    endpoints = [endpoint_named(name, {}) for name in endpoint_names({})]
     assert shown == {(e.name, n): v for e in endpoints for n, v in e.verdicts.items()}
     for (_, status), what in shown.items():
         assert verdict(status, overrides={status: Verdict(what)}) is Verdict(what)

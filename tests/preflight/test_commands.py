@@ -7,10 +7,11 @@ from sqlite3 import connect
 
 import pytest
 
-from batcher import config, wiring
-from batcher.cli.care.examine import examine
+from batcher import wiring
+from batcher.config.endpoints import endpoint_named, endpoint_names, read_key
 from batcher.errors import ConfigurationError
 from batcher.preflight.shipped import shipped_rules
+from batcher.wiring.examine import examine
 from tests.cli.test_report import invoke
 from tests.making_runs import Watcher, row, simulating, write_rows
 
@@ -121,7 +122,7 @@ PRESETS = {
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_each_preset_knows_its_server(name):
-    endpoint = config.endpoint_named(name, {})
+    endpoint = endpoint_named(name, {})
     assert PRESETS[name] == (
         endpoint.messages_url,
         endpoint.auth,
@@ -136,17 +137,17 @@ def test_each_preset_knows_its_server(name):
 
 
 def test_there_is_a_line_for_every_preset_and_every_dialect_has_one():
-    assert set(config.endpoint_names({})) == PRESETS.keys()
+    assert set(endpoint_names({})) == PRESETS.keys()
     assert shipped_rules().dialects.keys() == PRESETS.keys() - {"simulator"}
 
 
 @pytest.mark.parametrize("name", ["vllm", "llamacpp", "ollama"])
 def test_servers_on_this_machine_need_no_key(name):
-    assert config.read_key(config.endpoint_named(name, {})) is None
+    assert read_key(endpoint_named(name, {})) is None
 
 
 def test_statuses_have_the_meaning_of_the_server():
-    verdicts = {n: config.endpoint_named(n, {}).verdicts for n in PRESETS}
+    verdicts = {n: endpoint_named(n, {}).verdicts for n in PRESETS}
     assert verdicts["sunra"] == {403: "pause quota"}
     assert verdicts["llamacpp"] == verdicts["ollama"] == {503: "overloaded"}
 

@@ -21,7 +21,7 @@ def upgrade(database: str | None, config: str | None) -> None:
     It is one transaction: interrupted, it leaves everything as it was. No run may be on. An
     empty database becomes a ledger.
     """
-    from batcher.config import database_url
+    from batcher.config.files import database_url
     from batcher.ledger.maintenance import upgrade_database
 
     done = upgrade_database(database_url(database, config))
@@ -34,7 +34,7 @@ def upgrade(database: str | None, config: str | None) -> None:
 @ledger_options
 def current(database: str | None, config: str | None) -> None:
     """Print the revision of the schema, "empty" where there is none."""
-    from batcher.config import database_url
+    from batcher.config.files import database_url
     from batcher.ledger.maintenance import current_revision
 
     click.echo(current_revision(database_url(database, config)) or "empty")
@@ -48,7 +48,7 @@ def check(context: click.Context, database: str | None, config: str | None) -> N
 
     A SQLite file is read as a whole. Exits with 1 and a line each for what is wrong.
     """
-    from batcher.config import database_url
+    from batcher.config.files import database_url
     from batcher.ledger.maintenance import check_database
 
     differences = check_database(database_url(database, config))
@@ -61,7 +61,7 @@ def check(context: click.Context, database: str | None, config: str | None) -> N
 @ledger_options
 def backup(file: Path, database: str | None, config: str | None) -> None:
     """Copy a SQLite ledger to FILE, also while a run is on."""
-    from batcher.config import database_url
+    from batcher.config.files import database_url
     from batcher.ledger.maintenance import backup_database
 
     size = backup_database(database_url(database, config), file)
@@ -72,7 +72,7 @@ def backup(file: Path, database: str | None, config: str | None) -> None:
 @ledger_options
 def vacuum(database: str | None, config: str | None) -> None:
     """Give unused space back; no run may be on."""
-    from batcher.config import database_url
+    from batcher.config.files import database_url
     from batcher.ledger.maintenance import vacuum_database
 
     click.echo(vacuum_database(database_url(database, config)))

@@ -33,7 +33,7 @@ def purge(
     invocations that have ended go, for good. Rows stay done, reports and verify stay as they
     are. Runs may go on meanwhile.
     """
-    from batcher.config import database_url
+    from batcher.config.files import database_url
     from batcher.ledger.purge import Purged, purge_database
 
     before = moment(older_than, datetime.now(UTC))

@@ -26,7 +26,7 @@ def doctor(
     import msgspec
 
     from batcher import wiring
-    from batcher.cli.care.examine import examine
+    from batcher.wiring.examine import examine
 
     findings = examine(wiring.asked(inputs, job_path, config_path, options=options))
     if as_json:

@@ -43,13 +43,13 @@ def models(config_path: str | None, as_json: bool, **options: str | None) -> Non
 
 
 async def _ask(endpoint: "Endpoint") -> "list[ListedModel]":
-    from batcher import config
     from batcher.clock import SystemClock
+    from batcher.config.endpoints import read_key
     from batcher.transport.live.client import HttpClient
     from batcher.transport.live.model_list import list_models
 
     clock = SystemClock()
-    client = HttpClient(endpoint, config.read_key(endpoint), clock)
+    client = HttpClient(endpoint, read_key(endpoint), clock)
     try:
         return await list_models(client, endpoint, clock.now_us())
     finally:

@@ -24,7 +24,8 @@ def verify(bill: Path | None, as_json: bool, database: str | None, config: str |
     """
     import msgspec
 
-    from batcher.cli.words.lifeboats import lifeboats
+    from batcher.config.files import lifeboat_places
+    from batcher.ledger.lifeboat.saving import waiting_for
     from batcher.ledger.verify.bill import check_bill, read_bill
     from batcher.ledger.verify.checks import verify as verify_ledger
     from batcher.ledger.verify.findings import Findings
@@ -36,7 +37,7 @@ def verify(bill: Path | None, as_json: bool, database: str | None, config: str |
         if lines is not None:
             check_bill(engine, lines, findings)
         found = verify_ledger(engine, findings)
-        boats = lifeboats(engine, config)
+        boats = waiting_for(engine, *lifeboat_places(config))
     if as_json:
         click.echo(msgspec.json.encode({"schema": 1, **msgspec.to_builtins(found)}))
     else:

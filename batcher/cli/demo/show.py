@@ -16,7 +16,7 @@ from batcher.cli.ledger_options import ledger
 from batcher.cli.run.display import Quiet, display
 from batcher.cli.run.summary import closing_lines
 from batcher.cli.words.say import say
-from batcher.config import Settings
+from batcher.config.tables import Settings
 from batcher.errors import ProviderUnavailable
 from batcher.pipeline.events import Ended
 from batcher.pipeline.job import Job

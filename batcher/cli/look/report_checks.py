@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from batcher import config
 from batcher.cli.words.say import say
+from batcher.config.files import price_book_max_age
 from batcher.ledger.connect import reading
 from batcher.ledger.handles import Engine
 from batcher.ledger.rate.book_age import books_in_use
@@ -18,7 +18,7 @@ def warn_of_old_books(engines: Sequence[Engine], config_path: str | None) -> Non
 
     Ages are those at the newest answer, so that one ledger is told of in the same words always.
     """
-    most = config.price_book_max_age(config_path)
+    most = price_book_max_age(config_path)
     if not most:
         return
     told = set()

@@ -67,8 +67,8 @@ def look_ahead(job: "Job", kit: "Kit", *, quiet: bool, assume_yes: bool) -> None
     """
     import sys
 
-    from batcher.cli.money.estimate_steps import census_of, inputs_of, sample_of
     from batcher.cli.words.say import say
+    from batcher.estimate.estimate import census_of, inputs_of, sample_of
 
     asks = not assume_yes and sys.stdin.isatty() and sys.stderr.isatty()
     must_know = job.ask_above is not None and asks
@@ -108,11 +108,17 @@ def _print_estimate(job: "Job", pilot_rows: int | None, *, as_json: bool) -> int
 
     import msgspec
 
-    from batcher.cli.money.estimate_steps import estimate as make
+    from batcher.cli.run.display import display
     from batcher.cli.words.estimates import estimate_json, estimate_lines
-    from batcher.cli.words.say import say
+    from batcher.cli.words.say import say, silence
+    from batcher.estimate.estimate import estimate as make
 
-    made = make(replace(job, command=run_command(job.command)), pilot_rows, quiet=as_json)
+    made = make(
+        replace(job, command=run_command(job.command)),
+        pilot_rows,
+        observer=display(quiet=True, assume_yes=False),
+        say=silence if as_json else say,
+    )
     if as_json:
         click.echo(msgspec.json.encode(estimate_json(made)))
     else:
@@ -129,7 +135,7 @@ def _print_grades(asked: Any, *, as_json: bool) -> int:  # noqa: ANN401 - wiring
     import msgspec
 
     from batcher.cli.words.estimates import grade_lines, grades_json
-    from batcher.config import database_url
+    from batcher.config.files import database_url
     from batcher.ledger.connect import reading
     from batcher.ledger.money.estimates import stored_estimates
     from batcher.report.open_ledger import ledger_to_read

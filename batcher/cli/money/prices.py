@@ -184,7 +184,7 @@ def close(month: str, database: str | None, config: str | None) -> None:
     Needs a moment when no run is on. `batcher reprice --reopen` opens it again.
     """
     from batcher.clock import SystemClock
-    from batcher.config import database_url
+    from batcher.config.files import database_url
     from batcher.ledger.rate.month_close import close_month
 
     url = database_url(database, config)

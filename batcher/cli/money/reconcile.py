@@ -98,7 +98,7 @@ def _check(context: click.Context, files: tuple[str, ...]) -> None:
 @contextmanager
 def _to_write(databases: tuple[str, ...], config: str | None) -> "Iterator[Engine]":
     """The first ledger that was named; of several it keeps the adjustments of all."""
-    from batcher.config import database_url
+    from batcher.config.files import database_url
     from batcher.ledger.connect import open_engine
 
     engine = open_engine(databases[0] if databases else database_url(None, config))

@@ -47,7 +47,7 @@ def reprice(
     """
     from batcher.cli.money.prices import book_of
     from batcher.clock import SystemClock
-    from batcher.config import database_url
+    from batcher.config.files import database_url
     from batcher.ledger.rate import reprice as ledger
 
     wish = ledger.Wish(

@@ -9,7 +9,6 @@ import click
 
 from batcher import wiring
 from batcher.cli.money.estimate import look_ahead
-from batcher.cli.money.estimate_steps import Estimated, estimate
 from batcher.cli.run.display import display
 from batcher.cli.run.summary import finish
 from batcher.cli.words.estimates import (
@@ -19,7 +18,8 @@ from batcher.cli.words.estimates import (
     pilot_lines,
 )
 from batcher.cli.words.estimates import grade_lines as lines_of_grades
-from batcher.cli.words.say import say
+from batcher.cli.words.say import say, silence
+from batcher.estimate.estimate import Estimated, estimate
 from batcher.ledger.connect import open_engine, reading
 from batcher.ledger.money.estimates import stored_estimates
 from batcher.pipeline.events import Ended, Observer
@@ -77,7 +77,13 @@ def _send(job: Job, rows: int, watcher: Observer, *, quiet: bool) -> Piloted:
     kit = wiring.kit_for(job, watcher)
     look_ahead(job, kit, quiet=quiet, assume_yes=True)
     most = job.limits.row_limit
-    made = estimate(job, min(rows, most) if most else rows, quiet=quiet, kit=kit)
+    made = estimate(
+        job,
+        min(rows, most) if most else rows,
+        observer=watcher,
+        say=silence if quiet else say,
+        kit=kit,
+    )
     limits = _left(job.limits, made)
     return Piloted(job=replace(job, limits=limits), files=kit.files, made=made)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from batcher.cli.money.estimate_steps import Estimated
+from batcher.estimate.estimate import Estimated
 from batcher.estimate.expected_cost import Method, ModelForecast
 from batcher.estimate.interval import CONFIDENCE
 from batcher.ledger.money.estimates import StoredEstimate

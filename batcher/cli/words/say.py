@@ -11,6 +11,10 @@ def say(message: str) -> None:
         click.echo(printable(message), err=True)
 
 
+def silence(_message: str) -> None:
+    """Instead of `say`, where nothing is to be said."""
+
+
 def printable(message: str) -> str:
     """`message` without what steers a terminal: a server's own words may be part of it."""
     if message.isprintable():

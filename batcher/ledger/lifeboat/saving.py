@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import URL
+from sqlalchemy import URL, Engine
 
 from batcher.clock import Clock
 from batcher.errors import SchemaVersionError
+from batcher.ledger import runs
 from batcher.ledger.address import parse_url
+from batcher.ledger.connect import reading
 from batcher.ledger.lifeboat.frames import (
     MAGIC,
     Contents,
@@ -29,6 +31,7 @@ from batcher.ledger.lifeboat.frames import (
     pack_header,
     read_frames,
 )
+from batcher.ledger.migrate import current
 from batcher.ledger.write.records import Scope, Settlement
 from batcher.ledger.write.store import Store, kept
 
@@ -273,6 +276,15 @@ class Waiting:
             f"the lifeboat {self.path} holds {self.outcomes:,} outcomes that are not in the"
             " ledger yet: type the run's command again, and it records them first"
         )
+
+
+def waiting_for(engine: Engine, folder: Path | None, spare: Sequence[Path]) -> list[Waiting]:
+    """The lifeboats of a ledger whose outcomes are not in it yet; see `harbour`."""
+    if current(engine) is None:
+        return []
+    with reading(engine) as connection:
+        uid = runs.database_uid(connection)
+    return waiting(harbour(engine.url, uid, folder, spare))
 
 
 def waiting(harbour: Harbour) -> list[Waiting]:

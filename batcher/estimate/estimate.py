@@ -5,8 +5,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from batcher import wiring
-from batcher.cli.run.display import Quiet
-from batcher.cli.words.say import say
 from batcher.clock import SystemClock, seeded
 from batcher.errors import ChangedSettings
 from batcher.estimate.census import (
@@ -45,7 +43,7 @@ from batcher.ledger.money.estimates import (
     save_estimate,
 )
 from batcher.pipeline.engine.rater import Rater
-from batcher.pipeline.events import Ended
+from batcher.pipeline.events import Ended, Observer
 from batcher.pipeline.job import Job
 from batcher.pipeline.kit import Kit
 from batcher.pricing.money import format_usd
@@ -88,15 +86,23 @@ class _Look:
 
 
 def estimate(
-    job: Job, pilot_rows: int | None, *, quiet: bool, kit: Kit | None = None
+    job: Job,
+    pilot_rows: int | None,
+    *,
+    observer: Observer,
+    say: Callable[[str], None],
+    kit: Kit | None = None,
 ) -> Estimated:
     """Estimate what is still to do of `job`; with `pilot_rows`, after a pilot of so many.
 
-    `kit` is that of a run which begins with the pilot. Raises `ChangedSettings` when answered
+    `observer` watches the pilot, and `say` tells before it begins what it may cost. `kit` is
+    that of a run which begins with the pilot. Raises `ChangedSettings` when answered
     rows would be sent again and nobody agreed; without a run nobody is asked.
     """
     of_run = kit is not None
-    inputs, kit = (inputs_of(kit), kit) if kit else _inputs(job, with_kit=bool(pilot_rows))
+    inputs, kit = (
+        (inputs_of(kit), kit) if kit else _inputs(job, observer if pilot_rows else None)
+    )
     fingerprints = [(file.name, fingerprint(file.path)) for file in inputs.files]
     name = basis(job.settings.digest(), fingerprints)
     look, pilot, drawn = _look(job, inputs, name, pilot_rows or 0), None, 0
@@ -104,7 +110,7 @@ def estimate(
     if kit is not None and missing > 0 and look.census.requests:
         drawn = min(missing, look.census.requests)
         with nullcontext() if of_run else _leaving_changes_to_a_run():
-            pilot = _send_pilot(job, kit, inputs, look.census, missing, quiet=quiet)
+            pilot = _send_pilot(job, kit, inputs, look.census, missing, say)
         look = _look(job, inputs, name, 0)
     parts, count_note = _parts(job, inputs, look)
     expectation = _expectation(parts, look.census, seeded(f"{name}/interval"))
@@ -164,10 +170,10 @@ def inputs_of(kit: Kit) -> Inputs:
     return Inputs(files=kit.files, builder=kit.builder, rater=kit.rater, now_us=now)
 
 
-def _inputs(job: Job, *, with_kit: bool) -> tuple[Inputs, Kit | None]:
+def _inputs(job: Job, observer: Observer | None) -> tuple[Inputs, Kit | None]:
     """Standard input is read once, so a pilot and its estimate share the files."""
-    if with_kit:
-        kit = wiring.kit_for(job, Quiet(assume_yes=False))
+    if observer is not None:
+        kit = wiring.kit_for(job, observer)
         return inputs_of(kit), kit
     builder = wiring.request_builder(job)
     book = wiring.price_book(job)
@@ -211,15 +217,19 @@ def _history(database: Engine | None, job: Job, run_id: int | None) -> list[Samp
 
 
 def _send_pilot(
-    job: Job, kit: Kit, inputs: Inputs, census: Census, rows: int, *, quiet: bool
+    job: Job,
+    kit: Kit,
+    inputs: Inputs,
+    census: Census,
+    rows: int,
+    say: Callable[[str], None],
 ) -> Ended:
     chosen = draw(census.cells, rows)
     bounds = [inputs.bound(request) for request in read_chosen(inputs, chosen)]
-    if not quiet:
-        most = format_usd(sum(bound or 0 for bound in bounds))
-        beyond = sum(bound is None for bound in bounds)
-        more = f" and {beyond:,} requests without a ceiling" if beyond else ""
-        say(f"pilot: sending {len(bounds):,} rows drawn at random, at most {most}{more}")
+    most = format_usd(sum(bound or 0 for bound in bounds))
+    beyond = sum(bound is None for bound in bounds)
+    more = f" and {beyond:,} requests without a ceiling" if beyond else ""
+    say(f"pilot: sending {len(bounds):,} rows drawn at random, at most {most}{more}")
     return send_pilot(job, kit, chosen)
 
 

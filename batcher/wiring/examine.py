@@ -6,16 +6,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from batcher import config, wiring
-from batcher.cli.words.lifeboats import lifeboats
 from batcher.clock import SystemClock
+from batcher.config.endpoints import key_source, read_key
+from batcher.config.files import environment_settings, find_config, lifeboat_places, read_config
 from batcher.errors import BatcherError, CannotCreate, ConfigurationError
 from batcher.ledger.address import parse_url
 from batcher.ledger.connect import open_engine, writing
 from batcher.ledger.handles import Engine
+from batcher.ledger.lifeboat.saving import waiting_for
 from batcher.ledger.migrate import current, require_head
 from batcher.report.words import count_of
 from batcher.transport.endpoint import Endpoint
+from batcher.wiring.ready import checked_files, price_words, request_builder
+from batcher.wiring.resolve import Asked, job_file, place_of, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +30,20 @@ class Finding:
     words: str
 
 
-def examine(typed: wiring.Asked) -> list[Finding]:
+def examine(typed: Asked) -> list[Finding]:
     """Look at everything a run needs; a later examination does not depend on an earlier one."""
     findings = [_look("configuration", lambda: _configuration(typed))]
     try:
-        database, endpoint = wiring.place_of(typed)
+        database, endpoint = place_of(typed)
     except BatcherError as exc:
         return [*findings, Finding("endpoint", ok=False, words=str(exc))]
     return [*findings, *_places(typed, database, endpoint)]
 
 
-def _places(typed: wiring.Asked, database: str, endpoint: Endpoint) -> Iterator[Finding]:
+def _places(typed: Asked, database: str, endpoint: Endpoint) -> Iterator[Finding]:
     if typed.job_path or (typed.inputs and "-" not in typed.inputs):
         yield _look("inputs", lambda: _inputs(typed))
-    yield _look("prices", lambda: wiring.price_words(typed))
+    yield _look("prices", lambda: price_words(typed))
     yield _look("key", lambda: _key(endpoint))
     yield _look("endpoint", lambda: asyncio.run(_endpoint(endpoint)))
     yield _look("database", lambda: _database(database))
@@ -54,34 +57,34 @@ def _look(what: str, examination: Callable[[], str]) -> Finding:
         return Finding(what, ok=False, words=str(exc))
 
 
-def _configuration(typed: wiring.Asked) -> str:
-    path = config.find_config(typed.config_path, typed.job_path)
-    config.read_config(typed.config_path, typed.job_path)
-    config.environment_settings()
+def _configuration(typed: Asked) -> str:
+    path = find_config(typed.config_path, typed.job_path)
+    read_config(typed.config_path, typed.job_path)
+    environment_settings()
     if typed.job_path:
-        wiring.job_file(typed.job_path)
+        job_file(typed.job_path)
     return f"read from {path}" if path else "no config.toml: defaults"
 
 
-def _inputs(typed: wiring.Asked) -> str:
+def _inputs(typed: Asked) -> str:
     """Whether they are there; `batcher check` reads their rows."""
-    job = wiring.resolve(typed)
+    job = resolve(typed)
     if "-" in job.inputs:
         return "standard input"
-    files = wiring.checked_files(job, wiring.request_builder(job))
+    files = checked_files(job, request_builder(job))
     return f"{count_of(len(files), 'file')} can be read"
 
 
 def _key(endpoint: Endpoint) -> str:
-    config.read_key(endpoint)
-    return f"there ({config.key_source(endpoint)})"
+    read_key(endpoint)
+    return f"there ({key_source(endpoint)})"
 
 
 async def _endpoint(endpoint: Endpoint) -> str:
-    from batcher.transport.live.client import HttpClient, SendError
+    from batcher.transport.live.client import HttpClient, SendError  # noqa: PLC0415 - late
 
     try:
-        key = config.read_key(endpoint)
+        key = read_key(endpoint)
     except BatcherError:
         key = None  # told by its own finding; whether the server is there can be seen without
     client = HttpClient(endpoint, key, SystemClock())
@@ -100,13 +103,13 @@ async def _endpoint(endpoint: Endpoint) -> str:
     return f"{endpoint.name} at {endpoint.base_url} answers (HTTP {reply.status})"
 
 
-def _lifeboats(typed: wiring.Asked, url: str) -> Iterator[Finding]:
+def _lifeboats(typed: Asked, url: str) -> Iterator[Finding]:
     """A finding for each that waits; where the database cannot be read, that was told."""
     path = parse_url(url).path
     if path is not None and not path.exists():
         return
     with suppress(BatcherError), _reading_engine(url) as engine:
-        for boat in lifeboats(engine, typed.config_path):
+        for boat in waiting_for(engine, *lifeboat_places(typed.config_path)):
             yield Finding("lifeboat", ok=not boat.problem, words=boat.words)
 
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from batcher.cli.money.estimate_steps import estimate
 from batcher.errors import ChangedSettings
+from batcher.estimate.estimate import estimate
 from batcher.estimate.expected_cost import Method
 from batcher.ledger.connect import open_engine, reading
 from batcher.ledger.money.estimates import stored_estimates
 from tests.bill import total_pico_usd
-from tests.making_runs import Case, endpoint_of, row, simulating
+from tests.making_runs import Case, Watcher, endpoint_of, row, simulating
 
 ROWS = 120
 
@@ -63,7 +63,7 @@ def stored(case):
 
 def test_pilot_rows_are_not_paid_twice(case, tmp_path, database_url):
     case = replace(case, database=database_url)
-    made = estimate(case.job(), 20, quiet=True)
+    made = estimate(case.job(), 20, observer=Watcher(), say=print)
     assert made.pilot.exit_code == 0
     assert len(bill(tmp_path)) == 20
     assert case.run().exit_code == 0
@@ -75,7 +75,7 @@ def test_pilot_rows_are_not_paid_twice(case, tmp_path, database_url):
 
 
 def test_a_pilot_of_a_file_that_grew_afterwards_is_not_paid_twice(case, tmp_path):
-    estimate(case.job(), 20, quiet=True)
+    estimate(case.job(), 20, observer=Watcher(), say=print)
     write(case, [*lines(), row("new", "new")])
     case.run()
     assert len(bill(tmp_path)) == ROWS + 1
@@ -83,15 +83,15 @@ def test_a_pilot_of_a_file_that_grew_afterwards_is_not_paid_twice(case, tmp_path
 
 
 def test_a_second_pilot_sends_only_what_the_first_left_out(case, tmp_path):
-    estimate(case.job(), 10, quiet=True)
-    made = estimate(case.job(), 15, quiet=True)
+    estimate(case.job(), 10, observer=Watcher(), say=print)
+    made = estimate(case.job(), 15, observer=Watcher(), say=print)
     assert len(bill(tmp_path)) == 15
     assert made.parts.sampled == 15
-    assert estimate(case.job(), 15, quiet=True).pilot is None
+    assert estimate(case.job(), 15, observer=Watcher(), say=print).pilot is None
 
 
 def test_the_real_bill_lies_below_the_ceiling_and_the_estimate_is_graded(case, tmp_path):
-    made = estimate(case.job(), 30, quiet=True)
+    made = estimate(case.job(), 30, observer=Watcher(), say=print)
     piloted = len(bill(tmp_path))
     case.run()
     cost = total_pico_usd(bill(tmp_path)[piloted:])
@@ -103,7 +103,7 @@ def test_the_real_bill_lies_below_the_ceiling_and_the_estimate_is_graded(case, t
 
 
 def test_without_a_pilot_nothing_is_sent_and_only_the_ceiling_is_known(case, tmp_path):
-    made = estimate(case.job(), None, quiet=True)
+    made = estimate(case.job(), None, observer=Watcher(), say=print)
     assert bill(tmp_path) == []
     assert made.expectation is None
     assert made.parts.method is Method.CEILING
@@ -118,7 +118,7 @@ def test_earlier_answers_of_the_same_settings_tell_what_to_expect(case, tmp_path
     case.run()
     write(case, lines(seed=2), "more.jsonl")
     more = replace(case, inputs=("more.jsonl",), key="more")
-    made = estimate(more.job(), None, quiet=True)
+    made = estimate(more.job(), None, observer=Watcher(), say=print)
     assert (made.parts.method, made.parts.sampled) == (Method.HISTORY, ROWS)
     before = len(bill(tmp_path))
     more.run()
@@ -132,7 +132,7 @@ def test_answers_of_other_settings_tell_nothing(case):
     write(case, lines(seed=2), "more.jsonl")
     settings = replace(case.settings, system="Be brief.")
     more = replace(case, inputs=("more.jsonl",), key="more", settings=settings)
-    assert estimate(more.job(), None, quiet=True).expectation is None
+    assert estimate(more.job(), None, observer=Watcher(), say=print).expectation is None
 
 
 def test_simulated_answers_tell_nothing_of_a_real_endpoint(case):
@@ -140,13 +140,13 @@ def test_simulated_answers_tell_nothing_of_a_real_endpoint(case):
     real = replace(case.endpoint, simulated=False, api_key_env="NO_SUCH_VARIABLE")
     write(case, lines(seed=2), "more.jsonl")
     more = replace(case, inputs=("more.jsonl",), key="more", endpoint=real)
-    made = estimate(more.job(), None, quiet=True)
+    made = estimate(more.job(), None, observer=Watcher(), say=print)
     assert made.expectation is None
     assert "needs a key" in made.count_note
 
 
 def test_input_tokens_are_counted_by_the_endpoint_where_no_answer_tells(case, tmp_path):
-    made = estimate(case.job(), None, quiet=True)
+    made = estimate(case.job(), None, observer=Watcher(), say=print)
     case.run()
     (model,) = made.parts.models
     assert model.input_method == "counted"
@@ -156,42 +156,44 @@ def test_input_tokens_are_counted_by_the_endpoint_where_no_answer_tells(case, tm
 
 def test_without_the_endpoint_input_tokens_are_guessed(case):
     nowhere = replace(case.endpoint, base_url="http://127.0.0.1:9")
-    made = estimate(replace(case, endpoint=nowhere).job(), None, quiet=True)
+    made = estimate(replace(case, endpoint=nowhere).job(), None, observer=Watcher(), say=print)
     assert [model.input_method for model in made.parts.models] == ["guessed"]
     assert made.count_note
 
 
 def test_rows_that_are_finished_are_not_in_the_estimate(case):
     case.limit(row_limit=40).run()
-    made = estimate(case.job(), None, quiet=True)
+    made = estimate(case.job(), None, observer=Watcher(), say=print)
     assert (made.census.requests, made.census.finished) == (ROWS - 40, 40)
     case.run()
-    done = estimate(case.job(), None, quiet=True)
+    done = estimate(case.job(), None, observer=Watcher(), say=print)
     assert (done.census.requests, done.census.ceiling, done.estimate_id) == (0, 0, None)
 
 
 def test_answers_that_move_to_another_file_are_not_in_the_ceiling(case):
     case.run()
     write(case, [*lines(), row("one more", "more")])
-    made = estimate(case.job(), None, quiet=True)
+    made = estimate(case.job(), None, observer=Watcher(), say=print)
     assert (made.census.requests, made.census.finished) == (1, ROWS)
 
 
 def test_the_same_inputs_and_ledger_give_the_same_estimate(case):
     case.limit(row_limit=40).run()
-    first, second = (estimate(case.job(), None, quiet=True) for _ in range(2))
+    first, second = (
+        estimate(case.job(), None, observer=Watcher(), say=print) for _ in range(2)
+    )
     assert first.expectation == second.expectation
 
 
 def test_an_estimate_of_other_rows_is_not_graded_as_if_it_were_of_these(case):
-    estimate(case.job(), None, quiet=True)
+    estimate(case.job(), None, observer=Watcher(), say=print)
     write(case, [row("something else")])
     case.run()
     assert [each.grade for each in stored(case)] == ["other rows"]
 
 
 def test_a_run_that_is_not_over_grades_nothing(case):
-    estimate(case.job(), None, quiet=True)
+    estimate(case.job(), None, observer=Watcher(), say=print)
     case.limit(row_limit=10).run()
     assert stored(case)[0].grade is None
 
@@ -200,13 +202,13 @@ def test_a_pilot_under_changed_settings_sends_nothing(case, tmp_path):
     case.limit(row_limit=10).run()
     changed = replace(case, settings=replace(case.settings, system="Be brief."))
     with pytest.raises(ChangedSettings, match="no pilot was sent"):
-        estimate(changed.job(), 20, quiet=True)
+        estimate(changed.job(), 20, observer=Watcher(), say=print)
     assert len(bill(tmp_path)) == 10
 
 
 def test_a_pilot_that_nobody_answers_leaves_an_honest_ceiling(case):
     write(case, [row(f"{n} [[fault:400]]") for n in range(40)])
-    made = estimate(case.job(), 20, quiet=True)
+    made = estimate(case.job(), 20, observer=Watcher(), say=print)
     assert made.expectation is None
     assert made.pilot.error
 
@@ -214,7 +216,7 @@ def test_a_pilot_that_nobody_answers_leaves_an_honest_ceiling(case):
 def test_models_without_a_price_have_no_expectation(case):
     lines = [row(f"{n}", model="claude-unpriced-9") for n in range(30)]
     write(case, lines)
-    made = estimate(case.job(), 20, quiet=True)
+    made = estimate(case.job(), 20, observer=Watcher(), say=print)
     assert made.expectation is None
     assert "no price in USD is known for claude-unpriced-9" in made.parts.reason
     assert made.census.unbounded == 10
@@ -224,6 +226,6 @@ def test_an_input_that_the_job_once_had_does_not_spoil_the_grade(case):
     case.run()
     write(case, lines(40, seed=5), "others.jsonl")
     others = replace(case, inputs=("others.jsonl",))
-    estimate(others.job(), 10, quiet=True)
+    estimate(others.job(), 10, observer=Watcher(), say=print)
     others.run()
     assert stored(case)[0].grade in {"within", "below", "above"}

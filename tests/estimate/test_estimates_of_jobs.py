@@ -13,15 +13,15 @@ from dataclasses import replace
 
 import pytest
 
-from batcher.cli.money.estimate_steps import estimate
 from batcher.clock import SystemClock
+from batcher.estimate.estimate import estimate
 from batcher.ledger.connect import open_engine, reading
 from batcher.ledger.money.estimates import stored_estimates
 from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.kit import Kit
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.read.source import find_sources
-from tests.making_runs import BOOK, Case, FakeLane, answered, prompt_of, row
+from tests.making_runs import BOOK, Case, FakeLane, Watcher, answered, prompt_of, row
 
 ROWS, PILOT, MOST_TOKENS = 150, 30, 2_048
 
@@ -64,7 +64,7 @@ def graded(folder, seed):
     case = replace(case, options={"prices": None})
     write_job(case, random.Random(seed))
     fake = FakeLane(answer)
-    made = estimate(case.job(), PILOT, quiet=True, kit=kit_of(case, fake))
+    made = estimate(case.job(), PILOT, observer=Watcher(), say=print, kit=kit_of(case, fake))
     assert (made.pilot.exit_code, made.parts.sampled) == (0, PILOT)
     assert case.run(fake).exit_code == 0
     assert len(fake.sent) == ROWS

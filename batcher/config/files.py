@@ -1,0 +1,178 @@
+"""Settings from files and environment variables: where they are, and what they say."""
+
+import os
+import re
+import tomllib
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from batcher.config.tables import ConfigFile, EndpointTable, Settings
+from batcher.config.values import checked_days
+from batcher.config.variables import CONFIG, PREFIX, check_names, variables
+from batcher.errors import BatcherError, ConfigurationError, UsageError
+
+CONFIG_NAME: Final = "config.toml"
+DATABASE_NAME: Final = "batcher.db"
+_KINDS: Final = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text in quotes",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+}
+T = TypeVar("T", bound=Settings)
+# Settings that may name a file or hold one after `@`; relative to the file that says so.
+_FILE_SETTINGS: Final = ("database", "prices", "output", "lifeboat_folder")
+_TEXT_SETTINGS: Final = ("system", "prompt")
+
+
+def read_toml(path: Path, kind: type[T]) -> T:
+    """A settings file; raises `UsageError` when missing, `ConfigurationError` when wrong."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise UsageError(f"{path}: no such file; check the name") from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"{path}: cannot be read: {exc}") from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigurationError(f"{path}: is not valid TOML: {exc}") from exc
+    try:
+        settings = msgspec.convert(table, kind)
+    except msgspec.ValidationError as exc:
+        raise ConfigurationError(f"{path}: {_plain(str(exc))}") from exc
+    return _anchored(settings, path.parent)
+
+
+def find_config(option: str | None, job_path: Path | None) -> Path | None:
+    """Where config.toml is: named, else beside the job or above it, else here, else nowhere."""
+    named = option or os.environ.get(CONFIG)
+    if named:
+        return Path(named)
+    folders = [job_path.parent, job_path.parent.parent] if job_path else []
+    for folder in [*(folder.resolve() for folder in folders), Path.cwd()]:
+        if (folder / CONFIG_NAME).is_file():
+            return folder / CONFIG_NAME
+    return None
+
+
+def read_config(option: str | None, job_path: Path | None = None) -> ConfigFile:
+    """The config.toml in force, or an empty one when there is none."""
+    path = find_config(option, job_path)
+    return read_toml(path, ConfigFile) if path else ConfigFile()
+
+
+def environment_settings() -> Settings:
+    """`BATCHER_<SETTING>` variables, for the settings that are one value."""
+    check_names(name for name, value in os.environ.items() if value)
+    given = {
+        name: os.environ[variable]
+        for variable, name in variables().items()
+        if os.environ.get(variable)
+    }
+    try:
+        settings = msgspec.convert(given, Settings, strict=False)
+    except msgspec.ValidationError as exc:
+        raise ConfigurationError(f"environment: {_plain(str(exc), PREFIX)}") from exc
+    return _anchored(settings, Path.cwd())
+
+
+def database_url(option: str | None, config: str | None = None) -> str:
+    """The database that commands without a job use: option, environment, config.toml, here."""
+    for named in (option, environment_settings().database, read_config(config).database):
+        if named:
+            return named
+    return DATABASE_NAME
+
+
+def price_book_max_age(config: str | None = None) -> int:
+    """The days after which commands without a job warn of a price book; 0: never."""
+    named = environment_settings().price_book_max_age_days
+    return checked_days(read_config(config).price_book_max_age_days if named is None else named)
+
+
+def lifeboat_folders(configured: str | None) -> tuple[Path | None, tuple[Path, ...]]:
+    """Where paid answers go when the ledger fails: the configured folder, and the last ones."""
+    state = at_home(os.environ.get("XDG_STATE_HOME") or "~/.local/state")
+    spare = (Path(state) / "batcher", Path("/var/tmp"))  # noqa: S108 - 0600, and never followed
+    return Path(configured) if configured else None, spare
+
+
+def lifeboat_places(config: str | None) -> tuple[Path | None, tuple[Path, ...]]:
+    """The same without a job; a broken file is told to whoever needs more of it."""
+    configured = None
+    with suppress(BatcherError):
+        configured = environment_settings().lifeboat_folder
+        configured = configured or read_config(config).lifeboat_folder
+    return lifeboat_folders(configured)
+
+
+def environment_of(names: Sequence[str]) -> dict[str, str]:
+    """Those of the variables that are set, for programs that get nothing else."""
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def set_unless_set(variable: str, value: str) -> None:
+    """Give a library what it reads from the environment only, unless somebody has."""
+    os.environ.setdefault(variable, value)
+
+
+def text_or_file(value: str, folder: Path) -> str:
+    """The text itself, or for `@name` what the file of that name in `folder` holds."""
+    if not value.startswith("@"):
+        return value
+    path = folder / at_home(value[1:])
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as exc:  # a name with a NUL, bytes that are no UTF-8
+        raise UsageError(f"{value!r:.300}: cannot be read: {exc}") from exc
+
+
+def _anchored(settings: T, folder: Path) -> T:
+    """Names of files in a settings file are relative to that file; `@file` texts are read."""
+    changes: dict[str, Any] = {}
+    for name in _FILE_SETTINGS:
+        value = getattr(settings, name)
+        if value and "://" not in value and value not in {"none", "-"}:
+            changes[name] = str(folder / at_home(value))
+    for name in _TEXT_SETTINGS:
+        value = getattr(settings, name)
+        if value:
+            changes[name] = text_or_file(value, folder)
+    if isinstance(settings, ConfigFile):
+        changes["endpoints"] = {
+            name: _anchored_key_file(table, folder)
+            for name, table in settings.endpoints.items()
+        }
+    return msgspec.structs.replace(settings, **changes)
+
+
+def _anchored_key_file(table: EndpointTable, folder: Path) -> EndpointTable:
+    if not table.api_key_file:
+        return table
+    path = folder / at_home(table.api_key_file)
+    return msgspec.structs.replace(table, api_key_file=str(path))
+
+
+def at_home(name: str) -> str:
+    """`name` with a leading `~` replaced, where that home is known."""
+    return os.path.expanduser(name)  # noqa: PTH111 - pathlib raises where it is not
+
+
+def _plain(message: str, prefix: str = "") -> str:
+    """A validation error in the words of the file: its field, not a JSON path."""
+    match = re.fullmatch(r"(.*?)(?: - at `\$\.?(.*)`)?", message)
+    text, where = match.groups() if match else (message, None)
+    text = text.replace("Object contains unknown field", "unknown setting")
+    text = re.sub(r"Expected `(.*?)`, got `.*?`", lambda kinds: _kinds(kinds[1]), text)
+    return f"{prefix}{where.upper() if prefix else where}: {text}" if where else text
+
+
+def _kinds(words: str) -> str:
+    """What a value must be, as people call it."""
+    kinds = (_KINDS.get(word, word) for word in words.split(" | ") if word != "null")
+    return f"must be {' or '.join(kinds)}"

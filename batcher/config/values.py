@@ -1,0 +1,56 @@
+"""What a setting's text means: durations, sizes, money, days."""
+
+import re
+from fractions import Fraction
+from typing import Final
+
+from batcher.errors import ConfigurationError
+from batcher.pricing.book.age import MOST_DAYS
+from batcher.pricing.money import LARGEST_AMOUNT, parse_usd
+
+_SIZES: Final = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+
+
+def seconds(text: str) -> float:
+    """`90`, `90s`, `15m`, `2h` or `1h30m` in seconds; raises `ConfigurationError`."""
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
+    if not text.strip() or match is None:
+        raise ConfigurationError(f"{text!r} is no duration; write 90s, 15m, 2h or 1h30m")
+    hours, minutes, rest = match.groups()
+    return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(rest or 0)
+
+
+def size_bytes(name: str, value: str | int | None) -> int | None:
+    """`200 MB`, `1.5GB` or a number of bytes; raises `ConfigurationError`."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,3})?)\s*([kmgt]?b)?", str(value).strip().lower())
+    if match is None:
+        raise ConfigurationError(f"{name} is {value!r}; write a size, like 200 MB, or 0")
+    return (
+        int(Fraction(match[1]) * _SIZES[match[2] or ""]) if match[2] != "b" else int(match[1])
+    )
+
+
+def pico_usd(name: str, amount: str | int | None) -> int | None:
+    """A cap in pico-USD from a setting such as `"12.50"`; raises `ConfigurationError`."""
+    if amount is None:
+        return None
+    try:
+        pico = parse_usd(str(amount).strip().removeprefix("$"))
+    except ValueError as exc:
+        raise ConfigurationError(f"{name} is {amount!r}; write US dollars, like 12.50") from exc
+    if not 0 < pico <= LARGEST_AMOUNT:
+        raise ConfigurationError(
+            f"{name} is {amount!r}; it must be above 0 and below 9 million"
+        )
+    return pico
+
+
+def checked_days(value: int | None) -> int:
+    """`price_book_max_age_days`; raises `ConfigurationError` for less than 0."""
+    if value is not None and value < 0:
+        raise ConfigurationError(
+            f"price_book_max_age_days is {value}; write days, or 0 for no warning"
+        )
+    return MOST_DAYS if value is None else value
