@@ -87,7 +87,6 @@ DOORS = {
         "verify.checks",
         "verify.findings",
         "write.records",
-        "write.rollup",
         "write.store",
         "write.transaction",
         "write.writer",
@@ -179,9 +178,9 @@ DOORS = {
         "live.model_list",
     },
 }
-MOST_DOORS = {"ledger": 38, "report": 28, "pipeline": 14}  # all others: twelve
+MOST_DOORS = {"ledger": 37, "report": 28, "pipeline": 14}  # all others: twelve
 WING = 16  # modules in one folder, `__init__` not counted
-LARGER_WINGS = {"ledger": 21, "report": 19}
+LARGER_WINGS = {"report": 19}
 CIRCLES = [
     ["pipeline.run.run", "pipeline.together.joined"],
     ["wiring.processes", "wiring.ready"],

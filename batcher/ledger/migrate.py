@@ -16,15 +16,10 @@ from sqlalchemy import Connection, Engine
 
 from batcher.clock import SystemClock
 from batcher.errors import ConfigurationError, SchemaVersionError, StorageError
-from batcher.ledger import (  # noqa: F401 - add their tables
-    estimate_table,
-    schema_leases,
-    schema_reconciled,
-    schema_sharing,
-)
 from batcher.ledger.address import DatabaseUrl
 from batcher.ledger.connect import place, reading, storage_errors, writing
-from batcher.ledger.schema import UNCHECKED, ledger_info, metadata
+from batcher.ledger.schema import UNCHECKED, metadata
+from batcher.ledger.schema_internal import ledger_info
 
 if TYPE_CHECKING:
     from alembic.config import Config

@@ -29,14 +29,8 @@ from batcher.errors import Busy
 from batcher.ledger.connect import open_engine, outside_transactions, reading, writing
 from batcher.ledger.migrate import require_head
 from batcher.ledger.owner.lock import hold_database
-from batcher.ledger.schema import (
-    answers,
-    attempts,
-    failures,
-    invocations,
-    tool_results,
-    unusable_bodies,
-)
+from batcher.ledger.schema import answers, attempts, failures, invocations
+from batcher.ledger.schema_internal import tool_results, unusable_bodies
 from batcher.ledger.write.store import NOT_KEPT, WITHOUT_WORDS
 from batcher.messages.attempt import attempt_ids_of
 

@@ -6,7 +6,8 @@ from typing import Final
 
 from sqlalchemy import Connection, and_, delete, func, select, update
 
-from batcher.ledger.schema import answers, attempts, failures, invocations, tool_results
+from batcher.ledger.schema import answers, attempts, failures, invocations
+from batcher.ledger.schema_internal import tool_results
 from batcher.ledger.write.records import RowFailure, identity
 from batcher.messages.attempt import State, attempt_ids_of
 

@@ -7,15 +7,8 @@ import msgspec
 from sqlalchemy import Connection, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from batcher.ledger.schema import (
-    failures,
-    invocations,
-    ledger_info,
-    price_books,
-    ratings,
-    runs,
-    sources,
-)
+from batcher.ledger.schema import failures, invocations, price_books, ratings, runs, sources
+from batcher.ledger.schema_internal import ledger_info
 from batcher.pricing.book.book import PriceBook
 
 

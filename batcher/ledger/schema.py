@@ -1,49 +1,57 @@
-"""The tables, as SQLAlchemy Core metadata; what they mean is in the comments.
+"""The tables that reports read, as SQLAlchemy Core metadata; comments say what they mean.
 
 Conventions: `*_at` is BIGINT microseconds UTC; money is BIGINT pico-units of the currency named
 (pico-USD unless `currency` says otherwise); flags are 0 or 1; JSON is text as received.
-The stable views over them are in the migrations.
+The other tables are in `schema_internal`, the stable views in the migrations.
 """
 
 from typing import Final
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
+    MetaData,
     Table,
     Text,
     UniqueConstraint,
     text,
 )
 
-from batcher.ledger.schema_base import Big, metadata
-from batcher.ledger.schema_money import (
-    METERS,
-    ROLLUP_SUMS,
-    budget_slices,
-    budgets,
-    charges,
-    closed_months,
-    price_books,
-    rate_sets,
-    ratings,
-    rollups,
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    }
 )
+
+# BIGINT everywhere: INTEGER overflows on PostgreSQL, BIGINT does not autoincrement on SQLite.
+Big = BigInteger().with_variant(Integer, "sqlite")
 
 # The tables of the hot path. Their references are not checked while rows are written, and on
 # PostgreSQL not even declared, where a check costs more than the row; `verify` does it.
 UNCHECKED: Final = ("attempts", "answers", "charges")
 
-# What the database is: `database_uid` prefixes every attempt uid.
-ledger_info = Table(
-    "ledger_info",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("value", Text, nullable=False),
-)
+METERS: Final = (
+    "input", "cache_write_5m", "cache_write_1h", "cache_read", "output", "web_search",
+)  # fmt: skip
+
+ROLLUP_SUMS: Final = (
+    "charges", "answers", "final_answers", "input_tokens", "cache_write_5m_tokens",
+    "cache_write_1h_tokens", "cache_read_tokens", "output_tokens", "thinking_tokens",
+    "web_search_requests", "unpriced_answers", "unpriced_tokens", "amount_whole", "amount_rest",
+)  # fmt: skip
+# Every time zone in use is a whole number of quarter hours away from UTC.
+QUARTER_HOUR_US: Final = 900_000_000
+# A sum of amounts outgrows 64 bits, so it is kept as two: of these, and of what is left.
+PICO_PER_WHOLE: Final = 10**9
+# The rating of an answer that has no charges.
+NEVER_RATED: Final = 0
 
 # One job over its inputs. `key` is the job's name or the arguments as typed.
 runs = Table(
@@ -151,14 +159,6 @@ attempts = Table(
     ),
 )
 
-# The bytes of a 200 that was no Message: paid for, so kept.
-unusable_bodies = Table(
-    "unusable_bodies",
-    metadata,
-    Column("attempt_id", Big, ForeignKey("attempts.attempt_id"), primary_key=True),
-    Column("body", LargeBinary, nullable=False),
-)
-
 # Every answer ever received. `final` is 1 on a row's current final answer, 0 on earlier legs
 # and late ones. The locator (source_id, row_number) moves when a row with the same identity
 # claims the answer. `identity` is 8 bytes of (custom_id, params_hash), for the look-up. Joined
@@ -225,16 +225,6 @@ answers = Table(
     ),
 )
 
-# What local tools answered to the calls of this attempt's answer: the JSON text of the content
-# of the user message that follows it.
-tool_results = Table(
-    "tool_results",
-    metadata,
-    Column("attempt_id", Big, ForeignKey("attempts.attempt_id"), primary_key=True),
-    Column("results", Text, nullable=False),
-    Column("ran_at", Big, nullable=False),
-)
-
 # Rows that are quarantined (never sent), failed (given up) or held (wait for a person).
 # `transient` failures are to do again at the next invocation. identity is NULL for quarantined.
 failures = Table(
@@ -258,26 +248,105 @@ failures = Table(
     UniqueConstraint("source_id", "row_number"),
 )
 
-__all__ = [
-    "METERS",
-    "ROLLUP_SUMS",
-    "Big",
-    "answers",
-    "attempts",
-    "budget_slices",
-    "budgets",
-    "charges",
-    "closed_months",
-    "failures",
-    "invocations",
-    "ledger_info",
-    "metadata",
+# An immutable set of rates, with the text it came from, so that charges can be recomputed.
+price_books = Table(
     "price_books",
-    "rate_sets",
+    metadata,
+    Column("price_book_id", Big, primary_key=True, autoincrement=True),
+    Column("version", Text, nullable=False),
+    Column("sha256", Text, nullable=False, unique=True),
+    Column("source", Text, nullable=False),
+    Column("content", Text, nullable=False),
+)
+
+# One pass that turned usage into charges; reason is initial, reprice or correction. An initial
+# rating grows while runs are on. A reprice is made while none is and none is open, so what
+# belongs to invocations up to its `position` (the newest there was) never changes again. A
+# reprice of one run names it. `as_of` is the ISO day whose prices were taken, NULL: each day's.
+ratings = Table(
     "ratings",
+    metadata,
+    Column("rating_id", Big, primary_key=True, autoincrement=True),
+    Column("price_book_id", Big, ForeignKey("price_books.price_book_id"), nullable=False),
+    Column("created_at", Big, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("position", Big),
+    Column("run_id", Big),
+    Column("as_of", Text),
+)
+
+# The rates that one charge was made with: pico-units per token (per request for web_search).
+# NULL rate: the book has none for that meter. `terms` names the variant, such as
+# "standard", "batch", "fast", "standard/us" or "standard/>100000".
+rate_sets = Table(
+    "rate_sets",
+    metadata,
+    Column("rate_set_id", Big, primary_key=True, autoincrement=True),
+    Column("price_book_id", Big, ForeignKey("price_books.price_book_id"), nullable=False),
+    Column("price_list", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("terms", Text, nullable=False),
+    Column("valid_from", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    *(Column(f"{meter}_rate", Big) for meter in METERS),
+    UniqueConstraint("price_book_id", "price_list", "model", "terms", "valid_from"),
+)
+
+# The amounts of one usage line under one rating. status: priced, assumed, unbilled, unpriced;
+# unpriced has quantities, a reason and NULL amounts. `current` is 1 on the rating in force.
+charges = Table(
+    "charges",
+    metadata,
+    Column("attempt_id", Big, ForeignKey("attempts.attempt_id"), primary_key=True),
+    Column("line", Integer, primary_key=True, autoincrement=False),
+    Column("rating_id", Big, ForeignKey("ratings.rating_id"), primary_key=True),
+    Column("current", Integer, nullable=False),
+    Column("model", Text),
+    Column("rate_set_id", Big, ForeignKey("rate_sets.rate_set_id")),
+    Column("currency", Text),
+    Column("status", Text, nullable=False),
+    Column("reason", Text),
+    *(Column(f"{meter}_quantity", Big) for meter in METERS),
+    *(Column(f"{meter}_amount", Big) for meter in METERS),
+    Column("total_amount", Big),
+)
+
+# Sums of complete answers and their charges, so that reports need not read them; written with
+# them, and equal to them. `quarter` counts quarter hours of sending since 1970 UTC. `model` is
+# the served one, else the requested one; '' stands for no stop_reason, currency or status, and
+# rating 0 for answers that were never rated. What belongs to an answer is counted with its
+# charge of line 0. An amount is amount_whole * 10^9 + amount_rest. Each row has one writer, the
+# invocation's. `superseded_by` is the rating that repriced the row's charges, NULL: current.
+rollups = Table(
     "rollups",
-    "runs",
-    "sources",
-    "tool_results",
-    "unusable_bodies",
-]
+    metadata,
+    Column(
+        "invocation_id",
+        Big,
+        ForeignKey("invocations.invocation_id"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("quarter", Big, primary_key=True, autoincrement=False),
+    Column("lane", Text, primary_key=True),
+    Column("requested_model", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("stop_reason", Text, primary_key=True),
+    Column("rating_id", Big, primary_key=True, autoincrement=False),
+    Column("status", Text, primary_key=True),
+    Column("currency", Text, primary_key=True),
+    *(Column(name, Big, nullable=False) for name in ROLLUP_SUMS),
+    Column("superseded_by", Big),
+)
+
+# A cap on money, in pico-USD: one row per scope ("run:7", "month:2026-11"). `settled` is spent,
+# with what is in doubt at its upper bound; `granted` is lent to running invocations and not yet
+# spent. settled + granted never exceeds the cap by a grant of ours.
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("cap", Big, nullable=False),
+    Column("granted", Big, nullable=False),
+    Column("settled", Big, nullable=False),
+)

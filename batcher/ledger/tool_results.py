@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection
 
-from batcher.ledger.schema import tool_results
+from batcher.ledger.schema_internal import tool_results
 
 
 def save_tool_results(

@@ -4,8 +4,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, func, or_, select
 
-from batcher.ledger.schema import rollups
-from batcher.ledger.write.rollup import NEVER_RATED, QUARTER_HOUR_US
+from batcher.ledger.schema import NEVER_RATED, QUARTER_HOUR_US, rollups
 from batcher.report.query import Kind, ReportQuery
 from batcher.report.scope import Scope, of_invocations
 

@@ -22,8 +22,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import literal_column
 
-from batcher.ledger.schema import METERS, answers, attempts, charges
-from batcher.ledger.write.rollup import HALF, QUARTER_HOUR_US
+from batcher.ledger.schema import (
+    METERS,
+    PICO_PER_WHOLE,
+    QUARTER_HOUR_US,
+    answers,
+    attempts,
+    charges,
+)
 from batcher.messages.attempt import IN_DOUBT, State
 from batcher.report.figures import COUNT_NAMES, Counts, Reason
 from batcher.report.query import Kind, ReportQuery
@@ -40,7 +46,7 @@ __all__ = [
     "read_reasons",
 ]
 
-_HALF_SQL: Final = literal_column(str(HALF), BigInteger)
+_WHOLE_SQL: Final = literal_column(str(PICO_PER_WHOLE), BigInteger)
 _UNPRICED: Final = "unpriced"
 _ASSUMED: Final = "assumed"
 _WITHOUT_CLEAR_PRICE: Final = (_UNPRICED, _ASSUMED)
@@ -209,8 +215,8 @@ def exact_sum(
     """Columns that `whole_sum` puts together to the exact sum of 64-bit integers."""
     if connection.dialect.name == "sqlite":
         return [
-            func.sum(value // _HALF_SQL).label(f"{name}_whole"),
-            func.sum(value % _HALF_SQL).label(f"{name}_rest"),
+            func.sum(value // _WHOLE_SQL).label(f"{name}_whole"),
+            func.sum(value % _WHOLE_SQL).label(f"{name}_rest"),
         ]
     return [func.sum(value).label(name)]
 
@@ -219,7 +225,7 @@ def whole_sum(row: RowMapping, name: str) -> int:
     """The exact sum that `exact_sum` asked for under `name`; 0 when nothing was summed."""
     if name in row:
         return int(row[name] or 0)
-    return int(row[f"{name}_whole"] or 0) * HALF + int(row[f"{name}_rest"] or 0)
+    return int(row[f"{name}_whole"] or 0) * PICO_PER_WHOLE + int(row[f"{name}_rest"] or 0)
 
 
 def is_complete() -> ColumnElement[bool]:

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from batcher.cli import group
 from batcher.errors import CannotCreate, UsageError
 from batcher.ledger.connect import open_engine, writing
-from batcher.ledger.schema import ledger_info
+from batcher.ledger.schema_internal import ledger_info
 from tests.databases import sqlite_template, sqlite_url  # noqa: F401
 from tests.report.months import filled
 

@@ -11,7 +11,7 @@ from batcher.errors import UsageError
 from batcher.ledger.connect import writing
 from batcher.ledger.owner.lock import Holder
 from batcher.ledger.owner.process import this_process
-from batcher.ledger.schema_leases import leases
+from batcher.ledger.schema_internal import leases
 from batcher.report.figures import Counts
 from batcher.report.render.status_text import render_status, status_json
 from batcher.report.status import Life, read_status

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, func, select
 from batcher.errors import Busy, UsageError
 from batcher.ledger.connect import writing
 from batcher.ledger.schema import ratings
-from batcher.ledger.schema_reconciled import adjustments, reconciliations
+from batcher.ledger.schema_internal import adjustments, reconciliations
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, Select, delete, func, insert, or_, select, update
 
 from batcher.ledger.money.spending import spending
-from batcher.ledger.schema import budget_slices, budgets, invocations
+from batcher.ledger.schema import budgets, invocations
+from batcher.ledger.schema_internal import budget_slices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, func, select, update
 
-from batcher.ledger.estimate_table import estimates
-from batcher.ledger.schema import attempts, invocations, rollups, runs, sources
+from batcher.ledger.schema import PICO_PER_WHOLE, attempts, invocations, rollups, runs, sources
+from batcher.ledger.schema_internal import estimates
 from batcher.messages.attempt import IN_DOUBT
 
-_HALF: Final = 10**9  # see `rollups`
 _AMOUNTS: Final = (
     "expected", "low", "high", "ceiling", "actual", "in_doubt_low", "in_doubt_high",
 )  # fmt: skip
@@ -153,7 +152,7 @@ def _charged(connection: Connection, run_id: int, since: int) -> int:
         rollups.c.superseded_by.is_(None),
     )
     whole, rest = connection.execute(query).one()
-    return int(whole or 0) * _HALF + int(rest or 0)
+    return int(whole or 0) * PICO_PER_WHOLE + int(rest or 0)
 
 
 def _in_doubt(connection: Connection, run_id: int, since: int) -> tuple[int, int | None]:

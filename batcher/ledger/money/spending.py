@@ -11,10 +11,9 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
 
-from batcher.ledger.schema import attempts, charges, invocations, ratings
+from batcher.ledger.schema import PICO_PER_WHOLE, attempts, charges, invocations, ratings
 from batcher.messages.attempt import State
 
-_HALF: Final = 10**9
 _WITH_ANSWER: Final = (State.ANSWERED.value, State.LATE.value)
 
 
@@ -79,14 +78,14 @@ def open_bounds(connection: Connection, scope: str) -> Counter[int]:
 
 def _sums(amount: ColumnElement[Any]) -> Select[Any]:
     """SQLite's own sum would overflow beyond nine million dollars; its halves do not."""
-    halves = func.sum(amount // _HALF), func.sum(amount % _HALF)
+    halves = func.sum(amount // PICO_PER_WHOLE), func.sum(amount % PICO_PER_WHOLE)
     return select(attempts.c.invocation_id, *halves).group_by(attempts.c.invocation_id)
 
 
 def _add(connection: Connection, spent: Counter[int], query: Select[Any]) -> None:
     found: Sequence[Any] = connection.execute(query).all()
     for invocation_id, whole, rest in found:
-        spent[invocation_id] += int(whole or 0) * _HALF + int(rest or 0)
+        spent[invocation_id] += int(whole or 0) * PICO_PER_WHOLE + int(rest or 0)
 
 
 def _inside(scope: str) -> ColumnElement[bool]:

@@ -26,8 +26,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from batcher.errors import Busy, StorageError
 from batcher.ledger.owner.process import is_dead, this_process
-from batcher.ledger.schema_base import Big
-from batcher.ledger.schema_leases import leases
+from batcher.ledger.schema import Big
+from batcher.ledger.schema_internal import leases
 
 LEASE_SECONDS: Final = 30.0
 # An owner not renewed for this part of the time sends nothing: it may be followed soon.

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select
 from batcher.ledger.connect import place
 from batcher.ledger.owner.lock import Holder, lock_path
 from batcher.ledger.owner.process import is_living
-from batcher.ledger.schema_leases import leases
+from batcher.ledger.schema_internal import leases
 
 
 def is_the_same(connection: Connection, invocation_id: int, pid: int) -> bool | None:

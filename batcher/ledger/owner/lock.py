@@ -44,7 +44,7 @@ from batcher.ledger.owner.members import check_alone, join
 from batcher.ledger.owner.process import this_process
 from batcher.ledger.owner.renewal import Keeper
 from batcher.ledger.owner.server_session import lock_all, lock_shared, settle_in
-from batcher.ledger.schema_leases import leases
+from batcher.ledger.schema_internal import leases
 
 _MICROSECONDS = 1_000_000
 

@@ -18,9 +18,8 @@ from batcher.ledger.owner.lease import (
     take,
 )
 from batcher.ledger.owner.process import is_dead
-from batcher.ledger.schema import invocations, runs, sources
-from batcher.ledger.schema_base import Big
-from batcher.ledger.schema_leases import leases
+from batcher.ledger.schema import Big, invocations, runs, sources
+from batcher.ledger.schema_internal import leases
 
 _NOW = text("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS bigint)").columns(
     now=Big

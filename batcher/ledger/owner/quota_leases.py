@@ -11,8 +11,8 @@ from typing import Final
 from sqlalchemy import Connection, delete, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from batcher.ledger.schema_base import Big
-from batcher.ledger.schema_sharing import quota_leases
+from batcher.ledger.schema import Big
+from batcher.ledger.schema_internal import quota_leases
 
 LEASE_SECONDS: Final = 15.0  # three renewals
 _PARTS: Final = 1_000_000

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
 from batcher.ledger.schema import failures, sources
-from batcher.ledger.schema_sharing import shards
+from batcher.ledger.schema_internal import shards
 
 
 @dataclass(frozen=True, slots=True)

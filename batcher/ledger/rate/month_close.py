@@ -14,7 +14,7 @@ from batcher.ledger.owner.lock import hold_database
 from batcher.ledger.rate.days import month_window
 from batcher.ledger.runs import database_uid
 from batcher.ledger.schema import attempts, price_books, ratings
-from batcher.ledger.schema import closed_months as table
+from batcher.ledger.schema_internal import closed_months as table
 from batcher.messages.attempt import State
 
 

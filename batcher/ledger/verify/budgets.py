@@ -15,7 +15,8 @@ from batcher.ledger.money.spending import (
     open_bounds,
     spending,
 )
-from batcher.ledger.schema import budget_slices, budgets, invocations, ratings
+from batcher.ledger.schema import budgets, invocations, ratings
+from batcher.ledger.schema_internal import budget_slices
 from batcher.ledger.verify.findings import Findings
 
 _KIND: Final = "budget"

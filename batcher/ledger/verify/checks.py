@@ -23,13 +23,13 @@ from batcher.ledger.rate.stored_answers import (
     read_ratings,
     repricing_lists,
 )
-from batcher.ledger.schema import ROLLUP_SUMS
+from batcher.ledger.schema import NEVER_RATED, ROLLUP_SUMS
 from batcher.ledger.verify.budgets import budgets_agree
 from batcher.ledger.verify.charges import ChargeChecker
 from batcher.ledger.verify.findings import Finding, Findings
 from batcher.ledger.verify.queries import contradictions, keys_in_plain_sight
 from batcher.ledger.verify.rollups import expected_rollups, stored_rollups
-from batcher.ledger.write.rollup import KEY, NEVER_RATED
+from batcher.ledger.write.rollup import KEY
 from batcher.pricing.book.book import PriceBook, parse_book
 
 __all__ = ["Finding", "Verified", "pricings", "verify"]

@@ -15,13 +15,21 @@ from sqlalchemy import (
     select,
 )
 
-from batcher.ledger.schema import ROLLUP_SUMS, answers, attempts, charges, rollups
-from batcher.ledger.write.rollup import HALF, KEY, QUARTER_HOUR_US, Key
+from batcher.ledger.schema import (
+    PICO_PER_WHOLE,
+    QUARTER_HOUR_US,
+    ROLLUP_SUMS,
+    answers,
+    attempts,
+    charges,
+    rollups,
+)
+from batcher.ledger.write.rollup import KEY, Key
 
 Row = tuple[int | None, ...]
 
 _QUARTER_SQL: Final = literal_column(str(QUARTER_HOUR_US), BigInteger)
-_HALF_SQL: Final = literal_column(str(HALF), BigInteger)
+_WHOLE_SQL: Final = literal_column(str(PICO_PER_WHOLE), BigInteger)
 _SENT_AT: Final = answers.c.answered_at - answers.c.latency_us
 _FIRST: Final = or_(charges.c.line == 0, charges.c.line.is_(None))
 _UNPRICED: Final = or_(charges.c.status == "unpriced", charges.c.status.is_(None))
@@ -85,8 +93,8 @@ def _sums() -> list[ColumnElement[Any]]:
         *(func.sum(case((_FIRST, func.coalesce(each, 0)), else_=0)) for each in tokens),
         func.count(case((_UNPRICED, answers.c.attempt_id)).distinct()),
         func.sum(case((_UNPRICED, _unpriced_tokens(tokens)), else_=0)),
-        func.coalesce(func.sum(charges.c.total_amount // _HALF_SQL), 0),
-        func.coalesce(func.sum(charges.c.total_amount % _HALF_SQL), 0),
+        func.coalesce(func.sum(charges.c.total_amount // _WHOLE_SQL), 0),
+        func.coalesce(func.sum(charges.c.total_amount % _WHOLE_SQL), 0),
     ]
 
 

@@ -10,19 +10,18 @@ from typing import Any, Final
 from sqlalchemy import Dialect
 from sqlalchemy.dialects import postgresql, sqlite
 
-from batcher.ledger.schema import ROLLUP_SUMS, rollups
+from batcher.ledger.schema import (
+    NEVER_RATED,
+    PICO_PER_WHOLE,
+    QUARTER_HOUR_US,
+    ROLLUP_SUMS,
+    rollups,
+)
 from batcher.ledger.write.records import Scope, Settlement
 from batcher.ledger.write.statements import Each
 from batcher.messages.outcome import Answered
 from batcher.messages.usage import Usage
 from batcher.pricing.rate.rating import Charge, ChargeStatus
-
-# Every time zone in use is a whole number of quarter hours away from UTC.
-QUARTER_HOUR_US: Final = 900_000_000
-# A sum of amounts outgrows 64 bits, so it is kept as two: of these, and of what is left.
-HALF: Final = 10**9
-# The rating of an answer that has no charges.
-NEVER_RATED: Final = 0
 
 KEY: Final = tuple(column.name for column in rollups.primary_key.columns)
 ROLLUP: Final = (*KEY, *ROLLUP_SUMS)
@@ -96,8 +95,8 @@ def add_charges(
         if charge.line == 0:
             _add_tokens(values, tokens, final=final)
         if charge.total is not None:
-            values[_WHOLE] += charge.total // HALF
-            values[_REST] += charge.total % HALF
+            values[_WHOLE] += charge.total // PICO_PER_WHOLE
+            values[_REST] += charge.total % PICO_PER_WHOLE
         if charge.status is _UNPRICED:
             values[_UNPRICED_ANSWERS] += not unpriced_seen
             values[_UNPRICED_TOKENS] += sum(used or 0 for used in charge.quantities[:5])

@@ -13,7 +13,8 @@ from sqlalchemy import Column, Connection, Dialect, LargeBinary, Table, bindpara
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import Insert, Update
 
-from batcher.ledger.schema import answers, attempts, charges, failures, unusable_bodies
+from batcher.ledger.schema import answers, attempts, charges, failures
+from batcher.ledger.schema_internal import unusable_bodies
 
 Values = Sequence[Any]
 

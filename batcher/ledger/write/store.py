@@ -11,7 +11,8 @@ from typing import Any, Final
 from msgspec.structs import replace
 from sqlalchemy import Connection, case, delete, select, text, update
 
-from batcher.ledger.schema import answers, tool_results
+from batcher.ledger.schema import answers
+from batcher.ledger.schema_internal import tool_results
 from batcher.ledger.write.records import RowFailure, Settlement
 from batcher.messages.answer import Answer
 from batcher.messages.outcome import Answered, Partial, Unusable
