@@ -17,6 +17,19 @@ A failed row is data (an `Outcome`), a failed run is one of these. Messages say 
 what to do, in one sentence. All arguments are plain strings, so errors survive pickling.
 """
 
+import re
+from typing import Final
+
+_KINDS: Final = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text in quotes",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+    "date": "a day such as 2026-11-21",
+}
+
 
 class BatcherError(Exception):
     """The root; its message is one sentence for people."""
@@ -84,3 +97,23 @@ class SchemaVersionError(ConfigurationError):
 
 class ChangedSettings(ConfigurationError):  # noqa: N818
     """Settings of the job changed, so that answered rows would be sent again."""
+
+
+def plain_words(message: str, prefix: str = "") -> str:
+    """What msgspec says of a settings file, in the words of the file: its field, not a path.
+
+    A wording that is not known here comes back as it is, with its field.
+    """
+    match = re.fullmatch(r"(.*?)(?: - at `\$\.?(.*)`)?", message, re.DOTALL)
+    text, where = match.groups() if match else (message, None)
+    text = text.replace("Object contains unknown field", "unknown setting")
+    text = re.sub(r"Object missing required field `(.*?)`", r"\1 is missing", text)
+    text = text.replace("Invalid RFC3339 encoded date", "must be a day such as 2026-11-21")
+    text = re.sub(r"Expected `(.*?)`(?:, got `.*?`)?", lambda kinds: _kinds(kinds[1]), text)
+    return f"{prefix}{where.upper() if prefix else where}: {text}" if where else text
+
+
+def _kinds(words: str) -> str:
+    """What a value must be, as people call it."""
+    kinds = (_KINDS.get(word, word) for word in words.split(" | ") if word != "null")
+    return f"must be {' or '.join(kinds)}"

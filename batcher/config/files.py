@@ -1,7 +1,6 @@
 """Settings from files and environment variables: where they are, and what they say."""
 
 import os
-import re
 import tomllib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,18 +12,10 @@ import msgspec
 from batcher.config.tables import ConfigFile, EndpointTable, Settings
 from batcher.config.values import checked_days
 from batcher.config.variables import CONFIG, PREFIX, check_names, variables
-from batcher.errors import BatcherError, ConfigurationError, UsageError
+from batcher.errors import BatcherError, ConfigurationError, UsageError, plain_words
 
 CONFIG_NAME: Final = "config.toml"
 DATABASE_NAME: Final = "batcher.db"
-_KINDS: Final = {
-    "int": "a whole number",
-    "float": "a number",
-    "str": "text in quotes",
-    "bool": "true or false",
-    "array": "a list",
-    "object": "a table",
-}
 T = TypeVar("T", bound=Settings)
 # Settings that may name a file or hold one after `@`; relative to the file that says so.
 _FILE_SETTINGS: Final = ("database", "prices", "output", "lifeboat_folder")
@@ -44,7 +35,7 @@ def read_toml(path: Path, kind: type[T]) -> T:
     try:
         settings = msgspec.convert(table, kind)
     except msgspec.ValidationError as exc:
-        raise ConfigurationError(f"{path}: {_plain(str(exc))}") from exc
+        raise ConfigurationError(f"{path}: {plain_words(str(exc))}") from exc
     return _anchored(settings, path.parent)
 
 
@@ -77,7 +68,7 @@ def environment_settings() -> Settings:
     try:
         settings = msgspec.convert(given, Settings, strict=False)
     except msgspec.ValidationError as exc:
-        raise ConfigurationError(f"environment: {_plain(str(exc), PREFIX)}") from exc
+        raise ConfigurationError(f"environment: {plain_words(str(exc), PREFIX)}") from exc
     return _anchored(settings, Path.cwd())
 
 
@@ -161,18 +152,3 @@ def _anchored_key_file(table: EndpointTable, folder: Path) -> EndpointTable:
 def at_home(name: str) -> str:
     """`name` with a leading `~` replaced, where that home is known."""
     return os.path.expanduser(name)  # noqa: PTH111 - pathlib raises where it is not
-
-
-def _plain(message: str, prefix: str = "") -> str:
-    """A validation error in the words of the file: its field, not a JSON path."""
-    match = re.fullmatch(r"(.*?)(?: - at `\$\.?(.*)`)?", message)
-    text, where = match.groups() if match else (message, None)
-    text = text.replace("Object contains unknown field", "unknown setting")
-    text = re.sub(r"Expected `(.*?)`, got `.*?`", lambda kinds: _kinds(kinds[1]), text)
-    return f"{prefix}{where.upper() if prefix else where}: {text}" if where else text
-
-
-def _kinds(words: str) -> str:
-    """What a value must be, as people call it."""
-    kinds = (_KINDS.get(word, word) for word in words.split(" | ") if word != "null")
-    return f"must be {' or '.join(kinds)}"

@@ -95,7 +95,12 @@ def parse_rate(text: str, meter: int) -> Fraction:
 
     `meter` is the index in `METERS`. The result is exact and may be no integer.
     """
-    return parse_decimal(text) * PICO / PRICED_PER[meter]
+    return exact_rate(parse_decimal(text), meter)
+
+
+def exact_rate(price: Fraction, meter: int) -> Fraction:
+    """See `parse_rate`, for a price that was read."""
+    return price * PICO / PRICED_PER[meter]
 
 
 def rate_text(rate: Fraction | int, meter: int) -> str:

@@ -52,8 +52,7 @@ def genai_layer(
         source=source,
         extends=extends,
         rounds=rounds,
-        lists={price_list: ListTerms(currency="USD", based_on=None, factor=None,
-                                     source=source, note="")},
+        lists={price_list: ListTerms(currency="USD", source=source)},
         aliases={},
         context_tokens={
             m.id: m.context_window for m in found.models if m.context_window

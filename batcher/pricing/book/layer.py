@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,40 +10,115 @@ from datetime import date
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import PurePath
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal, TypeVar
 
-from batcher.errors import ConfigurationError
-from batcher.pricing.book.fields import Fields
+import msgspec
+
+from batcher.errors import ConfigurationError, plain_words
 from batcher.pricing.meters import METERS
+from batcher.pricing.money import exact_rate, parse_decimal
 from batcher.pricing.rate.rates import STANDARD, TERMS, RatePeriod
 
 FORMAT: Final = 1
 DEFAULT_LIST: Final = "anthropic"
 
-_FILE_FIELDS: Final = frozenset(
-    {"format", "version", "published", "source", "extends", "round"}
-    | {"lists", "aliases", "context_tokens", "rates"}
-)
-_LIST_FIELDS: Final = frozenset({"currency", "based_on", "factor", "source", "note"})
-RATE_FIELDS: Final = (
-    *("list", "model", "terms", "prompt_tokens_above", "valid_from", "valid_until"),
-    *(*METERS, "batch_factor", "geographies", "source", "note"),
-)
+T = TypeVar("T")
+
+_CURRENCY: Final = re.compile(r"[A-Z][A-Z0-9_]{1,31}")
+_Count = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListTerms:
+class ListTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a file says about a price list as a whole.
 
     `factor` multiplies what the list takes over from `based_on`, or from the same list of the
     extended book; `None` leaves it. `currency` `None` takes over the currency as well.
     """
 
-    currency: str | None
-    based_on: str | None
-    factor: Fraction | None
-    source: str
-    note: str
+    currency: str | None = None
+    based_on: str | None = None
+    factor: Fraction | None = None
+    source: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.currency is not None and not _CURRENCY.fullmatch(self.currency):
+            words = f"currency is {self.currency!r:.40}, not a name such as USD or CRUN_CREDIT"
+            raise ValueError(words)
+        _refuse_zero(factor=self.factor)
+
+
+class _RateBlock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A `[[rates]]` block as written: prices per million tokens or thousand searches."""
+
+    price_list: str = msgspec.field(name="list", default=DEFAULT_LIST)
+    model: str
+    terms: str = STANDARD
+    prompt_tokens_above: _Count = 0
+    valid_from: date
+    valid_until: date | None = None
+    input: Fraction | None = None
+    cache_write_5m: Fraction | None = None
+    cache_write_1h: Fraction | None = None
+    cache_read: Fraction | None = None
+    output: Fraction | None = None
+    web_search: Fraction | None = None
+    batch_factor: Fraction | None = None
+    geographies: dict[str, Fraction] = {}
+    source: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if not (self.model and self.price_list):
+            raise ValueError("model or list is empty")
+        if self.terms not in TERMS:
+            raise ValueError(f"terms is {self.terms!r:.40}, not one of {', '.join(TERMS)}")
+        if self.valid_until and self.valid_until < self.valid_from:
+            raise ValueError("valid_until is before valid_from")
+        if self.batch_factor is not None and self.terms != STANDARD:
+            raise ValueError(f"batch_factor makes no sense for terms {self.terms}")
+        if all(getattr(self, meter) is None for meter in METERS):
+            raise ValueError("input is missing, and so is every other price")
+        _refuse_zero(batch_factor=self.batch_factor, **self.geographies)
+
+    def period(self, *, rounds: bool, source: str) -> RatePeriod:
+        """The block in pico-units per token or search; `source` where it names none itself."""
+        one, two, three, four, five, six = (
+            None if (price := getattr(self, name)) is None else exact_rate(price, meter)
+            for meter, name in enumerate(METERS)
+        )
+        return RatePeriod(
+            price_list=self.price_list,
+            model=self.model,
+            terms=self.terms,
+            prompt_tokens_above=self.prompt_tokens_above,
+            valid_from=self.valid_from,
+            valid_until=self.valid_until,
+            rates=(one, two, three, four, five, six),
+            batch_factor=self.batch_factor,
+            geographies=tuple(sorted(self.geographies.items())),
+            rounds=rounds,
+            source=self.source or source,
+            note=self.note,
+        )
+
+
+RATE_FIELDS: Final = _RateBlock.__struct_encode_fields__
+
+
+class _PriceFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole file as written; its lists and blocks are read one by one, to name them."""
+
+    format: int = FORMAT
+    version: Annotated[str, msgspec.Meta(min_length=1)]
+    published: date | None = None
+    source: str = ""
+    extends: Literal["shipped", "nothing"] = "shipped"
+    round: bool = False
+    lists: dict[str, Any] = {}
+    aliases: dict[str, str] = {}
+    context_tokens: dict[str, _Count] = {}
+    rates: list[Any] = []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,28 +142,27 @@ def parse_toml(text: str, name: str) -> Layer:
         values = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as exc:
         raise ConfigurationError(f"{name}: not readable as TOML: {exc}") from exc
-    fields = Fields(values, name, _FILE_FIELDS)
-    if fields.integer("format", FORMAT) != FORMAT:
-        raise fields.wrong("format", f"is not {FORMAT}; a newer program wrote this file")
-    rounds = fields.flag("round", default=False)
-    source = fields.text("source", "")
-    blocks = fields.tables("rates")
+    if values.get("format", FORMAT) != FORMAT:
+        raise ConfigurationError(f"{name}: format is not {FORMAT}; a newer program wrote it")
+    file = _read(values, _PriceFile, name)
+    blocks = enumerate(file.rates, 1)
     return Layer(
-        version=fields.text("version"),
-        published=fields.day("published", None),
-        source=source,
-        extends=fields.choice("extends", ("shipped", "nothing"), "shipped") == "shipped",
-        rounds=rounds,
-        lists={
-            key: _list_terms(key, part, name) for key, part in fields.table("lists").items()
-        },
-        aliases=fields.texts("aliases"),
-        context_tokens=fields.counts("context_tokens"),
+        version=file.version,
+        published=file.published,
+        source=file.source,
+        extends=file.extends == "shipped",
+        rounds=file.round,
+        lists={key: _read(terms, ListTerms, f"{name}: price list {key}")
+               for key, terms in file.lists.items()},
+        aliases=file.aliases,
+        context_tokens=file.context_tokens,
         periods=tuple(
-            _period(block, f"{name}: rates block {index}", rounds=rounds, source=source)
-            for index, block in enumerate(blocks, 1)
+            _block(block, f"{name}: rates block {number}").period(
+                rounds=file.round, source=file.source
+            )
+            for number, block in blocks
         ),
-    )
+    )  # fmt: skip
 
 
 def parse_csv(text: str, name: str) -> Layer:
@@ -110,8 +185,7 @@ def parse_csv(text: str, name: str) -> Layer:
         source=PurePath(name).name,  # a price file elsewhere is the same price file
         extends=True,
         rounds=False,
-        lists={key: ListTerms(currency=value, based_on=None, factor=None, source="", note="")
-               for key, value in currencies.items()},
+        lists={key: ListTerms(currency=value) for key, value in currencies.items()},
         aliases={},
         context_tokens={},
         periods=periods,
@@ -129,7 +203,10 @@ def _csv_period(
         raise ConfigurationError(f"{where}: the cells are not as many as the columns")
     values = {key: cell.strip() for key, cell in row.items() if cell.strip()}
     _note_currency(currencies, values, where)
-    return _period(_typed(values, where), where, rounds=False, source=PurePath(name).name)
+    if "geographies" in values:
+        parts = [part.partition("=") for part in values["geographies"].split(";")]
+        values["geographies"] = {key.strip(): factor.strip() for key, _, factor in parts}
+    return _block(values, where).period(rounds=False, source=PurePath(name).name)
 
 
 def _note_currency(currencies: dict[str, str], values: dict[str, Any], where: str) -> None:
@@ -137,68 +214,45 @@ def _note_currency(currencies: dict[str, str], values: dict[str, Any], where: st
     if currency is None:
         return
     name = values.get("list", DEFAULT_LIST)
-    checked = Fields({"currency": currency}, where, _LIST_FIELDS).currency("currency")
-    if currencies.setdefault(name, checked or "") != checked:
+    _read({"currency": currency}, ListTerms, where)
+    if currencies.setdefault(name, currency) != currency:
         raise ConfigurationError(f"{where}: price list {name} has two currencies")
 
 
-def _typed(values: dict[str, Any], where: str) -> dict[str, Any]:
-    """CSV cells as the TOML parser would give them."""
-    for name in ("valid_from", "valid_until"):
-        if name in values:
-            values[name] = _csv_day(values[name], f"{where}: {name}")
-    if "prompt_tokens_above" in values:
-        cell = values["prompt_tokens_above"]
-        if not (cell.isascii() and cell.isdigit()):
-            raise ConfigurationError(f"{where}: prompt_tokens_above is {cell!r}, not a number")
-        values["prompt_tokens_above"] = int(cell)
-    if "geographies" in values:
-        parts = [part.partition("=") for part in values["geographies"].split(";")]
-        values["geographies"] = {key.strip(): factor.strip() for key, _, factor in parts}
-    return values
-
-
-def _csv_day(cell: str, where: str) -> date:
-    try:
-        return date.fromisoformat(cell)
-    except ValueError as exc:
-        raise ConfigurationError(f"{where} is {cell!r}, not a day such as 2026-11-21") from exc
-
-
-def _list_terms(name: str, values: object, file: str) -> ListTerms:
-    fields = Fields(values, f"{file}: price list {name}", _LIST_FIELDS)
-    return ListTerms(
-        currency=fields.currency("currency"),
-        based_on=fields.text("based_on", "") or None,
-        factor=fields.positive("factor", None),
-        source=fields.text("source", ""),
-        note=fields.text("note", ""),
-    )
-
-
-def _period(values: object, where: str, *, rounds: bool, source: str) -> RatePeriod:
+def _block(values: object, where: str) -> _RateBlock:
     if isinstance(values, dict) and isinstance(values.get("model"), str):
         where = f"{where} ({values['model']})"
-    fields = Fields(values, where, frozenset(RATE_FIELDS))
-    terms = fields.choice("terms", TERMS, STANDARD)
-    period = RatePeriod(
-        price_list=fields.text("list", DEFAULT_LIST),
-        model=fields.text("model"),
-        terms=terms,
-        prompt_tokens_above=fields.integer("prompt_tokens_above", 0),
-        valid_from=fields.required_day("valid_from"),
-        valid_until=fields.day("valid_until", None),
-        rates=fields.rates(),
-        batch_factor=fields.positive("batch_factor", None),
-        geographies=fields.factors("geographies"),
-        rounds=rounds,
-        source=fields.text("source", "") or source,
-        note=fields.text("note", ""),
-    )
-    if period.valid_until and period.valid_until < period.valid_from:
-        raise fields.wrong("valid_until", "is before valid_from")
-    if period.batch_factor is not None and terms != STANDARD:
-        raise fields.wrong("batch_factor", f"makes no sense for terms {terms}")
-    if not any(rate is not None for rate in period.rates):
-        raise fields.wrong("input", "is missing, and so is every other price")
-    return period
+    return _read(values, _RateBlock, where)
+
+
+def _read(values: object, kind: type[T], where: str) -> T:
+    """A table of the file, or a line of CSV, in which numbers and days are text."""
+    if _holds_nul(values):
+        raise ConfigurationError(f"{where}: a text holds a NUL character")
+    try:
+        return msgspec.convert(values, kind, strict=False, dec_hook=_exact)
+    except msgspec.ValidationError as exc:
+        raise ConfigurationError(f"{where}: {plain_words(str(exc))}") from exc
+
+
+def _holds_nul(value: object) -> bool:
+    """Whether a text in `value` holds what no database column can."""
+    if isinstance(value, dict):
+        return any(map(_holds_nul, (*value, *value.values())))
+    return isinstance(value, str) and "\0" in value
+
+
+def _exact(_kind: type, value: object) -> Fraction:
+    # A TOML number with a point has already lost its digits, so prices are text.
+    if not isinstance(value, str):
+        raise ValueError(f'write prices in quotes, such as "12.50", not {value!r:.40}')  # noqa: TRY004 - msgspec takes it for a wrong value
+    number = parse_decimal(value)
+    if number < 0:
+        raise ValueError("is below zero")
+    return number
+
+
+def _refuse_zero(**factors: Fraction | None) -> None:
+    for name, factor in factors.items():
+        if factor == 0:
+            raise ValueError(f"{name} is not above zero")

@@ -10,7 +10,7 @@ from batcher.pricing.book.layer import Layer, ListTerms
 from batcher.pricing.meters import ExactRates
 from batcher.pricing.rate.rates import BATCH, PriceList, RatePeriod, rate_set
 
-_SILENT = ListTerms(currency=None, based_on=None, factor=None, source="", note="")
+_SILENT = ListTerms()
 
 
 def merge_lists(base: Mapping[str, PriceList], layer: Layer, name: str) -> dict[str, PriceList]:
