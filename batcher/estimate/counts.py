@@ -16,6 +16,7 @@ from batcher.estimate.tokens import (
     counted_rates,
     guessed_rate,
 )
+from batcher.messages.codec import CODEC_ERRORS
 from batcher.messages.request import Request
 from batcher.pipeline.job import Job
 from batcher.rows.ranges import RowRanges
@@ -87,6 +88,6 @@ def _count_in(name: str, status: int, body: bytes) -> int:
     try:
         if status == 200:
             return msgspec.json.decode(body, type=_Count).input_tokens
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except CODEC_ERRORS:
         pass
     raise CountRefused(f"endpoint {name} does not count tokens (HTTP {status})")

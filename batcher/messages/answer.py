@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from batcher.messages.codec import CODEC_ERRORS
 from batcher.messages.usage import Usage, parse_usage
 
 
@@ -118,7 +119,7 @@ def _decode(body: bytes) -> _Wire:
     try:
         body.decode()  # raw parts skip the decoder's own UTF-8 check
         return _WIRE.decode(body)
-    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as exc:
+    except CODEC_ERRORS as exc:
         raise NotAMessage(f"the body is no Message: {exc}"[:300]) from exc
 
 
@@ -137,7 +138,7 @@ def _container_id(raw: msgspec.Raw) -> str | None:
         return None
     try:
         return _clean(_CONTAINER.decode(value).id)
-    except msgspec.DecodeError:
+    except CODEC_ERRORS:
         return None
 
 
@@ -145,7 +146,7 @@ def _text(content: bytes) -> tuple[str, bytes]:
     """The joined text, and the content as an array: a plain string becomes one text block."""
     try:
         blocks = _BLOCKS.decode(content)
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except CODEC_ERRORS as exc:
         raise NotAMessage(f"content is no list of blocks: {exc}"[:300]) from exc
     if isinstance(blocks, str):
         return blocks, msgspec.json.encode([{"type": "text", "text": blocks}])

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
+from batcher.messages.codec import CODEC_ERRORS
+
 
 class Verdict(StrEnum):
     """What a failure asks for next."""
@@ -201,7 +203,7 @@ def _clean(text: str) -> str:
 def _json(body: bytes) -> object:
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except CODEC_ERRORS:
         return None
 
 

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from batcher.messages.answer import Answer
+from batcher.messages.codec import CODEC_ERRORS
 
 # After these a request goes on with a further leg. An answer that ended in any other way, and
 # is not final, was replaced by a better one and is no part of the request's story.
@@ -69,7 +70,7 @@ def tool_calls(content: bytes) -> list[ToolCall] | None:
             for kind, item in zip(kinds, items, strict=True)
             if kind == CALLS_TOOLS
         ]
-    except (msgspec.DecodeError, RecursionError):
+    except CODEC_ERRORS:
         return None
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from batcher.messages.answer import NotAMessage
+from batcher.messages.codec import CODEC_ERRORS
 from batcher.messages.stream_block import StreamedBlock, raw_json, with_halves
 from batcher.messages.stream_events import STREAM_LIMIT, Event, EventParser, StreamTooLong
 
@@ -119,7 +120,7 @@ class MessageStream:
         fields = {**_DEFAULTS, **self._message}
         try:
             content = msgspec.json.encode([block.fields() for _, block in in_order])
-        except msgspec.DecodeError as exc:
+        except CODEC_ERRORS as exc:
             raise NotAMessage(f"a content block cannot be read: {exc}"[:300]) from exc
         if in_order:
             fields["content"] = msgspec.Raw(content)
@@ -141,7 +142,7 @@ class MessageStream:
                 return
             try:
                 self._take(event)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            except CODEC_ERRORS as exc:
                 self._cannot_read(event, exc)
 
     def _cannot_read(self, event: Event, exc: Exception) -> None:
@@ -235,7 +236,7 @@ _OUTPUT_NAMES: Final = ("output_tokens", "completion_tokens")
 def _decoded(data: bytes) -> _Wire:
     try:
         return _WIRE.decode(data)
-    except msgspec.DecodeError:
+    except CODEC_ERRORS:
         fields = with_halves(data)
         if not isinstance(fields, dict):
             raise
@@ -254,7 +255,7 @@ def _kind(event: Event) -> str:
     """The type of an event that could not be read; its name where it says nothing else."""
     try:
         kind = msgspec.json.decode(event.data, type=dict[str, Any]).get("type")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except CODEC_ERRORS:
         return event.name
     return kind if isinstance(kind, str) else event.name
 

@@ -6,6 +6,8 @@ from typing import Final
 
 import msgspec
 
+from batcher.messages.codec import CODEC_ERRORS
+
 Fields = dict[str, msgspec.Raw]
 
 _TEXT: Final = msgspec.json.Decoder(str)
@@ -16,7 +18,7 @@ _HALF: Final = re.compile("[\ud800-\udfff]")
 
 
 class StreamedBlock:
-    """A block under construction. Raises `msgspec.DecodeError` for deltas of a wrong shape."""
+    """A block under construction. Raises `CODEC_ERRORS` for deltas of a wrong shape."""
 
     def __init__(self, fields: Fields) -> None:
         self._fields = fields
@@ -77,7 +79,7 @@ def _input(text: str) -> msgspec.Raw:
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     try:
         msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+    except CODEC_ERRORS:
         return raw_json(text)
     return msgspec.Raw(text.encode())
 
@@ -88,7 +90,7 @@ def _string(raw: msgspec.Raw) -> str:
         return ""
     try:
         return _TEXT.decode(value)
-    except msgspec.DecodeError:
+    except CODEC_ERRORS:
         text = with_halves(value)
         if not isinstance(text, str):
             raise
@@ -111,5 +113,5 @@ def raw_json(value: object) -> msgspec.Raw:
     """The value as JSON text; halves of pairs become escapes, two in a row one character."""
     try:
         return msgspec.Raw(msgspec.json.encode(value))
-    except UnicodeEncodeError:
+    except CODEC_ERRORS:
         return msgspec.Raw(json.dumps(value).encode())  # halves as escapes, pairs in a row

@@ -4,6 +4,8 @@ from typing import Any, Final
 
 import msgspec
 
+from batcher.messages.codec import CODEC_ERRORS
+
 MAX_TOKENS_PLAUSIBLE: Final = 1_000_000_000  # a count outside 0..10^9 is a broken server
 
 _KNOWN_TOOLS: Final = frozenset({"web_search_requests", "web_fetch_requests"})
@@ -59,8 +61,11 @@ def parse_usage(raw: bytes | None) -> Usage | None:
         return None
     try:
         fields = msgspec.json.decode(raw)
+    except CODEC_ERRORS as exc:
+        raise ValueError(f"usage cannot be read: {exc}") from exc
+    try:
         return _usage(fields) if isinstance(fields, dict) and fields else None
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except RecursionError as exc:
         raise ValueError(f"usage cannot be read: {exc}") from exc
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import msgspec
 
 from batcher.errors import StorageError
+from batcher.messages.codec import CODEC_ERRORS
 
 
 class RowRanges:
@@ -29,7 +30,7 @@ class RowRanges:
         try:
             for first, last in msgspec.json.decode(text, type=list[tuple[int, int]]):
                 ranges.add_range(first, last)
-        except (msgspec.DecodeError, ValueError) as exc:
+        except CODEC_ERRORS as exc:
             raise StorageError(
                 f"stored row ranges {text[:60]!r} are no list of [first, last] pairs: {exc}"
             ) from exc

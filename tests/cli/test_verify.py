@@ -115,7 +115,8 @@ def test_a_second_answer_of_one_leg_needs_an_explanation(billed, ledger, uids):
     assert "was billed after another of the same leg, and is rejected" in done.output
 
 
-def test_what_is_no_bill_is_refused(ledger, tmp_path):
+@pytest.mark.parametrize("text", [b"hello", b'{"attempt_uid": "\xff"}'])
+def test_what_is_no_bill_is_refused(ledger, tmp_path, text):
     path = tmp_path / "bill.jsonl"
-    path.write_text("hello\n")
+    path.write_bytes(text + b"\n")
     assert isinstance(verify(ledger, "--bill", path).exception, UsageError)

@@ -402,6 +402,8 @@ def test_a_tool_that_does_not_read_its_input_is_heard(tmp_path):
 def test_bytes_that_are_no_text_do_not_break_the_request(tmp_path):
     noise = tool(tmp_path, r"import sys; sys.stdout.buffer.write(b'a\xff\x00b')")
     assert run_one(noise) == {"content": "a\ufffd\x00b"}
+    noise = tool(tmp_path, r"import sys; sys.stdout.buffer.write(b'[\"\xff\"]')")
+    assert run_one(noise) == {"content": '["\ufffd"]'}
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,8 @@ def test_the_consoles_exports_are_read_too(here, engine, tmp_path):
     ("content", "sentence"),
     [
         (b"{", "is no JSON"),
+        (b'{"data": "\xff"}', "is no JSON"),
+        (b'{"data":' + b"[" * 100_000, "is no JSON"),
         (b'{"data": [{"results": []}]}', "is no saved usage or cost report"),
         (b'{"error": {"type": "authentication_error"}}', "is no saved usage or cost report"),
         (b"a,b\n1,2\n", "is no known report"),

@@ -17,6 +17,7 @@ from batcher.finance.reconcile.theirs import (
     canonical_model,
     canonical_place,
 )
+from batcher.messages.codec import CODEC_ERRORS
 from batcher.pricing.money import PICO, parse_decimal
 from batcher.report.query import microseconds
 
@@ -44,7 +45,7 @@ def read_json(content: bytes, name: str, found: Theirs) -> None:
     """Put one response, or a list of pages, into `found`; raises `UsageError` naming `name`."""
     try:
         document = msgspec.json.Decoder(float_hook=str).decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except CODEC_ERRORS as exc:
         raise UsageError(f"{name}: is no JSON: {exc}") from exc
     pages = document if isinstance(document, list) else [document]
     try:

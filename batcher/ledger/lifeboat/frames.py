@@ -21,6 +21,7 @@ from batcher.ledger.write.records import RowFailure, Scope, Settlement
 from batcher.ledger.write.repair import without_offending_values
 from batcher.ledger.write.store import Store
 from batcher.messages.attempt import Attempt, State
+from batcher.messages.codec import CODEC_ERRORS
 from batcher.messages.outcome import Answered, NotSent, Partial, Rejected, Unknown, Unusable
 from batcher.pricing.rate.rating import Charge
 
@@ -88,7 +89,7 @@ def pack(settlement: Settlement) -> bytes:
     """The payload of one settlement; what no database could store is mended as it would be."""
     try:
         return _pack(settlement)
-    except (UnicodeError, OverflowError):
+    except CODEC_ERRORS:
         return _pack(without_offending_values(settlement))
 
 
@@ -119,7 +120,7 @@ def read_frames(text: bytes) -> Contents:
     try:
         header = _header(payloads[0])
         return Contents(header, [unpack(payload) for payload in payloads[1:]], cut=cut)
-    except (msgspec.DecodeError, KeyError) as error:
+    except (*CODEC_ERRORS, KeyError) as error:
         raise SchemaVersionError(
             f"this lifeboat was written by another version of the program ({error})"
         ) from error

@@ -9,6 +9,7 @@ from batcher.ledger.connect import place
 from batcher.ledger.owner.lock import Holder, lock_path
 from batcher.ledger.owner.process import is_living
 from batcher.ledger.schema_internal import leases
+from batcher.messages.codec import CODEC_ERRORS
 
 
 def is_the_same(connection: Connection, invocation_id: int, pid: int) -> bool | None:
@@ -26,7 +27,7 @@ def is_the_same(connection: Connection, invocation_id: int, pid: int) -> bool | 
         if not lock.exists():  # a copy of the file
             return True
         holder = None
-        with suppress(msgspec.DecodeError, OSError):
+        with suppress(*CODEC_ERRORS, OSError):
             holder = msgspec.json.decode(lock.read_bytes(), type=Holder)
         if holder is None or holder.pid != pid:
             return False  # a run holds the lock from before its invocation until after it

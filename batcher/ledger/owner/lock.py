@@ -45,6 +45,7 @@ from batcher.ledger.owner.process import this_process
 from batcher.ledger.owner.renewal import Keeper
 from batcher.ledger.owner.server_session import lock_all, lock_shared, settle_in
 from batcher.ledger.schema_internal import leases
+from batcher.messages.codec import CODEC_ERRORS
 
 _MICROSECONDS = 1_000_000
 
@@ -188,7 +189,7 @@ def _lock(descriptor: int, where: DatabaseUrl) -> None:
 
 def _described(descriptor: int) -> str:
     """Who the lock file says it is; nothing while the holder is about to write it."""
-    with suppress(msgspec.DecodeError, OSError):
+    with suppress(*CODEC_ERRORS, OSError):
         holder = msgspec.json.decode(os.pread(descriptor, 65536, 0), type=Holder)
         return (
             f": process {holder.pid} of {holder.user} on {holder.host}, since"

@@ -21,6 +21,7 @@ from batcher.ledger.verify.checks import pricings
 from batcher.ledger.verify.findings import Findings
 from batcher.messages.answer import Answer
 from batcher.messages.attempt import IN_DOUBT, Purpose, State
+from batcher.messages.codec import CODEC_ERRORS
 from batcher.messages.usage import Usage
 from batcher.pricing.rate.rating import rate
 
@@ -61,7 +62,7 @@ def read_bill(path: Path) -> list[BillLine]:
     try:
         with path.open("rb") as file:
             return [decoder.decode(line) for line in file]
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *CODEC_ERRORS) as error:
         raise UsageError(f"{path}: that is no bill of a simulator: {error}") from error
 
 

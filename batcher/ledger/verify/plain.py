@@ -15,6 +15,7 @@ from batcher.ledger.rate.stored_answers import (
     StoredAnswer,
     StoredCharge,
 )
+from batcher.messages.codec import CODEC_ERRORS
 from batcher.messages.usage import MAX_TOKENS_PLAUSIBLE
 from batcher.pricing.rate.rating import ChargeStatus, RateSet
 from batcher.pricing.rate.resolve import MICROSECONDS_PER_DAY, resolve
@@ -80,7 +81,7 @@ class PlainCheck:
             return False
         try:
             usage = _DECODER.decode(stored.usage)
-        except msgspec.DecodeError:
+        except CODEC_ERRORS:
             return False
         return _is_plain(stored, charge, usage) and self._is_right(stored, charge, usage)
 

@@ -12,6 +12,7 @@ import msgspec
 from batcher.ledger.handles import Connection
 from batcher.ledger.tool_results import save_tool_results
 from batcher.ledger.write.writer import Writer
+from batcher.messages.codec import CODEC_ERRORS
 from batcher.messages.legs import ToolCall, tool_calls
 from batcher.pipeline.choices import Tool
 from batcher.pipeline.engine.work import Work
@@ -138,7 +139,7 @@ async def _complaint(stderr: asyncio.StreamReader | None) -> str:
 
 def _output(out: bytes) -> dict[str, Any]:
     """A JSON array of content blocks is passed on as such, anything else as text."""
-    with contextlib.suppress(msgspec.DecodeError, RecursionError):
+    with contextlib.suppress(*CODEC_ERRORS):
         blocks = msgspec.json.decode(out)
         if isinstance(blocks, list) and blocks and all(map(_is_block, blocks)):
             return {"content": blocks}

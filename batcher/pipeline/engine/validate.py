@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from batcher.errors import ConfigurationError
+from batcher.messages.codec import CODEC_ERRORS
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -59,7 +60,7 @@ class AnswerValidator:
             return self._schema
         try:
             config = _BODY.decode(body).output_config
-        except msgspec.DecodeError:
+        except CODEC_ERRORS:
             return None  # the endpoint's business
         if config is None or config.format is None or config.format.type != "json_schema":
             return None
@@ -72,7 +73,7 @@ class AnswerValidator:
             return Validity(None, validator)
         try:
             value = msgspec.json.decode(text.strip())
-        except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as exc:
+        except CODEC_ERRORS as exc:
             return Validity(valid=False, reason=_short(f"no JSON: {exc}"))
         return _follows(validator, value)
 

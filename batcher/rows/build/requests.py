@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from batcher.errors import ConfigurationError
+from batcher.messages.codec import CODEC_ERRORS
 from batcher.messages.request import BadRow, Request, params_hash
 from batcher.messages.stream_mode import needs_stream
 from batcher.preflight.rules import Problem
@@ -268,7 +269,7 @@ def _user(prompt: object, row: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _encode(body: dict[str, Any]) -> bytes:
     try:
         return _ENCODER.encode(body)
-    except UnicodeEncodeError as exc:  # a job's text that came from a broken command line
+    except CODEC_ERRORS as exc:  # a job's text that came from a broken command line
         raise RowProblem(Reason.BAD_UNICODE, f"the body is no valid text: {exc}") from exc
 
 

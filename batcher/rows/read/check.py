@@ -3,6 +3,7 @@
 import msgspec
 
 from batcher.errors import ConfigurationError
+from batcher.messages.codec import CODEC_ERRORS
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.read.source import SourceFile
 from batcher.rows.read.streams import BLOCK_BYTES, read_blocks
@@ -72,6 +73,6 @@ def _starts_array(start: bytes) -> bool:
         return False
     try:
         msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except CODEC_ERRORS:
         return True
     return False

@@ -1,17 +1,19 @@
 """From the bytes of one line to its fields, or to the reason why not (reliability, 4)."""
 
 import json
-import re
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import msgspec
 
+from batcher.messages.codec import CODEC_ERRORS, broken_utf8
 from batcher.rows.reasons import Reason, RowProblem
 
 MAX_DEPTH: Final = 100
 
 _DECODER: Final = msgspec.json.Decoder()
-_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_TOO_DEEP: Final = f"the row is nested more than {MAX_DEPTH} levels deep"
+# The standard library's reader takes numbers of any size when it need not tell their value.
+_ANY_NUMBER: Final[dict[str, Any]] = {"parse_int": len, "parse_float": len}
 
 
 def parse_row(line: bytes) -> dict[str, Any]:
@@ -22,15 +24,13 @@ def parse_row(line: bytes) -> dict[str, Any]:
     """
     try:
         row = _DECODER.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+    except CODEC_ERRORS as exc:
         raise _problem(line, exc) from exc
     if type(row) is not dict:
         raise RowProblem(Reason.NOT_OBJECT, f"the row is {kind(row)}, not a JSON object")
     # counting is a hundred times cheaper than walking, and nearly always enough
     if line.count(b"{") + line.count(b"[") > MAX_DEPTH and is_deep(row):
-        raise RowProblem(
-            Reason.TOO_DEEP, f"the row is nested more than {MAX_DEPTH} levels deep"
-        )
+        raise RowProblem(Reason.TOO_DEEP, _TOO_DEEP)
     if b"\\u0000" in line and has_nul_key(row):
         raise RowProblem(Reason.BAD_UNICODE, "a field name holds a NUL character")
     return row
@@ -40,7 +40,7 @@ def parse_value(name: str, text: str) -> object:
     """The JSON value that column `name` holds as text; raises `RowProblem`, naming it."""
     try:
         value = _DECODER.decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
+    except CODEC_ERRORS as exc:
         problem = _problem(text.encode("utf-8", "surrogatepass"), exc)
         raise RowProblem(problem.reason, f"column {name!r}: {problem.message}") from exc
     if text.count("{") + text.count("[") >= MAX_DEPTH and is_deep(value, MAX_DEPTH - 1):
@@ -87,32 +87,22 @@ def _children(value: object) -> list[Any]:
 
 
 def _problem(line: bytes, exc: Exception) -> RowProblem:
-    """Why the decoder refused; its own words mislead for numbers and lone surrogates."""
-    if isinstance(exc, RecursionError):
-        return RowProblem(
-            Reason.TOO_DEEP, f"the row is nested more than {MAX_DEPTH} levels deep"
-        )
-    if isinstance(exc, UnicodeError):
-        return RowProblem(Reason.BAD_UNICODE, f"the row is not valid UTF-8{_place(line)}")
-    if isinstance(exc, msgspec.ValidationError):
-        return RowProblem(Reason.BAD_NUMBER, "the row holds a number that is out of range")
-    if _SURROGATE.search(line) and _is_json_but_for_surrogates(line):
+    """Why the decoder refused; its own words mislead, and its exceptions change."""
+    if broken := broken_utf8(line):
+        return RowProblem(Reason.BAD_UNICODE, f"the row is not valid UTF-8: {broken}")
+    try:
+        read = json.loads(line.decode(), parse_constant=_no_constant, **_ANY_NUMBER)
+        json.dumps(read, ensure_ascii=False).encode()
+    except RecursionError:
+        return RowProblem(Reason.TOO_DEEP, _TOO_DEEP)
+    except UnicodeEncodeError:
         return RowProblem(Reason.BAD_UNICODE, "the row holds half of a \\u surrogate pair")
-    return RowProblem(Reason.BAD_JSON, f"the row is not JSON: {exc}")
+    except ValueError:
+        return RowProblem(Reason.BAD_JSON, f"the row is not JSON: {exc}")
+    if is_deep(read):
+        return RowProblem(Reason.TOO_DEEP, _TOO_DEEP)
+    return RowProblem(Reason.BAD_NUMBER, "the row holds a number that is out of range")
 
 
-def _place(line: bytes) -> str:
-    """Where the first broken character is; the decoder counts within its string."""
-    try:
-        line.decode()
-    except UnicodeDecodeError as exc:
-        return f": {exc.reason} (byte {exc.start})"
-    return ""
-
-
-def _is_json_but_for_surrogates(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    return True
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")

@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from batcher.errors import AccessRefused, BatcherError, ConfigurationError, ProviderUnavailable
+from batcher.messages.codec import CODEC_ERRORS
 from batcher.messages.failure import classify
 from batcher.transport.endpoint import Endpoint
 from batcher.transport.live.client import Reply, SendError
@@ -66,7 +67,7 @@ async def _page(
         raise _refusal(where, endpoint, reply, now_us)
     try:
         page = msgspec.json.decode(reply.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except CODEC_ERRORS:
         page = None
     if type(page) is not dict or type(page.get("data", 0)) not in {list, type(None)}:
         raise ProviderUnavailable(f"{where} answers with something else than a list of models")
