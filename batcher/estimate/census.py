@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from batcher.estimate.preflight_sample import Sample
-from batcher.ledger import claims, resume, runs
+from batcher.ledger import resume, runs
 from batcher.ledger.connect import reading
 from batcher.ledger.handles import Connection, Engine
 from batcher.messages.request import Request
@@ -119,7 +119,7 @@ class Standing:
         if self._database is None or self._run_id is None or not requests:
             return set()
         with reading(self._database) as connection:
-            return claims.claimable(connection, self._run_id, self._live, requests, self._used)
+            return resume.claimable(connection, self._run_id, self._live, requests, self._used)
 
     def _read(
         self,

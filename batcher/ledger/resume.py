@@ -1,30 +1,21 @@
-"""What an earlier process left behind: attempts in doubt, unfinished requests, done rows."""
+"""What earlier processes left behind: unfinished requests, done rows, and answers to claim.
 
-from collections.abc import Collection, Iterator, Sequence
+Answers that were paid for already find their row again, wherever it moved.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, and_, delete, func, select, update
+from sqlalchemy import Connection, Table, and_, bindparam, delete, func, select, update
 
 from batcher.ledger.schema import answers, attempts, failures, invocations
 from batcher.ledger.schema_internal import tool_results
 from batcher.ledger.write.records import RowFailure, identity
 from batcher.messages.attempt import State, attempt_ids_of
+from batcher.messages.request import Request
 
-DIED: Final = "process_died"  # the error type of attempts whose process ended under way
 IN_DOUBT: Final = (State.UNKNOWN.value, State.PARTIAL.value, State.UNUSABLE.value)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recovery:
-    """Attempts that were open when their process died: they may have been billed.
-
-    Together between 0 and `cost_high` pico-USD, plus `unbounded` attempts without a bound.
-    """
-
-    attempts: int
-    cost_high: int
-    unbounded: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,46 +35,6 @@ class Unfinished:
     attempts: int
     doubts: int
     doubt: tuple[str, str] | None
-
-
-def recover(
-    connection: Connection,
-    *,
-    invocation_id: int,
-    run_id: int | None,
-    now_us: int,
-    living: Collection[int] = (),
-) -> Recovery:
-    """Settle every open attempt of a dead process as `unknown`, and say what that may cost.
-
-    The caller holds the database (`run_id` `None`: all runs of it) or the run, so every other
-    invocation in that scope is dead, but for the `living` who do the run with it.
-    """
-    dead = select(invocations.c.invocation_id).where(
-        invocations.c.invocation_id != invocation_id,
-        invocations.c.invocation_id.not_in(living),
-        *([] if run_id is None else [invocations.c.run_id == run_id]),
-    )
-    orphaned = and_(
-        attempts.c.pending == 1, attempts.c.state == "open", attempts.c.invocation_id.in_(dead)
-    )
-    query = select(
-        func.count(),
-        func.coalesce(func.sum(attempts.c.cost_high), 0),
-        func.count().filter(attempts.c.cost_high.is_(None)),
-    ).where(orphaned)
-    count, high, unbounded = connection.execute(query).one()
-    connection.execute(
-        update(attempts)
-        .where(orphaned)
-        .values(
-            state="unknown",
-            settled_at=now_us,
-            error_type=DIED,
-            error_message="the process ended before an answer was recorded",
-        )
-    )
-    return Recovery(attempts=count, cost_high=int(high), unbounded=unbounded)
 
 
 def unfinished(
@@ -282,3 +233,144 @@ def release_failures(
     rows = [(row[0], row[1]) for row in connection.execute(query)]
     connection.execute(delete(failures).where(chosen))
     return rows
+
+
+def save_tool_results(
+    connection: Connection, attempt_id: int, results: str, now_us: int
+) -> None:
+    """Keep the results (JSON text) of the tools that the answer of this attempt called."""
+    values = {"attempt_id": attempt_id, "results": results, "ran_at": now_us}
+    connection.execute(tool_results.insert().values(values))
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    key: int  # attempt_id of an answer, failure_id of a failure
+    custom_id: str | None
+    params_hash: bytes
+
+
+def claim(
+    connection: Connection,
+    run_id: int,
+    live_sources: Sequence[int],
+    requests: Sequence[Request],
+) -> set[int]:
+    """Row numbers of `requests` that an earlier answer or lasting failure belongs to.
+
+    Their locators move along. Only results whose source is not in `live_sources` can be
+    claimed, each once: n equal rows get n answers. All requests are of one source.
+    """
+    claimed: set[int] = set()
+    for table, key in ((answers, "attempt_id"), (failures, "failure_id")):
+        left = [request for request in requests if request.row_number not in claimed]
+        moves = _match(left, _candidates(connection, table, key, run_id, live_sources, left))
+        _move(connection, table, key, moves)
+        claimed |= {request.row_number for request, _ in moves}
+    return claimed
+
+
+def claimable(
+    connection: Connection,
+    run_id: int,
+    live_sources: Sequence[int],
+    requests: Sequence[Request],
+    used: set[tuple[str, int]],
+) -> set[int]:
+    """What `claim` would give, changing nothing but `used`: the results spoken for so far."""
+    found: set[int] = set()
+    for table, key in ((answers, "attempt_id"), (failures, "failure_id")):
+        left = [request for request in requests if request.row_number not in found]
+        candidates = [
+            candidate
+            for candidate in _candidates(connection, table, key, run_id, live_sources, left)
+            if (table.name, candidate.key) not in used
+        ]
+        moves = _match(left, candidates)
+        used |= {(table.name, moved) for _, moved in moves}
+        found |= {request.row_number for request, _ in moves}
+    return found
+
+
+def count_unclaimed_but_answered(
+    connection: Connection, run_id: int, source_id: int | None, requests: Sequence[Request]
+) -> list[Request]:
+    """Requests without an answer of their identity whose row was answered before.
+
+    `source_id` is the older snapshot of the same input, `None` when there is none. Changes
+    nothing. These are the rows that a change of settings would send, and pay, again.
+    """
+    candidates = _candidates(connection, answers, "attempt_id", run_id, (), requests)
+    known = {identity(c.custom_id, c.params_hash) for c in candidates}
+    new = [r for r in requests if identity(r.custom_id, r.params_hash) not in known]
+    if source_id is None or not new:
+        return []
+    numbers = [request.row_number for request in new]
+    query = select(answers.c.row_number).where(
+        answers.c.source_id == source_id,
+        answers.c.final == 1,
+        answers.c.row_number.between(min(numbers), max(numbers)),
+    )
+    answered = set(connection.execute(query).scalars())
+    return [request for request in new if request.row_number in answered]
+
+
+def _candidates(
+    connection: Connection,
+    table: Table,
+    key: str,
+    run_id: int,
+    live_sources: Sequence[int],
+    requests: Sequence[Request],
+) -> list[_Candidate]:
+    identities = {identity(r.custom_id, r.params_hash) for r in requests}
+    lasting = table.c.final == 1 if table is answers else table.c.transient == 0
+    query = (
+        select(table.c[key], table.c.custom_id, table.c.params_hash, table.c.source_id)
+        .where(
+            and_(
+                table.c.identity.in_(bindparam("identities", expanding=True)),
+                table.c.run_id == run_id,
+                lasting,
+            )
+        )
+        .order_by(table.c[key])
+    )
+    rows = connection.execute(query, {"identities": sorted(identities)})
+    live = set(live_sources)
+    return [_Candidate(row[0], row[1], bytes(row[2])) for row in rows if row[3] not in live]
+
+
+def _match(
+    requests: Sequence[Request], candidates: Iterable[_Candidate]
+) -> list[tuple[Request, int]]:
+    waiting: dict[tuple[str | None, bytes], list[int]] = {}
+    for candidate in candidates:
+        waiting.setdefault((candidate.custom_id, candidate.params_hash), []).append(
+            candidate.key
+        )
+    moves = []
+    for request in requests:
+        keys = waiting.get((request.custom_id, request.params_hash))
+        if keys:
+            moves.append((request, keys.pop(0)))
+    return moves
+
+
+def _move(
+    connection: Connection, table: Table, key: str, moves: Sequence[tuple[Request, int]]
+) -> None:
+    if not moves:
+        return
+    statement = (
+        update(table)
+        .where(table.c[key] == bindparam("b_key"))
+        .values(source_id=bindparam("b_source"), row_number=bindparam("b_row"))
+    )
+    connection.execute(
+        statement,
+        [
+            {"b_key": key, "b_source": request.source_id, "b_row": request.row_number}
+            for request, key in moves
+        ],
+    )

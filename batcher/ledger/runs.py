@@ -1,15 +1,25 @@
-"""Runs, invocations and the snapshots of their inputs."""
+"""Runs, their invocations, the snapshots of their inputs, and rows that got no answer."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, and_, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from batcher.ledger.schema import failures, invocations, price_books, ratings, runs, sources
+from batcher.ledger.schema import (
+    answers,
+    attempts,
+    charges,
+    failures,
+    invocations,
+    runs,
+    sources,
+)
 from batcher.ledger.schema_internal import ledger_info
-from batcher.pricing.book.book import PriceBook
+
+DIED: Final = "process_died"  # the error type of attempts whose process ended under way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,45 +271,88 @@ def save_done_ranges(connection: Connection, done_ranges: Mapping[int, str]) -> 
         )
 
 
-def open_rating(connection: Connection, book: PriceBook, now_us: int) -> tuple[int, int]:
-    """(price_book_id, rating_id) of the initial rating with this book, made when new.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery:
+    """Attempts that were open when their process died: they may have been billed.
 
-    Also made when there was a reprice since: what is charged later is of a later rating. Safe
-    beside other runs that begin at the same moment: the book's row is locked until commit.
+    Together between 0 and `cost_high` pico-USD, plus `unbounded` attempts without a bound.
     """
-    book_id = store_book(connection, book)
-    return book_id, initial_rating(connection, book_id, now_us)
+
+    attempts: int
+    cost_high: int
+    unbounded: int
 
 
-def initial_rating(connection: Connection, book_id: int, now_us: int) -> int:
-    """The rating_id that new charges of this book get, made when there is none; see above."""
-    last_pass = select(func.coalesce(func.max(ratings.c.rating_id), 0)).where(
-        ratings.c.reason != "initial"
+def recover(
+    connection: Connection,
+    *,
+    invocation_id: int,
+    run_id: int | None,
+    now_us: int,
+    living: Collection[int] = (),
+) -> Recovery:
+    """Settle every open attempt of a dead process as `unknown`, and say what that may cost.
+
+    The caller holds the database (`run_id` `None`: all runs of it) or the run, so every other
+    invocation in that scope is dead, but for the `living` who do the run with it.
+    """
+    dead = select(invocations.c.invocation_id).where(
+        invocations.c.invocation_id != invocation_id,
+        invocations.c.invocation_id.not_in(living),
+        *([] if run_id is None else [invocations.c.run_id == run_id]),
     )
-    rating = select(ratings.c.rating_id).where(
-        ratings.c.price_book_id == book_id,
-        ratings.c.reason == "initial",
-        ratings.c.rating_id > last_pass.scalar_subquery(),
+    orphaned = and_(
+        attempts.c.pending == 1, attempts.c.state == "open", attempts.c.invocation_id.in_(dead)
     )
-    rating_id = connection.execute(rating.limit(1)).scalar()
-    if rating_id is None:
-        initial = ratings.insert().values(
-            price_book_id=book_id, created_at=now_us, reason="initial"
+    query = select(
+        func.count(),
+        func.coalesce(func.sum(attempts.c.cost_high), 0),
+        func.count().filter(attempts.c.cost_high.is_(None)),
+    ).where(orphaned)
+    count, high, unbounded = connection.execute(query).one()
+    connection.execute(
+        update(attempts)
+        .where(orphaned)
+        .values(
+            state="unknown",
+            settled_at=now_us,
+            error_type=DIED,
+            error_message="the process ended before an answer was recorded",
         )
-        rating_id = connection.execute(initial.returning(ratings.c.rating_id)).scalar_one()
-    return int(rating_id)
+    )
+    return Recovery(attempts=count, cost_high=int(high), unbounded=unbounded)
 
 
-def store_book(connection: Connection, book: PriceBook) -> int:
-    """The price_book_id of this book, recorded when new; its row is locked until commit."""
-    build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    known = select(price_books.c.price_book_id).where(price_books.c.sha256 == book.sha256)
-    if connection.execute(known).scalar() is None:
-        insert = build(price_books).values(
-            version=book.version,
-            sha256=book.sha256,
-            source=book.source,
-            content=book.content,
+def unfinished_rows(connection: Connection, source_ids: Collection[int]) -> dict[str, int]:
+    """How many rows of these sources are quarantined, failed or held; only kinds present."""
+    query = select(failures.c.kind, failures.c.source_id, func.count()).group_by(
+        failures.c.kind, failures.c.source_id
+    )
+    counts: dict[str, int] = {}
+    for kind, source_id, count in connection.execute(query):
+        if source_id in source_ids:
+            counts[kind] = counts.get(kind, 0) + count
+    return counts
+
+
+def has_failure(connection: Connection, source_id: int, reason: str) -> bool:
+    """Whether a row of this source got no answer for this reason."""
+    query = (
+        select(failures.c.failure_id)
+        .where(failures.c.source_id == source_id, failures.c.reason == reason)
+        .limit(1)
+    )
+    return connection.execute(query).first() is not None
+
+
+def has_unpriced(connection: Connection, run_id: int) -> bool:
+    """Whether any answer of the run could not be priced."""
+    query = (
+        select(charges.c.attempt_id)
+        .join(answers, answers.c.attempt_id == charges.c.attempt_id)
+        .where(
+            answers.c.run_id == run_id, charges.c.current == 1, charges.c.status == "unpriced"
         )
-        connection.execute(insert.on_conflict_do_nothing())
-    return int(connection.execute(known.with_for_update()).scalar_one())
+        .limit(1)
+    )
+    return connection.execute(query).first() is not None

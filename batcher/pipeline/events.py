@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from batcher.ledger.resume import Recovery
+from batcher.ledger.runs import Recovery
 from batcher.pipeline.progress import Progress
 from batcher.pipeline.run.plan import Resent
 

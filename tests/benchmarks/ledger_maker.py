@@ -18,6 +18,7 @@ from batcher.ledger import runs
 from batcher.ledger.connect import writing
 from batcher.ledger.schema import answers as answer_table
 from batcher.ledger.schema import attempts, charges, invocations, rollups
+from batcher.ledger.write import records
 from batcher.ledger.write.records import Intent, Record, Scope, Settlement
 from batcher.ledger.write.transaction import Batch
 from batcher.messages.answer import parse_answer
@@ -109,7 +110,7 @@ def _begin(engine: Engine, book: PriceBook) -> Made:
             matched=True,
         )  # fmt: skip
         runs.add_source(connection, run_id, source)
-        book_id, rating_id = runs.open_rating(connection, book, START_US)
+        book_id, rating_id = records.open_rating(connection, book, START_US)
     scope = Scope(
         run_id=run_id, invocation_id=invocation_id, lane="live", rating_id=rating_id,
         price_book_id=book_id,

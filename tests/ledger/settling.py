@@ -9,6 +9,7 @@ from sqlalchemy import Engine, text
 from batcher.clock import SystemClock
 from batcher.ledger import runs
 from batcher.ledger.connect import open_engine, reading, writing
+from batcher.ledger.write import records
 from batcher.ledger.write.records import Intent, Record, Scope, Settlement
 from batcher.ledger.write.transaction import Batch
 from batcher.messages.answer import parse_answer
@@ -98,7 +99,7 @@ class RunLedger:
                 matched=True,
             )  # fmt: skip
             self.source_id = runs.add_source(connection, run_id, source)
-            book_id, rating_id = runs.open_rating(connection, self.prices, NOON)
+            book_id, rating_id = records.open_rating(connection, self.prices, NOON)
         self.scope = Scope(
             run_id=run_id, invocation_id=invocation_id, lane="live", rating_id=rating_id,
             price_book_id=book_id,

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from batcher.ledger import resume, runs
+from batcher.ledger import runs
 from batcher.ledger.connect import reading, writing
 from batcher.ledger.money import budget as ledger_budget
 from batcher.ledger.money.spending import spending
@@ -57,7 +57,7 @@ class Worker:
         self.scope, self.source_id = ledger.scope, ledger.source_id
         invocation_id = self.scope.invocation_id
         with writing(ledger.engine) as connection:
-            resume.recover(
+            runs.recover(
                 connection, invocation_id=invocation_id, run_id=self.scope.run_id, now_us=NOON
             )
             state = ledger_budget.open_scope(

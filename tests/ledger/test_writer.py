@@ -15,6 +15,7 @@ from batcher.clock import SystemClock
 from batcher.errors import StorageError
 from batcher.ledger import runs
 from batcher.ledger.connect import open_engine, writing
+from batcher.ledger.write import records
 from batcher.ledger.write.records import Intent, Quarantine, Scope, Settlement
 from batcher.ledger.write.transaction import Batch
 from batcher.ledger.write.writer import FEW_ITEMS, MAX_ITEMS, Writer
@@ -70,7 +71,7 @@ async def writer_on(url: str):
                 name="s", location="l", fingerprint="f", settings_digest="d", matched=True
             ),
         )
-        book_id, rating_id = runs.open_rating(connection, BOOK, 0)
+        book_id, rating_id = records.open_rating(connection, BOOK, 0)
     scope = Scope(
         run_id=run_id, invocation_id=invocation, lane="live", rating_id=rating_id,
         price_book_id=book_id,

@@ -20,11 +20,11 @@ from batcher.ledger.lifeboat.saving import (
     held,
     remove_durably,
 )
-from batcher.ledger.runs import initial_rating
+from batcher.ledger.runs import DIED
 from batcher.ledger.schema import attempts, failures, invocations, price_books
 from batcher.ledger.write.competing import as_late
 from batcher.ledger.write.late_answers import late_record
-from batcher.ledger.write.records import Intent, Record, Scope, Settlement
+from batcher.ledger.write.records import Intent, Record, Scope, Settlement, initial_rating
 from batcher.ledger.write.repair import BAD_VALUES, without_offending_values
 from batcher.ledger.write.store import Store
 from batcher.ledger.write.transaction import Batch
@@ -32,7 +32,6 @@ from batcher.messages.attempt import State
 from batcher.messages.outcome import NotSent
 
 _AT_ONCE = 500
-_DIED = "process_died"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +207,7 @@ def _given_up(
     connection: Connection, known: dict[int, tuple[str, str | None]], *, taken_over: bool
 ) -> frozenset[int]:
     """Those that a later start took for lost and sent again, before this lifeboat was found."""
-    doubted = [key for key, found in known.items() if found == (State.UNKNOWN.value, _DIED)]
+    doubted = [key for key, found in known.items() if found == (State.UNKNOWN.value, DIED)]
     if taken_over or not doubted:
         return frozenset(doubted)
     # A row that was failed or held because of that doubt is neither.
@@ -235,7 +234,7 @@ def _due(
             continue  # its intent never became durable: there was no attempt
         if state is not None and state not in {
             (State.OPEN.value, None),
-            (State.UNKNOWN.value, _DIED),
+            (State.UNKNOWN.value, DIED),
         }:
             continue  # settled already
         yield as_late(settlement) if key in late else settlement

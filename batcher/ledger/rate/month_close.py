@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Engine, func, select, update
 
 from batcher.errors import Busy, UsageError
-from batcher.ledger import resume
+from batcher.ledger import runs
 from batcher.ledger.connect import open_engine, reading, writing
 from batcher.ledger.lifeboat.saving import harbour, waiting
 from batcher.ledger.migrate import require_head
@@ -79,7 +79,7 @@ def settle_everything(connection: Connection, now_us: int) -> None:
     """
     for boat in waiting(harbour(connection.engine.url, database_uid(connection))):
         raise Busy(f"{boat.words}; then this one")
-    resume.recover(connection, invocation_id=0, run_id=None, now_us=now_us)
+    runs.recover(connection, invocation_id=0, run_id=None, now_us=now_us)
     is_open = (attempts.c.pending == 1) & (attempts.c.state == State.OPEN.value)
     count = connection.scalar(select(func.count()).select_from(attempts).where(is_open))
     if count:

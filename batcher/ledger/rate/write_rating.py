@@ -6,9 +6,9 @@ from typing import Any, Final
 from sqlalchemy import Connection, and_, func, not_, or_, select, update
 
 from batcher.ledger.rate.stored_answers import StoredAnswer
-from batcher.ledger.runs import store_book
 from batcher.ledger.schema import QUARTER_HOUR_US, charges, invocations, ratings, rollups
 from batcher.ledger.write.encode import charge_values
+from batcher.ledger.write.records import store_book
 from batcher.ledger.write.rollup import Sums, add_charges, answer_tokens, upsert
 from batcher.ledger.write.statements import HotPath
 from batcher.ledger.write.transaction import rate_set_id

@@ -7,7 +7,7 @@ rows again; see `rivals`.
 from msgspec.structs import replace
 from sqlalchemy import Connection, delete, or_, select, update
 
-from batcher.ledger.resume import DIED
+from batcher.ledger.runs import DIED
 from batcher.ledger.schema import answers, attempts, failures, invocations
 from batcher.ledger.write.competing import as_late, lock_attempts
 from batcher.ledger.write.records import Settlement

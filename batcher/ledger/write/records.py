@@ -1,14 +1,21 @@
-"""What the engine hands to the writer: one frozen record per change of the ledger."""
+"""What the engine hands to the writer: one frozen record per change of the ledger.
+
+A `Scope` says under which run and rating they are written; `open_rating` makes that rating.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
 
 import msgspec
+from sqlalchemy import Connection, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 
+from batcher.ledger.schema import price_books, ratings
 from batcher.messages.attempt import Attempt, State
 from batcher.messages.outcome import Outcome
 from batcher.messages.request import BadRow
+from batcher.pricing.book.book import PriceBook
 from batcher.pricing.rate.rating import Charge
 
 
@@ -86,3 +93,47 @@ def identity(custom_id: str | None, params_hash: bytes) -> int:
     if custom_id is not None:
         digest.update(b"\0" + custom_id.encode())
     return int.from_bytes(digest.digest(), "big", signed=True)
+
+
+def open_rating(connection: Connection, book: PriceBook, now_us: int) -> tuple[int, int]:
+    """(price_book_id, rating_id) of the initial rating with this book, made when new.
+
+    Also made when there was a reprice since: what is charged later is of a later rating. Safe
+    beside other runs that begin at the same moment: the book's row is locked until commit.
+    """
+    book_id = store_book(connection, book)
+    return book_id, initial_rating(connection, book_id, now_us)
+
+
+def initial_rating(connection: Connection, book_id: int, now_us: int) -> int:
+    """The rating_id that new charges of this book get, made when there is none; see above."""
+    last_pass = select(func.coalesce(func.max(ratings.c.rating_id), 0)).where(
+        ratings.c.reason != "initial"
+    )
+    rating = select(ratings.c.rating_id).where(
+        ratings.c.price_book_id == book_id,
+        ratings.c.reason == "initial",
+        ratings.c.rating_id > last_pass.scalar_subquery(),
+    )
+    rating_id = connection.execute(rating.limit(1)).scalar()
+    if rating_id is None:
+        initial = ratings.insert().values(
+            price_book_id=book_id, created_at=now_us, reason="initial"
+        )
+        rating_id = connection.execute(initial.returning(ratings.c.rating_id)).scalar_one()
+    return int(rating_id)
+
+
+def store_book(connection: Connection, book: PriceBook) -> int:
+    """The price_book_id of this book, recorded when new; its row is locked until commit."""
+    build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    known = select(price_books.c.price_book_id).where(price_books.c.sha256 == book.sha256)
+    if connection.execute(known).scalar() is None:
+        insert = build(price_books).values(
+            version=book.version,
+            sha256=book.sha256,
+            source=book.source,
+            content=book.content,
+        )
+        connection.execute(insert.on_conflict_do_nothing())
+    return int(connection.execute(known.with_for_update()).scalar_one())

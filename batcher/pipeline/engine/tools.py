@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from batcher.ledger.handles import Connection
-from batcher.ledger.tool_results import save_tool_results
+from batcher.ledger.resume import save_tool_results
 from batcher.ledger.write.writer import Writer
 from batcher.messages.codec import CODEC_ERRORS
 from batcher.messages.legs import ToolCall, tool_calls

@@ -9,10 +9,11 @@ from batcher import __version__
 from batcher.errors import ChangedSettings
 from batcher.ledger import resume, runs
 from batcher.ledger.connect import user_name, writing
-from batcher.ledger.failures import unfinished_rows
 from batcher.ledger.handles import Connection, Engine
 from batcher.ledger.money.budget import month_scope, open_scope, run_scope
 from batcher.ledger.owner.lock import NOTHING_HELD, Ownership
+from batcher.ledger.runs import unfinished_rows
+from batcher.ledger.write import records
 from batcher.ledger.write.records import FailureKind, Scope
 from batcher.messages.attempt import Purpose
 from batcher.pipeline.engine.reservations import Cap
@@ -43,7 +44,7 @@ class Begun:
     database_uid: str
     plan: Sequence[PlannedSource]
     history: History
-    recovery: resume.Recovery
+    recovery: runs.Recovery
     retrying: int
     caps: Sequence[tuple[Cap, int]]
     quarantined: int = 0
@@ -88,7 +89,7 @@ def _begin(
     now = kit.clock.now_us()
     digest = job.settings.digest()
     invocation_id = runs.start_invocation(connection, run_id, _start(job, kit, digest, now))
-    recovery = resume.recover(
+    recovery = runs.recover(
         connection,
         invocation_id=invocation_id,
         # A SQLite file has one owner, so everybody else in it is dead.
@@ -101,7 +102,7 @@ def _begin(
     if kit.chosen is not None:
         for source in plan:
             source.only = kit.chosen.get(source.file.name, RowRanges())
-    book_id, rating_id = runs.open_rating(connection, kit.rater.book, now)
+    book_id, rating_id = records.open_rating(connection, kit.rater.book, now)
     scope = Scope(
         run_id=run_id,
         invocation_id=invocation_id,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from batcher.errors import InputChanged, StorageError
-from batcher.ledger import claims
+from batcher.ledger import resume
 from batcher.ledger.handles import Connection
 from batcher.ledger.write.writer import Writer
 from batcher.messages.request import BadRow, Request
@@ -233,7 +233,7 @@ class Intake:
         return [item for item in items if item.row_number not in claimed]
 
     def _claim(self, connection: Connection, requests: Sequence[Request]) -> set[int]:
-        return claims.claim(connection, self._run_id, self._live, requests)
+        return resume.claim(connection, self._run_id, self._live, requests)
 
 
 def body_bytes(items: Sequence[Request | BadRow]) -> int:

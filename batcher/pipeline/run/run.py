@@ -9,13 +9,13 @@ from typing import Final
 from batcher.errors import BatcherError
 from batcher.ledger import runs
 from batcher.ledger.connect import open_engine, place
-from batcher.ledger.failures import has_failure, has_unpriced, unfinished_rows
 from batcher.ledger.handles import Connection
 from batcher.ledger.handles import Engine as Database
 from batcher.ledger.migrate import prepare
 from batcher.ledger.money.estimates import grade_estimates
 from batcher.ledger.owner.lease import Fenced
 from batcher.ledger.owner.lock import Ownership
+from batcher.ledger.runs import has_failure, has_unpriced, unfinished_rows
 from batcher.ledger.space import check_space
 from batcher.ledger.write.transaction import Batch
 from batcher.ledger.write.writer import Writer

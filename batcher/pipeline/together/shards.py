@@ -37,7 +37,7 @@ class Taken:
 
     plan: Sequence[PlannedSource]
     history: History
-    recovery: resume.Recovery
+    recovery: runs.Recovery
 
 
 class ClaimedRows(RowRanges):
@@ -176,10 +176,10 @@ class Part:
 
     def _recover(
         self, connection: Connection, living: set[int]
-    ) -> tuple[resume.Recovery, History]:
+    ) -> tuple[runs.Recovery, History]:
         """What `begin` does after a crash, for those who died since."""
         now = self._kit.clock.now_us()
-        recovery = resume.recover(
+        recovery = runs.recover(
             connection,
             invocation_id=self._me,
             run_id=self._run_id,
