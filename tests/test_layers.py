@@ -53,9 +53,7 @@ DOORS = {
         "what_if",
     },
     "ledger": {
-        "address",
         "connect",
-        "handles",
         "lifeboat.restore",
         "lifeboat.saving",
         "maintenance",
@@ -175,7 +173,7 @@ DOORS = {
         "live.model_list",
     },
 }
-MOST_DOORS = {"ledger": 34, "report": 28, "pipeline": 14}  # all others: twelve
+MOST_DOORS = {"ledger": 32, "report": 28, "pipeline": 14}  # all others: twelve
 WING = 16  # modules in one folder, `__init__` not counted
 LARGER_WINGS = {"report": 19}
 CIRCLES = [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from batcher.ledger.handles import Engine
+    from batcher.ledger.connect import Engine
 
 F = TypeVar("F", bound=Callable[..., Any])
 

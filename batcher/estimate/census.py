@@ -7,8 +7,7 @@ from typing import Final
 
 from batcher.estimate.preflight_sample import Sample
 from batcher.ledger import resume, runs
-from batcher.ledger.connect import reading
-from batcher.ledger.handles import Connection, Engine
+from batcher.ledger.connect import Connection, Engine, reading
 from batcher.messages.request import Request
 from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.run.intake import MATCH_ROWS, all_but

@@ -27,9 +27,7 @@ from batcher.estimate.expected_cost import (
 from batcher.estimate.interval import Expectation, Stratum, expect_total
 from batcher.estimate.pilot import draw, send_pilot
 from batcher.estimate.preflight_sample import Sample, take_sample
-from batcher.ledger.address import parse_url
-from batcher.ledger.connect import open_engine, reading, writing
-from batcher.ledger.handles import Engine
+from batcher.ledger.connect import Engine, open_engine, parse_url, reading, writing
 from batcher.ledger.migrate import current, prepare, require_head
 from batcher.ledger.money.estimate_sample import (
     SampledAnswer,

@@ -1,56 +1,46 @@
 """Connections to the ledger, durable by default, on SQLite and PostgreSQL.
 
-SQLite: WAL with `synchronous=FULL`: NORMAL would lose acknowledged transactions, which are paid
-answers, when the power fails. Foreign keys are declared, not enforced; `verify` checks them.
-Every transaction of a writable engine is `BEGIN IMMEDIATE`, so that a lock is waited for at its
-start and never in its middle; `reading` makes one that is not.
+A ledger is named by a path or a URL, taken apart once; its passwords are never shown. Foreign
+keys are declared, not enforced on SQLite; `verify` checks them. Every SQLite transaction of a
+writable engine is `BEGIN IMMEDIATE`, so that a lock is waited for at its start and never in its
+middle; `reading` makes one that is not.
 """
 
 import os
 import pwd
+import re
+import shlex
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+import sqlalchemy
+from sqlalchemy import URL, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from batcher.errors import CannotCreate, ConfigurationError, UsageError
-from batcher.ledger.address import DatabaseUrl, parse_url
-from batcher.ledger.database_errors import BUSY, storage_errors
-from batcher.ledger.file_system import network_file_system
+from batcher.errors import ConfigurationError
+from batcher.ledger.database_errors import translate
+from batcher.ledger.sqlite_file import (
+    check_exists,
+    check_file_system,
+    connect_sqlite,
+    make_file,
+)
 
-if TYPE_CHECKING:
-    import sqlite3
+# What other rooms carry around without looking inside.
+Connection = sqlalchemy.Connection
+Engine = sqlalchemy.Engine
 
-__all__ = [
-    "DatabaseUrl",
-    "application_name",
-    "open_engine",
-    "outside_transactions",
-    "parse_url",
-    "place",
-    "reading",
-    "storage_errors",
-    "user_name",
-    "writing",
-]
-
-BUSY_SECONDS = 30
-_WAL_ATTEMPTS = 300
+POSTGRESQL = ("postgresql", "postgresql+psycopg", "postgres")
+_SECRETS = ("password", "sslpassword", "passfile")
+_ALLOW_NETWORK = "network"
 _BEGIN = "batcher_begin"
 # An option of connections to PostgreSQL: many rows do not go through the driver's pipeline. At
 # its end the server gets a Flush after the Sync, and forgets to watch how long we idle.
 ONE_BY_ONE = "batcher_one_by_one"
-_SQLITE_SETTINGS = (
-    "PRAGMA synchronous=FULL",
-    "PRAGMA fullfsync=1",  # macOS: fsync alone does not reach the disk
-    "PRAGMA secure_delete=ON",  # what is dropped is overwritten
-    "PRAGMA journal_size_limit=67108864",  # a reader's WAL shrinks again
-)
 # A dead machine is noticed after 25 s, not after the system's two hours.
 _KEEPALIVE = {
     "connect_timeout": "10",
@@ -69,6 +59,52 @@ _PLANS = (
 )
 # PostgreSQL: every statement of the transaction sees the same state.
 _SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseUrl:
+    """One ledger: a SQLite file or a PostgreSQL database.
+
+    `path` is absolute, `None` on PostgreSQL. `shown` is safe to print: the path, or the URL
+    with its password masked. `any_file_system` is true when `?network=allow` forced a path on
+    a network file system.
+    """
+
+    url: URL = field(repr=False)
+    shown: str
+    path: Path | None = None
+    any_file_system: bool = False
+
+    @property
+    def option(self) -> str:
+        """`--database …` as a shell takes it, to be named in a sentence."""
+        return f"--database {shlex.quote(self.shown)}"
+
+
+def parse_url(text: str | URL) -> DatabaseUrl:
+    """Understand a plain path, `sqlite:///path` or `postgresql+psycopg://…`.
+
+    Raises:
+        ConfigurationError: it is none of these; the message does not repeat a password.
+    """
+    if isinstance(text, URL):
+        return _of_url(text)
+    if "://" not in text:
+        return _of_path(text, query={})
+    try:
+        return _of_url(make_url(text))
+    except (ArgumentError, ValueError):
+        scheme = text.split("://", 1)[0]
+        raise ConfigurationError(
+            f"the database URL that starts with {scheme}:// cannot be read; write it like"
+            " postgresql+psycopg://user@host:5432/name, with %40 for an @ in the password"
+        ) from None
+
+
+def without_passwords(text: str) -> str:
+    """`text`, such as a command as typed, with the passwords in its addresses masked."""
+    masked = re.sub(r"(://[^\s:/@]*:)[^\s@]*@", r"\1***@", text)
+    return re.sub(rf"([?&](?:{'|'.join(_SECRETS)})=)[^\s&'\"]*", r"\1***", masked)
 
 
 def open_engine(url: str, *, read_only: bool = False) -> Engine:
@@ -92,6 +128,30 @@ def open_engine(url: str, *, read_only: bool = False) -> Engine:
 def place(engine: Engine) -> DatabaseUrl:
     """The address that `engine` was opened with."""
     return parse_url(engine.url)
+
+
+@contextmanager
+def storage_errors(url: str | URL) -> Iterator[None]:
+    """Turn what a driver raises about the disk, the server or a lock into an error of ours.
+
+    Data that a column refuses and statements that are wrong (`IntegrityError`, `DataError`,
+    `ProgrammingError`) pass as they are: the first two are the writer's to bisect, the last is
+    a bug; only missing rights are translated.
+
+    Raises:
+        StorageError: disk, file or server trouble, or the server refuses the connection.
+        CannotCreate: the file cannot be opened or made.
+        Busy: another program holds a lock for longer than the time-out.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        where = parse_url(url)
+        passwords = (where.url.password, where.url.query.get("password"))
+        translated = translate(error, where.shown, [str(p) for p in passwords if p])
+        if translated is None:
+            raise
+        raise translated from error
 
 
 @contextmanager
@@ -121,18 +181,68 @@ def outside_transactions(engine: Engine) -> Iterator[Connection]:
         yield connection.execution_options(**options)
 
 
+# --- Addresses
+
+
+def _of_url(url: URL) -> DatabaseUrl:
+    if url.drivername == "sqlite":
+        return _of_path(url.database or "", query=dict(url.query))
+    if url.drivername in POSTGRESQL:
+        url = url.set(drivername="postgresql+psycopg")
+        return DatabaseUrl(url=url, shown=_masked(url))
+    raise ConfigurationError(
+        f"the database {url.drivername}://… is not supported; use a file name or"
+        " postgresql+psycopg://user@host/name"
+    )
+
+
+def _of_path(text: str, *, query: dict[str, str | tuple[str, ...]]) -> DatabaseUrl:
+    if text in {"", ":memory:"} or text.startswith("file:"):
+        raise ConfigurationError(
+            f"the database {text!r} is not a file on disk; name one, like batcher.db"
+        )
+    forced = query.pop(_ALLOW_NETWORK, None) == "allow"
+    if query:
+        raise ConfigurationError(
+            f"the database URL has the unknown option {sorted(query)[0]!r}; SQLite takes only"
+            f" ?{_ALLOW_NETWORK}=allow"
+        )
+    path = Path(_plain_path(text)).absolute()
+    url = URL.create("sqlite", database=str(path))
+    return DatabaseUrl(url=url, shown=str(path), path=path, any_file_system=forced)
+
+
+def _plain_path(text: str) -> str:
+    """`text` with a leading `~` replaced; raises for what SQLite takes no name from."""
+    try:
+        str(Path(text).absolute()).encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(
+            f"the database {text!r} cannot be there: SQLite takes UTF-8 names only; rename the"
+            " folder, or name another place with --database"
+        ) from None
+    if "\0" in text:
+        raise ConfigurationError(f"the database {text!r} cannot be there: no name holds a NUL")
+    return os.path.expanduser(text)  # noqa: PTH111 - raises nothing for an unknown user
+
+
+def _masked(url: URL) -> str:
+    hidden = {name: "***" for name in _SECRETS if name in url.query}
+    shown = url.update_query_dict(hidden).render_as_string(hide_password=True)
+    return shown.replace("%2A%2A%2A", "***")
+
+
 # --- SQLite
 
 
 def _open_sqlite(where: DatabaseUrl, path: Path, *, read_only: bool) -> Engine:
-    _check_file_system(where, path)
+    if not where.any_file_system:
+        check_file_system(path)
     if read_only:
-        _check_exists(path)
+        check_exists(path)
     else:
-        _make_file(path)
-    engine = create_engine(
-        where.url, creator=lambda: _connect_sqlite(path, read_only=read_only)
-    )
+        make_file(path)
+    engine = create_engine(where.url, creator=lambda: connect_sqlite(path, read_only=read_only))
     begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
     event.listen(engine, "begin", lambda begun: _begin_sqlite(begun, begin))
     return engine
@@ -143,85 +253,6 @@ def _begin_sqlite(connection: Connection, usual: str) -> None:
     statement = connection.get_execution_options().get(_BEGIN, usual)
     if statement is not None:
         connection.exec_driver_sql(statement)
-
-
-def _connect_sqlite(path: Path, *, read_only: bool) -> "sqlite3.Connection":
-    import sqlite3  # noqa: PLC0415  a process that uses a server does without it
-
-    connection = sqlite3.connect(
-        f"file:{quote(str(path))}?{_mode(path, read_only=read_only)}",
-        uri=True,
-        timeout=BUSY_SECONDS,
-        isolation_level=None,  # `_begin_sqlite` begins
-        check_same_thread=False,  # the pool lends a connection to one thread at a time
-    )
-    try:
-        if not read_only:
-            _use_wal(connection)
-            for setting in _SQLITE_SETTINGS:
-                connection.execute(setting)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _mode(path: Path, *, read_only: bool) -> str:
-    if not read_only:
-        return "mode=rw"
-    # A reader of a WAL needs its index file; where none can be made, nobody can be writing.
-    waiting = path.with_name(f"{path.name}-wal").exists()
-    return "mode=ro" if waiting or os.access(path.parent, os.W_OK) else "mode=ro&immutable=1"
-
-
-def _use_wal(connection: "sqlite3.Connection") -> None:
-    import sqlite3  # noqa: PLC0415  as above
-
-    # The switch does not wait for a process that switches at the same moment.
-    for _ in range(_WAL_ATTEMPTS):
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != BUSY:
-                raise
-            threading.Event().wait(0.02)
-        else:
-            return
-    connection.execute("PRAGMA journal_mode=WAL")
-
-
-def _check_file_system(where: DatabaseUrl, path: Path) -> None:
-    if where.any_file_system:
-        return
-    kind = network_file_system(path)
-    if kind is not None:
-        raise ConfigurationError(
-            f"the database {path} would lie on a network file system ({kind}), where locks do"
-            " not hold: use a local disk or PostgreSQL, or force it with"
-            f" --database 'sqlite:///{path}?network=allow'"
-        )
-
-
-def _check_exists(path: Path) -> None:
-    if not path.is_file():
-        raise UsageError(f"there is no database {path}; name it with --database")
-
-
-def _make_file(path: Path) -> None:
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        raise CannotCreate(
-            f"the database {path} cannot be created: there is no folder {path.parent}; make it,"
-            " or name another with --database"
-        ) from None
-    except OSError as error:
-        raise CannotCreate(
-            f"the database {path} cannot be created: {error.strerror}; name another with"
-            " --database"
-        ) from error
 
 
 # --- PostgreSQL

@@ -1,10 +1,8 @@
 """What drivers raise, as one sentence of ours: what, where and what to do."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-from sqlalchemy import URL
 from sqlalchemy.exc import (
     DataError,
     DBAPIError,
@@ -15,7 +13,6 @@ from sqlalchemy.exc import (
 )
 
 from batcher.errors import BatcherError, Busy, CannotCreate, StorageError
-from batcher.ledger.address import DatabaseUrl, parse_url
 
 # Primary result codes, https://www.sqlite.org/rescode.html. The driver has names for them, but
 # importing it costs a run on a server 1 MB; a test compares.
@@ -71,28 +68,6 @@ _CONNECTING = (
 )
 
 
-@contextmanager
-def storage_errors(url: str | URL) -> Iterator[None]:
-    """Turn what a driver raises about the disk, the server or a lock into an error of ours.
-
-    Data that a column refuses and statements that are wrong (`IntegrityError`, `DataError`,
-    `ProgrammingError`) pass as they are: the first two are the writer's to bisect, the last is
-    a bug; only missing rights are translated.
-
-    Raises:
-        StorageError: disk, file or server trouble, or the server refuses the connection.
-        CannotCreate: the file cannot be opened or made.
-        Busy: another program holds a lock for longer than the time-out.
-    """
-    try:
-        yield
-    except DBAPIError as error:
-        translated = translate(error, parse_url(url))
-        if translated is None:
-            raise
-        raise translated from error
-
-
 def passes(error: DBAPIError) -> bool:
     """Whether the same work may succeed later, in a new connection to the server."""
     if _is_of_sqlite(error):
@@ -103,18 +78,22 @@ def passes(error: DBAPIError) -> bool:
     return error.connection_invalidated or str(code).startswith(_PASSING)
 
 
-def translate(error: DBAPIError, where: DatabaseUrl) -> BatcherError | None:
-    """The error of ours that says the same, or `None` where `error` is about data or a bug."""
+def translate(error: DBAPIError, shown: str, passwords: Sequence[str]) -> BatcherError | None:
+    """The error of ours that says the same, or `None` where `error` is about data or a bug.
+
+    `shown` is what the database is called in the sentence; `passwords` are masked in it.
+    """
     code = getattr(error.orig, "sqlstate", None)
     if _is_about_data(error) and code != "42501":
         return None
+    words = _words(error, passwords)
     if _is_of_sqlite(error):
         number = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-        return _sentence(where, _SQLITE.get(number), error)
+        return _sentence(shown, _SQLITE.get(number), words)
     if code is None:
-        return _of_connecting(where, error)
+        return _of_connecting(shown, words)
     found = (_POSTGRESQL[code[:n]] for n in (5, 4) if code[:n] in _POSTGRESQL)
-    return _sentence(where, next(found, None), error)
+    return _sentence(shown, next(found, None), words)
 
 
 def _is_of_sqlite(error: DBAPIError) -> bool:
@@ -128,25 +107,23 @@ def _is_about_data(error: DBAPIError) -> bool:
 
 
 def _sentence(
-    where: DatabaseUrl, known: tuple[type[BatcherError], str] | None, error: DBAPIError
+    shown: str, known: tuple[type[BatcherError], str] | None, words: str
 ) -> BatcherError:
     if known is None:
-        return StorageError(f"the database {where.shown} failed: {_words(where, error)}")
+        return StorageError(f"the database {shown} failed: {words}")
     kind, says = known
-    return kind(f"the database {where.shown} {says} ({_words(where, error)})")
+    return kind(f"the database {shown} {says} ({words})")
 
 
-def _of_connecting(where: DatabaseUrl, error: DBAPIError) -> BatcherError:
-    words = _words(where, error)
+def _of_connecting(shown: str, words: str) -> BatcherError:
     advice = next(says for pattern, says in _CONNECTING if re.search(pattern, words))
-    return StorageError(f"the database {where.shown} cannot be reached: {advice} ({words})")
+    return StorageError(f"the database {shown} cannot be reached: {advice} ({words})")
 
 
-def _words(where: DatabaseUrl, error: DBAPIError) -> str:
+def _words(error: DBAPIError, passwords: Sequence[str]) -> str:
     """The driver's own words in one line; a driver may quote the connection string."""
     lines = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
     words = lines[-1].strip().removeprefix("connection failed: ").rstrip(".")
-    for secret in (where.url.password, where.url.query.get("password")):
-        if secret:
-            words = words.replace(str(secret), "***")
+    for password in passwords:
+        words = words.replace(password, "***")
     return words

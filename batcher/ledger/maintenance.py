@@ -13,8 +13,13 @@ from sqlalchemy.exc import DatabaseError
 from batcher.clock import Clock
 from batcher.errors import CannotCreate, ConfigurationError, StorageError
 from batcher.ledger import migrate
-from batcher.ledger.address import parse_url
-from batcher.ledger.connect import open_engine, outside_transactions, reading, storage_errors
+from batcher.ledger.connect import (
+    open_engine,
+    outside_transactions,
+    parse_url,
+    reading,
+    storage_errors,
+)
 from batcher.ledger.database_errors import INTERRUPT
 from batcher.ledger.lifeboat.saving import sync_folder
 from batcher.ledger.owner.lock import hold_database

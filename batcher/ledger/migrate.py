@@ -16,8 +16,7 @@ from sqlalchemy import Connection, Engine
 
 from batcher.clock import SystemClock
 from batcher.errors import ConfigurationError, SchemaVersionError, StorageError
-from batcher.ledger.address import DatabaseUrl
-from batcher.ledger.connect import place, reading, storage_errors, writing
+from batcher.ledger.connect import DatabaseUrl, place, reading, storage_errors, writing
 from batcher.ledger.schema import UNCHECKED, metadata
 from batcher.ledger.schema_internal import ledger_info
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from batcher.errors import StorageError
-from batcher.ledger.address import parse_url
+from batcher.ledger.connect import parse_url
 
 _USUAL: Final = 200_000_000
 _PART: Final = 10  # of a small file system: a tenth

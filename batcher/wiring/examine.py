@@ -10,9 +10,7 @@ from batcher.clock import SystemClock
 from batcher.config.endpoints import key_source, read_key
 from batcher.config.files import environment_settings, find_config, lifeboat_places, read_config
 from batcher.errors import BatcherError, CannotCreate, ConfigurationError
-from batcher.ledger.address import parse_url
-from batcher.ledger.connect import open_engine, writing
-from batcher.ledger.handles import Engine
+from batcher.ledger.connect import Engine, open_engine, parse_url, writing
 from batcher.ledger.lifeboat.saving import waiting_for
 from batcher.ledger.migrate import current, require_head
 from batcher.report.words import count_of

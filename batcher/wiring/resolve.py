@@ -20,7 +20,7 @@ from batcher.config.files import (
 from batcher.config.tables import ConfigFile, JobFile, Retry, Settings
 from batcher.config.values import checked_days, pico_usd, seconds, size_bytes
 from batcher.errors import ConfigurationError, UsageError
-from batcher.ledger.address import without_passwords
+from batcher.ledger.connect import without_passwords
 from batcher.ledger.write.store import Store
 from batcher.pacing.breaker import BreakerPolicy
 from batcher.pacing.limits import quota_limits

@@ -1,7 +1,7 @@
 """What must hold before several processes may do one job."""
 
 from batcher.errors import ConfigurationError, UsageError
-from batcher.ledger.address import parse_url
+from batcher.ledger.connect import parse_url
 from batcher.pipeline.job import Job
 
 

@@ -17,8 +17,8 @@ from batcher.clock import SystemClock
 from batcher.errors import Busy, CannotCreate, ConfigurationError, StorageError, UsageError
 from batcher.ledger import database_errors
 from batcher.ledger.connect import open_engine, parse_url, reading, storage_errors, writing
-from batcher.ledger.file_system import network_file_system
 from batcher.ledger.migrate import prepare
+from batcher.ledger.sqlite_file import network_file_system
 from batcher.ledger.write.transaction import Batch
 from tests.ledger.settling import RunLedger
 

@@ -9,7 +9,7 @@ from batcher.cli.ledger_options import ledger, ledger_options
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from batcher.ledger.handles import Engine
+    from batcher.ledger.connect import Engine
     from batcher.report.export.answers import ExportOptions
     from batcher.rows.out.output import OutputFormat
 

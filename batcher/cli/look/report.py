@@ -9,7 +9,7 @@ import click
 from batcher.cli.ledger_options import several_ledgers, several_ledgers_options
 
 if TYPE_CHECKING:
-    from batcher.ledger.handles import Engine
+    from batcher.ledger.connect import Engine
     from batcher.report.figures import Report
     from batcher.report.query import ReportQuery
     from batcher.report.sheet import Sheet

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from batcher.cli.words.say import say
 from batcher.config.files import price_book_max_age
-from batcher.ledger.connect import reading
-from batcher.ledger.handles import Engine
+from batcher.ledger.connect import Engine, reading
 from batcher.ledger.rate.book_age import books_in_use
 from batcher.report.merge import summarise_all
 from batcher.report.query import ReportQuery

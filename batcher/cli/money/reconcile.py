@@ -10,7 +10,7 @@ from batcher.cli.ledger_options import several_ledgers, several_ledgers_options
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from batcher.ledger.handles import Engine
+    from batcher.ledger.connect import Engine
     from batcher.ledger.money.adjustments import Author
 
 _DOES = ("record", "undo", "recorded")

@@ -13,7 +13,7 @@ from batcher.cli.run.meter import duration_words, money_so_far, told
 from batcher.cli.words.limits import limit_json, limit_lines
 from batcher.cli.words.say import say
 from batcher.errors import BatcherError, StorageError
-from batcher.ledger.address import without_passwords
+from batcher.ledger.connect import without_passwords
 from batcher.pipeline.events import Ended, Started
 from batcher.pipeline.job import Job
 from batcher.pipeline.progress import Progress

@@ -20,8 +20,7 @@ from sqlalchemy import URL, Engine
 from batcher.clock import Clock
 from batcher.errors import SchemaVersionError
 from batcher.ledger import runs
-from batcher.ledger.address import parse_url
-from batcher.ledger.connect import reading
+from batcher.ledger.connect import parse_url, reading
 from batcher.ledger.lifeboat.frames import (
     MAGIC,
     Contents,

@@ -20,10 +20,11 @@ from sqlalchemy import Connection, Engine, inspect
 
 from batcher.clock import SystemClock
 from batcher.errors import Busy, CannotCreate, StorageError
-from batcher.ledger.address import DatabaseUrl, parse_url
 from batcher.ledger.connect import (
+    DatabaseUrl,
     application_name,
     open_engine,
+    parse_url,
     place,
     storage_errors,
     user_name,

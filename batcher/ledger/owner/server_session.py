@@ -6,7 +6,7 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from batcher.errors import Busy
-from batcher.ledger.address import DatabaseUrl
+from batcher.ledger.connect import DatabaseUrl
 
 # Every run holds this one shared, so that a schema is not changed under it.
 IN_USE: Final = "in use"

@@ -13,8 +13,7 @@ from typing import Final
 from sqlalchemy import Engine, select
 
 from batcher.errors import StorageError, UsageError
-from batcher.ledger.connect import open_engine, reading, writing
-from batcher.ledger.handles import Connection
+from batcher.ledger.connect import Connection, open_engine, reading, writing
 from batcher.ledger.migrate import require_head
 from batcher.ledger.owner.lock import hold_database
 from batcher.ledger.rate.days import moment_of_day, month_window

@@ -12,8 +12,7 @@ import msgspec
 from sqlalchemy import Engine, case, func, select
 
 from batcher.errors import UsageError
-from batcher.ledger.connect import reading
-from batcher.ledger.handles import Connection
+from batcher.ledger.connect import Connection, reading
 from batcher.ledger.rate.stored_answers import Pricing
 from batcher.ledger.runs import database_uid
 from batcher.ledger.schema import attempts, charges

@@ -12,8 +12,7 @@ from typing import Any, Final
 from sqlalchemy import Engine
 
 from batcher.errors import BatcherError
-from batcher.ledger.connect import reading
-from batcher.ledger.handles import Connection
+from batcher.ledger.connect import Connection, reading
 from batcher.ledger.rate.days import moment_of_day
 from batcher.ledger.rate.stored_answers import (
     Pricing,

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from batcher.ledger.database_errors import storage_errors
+from batcher.ledger.connect import storage_errors
 from batcher.ledger.lifeboat.saving import Lifeboat
 from batcher.ledger.owner.lease import Forgotten
 from batcher.ledger.owner.session import Session

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from batcher.errors import AccessRefused
-from batcher.ledger.handles import Connection
+from batcher.ledger.connect import Connection
 from batcher.ledger.money import budget as ledger
 from batcher.ledger.write.writer import Writer
 from batcher.pipeline.progress import Progress

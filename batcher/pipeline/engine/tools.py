@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from batcher.ledger.handles import Connection
+from batcher.ledger.connect import Connection
 from batcher.ledger.resume import save_tool_results
 from batcher.ledger.write.writer import Writer
 from batcher.messages.codec import CODEC_ERRORS

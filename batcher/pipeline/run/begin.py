@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from batcher import __version__
 from batcher.errors import ChangedSettings
 from batcher.ledger import resume, runs
-from batcher.ledger.connect import user_name, writing
-from batcher.ledger.handles import Connection, Engine
+from batcher.ledger.connect import Connection, Engine, user_name, writing
 from batcher.ledger.money.budget import month_scope, open_scope, run_scope
 from batcher.ledger.owner.lock import NOTHING_HELD, Ownership
 from batcher.ledger.runs import unfinished_rows

@@ -8,7 +8,7 @@ from typing import Final
 
 from batcher.clock import Clock
 from batcher.errors import Busy
-from batcher.ledger.handles import Engine
+from batcher.ledger.connect import Engine
 from batcher.ledger.owner.lock import Ownership, hold_database
 from batcher.ledger.owner.session import Session
 from batcher.pipeline.events import Observer

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from batcher.errors import InputChanged, StorageError
 from batcher.ledger import resume
-from batcher.ledger.handles import Connection
+from batcher.ledger.connect import Connection
 from batcher.ledger.write.writer import Writer
 from batcher.messages.request import BadRow, Request
 from batcher.pipeline.run.bad_rows import BadGate

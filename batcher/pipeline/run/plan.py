@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from batcher.ledger import resume, runs
-from batcher.ledger.handles import Connection
+from batcher.ledger.connect import Connection
 from batcher.ledger.resume import count_unclaimed_but_answered
 from batcher.ledger.write.records import RowFailure, Scope
 from batcher.ledger.write.store import drop_earlier

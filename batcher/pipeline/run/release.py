@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from batcher.errors import UsageError
 from batcher.ledger import resume, runs
-from batcher.ledger.connect import open_engine, parse_url, reading, writing
-from batcher.ledger.handles import Connection
+from batcher.ledger.connect import Connection, open_engine, parse_url, reading, writing
 from batcher.ledger.migrate import require_head
 from batcher.ledger.owner.lock import hold_database
 from batcher.rows.ranges import RowRanges

@@ -7,8 +7,7 @@ from typing import Final
 from batcher.clock import Clock
 from batcher.errors import BatcherError, Busy, StorageError
 from batcher.ledger import runs
-from batcher.ledger.connect import reading
-from batcher.ledger.handles import Engine
+from batcher.ledger.connect import Engine, reading
 from batcher.ledger.lifeboat.restore import import_waiting, record_late
 from batcher.ledger.lifeboat.saving import Harbour, Lifeboat, harbour
 from batcher.ledger.maintenance import check_after_crash

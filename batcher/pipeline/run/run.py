@@ -8,9 +8,8 @@ from typing import Final
 
 from batcher.errors import BatcherError
 from batcher.ledger import runs
-from batcher.ledger.connect import open_engine, place
-from batcher.ledger.handles import Connection
-from batcher.ledger.handles import Engine as Database
+from batcher.ledger.connect import Connection, open_engine, place
+from batcher.ledger.connect import Engine as Database
 from batcher.ledger.migrate import prepare
 from batcher.ledger.money.estimates import grade_estimates
 from batcher.ledger.owner.lease import Fenced

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from batcher.ledger.handles import Connection
+from batcher.ledger.connect import Connection
 from batcher.pipeline.run.intake import Credit, Intake, PlannedSource
 from batcher.pipeline.run.run import AHEAD_BYTES, Invocation
 from batcher.pipeline.together.shard_intake import ShardIntake

@@ -2,7 +2,7 @@
 
 from batcher.errors import ChangedSettings, InputChanged
 from batcher.ledger import runs
-from batcher.ledger.handles import Connection
+from batcher.ledger.connect import Connection
 from batcher.ledger.owner import members, shards
 from batcher.pipeline.job import Job
 from batcher.pipeline.kit import Kit

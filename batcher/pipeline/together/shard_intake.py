@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from batcher.ledger.handles import Connection
+from batcher.ledger.connect import Connection
 from batcher.messages.request import Request
 from batcher.pipeline.run.begin import Begun
 from batcher.pipeline.run.intake import Credit, Intake, PlannedSource, Receiver

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from batcher.ledger import resume, runs
-from batcher.ledger.handles import Connection
+from batcher.ledger.connect import Connection
 from batcher.ledger.money import budget
 from batcher.ledger.owner import members, shards
 from batcher.ledger.write.writer import Writer

@@ -11,7 +11,7 @@ from typing import Final
 
 from batcher.clock import Clock
 from batcher.errors import BatcherError
-from batcher.ledger.handles import Engine as Database
+from batcher.ledger.connect import Engine as Database
 from batcher.ledger.owner.quota_leases import (
     QuotaClaim,
     claims_of_all,

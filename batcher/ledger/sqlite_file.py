@@ -1,0 +1,143 @@
+"""The file of a SQLite ledger: where it may lie, how it is made, how it is connected to.
+
+WAL with `synchronous=FULL`: NORMAL would lose acknowledged transactions, which are paid
+answers, when the power fails. Locks of network file systems do not hold, so no file lies on one
+unless it is forced.
+"""
+
+import os
+import re
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from batcher.errors import CannotCreate, ConfigurationError, UsageError
+from batcher.ledger.database_errors import BUSY
+
+if TYPE_CHECKING:
+    import sqlite3
+
+BUSY_SECONDS = 30
+_WAL_ATTEMPTS = 300
+_SQLITE_SETTINGS = (
+    "PRAGMA synchronous=FULL",
+    "PRAGMA fullfsync=1",  # macOS: fsync alone does not reach the disk
+    "PRAGMA secure_delete=ON",  # what is dropped is overwritten
+    "PRAGMA journal_size_limit=67108864",  # a reader's WAL shrinks again
+)
+_MOUNTS = Path("/proc/self/mountinfo")
+_REFUSED = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse"})
+# The root of a rootless container: FUSE, and local.
+_LOCAL = frozenset({"fuse.fuse-overlayfs"})
+
+
+def connect_sqlite(path: Path, *, read_only: bool) -> "sqlite3.Connection":
+    """A connection to the SQLite file at `path`, durable unless it only reads."""
+    import sqlite3  # noqa: PLC0415  a process that uses a server does without it
+
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?{_mode(path, read_only=read_only)}",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,  # `_begin_sqlite` begins
+        check_same_thread=False,  # the pool lends a connection to one thread at a time
+    )
+    try:
+        if not read_only:
+            _use_wal(connection)
+            for setting in _SQLITE_SETTINGS:
+                connection.execute(setting)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _mode(path: Path, *, read_only: bool) -> str:
+    if not read_only:
+        return "mode=rw"
+    # A reader of a WAL needs its index file; where none can be made, nobody can be writing.
+    waiting = path.with_name(f"{path.name}-wal").exists()
+    return "mode=ro" if waiting or os.access(path.parent, os.W_OK) else "mode=ro&immutable=1"
+
+
+def _use_wal(connection: "sqlite3.Connection") -> None:
+    import sqlite3  # noqa: PLC0415  as above
+
+    # The switch does not wait for a process that switches at the same moment.
+    for _ in range(_WAL_ATTEMPTS):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != BUSY:
+                raise
+            threading.Event().wait(0.02)
+        else:
+            return
+    connection.execute("PRAGMA journal_mode=WAL")
+
+
+def check_file_system(path: Path) -> None:
+    """Raise `ConfigurationError` for a network file system, where locks do not hold."""
+    kind = network_file_system(path)
+    if kind is not None:
+        raise ConfigurationError(
+            f"the database {path} would lie on a network file system ({kind}), where locks do"
+            " not hold: use a local disk or PostgreSQL, or force it with"
+            f" --database 'sqlite:///{path}?network=allow'"
+        )
+
+
+def check_exists(path: Path) -> None:
+    """Raise `UsageError` when there is no file to read."""
+    if not path.is_file():
+        raise UsageError(f"there is no database {path}; name it with --database")
+
+
+def make_file(path: Path) -> None:
+    """Make an empty file that only its owner can read; leave one that is there as it is."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        raise CannotCreate(
+            f"the database {path} cannot be created: there is no folder {path.parent}; make it,"
+            " or name another with --database"
+        ) from None
+    except OSError as error:
+        raise CannotCreate(
+            f"the database {path} cannot be created: {error.strerror}; name another with"
+            " --database"
+        ) from error
+
+
+def network_file_system(path: Path, mounts: str | None = None) -> str | None:
+    """The kind of the network file system that `path` is on, or `None`: local, or not known.
+
+    `mounts` is the text of /proc/self/mountinfo, read when it is not given; where there is none
+    (macOS), nothing is known.
+    """
+    if mounts is None:
+        mounts = _MOUNTS.read_text(encoding="utf-8") if _MOUNTS.exists() else ""
+    kind = _kind_at(path.resolve(), mounts)
+    refused = kind.split(".")[0] in _REFUSED and kind not in _LOCAL
+    return kind if refused else None
+
+
+def _kind_at(path: Path, mounts: str) -> str:
+    """The kind of the deepest mount above `path`; on one point, the later lies on top."""
+    depth, kind = -1, ""
+    for line in mounts.splitlines():
+        mount, found = _parse(line)
+        if path.is_relative_to(mount) and len(mount.parts) >= depth:
+            depth, kind = len(mount.parts), found
+    return kind
+
+
+def _parse(line: str) -> tuple[Path, str]:
+    # https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html
+    before, after = line.split(" - ", 1)
+    mount = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), before.split(" ")[4])
+    return Path(mount), after.split(" ", 1)[0]
