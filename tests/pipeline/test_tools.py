@@ -394,6 +394,29 @@ def test_a_tool_that_says_nothing_has_a_result_without_content(tmp_path):
     assert run_one(tool(tmp_path, "pass")) == {}
 
 
+MOVED_AWAY = """
+import subprocess, sys, time
+waiting = "import pathlib, time\\nwhile not pathlib.Path('go').exists(): time.sleep(0.01)"
+subprocess.Popen(
+    [sys.executable, "-c", waiting], start_new_session=True, stderr=subprocess.DEVNULL
+)
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [("time.sleep(600)", "longer than 2 seconds"), ("print('x' * 10**7)", "wrote more than")],
+)
+def test_a_tool_whose_child_moved_away_with_its_output_holds_nothing_up(
+    tmp_path, program, said
+):
+    try:
+        result = run_one(tool(tmp_path, MOVED_AWAY + program, timeout_seconds=2))
+    finally:
+        (tmp_path / "go").touch()
+    assert said in result["content"]
+
+
 def test_a_tool_that_does_not_read_its_input_is_heard(tmp_path):
     deaf = tool(tmp_path, "import sys; sys.stdin.close(); print('la la')")
     assert run_one(deaf, text="x" * 500_000) == {"content": "la la"}

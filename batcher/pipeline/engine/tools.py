@@ -20,6 +20,7 @@ from batcher.pipeline.engine.work import Work
 MOST_OUTPUT_BYTES: Final = 256 * 1024
 _SHOWN_ERROR_BYTES: Final = 2_000
 _READ_BYTES: Final = 64 * 1024
+_PIPES_SECONDS: Final = 1
 # What a tool_result may hold besides plain text (messages-api, 2.3).
 _RESULT_BLOCKS: Final = {"text", "image", "document", "search_result"}
 
@@ -93,7 +94,7 @@ async def run_tool(tool: Tool, input_json: bytes) -> dict[str, Any]:
         return _error(f"the tool took longer than {tool.timeout_seconds:g} seconds")
     finally:
         _kill(process)
-        await asyncio.shield(process.wait())
+        await asyncio.shield(_end(process))
 
 
 async def _talk(process: asyncio.subprocess.Process, input_json: bytes) -> dict[str, Any]:
@@ -106,6 +107,18 @@ async def _talk(process: asyncio.subprocess.Process, input_json: bytes) -> dict[
     if status:
         return _error(f"the tool ended with status {status}: {said or 'it gave no reason'}")
     return _output(out)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Wait for the end of a killed tool, whose pipes may be full, or held by somebody else.
+
+    `process.wait()` would wait for the pipes as well, and for ever: nobody reads them any more.
+    """
+    try:
+        async with asyncio.timeout(_PIPES_SECONDS):
+            await process.communicate()
+    except TimeoutError:  # what it started has moved away, and holds them
+        process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - no public way
 
 
 async def _feed(stdin: asyncio.StreamWriter | None, input_json: bytes) -> None:
