@@ -3,6 +3,7 @@
 import select
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -24,9 +25,15 @@ def folder(tmp_path) -> Iterator[Folder]:
     path = tmp_path / "work"
     path.mkdir()
     (path / "config.toml").write_text(QUICK)
-    place = Folder(path)
+    place = Folder(path, forks=True)
     yield place
     place.clean_up()
+
+
+@pytest.fixture
+def folder_anew(folder) -> Folder:
+    """The same folder, for commands whose own start matters: nothing is imported before."""
+    return replace(folder, forks=False)
 
 
 @pytest.fixture

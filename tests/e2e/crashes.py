@@ -5,7 +5,6 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from subprocess import Popen
 
 from tests.e2e.invariants import check_after_crash, open_books
 from tests.e2e.ledgers import count, wait_until_alone
@@ -13,6 +12,7 @@ from tests.e2e.processes import (
     PATIENCE_SECONDS,
     Ended,
     Folder,
+    Process,
     Simulator,
     kill,
     wait_until,
@@ -33,7 +33,8 @@ FAULTS = {
     "200_empty": 0.005,
     "200_html": 0.002,
 }
-_START_UP_NS = (50_000_000, 700_000_000)  # of CPU time: imports, recovery, the first rows
+# Of CPU time: imports (where they are not there already), recovery, the first rows.
+_START_UP_NS = {False: (50_000_000, 700_000_000), True: (5_000_000, 300_000_000)}
 _MOST_LINES = 45
 
 
@@ -67,12 +68,13 @@ class CrashingRun:
         """Kill it while it starts, or at some point of its work; see `kill_when`."""
         if chance.random() < 0.6:
             return self.kill_after(chance.randint(1, _MOST_LINES))
-        worked, wanted = chance.randint(*_START_UP_NS), self.simulator.billed() + _MOST_LINES
+        worked = chance.randint(*_START_UP_NS[self.folder.forks])
+        wanted = self.simulator.billed() + _MOST_LINES
         return self.kill_when(
             lambda process: cpu_ns(process) >= worked or self.simulator.billed() >= wanted
         )
 
-    def kill_when(self, condition: Callable[[Popen], bool]) -> bool:
+    def kill_when(self, condition: Callable[[Process], bool]) -> bool:
         """Kill it when `condition` holds and look into both books; `False`: it ended before."""
         process = self.folder.start(*self.command, "--quiet")
         if not wait_until(lambda: condition(process), process):
@@ -120,7 +122,7 @@ class CrashingRun:
         return count(self.database, "pg_views", "viewname = 'v_attempts'") == 1
 
 
-def cpu_ns(process: Popen) -> int:
+def cpu_ns(process: Process) -> int:
     """How long the process's main thread has worked; the system's own count."""
     try:
         return int(Path(f"/proc/{process.pid}/schedstat").read_text().split()[0])

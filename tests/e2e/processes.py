@@ -5,15 +5,20 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
 from tests.bill import read_bill
+from tests.e2e.forked import Forked
 
+Process = subprocess.Popen | Forked
+PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+NOTHING: Mapping[str, str] = MappingProxyType({})
 BATCHER = (sys.executable, "-m", "batcher")
 POLL_SECONDS = 0.002
 PATIENCE_SECONDS = 120
@@ -23,7 +28,7 @@ PATIENCE_SECONDS = 120
 class Simulator:
     """A running `batcher simulate`; its bill outlives it."""
 
-    process: subprocess.Popen
+    process: Process
     url: str
     bill_path: Path
 
@@ -44,14 +49,14 @@ class Simulator:
 def start_simulator(folder: Path, *options: str, **environment: str) -> Simulator:
     """A simulator on a free port, billing into `folder`."""
     bill = folder / "bill.jsonl"
-    process = subprocess.Popen(
-        [*BATCHER, "simulate", "--bill", str(bill), *options],
-        stdin=subprocess.DEVNULL,
+    process = Forked(
+        ("simulate", "--bill", str(bill), *options),
+        folder=folder,
+        environment=plain_environment(folder) | environment,
         stdout=subprocess.PIPE,
-        text=True,
-        env=plain_environment(folder) | environment,
+        stderr=2,
     )
-    line = process.stdout.readline()
+    line = process.stdout.readline().decode()
     assert line.startswith("listening on http://127.0.0.1:"), line
     return Simulator(process, line.split()[-1], bill)
 
@@ -71,14 +76,21 @@ class Ended:
 
 @dataclass(slots=True)
 class Folder:
-    """A folder in which `batcher` is typed; its environment holds only what is said."""
+    """A folder in which `batcher` is typed; its environment holds only what is said.
+
+    With `forks` a command is forked from a process that has imported the program, unless it
+    has an input or something stands before it; see `tests/e2e/forked.py`.
+    """
 
     path: Path
     environment: dict[str, str] = field(default_factory=dict)
-    started: list[subprocess.Popen] = field(default_factory=list)
+    started: list[Process] = field(default_factory=list)
+    forks: bool = False
 
     def batcher(self, *arguments: object, stdin: bytes | None = None, **environment) -> Ended:
         """Run the command to its end."""
+        if self.forks and stdin is None:
+            return finish(self.start(*arguments, environment=environment, **PIPES))
         done = subprocess.run(
             command(arguments),
             cwd=self.path,
@@ -91,23 +103,22 @@ class Folder:
         )
         return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
 
-    def start(self, *arguments: object, **options: Any) -> subprocess.Popen:
+    def start(
+        self, *arguments: object, environment: Mapping[str, str] = NOTHING, **options: Any
+    ) -> Process:
         """Start the command and leave it running; it is killed with its test at the latest.
 
         `through` is a program in front of it, the other options are those of `Popen`.
         """
-        streams = {
-            "stdin": subprocess.DEVNULL,
-            "stdout": subprocess.DEVNULL,
-            "stderr": subprocess.DEVNULL,
-        }
-        environment = options.pop("environment", {})
-        process = subprocess.Popen(
-            [*options.pop("through", ()), *command(arguments)],
-            cwd=self.path,
-            env=self._environment(environment),
-            **streams | options,
-        )
+        streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | options
+        whole = self._environment(environment)
+        if self.forks and streams.keys() == {"stdout", "stderr"}:
+            words = [*map(str, arguments)]
+            process = Forked(words, folder=self.path, environment=whole, **streams)
+        else:
+            words = [*streams.pop("through", ()), *command(arguments)]
+            streams.setdefault("stdin", subprocess.DEVNULL)
+            process = subprocess.Popen(words, cwd=self.path, env=whole, **streams)
         self.started.append(process)
         return process
 
@@ -121,7 +132,7 @@ class Folder:
                 if stream:
                     stream.close()
 
-    def _environment(self, more: dict[str, str]) -> dict[str, str]:
+    def _environment(self, more: Mapping[str, str]) -> dict[str, str]:
         return plain_environment(self.path) | self.environment | more
 
 
@@ -134,7 +145,7 @@ def plain_environment(home: Path) -> dict[str, str]:
     return {"PATH": os.defpath, "HOME": str(home), "LANG": "C.UTF-8"}
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> bool:
+def wait_until(condition: Callable[[], bool], process: Process) -> bool:
     """Look until `condition` holds; `False` when the process ended before it did."""
     for _ in range(int(PATIENCE_SECONDS / POLL_SECONDS)):
         if condition():
@@ -156,13 +167,25 @@ def wait_for(condition: Callable[[], bool]) -> bool:
     raise AssertionError("what was waited for did not happen")
 
 
-def finish(process: subprocess.Popen) -> Ended:
+def finish(process: Process) -> Ended:
     """Wait for a started process and collect what it said into pipes."""
     out, err = process.communicate(timeout=PATIENCE_SECONDS)
     return Ended(process.returncode, (out or b"").decode(), (err or b"").decode())
 
 
-def kill(process: subprocess.Popen) -> None:
+def suspend(process: Process) -> None:
+    """Stop it with all its threads; return when they stand still."""
+    process.send_signal(signal.SIGSTOP)
+    tasks = Path(f"/proc/{process.pid}/task")
+    wait_for(lambda: {_state(task) for task in tasks.iterdir()} <= {"T"})
+
+
+def _state(task: Path) -> str:
+    """One letter, behind the name in brackets."""
+    return (task / "stat").read_text().rpartition(")")[2].split()[0]
+
+
+def kill(process: Process) -> None:
     """End it as a power cut would."""
     process.send_signal(signal.SIGKILL)
     process.wait()

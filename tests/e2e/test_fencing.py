@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.inputs import rows, write_jsonl
 from tests.e2e.invariants import check_everything
 from tests.e2e.ledgers import count, read
-from tests.e2e.processes import finish, wait_until
+from tests.e2e.processes import finish, suspend, wait_until
 
 ROWS = 80
 OPEN = 8
@@ -32,8 +32,7 @@ def suspended(folder, simulate, gated, postgres_url):
     command = ("run", *INPUTS, *where, "--database", postgres_url, "--concurrency", OPEN)
     process = folder.start(*command, stderr=subprocess.PIPE)
     assert wait_until(lambda: gate.waiting == OPEN, process)
-    os.kill(process.pid, signal.SIGSTOP)
-    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    suspend(process)
     assert simulator.billed() == 20 + OPEN
     return process, simulator, gate, command
 

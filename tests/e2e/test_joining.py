@@ -11,9 +11,7 @@ import pytest
 from tests.e2e.inputs import rows, write_jsonl
 from tests.e2e.invariants import check_everything
 from tests.e2e.ledgers import count, opened
-from tests.e2e.processes import finish, kill, wait_until
-
-PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+from tests.e2e.processes import PIPES, finish, kill, suspend, wait_until
 
 
 @pytest.fixture
@@ -86,8 +84,7 @@ def test_a_worker_that_was_stopped_is_followed_and_sends_nothing_more(team):
     team.begin(600, "--join", answers=200)
     first, second = team.start(), team.start(environment={"BATCHER_LEASE": "2s"})
     assert wait_until(lambda: team.workers() == 2, first)
-    second.send_signal(signal.SIGSTOP)
-    os.waitid(os.P_PID, second.pid, os.WSTOPPED | os.WNOWAIT)
+    suspend(second)
     stopped = datetime.now(UTC)
     team.gate.open()
     ended = finish(first)

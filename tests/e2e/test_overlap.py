@@ -1,7 +1,5 @@
 """Two runs at once: refused where they would meet, side by side where they would not."""
 
-import os
-import signal
 import socket
 import subprocess
 
@@ -10,7 +8,7 @@ import pytest
 from tests.e2e.inputs import rows, write_jsonl
 from tests.e2e.invariants import check_everything, open_books
 from tests.e2e.ledgers import count
-from tests.e2e.processes import finish, kill, wait_until
+from tests.e2e.processes import finish, kill, suspend, wait_until
 
 
 @pytest.fixture
@@ -57,7 +55,7 @@ def test_a_killed_holder_leaves_no_lock(folder, long_run):
 
 def test_a_stopped_process_still_holds_its_database(folder, long_run):
     holder = long_run("rows.jsonl", "batcher.db")
-    os.kill(holder.pid, signal.SIGSTOP)
+    suspend(holder)
     assert folder.batcher(*long_run.command("rows.jsonl", "batcher.db")).code == 75
 
 

@@ -56,13 +56,13 @@ def assert_said_by_nobody(place) -> None:
 
 
 def test_the_key_is_nowhere_while_a_run_is_on_nor_after_a_kill_nor_at_the_end(
-    place, simulate, gated
+    place, folder_anew, simulate, gated
 ):
     simulator = simulate("--latency-ms", "5-20", "--fault", "500=0.1", "--fault", "close=0.1")
     gate = gated(simulator, answers=80)
     command = ("run", "rows.jsonl", "--base-url", gate.url, "--concurrency", "8")
     with (place.path / "log").open("wb") as log:
-        process = place.start(*command, stdout=log, stderr=log)
+        process = folder_anew.start(*command, stdout=log, stderr=log)
         assert wait_until(lambda: simulator.billed() >= 60, process)
     assert_clean("cmdline", Path(f"/proc/{process.pid}/cmdline").read_bytes())
     limits = Path(f"/proc/{process.pid}/limits").read_text().splitlines()

@@ -15,7 +15,7 @@ import pytest
 from tests.e2e.campaign import TOLD, Campaign
 from tests.e2e.inputs import QUICK, rows, write_jsonl
 from tests.e2e.invariants import check_at_the_end, open_books
-from tests.e2e.processes import Folder, finish, start_simulator
+from tests.e2e.processes import PIPES, Folder, finish, start_simulator
 
 ROWS = 24
 MISSING = (
@@ -104,9 +104,6 @@ class Bench:
             "imported": second.json["imported_outcomes"],
             "after_all": "after all" in first.out,
         }
-
-
-PIPES = {"stdout": -1, "stderr": -1}
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ FULL = Path("/dev/full")
 
 @pytest.mark.skipif(not FULL.exists(), reason="only Linux has a file that is always full")
 @pytest.mark.parametrize("words", [("--help",), ("prices", "list")])
-def test_output_that_cannot_be_written_is_one_sentence(folder, words):
+def test_output_that_cannot_be_written_is_one_sentence(folder_anew, words):
     with FULL.open("w") as nowhere:
-        ended = finish(folder.start(*words, stdout=nowhere, stderr=subprocess.PIPE))
+        ended = finish(folder_anew.start(*words, stdout=nowhere, stderr=subprocess.PIPE))
     assert ended.code == 74
     assert ended.err == (
         "batcher: the output cannot be written: No space left on device; make room, then type"
@@ -27,3 +27,11 @@ def test_a_command_that_was_mistyped_is_guessed(folder):
     assert ended.code == 2
     assert "no such command 'rnu': did you mean 'run'?" in ended.err
     assert "No such command 'zzz'" in folder.batcher("zzz").err
+
+
+@pytest.mark.parametrize(
+    "words", [("--version",), ("rnu",), ("status",), ("report", "--json"), ("config", "-x")]
+)
+def test_a_forked_command_is_the_command(folder, folder_anew, words):
+    """Most tests type commands that are forked from one process, see `forked.py`."""
+    assert folder.batcher(*words) == folder_anew.batcher(*words)

@@ -1,0 +1,124 @@
+"""`batcher` in processes that are forked from one which has imported the program before.
+
+Most of what a short command costs is its imports, and the suite types hundreds of commands. A
+forked process has its own folder, environment, streams and end, like one that was started anew.
+"""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import IO
+
+Stream = IO[bytes] | int | None
+
+_IMPORTED = (
+    *("tests.e2e.forked", "aiohttp", "psycopg", "sqlalchemy", "uvloop", "batcher.wiring"),
+    *(f"batcher.cli.{name}" for name in ("run.run", "look.report", "care.simulate")),
+    *("batcher.transport.client", "batcher.simulator.process"),
+)
+_START = multiprocessing.get_context("forkserver")
+_START.set_forkserver_preload(list(_IMPORTED))
+
+
+class Forked:
+    """A process of `batcher` without input; all else means what it means for `Popen`."""
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
+        stdout: Stream,
+        stderr: Stream,
+    ) -> None:
+        self.args, self.stdin = ["batcher", *arguments], None
+        self.stdout, out = _stream(stdout)
+        self.stderr, messages = _stream(stderr)
+        given = (self.args, str(folder), dict(environment), out, messages)
+        self._process = _START.Process(target=_be_batcher, args=given)
+        self._process.start()
+        out.close()
+        messages.close()
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if not wait([self._process.sentinel], timeout):
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        self._process.join()
+        return self._process.exitcode
+
+    def communicate(self, timeout: float | None = None) -> tuple[bytes | None, bytes | None]:
+        """Each stream is read by a thread, so that none is ever full."""
+        said: dict[IO[bytes], bytes] = {}
+        streams = [stream for stream in (self.stdout, self.stderr) if stream]
+        readers = [
+            threading.Thread(target=lambda each=stream: said.update({each: each.read()}))
+            for stream in streams
+        ]
+        for reader in readers:
+            reader.start()
+        self.wait(timeout)
+        for reader, stream in zip(readers, streams, strict=True):
+            reader.join()
+            stream.close()
+        return said.get(self.stdout), said.get(self.stderr)
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def _stream(wanted: Stream) -> tuple[IO[bytes] | None, Connection]:
+    """Our end of a pipe, if one is wanted, and where the process writes."""
+    if wanted == subprocess.PIPE:
+        ours, theirs = os.pipe()
+        return os.fdopen(ours, "rb"), Connection(theirs, readable=False)
+    if wanted == subprocess.DEVNULL:
+        return None, Connection(os.open(os.devnull, os.O_WRONLY), readable=False)
+    number = wanted if isinstance(wanted, int) else wanted.fileno()
+    return None, Connection(os.dup(number), readable=False)
+
+
+def _be_batcher(
+    words: list[str],
+    folder: str,
+    environment: dict[str, str],
+    out: Connection,
+    messages: Connection,
+) -> None:
+    """In the forked process: take its place and be the command."""
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, stream in ((1, out), (2, messages)):
+        os.dup2(stream.fileno(), number)
+        stream.close()
+    sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
+    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace")
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    time.tzset()
+    sys.argv = words
+    from batcher.cli import main
+
+    main()
