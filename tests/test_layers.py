@@ -63,12 +63,9 @@ DOORS = {
         "money.estimate_sample",
         "money.estimates",
         "owner.lease",
-        "owner.living",
         "owner.lock",
-        "owner.members",
-        "owner.quota_leases",
         "owner.session",
-        "owner.shards",
+        "owner.sharing",
         "purge",
         "rate.book_age",
         "rate.days",
@@ -173,7 +170,7 @@ DOORS = {
         "live.model_list",
     },
 }
-MOST_DOORS = {"ledger": 32, "report": 28, "pipeline": 14}  # all others: twelve
+MOST_DOORS = {"ledger": 29, "report": 28, "pipeline": 14}  # all others: twelve
 WING = 16  # modules in one folder, `__init__` not counted
 LARGER_WINGS = {"report": 19}
 CIRCLES = [

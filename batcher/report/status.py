@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from batcher.errors import UsageError
 from batcher.ledger.connect import reading
-from batcher.ledger.owner.living import is_the_same
+from batcher.ledger.owner.lock import is_process_of
 from batcher.report import run_state
 from batcher.report.figures import Counts
 
@@ -172,7 +172,7 @@ def _life(connection: Connection, row: run_state.Process) -> Life:
         return Life.UNKNOWN
     if not _is_alive(row.pid):
         return Life.DIED
-    same = is_the_same(connection, row.invocation_id, row.pid)
+    same = is_process_of(connection, row.invocation_id, row.pid)
     if same is None:
         return Life.UNKNOWN
     return Life.RUNNING if same else Life.DIED

@@ -7,7 +7,11 @@ import pytest
 from sqlalchemy import text
 
 from batcher.ledger.connect import open_engine, writing
-from batcher.ledger.owner.quota_leases import LEASE_SECONDS, claims_of_all, leave
+from batcher.ledger.owner.sharing import (
+    QUOTA_LEASE_SECONDS,
+    drop_quota_claims,
+    quota_claims,
+)
 from batcher.pacing.limits import Expected, QuotaLimits
 from batcher.pacing.pacer import Pacer
 from batcher.pacing.pool import Refusal
@@ -123,13 +127,13 @@ def test_who_leaves_or_dies_leaves_everything(engine, two):
         worker.want_all()
         worker.look()
     with writing(engine) as connection:
-        leave(connection, 2)
+        drop_quota_claims(connection, 2)
     first.look()
     assert first.share == 1.0
     with writing(engine) as connection:
         late = text("UPDATE quota_leases SET expires_at = expires_at - :us")
-        connection.execute(late, {"us": int(LEASE_SECONDS * 1_000_000)})
-        assert not claims_of_all(connection, "key")
+        connection.execute(late, {"us": int(QUOTA_LEASE_SECONDS * 1_000_000)})
+        assert not quota_claims(connection, "key")
 
 
 def test_a_fingerprint_tells_keys_addresses_and_databases_apart_and_holds_no_key():

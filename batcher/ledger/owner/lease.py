@@ -34,7 +34,8 @@ LEASE_SECONDS: Final = 30.0
 FRESH_PART: Final = 2 / 3
 RENEWALS: Final = 6  # how often a lease is renewed in the time that it lasts
 
-_NOW: Final = literal_column(
+# The moment on the database's clock, in microseconds since 1970 UTC.
+NOW: Final = literal_column(
     "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS bigint)", Big
 )
 _TAKING_MS: Final = 5_000
@@ -42,7 +43,7 @@ _TAKING_MS: Final = 5_000
 _FENCE: Final = (
     update(leases)
     .where(leases.c.name == bindparam("b_name"), leases.c.token == bindparam("b_token"))
-    .values(expires_at=_NOW + bindparam("b_lasts", type_=Big), written=bindparam("b_written"))
+    .values(expires_at=NOW + bindparam("b_lasts", type_=Big), written=bindparam("b_written"))
 )
 
 
@@ -115,7 +116,7 @@ def take(
     new = insert(leases).values(name=name, written=0, **free)
     connection.execute(new.on_conflict_do_nothing())
     found = connection.execute(
-        select(leases, (leases.c.expires_at > _NOW).label("lasts"))
+        select(leases, (leases.c.expires_at > NOW).label("lasts"))
         .where(leases.c.name == name)
         .with_for_update()
     ).one()
@@ -130,7 +131,7 @@ def take(
             owner=owner,
             process=this_process(),
             invocation_id=None,
-            acquired_at=_NOW,
+            acquired_at=NOW,
             expires_at=_after(seconds),
             written=0,
         )
@@ -189,7 +190,7 @@ def release(connection: Connection, lease: Lease) -> None:
 def holders(connection: Connection, prefix: str = "") -> list[Holder]:
     """Who has a lease whose name begins with `prefix`, by name; the dead are left out."""
     query = select(leases).where(
-        leases.c.name.startswith(prefix, autoescape=True), leases.c.expires_at > _NOW
+        leases.c.name.startswith(prefix, autoescape=True), leases.c.expires_at > NOW
     )
     found = connection.execute(query.order_by(leases.c.name)).all()
     return [_holder(row) for row in found if not is_dead(row.process)]
@@ -236,7 +237,7 @@ def _change(connection: Connection, lease: Lease, **values: object) -> bool:
 
 
 def _after(seconds: float) -> ColumnElement[int]:
-    return _NOW + round(seconds * 1_000_000)
+    return NOW + round(seconds * 1_000_000)
 
 
 def _holder(row: Row[Any]) -> Holder:

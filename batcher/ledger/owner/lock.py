@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy import Connection, Engine, inspect, select
 
 from batcher.clock import SystemClock
 from batcher.errors import Busy, CannotCreate, StorageError
@@ -41,10 +41,10 @@ from batcher.ledger.owner.lease import (
     run_lease,
     take,
 )
-from batcher.ledger.owner.members import check_alone, join
-from batcher.ledger.owner.process import this_process
+from batcher.ledger.owner.process import is_living, this_process
 from batcher.ledger.owner.renewal import Keeper
 from batcher.ledger.owner.server_session import lock_all, lock_shared, settle_in
+from batcher.ledger.owner.sharing import check_alone, join
 from batcher.ledger.schema_internal import leases
 from batcher.messages.codec import CODEC_ERRORS
 
@@ -290,3 +290,26 @@ def _busy(where: DatabaseUrl, held: Held) -> Held:
         " it has ended",
         held.holder,
     )
+
+
+def is_process_of(connection: Connection, invocation_id: int, pid: int) -> bool | None:
+    """Whether the process that has the number `pid` here is that of the invocation.
+
+    `None`: nobody can tell, since it was started on another machine, in another container or
+    before this machine was. Where the ledger does not know its process, it is taken for it.
+    """
+    path = place(connection.engine).path
+    if path is None:
+        query = select(leases.c.process).where(leases.c.invocation_id == invocation_id)
+        process = connection.scalar(query.limit(1)) or ""
+    else:
+        lock = lock_path(path.resolve())
+        if not lock.exists():  # a copy of the file
+            return True
+        holder = None
+        with suppress(*CODEC_ERRORS, OSError):
+            holder = msgspec.json.decode(lock.read_bytes(), type=Holder)
+        if holder is None or holder.pid != pid:
+            return False  # a run holds the lock from before its invocation until after it
+        process = holder.process
+    return is_living(process) if process else True

@@ -3,7 +3,7 @@
 from batcher.errors import ChangedSettings, InputChanged
 from batcher.ledger import runs
 from batcher.ledger.connect import Connection
-from batcher.ledger.owner import members, shards
+from batcher.ledger.owner import sharing
 from batcher.pipeline.job import Job
 from batcher.pipeline.kit import Kit
 from batcher.rows.read.source import fingerprint
@@ -18,11 +18,11 @@ def join_others(connection: Connection, run_id: int, job: Job, kit: Kit) -> froz
         ChangedSettings: they work with other settings.
         InputChanged: they read other inputs.
     """
-    members.lock_run(connection, run_id)
-    living = frozenset(members.living(connection, job.key))
+    sharing.lock_run(connection, run_id)
+    living = frozenset(sharing.living_invocations(connection, job.key))
     if not living:
-        shards.forget_shards(connection, run_id)
-        members.sweep(connection, job.key)
+        sharing.forget_shards(connection, run_id)
+        sharing.forget_members(connection, job.key)
         return living
     if runs.last_settings_digest(connection, run_id) != job.settings.digest():
         raise ChangedSettings(

@@ -12,7 +12,7 @@ from typing import Final
 from batcher.ledger import resume, runs
 from batcher.ledger.connect import Connection
 from batcher.ledger.money import budget
-from batcher.ledger.owner import members, shards
+from batcher.ledger.owner import sharing
 from batcher.ledger.write.writer import Writer
 from batcher.pipeline.job import Job
 from batcher.pipeline.kit import Kit
@@ -101,7 +101,7 @@ class Part:
 
     def _claim(self, source_id: int, row: int) -> tuple[int, int]:
         claimed = self.writer.call(
-            lambda connection: shards.claim_shard(
+            lambda connection: sharing.claim_shard(
                 connection,
                 source_id,
                 least=row,
@@ -113,7 +113,7 @@ class Part:
 
     def lock(self, connection: Connection) -> None:
         """Until the transaction ends nobody else plans, takes over or matches rows."""
-        members.lock_run(connection, self._run_id)
+        sharing.lock_run(connection, self._run_id)
 
     def merge(self, connection: Connection, ranges: Mapping[int, str]) -> None:
         """Add to what all have done; `ranges` are JSON by source_id."""
@@ -131,13 +131,15 @@ class Part:
 
     def finish(self) -> None:
         """All rows of all shards of this process have ended."""
-        self.writer.call(lambda connection: shards.finish_shards(connection, self._me)).result()
+        self.writer.call(
+            lambda connection: sharing.finish_shards(connection, self._me)
+        ).result()
 
     def others_work(self) -> bool:
         """Whether rows are left that are not ours."""
         return bool(
             self.writer.call(
-                lambda connection: shards.unfinished_shards(connection, self._run_id)
+                lambda connection: sharing.unfinished_shards(connection, self._run_id)
             ).result()
         )
 
@@ -146,10 +148,10 @@ class Part:
         return self.writer.call(self._take_over).result()
 
     def _take_over(self, connection: Connection) -> Taken | None:
-        if not self._orphans(connection, members.living(connection, self._job.key)):
+        if not self._orphans(connection, sharing.living_invocations(connection, self._job.key)):
             return None
         self.lock(connection)
-        living = members.living(connection, self._job.key) | {self._me}
+        living = sharing.living_invocations(connection, self._job.key) | {self._me}
         orphans = self._orphans(connection, living)
         if not orphans:
             return None
@@ -162,15 +164,15 @@ class Part:
         }
         over = [s for s in orphans if done[s.source_id].covers(s.first_row, s.last_row)]
         left = [shard for shard in orphans if shard not in over][:_TAKEN_AT_ONCE]
-        shards.take_shards(connection, over, invocation_id=self._me, done=True)
-        shards.take_shards(connection, left, invocation_id=self._me, done=False)
+        sharing.take_shards(connection, over, invocation_id=self._me, done=True)
+        sharing.take_shards(connection, left, invocation_id=self._me, done=False)
         return Taken(_plan(self._begun.plan, left, done), history, recovery)
 
-    def _orphans(self, connection: Connection, living: set[int]) -> list[shards.Shard]:
+    def _orphans(self, connection: Connection, living: set[int]) -> list[sharing.Shard]:
         mine = {source.source_id for source in self._begun.plan}
         return [
             shard
-            for shard in shards.unfinished_shards(connection, self._run_id)
+            for shard in sharing.unfinished_shards(connection, self._run_id)
             if shard.invocation_id not in living | {self._me} and shard.source_id in mine
         ]
 
@@ -204,7 +206,7 @@ class Part:
     def is_last(self, connection: Connection) -> bool:
         """Whether all others of the run have ended."""
         self.lock(connection)
-        return not members.living(connection, self._job.key) - {self._me}
+        return not sharing.living_invocations(connection, self._job.key) - {self._me}
 
 
 def shard_rows(estimates: Sequence[int | None]) -> int:
@@ -217,7 +219,7 @@ def shard_rows(estimates: Sequence[int | None]) -> int:
 
 def _plan(
     plan: Sequence[PlannedSource],
-    taken: Sequence[shards.Shard],
+    taken: Sequence[sharing.Shard],
     done: Mapping[int, RowRanges],
 ) -> list[PlannedSource]:
     """The sources that hold taken rows, with nothing else to read of them."""

@@ -12,11 +12,11 @@ from typing import Final
 from batcher.clock import Clock
 from batcher.errors import BatcherError
 from batcher.ledger.connect import Engine as Database
-from batcher.ledger.owner.quota_leases import (
+from batcher.ledger.owner.sharing import (
     QuotaClaim,
-    claims_of_all,
-    leave,
-    renew,
+    drop_quota_claims,
+    quota_claims,
+    renew_quota_claims,
 )
 from batcher.ledger.write.writer import Writer
 from batcher.pacing.pacer import Pacer
@@ -72,7 +72,7 @@ class Sharing:
         except BatcherError:
             return
         finally:  # the others need not wait until it expires
-            self._writer.call(lambda connection: leave(connection, self._me))
+            self._writer.call(lambda connection: drop_quota_claims(connection, self._me))
 
     def _has_news(self, now: float) -> bool:
         return any(
@@ -86,9 +86,7 @@ class Sharing:
         demands = self._pacer.demands(self._clock.monotonic())
         if not demands:
             return
-        read = self._writer.call(
-            lambda connection: claims_of_all(connection, self._fingerprint)
-        )
+        read = self._writer.call(lambda connection: quota_claims(connection, self._fingerprint))
         seen = await asyncio.wrap_future(read)
         now = self._clock.monotonic()
         for name, demand in demands.items():
@@ -97,7 +95,9 @@ class Sharing:
         mine = [self._told(name, now) for name in demands]
         if self._worth_telling(mine, seen, now):
             self._renewed_at = now
-            self._writer.call(lambda connection: renew(connection, self._fingerprint, mine))
+            self._writer.call(
+                lambda connection: renew_quota_claims(connection, self._fingerprint, mine)
+            )
 
     def _take(self, name: str, demand: float, seen: Sequence[QuotaClaim]) -> None:
         known = self._claims.get(name)
