@@ -48,7 +48,7 @@ def several_ledgers(
 ) -> "AbstractContextManager[tuple[Engine, ...]]":
     """All ledgers that the options, or else the configuration, name, open for reading."""
     from batcher.config.files import database_url
-    from batcher.report.open_ledger import ledgers_to_read
+    from batcher.report.ledgers import ledgers_to_read
 
     return ledgers_to_read(databases or (database_url(None, config),))
 
@@ -56,6 +56,6 @@ def several_ledgers(
 def ledger(database: str | None, config: str | None) -> "AbstractContextManager[Engine]":
     """The ledger that the options and the configuration name, open for reading."""
     from batcher.config.files import database_url
-    from batcher.report.open_ledger import ledger_to_read
+    from batcher.report.ledgers import ledger_to_read
 
     return ledger_to_read(database_url(database, config))

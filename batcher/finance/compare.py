@@ -11,11 +11,8 @@ from sqlalchemy import Engine
 
 from batcher.errors import UsageError
 from batcher.report.figures import Counts, Key, Report, ReportLine, sort_key, total_of
-from batcher.report.merge import summarise_all
 from batcher.report.query import Dimension, Kind, ReportQuery, microseconds, time_zone
-from batcher.report.sentences import SIMULATED_LEFT_OUT, SIMULATED_ONLY
 from batcher.report.sheet import (
-    NOTHING_HERE,
     Cell,
     Field,
     Named,
@@ -25,8 +22,15 @@ from batcher.report.sheet import (
     key_fields,
     named_key,
 )
+from batcher.report.summary import summarise
 from batcher.report.views.frame import TOTAL, asked, moment_words
-from batcher.report.words import count_of, safe_text
+from batcher.report.words import (
+    NOTHING_HERE,
+    SIMULATED_LEFT_OUT,
+    SIMULATED_ONLY,
+    count_of,
+    safe_text,
+)
 
 _RUN, _MODEL = "run:", "model:"
 _PERIODS: Final = {
@@ -76,7 +80,7 @@ def compare_sheet(
     Raises `UsageError` like `summarise` and `parse_side`.
     """
     sides = [parse_side(words, query) for words in pair]
-    reports = [summarise_all(engines, side.query) for side in sides]
+    reports = [summarise(engines, side.query) for side in sides]
     before, after = (_lines(report, side) for report, side in zip(reports, sides, strict=True))
     keys = sorted({*before, *after}, key=sort_key)
     rows = [

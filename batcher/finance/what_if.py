@@ -11,11 +11,11 @@ from sqlalchemy import Engine, select
 from batcher.errors import UsageError
 from batcher.ledger.schema import price_books, ratings
 from batcher.pricing.book.book import PriceBook, parse_book
+from batcher.pricing.rate.public_prices import amount_at
 from batcher.pricing.rate.rates import BATCH, FAST, STANDARD, RateSet
 from batcher.pricing.rate.resolve import resolve
 from batcher.report.figures import Key
 from batcher.report.ledgers import Ledger, Ledgers, open_ledgers
-from batcher.report.public_prices import amount_at
 from batcher.report.query import ReportQuery
 from batcher.report.sheet import Cell, Field, Sheet, Unit, currency_field
 from batcher.report.views.frame import sheet_by_currency

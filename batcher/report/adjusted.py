@@ -16,13 +16,13 @@ from batcher.ledger.money.adjustments import (
 from batcher.report.figures import Adjusted, AdjustedLine, Key, sort_key
 from batcher.report.names import bucket
 from batcher.report.query import Dimension, Kind, ReportQuery, microseconds, time_zone
-from batcher.report.scope import Scope
+from batcher.report.scope import ReportScope
 
 _T = TypeVar("_T", Key, str)
 _NOON: Final = time(12, tzinfo=UTC)
 
 
-def read_adjusted(connection: Connection, scope: Scope) -> Adjusted | None:
+def read_adjusted(connection: Connection, scope: ReportScope) -> Adjusted | None:
     """The adjustments that belong to `scope`; `None` for a run: whole days are reconciled.
 
     A UTC day counts as its noon: that is the same date almost everywhere.
@@ -64,7 +64,7 @@ def join_adjusted(parts: Iterable[Adjusted | None]) -> Adjusted | None:
     )
 
 
-def _was_there(recorded: Adjustment | Reconciliation, scope: Scope) -> bool:
+def _was_there(recorded: Adjustment | Reconciliation, scope: ReportScope) -> bool:
     """Whether it is about the same money, and existed when the scope's rating was complete."""
     if recorded.simulated != scope.only_simulated:
         return False

@@ -175,7 +175,7 @@ class Report:
 
 
 @dataclass(slots=True)
-class Sums:
+class LineSums:
     """A group while it is being added up."""
 
     label: tuple[str, ...] = ()
@@ -196,7 +196,7 @@ class Sums:
 
 def total_of(lines: Iterable[ReportLine]) -> ReportLine:
     """The sum of all lines, each currency by itself."""
-    sums = Sums()
+    sums = LineSums()
     for line in lines:
         sums.add(line.counts)
         for currency, amount in line.costs:

@@ -1,4 +1,4 @@
-"""One or several ledgers, opened together to be read as one."""
+"""One or several ledgers, opened to be read as one: nothing is made, nothing is changed."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -7,16 +7,71 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, RowMapping, Select
 
-from batcher.ledger.connect import reading
-from batcher.report.figures import Counts, Key
-from batcher.report.names import Directory, Grouping, read_directory
-from batcher.report.open_ledger import shown
-from batcher.report.query import Dimension, Kind, ReportQuery, time_zone
-from batcher.report.summary import scope_of
-from batcher.report.totals import GROUP_KEYS, Group, Scope
+from batcher.errors import UsageError
+from batcher.ledger.connect import open_engine, parse_url, place, reading
+from batcher.ledger.migrate import require_head
+from batcher.ledger.runs import database_uid
+from batcher.report.adjusted import join_adjusted, read_adjusted
+from batcher.report.figures import Adjusted, Counts, Key
+from batcher.report.names import Grouping, LedgerNames, read_names
+from batcher.report.query import ReportQuery, time_zone
+from batcher.report.scope import RatingBound, ReportScope
+from batcher.report.totals import GROUP_KEYS, Group
 
-# Numbers of one database, that mean something else in another.
-OWN_NUMBERS: Final = frozenset({Kind.RUN, Kind.INVOCATION})
+
+@contextmanager
+def ledger_to_read(url: str) -> Iterator[Engine]:
+    """A read-only engine for the ledger at `url`, closed at the end.
+
+    Raises `UsageError` when there is no such file, `SchemaVersionError` when the ledger is
+    older or newer than this program, `StorageError` when it holds no ledger or cannot be read.
+    """
+    where = parse_url(url)
+    if where.path is not None and not where.path.is_file():
+        raise UsageError(
+            f"there is no database {where.shown}: `batcher run` makes one, or name another with"
+            " --database"
+        )
+    engine = open_engine(url, read_only=True)
+    try:
+        require_head(engine)
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def shown(engine: Engine) -> str:
+    """The ledger's address, safe to print."""
+    return place(engine).shown
+
+
+@contextmanager
+def ledgers_to_read(urls: Sequence[str]) -> Iterator[tuple[Engine, ...]]:
+    """Read-only engines for several ledgers, in order.
+
+    Raises like `ledger_to_read`, and `UsageError` when two are the same ledger, or copies of
+    it: then its money would count twice.
+    """
+    with ExitStack() as stack:
+        engines = tuple(stack.enter_context(ledger_to_read(url)) for url in urls)
+        if len(engines) > 1:
+            _require_different(engines)
+        yield engines
+
+
+def _require_different(engines: Sequence[Engine]) -> None:
+    known: dict[str, str] = {}
+    for engine in engines:
+        with reading(engine) as connection:
+            uid = database_uid(connection)
+        if uid in known:
+            raise UsageError(
+                f"{known[uid]} and {shown(engine)} are the same ledger, or copies of it: its"
+                " money would count twice"
+            )
+        known[uid] = shown(engine)
+
+
 _AT_ONCE: Final = 10_000
 
 
@@ -28,8 +83,8 @@ class Ledger:
     """
 
     connection: Connection
-    scope: Scope
-    directory: Directory
+    scope: ReportScope
+    names: LedgerNames
     grouping: Grouping
     place: str = ""
     _keys: dict[tuple[Any, ...], Key] = field(default_factory=dict)
@@ -65,25 +120,35 @@ class Ledger:
 
     def key_of(self, group: Group) -> Key:
         """The key of a group; what it has beyond the dimensions does not matter."""
-        own = self.grouping.key(group)
-        key = placed_key(own, self.grouping.by, self.place)
-        self._labels[key] = placed_label(self.grouping.label(own), self.grouping.by, self.place)
+        key, label = self.grouping.line(group)
+        self._labels[key] = label
         return key
 
 
 @dataclass(slots=True, kw_only=True)
 class Ledgers:
-    """What a view is made from. `labels` are the words for every key met so far.
+    """What a report is made from. `labels` are the words for every key met so far.
 
-    `connections` are of all ledgers in order, also of those that are left out of `each`.
+    `opened` are all ledgers in order, `each` those of them whose charges count.
     """
 
     query: ReportQuery
+    opened: tuple[Ledger, ...]
     each: tuple[Ledger, ...]
-    connections: tuple[Connection, ...]
     labels: dict[Key, tuple[str, ...]]
     simulated_left_out: bool
     simulated_only: bool
+
+    def adjusted(self) -> Adjusted | None:
+        """What reconciliations recorded about the same money; `None` for a run.
+
+        Also in a ledger without charges: it may keep the adjustments of the others.
+        """
+        return join_adjusted(
+            read_adjusted(each.connection, each.scope)
+            for each in self.opened
+            if each.scope.only_simulated == self.simulated_only
+        )
 
 
 @contextmanager
@@ -99,14 +164,15 @@ def open_ledgers(engines: Sequence[Engine], query: ReportQuery) -> Iterator[Ledg
         found = []
         for engine in engines:
             connection = stack.enter_context(reading(engine))
-            directory = read_directory(connection)
+            names = read_names(connection)
+            place = shown(engine) if len(engines) > 1 else ""
             found.append(
                 Ledger(
                     connection=connection,
-                    scope=scope_of(query, directory),
-                    directory=directory,
-                    grouping=Grouping(directory, query.by, zone),
-                    place=shown(engine) if len(engines) > 1 else "",
+                    scope=scope_of(query, names),
+                    names=names,
+                    grouping=Grouping(names, query.by, zone, place),
+                    place=place,
                     _labels=labels,
                 )
             )
@@ -116,12 +182,12 @@ def open_ledgers(engines: Sequence[Engine], query: ReportQuery) -> Iterator[Ledg
 def _together(
     query: ReportQuery, found: list[Ledger], labels: dict[Key, tuple[str, ...]]
 ) -> Ledgers:
-    used = [each for each in found if each.directory.invocations]
+    used = [each for each in found if each.names.invocations]
     real = [each for each in used if not each.scope.only_simulated]
     return Ledgers(
         query=query,
+        opened=tuple(found),
         each=tuple(real or used),
-        connections=tuple(each.connection for each in found),
         labels=labels,
         simulated_left_out=len(real) not in {0, len(used)}
         or any(not each.scope.with_simulated for each in real),
@@ -129,23 +195,43 @@ def _together(
     )
 
 
-def placed_key(key: Key, by: tuple[Dimension, ...], place: str) -> Key:
-    """`key` with the numbers of one database made unmistakable, where `place` is not empty."""
-    if not place:
-        return key
-    return tuple(
-        f"{place}#{part}" if dimension.kind in OWN_NUMBERS else part
-        for dimension, part in zip(by, key, strict=True)
+def scope_of(query: ReportQuery, names: LedgerNames) -> ReportScope:
+    """What of a ledger counts. Simulated charges count only where there are no real ones.
+
+    Raises `UsageError` for a run or a rating that is not there.
+    """
+    bound = _bound(query.rating, names)
+    chosen = [
+        invocation
+        for invocation_id, invocation in names.invocations.items()
+        if (query.run is None or invocation.run == query.run)
+        and (bound is None or invocation_id <= bound.last_invocation)
+    ]
+    if query.run is not None and not chosen:
+        raise UsageError(f"there is no run {query.run} here: `batcher status` lists all runs")
+    simulated = {invocation.simulated for invocation in chosen}
+    return ReportScope(
+        query,
+        with_simulated=simulated != {True, False},
+        only_simulated=simulated == {True},
+        bound=bound,
     )
 
 
-def placed_label(
-    label: tuple[str, ...], by: tuple[Dimension, ...], place: str
-) -> tuple[str, ...]:
-    """`label` with the database's address before what only it knows."""
-    if not place:
-        return label
-    return tuple(
-        f"{place} {part}" if dimension.kind in OWN_NUMBERS else part
-        for dimension, part in zip(by, label, strict=True)
-    )
+def _bound(rating: int | None, names: LedgerNames) -> RatingBound | None:
+    """The ledger when `rating` was complete: a reprice at once, others before the next one.
+
+    `None` is now: no rating is asked for, or it is still growing.
+    """
+    if rating is None:
+        return None
+    if rating not in names.price_books:
+        raise UsageError(
+            f"there is no rating {rating} here: batcher prices ratings lists all of them"
+        )
+    if rating in names.positions:
+        return RatingBound(rating, names.positions[rating], adjusted_after=rating - 1)
+    following = min((each for each in names.positions if each > rating), default=None)
+    if following is None:
+        return None
+    return RatingBound(following - 1, names.positions[following], adjusted_after=following - 1)

@@ -3,18 +3,27 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
-from typing import assert_never
+from typing import Final, assert_never
 
 import msgspec
 from sqlalchemy import Connection, select
 
-from batcher.ledger.schema import invocations, price_books, ratings, runs, sources
+from batcher.ledger.schema import (
+    QUARTER_HOUR_US,
+    invocations,
+    price_books,
+    ratings,
+    runs,
+    sources,
+)
 from batcher.report.figures import Key
 from batcher.report.query import Dimension, Kind, moment_of
-from batcher.report.totals import QUARTER_HOUR_US, Group
+from batcher.report.totals import Group
 from batcher.report.words import moment_text
 
-_NO_VALUE = {
+# Numbers of one database, that mean something else in another.
+OWN_NUMBERS: Final = frozenset({Kind.RUN, Kind.INVOCATION})
+_NO_VALUE: Final = {
     Kind.MODEL: "(unknown)",
     Kind.REQUESTED_MODEL: "(unknown)",
     Kind.STOP_REASON: "(none)",
@@ -24,7 +33,7 @@ _NO_VALUE = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Invocation:
+class InvocationNames:
     """What a report says of one process of a run; `started_at` is microseconds UTC."""
 
     run: int
@@ -37,19 +46,19 @@ class Invocation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Directory:
+class LedgerNames:
     """Names by id: invocations, sources, and the price book's version of each rating.
 
     `positions` are the newest invocation that each reprice found, by rating.
     """
 
-    invocations: Mapping[int, Invocation]
+    invocations: Mapping[int, InvocationNames]
     sources: Mapping[int, str]
     price_books: Mapping[int, str]
     positions: Mapping[int, int]
 
 
-def read_directory(connection: Connection) -> Directory:
+def read_names(connection: Connection) -> LedgerNames:
     """All names; there are few compared with the answers."""
     books = select(ratings.c.rating_id, price_books.c.version).join(
         price_books, price_books.c.price_book_id == ratings.c.price_book_id
@@ -57,7 +66,7 @@ def read_directory(connection: Connection) -> Directory:
     positions = select(ratings.c.rating_id, ratings.c.position).where(
         ratings.c.reason != "initial", ratings.c.position.is_not(None)
     )
-    return Directory(
+    return LedgerNames(
         invocations=dict(_read_invocations(connection)),
         sources=dict(connection.execute(select(sources.c.source_id, sources.c.name)).all()),
         price_books=dict(connection.execute(books).all()),
@@ -65,7 +74,7 @@ def read_directory(connection: Connection) -> Directory:
     )
 
 
-def _read_invocations(connection: Connection) -> list[tuple[int, Invocation]]:
+def _read_invocations(connection: Connection) -> list[tuple[int, InvocationNames]]:
     statement = select(
         invocations.c.invocation_id,
         invocations.c.run_id,
@@ -79,7 +88,7 @@ def _read_invocations(connection: Connection) -> list[tuple[int, Invocation]]:
     return [
         (
             row.invocation_id,
-            Invocation(
+            InvocationNames(
                 run=row.run_id,
                 started_at=row.started_at,
                 endpoint=row.endpoint,
@@ -95,24 +104,32 @@ def _read_invocations(connection: Connection) -> list[tuple[int, Invocation]]:
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """How groups of the database become lines of a report."""
+    """How groups of the database become lines of a report.
 
-    directory: Directory
+    `place` is the ledger's address where several are read, else empty: it makes the numbers
+    that only one database knows unmistakable.
+    """
+
+    names: LedgerNames
     by: tuple[Dimension, ...]
     zone: tzinfo
+    place: str = ""
 
-    def key(self, group: Group) -> Key:
-        """One value per dimension."""
-        return tuple(self._value(dimension, group) for dimension in self.by)
-
-    def label(self, key: Key) -> tuple[str, ...]:
-        """The key in words for people: a run's command, an invocation's start."""
-        return tuple(
-            self._words(dimension, value) for dimension, value in zip(self.by, key, strict=True)
-        )
+    def line(self, group: Group) -> tuple[Key, tuple[str, ...]]:
+        """One value per dimension, and the same in words for people: a run's command, say."""
+        values = [
+            (each.kind in OWN_NUMBERS, each, self._value(each, group)) for each in self.by
+        ]
+        where = f"{self.place} " if self.place else ""
+        return (
+            tuple(f"{self.place}#{value}" if own and self.place else value
+                  for own, _, value in values),
+            tuple(f"{where if own else ''}{self._words(each, value)}"
+                  for own, each, value in values),
+        )  # fmt: skip
 
     def _value(self, dimension: Dimension, group: Group) -> str | int | None:
-        invocation = self.directory.invocations[group.invocation_id]
+        invocation = self.names.invocations[group.invocation_id]
         found: str | int | None
         match dimension.kind:
             case Kind.MODEL | Kind.REQUESTED_MODEL | Kind.STOP_REASON | Kind.LANE:
@@ -124,7 +141,7 @@ class Grouping:
             case Kind.INVOCATION:
                 found = group.invocation_id
             case Kind.SOURCE:
-                found = self.directory.sources.get(group.source_id or 0)
+                found = self.names.sources.get(group.source_id or 0)
             case Kind.TAG:
                 found = invocation.tags.get(dimension.tag)
             case _:
@@ -135,7 +152,7 @@ class Grouping:
         if value is None:
             return _NO_VALUE.get(dimension.kind, "(none)")
         if dimension.kind is Kind.INVOCATION:
-            return f"{value} {moment_text(self.directory.invocations[int(value)].started_at)}"
+            return f"{value} {moment_text(self.names.invocations[int(value)].started_at)}"
         if dimension.kind is Kind.RUN:
             return f"{value} {self._run_name(int(value))}"
         return str(value)
@@ -143,7 +160,7 @@ class Grouping:
     def _run_name(self, run_id: int) -> str:
         return next(
             each.job or each.run_key
-            for each in self.directory.invocations.values()
+            for each in self.names.invocations.values()
             if each.run == run_id
         )
 

@@ -8,10 +8,10 @@ from batcher.errors import ConfigurationError, UsageError
 from batcher.ledger.connect import reading
 from batcher.pricing.book.book import parse_book
 from batcher.report import search
-from batcher.report.names import read_directory
+from batcher.report.ledgers import scope_of
+from batcher.report.names import read_names
 from batcher.report.query import ReportQuery
 from batcher.report.search import Attempt, Match, PricedLine
-from batcher.report.summary import scope_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +52,8 @@ def read_request(engine: Engine, match: Match, *, rating: int | None = None) -> 
     for one that is not there.
     """
     with reading(engine) as connection:
-        scope = scope_of(ReportQuery(rating=rating), read_directory(connection))
-        attempts = search.read_attempts(connection, match, scope)
+        bound = scope_of(ReportQuery(rating=rating), read_names(connection)).bound
+        attempts = search.read_attempts(connection, match, bound)
         failure = search.read_failure(connection, match)
         books = search.read_books(
             connection, {line.price_book_id for each in attempts for line in each.lines}

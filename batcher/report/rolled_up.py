@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, Select, func, or_, select
 
 from batcher.ledger.schema import NEVER_RATED, QUARTER_HOUR_US, rollups
 from batcher.report.query import Kind, ReportQuery
-from batcher.report.scope import Scope, of_invocations
+from batcher.report.scope import ReportScope, of_invocations
 
 _COUNTS: Final = {
     "attempts": "answers",
@@ -37,7 +37,7 @@ def is_rolled_up(query: ReportQuery) -> bool:
     )
 
 
-def rolled_up(scope: Scope) -> Select[Any]:
+def rolled_up(scope: ReportScope) -> Select[Any]:
     """Complete answers with their charges: the columns of a group, amounts in halves."""
     table, keys = rollups.c, _keys(scope.query)
     keys |= {
@@ -67,7 +67,7 @@ def _keys(query: ReportQuery) -> dict[str, ColumnElement[Any]]:
     return keys
 
 
-def _in_force(scope: Scope) -> ColumnElement[bool]:
+def _in_force(scope: ReportScope) -> ColumnElement[bool]:
     """Like `scope.in_force`, for rows whose charges were all repriced together."""
     table, bound = rollups.c, scope.bound
     if bound is None:
@@ -77,7 +77,7 @@ def _in_force(scope: Scope) -> ColumnElement[bool]:
     )
 
 
-def _in_window(scope: Scope) -> list[ColumnElement[bool]]:
+def _in_window(scope: ReportScope) -> list[ColumnElement[bool]]:
     query, quarter = scope.query, rollups.c.quarter
     found = []
     if query.since is not None:

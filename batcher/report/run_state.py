@@ -9,7 +9,8 @@ from sqlalchemy.sql.elements import literal_column
 from batcher.ledger.schema import answers, attempts, failures, invocations, runs, sources
 from batcher.messages.attempt import IN_DOUBT, State
 from batcher.report.figures import Counts
-from batcher.report.totals import NOT_ANSWERED, exact_sum, whole_sum
+from batcher.report.scope import NOT_ANSWERED
+from batcher.report.totals import exact_sum, whole_sum
 
 # Written as the index says it, or a database would read every answer.
 FINAL: Final[ColumnElement[bool]] = literal_column("answers.final = 1")

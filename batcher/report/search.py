@@ -19,7 +19,7 @@ from batcher.ledger.schema import (
     sources,
 )
 from batcher.report.run_state import FINAL
-from batcher.report.scope import Scope, in_force
+from batcher.report.scope import RatingBound, charges_in_force
 
 MOST_MATCHES: Final = 100
 _MESSAGE_PREFIX: Final = "msg_"
@@ -154,8 +154,10 @@ def find(connection: Connection, word: str) -> tuple[Match, ...]:
     return (*sent, *_never_sent(connection, word, at))[:MOST_MATCHES]
 
 
-def read_attempts(connection: Connection, match: Match, scope: Scope) -> tuple[Attempt, ...]:
-    """All attempts of the request, in order, with the charges in force in `scope`."""
+def read_attempts(
+    connection: Connection, match: Match, bound: RatingBound | None
+) -> tuple[Attempt, ...]:
+    """All attempts of the request, in order, with the charges in force at `bound`."""
     if match.request_id is None:
         return ()
     statement = (
@@ -167,7 +169,7 @@ def read_attempts(connection: Connection, match: Match, scope: Scope) -> tuple[A
         .order_by(attempts.c.attempt_id)
     )
     rows = connection.execute(statement).mappings()
-    return tuple(_attempt(connection, row, scope) for row in rows)
+    return tuple(_attempt(connection, row, bound) for row in rows)
 
 
 def read_failure(connection: Connection, match: Match) -> Failure | None:
@@ -299,7 +301,7 @@ def _never_sent(connection: Connection, word: str, at: _Locator) -> list[Match]:
     ]
 
 
-def _attempt(connection: Connection, row: RowMapping, scope: Scope) -> Attempt:
+def _attempt(connection: Connection, row: RowMapping, bound: RatingBound | None) -> Attempt:
     copied = (
         "number", "leg", "purpose", "state", "endpoint", "lane", "requested_model", "opened_at",
         "sent_at", "settled_at", "http_status", "error_type", "error_code", "error_message",
@@ -309,7 +311,7 @@ def _attempt(connection: Connection, row: RowMapping, scope: Scope) -> Attempt:
         uid=row["attempt_uid"],
         **{name: row[name] for name in copied},
         answer=_answer(connection, row["attempt_id"]),
-        lines=_lines(connection, row["attempt_id"], scope),
+        lines=_lines(connection, row["attempt_id"], bound),
     )
 
 
@@ -331,9 +333,12 @@ def _answer(connection: Connection, attempt_id: int) -> Answer | None:
     return None if row is None else Answer(**{**row, "final": bool(row["final"])})
 
 
-def _lines(connection: Connection, attempt_id: int, scope: Scope) -> tuple[PricedLine, ...]:
+def _lines(
+    connection: Connection, attempt_id: int, bound: RatingBound | None
+) -> tuple[PricedLine, ...]:
     statement = (
-        select(
+        charges_in_force(bound)
+        .add_columns(
             charges,
             ratings.c.price_book_id,
             price_books.c.version,
@@ -346,7 +351,7 @@ def _lines(connection: Connection, attempt_id: int, scope: Scope) -> tuple[Price
         .join(ratings, ratings.c.rating_id == charges.c.rating_id)
         .join(price_books, price_books.c.price_book_id == ratings.c.price_book_id)
         .outerjoin(rate_sets, rate_sets.c.rate_set_id == charges.c.rate_set_id)
-        .where(charges.c.attempt_id == attempt_id, in_force(scope))
+        .where(charges.c.attempt_id == attempt_id)
         .order_by(charges.c.line)
     )
     return tuple(_line(row) for row in connection.execute(statement).mappings())

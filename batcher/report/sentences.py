@@ -5,15 +5,15 @@ from typing import Final
 from batcher.pricing.money import format_usd
 from batcher.report.figures import Counts, Reason, Report
 from batcher.report.query import ReportQuery
-from batcher.report.words import count_of, moment_text, safe_text
+from batcher.report.words import (
+    NOTHING_HERE,
+    SIMULATED_LEFT_OUT,
+    SIMULATED_ONLY,
+    count_of,
+    moment_text,
+    safe_text,
+)
 
-SIMULATED_LEFT_OUT: Final = (
-    "Simulated: this database also holds charges of a simulated endpoint; they are not real"
-    " money and in no line of this report."
-)
-SIMULATED_ONLY: Final = (
-    "Simulated: all of these charges are of a simulated endpoint; nobody was billed."
-)
 _REASONS_SHOWN: Final = 5
 
 
@@ -22,7 +22,7 @@ def sentences(report: Report) -> tuple[str, ...]:
     counts = report.total.counts
     said = (
         window_sentence(report.query),
-        "" if report.lines else "Nothing was sent, so there is nothing to report.",
+        "" if report.lines else NOTHING_HERE,
         in_doubt_sentence(counts),
         _unpriced(counts, report.unpriced),
         _assumed(counts, report.assumed),

@@ -12,7 +12,6 @@ from batcher.report.render.layout import Column, Detail, Layout
 from batcher.report.words import safe_text
 
 CURRENCY: Final = "currency"
-NOTHING_HERE: Final = "Nothing was sent, so there is nothing to report."
 
 
 class Unit(StrEnum):

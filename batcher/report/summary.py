@@ -1,109 +1,93 @@
-"""From a ledger to a report: one short read-only transaction, then a little arithmetic."""
+"""From ledgers to a report: a short read-only transaction each, then a little arithmetic."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Engine
 
-from batcher.errors import UsageError
-from batcher.ledger.connect import reading
-from batcher.report.adjusted import read_adjusted
 from batcher.report.figures import (
     Key,
+    LineSums,
+    Reason,
     Report,
     ReportLine,
-    Sums,
     currencies_of,
     sort_key,
     total_of,
 )
-from batcher.report.names import Directory, Grouping, read_directory
-from batcher.report.query import ReportQuery, time_zone
-from batcher.report.scope import Bound, Scope
+from batcher.report.ledgers import Ledger, Ledgers, open_ledgers
+from batcher.report.query import ReportQuery
 from batcher.report.totals import Group, read_groups, read_reasons
 
+_Reasons = tuple[Reason, ...]
 
-def summarise(engine: Engine, query: ReportQuery) -> Report:
-    """The report that `query` asks for; works while a run is on, and sees one moment of it.
+
+def summarise(engines: Sequence[Engine], query: ReportQuery) -> Report:
+    """The report over all of `engines`; works while a run is on, and sees one moment of each.
 
     Everything that was paid counts, also answers that came late or belong to an older version
     of a file. Charges of simulated endpoints are left out when there are real ones beside them.
-    Raises `UsageError` for a run that is not there and for an unknown time zone.
+    Over several ledgers lines of the same key are added up; runs and invocations, whose numbers
+    are a database's own, stay apart and carry its address. Raises `UsageError` for a run or a
+    rating that is not there and for an unknown time zone.
     """
-    zone = time_zone(query.timezone)
-    with reading(engine) as connection:
-        directory = read_directory(connection)
-        scope = scope_of(query, directory)
-        groups = tuple(read_groups(connection, scope))
-        unclear = any(g.counts.unpriced_requests or g.counts.assumed_charges for g in groups)
-        unpriced, assumed = read_reasons(connection, scope) if unclear else ((), ())
-        adjusted = read_adjusted(connection, scope)
-    lines = _lines(groups, Grouping(directory, query.by, zone))
-    return Report(
-        query=query,
-        lines=lines,
-        total=total_of(lines),
-        currencies=currencies_of(lines),
-        price_books=_price_books(groups, directory),
-        unpriced=unpriced,
-        assumed=assumed,
-        simulated_left_out=not scope.with_simulated,
-        simulated_only=bool(lines) and scope.only_simulated,
-        adjusted=adjusted,
-    )
-
-
-def scope_of(query: ReportQuery, directory: Directory) -> Scope:
-    """What of a ledger counts. Simulated charges count only where there are no real ones.
-
-    Raises `UsageError` for a run or a rating that is not there.
-    """
-    bound = _bound(query.rating, directory)
-    chosen = [
-        invocation
-        for invocation_id, invocation in directory.invocations.items()
-        if (query.run is None or invocation.run == query.run)
-        and (bound is None or invocation_id <= bound.last_invocation)
-    ]
-    if query.run is not None and not chosen:
-        raise UsageError(f"there is no run {query.run} here: `batcher status` lists all runs")
-    simulated = {invocation.simulated for invocation in chosen}
-    return Scope(
-        query,
-        with_simulated=simulated != {True, False},
-        only_simulated=simulated == {True},
-        bound=bound,
-    )
-
-
-def _bound(rating: int | None, directory: Directory) -> Bound | None:
-    """The ledger when `rating` was complete: a reprice at once, others before the next one.
-
-    `None` is now: no rating is asked for, or it is still growing.
-    """
-    if rating is None:
-        return None
-    if rating not in directory.price_books:
-        raise UsageError(
-            f"there is no rating {rating} here: batcher prices ratings lists all of them"
+    with open_ledgers(engines, query) as ledgers:
+        groups = [tuple(read_groups(each.connection, each.scope)) for each in ledgers.each]
+        read = list(zip(ledgers.each, groups, strict=True))
+        lines = _lines(ledgers, read)
+        unpriced, assumed = _reasons(read)
+        return Report(
+            query=query,
+            lines=lines,
+            total=total_of(lines),
+            currencies=currencies_of(lines),
+            price_books=_price_books(read),
+            unpriced=unpriced,
+            assumed=assumed,
+            simulated_left_out=ledgers.simulated_left_out,
+            simulated_only=bool(lines) and ledgers.simulated_only,
+            adjusted=ledgers.adjusted(),
         )
-    if rating in directory.positions:
-        return Bound(rating, directory.positions[rating], adjusted_after=rating - 1)
-    following = min((each for each in directory.positions if each > rating), default=None)
-    if following is None:
-        return None
-    return Bound(following - 1, directory.positions[following], adjusted_after=following - 1)
 
 
-def _lines(groups: Iterable[Group], grouping: Grouping) -> tuple[ReportLine, ...]:
-    sums: dict[Key, Sums] = {}
-    for group in groups:
-        key = grouping.key(group)
-        if key not in sums:
-            sums[key] = Sums(grouping.label(key))
-        sums[key].add(group.counts, group.currency, group.amount)
+_Read = list[tuple[Ledger, tuple[Group, ...]]]
+
+
+def _lines(ledgers: Ledgers, read: _Read) -> tuple[ReportLine, ...]:
+    sums: dict[Key, LineSums] = {}
+    for ledger, group in ((ledger, group) for ledger, groups in read for group in groups):
+        key = ledger.key_of(group)
+        found = sums.setdefault(key, LineSums(ledgers.labels[key]))
+        found.add(group.counts, group.currency, group.amount)
     return tuple(sums[key].line(key) for key in sorted(sums, key=sort_key))
 
 
-def _price_books(groups: Iterable[Group], directory: Directory) -> tuple[str, ...]:
-    used = {group.rating_id for group in groups if group.rating_id is not None}
-    return tuple(sorted({directory.price_books[rating] for rating in used}))
+def _price_books(read: _Read) -> tuple[str, ...]:
+    return tuple(
+        sorted(
+            {
+                ledger.names.price_books[group.rating_id]
+                for ledger, groups in read
+                for group in groups
+                if group.rating_id is not None
+            }
+        )
+    )
+
+
+def _reasons(read: _Read) -> tuple[_Reasons, _Reasons]:
+    """Why charges are unpriced, and what others assume; most frequent first."""
+    found = [
+        read_reasons(ledger.connection, ledger.scope)
+        for ledger, groups in read
+        if any(g.counts.unpriced_requests or g.counts.assumed_charges for g in groups)
+    ]
+    return _together(unpriced for unpriced, _ in found), _together(each for _, each in found)
+
+
+def _together(several: Iterable[_Reasons]) -> _Reasons:
+    counts: dict[tuple[str, str | None], int] = {}
+    for reason in (reason for reasons in several for reason in reasons):
+        key = (reason.text, reason.model)
+        counts[key] = counts.get(key, 0) + reason.charges
+    found = [Reason(text=text, model=model, charges=n) for (text, model), n in counts.items()]
+    return tuple(sorted(found, key=lambda each: (-each.charges, each.text, each.model or "")))

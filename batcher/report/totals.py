@@ -22,29 +22,19 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import literal_column
 
-from batcher.ledger.schema import (
-    METERS,
-    PICO_PER_WHOLE,
-    QUARTER_HOUR_US,
-    answers,
-    attempts,
-    charges,
-)
+from batcher.ledger.schema import METERS, PICO_PER_WHOLE, answers, attempts, charges
 from batcher.messages.attempt import IN_DOUBT, State
 from batcher.report.figures import COUNT_NAMES, Counts, Reason
-from batcher.report.query import Kind, ReportQuery
 from batcher.report.rolled_up import is_rolled_up, rolled_up
-from batcher.report.scope import Scope, conditions, in_force
-
-__all__ = [
-    "QUARTER_HOUR_US",
-    "Group",
-    "Scope",
-    "conditions",
-    "read_answered",
-    "read_groups",
-    "read_reasons",
-]
+from batcher.report.scope import (
+    ATTEMPT_SENT_AT,
+    NOT_ANSWERED,
+    ReportScope,
+    answer_keys,
+    answers_with_charges,
+    attempt_keys,
+    conditions,
+)
 
 _WHOLE_SQL: Final = literal_column(str(PICO_PER_WHOLE), BigInteger)
 _UNPRICED: Final = "unpriced"
@@ -72,28 +62,27 @@ class Group:
     rating_id: int | None = None
 
 
-def read_groups(connection: Connection, scope: Scope) -> Iterator[Group]:
+def read_groups(connection: Connection, scope: ReportScope) -> Iterator[Group]:
     """All groups: first of answers with their money, then of everything without an answer."""
     yield from read_answered(connection, scope)
     yield from map(_group, connection.execute(_not_answered(connection, scope)).mappings())
 
 
-def read_answered(connection: Connection, scope: Scope) -> Iterator[Group]:
+def read_answered(connection: Connection, scope: ReportScope) -> Iterator[Group]:
     """The groups of complete answers with their money, from the sums kept where there are."""
     answered = rolled_up(scope) if is_rolled_up(scope.query) else _answered(connection, scope)
     yield from map(_group, connection.execute(answered).mappings())
 
 
 def read_reasons(
-    connection: Connection, scope: Scope
+    connection: Connection, scope: ReportScope
 ) -> tuple[tuple[Reason, ...], tuple[Reason, ...]]:
     """Why charges of `scope` are unpriced, and what others assume; most frequent first."""
     reason = func.coalesce(charges.c.reason, charges.c.status)
     statement = (
-        select(charges.c.status, reason, charges.c.model, func.count())
-        .select_from(charges.join(answers, answers.c.attempt_id == charges.c.attempt_id))
-        .where(in_force(scope), charges.c.status.in_(_WITHOUT_CLEAR_PRICE))
-        .where(*conditions(scope, ANSWER_SENT_AT, answers.c.invocation_id))
+        answers_with_charges(scope)
+        .add_columns(charges.c.status, reason, charges.c.model, func.count())
+        .where(charges.c.status.in_(_WITHOUT_CLEAR_PRICE))
         .group_by(charges.c.status, reason, charges.c.model)
     )
     found = [
@@ -106,14 +95,6 @@ def read_reasons(
         for wanted in _WITHOUT_CLEAR_PRICE
     )
     return unpriced, assumed
-
-
-# `latency_us` was made by this subtraction, so this is `attempts.sent_at` without the join.
-ANSWER_SENT_AT: Final = answers.c.answered_at - answers.c.latency_us
-ATTEMPT_SENT_AT: Final = func.coalesce(attempts.c.sent_at, attempts.c.opened_at)
-
-# Written as the index says it, or a database would read every attempt.
-NOT_ANSWERED: Final[ColumnElement[bool]] = literal_column("attempts.state <> 'answered'")
 
 
 _UNSPLIT: Final = answers.c.cache_write_tokens - func.coalesce(
@@ -138,11 +119,10 @@ _TOKENS_BILLED: Final = (
 )
 
 
-def _answered(connection: Connection, scope: Scope) -> Select[Any]:
-    """Complete answers and their current charges, in one pass; a partial one is in doubt.
+def _answered(connection: Connection, scope: ReportScope) -> Select[Any]:
+    """Complete answers and their charges, in one pass; a partial one is in doubt.
 
-    Every rated answer has a line 0: what belongs to the answer is counted there. One that was
-    never rated counts as unpriced, so that nothing is lost.
+    One that was never rated counts as unpriced, so that nothing is lost.
     """
     first = or_(charges.c.line == 0, charges.c.line.is_(None))
     keys = {
@@ -157,15 +137,7 @@ def _answered(connection: Connection, scope: Scope) -> Select[Any]:
         *exact_sum(connection, charges.c.total_amount, "amount"),
         *_unclear(),
     ]
-    current = and_(charges.c.attempt_id == answers.c.attempt_id, in_force(scope))
-    return _grouped(
-        answers_from(scope.query)
-        .outerjoin(charges, current)
-        .where(is_complete())
-        .where(*conditions(scope, ANSWER_SENT_AT, answers.c.invocation_id)),
-        keys,
-        sums,
-    )
+    return _grouped(answers_with_charges(scope), keys, sums)
 
 
 def _unclear() -> list[ColumnElement[Any]]:
@@ -183,7 +155,7 @@ def _unclear() -> list[ColumnElement[Any]]:
     ]
 
 
-def _not_answered(connection: Connection, scope: Scope) -> Select[Any]:
+def _not_answered(connection: Connection, scope: ReportScope) -> Select[Any]:
     """Attempts in doubt, refused or never sent; late ones are answers and only named here."""
     state = attempts.c.state
     in_doubt = state.in_([*(each.value for each in IN_DOUBT), State.OPEN.value])
@@ -228,14 +200,6 @@ def whole_sum(row: RowMapping, name: str) -> int:
     return int(row[f"{name}_whole"] or 0) * PICO_PER_WHOLE + int(row[f"{name}_rest"] or 0)
 
 
-def is_complete() -> ColumnElement[bool]:
-    """Not what came of a broken stream: its attempt is in doubt, and counted there."""
-    partial = select(attempts.c.attempt_id).where(
-        NOT_ANSWERED, attempts.c.state == State.PARTIAL.value
-    )
-    return or_(answers.c.final == 1, answers.c.attempt_id.not_in(partial))
-
-
 def _grouped(
     statement: Select[Any],
     keys: dict[str, ColumnElement[Any]],
@@ -243,58 +207,6 @@ def _grouped(
 ) -> Select[Any]:
     columns = [column.label(name) for name, column in keys.items()]
     return statement.add_columns(*columns, *sums).group_by(*keys.values())
-
-
-def answers_from(query: ReportQuery) -> Select[Any]:
-    """A statement over the answers, joined to their attempts where a dimension needs them."""
-    if not _wants(query, Kind.LANE):
-        return select().select_from(answers)
-    same = attempts.c.attempt_id == answers.c.attempt_id
-    return select().select_from(answers).join(attempts, same)
-
-
-def answer_keys(query: ReportQuery) -> dict[str, ColumnElement[Any]]:
-    """The columns of answers that tell a group of `query`, by their names in `Group`."""
-    keys: dict[str, ColumnElement[Any]] = {"invocation_id": answers.c.invocation_id}
-    for kind, column in _ANSWER_COLUMNS.items():
-        if _wants(query, kind):
-            keys[kind.value] = column
-    if _wants(query, Kind.SOURCE):
-        keys["source_id"] = answers.c.source_id
-    return keys | _shared_keys(query, ANSWER_SENT_AT)
-
-
-_ANSWER_COLUMNS: Final[dict[Kind, ColumnElement[Any]]] = {
-    Kind.MODEL: func.coalesce(answers.c.model, answers.c.requested_model),
-    Kind.REQUESTED_MODEL: answers.c.requested_model,
-    Kind.STOP_REASON: func.nullif(answers.c.stop_reason, ""),
-}
-
-
-def attempt_keys(query: ReportQuery) -> dict[str, ColumnElement[Any]]:
-    """Like `_answer_keys`; without an answer the model is the requested one."""
-    keys: dict[str, ColumnElement[Any]] = {"invocation_id": attempts.c.invocation_id}
-    for kind in (Kind.MODEL, Kind.REQUESTED_MODEL):
-        if _wants(query, kind):
-            keys[kind.value] = attempts.c.requested_model
-    if _wants(query, Kind.SOURCE):
-        keys["source_id"] = attempts.c.source_id
-    return keys | _shared_keys(query, ATTEMPT_SENT_AT)
-
-
-def _shared_keys(
-    query: ReportQuery, sent_at: ColumnElement[Any]
-) -> dict[str, ColumnElement[Any]]:
-    keys: dict[str, ColumnElement[Any]] = {}
-    if any(dimension.kind.is_time for dimension in query.by):
-        keys["quarter"] = sent_at // literal_column(str(QUARTER_HOUR_US), BigInteger)
-    if _wants(query, Kind.LANE):
-        keys["lane"] = attempts.c.lane
-    return keys
-
-
-def _wants(query: ReportQuery, kind: Kind) -> bool:
-    return any(dimension.kind is kind for dimension in query.by)
 
 
 def _sum_of(*values: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -10,6 +10,14 @@ from batcher.report.query import moment_of
 _UNSAFE: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
+NOTHING_HERE: Final = "Nothing was sent, so there is nothing to report."
+SIMULATED_LEFT_OUT: Final = (
+    "Simulated: this database also holds charges of a simulated endpoint; they are not real"
+    " money and in no line of this report."
+)
+SIMULATED_ONLY: Final = (
+    "Simulated: all of these charges are of a simulated endpoint; nobody was billed."
+)
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 

@@ -163,7 +163,7 @@ def fill(ledger, count, seed):
 
 def compare(engine, sums):
     """Every number of the report against the fractions, by model, by hour, and all together."""
-    report = summarise(engine, ReportQuery(by=parse_dimensions(("model",))))
+    report = summarise([engine], ReportQuery(by=parse_dimensions(("model",))))
     assert {line.key[0]: line.cost() for line in report.lines} == sums.cost
     for line in report.lines:
         wanted = sums.counts[line.key[0]]
@@ -179,7 +179,7 @@ def compare(engine, sums):
     total = sum(sums.cost.values())
     assert total > LARGEST_INTEGER  # more than a naive sum can hold
     for words in ((), ("hour", "stop_reason"), ("source", "model")):
-        found = summarise(engine, ReportQuery(by=parse_dimensions(words)))
+        found = summarise([engine], ReportQuery(by=parse_dimensions(words)))
         assert found.total.cost() == sum(line.cost() for line in found.lines) == total
 
 

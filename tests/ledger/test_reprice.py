@@ -36,7 +36,7 @@ def again(ledger, prices=DEAR, **wish):
 
 
 def cost(ledger, **query):
-    return summarise(ledger.engine, ReportQuery(**query)).total.cost()
+    return summarise([ledger.engine], ReportQuery(**query)).total.cost()
 
 
 def text(ledger, **query):
@@ -45,7 +45,7 @@ def text(ledger, **query):
     asked = ReportQuery(by=parse_dimensions(words), **query)
     by_source = ReportQuery(by=parse_dimensions(("source",)), **query)
     return "".join(
-        render(summarise(ledger.engine, each), form)
+        render(summarise([ledger.engine], each), form)
         for each in (asked, by_source)
         for form in (Format.JSON, Format.CSV)
     )
@@ -106,9 +106,9 @@ def test_one_run_alone_is_repriced(ledger):
 def test_an_answer_that_had_no_price_gets_one(ledger):
     ledger.next_run("free", price_list=None)
     ledger.write(ledger.answered(USAGE, price_list=None), ledger.answered(USAGE, charges=()))
-    assert summarise(ledger.engine, ReportQuery()).total.counts.unpriced_requests == 2
+    assert summarise([ledger.engine], ReportQuery()).total.counts.unpriced_requests == 2
     again(ledger)  # the list has the name of the endpoint
-    report = summarise(ledger.engine, ReportQuery())
+    report = summarise([ledger.engine], ReportQuery())
     assert (report.total.cost(), report.total.counts.unpriced_requests) == (2 * TWO, 0)
     assert is_sound(ledger)
 
@@ -141,10 +141,10 @@ def test_the_same_book_changes_nothing(ledger, answers):
 def test_there_and_back_costs_what_it_did(ledger, answers):
     ledger.next_run("first")  # the ledger of the example before was repriced
     ledger.write(*records(ledger, [(*answer[:4], True) for answer in answers]))
-    before = summarise(ledger.engine, ReportQuery()).total
+    before = summarise([ledger.engine], ReportQuery()).total
     again(ledger, DEAR)
     again(ledger, CHEAP)
-    assert summarise(ledger.engine, ReportQuery()).total == before
+    assert summarise([ledger.engine], ReportQuery()).total == before
     assert is_sound(ledger)
 
 
@@ -197,7 +197,7 @@ def test_simulated_runs_that_came_later_do_not_change_an_old_report(ledger):
 
 def test_a_rating_that_is_not_there_is_refused(ledger):
     with pytest.raises(UsageError, match="there is no rating 7"):
-        summarise(ledger.engine, ReportQuery(rating=7))
+        summarise([ledger.engine], ReportQuery(rating=7))
 
 
 # --- when it may not

@@ -92,8 +92,8 @@ def test_the_sums_are_those_of_answers_and_charges_after_any_batches(ledger, bat
 def test_a_report_from_the_sums_is_the_report_from_the_rows(ledger, answers):
     ledger.write(*records(ledger, answers))
     words = ("model", "requested_model", "stop_reason", "hour", "run", "invocation", "lane")
-    kept = summarise(ledger.engine, ReportQuery(by=parse_dimensions(words)))
-    read = summarise(ledger.engine, ReportQuery(by=parse_dimensions((*words, "source"))))
+    kept = summarise([ledger.engine], ReportQuery(by=parse_dimensions(words)))
+    read = summarise([ledger.engine], ReportQuery(by=parse_dimensions((*words, "source"))))
     by_place = {}
     for line in read.lines:
         by_place[line.key[:-1]] = (line.counts, line.costs)
@@ -121,7 +121,7 @@ def test_amounts_add_up_beyond_64_bits(ledger):
         ledger.write(ledger.answered(charges=(replace(charge, total=LARGEST_AMOUNT),)))
     stored, expected = sums(ledger)
     assert stored == expected
-    assert summarise(ledger.engine, ReportQuery()).total.cost() == 3 * LARGEST_AMOUNT
+    assert summarise([ledger.engine], ReportQuery()).total.cost() == 3 * LARGEST_AMOUNT
 
 
 @pytest.mark.parametrize("change", ["since", "until"])
@@ -130,7 +130,9 @@ def test_a_window_inside_a_quarter_hour_is_exact(ledger, change):
     for offset in (0, 1, QUARTER - 1, QUARTER):
         ledger.write(ledger.answered(sent_at=start + offset))
     for moment in (start, start + 1, start + QUARTER - 1, start + QUARTER):
-        found = summarise(ledger.engine, ReportQuery(**{change: moment})).total.counts.requests
+        found = summarise(
+            [ledger.engine], ReportQuery(**{change: moment})
+        ).total.counts.requests
         before = sum(start + offset < moment for offset in (0, 1, QUARTER - 1, QUARTER))
         assert found == (4 - before if change == "since" else before)
 

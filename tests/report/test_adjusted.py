@@ -13,7 +13,6 @@ from batcher.ledger.money.adjustments import (
 from batcher.ledger.schema import ratings
 from batcher.report.html.document import render_page
 from batcher.report.html.page import gather
-from batcher.report.merge import summarise_all
 from batcher.report.query import ReportQuery, parse_dimensions
 from batcher.report.render.parquet import write_parquet
 from batcher.report.summary import summarise
@@ -45,13 +44,13 @@ def book(rows, *amounts, days=(DAY,), model=MODEL, simulated=False, newest=0, ca
 
 
 def adjusted(engine, *words, **query):
-    return summarise(engine, ReportQuery(by=parse_dimensions(words), **query)).adjusted
+    return summarise([engine], ReportQuery(by=parse_dimensions(words), **query)).adjusted
 
 
 @BOTH
 def test_adjustments_are_beside_the_charges_and_in_no_line(here, engine):
     book(here, 7, -3, days=(DAY, "2026-01-06"))
-    report = summarise(engine, ReportQuery())
+    report = summarise([engine], ReportQuery())
     assert report.total.cost() == 8_100_000_000
     assert (report.adjusted.entries, report.adjusted.amount) == (2, 4)
     assert report.adjusted_total == 8_100_000_004
@@ -107,13 +106,13 @@ def test_what_was_taken_back_is_not_shown(here, engine):
 
 def test_an_old_report_comes_out_without_what_was_recorded_later(here, engine):
     book(here, 7)
-    before = summarise(engine, ReportQuery())
+    before = summarise([engine], ReportQuery())
     with writing(here.engine) as connection:
         again = {"rating_id": 2, "price_book_id": 1, "created_at": NOON, "reason": "reprice",
                  "position": 1}  # fmt: skip
         connection.execute(ratings.insert().values(again))
     undo(here.engine, 1, ANA)
-    assert summarise(engine, ReportQuery(rating=1)).adjusted == before.adjusted
+    assert summarise([engine], ReportQuery(rating=1)).adjusted == before.adjusted
     assert adjusted(engine, rating=2).amount == 7
     assert adjusted(engine).entries == 0
 
@@ -128,7 +127,7 @@ def test_several_ledgers_are_one_report(here, engine, second_url):
     other = begin(LedgerRows(second_url))
     book(other, 5, days=("2026-01-07",))
     second = open_engine(second_url, read_only=True)
-    found = summarise_all([engine, second], ReportQuery())
+    found = summarise([engine, second], ReportQuery())
     assert (found.adjusted.entries, found.adjusted.amount) == (2, 12)
     assert found.adjusted.days == (DAY, "2026-01-07")
     assert [(line.key, line.entries) for line in found.adjusted.lines] == [((MODEL,), 2)]
@@ -141,13 +140,13 @@ def test_a_ledger_without_charges_may_keep_those_of_the_others(here, engine, sec
     book(other, 5)
     other.engine.dispose()
     second = open_engine(second_url, read_only=True)
-    assert summarise_all([second, engine], ReportQuery()).adjusted.amount == 5
+    assert summarise([second, engine], ReportQuery()).adjusted.amount == 5
     second.dispose()
 
 
 def test_parquet_has_them_as_rows_by_a_word_of_their_own(here, engine, tmp_path):
     book(here, 7)
-    write_parquet(summarise(engine, ReportQuery()), str(tmp_path / "r.parquet"))
+    write_parquet(summarise([engine], ReportQuery()), str(tmp_path / "r.parquet"))
     rows = pq.read_table(tmp_path / "r.parquet").to_pylist()
     assert [(row["entry"], row["model"]) for row in rows] == [
         ("charges", f"{MODEL}-20260922"), ("adjustments", MODEL)

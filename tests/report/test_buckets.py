@@ -11,10 +11,9 @@ from batcher.report.html.charts import histogram
 from batcher.report.html.measured import read_latencies, read_meter_sums, read_row_buckets
 from batcher.report.ledgers import open_ledgers
 from batcher.report.query import ReportQuery
-from batcher.report.views.buckets import Buckets, cut_off, width_at
+from batcher.report.views.buckets import Buckets, cut_off, percentile, spread_of, width_at
 from batcher.report.views.latency import read_times
 from batcher.report.views.meters import read_meters
-from batcher.report.views.spread import percentile, spread_of
 from batcher.report.views.units import read_unit_costs
 from tests.report.ledger_rows import NOON
 from tests.report.months import START, filled

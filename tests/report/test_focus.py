@@ -75,7 +75,7 @@ def weeks(database_url):  # noqa: F811
 @pytest.mark.parametrize("grain", list(Grain))
 def test_the_rows_add_up_to_the_ledger_at_every_grain(weeks, grain):
     rows, said = written(weeks, grain)
-    report = summarise(weeks, ReportQuery())
+    report = summarise([weeks], ReportQuery())
     assert total(rows) * PICO == report.total.cost()
     assert said == ("Not in the file: 2 charges without a price.",)
 

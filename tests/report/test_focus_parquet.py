@@ -11,6 +11,7 @@ from batcher.finance.focus.parquet import focus_parquet
 from batcher.finance.focus.write import FocusOptions
 from batcher.ledger.connect import open_engine
 from batcher.report.query import ReportQuery
+from batcher.report.render.delivery import target_file
 from batcher.report.summary import summarise
 from tests.report.months import filled
 from tests.report.test_adjusted import book
@@ -35,9 +36,10 @@ def weeks(sqlite_template, tmp_path_factory):
 
 
 def in_parquet(engine, tmp_path, at_once=1000, **options):
-    target = str(tmp_path / "focus.parquet")
+    target = tmp_path / "focus.parquet"
     options = FocusOptions(**options)
-    said = focus_parquet([engine], ReportQuery(), options, target, at_once=at_once)
+    with target_file(str(target)) as file:
+        said = focus_parquet([engine], ReportQuery(), options, file, at_once=at_once)
     return pq.read_table(target), said
 
 
@@ -61,7 +63,7 @@ def test_its_costs_add_up_to_the_ledger_as_decimals(weeks, tmp_path):
     table, _ = in_parquet(weeks, tmp_path)
     assert table.schema.field("BilledCost").type == pa.decimal128(38, 12)
     total = sum(table.column("BilledCost").to_pylist())
-    assert total == Decimal(summarise(weeks, ReportQuery()).total.cost()).scaleb(-12)
+    assert total == Decimal(summarise([weeks], ReportQuery()).total.cost()).scaleb(-12)
 
 
 def test_many_rows_are_written_a_part_at_a_time(weeks, tmp_path):

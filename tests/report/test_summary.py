@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batcher.errors import UsageError
-from batcher.report.figures import Counts, Reason, Sums, total_of
+from batcher.report.figures import Counts, LineSums, Reason, total_of
 from batcher.report.query import ReportQuery, parse_dimensions
 from batcher.report.summary import summarise
 from tests.report.ledger_rows import MICRO_USD, NOON
@@ -32,7 +32,7 @@ def here(rows):
 
 
 def test_an_empty_ledger_has_nothing_to_report(rows, engine):
-    report = summarise(engine, ReportQuery())
+    report = summarise([engine], ReportQuery())
     assert (report.lines, report.total.counts, report.total.costs) == ((), Counts(), ())
 
 
@@ -42,7 +42,7 @@ def test_an_answer_counts_with_tokens_and_money(here, engine):
         cache_read_tokens=2, thinking_tokens=1, web_search_requests=1,
     )  # fmt: skip
     here.charge(attempt, 105 * MICRO_USD)
-    (line,) = summarise(engine, ReportQuery()).lines
+    (line,) = summarise([engine], ReportQuery()).lines
     assert line.key == ("claude-sonnet-5",)
     assert line.costs == (("USD", 105 * MICRO_USD),)
     assert line.counts == Counts(
@@ -56,7 +56,7 @@ def test_sums_are_exact_beyond_64_bits(here, engine):
     for row in range(1, 5):
         here.charge(here.answer(1, 1, row), BIGGEST)
         here.attempt(1, 1, row, cost_low=BIGGEST - 1, cost_high=BIGGEST)
-    total = summarise(engine, ReportQuery()).total
+    total = summarise([engine], ReportQuery()).total
     assert total.cost() == 4 * BIGGEST
     assert (total.counts.in_doubt_low, total.counts.in_doubt_high) == (
         4 * BIGGEST - 4,
@@ -70,7 +70,7 @@ def test_a_late_answer_and_an_earlier_leg_are_paid_but_no_further_requests(here,
     same = {"request_id": first}
     here.charge(here.answer(1, 1, attempt=same | {"leg": 2}, legs=2), 11)
     here.charge(here.answer(1, 1, attempt=same | {"state": "late"}, final=0), 13)
-    total = summarise(engine, ReportQuery()).total
+    total = summarise([engine], ReportQuery()).total
     assert (total.counts.requests, total.counts.attempts, total.cost()) == (1, 3, 31)
     assert (total.counts.late_attempts, total.counts.input_tokens) == (1, 30)
 
@@ -78,7 +78,7 @@ def test_a_late_answer_and_an_earlier_leg_are_paid_but_no_further_requests(here,
 def test_answers_of_an_older_version_of_a_file_still_count(here, engine):
     here.source(1, superseded_by=1)
     here.charge(here.answer(1, 2), 5)
-    assert summarise(engine, ReportQuery()).total.cost() == 5
+    assert summarise([engine], ReportQuery()).total.cost() == 5
 
 
 def test_every_state_in_doubt_is_an_interval_and_no_cost(here, engine):
@@ -87,7 +87,7 @@ def test_every_state_in_doubt_is_an_interval_and_no_cost(here, engine):
     here.attempt(1, 1, state="unknown", cost_low=1, cost_high=None)
     here.attempt(1, 1, state="rejected", cost_low=0, cost_high=99)
     here.attempt(1, 1, state="not_sent", cost_low=0, cost_high=99)
-    total = summarise(engine, ReportQuery()).total
+    total = summarise([engine], ReportQuery()).total
     assert total.costs == ()
     assert total.counts == Counts(
         attempts=7, in_doubt_attempts=5, open_attempts=1, refused_attempts=1,
@@ -98,14 +98,14 @@ def test_every_state_in_doubt_is_an_interval_and_no_cost(here, engine):
 def test_what_came_of_a_broken_stream_is_in_doubt_not_answered(here, engine):
     partial = {"state": "partial", "cost_low": 3, "cost_high": 9}
     here.answer(1, 1, attempt=partial, final=0)
-    counts = summarise(engine, ReportQuery()).total.counts
+    counts = summarise([engine], ReportQuery()).total.counts
     assert counts == Counts(attempts=1, in_doubt_attempts=1, in_doubt_low=3, in_doubt_high=9)
 
 
 def test_a_refusal_that_is_not_billed_costs_nothing_and_is_not_unpriced(here, engine):
     refused = here.answer(1, 1, stop_reason="refusal")
     here.charge(refused, 0, status="unbilled", currency=None, reason="refusal_before_output")
-    report = summarise(engine, ReportQuery())
+    report = summarise([engine], ReportQuery())
     assert (report.total.cost(), report.total.counts.unpriced_requests) == (0, 0)
 
 
@@ -114,7 +114,7 @@ def test_what_has_no_price_is_counted_apart_with_its_reason(here, engine):
     here.charge(unknown, None, model="other")
     here.charge(unknown, None, model="other", line=1, input_quantity=1, output_quantity=None)
     here.charge(here.answer(1, 1, 2), 8)
-    report = summarise(engine, ReportQuery())
+    report = summarise([engine], ReportQuery())
     assert (report.total.counts.unpriced_requests, report.total.counts.unpriced_tokens) == (
         1,
         16,
@@ -125,7 +125,7 @@ def test_what_has_no_price_is_counted_apart_with_its_reason(here, engine):
 
 def test_an_answer_that_was_never_rated_is_unpriced_not_free(here, engine):
     here.answer(1, 1, cache_write_tokens=4, cache_write_1h_tokens=1)
-    counts = summarise(engine, ReportQuery()).total.counts
+    counts = summarise([engine], ReportQuery()).total.counts
     assert (counts.unpriced_requests, counts.unpriced_tokens) == (1, 19)
     assert (counts.cache_write_5m_tokens, counts.cache_write_1h_tokens) == (3, 1)
 
@@ -134,7 +134,7 @@ def test_several_usage_lines_count_their_answer_once(here, engine):
     attempt = here.answer(1, 1)
     for line in range(3):
         here.charge(attempt, 2, line=line)
-    total = summarise(engine, ReportQuery()).total
+    total = summarise([engine], ReportQuery()).total
     assert (total.counts.attempts, total.counts.input_tokens, total.cost()) == (1, 10, 6)
 
 
@@ -145,14 +145,14 @@ def test_only_the_rating_in_force_counts(here, engine):
     attempt = here.answer(1, 1)
     here.charge(attempt, 100, current=0)
     here.charge(attempt, 50, rating_id=2)
-    report = summarise(engine, ReportQuery())
+    report = summarise([engine], ReportQuery())
     assert (report.total.cost(), report.price_books) == (50, ("2026-01",))
 
 
 def test_currencies_are_never_added(here, engine):
     here.charge(here.answer(1, 1, 1), 5)
     here.charge(here.answer(1, 1, 2), 7, currency="CRUN")
-    report = summarise(engine, ReportQuery())
+    report = summarise([engine], ReportQuery())
     assert report.total.costs == (("CRUN", 7), ("USD", 5))
     assert report.currencies == ("USD", "CRUN")
 
@@ -164,9 +164,9 @@ def test_simulated_charges_stay_out_beside_real_ones(here, engine):
     here.source(2)
     here.charge(here.answer(2, 2, run_id=2), 70)
     here.attempt(2, 2, cost_high=4)
-    report = summarise(engine, by("endpoint"))
+    report = summarise([engine], by("endpoint"))
     assert (keys_and_costs(report), report.simulated_left_out) == ({("anthropic",): 5}, True)
-    alone = summarise(engine, by("endpoint", run=2))
+    alone = summarise([engine], by("endpoint", run=2))
     assert (keys_and_costs(alone), alone.simulated_left_out) == ({("simulator",): 70}, False)
     assert (alone.total.counts.in_doubt_high, alone.simulated_only) == (4, True)
 
@@ -194,7 +194,7 @@ def test_every_dimension_finds_answers_and_doubts(here, engine, word, key, doubt
     asked = {"requested_model": "claude-sonnet"}
     here.charge(here.answer(1, 1, attempt=asked, **asked), 5)
     here.attempt(1, 1, 2, **asked, cost_high=3)
-    lines = {line.key[0]: line for line in summarise(engine, by(word)).lines}
+    lines = {line.key[0]: line for line in summarise([engine], by(word)).lines}
     assert (lines[key].cost(), lines[doubtful].counts.in_doubt_high) == (5, 3)
     assert lines.keys() == {key, doubtful}
 
@@ -203,7 +203,7 @@ def test_several_dimensions_make_one_key(here, engine):
     here.invocation(1, tags='{"team":"a"}')
     here.charge(here.answer(1, 1, 1), 5)
     here.charge(here.answer(2, 1, 2), 7)
-    report = summarise(engine, by("tag:team", "job"))
+    report = summarise([engine], by("tag:team", "job"))
     assert keys_and_costs(report) == {("a", "nightly"): 7, (None, "nightly"): 5}
     assert [line.label for line in report.lines] == [
         ("a", "nightly"),
@@ -213,15 +213,15 @@ def test_several_dimensions_make_one_key(here, engine):
 
 def test_people_see_a_run_with_its_name_and_an_invocation_with_its_start(here, engine):
     here.charge(here.answer(1, 1), 5)
-    (line,) = summarise(engine, by("run", "invocation")).lines
+    (line,) = summarise([engine], by("run", "invocation")).lines
     assert (line.key, line.label) == ((1, 1), ("1 nightly", "1 2026-01-05T12:00:00Z"))
 
 
 def test_days_follow_the_moment_of_sending_in_the_zone(here, engine):
     here.charge(here.answer(1, 1, attempt={"sent_at": NOON + 11 * HOUR}), 5)
     here.attempt(1, 1, sent_at=None, opened_at=NOON + 11 * HOUR, state="not_sent")
-    assert keys_and_costs(summarise(engine, by("day"))) == {("2026-01-05",): 5}
-    paris = summarise(engine, by("day", timezone="Europe/Paris"))
+    assert keys_and_costs(summarise([engine], by("day"))) == {("2026-01-05",): 5}
+    paris = summarise([engine], by("day", timezone="Europe/Paris"))
     assert keys_and_costs(paris) == {("2026-01-06",): 5}
 
 
@@ -229,18 +229,18 @@ def test_since_is_inclusive_and_until_is_not(here, engine):
     for row, sent_at in enumerate((NOON - 1, NOON, NOON + 1), start=1):
         here.charge(here.answer(1, 1, row, attempt={"sent_at": sent_at}), 10**row)
         here.attempt(1, 1, row, sent_at=sent_at, cost_high=10**row)
-    total = summarise(engine, by("model", since=NOON, until=NOON + 1)).total
+    total = summarise([engine], by("model", since=NOON, until=NOON + 1)).total
     assert (total.cost(), total.counts.in_doubt_high) == (100, 100)
 
 
 def test_a_run_that_is_not_there_is_refused(rows, engine):
     with pytest.raises(UsageError, match="there is no run 9 here"):
-        summarise(engine, ReportQuery(run=9))
+        summarise([engine], ReportQuery(run=9))
 
 
 def test_an_unknown_zone_is_refused_before_the_ledger_is_read(rows, engine):
     with pytest.raises(UsageError, match="no time zone"):
-        summarise(engine, ReportQuery(timezone="Nowhere"))
+        summarise([engine], ReportQuery(timezone="Nowhere"))
 
 
 def test_random_money_equals_exact_fractions_under_any_grouping(here, engine):
@@ -254,7 +254,7 @@ def test_random_money_equals_exact_fractions_under_any_grouping(here, engine):
     ])  # fmt: skip
     exact = sum((Fraction(amount, 10**12) for amount in amounts), Fraction(0))
     for words in (("model",), ("hour", "stop_reason"), ("invocation", "day", "model")):
-        report = summarise(engine, by(*words))
+        report = summarise([engine], by(*words))
         assert Fraction(report.total.cost(), 10**12) == exact
         assert report.total.counts.requests == 300
 
@@ -282,9 +282,9 @@ def here_row(index):
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["USD", "CRUN"]),
                           st.integers(0, 2**70))))  # fmt: skip
 def test_charges_add_up_under_any_grouping(charges):
-    lines, everything = {}, Sums()
+    lines, everything = {}, LineSums()
     for group, currency, amount in charges:
-        lines.setdefault(group, Sums()).add(Counts(attempts=1), currency, amount)
+        lines.setdefault(group, LineSums()).add(Counts(attempts=1), currency, amount)
         everything.add(Counts(attempts=1), currency, amount)
     total = total_of(sums.line((group,)) for group, sums in lines.items())
     assert total == everything.line(())

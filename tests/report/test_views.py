@@ -9,8 +9,8 @@ from batcher.ledger.connect import open_engine
 from batcher.report.query import ReportQuery, parse_dimensions
 from batcher.report.render.formats import Format, render
 from batcher.report.sheet import Named, Unit, cell_text, time_text
+from batcher.report.views.buckets import percentile, spread_of
 from batcher.report.views.catalogue import View, look
-from batcher.report.views.spread import percentile, spread_of
 from tests.report.ledger_rows import MICRO_USD, NOON, SECOND
 from tests.report.months import RATES
 

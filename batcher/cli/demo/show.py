@@ -100,7 +100,7 @@ def _print_report(database: str) -> None:
     from batcher.report.summary import summarise
 
     with ledger(database, None) as engine:
-        report = summarise(engine, ReportQuery())
+        report = summarise([engine], ReportQuery())
     click.echo("")
     show(report, "table", None)
 

@@ -74,8 +74,7 @@ def export(
 def _export_failures(
     options: "ExportOptions", run_id: int | None, where: str, opened: "Opened"
 ) -> None:
-    from batcher.report.export.answers import the_run
-    from batcher.report.export.failed import export_failures
+    from batcher.report.export.answers import export_failures, the_run
     from batcher.report.words import count_of
 
     with opened as engine:

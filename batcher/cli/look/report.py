@@ -143,9 +143,9 @@ def _answer(
 
         deliver(render_page(gather(engines, query)), output, sys.stdout)
     else:
-        from batcher.report.merge import summarise_all
+        from batcher.report.summary import summarise
 
-        show(summarise_all(engines, query), form, output)
+        show(summarise(engines, query), form, output)
 
 
 def _write_focus(
@@ -156,7 +156,7 @@ def _write_focus(
 ) -> None:
     from batcher.finance.focus.columns import Grain, Version
     from batcher.finance.focus.write import FocusOptions, write_focus
-    from batcher.report.render.delivery import target_stream
+    from batcher.report.render.delivery import target_file, target_stream
 
     options = FocusOptions(
         grain=Grain(asked["focus_grain"] or "hour"),
@@ -166,7 +166,8 @@ def _write_focus(
     if (output or "").endswith(".parquet"):
         from batcher.finance.focus.parquet import focus_parquet
 
-        said = focus_parquet(engines, query, options, output or "")
+        with target_file(output or "") as file:
+            said = focus_parquet(engines, query, options, file)
     else:
         with target_stream(output, sys.stdout) as stream:
             said = write_focus(engines, query, options, stream)

@@ -6,8 +6,8 @@ from batcher.cli.words.say import say
 from batcher.config.files import price_book_max_age
 from batcher.ledger.connect import Engine, reading
 from batcher.ledger.rate.book_age import books_in_use
-from batcher.report.merge import summarise_all
 from batcher.report.query import ReportQuery
+from batcher.report.summary import summarise
 
 _UNPRICED = 65
 
@@ -34,5 +34,5 @@ def warn_of_old_books(engines: Sequence[Engine], config_path: str | None) -> Non
 
 def unpriced_exit_code(engines: Sequence[Engine], query: ReportQuery) -> int:
     """65 when an answer that the report is about has no price, else 0."""
-    counts = summarise_all(engines, query).total.counts
+    counts = summarise(engines, query).total.counts
     return _UNPRICED if counts.unpriced_requests else 0

@@ -138,7 +138,7 @@ def _print_grades(asked: Any, *, as_json: bool) -> int:  # noqa: ANN401 - wiring
     from batcher.config.files import database_url
     from batcher.ledger.connect import reading
     from batcher.ledger.money.estimates import stored_estimates
-    from batcher.report.open_ledger import ledger_to_read
+    from batcher.report.ledgers import ledger_to_read
 
     url = database_url(asked.options.database, asked.config_path)
     with ledger_to_read(url) as engine, reading(engine) as connection:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,10 +12,10 @@ from sqlalchemy import Engine
 from batcher.finance.focus.columns import columns_of
 from batcher.finance.focus.rows import FocusRow
 from batcher.finance.focus.write import FocusOptions, give_focus
+from batcher.pricing.money import DECIMALS
 from batcher.report.query import ReportQuery
-from batcher.report.render.delivery import target_file
-from batcher.report.render.parquet import MONEY
 
+_MONEY: Final = pa.decimal128(38, DECIMALS)
 _TIME: Final = pa.timestamp("us", tz="UTC")
 _ROWS_AT_ONCE: Final = 20_000
 
@@ -24,19 +24,16 @@ def focus_parquet(
     engines: Sequence[Engine],
     query: ReportQuery,
     options: FocusOptions,
-    target: str,
+    stream: BinaryIO,
     *,
     at_once: int = _ROWS_AT_ONCE,
 ) -> tuple[str, ...]:
-    """Write the rows to the file `target`, a bounded number `at_once`.
+    """Write the rows to `stream`, a bounded number `at_once`.
 
-    Returns and raises like `write_focus`; `CannotCreate` when the file cannot be written.
+    Returns and raises like `write_focus`.
     """
     schema = pa.schema([(name, _kind(name)) for name in columns_of(options.version)])
-    with (
-        target_file(target) as stream,
-        pq.ParquetWriter(stream, schema, compression="zstd") as writer,
-    ):
+    with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         rows: list[FocusRow] = []
 
         def take(row: FocusRow) -> None:
@@ -53,7 +50,7 @@ def focus_parquet(
 
 def _kind(name: str) -> Any:  # noqa: ANN401 - a type of pyarrow, which has no stubs
     if name.endswith(("Cost", "Quantity", "UnitPrice")):
-        return MONEY
+        return _MONEY
     is_time = name.endswith(("PeriodStart", "PeriodEnd")) or name == "x_SentAt"
     return _TIME if is_time else pa.string()
 
@@ -69,4 +66,4 @@ def _table(rows: Sequence[FocusRow], schema: Any) -> Any:  # noqa: ANN401 - as a
 def _value(text: str | None, kind: Any) -> Decimal | datetime | str | None:  # noqa: ANN401
     if text is None or kind == pa.string():
         return text
-    return Decimal(text) if kind == MONEY else datetime.fromisoformat(text)
+    return Decimal(text) if kind == _MONEY else datetime.fromisoformat(text)

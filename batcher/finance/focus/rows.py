@@ -10,27 +10,16 @@ import msgspec
 
 from batcher.finance.focus import sku
 from batcher.finance.focus.columns import Grain
-from batcher.ledger.schema import answers, charges
 from batcher.pricing.meters import PRICED_PER
 from batcher.pricing.money import decimal_text, rate_text, usd_text
+from batcher.pricing.rate.public_prices import public_rates
 from batcher.pricing.rate.rates import RateSet
 from batcher.report.ledgers import Ledger, Ledgers
-from batcher.report.names import Invocation
-from batcher.report.public_prices import public_rates
 from batcher.report.query import moment_of
-from batcher.report.totals import ANSWER_SENT_AT
-from batcher.report.views.meters import HOUR, read_meters
+from batcher.report.views.meters import HOUR, USAGE_LINE, read_meters
 
 _HOUR_US: Final = 3_600_000_000
 _HOURS_PER_DAY: Final = 24
-_REQUEST: Final = {
-    "attempt_id": answers.c.attempt_id,
-    "line": charges.c.line,
-    "sent_at": ANSWER_SENT_AT,
-    "custom_id": answers.c.custom_id,
-    "message_id": answers.c.message_id,
-    "end_reason": answers.c.stop_reason,
-}
 FocusRow = dict[str, str | None]
 
 
@@ -48,7 +37,10 @@ class Charged:
 
     start: int
     hours: int
-    invocation: Invocation
+    endpoint: str
+    run: int
+    job: str | None
+    tags: Mapping[str, str]
     place: str
     rates: RateSet
     status: str
@@ -66,9 +58,8 @@ class Charged:
     @property
     def identity(self) -> tuple[Any, ...]:
         """Equal for charges that are one row."""
-        about, rates = self.invocation, self.rates
-        tags = tuple(sorted(about.tags.items()))
-        return (self.place, about.endpoint, about.run, tags, rates.model, rates.terms,
+        rates, tags = self.rates, tuple(sorted(self.tags.items()))
+        return (self.place, self.endpoint, self.run, tags, rates.model, rates.terms,
                 rates.price_list, rates.valid_from, rates.rates, rates.currency, self.status,
                 self.book, self.rating_id)  # fmt: skip
 
@@ -107,7 +98,7 @@ def _charged(ledger: Ledger, grain: Grain, left_out: LeftOut) -> Iterator[Charge
     one_by_one = grain is Grain.REQUEST
     groups = read_meters(
         ledger,
-        {**HOUR, **(_REQUEST if one_by_one else {})},
+        {**HOUR, **(USAGE_LINE if one_by_one else {})},
         order=("attempt_id", "line") if one_by_one else (),
     )
     hours = _HOURS_PER_DAY if grain is Grain.DAY else 1
@@ -117,14 +108,18 @@ def _charged(ledger: Ledger, grain: Grain, left_out: LeftOut) -> Iterator[Charge
             left_out.unpriced += group.charges if group.status != "unbilled" else 0
             continue
         hour = int(group.row["hour"])
+        about = ledger.names.invocations[group.row["invocation_id"]]
         yield Charged(
             start=hour - hour % hours,
             hours=hours,
-            invocation=ledger.directory.invocations[group.row["invocation_id"]],
+            endpoint=about.endpoint,
+            run=about.run,
+            job=about.job,
+            tags=about.tags,
             place=ledger.place,
             rates=group.rates,
             status=group.status or "",
-            book=ledger.directory.price_books[group.rating_id],
+            book=ledger.names.price_books[group.rating_id],
             rating_id=group.rating_id,
             quantities=list(group.quantities),
             amounts=list(group.amounts),
@@ -144,11 +139,11 @@ def _about(charged: Charged, account: str | None) -> FocusRow:
     start = moment_of(charged.start * _HOUR_US)
     month = start.replace(day=1, hour=0)
     after = (month + timedelta(days=31)).replace(day=1)
-    about, rates = charged.invocation, charged.rates
-    who = sku.seller(about.endpoint)
+    rates = charged.rates
+    who = sku.seller(charged.endpoint)
     terms = sku.terms_of(rates)
     return {
-        "BillingAccountId": account or about.endpoint,
+        "BillingAccountId": account or charged.endpoint,
         "BillingAccountName": account or who,
         "BillingAccountType": "Organization",
         "BillingCurrency": rates.currency,
@@ -171,13 +166,13 @@ def _about(charged: Charged, account: str | None) -> FocusRow:
         "ServiceCategory": "AI and Machine Learning",
         "ServiceName": "Claude API" if who == "Anthropic" else f"{who} Messages API",
         "ServiceSubcategory": "Generative AI",
-        "Tags": _tags(about),
+        "Tags": _tags(charged),
         "x_CostStatus": charged.status,
-        "x_Endpoint": about.endpoint,
-        "x_Job": about.job,
+        "x_Endpoint": charged.endpoint,
+        "x_Job": charged.job,
         "x_PriceBookVersion": charged.book,
         "x_RatingId": str(charged.rating_id),
-        "x_RunId": str(about.run),
+        "x_RunId": str(charged.run),
         "x_ServiceTier": terms.service_tier,
         **_request(charged.request),
     }
@@ -196,7 +191,7 @@ def _request(row: Mapping[str, Any]) -> FocusRow:
 
 
 def _meter(charged: Charged, meter: int, quantity: int) -> FocusRow:
-    rates, endpoint = charged.rates, charged.invocation.endpoint
+    rates, endpoint = charged.rates, charged.endpoint
     rate = rates.rates[meter] or 0
     listed, standard = _list_rates(rates, meter, charged.start // _HOURS_PER_DAY)
     price, cost = _number(rate_text(rate, meter)), _number(usd_text(charged.amounts[meter]))
@@ -239,8 +234,8 @@ def _list_rates(rates: RateSet, meter: int, day: int) -> tuple[int, int]:
     return found[0], found[1]
 
 
-def _tags(about: Invocation) -> str:
-    tags = {"run": str(about.run), **({"job": about.job} if about.job else {}), **about.tags}
+def _tags(of: Charged) -> str:
+    tags = {"run": str(of.run), **({"job": of.job} if of.job else {}), **of.tags}
     return msgspec.json.encode(dict(sorted(tags.items()))).decode()
 
 

@@ -9,11 +9,9 @@ from sqlalchemy import Engine
 
 from batcher.finance.focus.columns import Grain, Version, columns_of
 from batcher.finance.focus.rows import FocusRow, LeftOut, focus_rows
-from batcher.report.adjusted import join_adjusted, read_adjusted
 from batcher.report.ledgers import open_ledgers
 from batcher.report.query import ReportQuery
-from batcher.report.sentences import SIMULATED_LEFT_OUT, SIMULATED_ONLY
-from batcher.report.words import count_of, csv_text
+from batcher.report.words import SIMULATED_LEFT_OUT, SIMULATED_ONLY, count_of, csv_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +60,7 @@ def give_focus(
     with open_ledgers(engines, query) as ledgers:
         for row in focus_rows(ledgers, options.grain, options.account, left_out):
             take(row)
-        adjusted = join_adjusted(
-            read_adjusted(each.connection, each.scope) for each in ledgers.each
-        )
+        adjusted = ledgers.adjusted()
         return _said(
             left_out,
             adjusted.entries if adjusted else 0,

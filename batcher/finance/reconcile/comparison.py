@@ -12,9 +12,8 @@ from batcher.finance.reconcile.lines import Comparison, compare
 from batcher.finance.reconcile.theirs import Measure
 from batcher.pricing.money import format_usd
 from batcher.report.figures import USD
-from batcher.report.sentences import SIMULATED_ONLY
 from batcher.report.sheet import Cell, Field, Sheet, Unit, currency_field
-from batcher.report.words import count_of, safe_text
+from batcher.report.words import SIMULATED_ONLY, count_of, safe_text
 
 _FIELDS: Final = (
     Field("day", "Day", Unit.TEXT),

@@ -1,17 +1,50 @@
 """Ours and theirs place by place: the lines that are compared."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Engine
 
+from batcher.errors import UsageError
 from batcher.finance.reconcile.cause import Line, is_settled
 from batcher.finance.reconcile.ours import Amounts, Doubt, Ours, read_ours
 from batcher.finance.reconcile.theirs import Measure, Place, Theirs
-from batcher.finance.reconcile.theirs_files import read_theirs
+from batcher.finance.reconcile.theirs_csv import read_csv
+from batcher.finance.reconcile.theirs_json import read_json
 from batcher.pricing.meters import METERS
+
+
+def read_theirs(names: Iterable[str]) -> Theirs:
+    """All of the files; the same file twice is refused, since it would count twice.
+
+    Raises `UsageError` for a file that is missing, is none of the known shapes, or is wrong in
+    a place that is named.
+    """
+    found, known = Theirs(), dict[bytes, str]()
+    for name in names:
+        content = _content(name)
+        if content in known:
+            raise UsageError(f"{name} and {known[content]} are the same: each counts once")
+        known[content] = name
+        found.files.append((Path(name).name, hashlib.sha256(content).hexdigest()))
+        if content.lstrip()[:1] in {b"{", b"["}:
+            read_json(content, name, found)
+        else:
+            read_csv(content, name, found)
+    return found
+
+
+def _content(name: str) -> bytes:
+    try:
+        return Path(name).read_bytes()
+    except FileNotFoundError as exc:
+        raise UsageError(f"{name}: no such file") from exc
+    except OSError as exc:
+        raise UsageError(f"{name}: cannot be read: {exc.strerror}") from exc
 
 
 @dataclass(frozen=True, slots=True)

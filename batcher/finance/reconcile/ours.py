@@ -18,8 +18,8 @@ from batcher.pricing.meters import METERS
 from batcher.pricing.rate.resolve import calendar_day
 from batcher.report.figures import USD
 from batcher.report.ledgers import Ledgers, open_ledgers
-from batcher.report.merge import summarise_all
 from batcher.report.query import Dimension, Kind, ReportQuery
+from batcher.report.summary import summarise
 from batcher.report.views.meters import HOUR, TERMS, MeterGroup, read_meters
 
 _HOURS_PER_DAY: Final = 24
@@ -83,7 +83,7 @@ def read_ours(engines: Sequence[Engine], endpoint: str | None) -> Ours:
             for group in read_meters(ledger, {**HOUR, **TERMS}):
                 _add(places.setdefault(str(group.key[0]), {}), group)
         chosen = _chosen(ledgers, endpoint)
-        entries = [read_adjustments(connection) for connection in ledgers.connections]
+        entries = [read_adjustments(each.connection) for each in ledgers.opened]
     return Ours(
         places=places.get(chosen or "", {}),
         recorded=_recorded(entries, chosen, simulated=ledgers.simulated_only),
@@ -98,7 +98,7 @@ def _chosen(ledgers: Ledgers, endpoint: str | None) -> str | None:
     names = {
         each.endpoint
         for ledger in ledgers.each
-        for each in ledger.directory.invocations.values()
+        for each in ledger.names.invocations.values()
         if ledgers.simulated_only or not each.simulated
     }
     known = ", ".join(sorted(names))
@@ -156,7 +156,7 @@ def _doubts(
 ) -> dict[tuple[date, str | None], Doubt]:
     by = (Dimension(Kind.DAY), Dimension(Kind.MODEL), Dimension(Kind.ENDPOINT))
     found: dict[tuple[date, str | None], Doubt] = {}
-    for line in summarise_all(engines, ReportQuery(by=by)).lines:
+    for line in summarise(engines, ReportQuery(by=by)).lines:
         counts, (day, model, where) = line.counts, line.key
         if counts.in_doubt_attempts and where == endpoint:
             key = (date.fromisoformat(str(day)), canonical_model(str(model or "")))

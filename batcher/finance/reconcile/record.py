@@ -20,8 +20,7 @@ from batcher.ledger.money.adjustments import (
 )
 from batcher.pricing.money import LARGEST_AMOUNT, format_usd
 from batcher.report.figures import USD
-from batcher.report.ledgers import open_ledgers
-from batcher.report.open_ledger import shown
+from batcher.report.ledgers import open_ledgers, shown
 from batcher.report.query import ReportQuery, moment_of
 from batcher.report.sheet import Cell, Field, Sheet, Unit, currency_field
 from batcher.report.words import count_of, moment_text, safe_text
@@ -96,7 +95,7 @@ def undo(engine: Engine, number: int, author: Author) -> str:
 def adjustments_sheet(engines: Sequence[Engine]) -> Sheet:
     """Every entry ever recorded, also those that were taken back; `undoes` says which."""
     with open_ledgers(engines, ReportQuery()) as ledgers:
-        found = [e for each in ledgers.connections for e in ledger.read_adjustments(each)]
+        found = [e for each in ledgers.opened for e in ledger.read_adjustments(each.connection)]
     total = sum(entry.amount for entry in found)
     blanks: tuple[Cell, ...] = (
         None,

@@ -19,6 +19,7 @@ from batcher.messages.legs import LEG_STOP_REASONS
 from batcher.pricing.money import usd_text
 from batcher.report.query import moment_of
 from batcher.report.run_state import FINAL
+from batcher.report.scope import charges_in_force
 
 _CHUNK: Final = 200  # answers may be large
 _EARLIER_LEG: Final[ColumnElement[bool]] = literal_column(
@@ -185,9 +186,10 @@ def _earlier_legs(
 
 def _charges(connection: Connection, attempt_ids: Sequence[int]) -> dict[int, list[_Charge]]:
     table = charges.c
-    statement = select(
-        table.attempt_id, table.status, table.currency, table.total_amount
-    ).where(table.attempt_id.in_(attempt_ids), table.current == 1)
+    columns = (table.attempt_id, table.status, table.currency, table.total_amount)
+    statement = (
+        charges_in_force().add_columns(*columns).where(table.attempt_id.in_(attempt_ids))
+    )
     found: dict[int, list[_Charge]] = {}
     for attempt_id, status, currency, amount in connection.execute(statement):
         found.setdefault(attempt_id, []).append(_Charge(status, currency, amount))

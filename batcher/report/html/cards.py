@@ -18,10 +18,10 @@ from batcher.report.figures import USD
 from batcher.report.html.charts import Amounts, Bar, Chart, bars, growing, histogram, stacked
 from batcher.report.html.measured import read_latencies, read_meter_sums, read_row_buckets
 from batcher.report.ledgers import Ledgers
-from batcher.report.merge import summarise_all
 from batcher.report.names import bucket
 from batcher.report.query import Dimension, Kind, ReportQuery, parse_moment, time_zone
 from batcher.report.sheet import Unit, cell_text, time_text
+from batcher.report.summary import summarise
 from batcher.report.views.buckets import Buckets
 from batcher.report.views.waste import Waste, Wasted, read_waste
 from batcher.report.words import count_of, shorten
@@ -59,7 +59,7 @@ def over_time(engines: Sequence[Engine], query: ReportQuery, currency: str) -> t
     """
     kind, named = _buckets(engines, query)
     by = (Dimension(kind), Dimension(Kind.MODEL))
-    report = summarise_all(engines, replace(query, by=by))
+    report = summarise(engines, replace(query, by=by))
     costs = {line.key: line.cost(currency) for line in report.lines}
     words = {line.key[1]: line.label[1] for line in report.lines}
     missed = {str(name) for name, _ in costs} - set(named)
@@ -130,12 +130,12 @@ def details(ledgers: Ledgers, currency: str) -> tuple[Card, ...]:
 def _buckets(engines: Sequence[Engine], query: ReportQuery) -> tuple[Kind, list[str]]:
     """The width of a bucket, and the name of each from the first to the last."""
     zone = time_zone(query.timezone)
-    days = summarise_all(engines, replace(query, by=(Dimension(Kind.DAY),)))
+    days = summarise(engines, replace(query, by=(Dimension(Kind.DAY),)))
     first, last = str(days.lines[0].key[0]), str(days.lines[-1].key[0])
     start, end = parse_moment(first, zone), parse_moment(last, zone)
     length = (end - start) // _DAY_US + 1
     if length <= _HOURS_UP_TO:
-        hours = summarise_all(engines, replace(query, by=(Dimension(Kind.HOUR),)))
+        hours = summarise(engines, replace(query, by=(Dimension(Kind.HOUR),)))
         names = [str(line.key[0]) for line in hours.lines]
         start, end = (parse_moment(name, zone) for name in (names[0], names[-1]))
         return Kind.HOUR, list(_names(Kind.HOUR, start, end, zone))

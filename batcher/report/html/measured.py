@@ -23,17 +23,14 @@ from sqlalchemy.sql.elements import literal_column
 from batcher.ledger.schema import METERS, answers, attempts, charges
 from batcher.report.figures import USD, Key
 from batcher.report.ledgers import Ledger, Ledgers
-from batcher.report.scope import in_force
-from batcher.report.totals import (
-    ANSWER_SENT_AT,
+from batcher.report.scope import (
     ATTEMPT_SENT_AT,
     answer_keys,
-    answers_from,
+    charges_in_force,
+    complete_answers,
     conditions,
-    exact_sum,
-    is_complete,
-    whole_sum,
 )
+from batcher.report.totals import exact_sum, whole_sum
 from batcher.report.views.buckets import Buckets, cut_off
 
 _ONE, _NONE = literal_column("1", BigInteger), literal_column("0", BigInteger)
@@ -112,16 +109,17 @@ def _meter_sums(ledger: Ledger, currency: str) -> Select[Any]:
 
 def _over_all_charges(ledger: Ledger, *columns: ColumnElement[Any]) -> Select[Any]:
     """Those in force. Only complete answers have charges."""
-    return select(*columns).select_from(charges).where(in_force(ledger.scope))
+    return charges_in_force(ledger.scope.bound).add_columns(*columns)
 
 
 def _over_charges(ledger: Ledger, *columns: ColumnElement[Any]) -> Select[Any]:
     """Those in force that count, joined to their attempts, which are shorter than answers."""
     same = attempts.c.attempt_id == charges.c.attempt_id
     return (
-        select(*columns)
-        .select_from(charges.join(attempts, same))
-        .where(in_force(ledger.scope), *_what_counts(ledger))
+        charges_in_force(ledger.scope.bound)
+        .join(attempts, same)
+        .add_columns(*columns)
+        .where(*_what_counts(ledger))
     )
 
 
@@ -173,7 +171,7 @@ def _times(ledger: Ledger, time: ColumnElement[Any], *, keyed: bool) -> Select[A
     edge = cut_off(time)
     keys = [c.label(name) for name, c in answer_keys(query).items()] if keyed else []
     return (
-        answers_from(query)
+        complete_answers(ledger.scope)
         .add_columns(
             *keys,
             edge.label("edge"),
@@ -181,10 +179,6 @@ def _times(ledger: Ledger, time: ColumnElement[Any], *, keyed: bool) -> Select[A
             func.max(time).label("largest"),
             *exact_sum(ledger.connection, time, "times"),
         )
-        .where(
-            time.is_not(None),
-            is_complete(),
-            *conditions(ledger.scope, ANSWER_SENT_AT, answers.c.invocation_id),
-        )
+        .where(time.is_not(None))
         .group_by(*(key.element for key in keys), edge)
     )

@@ -12,9 +12,9 @@ from batcher.pricing.money import format_currency, format_usd
 from batcher.report.figures import USD, Report, sort_key
 from batcher.report.html.cards import Card, details, over_time
 from batcher.report.ledgers import open_ledgers
-from batcher.report.merge import summarise_all
 from batcher.report.query import Dimension, Kind, ReportQuery, moment_of, time_zone
 from batcher.report.render.layout import Detail, Layout, lay_out
+from batcher.report.summary import summarise
 
 _TITLE: Final = "What the answers cost"
 MOST_LINES: Final = 300  # of the table; a page is for people
@@ -44,7 +44,7 @@ class Page:
 
 def gather(engines: Sequence[Engine], query: ReportQuery) -> Page:
     """The page over all of `engines`; raises `UsageError` like `summarise`."""
-    report = summarise_all(engines, query)
+    report = summarise(engines, query)
     currency = _main_currency(report)
     return Page(
         title=_TITLE,

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from batcher.pricing.money import DECIMALS
 from batcher.report.figures import COUNT_NAMES, Report, ReportLine
-from batcher.report.ledgers import OWN_NUMBERS
+from batcher.report.names import OWN_NUMBERS
 from batcher.report.render.data import (
     ADJUSTMENTS,
     CHARGES,

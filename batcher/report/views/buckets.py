@@ -1,5 +1,6 @@
-"""Very many numbers as few: counted by the database, by their first four digits."""
+"""How numbers are spread: exactly, or as counts that the database makes of very many."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Final
@@ -7,7 +8,36 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, ColumnElement, case
 from sqlalchemy.sql.elements import literal_column
 
-from batcher.report.views.spread import Spread
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """Of at least one number: `p50` and `p95` are numbers that occur (nearest rank)."""
+
+    count: int
+    mean: Fraction
+    p50: int
+    p95: int
+    largest: int
+
+
+def spread_of(numbers: Sequence[int]) -> Spread | None:
+    """The spread of `numbers` in any order; `None` for none."""
+    if not numbers:
+        return None
+    ordered = sorted(numbers)
+    return Spread(
+        count=len(ordered),
+        mean=Fraction(sum(ordered), len(ordered)),
+        p50=percentile(ordered, 50),
+        p95=percentile(ordered, 95),
+        largest=ordered[-1],
+    )
+
+
+def percentile(ordered: Sequence[int], percent: int) -> int:
+    """The smallest of the sorted `ordered` that at least `percent` of them do not exceed."""
+    return ordered[max(-(-len(ordered) * percent // 100), 1) - 1]
+
 
 _DIGITS: Final = 4
 _LONGEST: Final = 19  # digits of 64 bits

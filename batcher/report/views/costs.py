@@ -10,18 +10,15 @@ from sqlalchemy import RowMapping, Select, and_, case, func
 
 from batcher.ledger.schema import answers, charges
 from batcher.pricing.money import PICO
+from batcher.pricing.rate.public_prices import (
+    amount_at,
+    public_book,
+    public_rates,
+)
 from batcher.report.figures import USD, Key
 from batcher.report.ledgers import Ledger, Ledgers
-from batcher.report.public_prices import amount_at, public_book, public_rates
-from batcher.report.scope import in_force
+from batcher.report.scope import answer_keys, answers_with_charges
 from batcher.report.sheet import Cell, Field, Sheet, Unit, currency_field
-from batcher.report.totals import (
-    ANSWER_SENT_AT,
-    answer_keys,
-    answers_from,
-    conditions,
-    is_complete,
-)
 from batcher.report.views.frame import sheet_by_currency
 from batcher.report.views.meters import HOUR, MeterGroup, prompt_above, read_meters
 from batcher.report.words import count_of
@@ -165,12 +162,9 @@ def _answers_with_report(ledger: Ledger) -> Select[Any]:
     free = charges.c.status == "unbilled"
     in_usd = and_(charges.c.currency == USD, charges.c.total_amount.is_not(None))
     others = case((free, 0), (in_usd, 0), else_=1)
-    current = and_(charges.c.attempt_id == answers.c.attempt_id, in_force(ledger.scope))
     return (
-        answers_from(query)
-        .outerjoin(charges, current)
-        .where(answers.c.provider_reported_cost.is_not(None), is_complete())
-        .where(*conditions(ledger.scope, ANSWER_SENT_AT, answers.c.invocation_id))
+        answers_with_charges(ledger.scope)
+        .where(answers.c.provider_reported_cost.is_not(None))
         .add_columns(
             *(column.label(name) for name, column in keys.items()),
             func.sum(others).label("others"),

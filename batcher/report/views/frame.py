@@ -6,9 +6,8 @@ from typing import Final, Protocol, Self, TypeVar
 from batcher.report.figures import Key, sort_key
 from batcher.report.ledgers import Ledgers
 from batcher.report.query import ReportQuery, moment_of
-from batcher.report.sentences import SIMULATED_LEFT_OUT, SIMULATED_ONLY, window_sentence
+from batcher.report.sentences import window_sentence
 from batcher.report.sheet import (
-    NOTHING_HERE,
     Cell,
     Field,
     Named,
@@ -16,7 +15,7 @@ from batcher.report.sheet import (
     key_fields,
     named_key,
 )
-from batcher.report.words import safe_text
+from batcher.report.words import NOTHING_HERE, SIMULATED_LEFT_OUT, SIMULATED_ONLY, safe_text
 
 TOTAL: Final = "Total"
 

@@ -9,16 +9,10 @@ from sqlalchemy import Select
 from batcher.ledger.schema import answers
 from batcher.report.figures import Key, sort_key
 from batcher.report.ledgers import Ledger, Ledgers
+from batcher.report.scope import answer_keys, complete_answers
 from batcher.report.sheet import Cell, Field, Named, Sheet, Unit, key_fields, named_key
-from batcher.report.totals import (
-    ANSWER_SENT_AT,
-    answer_keys,
-    answers_from,
-    conditions,
-    is_complete,
-)
+from batcher.report.views.buckets import spread_of
 from batcher.report.views.frame import TOTAL, asked, sentences_of
-from batcher.report.views.spread import spread_of
 
 _FIELDS: Final = (
     Field("answers", "Answers", Unit.COUNT),
@@ -94,14 +88,7 @@ def _complete(ledger: Ledger) -> Select[Any]:
     query = ledger.scope.query
     keys = [column.label(name) for name, column in answer_keys(query).items()]
     columns = (answers.c.latency_us, answers.c.first_token_us, answers.c.output_tokens)
-    return (
-        answers_from(query)
-        .add_columns(*columns, *keys)
-        .where(
-            is_complete(),
-            *conditions(ledger.scope, ANSWER_SENT_AT, answers.c.invocation_id),
-        )
-    )
+    return complete_answers(ledger.scope).add_columns(*columns, *keys)
 
 
 def _cells(times: Times) -> tuple[Cell, ...]:

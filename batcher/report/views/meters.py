@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, RowMapping, Select, and_, case, func, select
+from sqlalchemy import ColumnElement, RowMapping, Select, case, func, select
 from sqlalchemy.sql.elements import literal_column
 from sqlalchemy.types import BigInteger
 
@@ -14,16 +14,8 @@ from batcher.pricing.meters import MeterQuantities
 from batcher.pricing.rate.rates import RateSet
 from batcher.report.figures import Key
 from batcher.report.ledgers import Ledger
-from batcher.report.scope import in_force
-from batcher.report.totals import (
-    ANSWER_SENT_AT,
-    answer_keys,
-    answers_from,
-    conditions,
-    exact_sum,
-    is_complete,
-    whole_sum,
-)
+from batcher.report.scope import ANSWER_SENT_AT, answer_keys, answers_with_charges
+from batcher.report.totals import exact_sum, whole_sum
 
 _HOUR_US: Final = 3_600_000_000
 _PROMPT: Final = ("input", "cache_write_5m", "cache_write_1h", "cache_read")
@@ -33,6 +25,15 @@ TERMS: Final = {
     "service_tier": answers.c.service_tier,
     "inference_geo": answers.c.inference_geo,
     "speed": answers.c.speed,
+}
+# One usage line of one answer.
+USAGE_LINE: Final = {
+    "attempt_id": answers.c.attempt_id,
+    "line": charges.c.line,
+    "sent_at": ANSWER_SENT_AT,
+    "custom_id": answers.c.custom_id,
+    "message_id": answers.c.message_id,
+    "end_reason": answers.c.stop_reason,
 }
 _RATED: Final = {
     "rate_set_id": charges.c.rate_set_id,
@@ -135,7 +136,6 @@ def _rates(row: RowMapping) -> MeterQuantities:
 
 def _statement(ledger: Ledger, further: Mapping[str, ColumnElement[Any]]) -> Select[Any]:
     keys = {**answer_keys(ledger.scope.query), **_RATED, **further}
-    current = and_(charges.c.attempt_id == answers.c.attempt_id, in_force(ledger.scope))
     quantities = [func.sum(charges.c[f"{each}_quantity"]).label(f"{each}_quantity")
                   for each in METERS]  # fmt: skip
     amounts = [
@@ -146,10 +146,8 @@ def _statement(ledger: Ledger, further: Mapping[str, ColumnElement[Any]]) -> Sel
         )
     ]
     return (
-        answers_from(ledger.scope.query)
-        .join(charges, current)
-        .where(is_complete())
-        .where(*conditions(ledger.scope, ANSWER_SENT_AT, answers.c.invocation_id))
+        answers_with_charges(ledger.scope)
+        .where(charges.c.attempt_id.is_not(None))
         .add_columns(
             *(column.label(name) for name, column in keys.items()),
             func.count().label("charges"),

@@ -4,19 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import Select, and_
+from sqlalchemy import Select
 
 from batcher.ledger.schema import answers, charges
 from batcher.report.figures import USD, Key
 from batcher.report.ledgers import Ledger
-from batcher.report.scope import in_force
-from batcher.report.totals import (
-    ANSWER_SENT_AT,
-    answer_keys,
-    answers_from,
-    conditions,
-    is_complete,
-)
+from batcher.report.scope import answer_keys, answers_with_charges
 
 _ATTEMPT, _REQUEST, _CURRENCY, _AMOUNT, _STOP_REASON, _VALID = range(6)  # of the columns below
 # How an answer ended that is complete and of use.
@@ -87,25 +80,19 @@ def _row_cost(lines: list[_Line], others: dict[int, list[_Line]]) -> RowCost:
 
 def _final_answers(ledger: Ledger) -> Select[Any]:
     """Ordered by the primary key, so that the lines of an answer follow each other."""
-    return (
-        _answers_with_charges(ledger).where(answers.c.final == 1).order_by(answers.c.attempt_id)
-    )
+    return _lines(ledger).where(answers.c.final == 1).order_by(answers.c.attempt_id)
 
 
 def _paid_beside(ledger: Ledger) -> dict[int, list[_Line]]:
     """By request: the charges of its answers that are not the final one; there are few."""
-    statement = (
-        _answers_with_charges(ledger)
-        .where(answers.c.final == 0, is_complete())
-        .order_by(answers.c.attempt_id)
-    )
+    statement = _lines(ledger).where(answers.c.final == 0).order_by(answers.c.attempt_id)
     found: dict[int, list[_Line]] = {}
     for line in ledger.keyed(statement):
         found.setdefault(line[1][_REQUEST], []).append(line)
     return found
 
 
-def _answers_with_charges(ledger: Ledger) -> Select[Any]:
+def _lines(ledger: Ledger) -> Select[Any]:
     columns = (
         answers.c.attempt_id,
         answers.c.request_id,
@@ -116,10 +103,4 @@ def _answers_with_charges(ledger: Ledger) -> Select[Any]:
     )
     query = ledger.scope.query
     keys = [column.label(name) for name, column in answer_keys(query).items()]
-    current = and_(charges.c.attempt_id == answers.c.attempt_id, in_force(ledger.scope))
-    return (
-        answers_from(query)
-        .outerjoin(charges, current)
-        .add_columns(*columns, *keys)
-        .where(*conditions(ledger.scope, ANSWER_SENT_AT, answers.c.invocation_id))
-    )
+    return answers_with_charges(ledger.scope).add_columns(*columns, *keys)

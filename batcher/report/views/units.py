@@ -7,9 +7,9 @@ from typing import Final
 from batcher.report.figures import Key
 from batcher.report.ledgers import Ledgers
 from batcher.report.sheet import Cell, Field, Sheet, Unit, currency_field
+from batcher.report.views.buckets import spread_of
 from batcher.report.views.frame import sheet_by_currency
 from batcher.report.views.row_costs import RowCost, read_row_costs
-from batcher.report.views.spread import spread_of
 from batcher.report.words import count_of
 
 _FIELDS: Final = (

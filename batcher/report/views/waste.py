@@ -12,7 +12,6 @@ from sqlalchemy import (
     RowMapping,
     Select,
     Text,
-    and_,
     case,
     func,
     or_,
@@ -26,7 +25,14 @@ from batcher.pricing.rate.rating import ChargeStatus
 from batcher.report.figures import USD, Key, sort_key
 from batcher.report.ledgers import Ledger, Ledgers
 from batcher.report.query import Dimension, Kind
-from batcher.report.scope import in_force
+from batcher.report.scope import (
+    ATTEMPT_SENT_AT,
+    NOT_ANSWERED,
+    answer_keys,
+    answers_with_charges,
+    attempt_keys,
+    conditions,
+)
 from batcher.report.sheet import (
     Cell,
     Field,
@@ -37,19 +43,7 @@ from batcher.report.sheet import (
     key_fields,
     named_key,
 )
-from batcher.report.totals import (
-    ANSWER_SENT_AT,
-    ATTEMPT_SENT_AT,
-    NOT_ANSWERED,
-    answer_keys,
-    answers_from,
-    attempt_keys,
-    conditions,
-    exact_sum,
-    is_complete,
-    read_answered,
-    whole_sum,
-)
+from batcher.report.totals import exact_sum, read_answered, whole_sum
 from batcher.report.views.frame import TOTAL, asked, sentences_of
 from batcher.report.words import count_of
 
@@ -254,16 +248,10 @@ def _special_by_end(ledger: Ledger) -> Select[Any]:
         "end_reason": answers.c.stop_reason,
         "was_late": case((answers.c.attempt_id.in_(late), _ONE), else_=_NONE),
     }
-    current = and_(charges.c.attempt_id == answers.c.attempt_id, in_force(ledger.scope))
     columns = [column.label(name) for name, column in keys.items()]
     return (
-        answers_from(ledger.scope.query)
-        .outerjoin(charges, current)
-        .where(
-            or_(answers.c.final == 0, answers.c.valid == 0),
-            is_complete(),
-            *conditions(ledger.scope, ANSWER_SENT_AT, answers.c.invocation_id),
-        )
+        answers_with_charges(ledger.scope)
+        .where(or_(answers.c.final == 0, answers.c.valid == 0))
         .add_columns(
             *columns,
             func.count(case((first, 1))).label("attempts"),
