@@ -18,6 +18,7 @@ what to do, in one sentence. All arguments are plain strings, so errors survive 
 """
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 _KINDS: Final = {
@@ -29,6 +30,14 @@ _KINDS: Final = {
     "object": "a table",
     "date": "a day such as 2026-11-21",
 }
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` to end a sentence with, or nothing where no known name is near."""
+    from difflib import get_close_matches  # noqa: PLC0415 - seldom needed
+
+    close = get_close_matches(name, known, 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 class BatcherError(Exception):

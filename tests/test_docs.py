@@ -11,7 +11,7 @@ import click
 import pytest
 
 from batcher import wiring
-from batcher.cli import COMMANDS, group
+from batcher.cli.menu import COMMANDS, group
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import click
+from batcher.cli.commands import FILE, option
 
 if TYPE_CHECKING:
     from batcher.ledger.connect import Engine
@@ -14,32 +14,36 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def ledger_options(command: F) -> F:
     """Add `--database` and `--config`."""
-    for option in (
-        click.option("--config", metavar="FILE", help="The config.toml to use."),
-        click.option(
+    for add in (
+        option("--config", type=FILE, metavar="FILE", help="The config.toml to use."),
+        option(
+            "-d",
             "--database",
             metavar="URL",
+            type=FILE,
             help="The ledger: a SQLite file or postgresql+psycopg://user@host/name.",
         ),
     ):
-        command = option(command)
+        command = add(command)
     return command
 
 
 def several_ledgers_options(command: F) -> F:
     """Add `--database`, that may be given several times, and `--config`."""
-    for option in (
-        click.option("--config", metavar="FILE", help="The config.toml to use."),
-        click.option(
+    for add in (
+        option("--config", type=FILE, metavar="FILE", help="The config.toml to use."),
+        option(
+            "-d",
             "--database",
             "databases",
             multiple=True,
             metavar="URL",
+            type=FILE,
             help="A ledger: a SQLite file or postgresql+psycopg://user@host/name; several are"
             " read as one.",
         ),
     ):
-        command = option(command)
+        command = add(command)
     return command
 
 

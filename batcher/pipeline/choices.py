@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,6 @@ from typing import Final
 import msgspec
 
 from batcher.errors import ConfigurationError
-from batcher.pipeline.engine.validate import read_schema
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _FACTOR: Final = re.compile(r"raise=(\d{1,3}(?:\.\d{1,3})?)x?")
@@ -20,6 +20,22 @@ _RETRIES: Final = re.compile(r"retry:(\d{1,2})")
 _VARIABLES: Final = ("PATH", "HOME", "LANG")
 
 Environment = Callable[[Sequence[str]], dict[str, str]]
+
+
+class OnUnknown(StrEnum):
+    """What happens to a row whose attempt ended in doubt."""
+
+    RETRY = "retry"
+    HOLD = "hold"
+    FAIL = "fail"
+
+
+class IfRunning(StrEnum):
+    """What a run does when another one holds what it needs."""
+
+    FAIL = "fail"
+    SKIP = "skip"
+    WAIT = "wait"
 
 
 class ToolTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -94,7 +110,7 @@ def answer_choices(
         raise_factor=factor,
         fail_invalid=fail_invalid,
         retries=retries,
-        schema=read_schema(folder / validate.schema) if validate else None,
+        schema=_read_schema(folder / validate.schema) if validate else None,
         tools={name: _tool(name, table, folder, environment) for name, table in tools.items()},
     )
 
@@ -121,6 +137,18 @@ def parse_on_invalid(value: str | None) -> tuple[bool, int]:
     if match is None or not int(match[1]):
         raise ConfigurationError(f"on_invalid is {value!r}; write keep, fail, or retry:2")
     return False, int(match[1])
+
+
+def _read_schema(path: Path) -> bytes:
+    """The job's own schema; raises `ConfigurationError` when it is missing or none."""
+    try:
+        schema = path.read_bytes()
+    except OSError as exc:
+        raise ConfigurationError(f"[validate] schema: {path} cannot be read: {exc}") from exc
+    from batcher.pipeline.engine.validate import AnswerValidator  # noqa: PLC0415 - see above
+
+    AnswerValidator(schema)
+    return schema
 
 
 def _tool(name: str, table: ToolTable, folder: Path, environment: Environment) -> Tool:

@@ -2,33 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
-from batcher.ledger.write.store import Store
+from batcher.ledger.write.records import Store
 from batcher.pacing.breaker import BreakerPolicy
 from batcher.pacing.limits import QuotaLimits
 from batcher.pacing.retry import RetryPolicy
-from batcher.pipeline.choices import AnswerChoices
+from batcher.pipeline.choices import AnswerChoices, IfRunning, OnUnknown
 from batcher.pipeline.run.bad_rows import BadLimit
 from batcher.rows.build.settings import RequestSettings
 from batcher.transport.endpoint import Endpoint
-
-
-class OnUnknown(StrEnum):
-    """What happens to a row whose attempt ended in doubt."""
-
-    RETRY = "retry"
-    HOLD = "hold"
-    FAIL = "fail"
-
-
-class IfRunning(StrEnum):
-    """What a run does when another one holds what it needs."""
-
-    FAIL = "fail"
-    SKIP = "skip"
-    WAIT = "wait"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from batcher.errors import UsageError
+from batcher.errors import UsageError, did_you_mean
 
 _TAG_PREFIX: Final = "tag:"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -87,8 +87,11 @@ def parse_dimension(word: str) -> Dimension:
     except ValueError:
         kind = Kind.TAG
     if kind is Kind.TAG:
-        words = ", ".join(each.value for each in Kind if each is not Kind.TAG)
-        raise UsageError(f"--by {word!r} is not known: use one of {words} or tag:NAME")
+        words = [each.value for each in Kind if each is not Kind.TAG]
+        raise UsageError(
+            f"--by {word!r} is not known: use one of {', '.join(words)} or tag:NAME"
+            f"{did_you_mean(word, words)}"
+        )
     return Dimension(kind)
 
 

@@ -11,9 +11,10 @@ from batcher.clock import Clock, SystemClock
 from batcher.config.endpoints import read_key
 from batcher.errors import ConfigurationError, UsageError
 from batcher.pacing.pacer import Pacer
+from batcher.pipeline.choices import IfRunning
 from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.events import Ended, Observer
-from batcher.pipeline.job import IfRunning, Job
+from batcher.pipeline.job import Job
 from batcher.pipeline.kit import Kit
 from batcher.pipeline.run.dry_run import Inspection, inspect
 from batcher.pipeline.run.holding import hold

@@ -21,12 +21,12 @@ from batcher.config.tables import ConfigFile, JobFile, Retry, Settings
 from batcher.config.values import checked_days, pico_usd, seconds, size_bytes
 from batcher.errors import ConfigurationError, UsageError
 from batcher.ledger.connect import without_passwords
-from batcher.ledger.write.store import Store
+from batcher.ledger.write.records import Store
 from batcher.pacing.breaker import BreakerPolicy
 from batcher.pacing.limits import quota_limits
 from batcher.pacing.retry import RetryPolicy
-from batcher.pipeline.choices import answer_choices
-from batcher.pipeline.job import IfRunning, Job, Limits, OnUnknown
+from batcher.pipeline.choices import IfRunning, OnUnknown, answer_choices
+from batcher.pipeline.job import Job, Limits
 from batcher.pipeline.run.bad_rows import bad_limit
 from batcher.preflight.preflight import check_dialect
 from batcher.preflight.shipped import shipped_rules
@@ -56,7 +56,11 @@ def asked(
     accept_change: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Asked:
-    """What was typed, from the parts of a command line; texts like `@file` are read."""
+    """What was typed, from the parts of a command line; texts like `@file` are read.
+
+    A `.toml` among the inputs is the job file.
+    """
+    inputs, job_path = _job_among(inputs, job_path)
     given = dict(options or {})
     for name in ("system", "prompt"):
         if given.get(name):
@@ -69,6 +73,17 @@ def asked(
         accept_change=accept_change,
         options=Settings(**given),
     )
+
+
+def _job_among(
+    inputs: tuple[str, ...], job_path: Path | None
+) -> tuple[tuple[str, ...], Path | None]:
+    jobs = [name for name in inputs if name.endswith(".toml")]
+    if not jobs:
+        return inputs, job_path
+    if len(jobs) > 1 or job_path is not None:
+        raise UsageError(f"{jobs[-1]}: is a second job file; name one at a time")
+    return tuple(name for name in inputs if name not in jobs), Path(jobs[0])
 
 
 def job_files(path: Path) -> list[Path]:
@@ -90,7 +105,7 @@ def resolve(typed: Asked) -> Job:
     job_file = read_toml(typed.job_path, JobFile) if typed.job_path else JobFile()
     inputs = typed.inputs or job_file.inputs
     if not inputs:
-        raise UsageError("nothing to run: name input files, or a job file with --job")
+        raise UsageError("nothing to run: name input files, or a job file (.toml)")
     config_file = read_config(typed.config_path, typed.job_path)
     layers = (typed.options, environment_settings(), job_file, config_file)
     merged = _merge(layers)

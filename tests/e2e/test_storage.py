@@ -12,7 +12,7 @@ import pytest
 from batcher.errors import StorageError
 from batcher.ledger.lifeboat.saving import Lifeboat, harbour
 from batcher.ledger.owner.lease import Fenced
-from batcher.ledger.write.store import Store
+from batcher.ledger.write.records import Store
 from batcher.pipeline.run.rescue import Rescue
 from tests.e2e.inputs import QUICK, rows, write_jsonl
 from tests.e2e.invariants import check_everything, open_books

@@ -18,8 +18,8 @@ from batcher.errors import BatcherError
 from batcher.pacing.breaker import BreakerPolicy
 from batcher.pacing.limits import QuotaLimits
 from batcher.pacing.retry import RetryPolicy
-from batcher.pipeline.choices import AnswerChoices
-from batcher.pipeline.job import Limits, OnUnknown
+from batcher.pipeline.choices import AnswerChoices, OnUnknown
+from batcher.pipeline.job import Limits
 from tests.e2e.invariants import Books, check_after_crash, open_books
 from tests.histories.clock import VirtualClock
 from tests.histories.provider import Gone, Provider

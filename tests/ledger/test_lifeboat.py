@@ -25,9 +25,9 @@ from batcher.ledger.write.records import (
     Intent,
     RowFailure,
     Settlement,
+    Store,
 )
 from batcher.ledger.write.repair import without_offending_values
-from batcher.ledger.write.store import Store
 from batcher.messages.attempt import State
 from batcher.messages.failure import Failure, Verdict
 from batcher.messages.outcome import NotSent

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from batcher.pipeline.job import OnUnknown
+from batcher.pipeline.choices import OnUnknown
 from tests.making_runs import (
     Case,
     FakeLane,

@@ -233,7 +233,7 @@ def test_a_row_in_doubt_three_times_is_parked(on_both):
 
 @pytest.mark.parametrize(("policy", "kind"), [("hold", "held"), ("fail", "failed")])
 def test_the_policy_for_doubt_is_obeyed_at_once(case, policy, kind):
-    from batcher.pipeline.job import OnUnknown
+    from batcher.pipeline.choices import OnUnknown
 
     case.options["on_unknown"] = OnUnknown(policy)
     case.write(rows(3))

@@ -5,15 +5,16 @@ from pathlib import Path
 import click
 
 from batcher.cli.care.db_purge import purge
+from batcher.cli.commands import GroupWithExamples
 from batcher.cli.ledger_options import ledger_options
 
 
-@click.group()
+@click.group(cls=GroupWithExamples, examples=("batcher db check", "batcher db backup copy.db"))
 def db() -> None:
     """Upgrade, check and look after the database."""
 
 
-@db.command()
+@db.command(examples=("batcher db upgrade", "batcher db upgrade -d batcher.db"))
 @ledger_options
 def upgrade(database: str | None, config: str | None) -> None:
     """Bring the schema to the revision that this program needs.
@@ -30,7 +31,7 @@ def upgrade(database: str | None, config: str | None) -> None:
     click.echo(f"{done.shown} {told} schema {done.after}")
 
 
-@db.command()
+@db.command(examples=("batcher db current", "batcher db current -d batcher.db"))
 @ledger_options
 def current(database: str | None, config: str | None) -> None:
     """Print the revision of the schema, "empty" where there is none."""
@@ -40,7 +41,7 @@ def current(database: str | None, config: str | None) -> None:
     click.echo(current_revision(database_url(database, config)) or "empty")
 
 
-@db.command()
+@db.command(examples=("batcher db check", "batcher db check -d batcher.db"))
 @ledger_options
 @click.pass_context
 def check(context: click.Context, database: str | None, config: str | None) -> None:
@@ -56,7 +57,9 @@ def check(context: click.Context, database: str | None, config: str | None) -> N
     context.exit(1 if differences else 0)
 
 
-@db.command()
+@db.command(
+    examples=("batcher db backup copy.db", "batcher db backup /backup/batcher.db -d batcher.db")
+)
 @click.argument("file", type=click.Path(path_type=Path))
 @ledger_options
 def backup(file: Path, database: str | None, config: str | None) -> None:
@@ -68,7 +71,7 @@ def backup(file: Path, database: str | None, config: str | None) -> None:
     click.echo(f"{file}: {size:,} bytes")
 
 
-@db.command()
+@db.command(examples=("batcher db vacuum", "batcher db vacuum -d batcher.db"))
 @ledger_options
 def vacuum(database: str | None, config: str | None) -> None:
     """Give unused space back; no run may be on."""

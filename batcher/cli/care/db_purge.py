@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batcher.cli.commands import command, option
 from batcher.cli.ledger_options import ledger_options
 
 if TYPE_CHECKING:
@@ -14,15 +15,17 @@ if TYPE_CHECKING:
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 
-@click.command()
-@click.option(
+@command(
+    "batcher db purge --older-than 30d --dry-run", "batcher db purge --older-than 2026-10-01 -y"
+)
+@option(
     "--older-than",
     required=True,
     metavar="TIME|DATE",
     help="30d, 12h or 8w ago, or before a day (UTC) like 2026-10-01.",
 )
-@click.option("--dry-run", is_flag=True, help="Count, and drop nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@option("--dry-run", is_flag=True, help="Count, and drop nothing.")
+@option("-y", "--yes", is_flag=True, help="Do not ask.")
 @ledger_options
 def purge(
     older_than: str, dry_run: bool, yes: bool, database: str | None, config: str | None

@@ -5,17 +5,18 @@ from typing import Any
 
 import click
 
+from batcher.cli.commands import command, format_options
 from batcher.cli.run.job_options import job_options
 
 
-@click.command()
+@command("batcher doctor", "batcher doctor job.toml --json")
 @job_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@format_options("text", "json")
 def doctor(
     inputs: tuple[str, ...],
     job_path: Path | None,
     config_path: str | None,
-    as_json: bool,
+    form: str,
     **options: Any,  # noqa: ANN401 - settings by name, checked by Settings
 ) -> int:
     """Check configuration, key, endpoint and database.
@@ -29,7 +30,7 @@ def doctor(
     from batcher.wiring.examine import examine
 
     findings = examine(wiring.asked(inputs, job_path, config_path, options=options))
-    if as_json:
+    if form == "json":
         click.echo(msgspec.json.encode({"findings": findings}))
     else:
         for finding in findings:

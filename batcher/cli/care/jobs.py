@@ -4,13 +4,18 @@ from pathlib import Path
 
 import click
 
+from batcher.cli.commands import GroupWithExamples
 
-@click.group()
+
+@click.group(
+    cls=GroupWithExamples,
+    examples=("batcher jobs list", "batcher jobs check jobs/nightly.toml"),
+)
 def jobs() -> None:
     """List and check job files."""
 
 
-@jobs.command("list")
+@jobs.command("list", examples=("batcher jobs list", "batcher jobs list /srv/batcher"))
 @click.argument("folder", type=Path, default=Path("jobs"))
 def list_jobs(folder: Path) -> None:
     """Show the jobs in FOLDER [jobs]: name, inputs, endpoint, model."""
@@ -22,7 +27,7 @@ def list_jobs(folder: Path) -> None:
         click.echo(f"{path}: {job.name or path.stem} <- {', '.join(job.inputs)} -> {where}")
 
 
-@jobs.command("check")
+@jobs.command("check", examples=("batcher jobs check", "batcher jobs check jobs/nightly.toml"))
 @click.argument("paths", nargs=-1, type=Path, metavar="[FILE_OR_FOLDER]...")
 def check_jobs(paths: tuple[Path, ...]) -> int:
     """Check job files [all in jobs/]: settings, inputs, template and every row.

@@ -5,19 +5,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batcher.cli.commands import command, completed, format_options, option
+from batcher.cli.names import endpoint_names
+
 if TYPE_CHECKING:
     from batcher.pricing.book.book import PriceBook
     from batcher.transport.endpoint import Endpoint
     from batcher.transport.live.model_list import ListedModel
 
 
-@click.command()
-@click.option("--endpoint", help="Whose models: anthropic, crun, vllm, yours, ….")
-@click.option("--base-url", help="Another address of the endpoint.")
-@click.option("--prices", metavar="FILE|none", help="Your own price file, or no prices.")
-@click.option("--config", "config_path", metavar="FILE", help="The config.toml to use.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def models(config_path: str | None, as_json: bool, **options: str | None) -> None:
+@command("batcher models", "batcher models -e crun --json")
+@option(
+    "-e",
+    "--endpoint",
+    metavar="NAME",
+    shell_complete=completed(endpoint_names),
+    help="Whose models: anthropic, crun, vllm, yours, ….",
+)
+@option("--base-url", help="Another address of the endpoint.")
+@option("--prices", metavar="FILE|none", help="Your own price file, or no prices.")
+@option("--config", "config_path", metavar="FILE", help="The config.toml to use.")
+@format_options("table", "json")
+def models(config_path: str | None, form: str, **options: str | None) -> None:
     """List the models of an endpoint, and whether their prices are known.
 
     Asks the endpoint, with its key; costs nothing.
@@ -31,7 +40,7 @@ def models(config_path: str | None, as_json: bool, **options: str | None) -> Non
     listed = asyncio.run(_ask(job.endpoint))
     prices = wiring.price_list(job, book)
     rows = [_row(model, _why_unpriced(book, prices, model.id)) for model in listed]
-    if as_json:
+    if form == "json":
         click.echo(msgspec.json.encode({"endpoint": job.endpoint.name, "models": rows}))
         return
     for line in _table(rows):

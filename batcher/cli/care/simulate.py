@@ -5,43 +5,45 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batcher.cli.commands import command, option
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
 
-@click.command()
-@click.option(
+@command(
+    "batcher simulate --port 8089", "batcher simulate --fault 529=0.01 --latency-ms 100-400"
+)
+@option(
     "--port",
     default=0,
     type=click.IntRange(0, 65535),
     help="0, the default, takes a free one; `run --endpoint simulator` asks at 8089.",
 )
-@click.option("--seed", default=0, help="Another seed gives other answers, always the same.")
-@click.option("--latency-ms", default="0", metavar="N|MIN-MAX", help="Time to an answer [0].")
-@click.option(
-    "--bill", type=click.Path(dir_okay=False, path_type=Path), help="Append to this file."
-)
-@click.option("--rpm", type=click.IntRange(1), help="Requests per minute and model class.")
-@click.option("--itpm", type=click.IntRange(1), help="Input tokens per minute.")
-@click.option("--otpm", type=click.IntRange(1), help="Output tokens per minute.")
-@click.option(
+@option("--seed", default=0, help="Another seed gives other answers, always the same.")
+@option("--latency-ms", default="0", metavar="N|MIN-MAX", help="Time to an answer [0].")
+@option("--bill", type=click.Path(dir_okay=False, path_type=Path), help="Append to this file.")
+@option("--rpm", type=click.IntRange(1), help="Requests per minute and model class.")
+@option("--itpm", type=click.IntRange(1), help="Input tokens per minute.")
+@option("--otpm", type=click.IntRange(1), help="Output tokens per minute.")
+@option(
     "--burst-seconds",
     default=60.0,
     show_default=True,
     help="Seconds of quota that a bucket holds.",
 )
-@click.option(
+@option(
     "--fault",
     "faults",
     multiple=True,
     metavar="NAME=PROBABILITY",
     help="Make this share of the requests fail; may be repeated.",
 )
-@click.option(
+@option(
     "--expect-key-env", metavar="NAME", help="Accept only the key in this environment variable."
 )
-@click.option(
+@option(
     "--dialect",
     default="anthropic",
     show_default=True,

@@ -4,19 +4,20 @@ from pathlib import Path
 
 import click
 
+from batcher.cli.commands import command, format_options, option
 from batcher.cli.ledger_options import ledger, ledger_options
 
 
-@click.command()
-@click.option(
+@command("batcher verify", "batcher verify -d batcher.db --json")
+@option(
     "--bill",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Compare with what a simulator billed: its bill, a JSON object per line.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@format_options("text", "json")
 @ledger_options
-def verify(bill: Path | None, as_json: bool, database: str | None, config: str | None) -> int:
+def verify(bill: Path | None, form: str, database: str | None, config: str | None) -> int:
     """Recompute every charge and check the ledger against itself.
 
     Reads only, also while a run is on. Each problem is one line; exits with 1 when there is
@@ -38,7 +39,7 @@ def verify(bill: Path | None, as_json: bool, database: str | None, config: str |
             check_bill(engine, lines, findings)
         found = verify_ledger(engine, findings)
         boats = waiting_for(engine, *lifeboat_places(config))
-    if as_json:
+    if form == "json":
         click.echo(msgspec.json.encode({"schema": 1, **msgspec.to_builtins(found)}))
     else:
         for finding in found.findings:

@@ -1,10 +1,11 @@
 """`batcher demo`."""
 
-import click
+from batcher.cli.commands import command, option
 
 
-@click.command()
-@click.option(
+@command("batcher demo", "batcher demo -d demo.db")
+@option(
+    "-d",
     "--database",
     default="batcher-demo.db",
     show_default=True,

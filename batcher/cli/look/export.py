@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from batcher.cli.commands import FILE, command, option
 from batcher.cli.ledger_options import ledger, ledger_options
 
 if TYPE_CHECKING:
@@ -16,25 +17,24 @@ if TYPE_CHECKING:
     Opened = AbstractContextManager[Engine]
 
 
-@click.command()
-@click.option(
-    "--run", "run_id", type=int, metavar="ID", help="The run, where there are several."
-)
-@click.option(
+@command("batcher export -o answers.csv", "batcher export --run 3 --failures -o mend.jsonl")
+@option("--run", "run_id", type=int, metavar="ID", help="The run, where there are several.")
+@option(
     "-o",
     "--output",
     default="-",
+    type=FILE,
     metavar="FILE",
     help="Where to: FILE.jsonl, .csv or .parquet, also with .gz or .zst; else standard output.",
 )
-@click.option(
+@option(
     "--format",
     "form",
     type=click.Choice(["jsonl", "csv", "parquet"]),
     help="What to write; told by the name of FILE, else jsonl.",
 )
-@click.option("--answered-only", is_flag=True, help="Leave out rows without an answer.")
-@click.option(
+@option("--answered-only", is_flag=True, help="Leave out rows without an answer.")
+@option(
     "--failures",
     is_flag=True,
     help="Only rows without an answer, as they came: to mend and run.",

@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batcher.cli.commands import FILE, choice, command, completed, format_options, option
 from batcher.cli.ledger_options import several_ledgers, several_ledgers_options
+from batcher.cli.names import dimension_names
+from batcher.finance.focus.columns import Grain, Version
+from batcher.report.query import Period
 
 if TYPE_CHECKING:
     from batcher.ledger.connect import Engine
@@ -21,85 +25,84 @@ _FOCUS = ("focus_grain", "focus_version", "focus_account")
 _VIEWS = ("waste", "cache", "costs", "latency", "units", "top")
 
 
-@click.command()
-@click.option(
+@command(
+    "batcher report --by model --by day --last month",
+    "batcher report --view waste --format csv -o waste.csv",
+)
+@option(
     "--by",
     multiple=True,
     metavar="WORD",
+    shell_complete=completed(dimension_names),
     help="A line per model (the default), requested_model, stop_reason, hour, day, week, month,"
     " run, invocation, job, endpoint, lane, source or tag:NAME; give it several times to"
     " combine.",
 )
-@click.option("--since", metavar="TIME", help="Sent at this date or time, or later.")
-@click.option("--until", metavar="TIME", help="Sent before this date or time.")
-@click.option(
+@option("--since", metavar="TIME", help="Sent at this date or time, or later.")
+@option("--until", metavar="TIME", help="Sent before this date or time.")
+@option(
     "--last",
-    type=click.Choice(["day", "week", "month"]),
+    type=choice(Period),
     help="The last whole day, week or month before today.",
 )
-@click.option(
+@option(
     "--tz",
     default="UTC",
     show_default=True,
     metavar="ZONE",
     help="The time zone of days and dates, such as Europe/Paris.",
 )
-@click.option("--run", "run_id", type=int, metavar="ID", help="One run only, by its number.")
-@click.option(
+@option("--run", "run_id", type=int, metavar="ID", help="One run only, by its number.")
+@option(
     "--rating",
     type=int,
     metavar="N",
     help="The ledger as it was when rating N was complete; see batcher prices ratings.",
 )
-@click.option(
+@option(
     "--view",
     type=click.Choice(_VIEWS),
     help="Another look: what was wasted, what caching saved, list price beside what was charged"
     " and what providers report, how long it took, what one row costs, the dearest rows.",
 )
-@click.option(
+@option(
     "--top",
     type=click.IntRange(1, 100_000),
     metavar="N",
     help="How many rows --view top shows.  [default: 20]",
 )
-@click.option(
+@option(
     "--compare",
     nargs=2,
     metavar="A B",
     help="Two of these side by side: 2026, 2026-10, 2026-W40, 2026-10-05, run:ID, model:NAME.",
 )
-@click.option(
+@option(
     "--what-if",
     multiple=True,
     metavar="WHAT",
     help="What the same tokens would have cost with model=NAME, lane=batch or lane=live.",
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(_FORMATS),
-    default="table",
-    show_default=True,
-    help="How to write it.",
-)
-@click.option(
+@format_options(*_FORMATS)
+@option(
     "--focus-grain",
-    type=click.Choice(["request", "hour", "day"]),
+    type=choice(Grain),
     help="What a row of --format focus sums up, for each meter.  [default: hour]",
 )
-@click.option(
+@option(
     "--focus-version",
-    type=click.Choice(["1.2", "1.3"]),
+    type=choice(Version),
     help="Whose column names --format focus has.  [default: 1.2]",
 )
-@click.option(
+@option(
     "--focus-account",
     metavar="ID",
     help="The billing account in --format focus.  [default: the endpoint's name]",
 )
-@click.option("-o", "--output", metavar="FILE", help="Write to FILE, not to standard output.")
-@click.option("--strict", is_flag=True, help="Exit 65 when an answer in it has no price.")
+@option(
+    "-o", "--output", type=FILE, metavar="FILE", help="Write to FILE, not to standard output."
+)
+@option("--strict", is_flag=True, help="Exit 65 when an answer in it has no price.")
 @several_ledgers_options
 def report(
     databases: tuple[str, ...],
@@ -154,7 +157,6 @@ def _write_focus(
     asked: dict[str, Any],
     output: str | None,
 ) -> None:
-    from batcher.finance.focus.columns import Grain, Version
     from batcher.finance.focus.write import FocusOptions, write_focus
     from batcher.report.render.delivery import target_file, target_stream
 

@@ -2,15 +2,14 @@
 
 import click
 
+from batcher.cli.commands import command, format_options, option
 from batcher.cli.ledger_options import ledger, ledger_options
 
 
-@click.command()
+@command("batcher show ticket-29", "batcher show rows.jsonl:12 --json")
 @click.argument("name")
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object, nothing shortened."
-)
-@click.option(
+@format_options("text", "json")
+@option(
     "--rating",
     type=int,
     metavar="N",
@@ -18,7 +17,7 @@ from batcher.cli.ledger_options import ledger, ledger_options
 )
 @ledger_options
 def show(
-    name: str, as_json: bool, rating: int | None, database: str | None, config: str | None
+    name: str, form: str, rating: int | None, database: str | None, config: str | None
 ) -> None:
     """Show one request: attempts, legs, usage, prices.
 
@@ -31,9 +30,11 @@ def show(
     with ledger(database, config) as engine:
         matches = find_requests(engine, name)
         if len(matches) > 1:
-            listed = request_text.matches_json if as_json else request_text.render_matches
+            listed = (
+                request_text.matches_json if form == "json" else request_text.render_matches
+            )
             click.echo(listed(matches), nl=False)
             return
         request = read_request(engine, matches[0], rating=rating)
-    shown = request_text.request_json if as_json else request_text.render_request
+    shown = request_text.request_json if form == "json" else request_text.render_request
     click.echo(shown(request), nl=False)

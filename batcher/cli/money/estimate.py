@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batcher.cli.commands import command, format_options, option
 from batcher.cli.run.job_options import job_options, no_preflight
 
 if TYPE_CHECKING:
@@ -20,10 +21,12 @@ _FEWEST_PILOT_ROWS = 5
 _QUICK_BYTES = 16 * 2**20
 
 
-@click.command()
+@command(
+    "batcher estimate job.toml", "batcher estimate rows.jsonl -m claude-haiku-4-5 --pilot 30"
+)
 @job_options
 @no_preflight
-@click.option(
+@option(
     "--pilot",
     "pilot_rows",
     is_flag=False,
@@ -33,15 +36,15 @@ _QUICK_BYTES = 16 * 2**20
     metavar="N",
     help="First send N random rows [30] and keep their answers; this costs money.",
 )
-@click.option("--grades", is_flag=True, help="List earlier estimates and what came of them.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@option("--grades", is_flag=True, help="List earlier estimates and what came of them.")
+@format_options("text", "json")
 def estimate(
     inputs: tuple[str, ...],
     job_path: Path | None,
     config_path: str | None,
     pilot_rows: int | None,
     grades: bool,
-    as_json: bool,
+    form: str,
     **options: Any,  # noqa: ANN401 - settings by name, checked by Settings
 ) -> int:
     """Say what a run is going to cost: ceiling, expectation, interval.
@@ -54,8 +57,8 @@ def estimate(
 
     asked = wiring.asked(inputs, job_path, config_path, options=options)
     if grades:
-        return _print_grades(asked, as_json=as_json)
-    return _print_estimate(wiring.resolve(asked), pilot_rows, as_json=as_json)
+        return _print_grades(asked, as_json=form == "json")
+    return _print_estimate(wiring.resolve(asked), pilot_rows, as_json=form == "json")
 
 
 def look_ahead(job: "Job", kit: "Kit", *, quiet: bool, assume_yes: bool) -> None:

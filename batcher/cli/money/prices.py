@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batcher.cli.commands import FILE, GroupWithExamples, option
 from batcher.cli.ledger_options import ledger, ledger_options
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 SHIPPED = "shipped"
 
-_book_option = click.option(
+_book_option = option(
     "--prices",
     "book_file",
     metavar="FILE",
@@ -28,14 +29,17 @@ _book_option = click.option(
 )
 
 
-@click.group()
+@click.group(
+    cls=GroupWithExamples,
+    examples=("batcher prices list", "batcher prices show claude-haiku-4-5"),
+)
 def prices() -> None:
     """List, show, compare, import and check prices."""
 
 
-@prices.command("list")
+@prices.command("list", examples=("batcher prices list", "batcher prices list --on 2026-10-01"))
 @_book_option
-@click.option(
+@option(
     "--list",
     "price_list",
     default="anthropic",
@@ -43,7 +47,7 @@ def prices() -> None:
     metavar="NAME",
     help="The price list to show; each endpoint names one.",
 )
-@click.option("--on", "day", metavar="DAY", help="Prices of that UTC day, default today.")
+@option("--on", "day", metavar="DAY", help="Prices of that UTC day, default today.")
 def list_prices(book_file: str, price_list: str, day: str | None) -> None:
     """Show the prices of all models: per million tokens, and per thousand searches."""
     from batcher.pricing.book.tables import current_prices
@@ -54,7 +58,12 @@ def list_prices(book_file: str, price_list: str, day: str | None) -> None:
     _note(f"prices: {_described(book)}")
 
 
-@prices.command()
+@prices.command(
+    examples=(
+        "batcher prices show claude-haiku-4-5",
+        "batcher prices show my-model --prices prices.toml",
+    )
+)
 @click.argument("model")
 @_book_option
 def show(model: str, book_file: str) -> None:
@@ -73,7 +82,12 @@ def show(model: str, book_file: str) -> None:
     _note(f"prices: {_described(book)}")
 
 
-@prices.command()
+@prices.command(
+    examples=(
+        "batcher prices diff shipped prices.toml",
+        "batcher prices diff old.toml new.toml",
+    )
+)
 @click.argument("book_a")
 @click.argument("book_b")
 def diff(book_a: str, book_b: str) -> None:
@@ -92,9 +106,11 @@ def diff(book_a: str, book_b: str) -> None:
     _note(f"prices: {len(found)} differences between {before.version} and {after.version}")
 
 
-@prices.command()
+@prices.command(
+    examples=("batcher prices check", "batcher prices check prices.toml --max-age 30")
+)
 @click.argument("file", default=SHIPPED)
-@click.option(
+@option(
     "--max-age",
     default=90,
     show_default=True,
@@ -114,21 +130,27 @@ def check(file: str, max_age: int) -> None:
         click.get_current_context().exit(1)
 
 
-@prices.command("import")
+@prices.command(
+    "import",
+    examples=(
+        "batcher prices import prices.csv -o prices.toml",
+        "batcher prices import --from genai-prices --provider anthropic",
+    ),
+)
 @click.argument("file", required=False)
-@click.option(
+@option(
     "--from",
     "source",
     type=click.Choice(["genai-prices"]),
     help="Take the prices of an installed package instead of a FILE.",
 )
-@click.option(
+@option(
     "--provider",
     default="anthropic",
     show_default=True,
     help="Whose prices to take from genai-prices.",
 )
-@click.option(
+@option(
     "--list",
     "price_list",
     default="anthropic",
@@ -136,20 +158,25 @@ def check(file: str, max_age: int) -> None:
     metavar="NAME",
     help="The price list they become, with --from.",
 )
-@click.option(
+@option(
     "--round",
     "rounds",
     is_flag=True,
     help="Round rates finer than 10^-12 per token, half to even.",
 )
-@click.option(
+@option(
     "--replace",
     "replaces",
     is_flag=True,
     help="Stand alone instead of extending the shipped book.",
 )
-@click.option(
-    "-o", "output", default="-", metavar="FILE", help="Where to write, default stdout."
+@option(
+    "-o",
+    "--output",
+    default="-",
+    type=FILE,
+    metavar="FILE",
+    help="Where to write, default stdout.",
 )
 def import_prices(
     file: str | None,
@@ -175,7 +202,9 @@ def import_prices(
     _note(f"prices: {blocks} written to {output}, version {book.version}")
 
 
-@prices.command()
+@prices.command(
+    examples=("batcher prices close 2026-10", "batcher prices close 2026-10 -d batcher.db")
+)
 @click.argument("month")
 @ledger_options
 def close(month: str, database: str | None, config: str | None) -> None:
@@ -192,7 +221,7 @@ def close(month: str, database: str | None, config: str | None) -> None:
     click.echo(f"{month} is closed with rating {rating_id}")
 
 
-@prices.command()
+@prices.command(examples=("batcher prices ratings", "batcher prices ratings -d batcher.db"))
 @ledger_options
 def ratings(database: str | None, config: str | None) -> None:
     """List the ratings of a ledger: which book priced it when, and which months are closed."""

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batcher.cli.commands import FILE, command, completed, format_options, option
 from batcher.cli.ledger_options import several_ledgers, several_ledgers_options
+from batcher.cli.names import endpoint_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,26 +18,30 @@ if TYPE_CHECKING:
 _DOES = ("record", "undo", "recorded")
 
 
-@click.command()
+@command(
+    "batcher reconcile usage.json costs.json",
+    "batcher reconcile usage.json --endpoint anthropic --record",
+)
 @click.argument("files", nargs=-1, metavar="FILE...")
-@click.option("--endpoint", metavar="NAME", help="What was sent there; needed with several.")
-@click.option("--all", "every", is_flag=True, help="Lines that agree, too.")
-@click.option(
+@option(
+    "-e",
+    "--endpoint",
+    metavar="NAME",
+    shell_complete=completed(endpoint_names),
+    help="What was sent there; needed with several.",
+)
+@option("--all", "every", is_flag=True, help="Lines that agree, too.")
+@option(
     "--record",
     is_flag=True,
     help="Put what is left over into the ledger, as adjustments; charges stay as they are.",
 )
-@click.option("--undo", type=int, metavar="N", help="Take adjustment N back; needs no FILE.")
-@click.option("--recorded", is_flag=True, help="List all adjustments; needs no FILE.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "csv", "json", "markdown", "parquet"]),
-    default="table",
-    show_default=True,
-    help="How to write it.",
+@option("--undo", type=int, metavar="N", help="Take adjustment N back; needs no FILE.")
+@option("--recorded", is_flag=True, help="List all adjustments; needs no FILE.")
+@format_options("table", "csv", "json", "markdown", "parquet")
+@option(
+    "-o", "--output", type=FILE, metavar="FILE", help="Write to FILE, not to standard output."
 )
-@click.option("-o", "--output", metavar="FILE", help="Write to FILE, not to standard output.")
 @several_ledgers_options
 @click.pass_context
 def reconcile(

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batcher.cli.commands import command, format_options, option
 from batcher.cli.ledger_options import ledger_options
 
 if TYPE_CHECKING:
@@ -12,23 +13,25 @@ if TYPE_CHECKING:
 _COLUMNS = ("Model", "Answers", "Old", "New", "Difference")
 
 
-@click.command()
-@click.option(
+@command(
+    "batcher reprice --book prices.toml --dry-run", "batcher reprice --book shipped --run 3"
+)
+@option(
     "--book",
     "book_file",
     required=True,
     metavar="FILE",
     help='The price file (TOML or CSV), or the word "shipped".',
 )
-@click.option(
+@option(
     "--as-of",
     metavar="DAY",
     help="Take the prices of that UTC day; else each answer's own day counts.",
 )
-@click.option("--run", "run_id", type=int, metavar="ID", help="One run only, by its number.")
-@click.option("--dry-run", is_flag=True, help="Show the difference and write nothing.")
-@click.option("--reopen", is_flag=True, help="Touch closed months too; they are open then.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@option("--run", "run_id", type=int, metavar="ID", help="One run only, by its number.")
+@option("--dry-run", is_flag=True, help="Show the difference and write nothing.")
+@option("--reopen", is_flag=True, help="Touch closed months too; they are open then.")
+@format_options("table", "json")
 @ledger_options
 def reprice(
     book_file: str,
@@ -36,7 +39,7 @@ def reprice(
     run_id: int | None,
     dry_run: bool,
     reopen: bool,
-    as_json: bool,
+    form: str,
     database: str | None,
     config: str | None,
 ) -> None:
@@ -58,7 +61,7 @@ def reprice(
         found = ledger.compare(url, wish)
     else:
         found = ledger.reprice(url, wish, now_us=SystemClock().now_us())
-    _show(found, as_json=as_json, dry_run=dry_run)
+    _show(found, as_json=form == "json", dry_run=dry_run)
 
 
 def _day(word: str | None) -> str | None:

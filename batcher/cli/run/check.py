@@ -3,20 +3,19 @@
 from pathlib import Path
 from typing import Any
 
-import click
-
+from batcher.cli.commands import command, format_options
 from batcher.cli.run.job_options import job_options, no_preflight
 
 
-@click.command()
+@command("batcher check rows.jsonl -m claude-haiku-4-5", "batcher check job.toml --json")
 @job_options
 @no_preflight
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@format_options("text", "json")
 def check(
     inputs: tuple[str, ...],
     job_path: Path | None,
     config_path: str | None,
-    as_json: bool,
+    form: str,
     **options: Any,  # noqa: ANN401 - settings by name, checked by Settings
 ) -> int:
     """Validate inputs without sending anything.
@@ -28,4 +27,4 @@ def check(
     from batcher.cli.run.dry_run import print_inspection
 
     asked = wiring.asked(inputs, job_path, config_path, options=options)
-    return print_inspection(wiring.resolve(asked), as_json=as_json)
+    return print_inspection(wiring.resolve(asked), as_json=form == "json")

@@ -1,4 +1,4 @@
-"""The options by which `run`, `check` and `doctor` are told what a request looks like."""
+"""The options by which `run`, `check`, `estimate` and `doctor` are told what is asked for."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,37 +6,91 @@ from typing import Any, TypeVar
 
 import click
 
+from batcher.cli.commands import FILE, MONEY, OUTPUT, WHAT, completed, option
+from batcher.cli.names import endpoint_names, model_names
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = (
-    click.option("--job", "job_path", type=Path, help="A job file, instead of inputs."),
-    click.option("--endpoint", help="Where to send: anthropic, crun, sunra, simulator, yours."),
-    click.option("--base-url", help="Another address of the endpoint."),
-    click.option("--model", help="Model for rows that name none."),
-    click.option("--max-tokens", type=int, help="Output limit for rows without one [1024]."),
-    click.option("--system", help="System prompt for rows without one; @FILE reads it."),
-    click.option("--prompt", help="Template over the rows' columns, '{{ text }}'; or @FILE."),
-    click.option("--prices", metavar="FILE|none", help="Your own price file, or no prices."),
-    click.option("--database", metavar="URL", help="SQLite file or postgresql+psycopg:// URL."),
-    click.option("--config", "config_path", metavar="FILE", help="The config.toml to use."),
-)
+    option(
+        "--job",
+        "job_path",
+        type=click.Path(readable=False, path_type=Path),
+        metavar="FILE",
+        section=WHAT,
+        help="A job file; the same as naming it as INPUT.",
+    ),
+    option(
+        "-e",
+        "--endpoint",
+        metavar="NAME",
+        shell_complete=completed(endpoint_names),
+        section=WHAT,
+        help="Where to send: anthropic, crun, sunra, simulator, yours.",
+    ),
+    option("--base-url", metavar="URL", section=WHAT, help="Another address of the endpoint."),
+    option(
+        "-m",
+        "--model",
+        metavar="NAME",
+        shell_complete=completed(model_names),
+        section=WHAT,
+        help="Model for rows that name none.",
+    ),
+    option(
+        "--max-tokens",
+        type=int,
+        metavar="N",
+        section=WHAT,
+        help="Output limit for rows without one [1024].",
+    ),
+    option(
+        "--system",
+        metavar="TEXT|@FILE",
+        section=WHAT,
+        help="System prompt for rows without one; @FILE reads it.",
+    ),
+    option(
+        "--prompt",
+        metavar="TEXT|@FILE",
+        section=WHAT,
+        help="Template over the rows' columns, '{{ text }}'; or @FILE.",
+    ),
+    option(
+        "--config", "config_path", type=FILE, metavar="FILE", section=WHAT,
+        help="The config.toml to use.",
+    ),
+    option(
+        "--prices", type=FILE, metavar="FILE|none", section=MONEY,
+        help="Your own price file, or no prices.",
+    ),
+    option(
+        "-d",
+        "--database",
+        type=FILE,
+        metavar="URL",
+        section=OUTPUT,
+        help="SQLite file or postgresql+psycopg:// URL.",
+    ),
+)  # fmt: skip
 
 
-no_preflight = click.option(
+no_preflight = option(
     "--no-preflight",
     "preflight",
     flag_value=False,
     type=bool,
     default=None,
+    section=WHAT,
     help="Send rows that the endpoint is known to refuse, too.",
 )
 
 
 def job_options(command: F) -> F:
     """The input argument and the options above, in this order in the help."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return click.argument("inputs", nargs=-1, metavar="[INPUT]...")(command)
+    for add in reversed(_OPTIONS):
+        command = add(command)
+    return click.argument("inputs", nargs=-1, type=FILE, metavar="[INPUT]...")(command)
 
 
 def tag_table(tags: tuple[str, ...]) -> dict[str, str] | None:

@@ -2,20 +2,20 @@
 
 import click
 
+from batcher.cli.commands import choice, command, option
 from batcher.cli.ledger_options import ledger_options
+from batcher.ledger.write.records import FailureKind
 
 
-@click.command()
-@click.option(
-    "--run", "run_id", type=int, metavar="ID", help="The run, when there are several."
-)
-@click.option(
+@command("batcher retry", "batcher retry --run 3 --kind held")
+@option("--run", "run_id", type=int, metavar="ID", help="The run, when there are several.")
+@option(
     "--kind",
-    type=click.Choice(["failed", "held", "quarantined"]),
+    type=choice(FailureKind),
     multiple=True,
     help="Only rows of this kind; repeatable [failed and held].",
 )
-@click.option("--reason", help="Only rows with this reason, as v_failures shows it.")
+@option("--reason", help="Only rows with this reason, as v_failures shows it.")
 @ledger_options
 def retry(
     run_id: int | None,

@@ -6,76 +6,170 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batcher.cli.commands import (
+    FILE,
+    LIMITS,
+    MONEY,
+    OUTPUT,
+    TROUBLE,
+    WHAT,
+    WORKERS,
+    choice,
+    command,
+    format_options,
+    option,
+)
 from batcher.cli.run.job_options import job_options, no_preflight, tag_table
+from batcher.ledger.write.records import Store
+from batcher.pipeline.choices import IfRunning, OnUnknown
 
 if TYPE_CHECKING:
     from batcher.pipeline.job import Job
 
 
-@click.command()
-@job_options
-@click.option("--concurrency", type=int, help="Requests in flight at most [64].")
-@click.option("--rpm", type=int, help="Requests per minute at most, for each model class.")
-@click.option("--itpm", type=int, help="Input tokens per minute, cache reads not counted.")
-@click.option("--otpm", type=int, help="Output tokens per minute at most.")
-@click.option("--quota-share", type=float, help="The part of every quota to use, like 0.25.")
-@click.option(
-    "--join", is_flag=True, default=None, help="Do the job together with others; PostgreSQL."
+@command(
+    "batcher run rows.jsonl -m claude-haiku-4-5 -o answers.csv",
+    "batcher run job.toml --max-cost 25",
 )
-@click.option("--processes", type=int, help="Do the job in N processes; PostgreSQL [1].")
-@click.option("--limit", type=int, help="Send at most this many new rows, then stop.")
-@click.option(
+@job_options
+@no_preflight
+@option(
+    "--tag", "tags", multiple=True, metavar="K=V", section=WHAT, help="For reports; repeatable."
+)
+@option(
+    "--dry-run", is_flag=True, section=WHAT, help="Do everything but send; show the ceiling."
+)
+@option(
+    "--concurrency",
+    type=int,
+    metavar="N",
+    section=LIMITS,
+    help="Requests in flight at most [64].",
+)
+@option(
+    "--rpm",
+    type=int,
+    metavar="N",
+    section=LIMITS,
+    help="Requests per minute at most, for each model class.",
+)
+@option(
+    "--itpm",
+    type=int,
+    metavar="N",
+    section=LIMITS,
+    help="Input tokens per minute, cache reads not counted.",
+)
+@option(
+    "--otpm", type=int, metavar="N", section=LIMITS, help="Output tokens per minute at most."
+)
+@option(
+    "--quota-share",
+    type=float,
+    metavar="F",
+    section=LIMITS,
+    help="The part of every quota to use, like 0.25.",
+)
+@option(
+    "-n",
+    "--limit",
+    type=int,
+    metavar="N",
+    section=LIMITS,
+    help="Send at most this many new rows, then stop.",
+)
+@option(
+    "--max-runtime", metavar="TIME", section=LIMITS, help="Stop sending after 90s, 15m or 2h."
+)
+@option(
+    "--max-cost", metavar="USD", section=MONEY, help="Never let the run cost more than this."
+)
+@option(
     "--pilot",
     "pilot_rows",
     type=click.IntRange(min=5),
     metavar="N",
+    section=MONEY,
     help="Send N random rows first, say what the rest will cost, and ask on a terminal.",
 )
-@click.option("--max-runtime", metavar="TIME", help="Stop sending after 90s, 15m or 2h.")
-@click.option("--max-cost", metavar="USD", help="Never let the run cost more than this.")
-@click.option("--max-bad", metavar="N|P%", help="Stop when more rows than this are unusable.")
-@click.option(
+@option(
+    "--strict",
+    is_flag=True,
+    default=None,
+    section=MONEY,
+    help="Exit 65 when an answer has no price.",
+)
+@option(
+    "--max-bad",
+    metavar="N|P%",
+    section=TROUBLE,
+    help="Stop when more rows than this are unusable.",
+)
+@option(
     "--on-unknown",
-    type=click.Choice(["retry", "hold", "fail"]),
+    type=choice(OnUnknown),
+    section=TROUBLE,
     help="What to do with rows whose attempt may have been billed unseen [retry].",
 )
-@click.option(
+@option(
     "--on-truncate",
     metavar="keep|fail|raise=2x",
+    section=TROUBLE,
     help="What to do with answers that max_tokens cut off [keep].",
 )
-@click.option(
+@option(
     "--on-invalid",
     metavar="keep|retry:N|fail",
+    section=TROUBLE,
     help="What to do with answers that do not follow their JSON schema [keep].",
 )
-@click.option(
-    "--store",
-    type=click.Choice(["full", "answer", "usage"]),
-    help="How much of the answers is kept; money always is [full].",
-)
-@click.option(
+@option(
     "--if-running",
-    type=click.Choice(["fail", "skip", "wait"]),
+    type=choice(IfRunning),
+    section=TROUBLE,
     help="When another run is on: end with 75, with 0, or wait for it [fail].",
 )
-@click.option("--tag", "tags", multiple=True, metavar="K=V", help="For reports; repeatable.")
-@click.option("-o", "--output", help="Write the answers there at the end, in input order.")
-@click.option(
-    "--accept-change", is_flag=True, help="Pay answered rows again: settings changed."
+@option(
+    "--accept-change",
+    is_flag=True,
+    section=TROUBLE,
+    help="Pay answered rows again: settings changed.",
 )
-@click.option(
-    "--strict", is_flag=True, default=None, help="Exit 65 when an answer has no price."
+@option(
+    "-o",
+    "--output",
+    type=FILE,
+    metavar="FILE",
+    section=OUTPUT,
+    help="Write the answers there at the end, in input order.",
 )
-@no_preflight
-@click.option("--dry-run", is_flag=True, help="Do everything but send; show the ceiling.")
-@click.option("--yes", is_flag=True, help="Answer every question with yes.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
-@click.option("--quiet", is_flag=True, help="No progress; errors only.")
+@option(
+    "--store",
+    type=choice(Store),
+    section=OUTPUT,
+    help="How much of the answers is kept; money always is [full].",
+)
+@format_options("text", "json", section=OUTPUT)
+@option("-q", "--quiet", is_flag=True, section=OUTPUT, help="No progress; errors only.")
+@option("-y", "--yes", is_flag=True, section=OUTPUT, help="Answer every question with yes.")
+@option(
+    "--processes",
+    type=int,
+    metavar="N",
+    section=WORKERS,
+    help="Do the job in N processes; PostgreSQL [1].",
+)
+@option(
+    "--join",
+    is_flag=True,
+    default=None,
+    section=WORKERS,
+    help="Do the job together with others; PostgreSQL.",
+)
 def run(
     inputs: tuple[str, ...], job_path: Path | None, config_path: str | None,
     tags: tuple[str, ...], accept_change: bool, pilot_rows: int | None,
-    dry_run: bool, yes: bool, as_json: bool, quiet: bool,
+    dry_run: bool, yes: bool, form: str, quiet: bool,
     **options: Any,  # noqa: ANN401 - settings by name, checked by Settings
 ) -> int:  # fmt: skip
     """Send the rows of INPUT, or of a job, that are still to do.
@@ -87,6 +181,8 @@ def run(
     from batcher.cli.run.dry_run import print_dry_run
     from batcher.cli.run.summary import refused
     from batcher.errors import BatcherError
+
+    as_json = form == "json"
 
     try:
         job = wiring.resolve(

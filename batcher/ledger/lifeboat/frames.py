@@ -17,9 +17,8 @@ import msgspec
 from msgspec.structs import replace
 
 from batcher.errors import SchemaVersionError
-from batcher.ledger.write.records import RowFailure, Scope, Settlement
+from batcher.ledger.write.records import RowFailure, Scope, Settlement, Store
 from batcher.ledger.write.repair import without_offending_values
-from batcher.ledger.write.store import Store
 from batcher.messages.attempt import Attempt, State
 from batcher.messages.codec import CODEC_ERRORS
 from batcher.messages.outcome import Answered, NotSent, Partial, Rejected, Unknown, Unusable

@@ -24,9 +24,15 @@ from batcher.ledger.runs import DIED
 from batcher.ledger.schema import attempts, failures, invocations, price_books
 from batcher.ledger.write.competing import as_late
 from batcher.ledger.write.late_answers import late_record
-from batcher.ledger.write.records import Intent, Record, Scope, Settlement, initial_rating
+from batcher.ledger.write.records import (
+    Intent,
+    Record,
+    Scope,
+    Settlement,
+    Store,
+    initial_rating,
+)
 from batcher.ledger.write.repair import BAD_VALUES, without_offending_values
-from batcher.ledger.write.store import Store
 from batcher.ledger.write.transaction import Batch
 from batcher.messages.attempt import State
 from batcher.messages.outcome import NotSent

@@ -31,8 +31,8 @@ from batcher.ledger.lifeboat.frames import (
     read_frames,
 )
 from batcher.ledger.migrate import current
-from batcher.ledger.write.records import Scope, Settlement
-from batcher.ledger.write.store import Store, kept
+from batcher.ledger.write.records import Scope, Settlement, Store
+from batcher.ledger.write.store import kept
 
 _LEAST_ROOM: Final = 4 * 2**20
 _ROOM_FOR_EACH: Final = 32 * 2**10  # bytes of one answer in flight

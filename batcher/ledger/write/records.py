@@ -30,6 +30,19 @@ class Scope:
     price_book_id: int
 
 
+class Store(StrEnum):
+    """How much of what a provider answers goes into the ledger.
+
+    `full`: everything. `answer`: complete answers, but not the bytes of what was no Message,
+    the beginnings of broken streams, or what local tools said. `usage`: nothing that was said,
+    only identity, stop reason, usage and money.
+    """
+
+    FULL = "full"
+    ANSWER = "answer"
+    USAGE = "usage"
+
+
 class FailureKind(StrEnum):
     """Why a row is not going to be answered by itself."""
 

@@ -5,7 +5,6 @@ content without blocks stays `[]`, since a refusal without output is priced by i
 """
 
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -13,7 +12,7 @@ from sqlalchemy import Connection, case, delete, select, text, update
 
 from batcher.ledger.schema import answers
 from batcher.ledger.schema_internal import tool_results
-from batcher.ledger.write.records import RowFailure, Settlement
+from batcher.ledger.write.records import RowFailure, Settlement, Store
 from batcher.messages.answer import Answer
 from batcher.messages.outcome import Answered, Partial, Unusable
 
@@ -30,19 +29,6 @@ WITHOUT_WORDS: Final[dict[str, Any]] = {
     "stop_details": None,
     "invalid_reason": None,
 }
-
-
-class Store(StrEnum):
-    """How much of what a provider answers goes into the ledger.
-
-    `full`: everything. `answer`: complete answers, but not the bytes of what was no Message,
-    the beginnings of broken streams, or what local tools said. `usage`: nothing that was said,
-    only identity, stop reason, usage and money.
-    """
-
-    FULL = "full"
-    ANSWER = "answer"
-    USAGE = "usage"
 
 
 def kept(settlement: Settlement, store: Store) -> Settlement:

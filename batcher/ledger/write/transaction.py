@@ -16,10 +16,11 @@ from batcher.ledger.write.records import (
     Record,
     Scope,
     Settlement,
+    Store,
 )
 from batcher.ledger.write.rollup import rollup_rows, upsert
 from batcher.ledger.write.statements import HotPath
-from batcher.ledger.write.store import Store, drop_earlier, kept
+from batcher.ledger.write.store import drop_earlier, kept
 from batcher.messages.outcome import Answered, Partial, Unusable
 from batcher.pricing.rate.rating import Charge, RateSet
 

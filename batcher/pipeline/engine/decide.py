@@ -21,6 +21,7 @@ from batcher.messages.outcome import (
 )
 from batcher.messages.request import BadRow, Request
 from batcher.pacing.retry import RetryPolicy
+from batcher.pipeline.choices import OnUnknown
 from batcher.pipeline.engine.policies import (
     AnswerPolicy,
     Better,
@@ -31,7 +32,6 @@ from batcher.pipeline.engine.policies import (
 )
 from batcher.pipeline.engine.validate import NOT_ASKED
 from batcher.pipeline.engine.work import Work
-from batcher.pipeline.job import OnUnknown
 from batcher.pricing.rate.rating import Charge
 
 DOUBTS_BEFORE_PARKING = 3

@@ -1,6 +1,5 @@
 """Whether an answer is the JSON that was asked for."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -84,16 +83,6 @@ class AnswerValidator:
                 self._compiled.clear()
             known = self._compiled[schema] = _compile(schema)
         return known
-
-
-def read_schema(path: Path) -> bytes:
-    """The job's own schema; raises `ConfigurationError` when it is missing or none."""
-    try:
-        schema = path.read_bytes()
-    except OSError as exc:
-        raise ConfigurationError(f"[validate] schema: {path} cannot be read: {exc}") from exc
-    AnswerValidator(schema)
-    return schema
 
 
 def _compile(schema: bytes) -> "Validator | str":

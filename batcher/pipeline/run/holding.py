@@ -11,8 +11,9 @@ from batcher.errors import Busy
 from batcher.ledger.connect import Engine
 from batcher.ledger.owner.lock import Ownership, hold_database
 from batcher.ledger.owner.session import Session
+from batcher.pipeline.choices import IfRunning
 from batcher.pipeline.events import Observer
-from batcher.pipeline.job import IfRunning, Job
+from batcher.pipeline.job import Job
 
 _LOOK_SECONDS: Final = 0.5
 

@@ -10,9 +10,10 @@ from batcher.ledger.write.records import RowFailure, Scope
 from batcher.ledger.write.store import drop_earlier
 from batcher.messages.failure import Failure, Verdict
 from batcher.messages.request import Request
+from batcher.pipeline.choices import OnUnknown
 from batcher.pipeline.engine.decide import given_up_in_doubt
 from batcher.pipeline.engine.rater import Rater
-from batcher.pipeline.job import Job, OnUnknown
+from batcher.pipeline.job import Job
 from batcher.pipeline.run.history import History
 from batcher.pipeline.run.intake import (
     MATCH_BYTES,

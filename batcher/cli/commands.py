@@ -1,0 +1,164 @@
+"""What all commands share: sections and examples in the help, one --format, completion."""
+
+from collections.abc import Callable, Iterable, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+# The headings under which options stand, in this order.
+WHAT: Final = "What is asked for"
+LIMITS: Final = "Limits"
+MONEY: Final = "Money"
+TROUBLE: Final = "When it goes wrong"
+OUTPUT: Final = "Output"
+WORKERS: Final = "Many workers"
+OTHER: Final = "Options"
+_ORDER: Final = (WHAT, LIMITS, MONEY, TROUBLE, OUTPUT, WORKERS, OTHER)
+
+F = TypeVar("F", bound=Callable[..., Any])
+FILE: Final = click.Path(readable=False)  # completed by the shell; who opens it says more
+
+Names = Callable[[], Iterable[str]]
+
+
+class SectionedOption(click.Option):
+    """An option that knows under which heading of the help it stands."""
+
+    def __init__(self, *names: Any, section: str = OTHER, **attributes: Any) -> None:  # noqa: ANN401 - click's
+        super().__init__(*names, **attributes)
+        self.section = section
+
+
+class CommandWithExamples(click.Command):
+    """A command whose help shows its options in sections, and examples below them."""
+
+    def __init__(
+        self,
+        *arguments: Any,  # noqa: ANN401 - click's
+        examples: Sequence[str] = (),
+        **attributes: Any,  # noqa: ANN401 - click's
+    ) -> None:
+        super().__init__(*arguments, **attributes)
+        self.examples = tuple(examples)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See click: a heading for each section that has options."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                section = getattr(parameter, "section", OTHER)
+                sections.setdefault(section, []).append(record)
+        for section in filter(sections.get, _ORDER):
+            with formatter.section(section):
+                formatter.write_dl(sections[section])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        """See click: the examples, as they are typed."""
+        write_examples(formatter, self.examples)
+
+
+class GroupWithExamples(click.Group):
+    """A group of such commands; a name that is nearly one of theirs is told what it is near."""
+
+    command_class = CommandWithExamples
+
+    def __init__(
+        self,
+        *arguments: Any,  # noqa: ANN401 - click's
+        examples: Sequence[str] = (),
+        **attributes: Any,  # noqa: ANN401 - click's
+    ) -> None:
+        super().__init__(*arguments, **attributes)
+        self.examples = tuple(examples)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        command = super().get_command(ctx, cmd_name)
+        if command is None:
+            suggest(ctx, cmd_name, self.commands)
+        return command
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        """See click: the examples, as they are typed."""
+        write_examples(formatter, self.examples)
+
+
+def suggest(ctx: click.Context, name: str, known: Iterable[str]) -> None:
+    """Raise `UsageError` that names the command which was probably meant, if one is near."""
+    from difflib import get_close_matches
+
+    if not ctx.resilient_parsing and (close := get_close_matches(name, known, 1)):
+        ctx.fail(f"no such command {name!r}: did you mean {close[0]!r}?")
+
+
+def write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> None:
+    """Command lines, never wrapped: they are there to be copied."""
+    if not examples:
+        return
+    with formatter.section("Examples"):
+        for example in examples:
+            formatter.write(f"{'':>{formatter.current_indent}}{example}\n")
+
+
+def command(
+    *examples: str, name: str | None = None
+) -> Callable[[Callable[..., Any]], CommandWithExamples]:
+    """A command with these examples in its help; `name` where the function's own is taken."""
+    return click.command(name, cls=CommandWithExamples, examples=examples)
+
+
+def option(*names: str, **attributes: Any) -> Callable[[F], F]:  # noqa: ANN401 - click's
+    """See `click.option`; `section` is the heading it stands under."""
+    return click.option(*names, cls=SectionedOption, **attributes)
+
+
+def format_options(
+    *formats: str, section: str = OTHER, short: str = "json"
+) -> Callable[[F], F]:
+    """`--format`, the first of `formats` unless given, and `--json` as its short form."""
+
+    def add(command: F) -> F:
+        if short in formats:
+            command = option(
+                f"--{short}",
+                "form",
+                flag_value=short,
+                section=section,
+                help=f"Short for --format {short}.",
+            )(command)
+        return option(
+            "--format",
+            "form",
+            type=click.Choice(formats),
+            default=formats[0],
+            show_default=True,
+            section=section,
+            help="How to print it.",
+        )(command)
+
+    return add
+
+
+def choice(words: type[StrEnum]) -> "click.Choice[str]":
+    """One of the words of a setting."""
+    return click.Choice([str(word) for word in words])
+
+
+def completed(
+    names: Names,
+) -> "Callable[[click.Context, click.Parameter, str], list[CompletionItem]]":
+    """Completion from `names`, which are asked for only when a shell wants them."""
+
+    def complete(
+        _ctx: click.Context, _parameter: click.Parameter, begun: str
+    ) -> "list[CompletionItem]":
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(name) for name in names() if name.startswith(begun)]
+
+    return complete

@@ -1,0 +1,158 @@
+"""The commands, in the groups that the help shows. One is imported when it is used."""
+
+from importlib import import_module
+from typing import Final
+
+import click
+
+from batcher import __version__
+from batcher.cli.commands import suggest, write_examples
+
+# heading -> name -> (where the command is, its one line of help); the help stands here too so
+# that `batcher --help` imports no command. A test compares.
+MENU: Final[dict[str, dict[str, tuple[str, str]]]] = {
+    "Run": {
+        "run": (
+            "batcher.cli.run.run:run",
+            "Send the rows of INPUT, or of a job, that are still to do.",
+        ),
+        "demo": (
+            "batcher.cli.demo.command:demo",
+            "See the whole thing work, against a built-in simulator.",
+        ),
+        "check": ("batcher.cli.run.check:check", "Validate inputs without sending anything."),
+        "retry": (
+            "batcher.cli.run.retry:retry",
+            "Make failed and held rows work to do again.",
+        ),
+        "jobs": ("batcher.cli.care.jobs:jobs", "List and check job files."),
+    },
+    "Look": {
+        "status": (
+            "batcher.cli.look.status:status",
+            "Show how far each run is and how it ended.",
+        ),
+        "report": (
+            "batcher.cli.look.report:report",
+            "Print what was used and what it cost.",
+        ),
+        "export": (
+            "batcher.cli.look.export:export",
+            "Write answers in input order to a file.",
+        ),
+        "show": (
+            "batcher.cli.look.show:show",
+            "Show one request: attempts, legs, usage, prices.",
+        ),
+    },
+    "Money": {
+        "estimate": (
+            "batcher.cli.money.estimate:estimate",
+            "Say what a run is going to cost: ceiling, expectation, interval.",
+        ),
+        "prices": (
+            "batcher.cli.money.prices:prices",
+            "List, show, compare, import and check prices.",
+        ),
+        "reprice": (
+            "batcher.cli.money.reprice:reprice",
+            "Price all answers anew with a price book, and show the difference.",
+        ),
+        "reconcile": (
+            "batcher.cli.money.reconcile:reconcile",
+            "Hold the ledger against the provider's own figures.",
+        ),
+    },
+    "Care": {
+        "doctor": (
+            "batcher.cli.care.doctor:doctor",
+            "Check configuration, key, endpoint and database.",
+        ),
+        "verify": (
+            "batcher.cli.care.verify:verify",
+            "Recompute every charge and check the ledger against itself.",
+        ),
+        "db": ("batcher.cli.care.db:db", "Upgrade, check and look after the database."),
+        "models": (
+            "batcher.cli.care.models:models",
+            "List the models of an endpoint, and whether their prices are known.",
+        ),
+        "simulate": (
+            "batcher.cli.care.simulate:simulate",
+            "Start a local Messages API for trying out.",
+        ),
+        "completion": (
+            "batcher.cli.care.helping:completion",
+            "Print the script that makes a shell complete commands and names.",
+        ),
+    },
+}
+COMMANDS: Final = {name: entry for group in MENU.values() for name, entry in group.items()}
+_HELP: Final = "batcher.cli.care.helping:helping"
+_FIRST: Final = (
+    "batcher demo",
+    "batcher run rows.jsonl -e anthropic -m claude-haiku-4-5 --dry-run",
+    "batcher help run",
+)
+
+
+class Menu(click.Group):
+    """A group whose commands are imported when one of them is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """In the order of `MENU`: the way people meet them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, imported now."""
+        if cmd_name not in COMMANDS and cmd_name != "help":
+            suggest(ctx, cmd_name, COMMANDS)
+            return None
+        place = _HELP if cmd_name == "help" else COMMANDS[cmd_name][0]
+        module, name = place.split(":")
+        command = getattr(import_module(module), name)
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """The list in `--help`, without importing anything."""
+        width = max(map(len, COMMANDS))
+        for heading, commands in MENU.items():
+            with formatter.section(heading):
+                formatter.write_dl(
+                    [(name.ljust(width), text) for name, (_, text) in commands.items()]
+                )
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """See click: what to type first."""
+        write_examples(formatter, _FIRST)
+
+
+@click.group(
+    cls=Menu,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, prog_name="batcher")
+@click.pass_context
+def group(context: click.Context) -> None:
+    """Run Messages API requests in bulk and know exactly what each one cost.
+
+    Rows come from JSONL or Parquet files, answers and usage land in a SQL database, and every
+    attempt is accounted for, including those that a crash left in doubt. Typing the same
+    command again continues where it stopped; nothing finished is paid twice.
+    """
+    if context.invoked_subcommand is None:
+        click.echo("\n".join(_short_help()))
+
+
+def _short_help() -> list[str]:
+    names = [
+        f"  {heading.lower():7}{', '.join(commands)}" for heading, commands in MENU.items()
+    ]
+    return [
+        "batcher runs Messages API requests in bulk and knows what each one cost.",
+        "",
+        *names,
+        "",
+        "Try it: batcher demo. All commands: batcher --help. One of them: batcher help run.",
+    ]
