@@ -75,9 +75,7 @@ DOORS = {
         "runs",
         "schema",
         "space",
-        "verify.bill",
         "verify.checks",
-        "verify.findings",
         "write.records",
         "write.store",
         "write.transaction",
@@ -162,7 +160,7 @@ DOORS = {
         "live.model_list",
     },
 }
-MOST_DOORS = {"ledger": 29, "report": 20, "pipeline": 14}  # all others: twelve
+MOST_DOORS = {"ledger": 27, "report": 20, "pipeline": 14}  # all others: twelve
 WING = 16  # modules in one folder, `__init__` not counted
 CIRCLES = [
     ["pipeline.run.run", "pipeline.together.joined"],

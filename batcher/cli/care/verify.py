@@ -27,17 +27,11 @@ def verify(bill: Path | None, form: str, database: str | None, config: str | Non
 
     from batcher.config.files import lifeboat_places
     from batcher.ledger.lifeboat.saving import waiting_for
-    from batcher.ledger.verify.bill import check_bill, read_bill
     from batcher.ledger.verify.checks import verify as verify_ledger
-    from batcher.ledger.verify.findings import Findings
     from batcher.report.words import count_of
 
-    findings = Findings()
-    lines = None if bill is None else read_bill(bill)
     with ledger(database, config) as engine:
-        if lines is not None:
-            check_bill(engine, lines, findings)
-        found = verify_ledger(engine, findings)
+        found = verify_ledger(engine, bill)
         boats = waiting_for(engine, *lifeboat_places(config))
     if form == "json":
         click.echo(msgspec.json.encode({"schema": 1, **msgspec.to_builtins(found)}))

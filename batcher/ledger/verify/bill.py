@@ -1,7 +1,7 @@
 """The ledger beside a simulator's bill: the second book, written by another process.
 
-Invariants 2 to 4: what was billed is known, what was billed twice is explained, and every
-attempt costs what its bill says.
+What was billed must be an attempt of the ledger, what was billed twice must be explained, and
+every attempt must cost what its bill says.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from batcher.ledger.connect import Connection, reading
 from batcher.ledger.rate.stored_answers import Pricing
 from batcher.ledger.runs import database_uid
 from batcher.ledger.schema import attempts, charges
-from batcher.ledger.verify.checks import pricings
+from batcher.ledger.verify.charges import pricings
 from batcher.ledger.verify.findings import Findings
 from batcher.messages.answer import Answer
 from batcher.messages.attempt import IN_DOUBT, Purpose, State

@@ -1,6 +1,6 @@
 """Money under caps: what the rows of budgets say against the attempts they stand for.
 
-Invariant 7: reserved and settled money never exceeds a cap.
+Money that is lent and money that is settled never exceed a cap together.
 """
 
 from collections.abc import Sequence

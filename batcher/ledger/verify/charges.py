@@ -1,10 +1,14 @@
-"""Every charge, recomputed from the raw usage and the recorded price book (invariant 6)."""
+"""Every charge, recomputed to the same integers from the raw usage and its price book."""
 
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final
 
+from batcher.errors import BatcherError
+from batcher.ledger.connect import Connection
+from batcher.ledger.rate.days import moment_of_day
 from batcher.ledger.rate.stored_answers import (
     FIRST_TOKENS,
     Pricing,
@@ -12,13 +16,18 @@ from batcher.ledger.rate.stored_answers import (
     StoredCharge,
     equals,
     rate_usage,
+    read_price_lists,
+    read_ratings,
+    repricing_lists,
     usage_of,
 )
 from batcher.ledger.verify.findings import Findings
-from batcher.ledger.verify.plain import PlainCheck
 from batcher.messages.attempt import State
 from batcher.messages.usage import Usage
+from batcher.pricing.book.book import PriceBook, parse_book
 from batcher.pricing.rate.rating import Charge, RateSet
+
+_BOOK: Final = "price book"
 
 _NO_USAGE: Final = Usage()
 _CHARGE: Final = "charge"
@@ -42,7 +51,6 @@ class ChargeChecker:
         self._pricings = pricings
         self._rate_sets = rate_sets
         self._findings = findings
-        self._plain = PlainCheck(pricings, rate_sets)
         self.answers = 0
         self.charges = 0
 
@@ -76,8 +84,6 @@ class ChargeChecker:
         return False
 
     def _check_answer(self, stored: StoredAnswer, charged: list[StoredCharge]) -> None:
-        if len(charged) == 1 and self._plain.agrees(stored, charged[0]):
-            return
         try:
             usage = usage_of(stored)
         except ValueError as error:
@@ -142,3 +148,37 @@ def _difference(charge: StoredCharge, wanted: Charge) -> str:
 
 def _amount(pico: Any) -> str:  # noqa: ANN401  what a database holds
     return "no amount" if pico is None else f"{pico} pico-units"
+
+
+def pricings(connection: Connection, findings: Findings) -> dict[int, Pricing]:
+    """How each rating priced, by id; one whose book cannot be read is missing, and found."""
+    initial = {key: name for key, (name, _) in read_price_lists(connection).items()}
+    found: dict[int, Pricing] = {}
+    books: dict[int, PriceBook | None] = {}
+    for rating in read_ratings(connection):
+        if rating.price_book_id not in books:
+            books[rating.price_book_id] = _checked_book(rating, findings)
+        book = books[rating.price_book_id]
+        if book is not None:
+            lists = initial if rating.reason == "initial" else repricing_lists(connection, book)
+            found[rating.rating_id] = Pricing(
+                price_book_id=rating.price_book_id,
+                book=book,
+                as_of_us=None if rating.as_of is None else moment_of_day(rating.as_of),
+                price_lists=lists,
+            )
+    return found
+
+
+def _checked_book(rating: Any, findings: Findings) -> PriceBook | None:  # noqa: ANN401  a record
+    name = f"price book {rating.price_book_id} ({rating.version})"
+    if sha256(rating.content.encode()).hexdigest() != rating.sha256:
+        findings.add(_BOOK, f"{name}: its text is not what its sha256 was made of")
+    try:
+        book = parse_book(rating.content, name)
+    except BatcherError as error:
+        findings.add(_BOOK, f"{name}: its text cannot be read: {error}")
+        return None
+    if book.version != rating.version:
+        findings.add(_BOOK, f"{name}: its text says that it is version {book.version}")
+    return book

@@ -37,3 +37,14 @@ class Findings:
     def some(self) -> tuple[Finding, ...]:
         """Those that were kept, in the order they came."""
         return tuple(self._kept)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """What was checked and what was found: some findings of each kind, and how many in all."""
+
+    answers: int
+    charges: int
+    rollups: int
+    findings: tuple[Finding, ...]
+    problems: int

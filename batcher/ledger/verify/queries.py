@@ -178,7 +178,7 @@ def _check_done_ranges(  # the columns of one statement
 
 
 def keys_in_plain_sight(connection: Connection, findings: Findings) -> None:
-    """Texts of our own that hold what looks like a key (invariant 8); the key is not shown."""
+    """Texts of our own that hold what looks like a key; the key is not shown."""
     for table, (name, *columns) in _PLACES.items():
         like = " OR ".join(
             f"{column} LIKE '%sk-ant-%' OR LOWER({column}) LIKE '%bearer %'"

@@ -1,4 +1,4 @@
-"""What the rollups must say, added up anew from answers and charges by the database."""
+"""The sums that are kept, against answers and charges added up anew by the database."""
 
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from sqlalchemy import (
 )
 
 from batcher.ledger.schema import (
+    NEVER_RATED,
     PICO_PER_WHOLE,
     QUARTER_HOUR_US,
     ROLLUP_SUMS,
@@ -24,15 +25,37 @@ from batcher.ledger.schema import (
     charges,
     rollups,
 )
+from batcher.ledger.verify.findings import Findings
 from batcher.ledger.write.rollup import KEY, Key
 
 Row = tuple[int | None, ...]
 
+_RATING_ID: Final = KEY.index("rating_id")
 _QUARTER_SQL: Final = literal_column(str(QUARTER_HOUR_US), BigInteger)
 _WHOLE_SQL: Final = literal_column(str(PICO_PER_WHOLE), BigInteger)
 _SENT_AT: Final = answers.c.answered_at - answers.c.latency_us
 _FIRST: Final = or_(charges.c.line == 0, charges.c.line.is_(None))
 _UNPRICED: Final = or_(charges.c.status == "unpriced", charges.c.status.is_(None))
+
+
+def rollups_agree(connection: Connection, findings: Findings) -> int:
+    """Compare the sums that are kept with what answers and charges add up to; how many."""
+    stored, expected = stored_rollups(connection), expected_rollups(connection)
+    names = (*ROLLUP_SUMS, "superseded_by")
+    nothing = (0,) * len(ROLLUP_SUMS) + (None,)
+    for key in stored.keys() | expected.keys():
+        if key[_RATING_ID] == NEVER_RATED and key not in expected:
+            continue  # repriced since: nothing else tells any more that they had no charges
+        kept, summed = stored.get(key, nothing), expected.get(key, nothing)
+        differing = [
+            f"{name} {one} instead of {other}"
+            for name, one, other in zip(names, kept, summed, strict=True)
+            if one != other
+        ]
+        if differing:
+            place = ", ".join(f"{n} {v}" for n, v in zip(KEY, key, strict=True) if v != "")
+            findings.add("rollup", f"rollup of {place}: {'; '.join(differing)}")
+    return len(stored)
 
 
 def stored_rollups(connection: Connection) -> dict[Key, Row]:
