@@ -29,8 +29,7 @@ from batcher.messages.outcome import (
 )
 from batcher.pacing.retry import RetryPolicy
 from batcher.pipeline.engine.rater import Rater
-from batcher.pipeline.job import Job, Limits
-from batcher.pipeline.kit import Kit
+from batcher.pipeline.job import Job, Kit, Limits
 from batcher.pipeline.run.release import release
 from batcher.pipeline.run.run import run_job
 from batcher.pricing.book.book import load_shipped

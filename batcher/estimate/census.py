@@ -10,9 +10,8 @@ from batcher.ledger import resume, runs
 from batcher.ledger.connect import Connection, Engine, reading
 from batcher.messages.request import Request
 from batcher.pipeline.engine.rater import Rater
-from batcher.pipeline.run.intake import MATCH_ROWS, all_but
 from batcher.rows.build.requests import RequestBuilder
-from batcher.rows.ranges import RowRanges
+from batcher.rows.ranges import AllBut, RowRanges
 from batcher.rows.read.reader import read_rows
 from batcher.rows.read.source import SourceFile, fingerprint
 
@@ -170,7 +169,7 @@ def take_census(
         for source, row_number in wanted:
             if source == file.name:
                 skip.discard(row_number)
-        at_once = MATCH_ROWS if finished.matching else 1
+        at_once = resume.MATCH_ROWS if finished.matching else 1
         for requests in _chunks(census, file, inputs.builder, skip, at_once):
             claimed = standing.claimable(requests) if finished.matching else set()
             census.finished += len(claimed)
@@ -193,8 +192,10 @@ def read_chosen(inputs: Inputs, chosen: Mapping[str, RowRanges]) -> Iterator[Req
     """The requests of `chosen` rows, in the order of the inputs."""
     for file in inputs.files:
         if file.name in chosen:
-            skip = all_but(chosen[file.name])
-            for batch in read_rows(file, source_id=0, builder=inputs.builder, skip=skip):
+            skip = chosen[file.name].complement()
+            for batch in read_rows(
+                file, source_id=0, builder=inputs.builder, rows=AllBut(skip)
+            ):
                 yield from (item for item in batch.items if isinstance(item, Request))
 
 
@@ -203,7 +204,7 @@ def _chunks(
 ) -> Iterator[list[Request]]:
     """All requests of a file, in chunks of at least `at_once`; bad rows are counted."""
     chunk: list[Request] = []
-    for batch in read_rows(file, source_id=0, builder=builder, skip=skip):
+    for batch in read_rows(file, source_id=0, builder=builder, rows=AllBut(skip)):
         requests = [item for item in batch.items if isinstance(item, Request)]
         census.sample.add(file.name, batch)
         census.bad_rows += len(batch.items) - len(requests)

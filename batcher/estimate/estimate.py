@@ -42,8 +42,7 @@ from batcher.ledger.money.estimates import (
 )
 from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.events import Ended, Observer
-from batcher.pipeline.job import Job
-from batcher.pipeline.kit import Kit
+from batcher.pipeline.job import Job, Kit
 from batcher.pricing.money import format_usd
 from batcher.rows.read.source import SourceFile, fingerprint
 

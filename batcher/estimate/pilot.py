@@ -10,8 +10,7 @@ from typing import Final, TypeVar
 
 from batcher.estimate.census import Cell, CellKey, Ticket
 from batcher.pipeline.events import Ended
-from batcher.pipeline.job import Job
-from batcher.pipeline.kit import Kit
+from batcher.pipeline.job import Job, Kit
 from batcher.pipeline.run.run import LoopFactory, run_job
 from batcher.rows.ranges import RowRanges
 

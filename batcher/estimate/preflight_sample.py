@@ -8,7 +8,7 @@ from batcher.errors import ConfigurationError
 from batcher.messages.request import BadRow, Request
 from batcher.rows.batch import RowBatch
 from batcher.rows.build.requests import RequestBuilder
-from batcher.rows.ranges import RowRanges
+from batcher.rows.ranges import AllBut, RowRanges
 from batcher.rows.read.reader import read_rows
 from batcher.rows.read.source import SourceFile
 from batcher.rows.reasons import Reason
@@ -101,7 +101,7 @@ def _sample_file(
     sample: Sample, file: SourceFile, builder: RequestBuilder, done: RowRanges
 ) -> None:
     last = sample.rows + SAMPLE_ROWS
-    for batch in read_rows(file, source_id=0, builder=builder, skip=done):
+    for batch in read_rows(file, source_id=0, builder=builder, rows=AllBut(done)):
         sample.skipped += batch.skipped
         for item in batch.items:
             if sample.rows == last or sample.body_bytes >= SAMPLE_BYTES:

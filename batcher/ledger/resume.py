@@ -15,6 +15,8 @@ from batcher.ledger.write.records import RowFailure, identity
 from batcher.messages.attempt import State, attempt_ids_of
 from batcher.messages.request import Request
 
+MATCH_ROWS: Final = 10_000  # rows of a changed source that are matched by one look-up
+MATCH_BYTES: Final = 64 * 2**20  # or fewer, when their bodies are this large together
 IN_DOUBT: Final = (State.UNKNOWN.value, State.PARTIAL.value, State.UNUSABLE.value)
 
 

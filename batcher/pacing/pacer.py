@@ -6,9 +6,8 @@ from typing import Final
 
 from batcher.messages.quota import QuotaReading, read_quota
 from batcher.pacing.concurrency import Concurrency
-from batcher.pacing.limits import Expected, Limit, QuotaLimits, model_class
+from batcher.pacing.limits import Blame, Expected, Limit, QuotaLimits, QuotaUse, model_class
 from batcher.pacing.pool import Pool, Refusal
-from batcher.pacing.usage import Blame, QuotaUse
 
 _REFUSED: Final = 429
 _NOTHING: Final = Expected(0.0, 0.0)

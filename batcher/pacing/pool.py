@@ -4,12 +4,98 @@ from dataclasses import dataclass
 from typing import Final
 
 from batcher.messages.quota import QuotaReading, Window
-from batcher.pacing.estimates import Estimates
-from batcher.pacing.gate import Gate
+from batcher.pacing.estimates import Average, Estimates
 from batcher.pacing.learned import LearnedRate
 from batcher.pacing.level import Level
 from batcher.pacing.limits import Expected, Limit, QuotaLimits
-from batcher.pacing.underway import UnderWay
+
+_FIRST_SECONDS: Final = 10.0  # how long an answer takes, before the first one came
+
+
+class UnderWay:
+    """What was reserved for requests that have not ended.
+
+    A server debits output while it is produced, so its remaining quota does not show yet what
+    requests under way will take. An answer is thought to come evenly over the average time.
+    Moments are seconds of a monotonic clock.
+    """
+
+    __slots__ = ("_open", "_owed_seconds", "_seconds", "_token")
+
+    def __init__(self) -> None:
+        self._open: dict[int, tuple[float, float]] = {}  # what was reserved, and when
+        self._token = 0
+        self._seconds = Average(_FIRST_SECONDS, 0.02)
+        self._owed_seconds = Average(_FIRST_SECONDS / 2, 0.02)
+
+    def begin(self, output_tokens: float, now: float) -> int:
+        """A request goes; returns the number by which `end` knows it."""
+        self._token += 1
+        self._open[self._token] = (output_tokens, now)
+        return self._token
+
+    def end(self, number: int) -> None:
+        """It ended, one way or another."""
+        self._open.pop(number, None)
+
+    def took(self, seconds: float) -> None:
+        """An answer was complete after `seconds`."""
+        self._seconds.add(seconds)
+        whole = max(self._seconds.value, 1e-3)
+        part = min(seconds, whole)
+        self._owed_seconds.add(part - part * part / (2 * whole))
+
+    def owed(self, now: float) -> float:
+        """Tokens that those under way will still take."""
+        whole = max(self._seconds.value, 1e-3)
+        end = now - whole
+        return sum(
+            tokens * (since - end) for tokens, since in self._open.values() if since > end
+        ) / whole  # fmt: skip
+
+    def owed_at_worst(self) -> float:
+        """The same when answers turn out long: those that run late have much still to come."""
+        return sum(tokens for tokens, _ in self._open.values()) / 2
+
+    def owed_steadily(self, tokens_per_second: float) -> float:
+        """The same in a steady state with that throughput."""
+        return tokens_per_second * self._owed_seconds.value
+
+
+_UNSAID_PAUSE_SECONDS: Final = 1.0  # a 429 without retry-after; doubles while they repeat
+_UNSAID_PAUSE_MAX_SECONDS: Final = 60.0
+
+
+class Gate:
+    """Open, or shut until a moment. Moments are seconds of a monotonic clock."""
+
+    def __init__(self) -> None:
+        self.shut_until = 0.0
+        self.pauses = 0
+        self._unsaid = 0
+
+    def is_open(self, now: float) -> bool:
+        """Whether a request may go."""
+        return now >= self.shut_until
+
+    def pause(self, now: float, retry_after_seconds: float | None, chance: float) -> None:
+        """A 429 came: nobody sends before the server's moment, or ours if it named none.
+
+        Answers to requests that were under way when the gate shut lengthen the pause only when
+        the server names a later moment: they are the same refusal, seen again.
+        """
+        if retry_after_seconds is not None:
+            self.shut_until = max(self.shut_until, now + retry_after_seconds)
+        elif self.is_open(now):
+            wait = min(_UNSAID_PAUSE_SECONDS * 2.0**self._unsaid, _UNSAID_PAUSE_MAX_SECONDS)
+            self.shut_until = now + wait * (0.75 + chance / 2)
+            self._unsaid = min(self._unsaid + 1, 10)
+        self.pauses += 1
+
+    def answered(self) -> None:
+        """An answer came: the next unexplained 429 starts from the short pause again."""
+        self._unsaid = 0
+
 
 _LIMITS: Final = (Limit.REQUESTS, Limit.INPUT_TOKENS, Limit.OUTPUT_TOKENS)
 _STEER_SECONDS: Final = 0.5  # between two looks at the mirror

@@ -6,7 +6,6 @@ from typing import Protocol
 
 from batcher.ledger.runs import Recovery
 from batcher.pipeline.progress import Progress
-from batcher.pipeline.run.plan import Resent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +43,14 @@ class Ended:
     progress: Progress
     unfinished_rows: Mapping[str, int] = field(default_factory=dict)
     last: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resent:
+    """What a change of settings would send again; `cost_high` `None`: unbounded."""
+
+    rows: int
+    cost_high: int | None
 
 
 class Observer(Protocol):

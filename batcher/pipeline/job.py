@@ -1,17 +1,30 @@
-"""What a run is asked to do, complete and checked: nothing later reads files or options."""
+"""What a run is asked to do, complete and checked, and the objects that it works with.
 
-from collections.abc import Mapping
+Nothing later reads files or options.
+"""
+
+import signal
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from batcher.clock import Clock
 from batcher.ledger.write.records import Store
 from batcher.pacing.breaker import BreakerPolicy
 from batcher.pacing.limits import QuotaLimits
+from batcher.pacing.pacer import Pacer
 from batcher.pacing.retry import RetryPolicy
 from batcher.pipeline.choices import AnswerChoices, IfRunning, OnUnknown
+from batcher.pipeline.engine.policies import LargestOutput
+from batcher.pipeline.engine.rater import Rater
+from batcher.pipeline.events import Observer
 from batcher.pipeline.run.bad_rows import BadLimit
+from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.build.settings import RequestSettings
+from batcher.rows.ranges import RowRanges
+from batcher.rows.read.source import SourceFile
 from batcher.transport.endpoint import Endpoint
+from batcher.transport.lane import Lane
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,3 +96,31 @@ class Job:
     database_wait_seconds: float = 300.0
     join: bool = False
     processes: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kit:
+    """Made in `wiring`, replaced piece by piece in tests.
+
+    `make_lane` is called inside the event loop, with what is asked right before anything
+    leaves: whether the run is ours for sure. `price_note` says in words whose prices count.
+    `chosen` are the only rows to send, by the name of their source: a pilot; `None`: all.
+    `largest_output` is that of `AnswerPolicy`.
+    `pacer` is the one that the lane tells of headers; `None`: the engine makes its own.
+    `fingerprint` names the address and the key whose quotas a run draws on, salted with its
+    argument; `None`: its quotas are not shared with other runs of the database.
+    `pass_on` is told every signal that the run gets.
+    """
+
+    builder: RequestBuilder
+    files: Sequence[SourceFile]
+    rater: Rater
+    make_lane: Callable[[Callable[[], bool]], Lane]
+    clock: Clock
+    observer: Observer
+    price_note: str
+    chosen: Mapping[str, RowRanges] | None = None
+    largest_output: LargestOutput | None = None
+    pacer: Pacer | None = None
+    fingerprint: Callable[[str], str] | None = None
+    pass_on: Callable[[signal.Signals], None] | None = None

@@ -56,3 +56,13 @@ def broken_file(source: SourceFile, exc: InputBroken) -> RowProblem:
         Reason.TRUNCATED_FILE,
         f"{source.name}: {exc.args[0]}; this row and what follows it were not read",
     )
+
+
+def body_bytes(items: Sequence[Request | BadRow]) -> int:
+    """The size of all bodies together."""
+    return sum(len(item.body) for item in items if isinstance(item, Request))
+
+
+def is_cut_off(item: Request | BadRow) -> bool:
+    """Whether this stands for the rest of a file that could not be read."""
+    return isinstance(item, BadRow) and item.reason == Reason.TRUNCATED_FILE

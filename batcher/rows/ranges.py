@@ -2,11 +2,14 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from typing import Final, Protocol
 
 import msgspec
 
 from batcher.errors import StorageError
 from batcher.messages.codec import CODEC_ERRORS
+
+_LAST_ROW: Final = 2**62  # no source has more rows
 
 
 class RowRanges:
@@ -81,6 +84,13 @@ class RowRanges:
         both.update(other)
         return both
 
+    def complement(self) -> "RowRanges":
+        """A new set with every row number there can be that is no member."""
+        others = RowRanges()
+        for first, last in self.gaps(1, _LAST_ROW):
+            others.add_range(first, last)
+        return others
+
     def copy(self) -> "RowRanges":
         """A new set with the same members."""
         twin = RowRanges()
@@ -147,3 +157,42 @@ class RowRanges:
         self._first[low:high] = [first for first, _ in parts]
         self._last[low:high] = [last for _, last in parts]
         self._count += sum(last - first + 1 for first, last in parts)
+
+
+class RowsToRead(Protocol):
+    """Which rows of a source its reader reads; asked in ascending order."""
+
+    def none_in(self, first: int, last: int) -> bool:
+        """Whether nothing of `first` to `last` is to be read; takes nothing."""
+
+    def take(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """The inclusive ranges within `first` to `last` that the caller reads, ascending.
+
+        What was taken is the caller's: where several processes read one source, no other one
+        reads it.
+        """
+
+    def take_one(self, number: int) -> bool:
+        """Whether the caller reads this row; see `take`."""
+
+
+class AllBut:
+    """See `RowsToRead`: a source's only reader takes all but the rows that were done before.
+
+    `done` is copied: it may change while the source is read.
+    """
+
+    def __init__(self, done: RowRanges) -> None:
+        self._done = done.copy()
+
+    def none_in(self, first: int, last: int) -> bool:
+        """See `RowsToRead.none_in`."""
+        return self._done.covers(first, last)
+
+    def take(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """See `RowsToRead.take`."""
+        return self._done.gaps(first, last)
+
+    def take_one(self, number: int) -> bool:
+        """See `RowsToRead.take_one`."""
+        return number not in self._done

@@ -9,7 +9,6 @@ from batcher.wiring.ready import (
     price_note,
     price_words,
     request_builder,
-    run,
 )
 from batcher.wiring.resolve import (
     DEFAULT_MAX_TOKENS,
@@ -20,7 +19,7 @@ from batcher.wiring.resolve import (
     place_of,
     resolve,
 )
-from batcher.wiring.together import check_together
+from batcher.wiring.run import check_together, run
 
 __all__ = [
     "DEFAULT_MAX_TOKENS",

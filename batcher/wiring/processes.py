@@ -18,13 +18,10 @@ from typing import IO, Any, Final
 
 from batcher.clock import SystemClock
 from batcher.errors import BatcherError
-from batcher.pipeline.events import Ended, Observer, Started
-from batcher.pipeline.job import Job
-from batcher.pipeline.kit import Kit
-from batcher.pipeline.progress import Progress
-from batcher.pipeline.run.plan import Resent
-from batcher.pipeline.together.progress_sum import sum_up
-from batcher.wiring.ready import run
+from batcher.pipeline.events import Ended, Observer, Resent, Started
+from batcher.pipeline.job import Job, Kit
+from batcher.pipeline.progress import Progress, sum_up
+from batcher.wiring.ready import run_here
 
 _TELL_SECONDS: Final = 0.2
 _MORE_SECONDS: Final = 30.0  # for a child to end, besides what it may take to drain
@@ -45,7 +42,7 @@ def run_together(
     team = _Team(others, observer)
     ended = None
     try:
-        ended = run(first, team, before, pass_on=team.pass_on)
+        ended = run_here(first, team, before, pass_on=team.pass_on)
     finally:
         if ended is None or ended.error:
             team.end_soon(job.limits.drain_timeout_seconds)
@@ -240,7 +237,7 @@ def work() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     teller = _Teller(told)
     try:
-        ended = run(job, teller)
+        ended = run_here(job, teller)
     except BatcherError as exc:
         ended = Ended(
             exit_code=exc.exit_code,

@@ -14,8 +14,7 @@ from batcher.pacing.pacer import Pacer
 from batcher.pipeline.choices import IfRunning
 from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.events import Ended, Observer
-from batcher.pipeline.job import Job
-from batcher.pipeline.kit import Kit
+from batcher.pipeline.job import Job, Kit
 from batcher.pipeline.run.dry_run import Inspection, inspect
 from batcher.pipeline.run.holding import hold
 from batcher.pipeline.run.run import run_job
@@ -155,7 +154,7 @@ def inspect_inputs(job: Job) -> Inspection:
     return inspect(checked_files(job, builder), builder, rater, SystemClock().now_us())
 
 
-def run(
+def run_here(
     job: Job,
     observer: Observer,
     before: Callable[[Kit], None] | None = None,
@@ -163,10 +162,6 @@ def run(
     pass_on: Callable[[signal.Signals], None] | None = None,
 ) -> Ended:
     """See `run_job`, with the fastest event loop there is; `files`: see `kit_for`."""
-    if job.processes > 1:
-        from batcher.wiring.processes import run_together  # noqa: PLC0415 - it runs this again
-
-        return run_together(job, observer, before)
     keep_little_memory()
     allow_connections(job.limits.concurrency)
     with ExitStack() as stack:

@@ -18,7 +18,7 @@ from batcher.estimate.estimate import estimate
 from batcher.ledger.connect import open_engine, reading
 from batcher.ledger.money.estimates import stored_estimates
 from batcher.pipeline.engine.rater import Rater
-from batcher.pipeline.kit import Kit
+from batcher.pipeline.job import Kit
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.read.source import find_sources
 from tests.making_runs import BOOK, Case, FakeLane, Watcher, answered, prompt_of, row

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.pacing.gate import Gate
+from batcher.pacing.pool import Gate
 
 SECONDS = st.floats(0, 1e6)
 CHANCES = st.floats(0, 1, exclude_max=True)

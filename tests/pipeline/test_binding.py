@@ -10,9 +10,8 @@ from sqlalchemy import Engine, event
 
 from batcher.cli.run.summary import closing_lines, json_summary
 from batcher.cli.words.limits import limit_json, limit_lines, limit_words
-from batcher.pacing.limits import Limit, QuotaLimits
+from batcher.pacing.limits import Limit, QuotaLimits, QuotaUse
 from batcher.pacing.pacer import Pacer
-from batcher.pacing.usage import QuotaUse
 from batcher.pipeline.engine.limiting import Gauge, Ours, quota_option
 from batcher.pipeline.progress import Binding, Progress
 from batcher.rows.build.requests import RequestBuilder

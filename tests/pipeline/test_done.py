@@ -1,6 +1,6 @@
 """Rows that need nothing more, as they are remembered."""
 
-from batcher.pipeline.run.done import DoneRows
+from batcher.pipeline.engine.known_rows import DoneRows
 from batcher.rows.ranges import RowRanges
 
 

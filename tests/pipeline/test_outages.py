@@ -12,8 +12,7 @@ from batcher.messages.request import Request
 from batcher.pacing.breaker import Breaker, BreakerPolicy
 from batcher.pacing.limits import Expected, QuotaLimits
 from batcher.pacing.pacer import Pacer
-from batcher.pipeline.engine.health import Health
-from batcher.pipeline.engine.pace import Pace
+from batcher.pipeline.engine.pace import Health, Pace
 from batcher.pipeline.engine.work import Work
 from tests.making_runs import (
     MODEL,

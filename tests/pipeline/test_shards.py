@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.pipeline.progress import Progress
-from batcher.pipeline.together.progress_sum import sum_up
+from batcher.pipeline.progress import Progress, sum_up
 from batcher.pipeline.together.shards import ClaimedRows, shard_rows
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import RowRanges
@@ -61,9 +60,9 @@ def source(request, tmp_path):
 
 def test_three_readers_read_every_row_once(source):
     counter, done = Counter(20), ranges((1, 30), (101, 101))
-    skips = [ClaimedRows(done, counter.claim) for _ in range(3)]
+    claimed = [ClaimedRows(done, counter.claim) for _ in range(3)]
     builder = RequestBuilder(SETTINGS)
-    readers = [read_rows(source, source_id=1, builder=builder, skip=skip) for skip in skips]
+    readers = [read_rows(source, source_id=1, builder=builder, rows=rows) for rows in claimed]
     found = []
     while readers:
         for reader in list(readers):
@@ -77,7 +76,7 @@ def test_three_readers_read_every_row_once(source):
 
 def test_nothing_is_claimed_before_it_is_read(tmp_path):
     counter = Counter(5)
-    gaps = ClaimedRows(RowRanges(), counter.claim).gaps(1, 100)
+    gaps = ClaimedRows(RowRanges(), counter.claim).take(1, 100)
     assert not counter.asked
     assert next(gaps) == (1, 5)
     assert counter.asked == [1]
@@ -86,8 +85,8 @@ def test_nothing_is_claimed_before_it_is_read(tmp_path):
 def test_a_finished_beginning_is_not_claimed():
     counter = Counter(10)
     rows = ClaimedRows(ranges((1, 1000)), counter.claim)
-    assert rows.covers(1, 900)
-    assert list(rows.gaps(1, 1012)) == [(1001, 1010), (1011, 1012)]
+    assert rows.none_in(1, 900)
+    assert list(rows.take(1, 1012)) == [(1001, 1010), (1011, 1012)]
     assert counter.asked == [1001, 1011]
 
 
@@ -95,7 +94,7 @@ def test_a_finished_beginning_is_not_claimed():
 def test_one_reader_alone_gets_all_that_is_not_done(parts, size):
     done = ranges(*((first, first + more) for first, more in parts))
     rows = ClaimedRows(done, Counter(size).claim)
-    read = [n for first, last in rows.gaps(1, 350) for n in range(first, last + 1)]
+    read = [n for first, last in rows.take(1, 350) for n in range(first, last + 1)]
     assert read == [n for n in range(1, 351) if n not in done]
 
 

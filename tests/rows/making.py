@@ -5,7 +5,7 @@ import json
 from batcher.messages.request import BadRow, Request
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.build.settings import RequestSettings
-from batcher.rows.ranges import RowRanges
+from batcher.rows.ranges import AllBut, RowRanges
 from batcher.rows.read.reader import read_rows
 from batcher.rows.read.source import SourceFile, source_of
 
@@ -58,7 +58,9 @@ def batches(file, settings=FULL, skip=()):
     ranges = RowRanges()
     for first, last in skip:
         ranges.add_range(first, last)
-    return list(read_rows(file, source_id=7, builder=RequestBuilder(settings), skip=ranges))
+    return list(
+        read_rows(file, source_id=7, builder=RequestBuilder(settings), rows=AllBut(ranges))
+    )
 
 
 def items(file, settings=FULL, skip=()):

@@ -118,13 +118,15 @@ def test_offsets_after_skipped_rows_are_right(tmp_path):
 
 
 def test_skip_may_change_while_rows_are_read(tmp_path):
-    from batcher.rows.ranges import RowRanges
+    from batcher.rows.ranges import AllBut, RowRanges
     from batcher.rows.read.reader import read_rows
     from tests.rows.making import builder
 
     skip = RowRanges()
     file = source(tmp_path / "a.jsonl", lines_of(prompts(1000)))
-    reading = read_rows(file, source_id=1, builder=builder(model="m", max_tokens=1), skip=skip)
+    reading = read_rows(
+        file, source_id=1, builder=builder(model="m", max_tokens=1), rows=AllBut(skip)
+    )
     skip.add_range(1, 1000)
     assert sum(len(batch.items) for batch in reading) == 1000
 

@@ -12,8 +12,7 @@ from batcher.cli.run.job_options import job_options, no_preflight
 
 if TYPE_CHECKING:
     from batcher.estimate.preflight_sample import Sample
-    from batcher.pipeline.job import Job
-    from batcher.pipeline.kit import Kit
+    from batcher.pipeline.job import Job, Kit
 
 _PILOT_ROWS = 30
 _FEWEST_PILOT_ROWS = 5

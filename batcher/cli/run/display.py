@@ -17,8 +17,7 @@ from batcher.cli.run.meter import (
 from batcher.cli.words.limits import limit_words
 from batcher.cli.words.say import printable, say
 from batcher.clock import SystemClock
-from batcher.pipeline.events import Ended, Started
-from batcher.pipeline.run.plan import Resent
+from batcher.pipeline.events import Ended, Resent, Started
 from batcher.pricing.money import format_usd
 
 if TYPE_CHECKING:

@@ -4,8 +4,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final
 
-from batcher.pacing.limits import Limit
-from batcher.pacing.usage import QuotaUse
+from batcher.pacing.limits import Limit, QuotaUse
 from batcher.pipeline.progress import Binding, Progress
 from batcher.report.words import count_of
 

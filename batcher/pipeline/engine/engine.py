@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from batcher.ledger.write.records import FailureKind, Intent, Quarantine
@@ -25,18 +25,15 @@ from batcher.pipeline.engine.decide import (
     speaks_against_row,
     uses_up_patience,
 )
-from batcher.pipeline.engine.health import Health
-from batcher.pipeline.engine.pace import Pace
+from batcher.pipeline.engine.pace import Health, Pace
 from batcher.pipeline.engine.parts import Parts
 from batcher.pipeline.engine.policies import Better, NextLeg, go_on
 from batcher.pipeline.engine.reservations import Budget
-from batcher.pipeline.engine.scouts import ALIKE_BEFORE_STOP, Report
-from batcher.pipeline.engine.supply import Supply
+from batcher.pipeline.engine.supply import ALIKE_BEFORE_STOP, Report, Supply
 from batcher.pipeline.engine.tally import Tally
 from batcher.pipeline.engine.tools import Tools
-from batcher.pipeline.engine.waits import first_of
 from batcher.pipeline.engine.work import Work
-from batcher.pipeline.run.intake import is_cut_off
+from batcher.rows.batch import is_cut_off
 
 _AGAIN_SECONDS: Final = 0.01  # between two looks when woken workers found nothing they may send
 
@@ -371,7 +368,17 @@ class Engine:
             if moment is None or not idle:
                 await self._kick.wait()
             elif moment > now:
-                await first_of(self._kick.wait(), self._clock.sleep(moment - now))
+                await _first_of(self._kick.wait(), self._clock.sleep(moment - now))
             else:
                 self._wake(self._supply.chances)
                 await self._clock.sleep(_AGAIN_SECONDS)
+
+
+async def _first_of(*waits: Awaitable[object]) -> None:
+    """Return when the first of `waits` is done; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

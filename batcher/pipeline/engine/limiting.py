@@ -4,9 +4,8 @@ from collections import Counter
 from enum import StrEnum
 from typing import Final
 
-from batcher.pacing.limits import Limit, QuotaLimits
+from batcher.pacing.limits import Limit, QuotaLimits, QuotaUse
 from batcher.pacing.pacer import Pacer
-from batcher.pacing.usage import QuotaUse
 from batcher.pipeline.progress import Binding, Progress
 
 SAMPLE_SECONDS: Final = 0.25

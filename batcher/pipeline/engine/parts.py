@@ -7,14 +7,12 @@ from batcher.clock import Clock
 from batcher.ledger.write.writer import Writer
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.engine.decide import Policy
+from batcher.pipeline.engine.known_rows import DoneRows, History
 from batcher.pipeline.engine.policies import answer_policy
 from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.engine.reservations import Budget
-from batcher.pipeline.job import Job, Limits
-from batcher.pipeline.kit import Kit
+from batcher.pipeline.job import Job, Kit, Limits
 from batcher.pipeline.progress import Progress
-from batcher.pipeline.run.done import DoneRows
-from batcher.pipeline.run.history import History
 from batcher.transport.lane import Lane
 
 

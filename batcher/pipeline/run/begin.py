@@ -15,12 +15,11 @@ from batcher.ledger.runs import unfinished_rows
 from batcher.ledger.write import records
 from batcher.ledger.write.records import FailureKind, Scope
 from batcher.messages.attempt import Purpose
+from batcher.pipeline.engine.known_rows import History
 from batcher.pipeline.engine.reservations import Cap
-from batcher.pipeline.job import Job
-from batcher.pipeline.kit import Kit
-from batcher.pipeline.run.history import History
-from batcher.pipeline.run.intake import PlannedSource
+from batcher.pipeline.job import Job, Kit
 from batcher.pipeline.run.plan import (
+    PlannedSource,
     begun_requests,
     plan_sources,
     resent_by_change,
@@ -99,8 +98,7 @@ def _begin(
     retrying = 0 if living else resume.forget_transient_failures(connection, run_id)
     plan = plan_sources(connection, run_id, kit.files, digest, living)
     if kit.chosen is not None:
-        for source in plan:
-            source.only = kit.chosen.get(source.file.name, RowRanges())
+        plan = [replace(s, only=kit.chosen.get(s.file.name, RowRanges())) for s in plan]
     book_id, rating_id = records.open_rating(connection, kit.rater.book, now)
     scope = Scope(
         run_id=run_id,

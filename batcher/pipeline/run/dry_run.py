@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from batcher.messages.request import BadRow
 from batcher.pipeline.engine.rater import Rater
 from batcher.rows.build.requests import RequestBuilder
-from batcher.rows.ranges import RowRanges
+from batcher.rows.ranges import AllBut, RowRanges
 from batcher.rows.read.reader import read_rows
 from batcher.rows.read.source import SourceFile
 
@@ -37,7 +37,7 @@ def inspect(
     """Read, render and check every row; nothing is opened, sent or recorded."""
     found = Inspection()
     for file in files:
-        for batch in read_rows(file, source_id=0, builder=builder, skip=RowRanges()):
+        for batch in read_rows(file, source_id=0, builder=builder, rows=AllBut(RowRanges())):
             for item in batch.items:
                 if isinstance(item, BadRow):
                     _count_bad(found, file.name, item)

@@ -1,38 +1,56 @@
 """Before anything is sent: what earlier invocations left, and what is therefore to do."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from batcher.errors import StorageError
 from batcher.ledger import resume, runs
 from batcher.ledger.connect import Connection
-from batcher.ledger.resume import count_unclaimed_but_answered
+from batcher.ledger.resume import MATCH_BYTES, MATCH_ROWS, count_unclaimed_but_answered
 from batcher.ledger.write.records import RowFailure, Scope
 from batcher.ledger.write.store import drop_earlier
 from batcher.messages.failure import Failure, Verdict
 from batcher.messages.request import Request
 from batcher.pipeline.choices import OnUnknown
 from batcher.pipeline.engine.decide import given_up_in_doubt
+from batcher.pipeline.engine.known_rows import History
 from batcher.pipeline.engine.rater import Rater
+from batcher.pipeline.events import Resent
 from batcher.pipeline.job import Job
-from batcher.pipeline.run.history import History
-from batcher.pipeline.run.intake import (
-    MATCH_BYTES,
-    MATCH_ROWS,
-    PlannedSource,
-    body_bytes,
-)
+from batcher.rows.batch import body_bytes
 from batcher.rows.build.requests import RequestBuilder
-from batcher.rows.ranges import RowRanges
+from batcher.rows.ranges import AllBut, RowRanges
 from batcher.rows.read.reader import read_rows
 from batcher.rows.read.source import SourceFile, fingerprint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resent:
-    """What a change of settings would send again; `cost_high` `None`: unbounded."""
+class PlannedSource:
+    """One input with what is known of it: `done` rows are skipped unread.
 
-    rows: int
-    cost_high: int | None
+    `matching`: rows may claim answers of older snapshots, so each is looked up by identity.
+    `only` are the rows that a pilot sends; `None`: all of them. `fingerprint` is that of the
+    file when the run began; empty: nobody looks whether it changes.
+    """
+
+    file: SourceFile
+    source_id: int
+    matching: bool
+    done: RowRanges = field(default_factory=RowRanges)
+    only: RowRanges | None = None
+    fingerprint: str = ""
+
+    def to_read(self) -> AllBut:
+        """The rows that are still to do, for their only reader."""
+        others = None if self.only is None else self.only.complement()
+        return AllBut(self.done if others is None else self.done.union(others))
+
+    def has_changed(self) -> bool:
+        """Whether the file is another one by now, or gone."""
+        try:
+            return self.fingerprint not in {"", fingerprint(self.file.path)}
+        except StorageError:
+            return True
 
 
 def plan_sources(
@@ -175,7 +193,7 @@ def _requests(file: SourceFile, builder: RequestBuilder) -> Iterator[list[Reques
     """All requests of a file, in chunks of about `MATCH_ROWS`."""
     chunk: list[Request] = []
     size = 0
-    for batch in read_rows(file, source_id=0, builder=builder, skip=RowRanges()):
+    for batch in read_rows(file, source_id=0, builder=builder, rows=AllBut(RowRanges())):
         chunk += [item for item in batch.items if isinstance(item, Request)]
         size += body_bytes(batch.items)
         if len(chunk) >= MATCH_ROWS or size >= MATCH_BYTES:

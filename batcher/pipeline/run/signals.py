@@ -1,11 +1,12 @@
-"""A first signal drains, a second aborts."""
+"""A first signal drains, a second aborts; and with which code a run ends."""
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from batcher.clock import Clock
+from batcher.errors import BatcherError, Busy
 from batcher.pipeline.engine.engine import Engine
 from batcher.pipeline.events import Observer
 
@@ -72,3 +73,27 @@ class Signals:
 
 def _is_ignored_hang_up(number: signal.Signals) -> bool:
     return number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
+
+
+_ROWS_WITHOUT_ANSWER: Final = 65
+_ABORTED: Final = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
+
+
+def exit_code(
+    error: BaseException | None,
+    signals: Signals,
+    counts: Mapping[str, int],
+    *,
+    left: bool,
+    out_of_time: bool,
+) -> int:
+    """The code (design, section 6). `counts` are rows without an answer, `left`: some wait."""
+    if isinstance(error, BatcherError):
+        return error.exit_code
+    if signals.aborted_by is not None:
+        return _ABORTED[signals.aborted_by]
+    if error is not None:
+        return BatcherError.exit_code
+    if left and (signals.received is not None or out_of_time):
+        return Busy.exit_code
+    return _ROWS_WITHOUT_ANSWER if counts else 0

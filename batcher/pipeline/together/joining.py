@@ -4,8 +4,7 @@ from batcher.errors import ChangedSettings, InputChanged
 from batcher.ledger import runs
 from batcher.ledger.connect import Connection
 from batcher.ledger.owner import sharing
-from batcher.pipeline.job import Job
-from batcher.pipeline.kit import Kit
+from batcher.pipeline.job import Job, Kit
 from batcher.rows.read.source import fingerprint
 
 

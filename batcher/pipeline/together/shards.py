@@ -5,7 +5,7 @@ its lease ends, on the same machine at once: its open attempts become doubts, as
 crash, and its shards go to those who wait.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -14,13 +14,12 @@ from batcher.ledger.connect import Connection
 from batcher.ledger.money import budget
 from batcher.ledger.owner import sharing
 from batcher.ledger.write.writer import Writer
-from batcher.pipeline.job import Job
-from batcher.pipeline.kit import Kit
+from batcher.pipeline.engine.known_rows import History
+from batcher.pipeline.job import Job, Kit
 from batcher.pipeline.run.begin import Begun
-from batcher.pipeline.run.history import History
-from batcher.pipeline.run.intake import PlannedSource
-from batcher.pipeline.run.plan import begun_requests
-from batcher.rows.ranges import RowRanges
+from batcher.pipeline.run.division import Owner
+from batcher.pipeline.run.plan import PlannedSource, begun_requests
+from batcher.rows.ranges import RowRanges, RowsToRead
 from batcher.rows.read.row_count import estimated_rows
 
 _MOST_ROWS: Final = 500  # of a shard
@@ -28,42 +27,37 @@ _LEAST_ROWS: Final = 8
 _UNKNOWN_ROWS: Final = 100  # where nobody knows how many rows there are
 _SHARDS: Final = 64  # that a small input is cut into
 _TAKEN_AT_ONCE: Final = 8  # shards of a dead process: the others may have some too
-_NOWHERE: Final = 2**62
+_LOOK_SECONDS: Final = 0.25  # while others work on the last rows
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """What was taken over: the rows to send, as sources, and how far their requests were."""
+class _TakenOver:
+    """The rows of dead processes, as sources, and how far their requests were."""
 
     plan: Sequence[PlannedSource]
     history: History
     recovery: runs.Recovery
 
 
-class ClaimedRows(RowRanges):
-    """What a process need not read: rows that are done, and rows that others claim.
+class ClaimedRows:
+    """See `RowsToRead`: claims shard after shard as the rows of a source are come to.
 
-    It is asked for ascending rows and claims the next shard when it comes to rows that nobody
-    claimed. `claim` gets the first such row and returns the ends of the shard.
+    Rows in `done` are passed, and so are those that others claim. `claim` gets the first row
+    that nobody is known to have claimed, and returns the ends of the shard that is ours.
     """
 
     def __init__(self, done: RowRanges, claim: Callable[[int], tuple[int, int]]) -> None:
-        super().__init__()
-        self._known = done.copy()
+        self._done = done.copy()
         self._claim = claim
-        self._from, self._to = 0, 0
+        self._from, self._to = 0, 0  # the shard that was claimed last
 
-    def copy(self) -> RowRanges:
-        """Itself: it knows more with every question."""
-        return self
+    def none_in(self, first: int, last: int) -> bool:
+        """See `RowsToRead.none_in`; claims nothing."""
+        return self._from > last or self._done.covers(first, last)
 
-    def covers(self, first: int, last: int) -> bool:
-        """See `RowRanges.covers`; claims nothing."""
-        return self._from > last or self._known.covers(first, last)
-
-    def gaps(self, first: int, last: int):  # type: ignore[no-untyped-def]  # noqa: ANN201
-        """See `RowRanges.gaps`; claims shard after shard, as it is gone through."""
-        for start, stop in self._known.gaps(first, last):
+    def take(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """See `RowsToRead.take`; claims a shard in the database when it comes to its rows."""
+        for start, stop in self._done.gaps(first, last):
             row = start
             while row <= stop:
                 if row > self._to:
@@ -75,32 +69,85 @@ class ClaimedRows(RowRanges):
                 yield row, end
                 row = end + 1
 
-    def __contains__(self, number: int) -> bool:
-        return next(self.gaps(number, number), None) is None
+    def take_one(self, number: int) -> bool:
+        """See `RowsToRead.take_one`; may claim a shard."""
+        return next(self.take(number, number), None) is not None
 
 
-class Part:
-    """This process's part of a run; see the module.
+class Together:
+    """See `Division`: shards are claimed while inputs are read, those of the dead afterwards.
 
-    `merge` and `is_last` run in the writer's thread, everything else in the reader's.
+    The reader does not run further ahead than it must, so that others find rows too.
     """
 
     def __init__(self, job: Job, kit: Kit, begun: Begun, writer: Writer) -> None:
         self._job = job
         self._kit = kit
         self._begun = begun
-        self.writer = writer
+        self._writer = writer
         self._me = begun.scope.invocation_id
         self._run_id = begun.scope.run_id
         self._shard_rows = shard_rows([estimated_rows(file) for file in kit.files])
-        self.finished_rows = 0  # of the whole run, as of the last checkpoint
+        self._ends: list[Callable[[], None]] = []
+        self._rows_read = 0
+        self.rows_ahead = 2 * job.limits.concurrency
+        self.all_ended = False
+        self._finished = 0  # of the whole run, as of the last checkpoint
 
-    def skip(self, source: PlannedSource) -> RowRanges:
-        """What need not be read of `source`; rows are claimed while it is read."""
+    @property
+    def finished_rows(self) -> int:
+        """See `Division.finished_rows`."""
+        return self._rows_read if self.all_ended else self._finished
+
+    # In the reader's thread
+
+    def rows_of(self, source: PlannedSource) -> RowsToRead:
+        """See `Division.rows_of`; what was taken over is claimed already."""
+        if source.only is not None:
+            return source.to_read()
         return ClaimedRows(source.done, lambda row: self._claim(source.source_id, row))
 
+    def at_end(self, rows: int, tell: Callable[[], None]) -> None:
+        """See `Division.at_end`: the others have not matched their rows yet."""
+        self._rows_read += rows
+        self._ends.append(tell)
+
+    def left_by_others(
+        self, owner: Owner, wait: Callable[[float], bool]
+    ) -> Iterator[PlannedSource]:
+        """See `Division.left_by_others`."""
+        while True:
+            if owner.is_idle():
+                self._finish()
+                taken = self._writer.call(self._take_over).result()
+                if taken is not None:
+                    owner.taken_over(taken.history, taken.recovery.attempts)
+                    yield from taken.plan
+                    continue
+                if not self._others_work():
+                    break
+            if wait(_LOOK_SECONDS):
+                return
+        for tell in self._ends:
+            tell()
+        self.all_ended = True
+
+    def _finish(self) -> None:
+        """All rows of all shards of this process have ended."""
+        self._writer.call(
+            lambda connection: sharing.finish_shards(connection, self._me)
+        ).result()
+
+    def _others_work(self) -> bool:
+        """Whether rows are left that are not ours."""
+        return bool(
+            self._writer.call(
+                lambda connection: sharing.unfinished_shards(connection, self._run_id)
+            ).result()
+        )
+
     def _claim(self, source_id: int, row: int) -> tuple[int, int]:
-        claimed = self.writer.call(
+        claimed = self._writer.call(
             lambda connection: sharing.claim_shard(
                 connection,
                 source_id,
@@ -111,12 +158,14 @@ class Part:
         ).result()
         return claimed.first_row, claimed.last_row
 
+    # In the writer's thread
+
     def lock(self, connection: Connection) -> None:
-        """Until the transaction ends nobody else plans, takes over or matches rows."""
+        """See `Division.lock`; nobody else plans or takes over rows either."""
         sharing.lock_run(connection, self._run_id)
 
-    def merge(self, connection: Connection, ranges: Mapping[int, str]) -> None:
-        """Add to what all have done; `ranges` are JSON by source_id."""
+    def save_done(self, connection: Connection, ranges: Mapping[int, str]) -> None:
+        """See `Division.save_done`: they are added to what all have done."""
         self.lock(connection)
         merged = {}
         finished = 0
@@ -127,27 +176,14 @@ class Part:
                 merged[source.source_id] = done.to_json()
             finished += len(done)
         runs.save_done_ranges(connection, merged)
-        self.finished_rows = finished
+        self._finished = finished
 
-    def finish(self) -> None:
-        """All rows of all shards of this process have ended."""
-        self.writer.call(
-            lambda connection: sharing.finish_shards(connection, self._me)
-        ).result()
+    def is_last(self, connection: Connection) -> bool:
+        """See `Division.is_last`."""
+        self.lock(connection)
+        return not sharing.living_invocations(connection, self._job.key) - {self._me}
 
-    def others_work(self) -> bool:
-        """Whether rows are left that are not ours."""
-        return bool(
-            self.writer.call(
-                lambda connection: sharing.unfinished_shards(connection, self._run_id)
-            ).result()
-        )
-
-    def take_over(self) -> Taken | None:
-        """Some rows of processes that live no more; `None` when all who have rows live."""
-        return self.writer.call(self._take_over).result()
-
-    def _take_over(self, connection: Connection) -> Taken | None:
+    def _take_over(self, connection: Connection) -> _TakenOver | None:
         if not self._orphans(connection, sharing.living_invocations(connection, self._job.key)):
             return None
         self.lock(connection)
@@ -166,7 +202,7 @@ class Part:
         left = [shard for shard in orphans if shard not in over][:_TAKEN_AT_ONCE]
         sharing.take_shards(connection, over, invocation_id=self._me, done=True)
         sharing.take_shards(connection, left, invocation_id=self._me, done=False)
-        return Taken(_plan(self._begun.plan, left, done), history, recovery)
+        return _TakenOver(_plan(self._begun.plan, left, done), history, recovery)
 
     def _orphans(self, connection: Connection, living: set[int]) -> list[sharing.Shard]:
         mine = {source.source_id for source in self._begun.plan}
@@ -195,7 +231,7 @@ class Part:
             if source_id in by_id:
                 by_id[source_id].add(row_number)
         history = begun_requests(connection, self._begun.scope, plan, self._job, now, living)
-        self.merge(connection, {key: done.to_json() for key, done in by_id.items()})
+        self.save_done(connection, {key: done.to_json() for key, done in by_id.items()})
         runs.supersede_checkpoints(connection, self._run_id, self._me, living)
         for cap, _ in self._begun.caps:
             budget.count_anew(
@@ -203,10 +239,11 @@ class Part:
             )
         return recovery, history
 
-    def is_last(self, connection: Connection) -> bool:
-        """Whether all others of the run have ended."""
-        self.lock(connection)
-        return not sharing.living_invocations(connection, self._job.key) - {self._me}
+    # In the event loop's thread
+
+    def total_rows(self, told: int) -> int | None:  # noqa: ARG002 - the others were told of some
+        """See `Division.total_rows`."""
+        return self._rows_read if self.all_ended else None
 
 
 def shard_rows(estimates: Sequence[int | None]) -> int:

@@ -21,7 +21,7 @@ from batcher.ledger.owner.sharing import (
 from batcher.ledger.write.writer import Writer
 from batcher.pacing.pacer import Pacer
 from batcher.pacing.shares import Claim, next_share
-from batcher.pipeline.kit import Kit
+from batcher.pipeline.job import Kit
 from batcher.pipeline.run.begin import Begun
 
 _NOTICE_SECONDS: Final = 0.1  # until a new quota or a pause is told to the others

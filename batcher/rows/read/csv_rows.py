@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from batcher.messages.request import BadRow, Request
 from batcher.rows.batch import BATCH_ROWS, RowBatch, bad_row, broken_file, ends_batch
 from batcher.rows.build.requests import RequestBuilder
-from batcher.rows.ranges import RowRanges
+from batcher.rows.ranges import AllBut, RowRanges, RowsToRead
 from batcher.rows.read.lines import MAX_LINE_BYTES, LineSplitter
 from batcher.rows.read.source import SourceFile
 from batcher.rows.read.streams import read_blocks
@@ -24,14 +24,14 @@ class Record:
 
 
 def read_csv(
-    source: SourceFile, source_id: int, builder: RequestBuilder, skip: RowRanges
+    source: SourceFile, source_id: int, builder: RequestBuilder, rows: RowsToRead
 ) -> Iterator[RowBatch]:
     """See `reader.read_rows`; the header and blank lines are not numbered."""
     items: list[Request | BadRow] = []
     skipped = row_number = 0
     for record in read_records(source):
         row_number = record.row_number
-        if row_number in skip:
+        if not rows.take_one(row_number):
             skipped += 1
         else:
             items.append(_item(record, source, source_id, builder))
@@ -121,7 +121,7 @@ class _TextLines:
         return self._lines
 
     def _read(self, source: SourceFile) -> Iterator[str]:
-        for lines in LineSplitter(RowRanges()).split(read_blocks(source)):
+        for lines in LineSplitter(AllBut(RowRanges())).split(read_blocks(source)):
             self.offset = lines.offset
             for line in lines.lines:
                 self.offset += len(line) + 1

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from batcher.rows.ranges import RowRanges
+from batcher.rows.ranges import RowsToRead
 
 MAX_LINE_BYTES: Final = 32 * 1024 * 1024  # the API's limit of a body (messages-api, 2.4)
 
@@ -32,8 +32,8 @@ class Lines:
 class LineSplitter:
     """Splits one stream; `row_number` is that of the line now being read, from 1."""
 
-    def __init__(self, skip: RowRanges) -> None:
-        self._skip = skip
+    def __init__(self, rows: RowsToRead) -> None:
+        self._rows = rows
         self._started = False
         self.row_number = 1
         self.offset = 0
@@ -43,7 +43,7 @@ class LineSplitter:
         self._tail_bytes = 0
 
     def split(self, blocks: Iterator[bytes]) -> Iterator[Lines]:
-        """The lines of `blocks` that `skip` does not hold, in order."""
+        """The lines of `blocks` that are to be read, in order."""
         for block in blocks:
             yield from self._take(block if self._started else self._first_block(block))
         if self._tail_bytes:
@@ -63,7 +63,7 @@ class LineSplitter:
             return
         last = self.row_number + block.count(b"\n") - 1
         ends_at = self.offset + self._tail_bytes + end + 1
-        if self._skip.covers(self.row_number, last):
+        if self._rows.none_in(self.row_number, last):
             yield self._passed(self.row_number, last)
         else:
             yield from self._chosen(block[:end], last)
@@ -82,7 +82,7 @@ class LineSplitter:
                 return
         lines = head.split(b"\n")
         done = 0  # how many of `lines` the offset has moved past
-        for start, stop in self._skip.gaps(row, last):
+        for start, stop in self._rows.take(row, last):
             if start > row + done:
                 yield self._passed(row + done, start - 1)
             chosen = lines[start - row : stop - row + 1]
@@ -96,7 +96,7 @@ class LineSplitter:
     def _joined(self, end: bytes, length: int) -> Iterator[Lines]:
         """The line whose beginning came in earlier blocks."""
         row, offset = self.row_number, self.offset
-        if row in self._skip:
+        if not self._rows.take_one(row):
             yield self._passed(row, row)
         elif length > MAX_LINE_BYTES:
             yield Lines(first_row=row, offset=offset, lines=[b""], too_long=True)

@@ -6,7 +6,7 @@ from typing import Any, assert_never
 
 import msgspec
 
-from batcher.rows.ranges import RowRanges
+from batcher.rows.ranges import AllBut, RowRanges
 from batcher.rows.read.lines import LineSplitter
 from batcher.rows.read.parse import parse_row
 from batcher.rows.read.source import SourceFile
@@ -48,7 +48,7 @@ def original_lines(source: SourceFile) -> Iterator[tuple[int, bytes]]:
 
 
 def _raw_lines(source: SourceFile) -> Iterator[tuple[int, bytes]]:
-    splitter = LineSplitter(RowRanges())
+    splitter = LineSplitter(AllBut(RowRanges()))
     with contextlib.suppress(InputBroken):
         for lines in splitter.split(read_blocks(source)):
             if not lines.too_long:
@@ -56,7 +56,7 @@ def _raw_lines(source: SourceFile) -> Iterator[tuple[int, bytes]]:
 
 
 def _of_lines(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
-    splitter = LineSplitter(RowRanges())
+    splitter = LineSplitter(AllBut(RowRanges()))
     try:
         for lines in splitter.split(read_blocks(source)):
             for row_number, line in enumerate(lines.lines, lines.first_row):
@@ -84,7 +84,7 @@ def _of_csv(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
 def _of_parquet(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
     from batcher.rows.read.parquet import read_chunks  # noqa: PLC0415 - imports pyarrow
 
-    for chunk in read_chunks(source, None, RowRanges()):
+    for chunk in read_chunks(source, None, AllBut(RowRanges())):
         for row_number in range(chunk.first_row, chunk.last_row + 1):
             record = chunk.record(row_number)
             yield row_number, {name: _readable(value) for name, value in record.items()}

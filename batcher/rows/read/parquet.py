@@ -11,7 +11,7 @@ from batcher.errors import ConfigurationError, StorageError
 from batcher.messages.request import BadRow, Request
 from batcher.rows.batch import BATCH_ROWS, RowBatch, bad_row, broken_file, ends_batch
 from batcher.rows.build.requests import RequestBuilder
-from batcher.rows.ranges import RowRanges
+from batcher.rows.ranges import RowsToRead
 from batcher.rows.read.arrow_values import column_cells
 from batcher.rows.read.source import SourceFile
 from batcher.rows.reasons import InputBroken, RowProblem
@@ -57,11 +57,11 @@ def column_names(source: SourceFile) -> list[str]:
 
 
 def read_parquet(
-    source: SourceFile, source_id: int, builder: RequestBuilder, skip: RowRanges
+    source: SourceFile, source_id: int, builder: RequestBuilder, rows: RowsToRead
 ) -> Iterator[RowBatch]:
     """See `reader.read_rows`; every record of a row group that is damaged becomes a bad row."""
-    for chunk in read_chunks(source, builder.columns, skip):
-        wanted = list(skip.gaps(chunk.first_row, chunk.last_row))
+    for chunk in read_chunks(source, builder.columns, rows):
+        wanted = list(rows.take(chunk.first_row, chunk.last_row))
         numbers = [number for first, last in wanted for number in range(first, last + 1)]
         items: list[Request | BadRow] = []
         for number in numbers:
@@ -86,7 +86,7 @@ def _item(
 
 
 def read_chunks(
-    source: SourceFile, columns: Collection[str] | None, skip: RowRanges
+    source: SourceFile, columns: Collection[str] | None, rows: RowsToRead
 ) -> Iterator[Chunk]:
     """All records in order; only `columns`, where they are there, or all when `None`."""
     first_row = 1
@@ -94,12 +94,12 @@ def read_chunks(
         with _open(source) as file:
             names = [n for n in file.schema_arrow.names if columns is None or n in columns]
             for group in range(file.num_row_groups):
-                rows = file.metadata.row_group(group).num_rows
-                if rows and skip.covers(first_row, first_row + rows - 1):
-                    yield Chunk(first_row, rows)
-                elif rows:
+                count = file.metadata.row_group(group).num_rows
+                if count and rows.none_in(first_row, first_row + count - 1):
+                    yield Chunk(first_row, count)
+                elif count:
                     yield from _read_group(file, group, first_row, names)
-                first_row += rows
+                first_row += count
     except InputBroken as exc:
         yield Chunk(first_row, 1, broken=exc)
 

@@ -6,7 +6,7 @@ from typing import assert_never
 from batcher.messages.request import BadRow, Request
 from batcher.rows.batch import BATCH_ROWS, RowBatch, bad_row, broken_file, ends_batch
 from batcher.rows.build.requests import RequestBuilder
-from batcher.rows.ranges import RowRanges
+from batcher.rows.ranges import RowsToRead
 from batcher.rows.read.lines import MAX_LINE_BYTES, Lines, LineSplitter
 from batcher.rows.read.source import SourceFile
 from batcher.rows.read.streams import read_blocks
@@ -14,34 +14,32 @@ from batcher.rows.reasons import InputBroken, Reason, RowProblem
 
 
 def read_rows(
-    source: SourceFile, *, source_id: int, builder: RequestBuilder, skip: RowRanges
+    source: SourceFile, *, source_id: int, builder: RequestBuilder, rows: RowsToRead
 ) -> Iterator[RowBatch]:
-    """The rows of `source` that are not in `skip`, in batches of at most 256.
+    """The rows of `source` that `rows` gives to this reader, in batches of at most 256.
 
-    `skip` is copied: it may change while the batches are read. A damaged file ends in a
-    `BadRow` with reason TRUNCATED_FILE, unless `skip` holds that row. Raises `StorageError`
-    when the disk fails; nothing else, whatever the file holds.
+    A damaged file ends in a `BadRow` with reason TRUNCATED_FILE, unless that row is not to be
+    read. Raises `StorageError` when the disk fails; nothing else, whatever the file holds.
     """
-    skip = skip.copy()
     match source.format:
         case "jsonl":
-            return _read_jsonl(source, source_id, builder, skip)
+            return _read_jsonl(source, source_id, builder, rows)
         case "csv":
             from batcher.rows.read.csv_rows import read_csv  # noqa: PLC0415 - rarely needed
 
-            return read_csv(source, source_id, builder, skip)
+            return read_csv(source, source_id, builder, rows)
         case "parquet":
             from batcher.rows.read.parquet import read_parquet  # noqa: PLC0415 - imports pyarrow
 
-            return read_parquet(source, source_id, builder, skip)
+            return read_parquet(source, source_id, builder, rows)
         case _:
             assert_never(source.format)
 
 
 def _read_jsonl(
-    source: SourceFile, source_id: int, builder: RequestBuilder, skip: RowRanges
+    source: SourceFile, source_id: int, builder: RequestBuilder, rows: RowsToRead
 ) -> Iterator[RowBatch]:
-    splitter = LineSplitter(skip)
+    splitter = LineSplitter(rows)
     try:
         for lines in splitter.split(read_blocks(source)):
             if lines.skipped:
@@ -53,7 +51,7 @@ def _read_jsonl(
                 yield from _build(lines, source, source_id, builder)
     except InputBroken as exc:
         row = splitter.row_number
-        if row not in skip:
+        if rows.take_one(row):
             bad = bad_row(source_id, row, splitter.offset, broken_file(source, exc))
             yield RowBatch(items=[bad], rows_read=row)
 

@@ -1,8 +1,30 @@
-"""What must hold before several processes may do one job."""
+"""A job, run: by this process alone, or by several of this machine together."""
+
+from collections.abc import Callable, Sequence
 
 from batcher.errors import ConfigurationError, UsageError
 from batcher.ledger.connect import parse_url
-from batcher.pipeline.job import Job
+from batcher.pipeline.events import Ended, Observer
+from batcher.pipeline.job import Job, Kit
+from batcher.rows.read.source import SourceFile
+from batcher.wiring.ready import run_here
+
+
+def run(
+    job: Job,
+    observer: Observer,
+    before: Callable[[Kit], None] | None = None,
+    files: Sequence[SourceFile] = (),
+) -> Ended:
+    """Do everything of `job` that is still to do, in as many processes as it says.
+
+    `before` and what is raised: see `run_job`; `files`: see `kit_for`.
+    """
+    if job.processes == 1:
+        return run_here(job, observer, before, files)
+    from batcher.wiring.processes import run_together  # noqa: PLC0415 - seldom needed
+
+    return run_together(job, observer, before)
 
 
 def check_together(job: Job, *, pilot: bool) -> None:

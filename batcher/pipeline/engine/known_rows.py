@@ -1,0 +1,143 @@
+"""What is known of rows beside those under way: which are done, and which were begun before."""
+
+from collections import deque
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+
+from batcher.ledger.resume import EarlierAnswer, Unfinished
+from batcher.messages.attempt import Purpose
+from batcher.messages.legs import CALLS_TOOLS, LEG_STOP_REASONS, Leg
+from batcher.messages.request import Request
+from batcher.pipeline.engine.policies import AnswerPolicy
+from batcher.pipeline.engine.work import Replaced, Work
+from batcher.rows.ranges import RowRanges
+
+
+def take_up(work: Work, answers: Sequence[EarlierAnswer], policy: AnswerPolicy) -> None:
+    """Give a begun request its legs, and the `max_tokens` that it had reached, back."""
+    for answer in answers:
+        if answer.stop_reason in LEG_STOP_REASONS:
+            work.legs.append(_leg(answer))
+            work.purpose = Purpose.TOOL if work.legs[-1].calls_tools else Purpose.CONTINUATION
+        else:
+            work.purpose = _replace(work, answer, policy)
+
+
+def _leg(answer: EarlierAnswer) -> Leg:
+    return Leg(
+        answer.content,
+        answer.text,
+        answer.container_id,
+        calls_tools=answer.stop_reason == CALLS_TOOLS,
+        results=answer.tool_results,
+    )
+
+
+def _replace(work: Work, answer: EarlierAnswer, policy: AnswerPolicy) -> Purpose:
+    """Only answers that `max_tokens` cut off are replaced by longer ones."""
+    tokens = answer.output_tokens
+    output = len(answer.content) if tokens is None else tokens
+    cut_off = answer.stop_reason == "max_tokens"
+    purpose = Purpose.TRUNCATION if cut_off else Purpose.INVALID
+    work.replaced.append(Replaced(purpose, output))
+    factor, limit = policy.choices.raise_factor, work.request.max_tokens
+    if cut_off and factor is not None and limit is not None:
+        higher = policy.limited(work.request, int(limit * factor))
+        work.raise_max_tokens(max(higher, limit))
+    return purpose
+
+
+class History:
+    """What is known of rows that were sent before.
+
+    Rows of `live_sources` are found by their place; those of older snapshots may have moved,
+    and are found by their identity.
+    """
+
+    def __init__(self, live_sources: Collection[int]) -> None:
+        self._live_sources = live_sources
+        self.purpose = Purpose.FIRST  # of the first attempt of a fresh request
+        self.policy = AnswerPolicy()
+        self._begun: dict[Hashable, deque[tuple[Unfinished, Sequence[EarlierAnswer]]]] = {}
+
+    def add(self, entry: Unfinished, answers: Sequence[EarlierAnswer]) -> None:
+        """An unfinished request with its answers in order; its legs are not sent again."""
+        place = (entry.source_id, entry.row_number)
+        moved = (entry.custom_id, entry.params_hash)
+        key = place if entry.source_id in self._live_sources else moved
+        self._begun.setdefault(key, deque()).append((entry, answers))
+
+    def replace(self, other: "History") -> None:
+        """Forget what was known; from now on it is what `other` knows."""
+        self._begun = other._begun  # noqa: SLF001 - another of us
+
+    def work_for(self, request: Request) -> Work:
+        """A fresh request, or the continuation of one that was begun."""
+        if not self._begun:
+            return Work(request=request, purpose=self.purpose)
+        found = self._take((request.source_id, request.row_number)) or self._take(
+            (request.custom_id, request.params_hash)
+        )
+        if found is None:
+            return Work(request=request, purpose=self.purpose)
+        entry, answers = found
+        work = Work(
+            request=request,
+            request_id=entry.request_id,
+            last_attempt_id=entry.attempt_id,
+            attempts=entry.attempts,
+            doubts=entry.doubts,
+            purpose=Purpose.RETRY,
+        )
+        take_up(work, answers, self.policy)
+        return work
+
+    def _take(self, key: Hashable) -> tuple[Unfinished, Sequence[EarlierAnswer]] | None:
+        waiting = self._begun.get(key)
+        if waiting is None:
+            return None
+        found = waiting.popleft()
+        if not waiting:
+            del self._begun[key]
+        return found
+
+
+class DoneRows:
+    """Finished rows of all sources of an invocation, and the attempts not yet settled.
+
+    Everything here is durable: rows and settlements are added when the ledger has them.
+    """
+
+    def __init__(self, sources: Mapping[int, RowRanges]) -> None:
+        self._sources = dict(sources)
+        self._changed: set[int] = set(self._sources)
+        self._open: dict[int, None] = {}  # in ascending order, as attempts are opened
+        self._next_id = 0
+
+    def opened(self, attempt_id: int) -> None:
+        """An attempt begins; ids ascend."""
+        self._open[attempt_id] = None
+        self._next_id = attempt_id + 1
+
+    def settled(self, attempt_id: int) -> None:
+        """What became of the attempt is durable."""
+        self._open.pop(attempt_id, None)
+
+    def add(self, source_id: int, row_number: int) -> None:
+        """A row needs nothing more."""
+        self._sources[source_id].add(row_number)
+        self._changed.add(source_id)
+
+    def add_all(self, source_id: int, row_numbers: Iterable[int]) -> None:
+        """Rows need nothing more; a range of them costs no more than one."""
+        if isinstance(row_numbers, range) and row_numbers:
+            self._sources[source_id].add_range(row_numbers[0], row_numbers[-1])
+            self._changed.add(source_id)
+            return
+        for row_number in row_numbers:
+            self.add(source_id, row_number)
+
+    def checkpoint(self) -> tuple[int, dict[int, str]]:
+        """(every attempt with a smaller id is settled and counted, changed ranges as JSON)."""
+        settled_below = next(iter(self._open), self._next_id)
+        changed, self._changed = self._changed, set()
+        return settled_below, {key: self._sources[key].to_json() for key in changed}

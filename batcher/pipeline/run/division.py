@@ -1,0 +1,112 @@
+"""How the rows of a run are divided among its processes: `Alone` does them all.
+
+The other way is `together.together.Together`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Protocol
+
+from batcher.ledger import runs
+from batcher.ledger.connect import Connection
+from batcher.pipeline.engine.known_rows import History
+from batcher.pipeline.run.plan import PlannedSource
+from batcher.rows.ranges import RowsToRead
+
+_AHEAD_ROWS: Final = 512  # rows read and not yet sent
+
+
+class Owner(Protocol):
+    """What a division asks of its invocation; in the reader's thread, which waits for it."""
+
+    def is_idle(self) -> bool:
+        """Whether every row that was told has ended, and more would be sent."""
+
+    def taken_over(self, history: History, attempts: int) -> None:
+        """The rows of a process that died are read next; so many attempts are in doubt."""
+
+
+class Division(Protocol):
+    """Which rows an invocation does, and what it owes to others that do the same run."""
+
+    @property
+    def rows_ahead(self) -> int:
+        """How many rows may be read and not yet sent."""
+
+    @property
+    def all_ended(self) -> bool:
+        """Whether every row of the run has ended, but for those told to this invocation."""
+
+    @property
+    def finished_rows(self) -> int:
+        """How many rows are known to have ended, whoever sent them."""
+
+    # In the reader's thread
+
+    def rows_of(self, source: PlannedSource) -> RowsToRead:
+        """The rows of a source that this invocation reads."""
+
+    def at_end(self, rows: int, tell: Callable[[], None]) -> None:
+        """A source of so many rows was read: `tell` it when nobody reads it any more."""
+
+    def left_by_others(
+        self, owner: Owner, wait: Callable[[float], bool]
+    ) -> Iterator[PlannedSource]:
+        """Further rows to read when all others were, until every row of the run has ended.
+
+        `wait` returns after so many seconds, or with `True` when the run is stopping.
+        """
+
+    # In the writer's thread, as a part of its transaction
+
+    def lock(self, connection: Connection) -> None:
+        """Until the transaction ends no other process matches rows with earlier answers."""
+
+    def save_done(self, connection: Connection, ranges: Mapping[int, str]) -> None:
+        """Remember which rows are done: JSON of ranges, by source_id."""
+
+    def is_last(self, connection: Connection) -> bool:
+        """Whether no other process does the run any more."""
+
+    # In the event loop's thread, when the reader has ended
+
+    def total_rows(self, told: int) -> int | None:
+        """How many rows the inputs hold, of which `told` were told or done; `None`: unknown."""
+
+
+class Alone:
+    """See `Division`: the only process of its run."""
+
+    rows_ahead = _AHEAD_ROWS
+    all_ended = True
+    finished_rows = 0  # nobody else finishes any
+
+    def rows_of(self, source: PlannedSource) -> RowsToRead:
+        """See `Division.rows_of`."""
+        return source.to_read()
+
+    def at_end(self, rows: int, tell: Callable[[], None]) -> None:  # noqa: ARG002 - it counts nothing
+        """See `Division.at_end`."""
+        tell()
+
+    def left_by_others(
+        self,
+        owner: Owner,  # noqa: ARG002 - there are no others
+        wait: Callable[[float], bool],  # noqa: ARG002
+    ) -> Iterator[PlannedSource]:
+        """See `Division.left_by_others`."""
+        return iter(())
+
+    def lock(self, connection: Connection) -> None:
+        """See `Division.lock`."""
+
+    def save_done(self, connection: Connection, ranges: Mapping[int, str]) -> None:
+        """See `Division.save_done`."""
+        runs.save_done_ranges(connection, ranges)
+
+    def is_last(self, connection: Connection) -> bool:  # noqa: ARG002 - it is the only one
+        """See `Division.is_last`."""
+        return True
+
+    def total_rows(self, told: int) -> int | None:
+        """See `Division.total_rows`."""
+        return told

@@ -1,0 +1,351 @@
+"""The part of a run that lives in the event loop, from the open ledger to the end."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Final
+
+from batcher.errors import BatcherError
+from batcher.ledger import runs
+from batcher.ledger.connect import Connection, place
+from batcher.ledger.connect import Engine as Database
+from batcher.ledger.money.estimates import grade_estimates
+from batcher.ledger.owner.lease import Fenced
+from batcher.ledger.runs import has_failure, has_unpriced, unfinished_rows
+from batcher.ledger.write.transaction import Batch
+from batcher.ledger.write.writer import Writer
+from batcher.pacing.pacer import Pacer
+from batcher.pipeline.engine.engine import Engine
+from batcher.pipeline.engine.known_rows import DoneRows
+from batcher.pipeline.engine.limiting import SAMPLE_SECONDS, Gauge
+from batcher.pipeline.engine.parts import Parts, policy_of
+from batcher.pipeline.engine.reservations import Budget, Wallet
+from batcher.pipeline.events import Ended, Started
+from batcher.pipeline.job import Job, Kit
+from batcher.pipeline.progress import Progress
+from batcher.pipeline.run.bad_rows import BadGate
+from batcher.pipeline.run.begin import Begun
+from batcher.pipeline.run.division import Division
+from batcher.pipeline.run.holding import open_session
+from batcher.pipeline.run.intake import Intake
+from batcher.pipeline.run.plan import PlannedSource
+from batcher.pipeline.run.rescue import Ready, Rescue
+from batcher.pipeline.run.row_feed import Credit, RowFeed
+from batcher.pipeline.run.signals import Signals, exit_code
+from batcher.pipeline.together.sharing import share_quotas
+from batcher.rows.read.row_count import estimated_rows
+from batcher.rows.reasons import Reason
+from batcher.transport.lane import Lane
+
+_CHECKPOINT_SECONDS: Final = 5.0
+_AHEAD_BYTES: Final = 64 * 2**20
+
+
+class Invocation:
+    """One process doing a job once: sends, settles and records until the run is over."""
+
+    def __init__(
+        self,
+        job: Job,
+        kit: Kit,
+        database: Database,
+        begun: Begun,
+        rescue: Rescue,
+        divide: Callable[[Writer], Division],
+    ) -> None:
+        self._divide = divide
+        self._rescue = rescue
+        self._job = job
+        self._kit = kit
+        self._database = database
+        self._begun = begun
+        self._clock = kit.clock
+        self._done = DoneRows({source.source_id: source.done for source in begun.plan})
+        self._progress = Progress(
+            done_before=sum(len(source.done) for source in begun.plan),
+            total_rows=sum(estimated_rows(file) or 0 for file in kit.files),
+        )
+        limits = job.limits
+        self._pacer = kit.pacer or Pacer(
+            limits.quota, limits.concurrency, kit.clock.monotonic()
+        )
+        self._gauge = Gauge(self._progress, self._pacer, limits.quota)
+        self._out_of_time = False
+        self._ledger_failed = False
+        self._last = not job.join  # whether nobody else does the run any more
+
+    async def run(self, ready: Ready, *, created: bool) -> Ended:
+        """Send, settle and record until the run is over."""
+        began = self._clock.monotonic()
+        self._loop = asyncio.get_running_loop()
+        lane = self._kit.make_lane(self._begun.held.may_send)
+        batch = Batch(self._database.dialect, self._begun.scope, self._clock, self._job.store)
+        self._session = open_session(
+            self._database, self._job, self._begun.held, self._database_away
+        )
+        self._writer = Writer(
+            self._database,
+            batch,
+            self._loop,
+            self._storage_failed,
+            self._rescue.lifeboat,
+            self._session,
+        )
+        self._money = self._open_budget()
+        self._division = self._divide(self._writer)
+        self._credit = Credit(self._division.rows_ahead, _AHEAD_BYTES)
+        self._engine = Engine(self._parts(lane), self._credit.give_back)
+        self._feed = self._make_feed()
+        self._kit.observer.started(self._started(ready, created=created))
+        self._begun.held.watch(lambda: self._loop.call_soon_threadsafe(self._lease_changed))
+        try:
+            signals = await self._send_all()
+            left = self._rows_left()
+            ended = await self._finish(signals, self._clock.monotonic() - began, left=left)
+        finally:
+            self._begun.held.watch(lambda: None)
+            await lane.close()
+        self._kit.observer.ended(ended)
+        return ended
+
+    def _open_budget(self) -> Budget | None:
+        """The caps of this invocation with what was settled before; `None` without any."""
+        wallets = [Wallet(cap, settled) for cap, settled in self._begun.caps]
+        if not wallets:
+            return None
+        me, call_soon = self._begun.scope.invocation_id, self._loop.call_soon_threadsafe
+        return Budget(wallets, me, self._writer, call_soon)
+
+    def _started(self, ready: Ready, *, created: bool) -> Started:
+        begun = self._begun
+        return Started(
+            run_id=begun.scope.run_id,
+            invocation_id=begun.scope.invocation_id,
+            database=place(self._database).shown,
+            database_created=created,
+            recovery=begun.recovery,
+            retrying=begun.retrying,
+            price_note=self._kit.price_note,
+            progress=self._progress,
+            imported=ready.imported,
+            notes=ready.notes,
+        )
+
+    async def _send_all(self) -> Signals:
+        limits = self._job.limits
+        intake = self._intake = self._make_intake()
+        housekeeping = [
+            asyncio.create_task(self._checkpoint_regularly()),
+            asyncio.create_task(self._watch_runtime()),
+            asyncio.create_task(self._watch_limits()),
+            asyncio.create_task(
+                self._rescue.watch_space(self._kit.observer, self._engine.stop)
+            ),
+            *share_quotas(self._kit, self._pacer, self._writer, self._begun, self._database),
+        ]
+        kit, drain = self._kit, limits.drain_timeout_seconds
+        with Signals(self._engine, kit.observer, self._clock, drain, kit.pass_on) as signals:
+            intake.start()
+            await self._engine.run()
+        await _end_all(housekeeping)
+        self._gauge.end(self._clock.monotonic())
+        await asyncio.to_thread(intake.stop)
+        return signals
+
+    def _make_feed(self) -> RowFeed:
+        return RowFeed(
+            loop=self._loop,
+            engine=self._engine,
+            budget=self._money,
+            done=self._done,
+            history=self._begun.history,
+            division=self._division,
+            credit=self._credit,
+            progress=self._progress,
+            observer=self._kit.observer,
+            source_read=self._source_read,
+        )
+
+    def _make_intake(self) -> Intake:
+        begun, most_bad = self._begun, self._job.limits.max_bad
+        read = self._progress.done_before
+        return Intake(
+            plan=begun.plan,
+            builder=self._kit.builder,
+            writer=self._writer,
+            run_id=begun.scope.run_id,
+            feed=self._feed,
+            credit=self._credit,
+            division=self._division,
+            gate=BadGate(most_bad, bad=begun.quarantined, rows=read) if most_bad else None,
+        )
+
+    def _parts(self, lane: Lane) -> Parts:
+        job, begun = self._job, self._begun
+        policy = policy_of(job, self._kit)
+        begun.history.policy = policy.answers
+        return Parts(
+            invocation_id=begun.scope.invocation_id,
+            database_uid=begun.database_uid,
+            limits=job.limits,
+            policy=policy,
+            lane=lane,
+            writer=self._writer,
+            rater=self._kit.rater,
+            done=self._done,
+            history=begun.history,
+            clock=self._clock,
+            progress=self._progress,
+            budget=self._money,
+            pacer=self._pacer,
+            may_send=self._begun.held.may_send,
+        )
+
+    def _rows_left(self) -> bool:
+        finished = self._engine.nothing_left and self._intake.read_everything
+        return self._engine.error is not None or not finished
+
+    def _source_read(self, source: PlannedSource, rows: int) -> None:
+        """In one transaction with a checkpoint: what rows claimed is looked for until then."""
+
+        def save(connection: Connection) -> None:
+            if has_failure(connection, source.source_id, Reason.TRUNCATED_FILE):
+                return  # its rows say nothing against those of an older, whole file
+            runs.source_read(
+                connection,
+                run_id=self._begun.scope.run_id,
+                source_id=source.source_id,
+                name=source.file.name,
+                rows=rows,
+            )
+
+        self._checkpoint(clean=False, also=save)
+
+    # Housekeeping
+
+    def _storage_failed(self, error: BaseException) -> None:
+        """Send nothing more; what is in flight is paid, so it is awaited, but not for ever."""
+        self._ledger_failed = True
+        self._end_early(error, "the database failed")
+
+    def _end_early(self, error: BaseException, reason: str) -> None:
+        followed = isinstance(error, Fenced)
+        self._kit.observer.draining("another process has taken over" if followed else reason)
+        self._engine.stop(error)
+        self._loop.call_later(self._job.limits.drain_timeout_seconds, self._engine.abort)
+
+    def _lease_changed(self) -> None:
+        """It was renewed after a pause, or it is lost."""
+        lost = self._begun.held.lost
+        if lost is None:
+            self._engine.look_again()
+        elif self._engine.error is None:
+            self._end_early(lost, str(lost))
+
+    def _database_away(self, words: str) -> None:
+        """Called by the writer's thread; nothing is sent, since no intent becomes durable."""
+        self._progress.note = words
+        if words:
+            self._loop.call_soon_threadsafe(self._kit.observer.waiting, words)
+
+    async def _checkpoint_regularly(self) -> None:
+        while True:
+            await self._clock.sleep(_CHECKPOINT_SECONDS)
+            if self._money:
+                self._money.tell()
+            await asyncio.wrap_future(self._checkpoint(clean=False))
+
+    def _checkpoint(
+        self, *, clean: bool, also: Callable[[Connection], None] | None = None
+    ) -> Future[None]:
+        settled_below, ranges = self._done.checkpoint()
+        invocation_id = self._begun.scope.invocation_id
+
+        def save(connection: Connection) -> None:
+            runs.checkpoint(connection, invocation_id, settled_below=settled_below, clean=clean)
+            self._division.save_done(connection, ranges)
+            if also is not None:
+                also(connection)
+
+        return self._writer.call(save)
+
+    async def _watch_runtime(self) -> None:
+        seconds = self._job.limits.max_runtime_seconds
+        if seconds is not None:
+            await self._clock.sleep(seconds - self._begun.held.waited_seconds)
+            self._out_of_time = True
+            self._kit.observer.draining(f"--max-runtime of {seconds:g} s is over")
+            self._engine.drain()
+
+    async def _watch_limits(self) -> None:
+        while True:
+            await self._clock.sleep(SAMPLE_SECONDS)
+            self._gauge.sample(
+                self._clock.monotonic(),
+                unsent_rows=self._credit.spent_rows,
+                input_ended=self._feed.input_ended,
+            )
+
+    # The end
+
+    async def _finish(self, signals: Signals, seconds: float, *, left: bool) -> Ended:
+        """Make the last outcomes durable, then judge how the run went."""
+        error = self._engine.error
+        counts: dict[str, int] = {}
+        if signals.aborted_by is not None:
+            self._session.hurry()
+        if not self._ledger_failed:
+            try:
+                counts = await self._record_end(signals, left=left)
+            except Exception as exc:  # noqa: BLE001 - raised below, when the ledger is closed
+                error = exc
+        error = await asyncio.to_thread(self._rescue.end, self._writer, error)
+        if error is not None and not isinstance(error, BatcherError):
+            raise error
+        return Ended(
+            exit_code=exit_code(
+                error, signals, counts, left=left, out_of_time=self._out_of_time
+            ),
+            error=str(error or ""),
+            rows_left=left,
+            seconds=seconds,
+            progress=self._progress,
+            unfinished_rows=counts,
+            last=self._last,
+        )
+
+    async def _record_end(self, signals: Signals, *, left: bool) -> dict[str, int]:
+        """The last checkpoint and the invocation's end; failed rows of the run by kind."""
+        await asyncio.wrap_future(self._writer.call(lambda _: None))  # acknowledges everything
+        if self._money:
+            self._money.tell(everything=True)
+        await asyncio.wrap_future(self._checkpoint(clean=True))
+        scope = self._begun.scope
+
+        def save(connection: Connection) -> dict[str, int]:
+            counts = unfinished_rows(connection, {s.source_id for s in self._begun.plan})
+            if self._job.strict and has_unpriced(connection, scope.run_id):
+                counts["unpriced"] = self._progress.unpriced or 1
+            self._last = self._division.is_last(connection)
+            if not left and self._last and self._kit.chosen is None:
+                digest, now = self._job.settings.digest(), self._clock.now_us()
+                read = [source.source_id for source in self._begun.plan]
+                grade_estimates(connection, scope.run_id, digest, now, read)
+            late, error = self._out_of_time, self._engine.error
+            code = exit_code(error, signals, counts, left=left, out_of_time=late)
+            runs.end_invocation(
+                connection,
+                scope.invocation_id,
+                ended_at=self._clock.now_us(),
+                exit_code=code,
+            )
+            return counts
+
+        return await asyncio.wrap_future(self._writer.call(save))
+
+
+async def _end_all(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel `tasks` and wait for their end; what they failed with was told elsewhere."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,161 @@
+"""What the reader's thread finds, handed over to the event loop's."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from batcher.messages.request import BadRow, Request
+from batcher.pipeline.engine.engine import Engine
+from batcher.pipeline.engine.known_rows import DoneRows, History
+from batcher.pipeline.engine.reservations import Budget
+from batcher.pipeline.events import Observer
+from batcher.pipeline.progress import Progress
+from batcher.pipeline.run.division import Division
+from batcher.pipeline.run.plan import PlannedSource
+
+
+class Credit:
+    """Keeps the reader from running ahead: it waits while too much is read and not yet sent."""
+
+    def __init__(self, rows: int, body_bytes: int) -> None:
+        self._all_rows = self._rows = rows
+        self._bytes = body_bytes
+        self._change = threading.Condition()
+        self._stopped = False
+
+    @property
+    def spent_rows(self) -> int:
+        """How many rows were read and not yet sent."""
+        return self._all_rows - self._rows
+
+    def spend(self, rows: int, body_bytes: int) -> bool:
+        """Wait for room, then take it; `False` when the run is stopping."""
+        with self._change:
+            while (self._rows <= 0 or self._bytes <= 0) and not self._stopped:
+                self._change.wait()
+            self._rows -= rows
+            self._bytes -= body_bytes
+            return not self._stopped
+
+    def give_back(self, body_bytes: int) -> None:
+        """One row with a body of that size was sent, or a bad one was recorded."""
+        with self._change:
+            self._rows += 1
+            self._bytes += body_bytes
+            if self._rows > 0 and self._bytes > 0:
+                self._change.notify()
+
+    def wait(self, seconds: float) -> bool:
+        """Return after `seconds`, or as soon as the run is stopping: then `True`."""
+        with self._change:
+            return self._change.wait_for(lambda: self._stopped, seconds)
+
+    def stop(self) -> None:
+        """Let the reader end."""
+        with self._change:
+            self._stopped = True
+            self._change.notify()
+
+
+@dataclass(kw_only=True, eq=False)
+class RowFeed:
+    """Takes rows from the reader's thread to the engine, and counts how many there are.
+
+    `source_read` is called in the event loop's thread when a source was read to its end, with
+    the number of its rows. `input_ended` tells that nothing more comes.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    engine: Engine
+    budget: Budget | None
+    done: DoneRows
+    history: History
+    division: Division
+    credit: Credit
+    progress: Progress
+    observer: Observer
+    source_read: Callable[[PlannedSource, int], None]
+    input_ended: bool = field(default=False, init=False)
+    _found: int = field(default=0, init=False)
+
+    # Called by the reader's thread
+
+    def rows(self, items: Sequence[Request | BadRow]) -> None:
+        """Rows to do, in order."""
+        self.loop.call_soon_threadsafe(self._receive, items)
+
+    def claimed(self, source_id: int, row_numbers: set[int]) -> None:
+        """Rows whose earlier answer or failure moved along."""
+        self.loop.call_soon_threadsafe(self._claimed, source_id, row_numbers)
+
+    def read_to_end(self, source: PlannedSource, rows: int) -> None:
+        """The source holds `rows` rows, and all of them were told."""
+        self.loop.call_soon_threadsafe(self.source_read, source, rows)
+
+    def blank(self, source_id: int, row_numbers: Sequence[int]) -> None:
+        """Lines that hold nothing, and need nothing."""
+        self.loop.call_soon_threadsafe(self.done.add_all, source_id, row_numbers)
+
+    def ended(self, error: Exception | None) -> None:
+        """Nothing more comes; `error` is why, when it should not have ended."""
+        self.loop.call_soon_threadsafe(self._ended, error)
+
+    def is_idle(self) -> bool:
+        """See `Owner.is_idle`."""
+        told: Future[bool] = Future()
+        self.loop.call_soon_threadsafe(lambda: told.set_result(self._look_idle()))
+        return told.result()
+
+    def taken_over(self, history: History, attempts: int) -> None:
+        """See `Owner.taken_over`."""
+        self.loop.call_soon_threadsafe(self._take_over, history, attempts)
+
+    # In the event loop's thread
+
+    def _receive(self, items: Sequence[Request | BadRow]) -> None:
+        self._found += len(items)
+        self.engine.receive(items)
+        if self.engine.limit_reached:
+            self.credit.stop()
+
+    def _claimed(self, source_id: int, row_numbers: set[int]) -> None:
+        self._found += len(row_numbers)
+        self.progress.claimed += len(row_numbers)
+        self.done.add_all(source_id, row_numbers)
+
+    def _ended(self, error: Exception | None) -> None:
+        self.input_ended = True
+        if error is not None:
+            self.engine.stop(error)
+        elif not (self.engine.limit_reached or self.engine.draining):
+            self._count_total()
+        self.engine.input_ended()
+
+    def _count_total(self) -> None:
+        total = self.division.total_rows(self.progress.done_before + self._found)
+        if total is not None:
+            self.progress.total_rows = max(total, self.progress.finished_rows)
+            self.progress.total_is_exact = True
+            self._count_elsewhere()
+
+    def _count_elsewhere(self) -> None:
+        progress = self.progress
+        ours = progress.finished_rows - progress.elsewhere
+        progress.elsewhere = max(self.division.finished_rows - ours, progress.elsewhere)
+
+    def _look_idle(self) -> bool:
+        self._count_elsewhere()
+        idle = self.engine.is_idle
+        if idle and self.budget:
+            self.budget.tell(everything=True)  # the others may need it
+        return idle
+
+    def _take_over(self, history: History, attempts: int) -> None:
+        self.history.replace(history)
+        if attempts:
+            self.observer.waiting(
+                f"a process of this run ended unseen: {attempts:,} attempts are in doubt, and"
+                " may have been billed; their rows are sent again"
+            )
