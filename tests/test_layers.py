@@ -40,7 +40,7 @@ DEPTH = {room: depth for depth, line in enumerate(LAYERS) for room in line}
 # here is entered by its own name (`batcher.config`). The vocabulary is open.
 OPEN_ROOMS = {"messages", "pricing"}
 DOORS = {
-    "config": {"endpoints", "files", "tables", "values"},
+    "config": {"endpoints", "files", "keys", "tables", "values"},
     "estimate": {"estimate", "expected_cost", "interval", "preflight_sample"},
     "finance": {
         "compare",
@@ -149,8 +149,10 @@ DOORS = {
     "wiring": {"examine"},  # besides its own name: only doctor asks for it
     "transport": {
         "endpoint",
+        "proxy",
         "lane",
         "live.client",
+        "live.send_errors",
         "live.live_lane",
         "live.model_list",
     },
@@ -169,7 +171,12 @@ ISOLATED = {"simulator"}
 # Each third-party library has one home, so that replacing it touches one place. Paths are
 # prefixes below batcher/; "" is everywhere.
 HOMES = {
-    "aiohttp": ("transport/live/client.py", "transport/live/wire.py", "simulator/"),
+    "aiohttp": (
+        "transport/live/client.py",
+        "transport/live/send_errors.py",
+        "transport/live/wire.py",
+        "simulator/",
+    ),
     "multidict": (
         "transport/live/client.py",
         "transport/live/mask.py",

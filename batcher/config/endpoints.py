@@ -1,19 +1,25 @@
-"""Endpoints by name, from the presets and config.toml, and their keys."""
+"""Endpoints by name, from the presets, config.toml and the variables of official tooling."""
 
 import os
-import stat
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.resources import files
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
-from batcher.config.files import at_home
-from batcher.config.tables import EndpointTable
-from batcher.errors import AccessRefused, ConfigurationError
-from batcher.transport.endpoint import Auth, Endpoint, Secret, check_url
+from batcher.config.keys import custom_headers, header_from
+from batcher.config.tables import EndpointTable, HeaderValue
+from batcher.errors import ConfigurationError
+from batcher.transport.endpoint import Auth, Endpoint, Header, check_route, check_url
+from batcher.transport.proxy import VARIABLES, route_to
+
+# What official tooling reads; for the endpoint `anthropic` only, below every other setting.
+_BASE_URL: Final = "ANTHROPIC_BASE_URL"
+_TOKEN: Final = "ANTHROPIC_AUTH_TOKEN"  # noqa: S105 - the variable's name
+_HEADERS: Final = "ANTHROPIC_CUSTOM_HEADERS"
 
 
 def endpoint_named(name: str, tables: Mapping[str, EndpointTable]) -> Endpoint:
@@ -25,49 +31,74 @@ def endpoint_named(name: str, tables: Mapping[str, EndpointTable]) -> Endpoint:
             f"unknown endpoint {name!r}; known are {known}, others go into config.toml as "
             f"[endpoints.{name}]"
         )
-    fields = {
-        **_fields(presets.get(name, EndpointTable())),
-        **_fields(tables.get(name, EndpointTable())),
-    }
+    own = _fields(tables.get(name, EndpointTable()))
+    fields = {**_fields(presets.get(name, EndpointTable())), **own}
     if "base_url" not in fields:
         raise ConfigurationError(f"endpoint {name}: config.toml gives it no base_url")
     endpoint = _endpoint(name, fields)
-    check_url(endpoint)
-    return endpoint
+    if name == "anthropic":
+        endpoint = _as_official_tooling(endpoint, own)
+    return at(endpoint, endpoint.base_url)
+
+
+def at(
+    endpoint: Endpoint, base_url: str, headers: Mapping[str, HeaderValue] | None = None
+) -> Endpoint:
+    """The endpoint at that address, by the proxy that leads there, with these headers more.
+
+    Raises `ConfigurationError` for an address, a proxy or a header that cannot be used.
+    """
+    more = tuple(
+        header_from(endpoint.name, name, value) for name, value in (headers or {}).items()
+    )
+    names = {header.name.lower() for header in more}
+    kept = tuple(header for header in endpoint.headers if header.name.lower() not in names)
+    moved = replace(endpoint, base_url=base_url, headers=(*kept, *more))
+    if base_url != endpoint.base_url:
+        notes = tuple(note for note in endpoint.notes if not note.startswith(_BASE_URL))
+        moved = replace(moved, notes=notes)
+    check_url(moved)
+    routed = replace(moved, route=route_to(base_url, moved.proxy, _proxy_variables()))
+    check_route(routed)
+    return routed
+
+
+def _proxy_variables() -> dict[str, str]:
+    names = [spelled for name in VARIABLES for spelled in (name, name.upper())]
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def _as_official_tooling(endpoint: Endpoint, own: Mapping[str, Any]) -> Endpoint:
+    """What `ANTHROPIC_…` variables say, where config.toml says nothing; told in `notes`."""
+    notes = []
+    address = os.environ.get(_BASE_URL, "").strip()
+    if address and "base_url" not in own:
+        endpoint = replace(endpoint, base_url=address)
+        check_url(endpoint)
+        notes.append(f"{_BASE_URL} is set: requests go to {urlsplit(address).hostname}")
+    key = os.environ.get(endpoint.api_key_env or "", "").strip()
+    if (
+        not key
+        and not own.keys() & {"auth", "api_key_env", "api_key_file"}
+        and os.environ.get(_TOKEN)
+    ):
+        endpoint = replace(endpoint, auth=Auth.BEARER, api_key_env=_TOKEN)
+        notes.append(f"{_TOKEN} is set: it is sent as a bearer token")
+    headers = _not_said(custom_headers(os.environ.get(_HEADERS, "")), endpoint)
+    if headers:
+        endpoint = replace(endpoint, headers=(*endpoint.headers, *headers))
+        notes.append(f"{_HEADERS} adds {', '.join(header.name for header in headers)}")
+    return replace(endpoint, notes=tuple(notes))
+
+
+def _not_said(headers: tuple[Header, ...], endpoint: Endpoint) -> tuple[Header, ...]:
+    said = {header.name.lower() for header in endpoint.headers}
+    return tuple(header for header in headers if header.name.lower() not in said)
 
 
 def endpoint_names(tables: Mapping[str, EndpointTable]) -> list[str]:
     """All endpoints that may be named."""
     return sorted({*_presets(), *tables})
-
-
-def read_key(endpoint: Endpoint) -> Secret | None:
-    """The endpoint's key from its environment variable or 0600 file; `None`: it needs none.
-
-    Raises `AccessRefused` when it is missing or its file may be read by others.
-    """
-    if endpoint.auth is Auth.NONE:
-        return None
-    if endpoint.simulated:
-        return Secret("simulator")  # any key will do
-    if endpoint.api_key_file:
-        return _key_from_file(endpoint, Path(at_home(endpoint.api_key_file)))
-    value = os.environ.get(endpoint.api_key_env or "", "").strip()
-    if not value:
-        raise AccessRefused(
-            f"endpoint {endpoint.name} needs a key: set the environment variable "
-            f"{endpoint.api_key_env}, or api_key_file in config.toml"
-        )
-    return _checked_key(endpoint, value)
-
-
-def key_source(endpoint: Endpoint) -> str:
-    """Where the key is looked for, in words; never the key."""
-    if endpoint.auth is Auth.NONE or endpoint.simulated:
-        return "none needed"
-    if endpoint.api_key_file:
-        return f"file {endpoint.api_key_file}"
-    return f"environment variable {endpoint.api_key_env}"
 
 
 def _presets() -> dict[str, EndpointTable]:
@@ -97,41 +128,11 @@ def _endpoint(name: str, fields: dict[str, Any]) -> Endpoint:
             fields[optional] = None
     if "anthropic_version" not in fields:
         fields["anthropic_version"] = None
+    headers: dict[str, HeaderValue] = fields.pop("headers", {})
     return Endpoint(
         name=name,
+        headers=tuple(header_from(name, each, value) for each, value in headers.items()),
         errors_may_be_billed=billed == "maybe",
         verdicts={int(status): verdict for status, verdict in verdicts.items()},
         **fields,
     )
-
-
-def _key_from_file(endpoint: Endpoint, path: Path) -> Secret:
-    try:
-        status = _look_at(path)
-        value = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise AccessRefused(
-            f"endpoint {endpoint.name}: the key file {path} cannot be read: {exc}"
-        ) from exc
-    if stat.S_IMODE(status.st_mode) & 0o077:
-        raise AccessRefused(
-            f"endpoint {endpoint.name}: the key file {path} may be read by others; "
-            f"type chmod 600 {path}"
-        )
-    return _checked_key(endpoint, value)
-
-
-def _look_at(path: Path) -> os.stat_result:
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError("it is no regular file")  # a pipe may never end
-    return status
-
-
-def _checked_key(endpoint: Endpoint, value: str) -> Secret:
-    if not value or not value.isascii() or not value.isprintable() or " " in value:
-        raise AccessRefused(
-            f"endpoint {endpoint.name}: the key from the {key_source(endpoint)} holds "
-            "characters that no key has; check for a stray line or quote"
-        )
-    return Secret(value)

@@ -9,7 +9,14 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from batcher.config.tables import ConfigFile, EndpointTable, Settings
+from batcher.config.tables import (
+    ConfigFile,
+    EndpointTable,
+    HeaderValue,
+    Settings,
+    ValueSource,
+)
+from batcher.config.trust import check_trusted
 from batcher.config.values import checked_days
 from batcher.config.variables import CONFIG, PREFIX, check_names, variables
 from batcher.errors import BatcherError, ConfigurationError, UsageError, plain_words
@@ -19,6 +26,7 @@ DATABASE_NAME: Final = "batcher.db"
 T = TypeVar("T", bound=Settings)
 # Settings that may name a file or hold one after `@`; relative to the file that says so.
 _FILE_SETTINGS: Final = ("database", "prices", "output", "lifeboat_folder")
+_ENDPOINT_FILES: Final = ("api_key_file", "ca_file", "client_certificate", "client_key")
 _TEXT_SETTINGS: Final = ("system", "prompt")
 
 
@@ -54,7 +62,12 @@ def find_config(option: str | None, job_path: Path | None) -> Path | None:
 def read_config(option: str | None, job_path: Path | None = None) -> ConfigFile:
     """The config.toml in force, or an empty one when there is none."""
     path = find_config(option, job_path)
-    return read_toml(path, ConfigFile) if path else ConfigFile()
+    if path is None:
+        return ConfigFile()
+    settings = read_toml(path, ConfigFile)
+    if not (option or os.environ.get(CONFIG)):
+        check_trusted(path, settings)
+    return settings
 
 
 def environment_settings() -> Settings:
@@ -134,19 +147,34 @@ def _anchored(settings: T, folder: Path) -> T:
         value = getattr(settings, name)
         if value:
             changes[name] = text_or_file(value, folder)
+    if settings.headers:
+        changes["headers"] = _anchored_headers(settings.headers, folder)
     if isinstance(settings, ConfigFile):
         changes["endpoints"] = {
-            name: _anchored_key_file(table, folder)
+            name: _anchored_endpoint(table, folder)
             for name, table in settings.endpoints.items()
         }
     return msgspec.structs.replace(settings, **changes)
 
 
-def _anchored_key_file(table: EndpointTable, folder: Path) -> EndpointTable:
-    if not table.api_key_file:
-        return table
-    path = folder / at_home(table.api_key_file)
-    return msgspec.structs.replace(table, api_key_file=str(path))
+def _anchored_endpoint(table: EndpointTable, folder: Path) -> EndpointTable:
+    changes: dict[str, Any] = {
+        name: str(folder / at_home(value))
+        for name in _ENDPOINT_FILES
+        if (value := getattr(table, name))
+    }
+    if table.headers:
+        changes["headers"] = _anchored_headers(table.headers, folder)
+    return msgspec.structs.replace(table, **changes)
+
+
+def _anchored_headers(headers: dict[str, HeaderValue], folder: Path) -> dict[str, HeaderValue]:
+    return {
+        name: ValueSource(file=str(folder / at_home(value.file)))
+        if isinstance(value, ValueSource) and value.file
+        else value
+        for name, value in headers.items()
+    }
 
 
 def at_home(name: str) -> str:

@@ -28,6 +28,16 @@ class RequestTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     passed: tuple[str, ...] = msgspec.field(default=(), name="pass")
 
 
+class ValueSource(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """`{ env = … }` or `{ file = … }`, as it is read; one of the two."""
+
+    env: str | None = None
+    file: str | None = None
+
+
+HeaderValue = str | ValueSource
+
+
 class EndpointTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """One `[endpoints.NAME]` table; what is missing comes from the preset of that name."""
 
@@ -49,6 +59,12 @@ class EndpointTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
     stream: StreamMode | None = None
     stream_timeout_seconds: float | None = None
     stream_idle_seconds: float | None = None
+    proxy: str | None = None
+    ca_file: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
+    auth_header: str | None = None
+    headers: dict[str, HeaderValue] | None = None
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -94,6 +110,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     request: RequestTable | None = None
     retry: Retry | None = None
     tags: dict[str, str] | None = None
+    headers: dict[str, HeaderValue] | None = None
 
 
 class ConfigFile(Settings, forbid_unknown_fields=True, kw_only=True, frozen=True):

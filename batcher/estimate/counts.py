@@ -7,7 +7,7 @@ from dataclasses import replace
 import msgspec
 
 from batcher.clock import SystemClock
-from batcher.config.endpoints import read_key
+from batcher.config.keys import read_key
 from batcher.errors import BatcherError
 from batcher.estimate.census import Census, Inputs, read_chosen
 from batcher.estimate.tokens import (
@@ -63,7 +63,8 @@ def _bodies(inputs: Inputs, census: Census, models: Sequence[str]) -> dict[str, 
 async def _counted(
     endpoint: Endpoint, samples: Mapping[str, Sequence[Request]]
 ) -> dict[str, TokenRate]:
-    from batcher.transport.live.client import HttpClient, SendError
+    from batcher.transport.live.client import HttpClient
+    from batcher.transport.live.send_errors import SendError
 
     client = HttpClient(endpoint, read_key(endpoint), SystemClock())
 

@@ -39,6 +39,37 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """A proxy without its credentials; `authorization` is the header's value, if any."""
+
+    url: str
+    authorization: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """How an address is reached, and why so: `proxy` is `None` for the direct way."""
+
+    proxy: Proxy | None = None
+    why: str = ""
+
+    @property
+    def words(self) -> str:
+        """For people: the proxy without its password, and what named it."""
+        way = f"through proxy {self.proxy.url}" if self.proxy else "directly, without a proxy"
+        return f"{way} ({self.why})" if self.why else way
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """A header that every request to an endpoint carries; a secret one is masked like a key."""
+
+    name: str
+    value: Secret
+    secret: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """One server and how to speak with it.
 
@@ -48,7 +79,10 @@ class Endpoint:
     `errors_may_be_billed` widens the cost interval of refused attempts. `verdicts` are the
     endpoint's own meanings of a status. `stream` says which answers are streamed. Times are
     seconds: `request_timeout_seconds` for an answer that comes whole; a stream may take
-    `stream_timeout_seconds` in all and be silent for `stream_idle_seconds`.
+    `stream_timeout_seconds` in all and be silent for `stream_idle_seconds`. `proxy` is what was
+    set, `route` what follows from it and the environment. `ca_file` is a bundle or a folder of
+    authorities, added to the system's. `auth_header` is another header for the key. `notes` are
+    sentences about what came from where.
     """
 
     name: str
@@ -70,16 +104,41 @@ class Endpoint:
     stream_idle_seconds: float = 300
     connect_timeout_seconds: float = 10
     allow_insecure_http: bool = False
+    proxy: str = "environment"
+    route: Route = field(default_factory=Route)
+    ca_file: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
+    auth_header: str | None = None
+    headers: tuple[Header, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What is worth saying of it before a run: notes, and a proxy with what named it."""
+        if self.route.proxy is None:
+            return self.notes
+        return (*self.notes, f"{self.name} is reached {self.route.words}")
 
     @property
     def messages_url(self) -> str:
         """Where a Messages body is posted (messages-api, 1.1)."""
-        return f"{api_root(self.base_url)}/messages"
+        return self._below_root("messages")
 
     @property
     def models_url(self) -> str:
         """Where the server lists its models."""
-        return f"{api_root(self.base_url)}/models"
+        return self._below_root("models")
+
+    @property
+    def count_url(self) -> str:
+        """Where a prompt's tokens are counted."""
+        return self._below_root("messages/count_tokens")
+
+    def _below_root(self, path: str) -> str:
+        """A path of the API; a query of the base URL (`?api-version=…`) stays at the end."""
+        address, mark, query = self.base_url.partition("?")
+        return f"{api_root(address)}/{path}{mark}{query}"
 
 
 def api_root(base_url: str) -> str:
@@ -100,6 +159,18 @@ def quota_fingerprint(endpoint: Endpoint, key: Secret | None, salt: str) -> str:
     return hashed.hexdigest()
 
 
+def check_route(endpoint: Endpoint) -> None:
+    """Raise `ConfigurationError` where a proxy would see a key: on the way to plain http."""
+    plain = urlsplit(endpoint.base_url).scheme == "http"
+    keyed = endpoint.auth is not Auth.NONE or any(header.secret for header in endpoint.headers)
+    if endpoint.route.proxy and plain and keyed:
+        raise ConfigurationError(
+            f"endpoint {endpoint.name}: {endpoint.base_url} is plain http, so the proxy "
+            f"{endpoint.route.proxy.url} ({endpoint.route.why}) would see the key; use https, "
+            'or set proxy = "none" for this endpoint'
+        )
+
+
 def check_url(endpoint: Endpoint) -> None:
     """Raise `ConfigurationError` unless the base URL is https, or http to this machine."""
     try:
@@ -118,6 +189,11 @@ def check_url(endpoint: Endpoint) -> None:
         raise ConfigurationError(
             f"endpoint {endpoint.name}: base_url holds a user or password; keys belong in the "
             "environment or a 0600 file"
+        )
+    if parts.fragment:
+        raise ConfigurationError(
+            f"endpoint {endpoint.name}: base_url ends in a fragment (#…), which no server "
+            "sees; remove it"
         )
     if parts.scheme == "http" and not (endpoint.allow_insecure_http or is_loopback(host)):
         raise ConfigurationError(

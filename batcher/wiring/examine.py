@@ -7,8 +7,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from batcher.clock import SystemClock
-from batcher.config.endpoints import key_source, read_key
 from batcher.config.files import environment_settings, find_config, lifeboat_places, read_config
+from batcher.config.keys import key_source, read_key
 from batcher.errors import BatcherError, CannotCreate, ConfigurationError
 from batcher.ledger.connect import Engine, open_engine, parse_url, writing
 from batcher.ledger.lifeboat.saving import waiting_for
@@ -79,7 +79,8 @@ def _key(endpoint: Endpoint) -> str:
 
 
 async def _endpoint(endpoint: Endpoint) -> str:
-    from batcher.transport.live.client import HttpClient, SendError  # noqa: PLC0415 - late
+    from batcher.transport.live.client import HttpClient  # noqa: PLC0415 - late
+    from batcher.transport.live.send_errors import SendError  # noqa: PLC0415 - late
 
     try:
         key = read_key(endpoint)
@@ -90,7 +91,8 @@ async def _endpoint(endpoint: Endpoint) -> str:
         reply = await client.get_models()
     except SendError as exc:
         raise ConfigurationError(
-            f"{endpoint.name} at {endpoint.base_url} cannot be reached: {exc.message}"
+            f"{endpoint.name} at {endpoint.base_url} cannot be reached "
+            f"{endpoint.route.words}: {exc.message}"
         ) from exc
     finally:
         await client.close()
@@ -98,7 +100,10 @@ async def _endpoint(endpoint: Endpoint) -> str:
         raise ConfigurationError(
             f"{endpoint.name} at {endpoint.base_url} refuses the key (HTTP {reply.status})"
         )
-    return f"{endpoint.name} at {endpoint.base_url} answers (HTTP {reply.status})"
+    return (
+        f"{endpoint.name} at {endpoint.base_url} answers (HTTP {reply.status}), reached "
+        f"{endpoint.route.words}"
+    )
 
 
 def _lifeboats(typed: Asked, url: str) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from batcher.clock import Clock, SystemClock
-from batcher.config.endpoints import read_key
+from batcher.config.keys import read_key
 from batcher.errors import ConfigurationError, UsageError
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.choices import IfRunning

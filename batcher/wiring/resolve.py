@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
-from batcher.config.endpoints import endpoint_named
+from batcher.config.endpoints import at, endpoint_named
 from batcher.config.files import (
     DATABASE_NAME,
     environment_of,
@@ -31,7 +31,7 @@ from batcher.pipeline.run.bad_rows import bad_limit
 from batcher.preflight.preflight import check_dialect
 from batcher.preflight.shipped import shipped_rules
 from batcher.rows.build.settings import RequestSettings
-from batcher.transport.endpoint import Endpoint, check_url
+from batcher.transport.endpoint import Endpoint
 
 DEFAULT_MAX_TOKENS: Final = 1024  # for rows that name none; a row's own wins
 
@@ -121,7 +121,7 @@ def resolve(typed: Asked) -> Job:
         inputs=tuple(inputs),
         base=base,
         database=merged.database or str(_database_folder(typed) / DATABASE_NAME),
-        endpoint=_endpoint(merged, config_file),
+        endpoint=_endpoint(merged, layers, config_file),
         settings=_request_settings(merged, layers),
         limits=_limits(merged),
         on_unknown=_on_unknown(merged.on_unknown),
@@ -180,17 +180,18 @@ def _tables(layers: Sequence[Settings], name: str) -> dict[str, Any]:
     return merged
 
 
-def _endpoint(merged: Settings, config_file: ConfigFile) -> Endpoint:
+def _endpoint(
+    merged: Settings, layers: Sequence[Settings], config_file: ConfigFile
+) -> Endpoint:
     """The endpoint by name; a base URL alone means the anthropic dialect, key and prices."""
     named = endpoint_named(merged.endpoint or "anthropic", config_file.endpoints)
     check_dialect(shipped_rules(), named.dialect, named.name)
     if merged.stream is not None:
         named = replace(named, stream=merged.stream)
+    headers = _tables(layers, "headers")
     if not merged.base_url:
-        return named
-    changed = replace(named, base_url=merged.base_url)
-    check_url(changed)
-    return changed
+        return at(named, named.base_url, headers) if headers else named
+    return at(named, merged.base_url, headers)
 
 
 def _request_settings(merged: Settings, layers: Sequence[Settings]) -> RequestSettings:

@@ -6,8 +6,9 @@ import pytest
 from batcher.cli.care import models as command
 from batcher.errors import AccessRefused, ConfigurationError, ProviderUnavailable
 from batcher.transport.endpoint import Endpoint, Secret
-from batcher.transport.live.client import HttpClient, Reply, SendError
+from batcher.transport.live.client import HttpClient, Reply
 from batcher.transport.live.model_list import list_models
+from batcher.transport.live.send_errors import SendError
 from tests.cli.test_report import invoke
 from tests.making_runs import SystemClock, endpoint_of, simulating
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from batcher.config.endpoints import read_key
+from batcher.config.keys import read_key
 from batcher.errors import AccessRefused
 from batcher.transport.endpoint import Endpoint
 

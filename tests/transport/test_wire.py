@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from batcher.transport.live.wire import Wire, Withheld, header_line
+from batcher.transport.live.wire import NotConnected, Wire, Withheld, header_line
 from tests.simulator.asking import asynchronous
 
 # A key and a certificate of 127.0.0.1 that nobody trusts but these tests.
@@ -115,8 +115,9 @@ async def test_a_certificate_that_nobody_vouches_for_gets_no_byte():
     served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     served.load_cert_chain(LOOPBACK)
     async with keeping_server(echo, served) as (url, connections), wire(url) as there:
-        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+        with pytest.raises(NotConnected) as refused:
             await ask(there)
+    assert isinstance(refused.value.__cause__, aiohttp.ClientConnectorCertificateError)
     assert not any(connections)
 
 

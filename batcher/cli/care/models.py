@@ -53,7 +53,7 @@ def models(config_path: str | None, form: str, **options: str | None) -> None:
 
 async def _ask(endpoint: "Endpoint") -> "list[ListedModel]":
     from batcher.clock import SystemClock
-    from batcher.config.endpoints import read_key
+    from batcher.config.keys import read_key
     from batcher.transport.live.client import HttpClient
     from batcher.transport.live.model_list import list_models
 

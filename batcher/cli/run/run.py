@@ -213,8 +213,11 @@ def _run(job: "Job", *, as_json: bool, quiet: bool, yes: bool) -> int:
     from batcher.cli.money.estimate import look_ahead
     from batcher.cli.run.display import display
     from batcher.cli.run.summary import finish
+    from batcher.cli.words.say import say
 
     silent = quiet or as_json
+    for sentence in () if silent else job.endpoint.sentences:
+        say(sentence)
     watcher = display(quiet=silent, assume_yes=yes)
     before = partial(look_ahead, job, quiet=silent, assume_yes=yes)
     try:

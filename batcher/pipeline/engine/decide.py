@@ -233,6 +233,9 @@ def speaks_against_row(outcome: Outcome) -> Failure | None:
 
 def _stop_error(failure: Failure, outcome: Outcome, endpoint: str) -> BatcherError:
     status = outcome.exchange.http_status
+    if status is None:  # the way to the server is wrong, and the sentence says what to set
+        kind = AccessRefused if failure.verdict is Verdict.STOP_ACCESS else ConfigurationError
+        return kind(f"endpoint {endpoint}: {failure.message}; nothing was sent")
     said = f"HTTP {status} {_said(failure)}"
     if failure.verdict is Verdict.STOP_ACCESS:
         return AccessRefused(

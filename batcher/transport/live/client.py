@@ -8,20 +8,22 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
-from aiohttp.http import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
 from batcher.clock import Clock
-from batcher.transport.endpoint import Auth, Endpoint, Secret, check_url
+from batcher.transport.endpoint import Auth, Endpoint, Secret, check_route, check_url
 from batcher.transport.live.mask import Mask
-from batcher.transport.live.wire import Answering, Wire, Withheld
+from batcher.transport.live.send_errors import TROUBLES, SendError, send_error
+from batcher.transport.live.tls import tls_context
+from batcher.transport.live.wire import Answering, Wire, proxy_headers
 
 BODY_LIMIT: Final = 64 * 2**20  # bytes of one answer; the API's own texts end far below
 _SWEEP_SECONDS: Final = 0.5
 _REST_BYTES: Final = 64 * 2**10  # what may follow the end of a message
 _REST_SECONDS: Final = 1
 _COUNT_SECONDS: Final = 60
+_PROXIED: Final = 3  # a proxy connects, and answers, and lets us connect
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +44,11 @@ class StreamEnd:
     broken_by: "SendError | None"
 
 
-class SendError(Exception):
-    """No whole answer came. `left` tells whether the request may have reached the server."""
-
-    def __init__(self, error_type: str, message: str, *, left: bool) -> None:
-        super().__init__(error_type, message)
-        self.error_type = error_type
-        self.message = message
-        self.left = left
-
-
 class HttpClient:
-    """One session to one endpoint.
+    """One session to one endpoint, by the route and with the certificates that it names.
 
-    Never follows a redirect, reads no proxy or netrc settings, keeps no cookies, retries
-    nothing. Must be made and used inside one event loop. No message leaves while `may_send`
-    says no.
+    Never follows a redirect, reads no netrc, keeps no cookies, retries nothing. Must be made
+    and used inside one event loop. No message leaves while `may_send` says no.
     """
 
     def __init__(
@@ -68,30 +59,41 @@ class HttpClient:
         may_send: Callable[[], bool] = lambda: True,
     ) -> None:
         check_url(endpoint)
+        check_route(endpoint)
         self._models_url = URL(endpoint.models_url)
-        self._count_url = URL(f"{endpoint.messages_url}/count_tokens")
+        self._count_url = URL(endpoint.count_url)
         self._uid_header = endpoint.attempt_uid_header
         self._betas = endpoint.betas
         self._deadlines = _Deadlines(endpoint.request_timeout_seconds, clock)
         self._silences = _Deadlines(endpoint.stream_idle_seconds, clock)
         self._stream_seconds = endpoint.stream_timeout_seconds
         self._clock = clock
-        self.mask = Mask(key)
+        secrets = [header.value for header in endpoint.headers if header.secret]
+        self.mask = Mask(key, *secrets)
         headers = _headers(endpoint, key)
+        proxy = endpoint.route.proxy
         connector = aiohttp.TCPConnector(
-            limit=0, ttl_dns_cache=300, socket_factory=_keep_alive_socket
+            limit=0,
+            ttl_dns_cache=300,
+            socket_factory=_keep_alive_socket,
+            ssl=tls_context(endpoint),
         )
+        seconds = endpoint.connect_timeout_seconds
         timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=endpoint.connect_timeout_seconds
+            total=None, sock_connect=seconds, connect=_PROXIED * seconds if proxy else None
         )
-        self._wire = Wire(URL(endpoint.messages_url), headers, connector, timeout, may_send)
+        self._wire = Wire(
+            URL(endpoint.messages_url), headers, connector, timeout, may_send, proxy
+        )
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=timeout,
             headers=headers,
             trust_env=False,
+            proxy=proxy.url if proxy else None,
         )
+        self._proxy_headers = proxy_headers(proxy)
 
     async def post_message(self, body: bytes, uid: str, betas: tuple[str, ...]) -> Reply:
         """The answer to one Messages body; raises `SendError` when no whole answer came."""
@@ -109,7 +111,7 @@ class HttpClient:
                 raise SendError("timeout", message, left=True) from None
             raise
         except TROUBLES as exc:
-            raise _send_error(exc, self.mask) from exc
+            raise send_error(exc, self.mask) from exc
         finally:
             self._deadlines.stop(task)
 
@@ -140,7 +142,7 @@ class HttpClient:
         except SendError as exc:
             broken_by = exc
         except TROUBLES as exc:
-            broken_by = _send_error(exc, self.mask)
+            broken_by = send_error(exc, self.mask)
         finally:
             self._silences.stop(task)
             if answering is not None:
@@ -179,10 +181,12 @@ class HttpClient:
         asked = {"limit": limit, "after_id": after_id}
         url = self._models_url.update_query({n: v for n, v in asked.items() if v is not None})
         try:
-            async with self._session.get(url, allow_redirects=False) as response:
+            async with self._session.get(
+                url, allow_redirects=False, proxy_headers=self._proxy_headers
+            ) as response:
                 return self._reply(response, await _read(response.content))
         except TROUBLES as exc:
-            raise _send_error(exc, self.mask) from exc
+            raise send_error(exc, self.mask) from exc
 
     async def count_tokens(self, body: bytes, betas: tuple[str, ...]) -> Reply:
         """The server's count of a prompt's tokens, as it came; free where there is one.
@@ -199,11 +203,12 @@ class HttpClient:
                     data=body,
                     headers=headers if betas else {},
                     allow_redirects=False,
+                    proxy_headers=self._proxy_headers,
                 ) as response,
             ):
                 return self._reply(response, await _read(response.content))
         except TROUBLES as exc:
-            raise _send_error(exc, self.mask) from exc
+            raise send_error(exc, self.mask) from exc
 
     def _reply(self, response: Answering | aiohttp.ClientResponse, body: bytes) -> Reply:
         headers = self.mask.headers(response.headers)
@@ -224,9 +229,11 @@ def _headers(endpoint: Endpoint, key: Secret | None) -> CIMultiDict[str]:
     if endpoint.betas:
         headers["anthropic-beta"] = ",".join(endpoint.betas)
     if key and endpoint.auth is Auth.X_API_KEY:
-        headers["x-api-key"] = key.reveal()
+        headers[endpoint.auth_header or "x-api-key"] = key.reveal()
     elif key and endpoint.auth is Auth.BEARER:
-        headers["authorization"] = f"Bearer {key.reveal()}"
+        headers[endpoint.auth_header or "authorization"] = f"Bearer {key.reveal()}"
+    for header in endpoint.headers:
+        headers[header.name] = header.value.reveal()
     return headers
 
 
@@ -252,35 +259,6 @@ async def _let_end(content: aiohttp.StreamReader) -> None:
                 left -= len(chunk)
                 if left < 0:
                     return
-
-
-# What aiohttp raises when an exchange fails.
-TROUBLES: Final = (Withheld, aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError)
-
-# Sorted by the question that matters: could the server have done the work? First match wins.
-_ERRORS: Final[tuple[tuple[type[Exception], str, bool], ...]] = (
-    (aiohttp.ClientConnectorDNSError, "name_not_found", False),
-    (aiohttp.ClientConnectorCertificateError, "tls", False),
-    (aiohttp.ClientConnectorSSLError, "tls", False),
-    (aiohttp.ClientConnectorError, "unreachable", False),
-    (aiohttp.ConnectionTimeoutError, "unreachable", False),
-    (aiohttp.InvalidURL, "invalid_url", False),
-    (Withheld, "lease_not_renewed", False),
-    (TimeoutError, "timeout", True),
-    (aiohttp.ClientPayloadError, "broken_answer", True),
-    (aiohttp.ClientResponseError, "broken_answer", True),
-    (HttpProcessingError, "broken_answer", True),
-    (Exception, "connection_lost", True),
-)
-
-
-def _send_error(exc: Exception, mask: Mask) -> SendError:
-    error_type, left = next(
-        (error_type, left) for kind, error_type, left in _ERRORS if isinstance(exc, kind)
-    )
-    words = " ".join(f"{exc}".split()).removeprefix("400, message: ")  # no server's status
-    message = mask.text(words)[:300] or type(exc).__name__
-    return SendError(error_type, message, left=left)
 
 
 def _keep_alive_socket(address: tuple[Any, ...]) -> socket.socket:

@@ -27,7 +27,8 @@ from batcher.messages.outcome import (
 from batcher.messages.stream import MessageStream
 from batcher.messages.stream_mode import StreamMode, plain_body, streaming_body
 from batcher.transport.endpoint import Endpoint
-from batcher.transport.live.client import HttpClient, Reply, SendError, StreamEnd
+from batcher.transport.live.client import HttpClient, Reply, StreamEnd
+from batcher.transport.live.send_errors import SendError
 
 # Where servers put what they charged, if they say it at all (messages-api, 9.3).
 _COST_HEADER: Final = "x-litellm-response-cost"
@@ -212,7 +213,7 @@ def _not_answered(exc: SendError, exchange: Exchange) -> Outcome:
 
 def _lost(exc: SendError) -> Failure:
     message = _storable(exc.message) or exc.error_type
-    return Failure(verdict=Verdict.RETRY_ROW, error_type=exc.error_type, message=message)
+    return Failure(verdict=exc.verdict, error_type=exc.error_type, message=message)
 
 
 def _provider_request_id(reply: Reply) -> str | None:

@@ -13,30 +13,35 @@ _MASK: Final = "[key]"
 
 
 class Mask:
-    """Replaces the key by `[key]`, wherever a server puts it; without a key changes nothing."""
+    """Replaces keys by `[key]`, wherever a server puts them; without a key changes nothing."""
 
-    def __init__(self, key: Secret | None) -> None:
-        value = key.reveal() if key else ""
-        self._key = value if len(value) >= _SHORTEST else ""
-        self._bytes = self._key.encode()
-        self._escaped = re.compile(b"".join(map(_in_json, self._bytes)))
+    def __init__(self, *secrets: Secret | None) -> None:
+        values = {secret.reveal() for secret in secrets if secret}
+        self._keys = sorted((v for v in values if len(v) >= _SHORTEST), key=len, reverse=True)
+        self._bytes = [key.encode() for key in self._keys]
+        spelled = (b"".join(map(_in_json, key)) for key in self._bytes)
+        self._escaped = re.compile(b"|".join(spelled))
 
     def data(self, value: bytes) -> bytes:
         """A body without the key, also where JSON escapes stand for characters of it."""
-        if not self._key:
+        if not self._keys:
             return value
-        value = value.replace(self._bytes, _MASK.encode())
+        for key in self._bytes:
+            value = value.replace(key, _MASK.encode())
         if b"\\u00" in value or b"\\/" in value:
             return self._escaped.sub(_MASK.encode(), value)
         return value
 
     def text(self, value: str) -> str:
         """Words without the key."""
-        return value.replace(self._key, _MASK) if self._key else value
+        for key in self._keys:
+            value = value.replace(key, _MASK)
+        return value
 
     def headers(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         """Headers without the key; the same object when it is in none."""
-        if not self._key or not any(self._key in value for value in headers.values()):
+        values = list(headers.values())
+        if not any(key in value for key in self._keys for value in values):
             return headers
         return CIMultiDict((name, self.text(value)) for name, value in headers.items())
 

@@ -10,7 +10,8 @@ from batcher.errors import AccessRefused, BatcherError, ConfigurationError, Prov
 from batcher.messages.codec import CODEC_ERRORS
 from batcher.messages.failure import classify
 from batcher.transport.endpoint import Endpoint
-from batcher.transport.live.client import Reply, SendError
+from batcher.transport.live.client import Reply
+from batcher.transport.live.send_errors import SendError
 
 PAGE_SIZE: Final = 1000  # the most that the first party gives at once
 _MOST_PAGES: Final = 1000

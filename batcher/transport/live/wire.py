@@ -13,8 +13,10 @@ from typing import Any, Final
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
-from aiohttp.http import StreamWriter
+from aiohttp.http import HttpProcessingError, StreamWriter
 from yarl import URL
+
+from batcher.transport.endpoint import Proxy
 
 _PIECE_BYTES: Final = 2**18
 _PIECEWISE_BYTES: Final = 2**20
@@ -53,13 +55,17 @@ class Withheld(Exception):  # noqa: N818 - it names what happened, not an error
     """Nothing was sent, because `may_send` said no once the connection was there."""
 
 
+class NotConnected(Exception):  # noqa: N818 - it names what happened, not an error
+    """No connection came to be, so nothing was sent; why is its `__cause__`."""
+
+
 class Wire:
     """Posts to one address with the same headers, over connections that are used again.
 
     `may_send` is asked last, right before the first byte: a process that was suspended while
-    it connected must not send what another one does by now. Raises `Withheld`, and what aiohttp
-    raises: `ClientConnectorError` or `ConnectionTimeoutError` before a byte was sent, other
-    errors after it. Follows no redirect and knows no proxy.
+    it connected must not send what another one does by now. Raises `Withheld` or `NotConnected`
+    before a byte of the request was sent, and what aiohttp raises after it. It follows no
+    redirect.
     """
 
     def __init__(
@@ -69,15 +75,27 @@ class Wire:
         connector: aiohttp.BaseConnector,
         timeout: aiohttp.ClientTimeout,
         may_send: Callable[[], bool] = lambda: True,
+        proxy: Proxy | None = None,
     ) -> None:
         self._connector = connector
         self._may_send = may_send
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
-        self._address = aiohttp.ClientRequest("POST", url, headers=headers, loop=self._loop)
+        self._address = aiohttp.ClientRequest(
+            "POST",
+            url,
+            headers=headers,
+            loop=self._loop,
+            proxy=URL(proxy.url) if proxy else None,
+            proxy_headers=proxy_headers(proxy),
+        )
         fixed = dict(self._address.headers)
         fixed.pop("Content-Length", None)  # each body has its own
-        self._line = f"POST {url.raw_path_qs} HTTP/1.1\r\n".encode()
+        plain_proxy = proxy is not None and url.scheme == "http"
+        target = str(url) if plain_proxy else url.raw_path_qs
+        if plain_proxy:
+            fixed |= proxy_headers(proxy) or {}
+        self._line = f"POST {target} HTTP/1.1\r\n".encode()
         self._fixed = {name.lower(): header_line(name, fixed[name]) for name in fixed}
         self._head = self._line + b"".join(self._fixed.values())
 
@@ -114,9 +132,8 @@ class Wire:
                 connection = await self._connector.connect(
                     self._address, _NO_TRACES, self._timeout
                 )
-            except TimeoutError as exc:
-                message = f"Connection timeout to host {self._address.url}"
-                raise aiohttp.ConnectionTimeoutError(message) from exc
+            except (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError) as exc:
+                raise NotConnected from exc
             protocol = connection.protocol
             if protocol is not None and not protocol.should_close:
                 return connection
@@ -140,6 +157,13 @@ class Wire:
             return None
         transport.write(head)
         return self._loop.create_task(_pour(StreamWriter(protocol, self._loop), body))
+
+
+def proxy_headers(proxy: Proxy | None) -> dict[str, str] | None:
+    """What a proxy is shown of whoever uses it."""
+    if proxy is None or proxy.authorization is None:
+        return None
+    return {"Proxy-Authorization": proxy.authorization.reveal()}
 
 
 def _forget(protocol: ResponseHandler) -> None:

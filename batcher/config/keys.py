@@ -1,0 +1,159 @@
+"""Keys and secret headers: where they come from, and what may not be one."""
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Final
+
+from batcher.config.files import at_home
+from batcher.config.tables import HeaderValue
+from batcher.errors import AccessRefused, ConfigurationError
+from batcher.transport.endpoint import Auth, Endpoint, Header, Secret
+
+_LARGEST: Final = 2**16  # characters of a secret
+_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
+# What the connection is made of, and what other settings say.
+_TAKEN: Final = {
+    "content-length": "it is made for each request",
+    "content-type": "a Messages body is always JSON",
+    "accept": "a Messages answer is always JSON",
+    "accept-encoding": "answers are asked for as they are",
+    "connection": "it belongs to the connection",
+    "transfer-encoding": "it belongs to the connection",
+    "host": "it is in base_url",
+    "proxy-authorization": "write user and password into the proxy's URL",
+    "anthropic-version": "set anthropic_version",
+    "anthropic-beta": "set betas",
+}
+
+
+def read_key(endpoint: Endpoint) -> Secret | None:
+    """The endpoint's key from its environment variable or 0600 file; `None`: it needs none.
+
+    Raises `AccessRefused` when it is missing or its file may be read by others.
+    """
+    if endpoint.auth is Auth.NONE:
+        return None
+    if endpoint.simulated:
+        return Secret("simulator")  # any key will do
+    if endpoint.api_key_file:
+        return _key_from_file(endpoint, Path(at_home(endpoint.api_key_file)))
+    value = os.environ.get(endpoint.api_key_env or "", "").strip()
+    if not value:
+        raise AccessRefused(
+            f"endpoint {endpoint.name} needs a key: set the environment variable "
+            f"{endpoint.api_key_env}, or api_key_file in config.toml"
+        )
+    return _checked_key(endpoint, value)
+
+
+def key_source(endpoint: Endpoint) -> str:
+    """Where the key is looked for, in words; never the key."""
+    if endpoint.auth is Auth.NONE or endpoint.simulated:
+        return "none needed"
+    if endpoint.api_key_file:
+        return f"file {endpoint.api_key_file}"
+    return f"environment variable {endpoint.api_key_env}"
+
+
+def header_from(endpoint: str, name: str, value: HeaderValue) -> Header:
+    """A header of the configuration; from a file or a variable its value is a secret.
+
+    Raises `ConfigurationError` for a name that cannot be sent or is not ours to give, and
+    `AccessRefused` where the value is not there.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(f"endpoint {endpoint}: {name!r:.80} is no name of a header")
+    if name.lower() in _TAKEN:
+        raise ConfigurationError(
+            f"endpoint {endpoint}: the header {name} cannot be set: {_TAKEN[name.lower()]}"
+        )
+    text = _header_text(endpoint, name, value)
+    if not text.isprintable() or not text.isascii():
+        raise ConfigurationError(
+            f"endpoint {endpoint}: the value of the header {name} holds characters that no "
+            "header has"
+        )
+    return Header(name=name, value=Secret(text), secret=not isinstance(value, str))
+
+
+def custom_headers(lines: str) -> tuple[Header, ...]:
+    """Headers as official tooling has them in a variable, a line each; all are secret."""
+    found = []
+    for line in filter(str.strip, lines.splitlines()):
+        name, colon, value = line.partition(":")
+        if not colon or not _NAME.fullmatch(name.strip()):
+            raise ConfigurationError(
+                "ANTHROPIC_CUSTOM_HEADERS: write one `Name: value` a line"
+            )  # the line is not repeated: it may hold a secret
+        header = header_from("anthropic", name.strip(), value.strip())
+        found.append(Header(name=header.name, value=header.value, secret=True))
+    return tuple(found)
+
+
+def _header_text(endpoint: str, name: str, value: HeaderValue) -> str:
+    if isinstance(value, str):
+        return value
+    if (value.env is None) == (value.file is None):
+        raise ConfigurationError(
+            f'endpoint {endpoint}: the header {name} is text, {{ env = "NAME" }} or '
+            '{ file = "PATH" }'
+        )
+    if value.file is not None:
+        return _secret_file(endpoint, f"the header {name}", Path(value.file))
+    text = os.environ.get(value.env or "", "").strip()
+    if not text:
+        raise AccessRefused(
+            f"endpoint {endpoint}: the header {name} is in the environment variable "
+            f"{value.env}, which is not set"
+        )
+    return text
+
+
+def _key_from_file(endpoint: Endpoint, path: Path) -> Secret:
+    return _checked_key(endpoint, _secret_file(endpoint.name, "the key", path))
+
+
+def _secret_file(endpoint: str, what: str, path: Path) -> str:
+    """What a secret's file holds; judged once it is open, since a name may lead elsewhere."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, encoding="utf-8") as file:
+            _refuse_shared(endpoint, what, path, descriptor)
+            return file.read(_LARGEST).strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise AccessRefused(
+            f"endpoint {endpoint}: the file {path} of {what} cannot be read: {exc}"
+        ) from exc
+
+
+def _refuse_shared(endpoint: str, what: str, path: Path, descriptor: int) -> None:
+    """Nobody else may read or write it, but for secrets as containers mount them.
+
+    Kubernetes and Docker hand a process files of root that it does not own: readable by its
+    group (0440), or by all (0444) on a file system that nobody can write.
+    """
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("it is no regular file")  # a pipe may never end
+    mode = stat.S_IMODE(status.st_mode)
+    if not mode & 0o077:
+        return
+    read_only = bool(os.fstatvfs(descriptor).f_flag & os.ST_RDONLY)
+    mounted = status.st_uid == 0 and os.geteuid() != 0 and not mode & 0o022
+    if mounted and (not mode & 0o007 or (mode & 0o004 and read_only)):
+        return
+    raise AccessRefused(
+        f"endpoint {endpoint}: the file {path} of {what} may be read by others; type "
+        f"chmod 600 {path}"
+    )
+
+
+def _checked_key(endpoint: Endpoint, value: str) -> Secret:
+    if not value or not value.isascii() or not value.isprintable() or " " in value:
+        raise AccessRefused(
+            f"endpoint {endpoint.name}: the key from the {key_source(endpoint)} holds "
+            "characters that no key has; check for a stray line or quote"
+        )
+    return Secret(value)
