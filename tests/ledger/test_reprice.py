@@ -6,8 +6,13 @@ from hypothesis import strategies as st
 
 from batcher.errors import Busy, UsageError
 from batcher.ledger.owner.lock import hold_database
-from batcher.ledger.rate.month_close import close_month, list_ratings
-from batcher.ledger.rate.reprice import Wish, compare, reprice
+from batcher.ledger.rate.ratings import (
+    RepriceOptions,
+    close_month,
+    compare,
+    list_ratings,
+    reprice,
+)
 from batcher.ledger.verify.checks import verify
 from batcher.messages.attempt import Purpose, State
 from batcher.report.query import ReportQuery, parse_dimensions
@@ -32,7 +37,7 @@ def ledger(database_url):
 
 
 def again(ledger, prices=DEAR, **wish):
-    return reprice(ledger.url, Wish(book=prices, **wish), now_us=LATER)
+    return reprice(ledger.url, RepriceOptions(book=prices, **wish), now_us=LATER)
 
 
 def cost(ledger, **query):
@@ -81,7 +86,7 @@ def test_the_difference_is_shown_per_model(ledger):
 def test_asking_first_writes_nothing(ledger):
     ledger.write(ledger.answered(USAGE))
     before = text(ledger)
-    found = compare(ledger.url, Wish(book=DEAR))
+    found = compare(ledger.url, RepriceOptions(book=DEAR))
     assert (found.rating_id, found.changed) == (None, 1)
     assert text(ledger) == before
     assert len(list_ratings(ledger.engine)) == 1
@@ -208,7 +213,7 @@ def test_a_run_that_is_on_is_not_repriced(ledger):
     with hold_database(ledger.url, "first", command="run"), pytest.raises(Busy):
         again(ledger)
     with hold_database(ledger.url, "first", command="run"):
-        assert compare(ledger.url, Wish(book=DEAR)).changed == 1
+        assert compare(ledger.url, RepriceOptions(book=DEAR)).changed == 1
 
 
 def test_an_unknown_run_is_refused(ledger):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from batcher.cli.words.say import say
 from batcher.config.files import price_book_max_age
 from batcher.ledger.connect import Engine, reading
-from batcher.ledger.rate.book_age import books_in_use
+from batcher.ledger.rate.ratings import books_in_use
 from batcher.report.query import ReportQuery
 from batcher.report.summary import summarise
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,10 @@ from batcher.cli.ledger_options import ledger, ledger_options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from batcher.ledger.rate.ratings import StoredRating
     from batcher.pricing.book.book import PriceBook
     from batcher.pricing.book.layer import Layer
+
 
 SHIPPED = "shipped"
 
@@ -214,7 +216,7 @@ def close(month: str, database: str | None, config: str | None) -> None:
     """
     from batcher.clock import SystemClock
     from batcher.config.files import database_url
-    from batcher.ledger.rate.month_close import close_month
+    from batcher.ledger.rate.ratings import close_month
 
     url = database_url(database, config)
     rating_id = close_month(url, month, now_us=SystemClock().now_us())
@@ -225,10 +227,10 @@ def close(month: str, database: str | None, config: str | None) -> None:
 @ledger_options
 def ratings(database: str | None, config: str | None) -> None:
     """List the ratings of a ledger: which book priced it when, and which months are closed."""
-    from batcher.ledger.rate.month_close import list_ratings, rating_rows
+    from batcher.ledger.rate.ratings import list_ratings
 
     with ledger(database, config) as engine:
-        print_columns(rating_rows(list_ratings(engine)))
+        print_columns(_rating_rows(list_ratings(engine)))
 
 
 def _genai(provider: str, price_list: str) -> Layer:
@@ -329,3 +331,21 @@ def print_columns(rows: Sequence[tuple[str, ...]]) -> None:
 
 def _note(text: str) -> None:
     click.echo(text, err=True)
+
+
+def _rating_rows(found: list[StoredRating]) -> list[tuple[str, ...]]:
+    """Cells to print, with a title."""
+    title = ("Rating", "Made", "Reason", "Prices", "Of", "Run", "Closed months")
+    return [title, *map(_rating_row, found)]
+
+
+def _rating_row(rating: StoredRating) -> tuple[str, ...]:
+    return (
+        str(rating.rating_id),
+        f"{datetime.fromtimestamp(rating.created_at // 1_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}",
+        rating.reason,
+        rating.price_book,
+        rating.as_of or "each day",
+        "all" if rating.run_id is None else str(rating.run_id),
+        ", ".join(rating.closes) or "-",
+    )

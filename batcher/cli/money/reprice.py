@@ -8,7 +8,7 @@ from batcher.cli.commands import command, format_options, option
 from batcher.cli.ledger_options import ledger_options
 
 if TYPE_CHECKING:
-    from batcher.ledger.rate.reprice import Repricing
+    from batcher.ledger.rate.ratings import Repricing
 
 _COLUMNS = ("Model", "Answers", "Old", "New", "Difference")
 
@@ -51,16 +51,16 @@ def reprice(
     from batcher.cli.money.prices import book_of
     from batcher.clock import SystemClock
     from batcher.config.files import database_url
-    from batcher.ledger.rate import reprice as ledger
+    from batcher.ledger.rate import ratings as ledger
 
-    wish = ledger.Wish(
+    options = ledger.RepriceOptions(
         book=book_of(book_file), as_of=_day(as_of), run_id=run_id, reopens=reopen
     )
     url = database_url(database, config)
     if dry_run:
-        found = ledger.compare(url, wish)
+        found = ledger.compare(url, options)
     else:
-        found = ledger.reprice(url, wish, now_us=SystemClock().now_us())
+        found = ledger.reprice(url, options, now_us=SystemClock().now_us())
     _show(found, as_json=form == "json", dry_run=dry_run)
 
 

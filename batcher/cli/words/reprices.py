@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from batcher.ledger.rate.reprice import Difference, Repricing
+from batcher.ledger.rate.ratings import Difference, Repricing
 from batcher.pricing.money import format_currency, usd_text
 
 _TOTAL = "Total"

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from batcher.errors import BatcherError
 from batcher.ledger.connect import Connection
-from batcher.ledger.rate.days import moment_of_day
 from batcher.ledger.rate.stored_answers import (
     FIRST_TOKENS,
     Pricing,
@@ -26,6 +25,7 @@ from batcher.messages.attempt import State
 from batcher.messages.usage import Usage
 from batcher.pricing.book.book import PriceBook, parse_book
 from batcher.pricing.rate.rating import Charge, RateSet
+from batcher.pricing.rate.resolve import moment_of_day
 
 _BOOK: Final = "price book"
 

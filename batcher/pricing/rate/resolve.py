@@ -1,6 +1,6 @@
 """Which rates hold: looked up once per model, terms and day, then remembered by the book."""
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Final
 
 from batcher.pricing.book.book import PriceBook, Resolution
@@ -98,3 +98,24 @@ def _on_day(
         key=lambda pair: -pair[0],
     )
     return Resolution(base=sets[-1][1], tiers=tuple(sets[:-1]))
+
+
+def moment_of_day(day: str) -> int:
+    """The first microsecond of an ISO day; raises `ValueError` for anything else."""
+    return _first_microsecond(date.fromisoformat(day))
+
+
+def month_window(month: str) -> tuple[int, int]:
+    """The first microsecond of `2026-10` and that of the month after.
+
+    Raises `ValueError` for anything else.
+    """
+    if len(month) != len("2026-10"):
+        raise ValueError(f"{month!r:.20} is no month such as 2026-10")
+    first = date.fromisoformat(f"{month}-01")
+    following = (first + timedelta(days=31)).replace(day=1)
+    return _first_microsecond(first), _first_microsecond(following)
+
+
+def _first_microsecond(day: date) -> int:
+    return (day.toordinal() - _EPOCH) * MICROSECONDS_PER_DAY

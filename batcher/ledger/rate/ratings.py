@@ -1,27 +1,24 @@
-"""Prices the ledger anew: a further rating beside the old ones, never in their place.
+"""Ratings: pricing the ledger anew, closing months, and which book priced what.
 
-A reprice is one transaction while no run is on. Before it writes, it reads everything and
-compares, so that nothing is written when no charge would change.
+A reprice adds a rating beside the old ones, never in their place. It is one transaction while
+no run is on. Before it writes, it reads everything and compares, so that nothing is written
+when no charge would change. It leaves closed months alone.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from functools import partial
 from typing import Final
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Connection, Engine, func, select
 
 from batcher.errors import StorageError, UsageError
-from batcher.ledger.connect import Connection, open_engine, reading, writing
+from batcher.ledger.connect import open_engine, reading, writing
 from batcher.ledger.migrate import require_head
 from batcher.ledger.owner.lock import hold_database
-from batcher.ledger.rate.days import moment_of_day, month_window
-from batcher.ledger.rate.month_close import (
-    closed_months,
-    reopen_months,
-    settle_everything,
-)
+from batcher.ledger.rate.months import closed_months, reopen_months, settle_everything
 from batcher.ledger.rate.stored_answers import (
     Pricing,
     StoredAnswer,
@@ -34,10 +31,13 @@ from batcher.ledger.rate.stored_answers import (
     usage_of,
 )
 from batcher.ledger.rate.write_rating import NewRating
-from batcher.ledger.schema import invocations, price_books
+from batcher.ledger.schema import QUARTER_HOUR_US, invocations, price_books, ratings, rollups
+from batcher.ledger.schema_internal import closed_months as table
 from batcher.messages.attempt import State
+from batcher.pricing.book.age import published
 from batcher.pricing.book.book import PriceBook
 from batcher.pricing.rate.rating import Charge, RateSet
+from batcher.pricing.rate.resolve import moment_of_day, month_window
 
 _PAID: Final = frozenset({State.ANSWERED.value, State.LATE.value})
 
@@ -46,7 +46,7 @@ _Rerated = tuple[StoredAnswer, list[StoredCharge], tuple[Charge, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class RepriceOptions:
     """What to reprice: with which book, at the prices of which day, which run.
 
     `as_of` is an ISO day, `None`: each answer's own day. `run_id` `None`: all runs. `reopens`
@@ -88,7 +88,7 @@ class Repricing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """A wish, looked up in a ledger."""
+    """Options of a reprice, looked up in a ledger."""
 
     pricing: Pricing
     rate_sets: dict[int, tuple[int, RateSet]]
@@ -97,8 +97,8 @@ class _Plan:
     left_out: tuple[str, ...]
 
 
-def reprice(url: str, wish: Wish, *, now_us: int) -> Repricing:
-    """Add a rating with the charges of `wish`, unless no charge would change.
+def reprice(url: str, options: RepriceOptions, *, now_us: int) -> Repricing:
+    """Add a rating with the charges of `options`, unless no charge would change.
 
     Raises:
         Busy: a run is on, or attempts are still under way in a batch.
@@ -110,11 +110,11 @@ def reprice(url: str, wish: Wish, *, now_us: int) -> Repricing:
     with held, _engine(url) as engine:
         with writing(engine) as connection:
             settle_everything(connection, now_us)
-        found = _compare(partial(reading, engine), wish)
+        found = _compare(partial(reading, engine), options)
         if not found.changed:
             return found
         with writing(engine) as connection:
-            rating_id = _write(connection, wish, now_us)
+            rating_id = _write(connection, options, now_us)
     return Repricing(
         rating_id=rating_id,
         answers=found.answers,
@@ -124,11 +124,11 @@ def reprice(url: str, wish: Wish, *, now_us: int) -> Repricing:
     )
 
 
-def compare(url: str, wish: Wish) -> Repricing:
+def compare(url: str, options: RepriceOptions) -> Repricing:
     """What `reprice` would do; reads only, also while a run is on."""
     with _engine(url, read_only=True) as engine:
         require_head(engine)
-        return _compare(partial(reading, engine), wish)
+        return _compare(partial(reading, engine), options)
 
 
 @contextmanager
@@ -140,12 +140,14 @@ def _engine(url: str, *, read_only: bool = False) -> Iterator[Engine]:
         engine.dispose()
 
 
-def _compare(transaction: Transaction, wish: Wish) -> Repricing:
+def _compare(transaction: Transaction, options: RepriceOptions) -> Repricing:
     with transaction() as connection:
         book_id = connection.scalar(
-            select(price_books.c.price_book_id).where(price_books.c.sha256 == wish.book.sha256)
+            select(price_books.c.price_book_id).where(
+                price_books.c.sha256 == options.book.sha256
+            )
         )
-        plan = _plan(connection, wish, book_id)
+        plan = _plan(connection, options, book_id)
     answers = changed = 0
     differences: dict[str, Difference] = {}
     for stored, charged, wanted in _repriced(transaction, plan):
@@ -163,20 +165,22 @@ def _compare(transaction: Transaction, wish: Wish) -> Repricing:
     )
 
 
-def _plan(connection: Connection, wish: Wish, book_id: int | None) -> _Plan:
+def _plan(connection: Connection, options: RepriceOptions, book_id: int | None) -> _Plan:
     chosen = select(invocations.c.invocation_id)
-    if wish.run_id is not None:
-        chosen = chosen.where(invocations.c.run_id == wish.run_id)
+    if options.run_id is not None:
+        chosen = chosen.where(invocations.c.run_id == options.run_id)
     mine = frozenset(connection.execute(chosen).scalars())
-    if wish.run_id is not None and not mine:
-        raise UsageError(f"there is no run {wish.run_id} here: batcher status lists all runs")
-    months = () if wish.reopens else closed_months(connection)
+    if options.run_id is not None and not mine:
+        raise UsageError(
+            f"there is no run {options.run_id} here: batcher status lists all runs"
+        )
+    months = () if options.reopens else closed_months(connection)
     return _Plan(
         pricing=Pricing(
             price_book_id=0 if book_id is None else book_id,
-            book=wish.book,
-            as_of_us=None if wish.as_of is None else moment_of_day(wish.as_of),
-            price_lists=repricing_lists(connection, wish.book),
+            book=options.book,
+            as_of_us=None if options.as_of is None else moment_of_day(options.as_of),
+            price_lists=repricing_lists(connection, options.book),
         ),
         rate_sets=read_rate_sets(connection),
         invocations=mine,
@@ -236,14 +240,134 @@ def _add_amount(amounts: dict[str, int], currency: str, amount: int) -> None:
     amounts[currency] = amounts.get(currency, 0) + amount
 
 
-def _write(connection: Connection, wish: Wish, now_us: int) -> int:
+def _write(connection: Connection, options: RepriceOptions, now_us: int) -> int:
     rating = NewRating(
-        connection, wish.book, as_of=wish.as_of, run_id=wish.run_id, now_us=now_us
+        connection, options.book, as_of=options.as_of, run_id=options.run_id, now_us=now_us
     )
-    plan = _plan(connection, wish, rating.price_book_id)
+    plan = _plan(connection, options, rating.price_book_id)
     for stored, _, wanted in _repriced(lambda: nullcontext(connection), plan):
         rating.add(stored, wanted)
     rating.finish(mine=plan.invocations, closed=plan.closed)
-    if wish.reopens:
+    if options.reopens:
         reopen_months(connection, rating.rating_id)
     return rating.rating_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRating:
+    """A rating as people read of it; `created_at` is microseconds UTC.
+
+    `reason` is initial or reprice. `run_id` and `as_of` are `None` where it took all runs, and
+    each day's prices. `closes` are the months that it was the newest rating of when they were
+    closed, but those reopened since.
+    """
+
+    rating_id: int
+    created_at: int
+    reason: str
+    price_book: str
+    run_id: int | None
+    as_of: str | None
+    closes: tuple[str, ...]
+
+
+def close_month(url: str, month: str, *, now_us: int) -> int:
+    """Close a month such as `2026-10` (UTC); the newest rating, which it is settled with.
+
+    Raises:
+        UsageError: that is no month, it is not over, it is closed, or nothing was ever rated.
+        Busy: a run is on, or attempts are still under way in a batch.
+    """
+    _check_month(month, now_us)
+    engine = open_engine(url, read_only=True)
+    try:
+        require_head(engine)
+    finally:
+        engine.dispose()
+    engine = open_engine(url)
+    try:
+        held = hold_database(url, None, command="batcher prices close")
+        with held, writing(engine) as connection:
+            settle_everything(connection, now_us)
+            return _close(connection, month, now_us)
+    finally:
+        engine.dispose()
+
+
+def list_ratings(engine: Engine) -> list[StoredRating]:
+    """All ratings, oldest first."""
+    query = (
+        select(ratings, price_books.c.version)
+        .join(price_books, price_books.c.price_book_id == ratings.c.price_book_id)
+        .order_by(ratings.c.rating_id)
+    )
+    closings = select(table.c.rating_id, table.c.month).where(table.c.reopened_by.is_(None))
+    with reading(engine) as connection:
+        closed = connection.execute(closings.order_by(table.c.month)).all()
+        found = connection.execute(query).all()
+    return [
+        StoredRating(
+            rating_id=row.rating_id,
+            created_at=row.created_at,
+            reason=row.reason,
+            price_book=row.version,
+            run_id=row.run_id,
+            as_of=row.as_of,
+            closes=tuple(month for rating_id, month in closed if rating_id == row.rating_id),
+        )
+        for row in found
+    ]
+
+
+def _check_month(month: str, now_us: int) -> None:
+    try:
+        _, until = month_window(month)
+    except ValueError as error:
+        raise UsageError(f"{month!r:.20} is no month: write it like 2026-10") from error
+    if now_us < until:
+        raise UsageError(f"the month {month} (UTC) is not over yet: close it when it is")
+
+
+def _close(connection: Connection, month: str, now_us: int) -> int:
+    if month in closed_months(connection):
+        raise UsageError(
+            f"the month {month} is closed already; batcher prices ratings says by which rating"
+        )
+    newest = connection.scalar(select(func.max(ratings.c.rating_id)))
+    if newest is None:
+        raise UsageError("nothing was ever rated here, so there is no month to close")
+    values = {"month": month, "rating_id": newest, "closed_at": now_us}
+    connection.execute(table.insert().values(values))
+    return int(newest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookInUse:
+    """A book that makes current charges; `age_days` is its age at the newest answer of them."""
+
+    version: str
+    published: date
+    age_days: int
+
+
+def books_in_use(connection: Connection) -> list[BookInUse]:
+    """Every book that makes current charges and says when it was published, by version."""
+    newest = (
+        select(ratings.c.price_book_id, func.max(rollups.c.quarter))
+        .join(ratings, ratings.c.rating_id == rollups.c.rating_id)
+        .where(rollups.c.superseded_by.is_(None))
+        .group_by(ratings.c.price_book_id)
+    )
+    found = []
+    for book_id, quarter in connection.execute(newest).all():
+        book = connection.execute(
+            select(price_books.c.version, price_books.c.content).where(
+                price_books.c.price_book_id == book_id
+            )
+        ).one()
+        day = published(book.content)
+        if day is not None:
+            used = datetime.fromtimestamp(quarter * QUARTER_HOUR_US // 1_000_000, UTC).date()
+            age = (used - day).days
+            found.append(BookInUse(version=book.version, published=day, age_days=age))
+    return sorted(found, key=lambda each: (each.version, each.published))
