@@ -117,14 +117,13 @@ def test_every_reason_of_our_own_is_on_the_page():
         (PACKAGE / name).read_text()
         for name in (
             "transport/live/client.py",
+            "transport/live/send_errors.py",
             "transport/live/live_lane.py",
             "pipeline/engine/decide.py",
             "ledger/write/repair.py",
-            "ledger/resume.py",
+            "ledger/runs.py",
         )
     )
-    before = (
-        r"SendError\(|error_type=|DIED: Final = |Error, |InvalidURL, |Withheld, |Exception, "
-    )
+    before = r"SendError\(|_stopped\(\n? *|error_type=|DIED: Final = |Error, |Exception, "
     named = rf'(?:{before})"([a-z_]+)"'
     assert set(re.findall(named, source)) == shown

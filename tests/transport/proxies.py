@@ -119,7 +119,13 @@ def certificate_demanding_server(version: ssl.TLSVersion):
         with suppress(OSError):
             connection, _ = listener.accept()
             connection.settimeout(30)
-            context.wrap_socket(connection, server_side=True)
+            raw = connection.dup()
+            with suppress(OSError):
+                context.wrap_socket(connection, server_side=True).close()
+            raw.shutdown(socket.SHUT_WR)  # a reset would overtake what was said
+            while raw.recv(2**16):
+                pass
+            raw.close()
 
     thread = threading.Thread(target=serve)
     thread.start()

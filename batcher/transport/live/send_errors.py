@@ -44,7 +44,6 @@ _NOT_CONNECTED: Final[tuple[tuple[type[Exception], str], ...]] = (
     (aiohttp.ClientConnectorDNSError, "name_not_found"),
     (aiohttp.ClientProxyConnectionError, "proxy_unreachable"),
     (aiohttp.ClientHttpProxyError, "proxy"),
-    (aiohttp.ClientConnectorCertificateError, "certificate"),
     (aiohttp.ClientConnectorSSLError, "tls"),
     (Exception, "unreachable"),
 )
@@ -97,7 +96,7 @@ def _not_connected(cause: BaseException, mask: Mask) -> SendError:
         return _proxy_refused(cause, mask)
     if isinstance(cause, aiohttp.ClientConnectorCertificateError):
         return _stopped(
-            error_type,
+            "certificate",
             f"the server's certificate is not trusted ({_reason(cause)}): where your company "
             "has an authority of its own, set ca_file for this endpoint, or SSL_CERT_FILE",
         )
