@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -18,6 +19,8 @@ OUTPUT: Final = "Output"
 WORKERS: Final = "Many workers"
 OTHER: Final = "Options"
 _ORDER: Final = (WHAT, LIMITS, MONEY, TROUBLE, OUTPUT, WORKERS, OTHER)
+
+_HELP: Final = {"help_option_names": ["-h", "--help"]}
 
 F = TypeVar("F", bound=Callable[..., Any])
 FILE: Final = click.Path(readable=False)  # completed by the shell; who opens it says more
@@ -38,11 +41,12 @@ class CommandWithExamples(click.Command):
 
     def __init__(
         self,
-        *arguments: Any,  # noqa: ANN401 - click's
+        name: str | None = None,
+        *,
         examples: Sequence[str] = (),
         **attributes: Any,  # noqa: ANN401 - click's
     ) -> None:
-        super().__init__(*arguments, **attributes)
+        super().__init__(name, context_settings=_HELP, **attributes)
         self.examples = tuple(examples)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -69,11 +73,12 @@ class GroupWithExamples(click.Group):
 
     def __init__(
         self,
-        *arguments: Any,  # noqa: ANN401 - click's
+        name: str | None = None,
+        *,
         examples: Sequence[str] = (),
         **attributes: Any,  # noqa: ANN401 - click's
     ) -> None:
-        super().__init__(*arguments, **attributes)
+        super().__init__(name, context_settings=_HELP, **attributes)
         self.examples = tuple(examples)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -147,6 +152,19 @@ def format_options(
 def choice(words: type[StrEnum]) -> "click.Choice[str]":
     """One of the words of a setting."""
     return click.Choice([str(word) for word in words])
+
+
+def write_new(file: Path, text: str) -> None:
+    """Write a file that was not there; raises `CannotCreate` for one that is."""
+    from batcher.errors import CannotCreate
+
+    try:
+        with file.open("x", encoding="utf-8") as target:
+            target.write(text)
+    except FileExistsError as exc:
+        raise CannotCreate(f"{file}: is there already; name another file") from exc
+    except OSError as exc:
+        raise CannotCreate(f"{file}: cannot be written: {exc}") from exc
 
 
 def completed(

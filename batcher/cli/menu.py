@@ -25,7 +25,7 @@ MENU: Final[dict[str, dict[str, tuple[str, str]]]] = {
             "batcher.cli.run.retry:retry",
             "Make failed and held rows work to do again.",
         ),
-        "jobs": ("batcher.cli.care.jobs:jobs", "List and check job files."),
+        "jobs": ("batcher.cli.care.jobs:jobs", "List and check job files, print their schema."),
     },
     "Look": {
         "status": (
@@ -67,6 +67,10 @@ MENU: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "doctor": (
             "batcher.cli.care.doctor:doctor",
             "Check configuration, key, endpoint and database.",
+        ),
+        "config": (
+            "batcher.cli.care.config:config",
+            "Show the settings in force and where they come from, or begin a config.toml.",
         ),
         "verify": (
             "batcher.cli.care.verify:verify",

@@ -12,7 +12,7 @@ import msgspec
 
 from batcher.config.keys import custom_headers, header_from
 from batcher.config.tables import EndpointTable, HeaderValue
-from batcher.errors import ConfigurationError
+from batcher.errors import ConfigurationError, did_you_mean
 from batcher.transport.endpoint import Auth, Endpoint, Header, check_route, check_url
 from batcher.transport.proxy import VARIABLES, route_to
 
@@ -26,10 +26,10 @@ def endpoint_named(name: str, tables: Mapping[str, EndpointTable]) -> Endpoint:
     """The endpoint of that name, from the presets and config.toml."""
     presets = _presets()
     if name not in presets and name not in tables:
-        known = ", ".join(sorted({*presets, *tables}))
+        known = endpoint_names(tables)
         raise ConfigurationError(
-            f"unknown endpoint {name!r}; known are {known}, others go into config.toml as "
-            f"[endpoints.{name}]"
+            f"unknown endpoint {name!r}; known are {', '.join(known)}, others go into "
+            f"config.toml as [endpoints.{name}]{did_you_mean(name, known)}"
         )
     own = _fields(tables.get(name, EndpointTable()))
     fields = {**_fields(presets.get(name, EndpointTable())), **own}
@@ -116,10 +116,6 @@ def _fields(table: EndpointTable) -> dict[str, Any]:
 
 def _endpoint(name: str, fields: dict[str, Any]) -> Endpoint:
     billed = fields.pop("errors_billed", "no")
-    if billed not in {"no", "maybe"}:
-        raise ConfigurationError(
-            f"endpoint {name}: errors_billed is {billed!r}, not no or maybe"
-        )
     verdicts = fields.pop("verdicts", {})
     if not all(status.isdecimal() for status in verdicts):
         raise ConfigurationError(f"endpoint {name}: verdicts are by HTTP status, like 403")

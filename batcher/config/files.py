@@ -2,13 +2,15 @@
 
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib import resources
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
 
+from batcher.config.explain import explained
 from batcher.config.tables import (
     ConfigFile,
     EndpointTable,
@@ -19,7 +21,7 @@ from batcher.config.tables import (
 from batcher.config.trust import check_trusted
 from batcher.config.values import checked_days
 from batcher.config.variables import CONFIG, PREFIX, check_names, variables
-from batcher.errors import BatcherError, ConfigurationError, UsageError, plain_words
+from batcher.errors import BatcherError, ConfigurationError, UsageError
 
 CONFIG_NAME: Final = "config.toml"
 DATABASE_NAME: Final = "batcher.db"
@@ -43,7 +45,7 @@ def read_toml(path: Path, kind: type[T]) -> T:
     try:
         settings = msgspec.convert(table, kind)
     except msgspec.ValidationError as exc:
-        raise ConfigurationError(f"{path}: {plain_words(str(exc))}") from exc
+        raise ConfigurationError(f"{path}: {explained(exc, kind)}") from exc
     return _anchored(settings, path.parent)
 
 
@@ -81,8 +83,25 @@ def environment_settings() -> Settings:
     try:
         settings = msgspec.convert(given, Settings, strict=False)
     except msgspec.ValidationError as exc:
-        raise ConfigurationError(f"environment: {plain_words(str(exc), PREFIX)}") from exc
+        raise ConfigurationError(f"environment: {explained(exc, Settings, PREFIX)}") from exc
     return _anchored(settings, Path.cwd())
+
+
+def option_settings(options: Mapping[str, Any]) -> Settings:
+    """What was typed, or given by a program, as a layer of settings."""
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in _TEXT_SETTINGS:
+        if given.get(name):
+            given[name] = text_or_file(given[name], Path())
+    try:
+        return msgspec.convert(given, Settings)
+    except msgspec.ValidationError as exc:
+        raise UsageError(f"options: {explained(exc, Settings)}") from exc
+
+
+def sample_config() -> str:
+    """The commented sample of a config.toml."""
+    return (resources.files("batcher") / "data" / CONFIG_NAME).read_text(encoding="utf-8")
 
 
 def database_url(option: str | None, config: str | None = None) -> str:

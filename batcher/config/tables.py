@@ -1,12 +1,14 @@
 """What a config.toml and a job file may say, as msgspec reads it."""
 
-from typing import Any
+from typing import Any, Final, Literal
 
 import msgspec
 
+from batcher.ledger.write.records import Store
 from batcher.messages.failure import Verdict
 from batcher.messages.stream_mode import StreamMode
-from batcher.pipeline.choices import ToolTable, ValidateTable
+from batcher.pipeline.choices import IfRunning, OnUnknown, ToolTable, ValidateTable
+from batcher.pricing.book.age import MOST_DAYS
 from batcher.transport.endpoint import Auth
 
 
@@ -51,7 +53,7 @@ class EndpointTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
     attempt_uid_header: str | None = None
     price_list: str | None = None
     simulated: bool | None = None
-    errors_billed: str | None = None
+    errors_billed: Literal["no", "maybe"] | None = None
     verdicts: dict[str, Verdict] | None = None
     request_timeout_seconds: float | None = None
     connect_timeout_seconds: float | None = None
@@ -89,16 +91,16 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     max_cost_month: str | int | None = None
     ask_above: str | int | None = None
     max_bad: str | int | None = None
-    on_unknown: str | None = None
+    on_unknown: OnUnknown | None = None
     on_truncate: str | None = None
     on_invalid: str | None = None
-    store: str | None = None
+    store: Store | None = None
     min_free_space: str | int | None = None
     lifeboat_folder: str | None = None
     prices: str | None = None
     price_book_max_age_days: int | None = None
     output: str | None = None
-    if_running: str | None = None
+    if_running: IfRunning | None = None
     join: bool | None = None
     processes: int | None = None
     lease: str | None = None
@@ -111,6 +113,27 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     retry: Retry | None = None
     tags: dict[str, str] | None = None
     headers: dict[str, HeaderValue] | None = None
+
+
+# What holds where no layer says anything; settings without a default are not named.
+DEFAULTS: Final = Settings(
+    endpoint="anthropic",
+    max_tokens=1024,
+    concurrency=64,
+    quota_share=1.0,
+    on_unknown=OnUnknown.RETRY,
+    on_truncate="keep",
+    on_invalid="keep",
+    store=Store.FULL,
+    price_book_max_age_days=MOST_DAYS,
+    if_running=IfRunning.FAIL,
+    join=False,
+    processes=1,
+    lease="30s",
+    database_wait="5m",
+    strict=False,
+    preflight=True,
+)
 
 
 class ConfigFile(Settings, forbid_unknown_fields=True, kw_only=True, frozen=True):

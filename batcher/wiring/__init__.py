@@ -11,18 +11,17 @@ from batcher.wiring.ready import (
     request_builder,
 )
 from batcher.wiring.resolve import (
-    DEFAULT_MAX_TOKENS,
     Asked,
     asked,
     job_file,
     job_files,
     place_of,
     resolve,
+    settings_of,
 )
 from batcher.wiring.run import check_together, run
 
 __all__ = [
-    "DEFAULT_MAX_TOKENS",
     "Asked",
     "asked",
     "check_together",
@@ -39,4 +38,5 @@ __all__ = [
     "request_builder",
     "resolve",
     "run",
+    "settings_of",
 ]

@@ -5,27 +5,30 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, TypeVar
+
+from msgspec.structs import replace as replace_settings
 
 from batcher.config.endpoints import at, endpoint_named
 from batcher.config.files import (
     DATABASE_NAME,
     environment_of,
     environment_settings,
+    find_config,
     lifeboat_folders,
+    option_settings,
     read_config,
     read_toml,
-    text_or_file,
 )
-from batcher.config.tables import ConfigFile, JobFile, Retry, Settings
+from batcher.config.origins import SettingInForce, settings_in_force
+from batcher.config.tables import DEFAULTS, ConfigFile, JobFile, Retry, Settings
 from batcher.config.values import checked_days, pico_usd, seconds, size_bytes
 from batcher.errors import ConfigurationError, UsageError
 from batcher.ledger.connect import without_passwords
-from batcher.ledger.write.records import Store
 from batcher.pacing.breaker import BreakerPolicy
 from batcher.pacing.limits import quota_limits
 from batcher.pacing.retry import RetryPolicy
-from batcher.pipeline.choices import IfRunning, OnUnknown, answer_choices
+from batcher.pipeline.choices import answer_choices
 from batcher.pipeline.job import Job, Limits
 from batcher.pipeline.run.bad_rows import bad_limit
 from batcher.preflight.preflight import check_dialect
@@ -33,7 +36,7 @@ from batcher.preflight.shipped import shipped_rules
 from batcher.rows.build.settings import RequestSettings
 from batcher.transport.endpoint import Endpoint
 
-DEFAULT_MAX_TOKENS: Final = 1024  # for rows that name none; a row's own wins
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,17 +64,13 @@ def asked(
     A `.toml` among the inputs is the job file.
     """
     inputs, job_path = _job_among(inputs, job_path)
-    given = dict(options or {})
-    for name in ("system", "prompt"):
-        if given.get(name):
-            given[name] = text_or_file(given[name], Path())
     return Asked(
         command=without_passwords(shlex.join(["batcher", *sys.argv[1:]])),
         inputs=inputs,
         job_path=job_path,
         config_path=config_path,
         accept_change=accept_change,
-        options=Settings(**given),
+        options=option_settings(options or {}),
     )
 
 
@@ -107,7 +106,7 @@ def resolve(typed: Asked) -> Job:
     if not inputs:
         raise UsageError("nothing to run: name input files, or a job file (.toml)")
     config_file = read_config(typed.config_path, typed.job_path)
-    layers = (typed.options, environment_settings(), job_file, config_file)
+    layers = (typed.options, environment_settings(), job_file, config_file, DEFAULTS)
     merged = _merge(layers)
     lifeboat_folder, spare_folders = lifeboat_folders(merged.lifeboat_folder)
     base = typed.job_path.parent if typed.job_path and not typed.inputs else Path()
@@ -124,14 +123,14 @@ def resolve(typed: Asked) -> Job:
         endpoint=_endpoint(merged, layers, config_file),
         settings=_request_settings(merged, layers),
         limits=_limits(merged),
-        on_unknown=_on_unknown(merged.on_unknown),
+        on_unknown=stated(merged.on_unknown),
         accept_change=typed.accept_change,
-        strict=bool(merged.strict),
+        strict=stated(merged.strict),
         tags=_tables(layers, "tags"),
         output=merged.output,
         prices=merged.prices,
         price_book_max_age_days=checked_days(merged.price_book_max_age_days),
-        preflight=merged.preflight is not False,
+        preflight=stated(merged.preflight),
         ask_above=pico_usd("ask_above", merged.ask_above),
         answers=answer_choices(
             merged.on_truncate,
@@ -141,16 +140,31 @@ def resolve(typed: Asked) -> Job:
             folder=(typed.job_path or Path()).resolve().parent,
             environment=environment_of,
         ),
-        store=_store(merged.store),
-        if_running=_if_running(merged.if_running),
-        join=bool(merged.join),
-        processes=_processes(merged.processes),
-        lease_seconds=_lease_seconds(merged.lease),
-        database_wait_seconds=seconds(merged.database_wait or "5m"),
+        store=stated(merged.store),
+        if_running=stated(merged.if_running),
+        join=stated(merged.join),
+        processes=_at_least_one("processes", merged.processes),
+        lease_seconds=_lease_seconds(stated(merged.lease)),
+        database_wait_seconds=seconds(stated(merged.database_wait)),
         min_free_space=size_bytes("min_free_space", merged.min_free_space),
         lifeboat_folder=lifeboat_folder,
         spare_folders=spare_folders,
     )
+
+
+def settings_of(typed: Asked) -> list[SettingInForce]:
+    """Every setting that a run would go by, and where it comes from; needs no inputs."""
+    job = read_toml(typed.job_path, JobFile) if typed.job_path else JobFile()
+    found = find_config(typed.config_path, typed.job_path)
+    database = str(_database_folder(typed) / DATABASE_NAME)
+    layers = (
+        ("option", typed.options),
+        ("environment", environment_settings()),
+        (str(typed.job_path), job),
+        (str(found), read_config(typed.config_path, typed.job_path)),
+        ("default", replace_settings(DEFAULTS, database=database)),
+    )
+    return list(settings_in_force(layers))
 
 
 def place_of(typed: Asked) -> tuple[str, Endpoint]:
@@ -184,7 +198,7 @@ def _endpoint(
     merged: Settings, layers: Sequence[Settings], config_file: ConfigFile
 ) -> Endpoint:
     """The endpoint by name; a base URL alone means the anthropic dialect, key and prices."""
-    named = endpoint_named(merged.endpoint or "anthropic", config_file.endpoints)
+    named = endpoint_named(stated(merged.endpoint), config_file.endpoints)
     check_dialect(shipped_rules(), named.dialect, named.name)
     if merged.stream is not None:
         named = replace(named, stream=merged.stream)
@@ -195,12 +209,9 @@ def _endpoint(
 
 
 def _request_settings(merged: Settings, layers: Sequence[Settings]) -> RequestSettings:
-    max_tokens = DEFAULT_MAX_TOKENS if merged.max_tokens is None else merged.max_tokens
-    if max_tokens < 1:
-        raise ConfigurationError(f"max_tokens is {max_tokens}; it must be at least 1")
     return RequestSettings(
         model=merged.model,
-        max_tokens=max_tokens,
+        max_tokens=_at_least_one("max_tokens", merged.max_tokens),
         system=merged.system,
         prompt=merged.prompt,
         parameters=_tables(layers, "parameters"),
@@ -211,12 +222,10 @@ def _request_settings(merged: Settings, layers: Sequence[Settings]) -> RequestSe
 
 def _limits(merged: Settings) -> Limits:
     retry = merged.retry or Retry()
-    concurrency = 64 if merged.concurrency is None else merged.concurrency
-    _at_least_one("concurrency", concurrency)
     if merged.limit is not None:
         _at_least_one("limit", merged.limit)
     return Limits(
-        concurrency=concurrency,
+        concurrency=_at_least_one("concurrency", merged.concurrency),
         row_limit=merged.limit,
         max_runtime_seconds=seconds(merged.max_runtime) if merged.max_runtime else None,
         max_cost=pico_usd("max_cost", merged.max_cost),
@@ -229,14 +238,17 @@ def _limits(merged: Settings) -> Limits:
     )
 
 
-def _processes(value: int | None) -> int:
-    _at_least_one("processes", 1 if value is None else value)
-    return value or 1
+def stated(value: T | None) -> T:
+    """A setting that the built-in defaults state where nothing else does."""
+    if value is None:
+        raise TypeError("a setting without a built-in default")
+    return value
 
 
-def _at_least_one(name: str, value: int) -> None:
-    if value < 1:
+def _at_least_one(name: str, value: int | None) -> int:
+    if stated(value) < 1:
         raise ConfigurationError(f"{name} is {value}; it must be at least 1")
+    return stated(value)
 
 
 def _given(table: Retry, policy: type[RetryPolicy | BreakerPolicy | Limits]) -> dict[str, Any]:
@@ -245,29 +257,8 @@ def _given(table: Retry, policy: type[RetryPolicy | BreakerPolicy | Limits]) -> 
     return {n: getattr(table, n) for n in shared if getattr(table, n) is not None}
 
 
-def _on_unknown(value: str | None) -> OnUnknown:
-    try:
-        return OnUnknown(value or "retry")
-    except ValueError as exc:
-        raise ConfigurationError(f"on_unknown is {value!r}, not retry, hold or fail") from exc
-
-
-def _if_running(value: str | None) -> IfRunning:
-    try:
-        return IfRunning(value or "fail")
-    except ValueError as exc:
-        raise ConfigurationError(f"if_running is {value!r}, not fail, skip or wait") from exc
-
-
-def _lease_seconds(value: str | None) -> float:
-    lease = seconds(value or "30s")
+def _lease_seconds(value: str) -> float:
+    lease = seconds(value)
     if lease < 1:
         raise ConfigurationError(f"lease is {value!r}; it must be at least 1s")
     return lease
-
-
-def _store(value: str | None) -> Store:
-    try:
-        return Store(value or "full")
-    except ValueError as exc:
-        raise ConfigurationError(f"store is {value!r}, not full, answer or usage") from exc

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from batcher import wiring
 from batcher.config.files import read_config
-from batcher.config.tables import ConfigFile
+from batcher.config.tables import DEFAULTS, ConfigFile
 from batcher.pacing.breaker import BreakerPolicy
 from batcher.pacing.retry import RetryPolicy
 from batcher.pipeline.job import Limits
@@ -45,8 +44,12 @@ def test_the_sample_shows_the_defaults():
     table = uncommented()
     policies = {**vars_of(Limits()), **vars_of(RetryPolicy()), **vars_of(BreakerPolicy())}
     assert table["retry"] == {name: policies[name] for name in table["retry"]}
-    assert table["concurrency"] == Limits().concurrency
-    assert table["max_tokens"] == wiring.DEFAULT_MAX_TOKENS
+    defaults = msgspec.to_builtins(DEFAULTS)
+    stated = {name: value for name, value in defaults.items() if value is not None}
+    assert {name: table[name] for name in stated if name in table} == {
+        name: value for name, value in stated.items() if name in table
+    }
+    assert stated.keys() & table.keys() >= {"concurrency", "max_tokens", "store", "lease"}
     assert table["database"] == "batcher.db"
 
 

@@ -91,7 +91,7 @@ def test_a_job_keeps_its_database_and_inputs_beside_itself(folder, simulate):
     ("name", "value", "word"),
     [
         ("BATCHER_CONCURRENCY", "many", "BATCHER_CONCURRENCY: must be a whole number"),
-        ("BATCHER_ON_UNKNOWN", "panic", "on_unknown"),
+        ("BATCHER_ON_UNKNOWN", "panic", "BATCHER_ON_UNKNOWN (on_unknown) is"),
     ],
 )
 def test_a_wrong_variable_is_refused_by_name(folder, name, value, word):

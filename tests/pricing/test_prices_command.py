@@ -148,7 +148,7 @@ def test_import_of_a_csv_writes_a_price_file(tmp_path):
 
 
 def test_import_never_overwrites_a_file(mine):
-    with pytest.raises(CannotCreate, match="cannot be written"):
+    with pytest.raises(CannotCreate, match="is there already"):
         batcher_prices("import", mine, "-o", mine)
     assert mine.read_text() == MINE
 

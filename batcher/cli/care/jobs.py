@@ -12,7 +12,7 @@ from batcher.cli.commands import GroupWithExamples
     examples=("batcher jobs list", "batcher jobs check jobs/nightly.toml"),
 )
 def jobs() -> None:
-    """List and check job files."""
+    """List and check job files, print their schema."""
 
 
 @jobs.command("list", examples=("batcher jobs list", "batcher jobs list /srv/batcher"))
@@ -48,3 +48,15 @@ def check_jobs(paths: tuple[Path, ...]) -> int:
         wrong += bool(found.bad_rows)
         click.echo(f"{path}: {found.requests:,} requests, {found.bad_rows:,} bad rows")
     return 1 if wrong else 0
+
+
+@jobs.command(
+    "schema",
+    examples=("batcher jobs schema > job.schema.json", "batcher jobs schema config"),
+)
+@click.argument("kind", type=click.Choice(["job", "config"]), default="job")
+def schema(kind: str) -> None:
+    """Print the JSON schema of job files, or of config.toml, for editors and checks."""
+    from batcher.config.schemas import schema_of
+
+    click.echo(schema_of(kind), nl=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batcher.cli.commands import FILE, GroupWithExamples, option
+from batcher.cli.commands import FILE, GroupWithExamples, option, write_new
 from batcher.cli.ledger_options import ledger, ledger_options
 
 if TYPE_CHECKING:
@@ -199,7 +199,10 @@ def import_prices(
     layer = _genai(provider, price_list) if file is None else read_layer(Path(file))
     text = render_layer(_with_choices(layer, rounds=rounds, replaces=replaces))
     book = parse_book(text, output if file is None else file)
-    _write(text, output)
+    if output == "-":
+        click.echo(text, nl=False)
+    else:
+        write_new(Path(output), text)
     blocks = count_of(len(layer.periods), "block")
     _note(f"prices: {blocks} written to {output}, version {book.version}")
 
@@ -243,19 +246,6 @@ def _with_choices(layer: Layer, *, rounds: bool, replaces: bool) -> Layer:
     from dataclasses import replace
 
     return replace(layer, rounds=layer.rounds or rounds, extends=layer.extends and not replaces)
-
-
-def _write(text: str, output: str) -> None:
-    from batcher.errors import CannotCreate
-
-    if output == "-":
-        click.echo(text, nl=False)
-        return
-    try:
-        with Path(output).open("x", encoding="utf-8") as target:
-            target.write(text)
-    except OSError as exc:
-        raise CannotCreate(f"{output}: the price file cannot be written: {exc}") from exc
 
 
 def book_of(file: str) -> PriceBook:

@@ -6,8 +6,21 @@ from typing import Any, TypeVar
 
 import click
 
-from batcher.cli.commands import FILE, MONEY, OUTPUT, WHAT, completed, option
+from batcher.cli.commands import (
+    FILE,
+    LIMITS,
+    MONEY,
+    OUTPUT,
+    TROUBLE,
+    WHAT,
+    WORKERS,
+    choice,
+    completed,
+    option,
+)
 from batcher.cli.names import endpoint_names, model_names
+from batcher.ledger.write.records import Store
+from batcher.pipeline.choices import IfRunning, OnUnknown
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -86,11 +99,142 @@ no_preflight = option(
 )
 
 
+_RUN_OPTIONS = (
+    option(
+        "--concurrency",
+        type=int,
+        metavar="N",
+        section=LIMITS,
+        help="Requests in flight at most [64].",
+    ),
+    option(
+        "--rpm",
+        type=int,
+        metavar="N",
+        section=LIMITS,
+        help="Requests per minute at most, for each model class.",
+    ),
+    option(
+        "--itpm",
+        type=int,
+        metavar="N",
+        section=LIMITS,
+        help="Input tokens per minute, cache reads not counted.",
+    ),
+    option(
+        "--otpm",
+        type=int,
+        metavar="N",
+        section=LIMITS,
+        help="Output tokens per minute at most.",
+    ),
+    option(
+        "--quota-share",
+        type=float,
+        metavar="F",
+        section=LIMITS,
+        help="The part of every quota to use, like 0.25.",
+    ),
+    option(
+        "-n",
+        "--limit",
+        type=int,
+        metavar="N",
+        section=LIMITS,
+        help="Send at most this many new rows, then stop.",
+    ),
+    option(
+        "--max-runtime",
+        metavar="TIME",
+        section=LIMITS,
+        help="Stop sending after 90s, 15m or 2h.",
+    ),
+    option(
+        "--max-cost",
+        metavar="USD",
+        section=MONEY,
+        help="Never let the run cost more than this.",
+    ),
+    option(
+        "--strict",
+        is_flag=True,
+        default=None,
+        section=MONEY,
+        help="Exit 65 when an answer has no price.",
+    ),
+    option(
+        "--max-bad",
+        metavar="N|P%",
+        section=TROUBLE,
+        help="Stop when more rows than this are unusable.",
+    ),
+    option(
+        "--on-unknown",
+        type=choice(OnUnknown),
+        section=TROUBLE,
+        help="What to do with rows whose attempt may have been billed unseen [retry].",
+    ),
+    option(
+        "--on-truncate",
+        metavar="keep|fail|raise=2x",
+        section=TROUBLE,
+        help="What to do with answers that max_tokens cut off [keep].",
+    ),
+    option(
+        "--on-invalid",
+        metavar="keep|retry:N|fail",
+        section=TROUBLE,
+        help="What to do with answers that do not follow their JSON schema [keep].",
+    ),
+    option(
+        "--if-running",
+        type=choice(IfRunning),
+        section=TROUBLE,
+        help="When another run is on: end with 75, with 0, or wait for it [fail].",
+    ),
+    option(
+        "-o",
+        "--output",
+        type=FILE,
+        metavar="FILE",
+        section=OUTPUT,
+        help="Write the answers there at the end, in input order.",
+    ),
+    option(
+        "--store",
+        type=choice(Store),
+        section=OUTPUT,
+        help="How much of the answers is kept; money always is [full].",
+    ),
+    option(
+        "--processes",
+        type=int,
+        metavar="N",
+        section=WORKERS,
+        help="Do the job in N processes; PostgreSQL [1].",
+    ),
+    option(
+        "--join",
+        is_flag=True,
+        default=None,
+        section=WORKERS,
+        help="Do the job together with others; PostgreSQL.",
+    ),
+)
+
+
 def job_options(command: F) -> F:
     """The input argument and the options above, in this order in the help."""
     for add in reversed(_OPTIONS):
         command = add(command)
     return click.argument("inputs", nargs=-1, type=FILE, metavar="[INPUT]...")(command)
+
+
+def run_options(command: F) -> F:
+    """The further settings that a run can be given as options."""
+    for add in reversed(_RUN_OPTIONS):
+        command = add(command)
+    return command
 
 
 def tag_table(tags: tuple[str, ...]) -> dict[str, str] | None:

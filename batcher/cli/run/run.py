@@ -7,21 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batcher.cli.commands import (
-    FILE,
-    LIMITS,
     MONEY,
     OUTPUT,
     TROUBLE,
     WHAT,
-    WORKERS,
-    choice,
     command,
     format_options,
     option,
 )
-from batcher.cli.run.job_options import job_options, no_preflight, tag_table
-from batcher.ledger.write.records import Store
-from batcher.pipeline.choices import IfRunning, OnUnknown
+from batcher.cli.run.job_options import job_options, no_preflight, run_options, tag_table
 
 if TYPE_CHECKING:
     from batcher.pipeline.job import Job
@@ -33,56 +27,12 @@ if TYPE_CHECKING:
 )
 @job_options
 @no_preflight
+@run_options
 @option(
     "--tag", "tags", multiple=True, metavar="K=V", section=WHAT, help="For reports; repeatable."
 )
 @option(
     "--dry-run", is_flag=True, section=WHAT, help="Do everything but send; show the ceiling."
-)
-@option(
-    "--concurrency",
-    type=int,
-    metavar="N",
-    section=LIMITS,
-    help="Requests in flight at most [64].",
-)
-@option(
-    "--rpm",
-    type=int,
-    metavar="N",
-    section=LIMITS,
-    help="Requests per minute at most, for each model class.",
-)
-@option(
-    "--itpm",
-    type=int,
-    metavar="N",
-    section=LIMITS,
-    help="Input tokens per minute, cache reads not counted.",
-)
-@option(
-    "--otpm", type=int, metavar="N", section=LIMITS, help="Output tokens per minute at most."
-)
-@option(
-    "--quota-share",
-    type=float,
-    metavar="F",
-    section=LIMITS,
-    help="The part of every quota to use, like 0.25.",
-)
-@option(
-    "-n",
-    "--limit",
-    type=int,
-    metavar="N",
-    section=LIMITS,
-    help="Send at most this many new rows, then stop.",
-)
-@option(
-    "--max-runtime", metavar="TIME", section=LIMITS, help="Stop sending after 90s, 15m or 2h."
-)
-@option(
-    "--max-cost", metavar="USD", section=MONEY, help="Never let the run cost more than this."
 )
 @option(
     "--pilot",
@@ -93,79 +43,14 @@ if TYPE_CHECKING:
     help="Send N random rows first, say what the rest will cost, and ask on a terminal.",
 )
 @option(
-    "--strict",
-    is_flag=True,
-    default=None,
-    section=MONEY,
-    help="Exit 65 when an answer has no price.",
-)
-@option(
-    "--max-bad",
-    metavar="N|P%",
-    section=TROUBLE,
-    help="Stop when more rows than this are unusable.",
-)
-@option(
-    "--on-unknown",
-    type=choice(OnUnknown),
-    section=TROUBLE,
-    help="What to do with rows whose attempt may have been billed unseen [retry].",
-)
-@option(
-    "--on-truncate",
-    metavar="keep|fail|raise=2x",
-    section=TROUBLE,
-    help="What to do with answers that max_tokens cut off [keep].",
-)
-@option(
-    "--on-invalid",
-    metavar="keep|retry:N|fail",
-    section=TROUBLE,
-    help="What to do with answers that do not follow their JSON schema [keep].",
-)
-@option(
-    "--if-running",
-    type=choice(IfRunning),
-    section=TROUBLE,
-    help="When another run is on: end with 75, with 0, or wait for it [fail].",
-)
-@option(
     "--accept-change",
     is_flag=True,
     section=TROUBLE,
     help="Pay answered rows again: settings changed.",
 )
-@option(
-    "-o",
-    "--output",
-    type=FILE,
-    metavar="FILE",
-    section=OUTPUT,
-    help="Write the answers there at the end, in input order.",
-)
-@option(
-    "--store",
-    type=choice(Store),
-    section=OUTPUT,
-    help="How much of the answers is kept; money always is [full].",
-)
 @format_options("text", "json", section=OUTPUT)
 @option("-q", "--quiet", is_flag=True, section=OUTPUT, help="No progress; errors only.")
 @option("-y", "--yes", is_flag=True, section=OUTPUT, help="Answer every question with yes.")
-@option(
-    "--processes",
-    type=int,
-    metavar="N",
-    section=WORKERS,
-    help="Do the job in N processes; PostgreSQL [1].",
-)
-@option(
-    "--join",
-    is_flag=True,
-    default=None,
-    section=WORKERS,
-    help="Do the job together with others; PostgreSQL.",
-)
 def run(
     inputs: tuple[str, ...], job_path: Path | None, config_path: str | None,
     tags: tuple[str, ...], accept_change: bool, pilot_rows: int | None,

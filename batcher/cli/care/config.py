@@ -1,0 +1,72 @@
+"""`batcher config`: the settings that hold here, and a file to change them in."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from batcher.cli.commands import GroupWithExamples, command, format_options, write_new
+from batcher.cli.run.job_options import job_options, run_options
+
+
+@click.group(
+    cls=GroupWithExamples,
+    examples=("batcher config show", "batcher config init"),
+)
+def config() -> None:
+    """Show the settings in force and where they come from, or begin a config.toml."""
+
+
+@command("batcher config show", "batcher config show job.toml --concurrency 8", name="show")
+@job_options
+@run_options
+@format_options("table", "json")
+def show_config(
+    inputs: tuple[str, ...],
+    job_path: Path | None,
+    config_path: str | None,
+    form: str,
+    **options: Any,  # noqa: ANN401 - settings by name, checked by Settings
+) -> None:
+    """Show each setting that a run would go by, and where it comes from.
+
+    Options win over BATCHER_ variables, the job file, config.toml and the built-in defaults.
+    Settings that nothing states are left out. Keys are never shown.
+    """
+    import msgspec
+
+    from batcher import wiring
+
+    settings = wiring.settings_of(wiring.asked(inputs, job_path, config_path, options=options))
+    if form == "json":
+        click.echo(msgspec.json.encode({"settings": settings}))
+        return
+    from batcher.cli.money.prices import print_columns
+
+    cells = ((each.name, _one_line(each.value), each.origin) for each in settings)
+    print_columns([("Setting", "Value", "From"), *cells])
+
+
+@command("batcher config init", "batcher config init /srv/batcher/config.toml", name="init")
+@click.argument("file", type=click.Path(path_type=Path), default=Path("config.toml"))
+def init_config(file: Path) -> None:
+    """Write a config.toml that states every default, commented out.
+
+    It changes nothing until a line is uncommented. An existing file is left alone.
+    """
+    from batcher.config.files import sample_config
+
+    write_new(file, sample_config())
+    click.echo(f"{file} written; see what is in force with: batcher config show")
+
+
+def _one_line(value: object) -> str:
+    import msgspec
+
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    text = " ".join(text.split())
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+config.add_command(show_config)
+config.add_command(init_config)

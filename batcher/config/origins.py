@@ -1,0 +1,52 @@
+"""Each setting in force, and which layer said it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from batcher.config.tables import Settings
+from batcher.ledger.connect import without_passwords
+
+_SECRET = ("headers",)  # a value that is written out may be a key
+
+
+@dataclass(frozen=True, slots=True)
+class SettingInForce:
+    """One setting: its name, its value as a file would say it, and where that came from."""
+
+    name: str
+    value: Any
+    origin: str
+
+
+def settings_in_force(layers: Sequence[tuple[str, Settings]]) -> Iterator[SettingInForce]:
+    """Every setting that some layer states; the first layer wins, in tables key by key."""
+    for name, encoded in zip(
+        Settings.__struct_fields__, Settings.__struct_encode_fields__, strict=True
+    ):
+        stated = [(origin, getattr(layer, name)) for origin, layer in layers]
+        said = [(origin, value) for origin, value in stated if value is not None]
+        for each in _first(encoded, said):
+            hidden = name in _SECRET and isinstance(each.value, str)
+            yield replace(each, value="***") if hidden else each
+
+
+def _first(name: str, stated: Sequence[tuple[str, Any]]) -> Iterator[SettingInForce]:
+    seen: set[str] = set()
+    for origin, value in stated:
+        plain = _plain(value)
+        if not isinstance(plain, Mapping):
+            yield SettingInForce(name, plain, origin)
+            return
+        for key, inner in plain.items():
+            if key not in seen and inner is not None:
+                seen.add(key)
+                yield SettingInForce(f"{name}.{key}", inner, origin)
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a setting can be
+    if isinstance(value, str):
+        return without_passwords(str(value))
+    return msgspec.to_builtins(value)
