@@ -12,18 +12,18 @@ from sqlalchemy import Engine
 from batcher.errors import UsageError
 from batcher.report.figures import Counts, Key, Report, ReportLine, sort_key, total_of
 from batcher.report.query import Dimension, Kind, ReportQuery, microseconds, time_zone
-from batcher.report.sheet import (
+from batcher.report.summary import summarise
+from batcher.report.table import (
     Cell,
     Field,
-    Named,
-    Sheet,
+    Table,
     Unit,
     currency_field,
     key_fields,
     named_key,
+    total_key,
 )
-from batcher.report.summary import summarise
-from batcher.report.views.frame import TOTAL, asked, moment_words
+from batcher.report.views.frame import asked, moment_words
 from batcher.report.words import (
     NOTHING_HERE,
     SIMULATED_LEFT_OUT,
@@ -72,9 +72,9 @@ def parse_side(words: str, query: ReportQuery) -> Side:
     return Side(words, replace(query, since=since, until=until))
 
 
-def compare_sheet(
+def compare_table(
     engines: Sequence[Engine], query: ReportQuery, pair: tuple[str, str]
-) -> Sheet:
+) -> Table:
     """A row per group of `query` and currency, with both sides and the difference.
 
     Raises `UsageError` like `summarise` and `parse_side`.
@@ -87,12 +87,11 @@ def compare_sheet(
         row for key in keys for row in _rows(key, before.get(key), after.get(key), named=True)
     ]
     totals = _rows((), _sum(before), _sum(after), named=False)
-    blanks = (Named(None, TOTAL), *[Named(None, "")] * (len(query.by) - 1))
-    return Sheet(
+    return Table(
         name="compare",
         fields=_fields(query, sides),
         rows=tuple(rows),
-        totals=tuple((*blanks, *row) for row in totals) if rows else (),
+        totals=tuple((*total_key(query.by), *row) for row in totals) if rows else (),
         sentences=_said(sides, reports),
         query=(*asked(query), ("before", pair[0]), ("after", pair[1])),
     )

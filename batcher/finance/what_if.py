@@ -17,8 +17,8 @@ from batcher.pricing.rate.resolve import resolve
 from batcher.report.figures import Key
 from batcher.report.ledgers import Ledger, Ledgers, open_ledgers
 from batcher.report.query import ReportQuery
-from batcher.report.sheet import Cell, Field, Sheet, Unit, currency_field
-from batcher.report.views.frame import sheet_by_currency
+from batcher.report.table import Cell, Field, Table, Unit, currency_field
+from batcher.report.views.frame import table_by_currency
 from batcher.report.views.meters import HOUR, MeterGroup, prompt_above, read_meters
 from batcher.report.words import count_of
 
@@ -74,7 +74,7 @@ def parse_supposition(words: Sequence[str]) -> Supposition:
     return Supposition(**found)
 
 
-def what_if_sheet(engines: Sequence[Engine], query: ReportQuery, then: Supposition) -> Sheet:
+def what_if_table(engines: Sequence[Engine], query: ReportQuery, then: Supposition) -> Table:
     """What the same tokens would have cost, beside what they did cost, by the query's groups.
 
     Prices are those of the newest price book in each ledger, on the day of sending; a model
@@ -82,10 +82,10 @@ def what_if_sheet(engines: Sequence[Engine], query: ReportQuery, then: Suppositi
     are told. Raises `UsageError` like `summarise`, and for a model that no price list has.
     """
     with open_ledgers(engines, query) as ledgers:
-        return _sheet(ledgers, then)
+        return _table(ledgers, then)
 
 
-def _sheet(ledgers: Ledgers, then: Supposition) -> Sheet:
+def _table(ledgers: Ledgers, then: Supposition) -> Table:
     found: dict[tuple[Key, str], Supposed] = {}
     left_out = later = 0
     for ledger in ledgers.each:
@@ -97,9 +97,9 @@ def _sheet(ledgers: Ledgers, then: Supposition) -> Sheet:
             sums = found.setdefault((group.key, group.currency), Supposed())
             sums.join(Supposed(group.charges, group.amount, amount))
     said = _said(then, left_out, later)
-    sheet = sheet_by_currency(ledgers, "what_if", _FIELDS, found, _cells, said)
+    table = table_by_currency(ledgers, "what_if", _FIELDS, found, _cells, said)
     supposed = (("what_if_model", then.model), ("what_if_lane", then.lane))
-    return replace(sheet, query=(*sheet.query, *supposed))
+    return replace(table, query=(*table.query, *supposed))
 
 
 def _supposed(

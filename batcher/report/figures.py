@@ -56,6 +56,11 @@ class Counts:
         return self.attempts - unanswered
 
     @property
+    def in_doubt_at_most(self) -> int | None:
+        """The most that what is in doubt may have cost, `None` when there is no bound."""
+        return None if self.in_doubt_unbounded else self.in_doubt_high
+
+    @property
     def cache_write_tokens(self) -> int:
         """Tokens written to a cache of any lifetime."""
         return self.cache_write_5m_tokens + self.cache_write_1h_tokens

@@ -21,8 +21,6 @@ from batcher.report.query import Dimension, Kind, moment_of
 from batcher.report.totals import Group
 from batcher.report.words import moment_text
 
-# Numbers of one database, that mean something else in another.
-OWN_NUMBERS: Final = frozenset({Kind.RUN, Kind.INVOCATION})
 _NO_VALUE: Final = {
     Kind.MODEL: "(unknown)",
     Kind.REQUESTED_MODEL: "(unknown)",
@@ -117,9 +115,7 @@ class Grouping:
 
     def line(self, group: Group) -> tuple[Key, tuple[str, ...]]:
         """One value per dimension, and the same in words for people: a run's command, say."""
-        values = [
-            (each.kind in OWN_NUMBERS, each, self._value(each, group)) for each in self.by
-        ]
+        values = [(each.kind.is_number, each, self._value(each, group)) for each in self.by]
         where = f"{self.place} " if self.place else ""
         return (
             tuple(f"{self.place}#{value}" if own and self.place else value

@@ -36,6 +36,11 @@ class Kind(StrEnum):
         """Whether it is a bucket of time."""
         return self in {Kind.HOUR, Kind.DAY, Kind.WEEK, Kind.MONTH}
 
+    @property
+    def is_number(self) -> bool:
+        """Whether it is a number of one database, that means something else in another."""
+        return self in {Kind.RUN, Kind.INVOCATION}
+
 
 @dataclass(frozen=True, slots=True)
 class Dimension:

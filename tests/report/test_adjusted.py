@@ -15,6 +15,7 @@ from batcher.report.html.document import render_page
 from batcher.report.html.page import gather
 from batcher.report.query import ReportQuery, parse_dimensions
 from batcher.report.render.parquet import write_parquet
+from batcher.report.render.report_table import table_of
 from batcher.report.summary import summarise
 from tests.report.ledger_rows import NOON, LedgerRows
 from tests.report.mostly_sqlite import BOTH, database_url  # noqa: F401
@@ -146,7 +147,7 @@ def test_a_ledger_without_charges_may_keep_those_of_the_others(here, engine, sec
 
 def test_parquet_has_them_as_rows_by_a_word_of_their_own(here, engine, tmp_path):
     book(here, 7)
-    write_parquet(summarise([engine], ReportQuery()), str(tmp_path / "r.parquet"))
+    write_parquet(table_of(summarise([engine], ReportQuery())), str(tmp_path / "r.parquet"))
     rows = pq.read_table(tmp_path / "r.parquet").to_pylist()
     assert [(row["entry"], row["model"]) for row in rows] == [
         ("charges", f"{MODEL}-20260922"), ("adjustments", MODEL)

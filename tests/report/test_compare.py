@@ -3,11 +3,11 @@ from fractions import Fraction
 import pytest
 
 from batcher.errors import UsageError
-from batcher.finance.compare import compare_sheet, parse_side
-from batcher.finance.what_if import parse_supposition, what_if_sheet
+from batcher.finance.compare import compare_table, parse_side
+from batcher.finance.what_if import parse_supposition, what_if_table
 from batcher.pricing.book.book import load_shipped
 from batcher.report.query import ReportQuery, moment_of, parse_dimensions
-from batcher.report.sheet import Named
+from batcher.report.table import Named
 from tests.report.ledger_rows import NOON, LedgerRows
 from tests.report.months import RATES
 from tests.report.mostly_sqlite import BOTH, database_url  # noqa: F401
@@ -17,11 +17,11 @@ NAMES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output", "w
 OCTOBER = NOON + 290 * DAY  # 2026-10-22: every model of the shipped book is there
 
 
-def plain(sheet):
-    names = [field.name for field in sheet.fields]
+def plain(table):
+    names = [field.name for field in table.fields]
     return [
         dict(zip(names, (c.value if isinstance(c, Named) else c for c in row), strict=True))
-        for row in sheet.rows
+        for row in table.rows
     ]
 
 
@@ -35,7 +35,7 @@ def here(rows):
 
 def compare(engine, before, after, *words, **fields):
     query = ReportQuery(by=parse_dimensions(words), **fields)
-    return compare_sheet([engine], query, (before, after))
+    return compare_table([engine], query, (before, after))
 
 
 @BOTH
@@ -72,9 +72,9 @@ def test_what_has_no_price_has_no_difference(here, engine):
 
 
 def test_nothing_on_both_sides_is_said(rows, engine):
-    sheet = compare(engine, "2026-01", "2026-02")
-    assert sheet.rows == ()
-    assert "Nothing was sent, so there is nothing to report." in sheet.sentences
+    table = compare(engine, "2026-01", "2026-02")
+    assert table.rows == ()
+    assert "Nothing was sent, so there is nothing to report." in table.sentences
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def charge(rows, used, number=1, sent_at=OCTOBER):
 
 
 def suppose(engine, *words):
-    return what_if_sheet([engine], ReportQuery(), parse_supposition(words))
+    return what_if_table([engine], ReportQuery(), parse_supposition(words))
 
 
 def test_the_same_tokens_at_another_models_rates(priced, engine):
@@ -182,17 +182,17 @@ def test_a_long_prompt_gets_the_rates_of_its_own_size(priced, engine):
 
 def test_a_model_that_had_no_price_yet_gets_its_first_and_it_is_said(priced, engine):
     charge(priced, (1000, 0, 0, 0, 0, 0), sent_at=NOON)
-    sheet = suppose(engine, "model=claude-haiku-5-5")
-    assert plain(sheet)[0]["cost_then"] == 1000 * 100_000
-    assert any("had no price yet" in sentence for sentence in sheet.sentences)
+    table = suppose(engine, "model=claude-haiku-5-5")
+    assert plain(table)[0]["cost_then"] == 1000 * 100_000
+    assert any("had no price yet" in sentence for sentence in table.sentences)
 
 
 def test_what_has_no_price_is_left_out_on_both_sides_and_told(priced, engine):
     charge(priced, (1000, 0, 0, 0, 0, 0))
     priced.charge(priced.answer(1, 1, 2), None)
-    sheet = suppose(engine, "lane=batch")
-    assert plain(sheet)[0]["charges"] == 1
-    assert sheet.sentences[-1] == "Left out: 1 charge without a price on both sides."
+    table = suppose(engine, "lane=batch")
+    assert plain(table)[0]["charges"] == 1
+    assert table.sentences[-1] == "Left out: 1 charge without a price on both sides."
 
 
 def test_supposing_what_is_changes_nothing(priced, engine):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from batcher.pricing.money import PICO, decimal_text
 from batcher.report.query import ReportQuery, parse_dimensions
 from batcher.report.render.formats import Format, render
-from batcher.report.sheet import Named
+from batcher.report.table import Named
 from batcher.report.views.catalogue import View, look
 from batcher.report.views.costs import exact_usd
 from tests.report.ledger_rows import NOON
@@ -50,13 +50,13 @@ def one(rows, number=1, *, part=Fraction(1), used=USED, model=MODEL, reported=No
 
 
 def seen(engine, *words):
-    sheet = look([engine], ReportQuery(by=parse_dimensions(words)), View.COSTS)
-    names = [field.name for field in sheet.fields]
+    table = look([engine], ReportQuery(by=parse_dimensions(words)), View.COSTS)
+    names = [field.name for field in table.fields]
     rows = [
         dict(zip(names, (c.value if isinstance(c, Named) else c for c in row), strict=True))
-        for row in (*sheet.rows, *sheet.totals)
+        for row in (*table.rows, *table.totals)
     ]
-    return rows, sheet
+    return rows, table
 
 
 @BOTH
@@ -81,17 +81,17 @@ def test_what_nobody_reported_is_not_compared_with_nothing(here, engine):
 
 def test_without_any_report_the_columns_are_not_there(here, engine):
     one(here)
-    (row, _), sheet = seen(engine)
+    (row, _), table = seen(engine)
     assert row["reported_cost"] is row["reported_less_cost"] is None
-    assert "Reported" not in render(sheet, Format.TABLE)
-    assert "No provider reported a cost." in sheet.sentences
+    assert "Reported" not in render(table, Format.TABLE)
+    assert "No provider reported a cost." in table.sentences
 
 
 def test_a_model_without_a_public_price_has_no_difference_to_it(here, engine):
     one(here, model="house-model")
-    (row, _), sheet = seen(engine)
+    (row, _), table = seen(engine)
     assert (row["list_cost"], row["cost_less_list"], row["cost"]) == (None, None, PUBLIC)
-    assert "Without a public price: 1 charge." in sheet.sentences
+    assert "Without a public price: 1 charge." in table.sentences
 
 
 def test_a_batch_is_held_against_the_public_batch_price(here, engine):
@@ -102,13 +102,13 @@ def test_a_batch_is_held_against_the_public_batch_price(here, engine):
 
 def test_credits_are_no_dollars(here, engine):
     one(here, currency="CRUN", price_list="crun", reported="0.5")
-    rows, sheet = seen(engine)
+    rows, table = seen(engine)
     by_currency = {row["currency"]: row for row in rows[:2]}
     assert by_currency["CRUN"]["list_cost"] is by_currency["CRUN"]["reported_cost"] is None
     assert by_currency["USD"]["reported_cost"] == PICO // 2
     assert by_currency["USD"]["reported_less_cost"] is None
     assert any(
-        said.startswith("Reported and not compared: 1 answer") for said in sheet.sentences
+        said.startswith("Reported and not compared: 1 answer") for said in table.sentences
     )
 
 
@@ -132,20 +132,20 @@ def test_refusals_are_free_and_unknown_prices_are_told(here, engine):
     free = here.answer(1, 1, 2, model=MODEL, provider_reported_cost="0")
     here.charge(free, 0, status="unbilled", currency=None)
     here.charge(here.answer(1, 1, 3, provider_reported_cost="2"), None)
-    rows, sheet = seen(engine)
+    rows, table = seen(engine)
     assert (rows[-1]["reported_cost"], rows[-1]["reported_less_cost"]) == (
         3 * PICO,
         PICO - PUBLIC,
     )
-    assert "Without a price here: 1 charge." in sheet.sentences
+    assert "Without a price here: 1 charge." in table.sentences
 
 
 @pytest.mark.parametrize("text", ["", "free", "NaN", "Infinity", "-1", "1e999999999"])
 def test_what_is_no_amount_is_told_and_not_added(here, engine, text):
     one(here, reported=text)
-    (row, _), sheet = seen(engine)
+    (row, _), table = seen(engine)
     assert row["reported_cost"] is None
-    assert "Reported, and no amount: 1 answer." in sheet.sentences
+    assert "Reported, and no amount: 1 answer." in table.sentences
 
 
 @given(st.decimals(0, 10**9, places=15))
@@ -158,8 +158,8 @@ def test_any_decimal_is_read_exactly_however_it_is_written(number):
 @BOTH
 def test_dimensions_and_formats_are_those_of_every_view(here, engine):
     one(here, reported="1.5e-05")
-    _, sheet = seen(engine, "job", "day")
-    text = render(sheet, Format.CSV)
+    _, table = seen(engine, "job", "day")
+    text = render(table, Format.CSV)
     assert text.startswith("job,day,currency,list_cost,list_cost_pico,cost,cost_pico,")
     assert "0.000015,15000000" in text
     assert text == render(seen(engine, "job", "day")[1], Format.CSV)

@@ -17,21 +17,21 @@ def here(rows):
 def causes(engine, *files, every=False, endpoint=None):
     """The cause of each line by its kind."""
     found = reconcile([engine], files, endpoint=endpoint, every=every)
-    return {row[4]: row[-1] for row in found.sheet.rows}
+    return {row[4]: row[-1] for row in found.table.rows}
 
 
 @BOTH
 def test_what_agrees_is_no_line_and_no_difference(here, engine, tmp_path):
     files = (usage(tmp_path), costs(tmp_path, RIGHT))
     found = reconcile([engine], files, endpoint=None, every=False)
-    assert (found.differing, found.sheet.rows) == (0, ())
-    assert found.sheet.sentences[0].endswith("3 agree, 0 do not.")
-    assert len(reconcile([engine], files, endpoint=None, every=True).sheet.rows) == 3
+    assert (found.differing, found.table.rows) == (0, ())
+    assert found.table.sentences[0].endswith("3 agree, 0 do not.")
+    assert len(reconcile([engine], files, endpoint=None, every=True).table.rows) == 3
 
 
 def test_cents_are_cents(here, engine, tmp_path):
     found = reconcile([engine], [costs(tmp_path, RIGHT)], endpoint=None, every=True)
-    output = next(row for row in found.sheet.rows if row[4] == "output")
+    output = next(row for row in found.table.rows if row[4] == "output")
     assert output[8:13] == ("USD", 4_000_000_000, Fraction(4_000_000_000), None, 0)
 
 
@@ -93,9 +93,9 @@ def test_a_further_page_is_told_and_makes_all_of_it_coverage(here, engine, tmp_p
     text = (tmp_path / "usage.json").read_text()
     (tmp_path / "usage.json").write_text(text.replace('"has_more": false', '"has_more": true'))
     found = reconcile([engine], [path], endpoint=None, every=False)
-    assert {row[-1].split(":")[0] for row in found.sheet.rows} == {"coverage"}
+    assert {row[-1].split(":")[0] for row in found.table.rows} == {"coverage"}
     assert any(
-        sentence.startswith("There is a further page") for sentence in found.sheet.sentences
+        sentence.startswith("There is a further page") for sentence in found.table.sentences
     )
 
 
@@ -110,7 +110,7 @@ def test_files_that_tell_less_apart_are_compared_as_far_as_they_do(here, engine,
     bare = usage(tmp_path, model=None, service_tier=None, inference_geo=None)
     found = reconcile([engine], [bare], endpoint=None, every=True)
     assert found.differing == 0
-    assert {row[1:4] for row in found.sheet.rows} == {("all", "all", "all")}
+    assert {row[1:4] for row in found.table.rows} == {("all", "all", "all")}
 
 
 def test_rounded_amounts_agree_within_their_last_digit(here, engine, tmp_path):
@@ -124,7 +124,7 @@ def test_rounded_amounts_agree_within_their_last_digit(here, engine, tmp_path):
 def test_each_cause_that_occurs_is_explained_once_below(here, engine, tmp_path):
     files = [usage(tmp_path, used=(400, 0, 0, 400, 300, 0))]
     found = reconcile([engine], files, endpoint=None, every=False)
-    words = [sentence.split(":")[0] for sentence in found.sheet.sentences]
+    words = [sentence.split(":")[0] for sentence in found.table.sentences]
     assert words == ["Compared", "Coverage", "Other users"]
 
 
@@ -133,7 +133,7 @@ def test_days_of_ours_that_no_file_covers_are_told_and_not_compared(here, engine
     charge(here, here.answer(1, 1, 2, model=MODEL, attempt={"sent_at": later}))
     found = reconcile([engine], [usage(tmp_path)], endpoint=None, every=False)
     assert found.differing == 0
-    assert found.sheet.sentences[-1].startswith("Not compared: 1 day of ours, $0.0081")
+    assert found.table.sentences[-1].startswith("Not compared: 1 day of ours, $0.0081")
 
 
 def test_the_consoles_exports_are_read_too(here, engine, tmp_path):
@@ -153,7 +153,7 @@ def test_the_consoles_exports_are_read_too(here, engine, tmp_path):
                           ("output", "0.004"))
     ))  # fmt: skip
     found = reconcile([engine], [str(tokens), str(money)], endpoint=None, every=True)
-    assert (found.differing, len(found.sheet.rows)) == (0, 3)
+    assert (found.differing, len(found.table.rows)) == (0, 3)
 
 
 @pytest.mark.parametrize(

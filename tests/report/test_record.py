@@ -7,10 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batcher.errors import Busy, UsageError
-from batcher.finance.reconcile.comparison import comparison_sheet
+from batcher.finance.reconcile.comparison import comparison_table
 from batcher.finance.reconcile.lines import compare
 from batcher.finance.reconcile.record import (
-    adjustments_sheet,
+    adjustments_table,
     record_residuals,
     undo,
 )
@@ -84,11 +84,11 @@ def test_charges_stay_as_they_are(here, engine, tmp_path):
 def test_recorded_lines_are_seen_as_such(here, engine, tmp_path):
     files = [costs(tmp_path, DEARER)]
     record(here, engine, *files)
-    sheet = comparison_sheet(compare([engine], files, endpoint=None), every=True)
-    row = next(row for row in sheet.rows if row[4] == "output")
+    table = comparison_table(compare([engine], files, endpoint=None), every=True)
+    row = next(row for row in table.rows if row[4] == "output")
     assert row[9:] == (4_000_000_000, Fraction(5_000_000_000), 1_000_000_000, 0, "recorded")
-    assert sheet.totals[0][9:13] == (8_100_000_000, Fraction(9_100_000_000), 10**9, 0)
-    assert sheet.sentences[0].endswith("3 agree (1 by what was recorded), 0 do not.")
+    assert table.totals[0][9:13] == (8_100_000_000, Fraction(9_100_000_000), 10**9, 0)
+    assert table.sentences[0].endswith("3 agree (1 by what was recorded), 0 do not.")
 
 
 def test_a_later_bill_records_only_what_is_new(here, engine, tmp_path):
@@ -201,15 +201,15 @@ def test_only_what_stands_can_be_taken_back(here, engine, tmp_path):
 
 
 def test_all_entries_can_be_listed(here, engine, tmp_path):
-    assert adjustments_sheet([engine]).rows == ()
+    assert adjustments_table([engine]).rows == ()
     record(here, engine, costs(tmp_path, DEARER))
     undo(here.engine, 1, ANA)
-    sheet = adjustments_sheet([engine])
-    assert [(row[0], row[7], row[11]) for row in sheet.rows] == [
+    table = adjustments_table([engine])
+    assert [(row[0], row[7], row[11]) for row in table.rows] == [
         (1, 10**9, None),
         (2, -(10**9), 1),
     ]
-    assert sheet.totals[0][7] == 0
+    assert table.totals[0][7] == 0
 
 
 def test_simulated_money_and_real_money_do_not_make_up_for_each_other(here, engine, tmp_path):

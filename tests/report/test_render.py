@@ -3,6 +3,7 @@ import io
 import json
 from dataclasses import replace
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,10 @@ from batcher.report.figures import Adjusted, AdjustedLine, Counts, Reason, Repor
 from batcher.report.query import ReportQuery, parse_dimensions
 from batcher.report.render.formats import Format, render
 from batcher.report.render.layout import Detail, lay_out
+from batcher.report.render.parquet import write_parquet
+from batcher.report.render.report_table import table_of
 from batcher.report.render.terminal import print_table
+from batcher.report.table import Field, Table, Unit
 from batcher.report.words import csv_text, safe_text, shorten
 
 
@@ -49,7 +53,7 @@ def with_total(counts, **fields):
 
 def on_terminal(report, width):
     stream = io.StringIO()
-    print_table(report, stream, width)
+    print_table(table_of(report), stream, width)
     return stream.getvalue()
 
 
@@ -163,7 +167,7 @@ def test_what_numbers_do_not_tell_is_said_in_sentences():
         assumed=(Reason(text="cache_lifetime_assumed", model=None, charges=1),),
         simulated_left_out=True,
     )
-    assert lay_out(report, Detail.FULL).sentences == (
+    assert lay_out(table_of(report), Detail.FULL).sentences == (
         "In doubt: 37 attempts (2 still open) may have been billed without an answer here:"
         " $0.11 to $0.84, not in the cost.",
         "Unpriced: 2 answers (34,000 tokens) have no price and are not in the cost:"
@@ -178,12 +182,12 @@ def test_what_numbers_do_not_tell_is_said_in_sentences():
 
 def test_adjustments_are_lines_of_their_own_below_the_total():
     report = replace(REPORT, adjusted=ADJUSTED)
-    totals = lay_out(report, Detail.NARROW).totals
+    totals = lay_out(table_of(report), Detail.NARROW).totals
     assert totals[0] == ("Total", "1", "1,000", "27", "$0.0034")
     assert totals[1:] == (
         ("Adjustments", "", "", "", "$0.0006"), ("As billed", "", "", "", "$0.004")
     )  # fmt: skip
-    assert lay_out(report, Detail.FULL).sentences == (
+    assert lay_out(table_of(report), Detail.FULL).sentences == (
         "Adjustments: $0.0006 billed beside these charges, not in the lines: not metered"
         " here $0.001 (1); rate -$0.0004 (2). As billed: $0.004.",
         "Events: 2 attempts, 2 answers: 2 priced, 0 unpriced. Prices: 2026-01.",
@@ -239,7 +243,9 @@ def test_without_an_upper_bound_none_is_claimed():
 def test_a_line_without_any_price_costs_nobody_knows_what_and_not_nothing():
     unknown = line("other", costs=(), requests=1, unpriced_requests=1, unpriced_tokens=9)
     report = replace(REPORT, lines=(unknown,))
-    assert lay_out(report, Detail.NARROW).rows == (("other", "1", "0", "0", "unpriced"),)
+    assert lay_out(table_of(report), Detail.NARROW).rows == (
+        ("other", "1", "0", "0", "unpriced"),
+    )
     (record,) = csv.DictReader(io.StringIO(render(report, Format.CSV)))
     assert record["cost_usd"] == ""
     assert json.loads(render(report, Format.JSON))["lines"][0]["cost"] == {}
@@ -248,7 +254,9 @@ def test_a_line_without_any_price_costs_nobody_knows_what_and_not_nothing():
 def test_another_currency_has_its_own_columns():
     both = line("m", costs=(("CRUN", 25 * 10**11), ("USD", 10**12)), requests=2)
     report = replace(REPORT, lines=(both,), total=both, currencies=("USD", "CRUN"))
-    assert lay_out(report, Detail.NARROW).rows == (("m", "2", "0", "0", "$1.00", "2.50 CRUN"),)
+    assert lay_out(table_of(report), Detail.NARROW).rows == (
+        ("m", "2", "0", "0", "$1.00", "2.50 CRUN"),
+    )
     (record,) = csv.DictReader(io.StringIO(render(report, Format.CSV)))
     assert (record["cost_usd"], record["cost_crun"]) == ("1", "2.5")
 
@@ -283,7 +291,7 @@ def test_a_formula_in_a_csv_cell_is_only_text():
 
 def test_a_window_of_time_is_told():
     query = ReportQuery(since=0, until=86_400_000_000)
-    sentences = lay_out(replace(REPORT, query=query), Detail.FULL).sentences
+    sentences = lay_out(table_of(replace(REPORT, query=query)), Detail.FULL).sentences
     assert sentences[0] == "Sent from 1970-01-01T00:00:00Z before 1970-01-02T00:00:00Z."
 
 
@@ -304,3 +312,15 @@ def test_no_csv_text_begins_like_a_formula(text):
 @given(st.text(), st.integers(1, 30))
 def test_shortened_text_fits(text, length):
     assert len(shorten(text, length)) <= length
+
+
+def test_the_types_of_a_parquet_file_do_not_depend_on_what_is_in_it(tmp_path):
+    fields = (
+        Field("custom_id", "custom_id", Unit.TEXT),
+        Field("run", "Run", Unit.NUMBER),
+        Field("cost", "Cost", Unit.MONEY),
+    )
+    for rows in ((), ((None, None, None),)):
+        write_parquet(Table(name="top", fields=fields, rows=rows), str(tmp_path / "t.parquet"))
+        types = pq.read_schema(tmp_path / "t.parquet").types
+        assert [str(each) for each in types] == ["string", "int64", "decimal128(38, 12)"]

@@ -8,7 +8,8 @@ from batcher.errors import UsageError
 from batcher.ledger.connect import open_engine
 from batcher.report.query import ReportQuery, parse_dimensions
 from batcher.report.render.formats import Format, render
-from batcher.report.sheet import Named, Unit, cell_text, time_text
+from batcher.report.render.layout import cell_text, time_text
+from batcher.report.table import Named, Unit
 from batcher.report.views.buckets import percentile, spread_of
 from batcher.report.views.catalogue import View, look
 from tests.report.ledger_rows import MICRO_USD, NOON, SECOND
@@ -29,16 +30,16 @@ def here(rows):
 def seen(engine, view, *words, top=20, **fields):
     """The rows of a view as dictionaries, and its totals."""
     query = ReportQuery(by=parse_dimensions(words), **fields)
-    sheet = look([engine], query, view, top=top)
-    names = [field.name for field in sheet.fields]
+    table = look([engine], query, view, top=top)
+    names = [field.name for field in table.fields]
     plain = [
         [
             dict(zip(names, (c.value if isinstance(c, Named) else c for c in row), strict=True))
             for row in rows
         ]
-        for rows in (sheet.rows, sheet.totals)
+        for rows in (table.rows, table.totals)
     ]
-    return plain[0], plain[1], sheet
+    return plain[0], plain[1], table
 
 
 def test_waste_tells_cut_off_refused_discarded_late_and_in_doubt_apart(here, engine):
@@ -62,9 +63,9 @@ def test_waste_tells_cut_off_refused_discarded_late_and_in_doubt_apart(here, eng
 def test_earlier_legs_are_no_waste(here, engine):
     here.charge(here.answer(1, 1, final=0, stop_reason="pause_turn"), 5)
     here.charge(here.answer(1, 1, final=0, stop_reason="tool_use"), 5)
-    rows, totals, sheet = seen(engine, View.WASTE)
+    rows, totals, table = seen(engine, View.WASTE)
     assert (rows, totals) == ([], [])
-    assert sheet.sentences[0].startswith("Nothing was wasted")
+    assert table.sentences[0].startswith("Nothing was wasted")
 
 
 def test_waste_without_a_bound_has_no_largest_cost(here, engine):
@@ -76,9 +77,9 @@ def test_waste_without_a_bound_has_no_largest_cost(here, engine):
 
 def test_waste_of_unknown_cost_is_not_free(here, engine):
     here.charge(here.answer(1, 1, 1, stop_reason="refusal"), None)
-    (row,), _, sheet = seen(engine, View.WASTE)
+    (row,), _, table = seen(engine, View.WASTE)
     assert (row["attempts"], row["cost"], row["cost_at_most"]) == (1, None, None)
-    assert "Of unknown cost, and not in these: 1 answer without a price." in sheet.sentences
+    assert "Of unknown cost, and not in these: 1 answer without a price." in table.sentences
 
 
 def with_rates(rows, number, used, model="claude-opus-5-5"):
@@ -118,16 +119,16 @@ def test_what_the_cache_saved_is_worked_out_at_the_rates_paid(here, engine):
 def test_a_cache_that_is_never_read_costs_money(here, engine):
     rate_set_of(here)
     with_rates(here, 1, (0, 0, 1000, 0, 10))
-    rows, (total,), sheet = seen(engine, View.CACHE)
+    rows, (total,), table = seen(engine, View.CACHE)
     assert rows[0]["saved"] == total["saved"] == -1000 * 4_000_000
-    assert "-$0.004" in render(sheet, Format.TABLE)
+    assert "-$0.004" in render(table, Format.TABLE)
 
 
 def test_tokens_without_a_price_count_for_the_hit_rate_only(here, engine):
     here.charge(here.answer(1, 1), None, cache_read_quantity=30)
-    (row,), _, sheet = seen(engine, View.CACHE)
+    (row,), _, table = seen(engine, View.CACHE)
     assert (row["hit_rate"], row["saved"], row["missed_at_most"]) == (Fraction(3, 4), 0, 0)
-    assert sheet.sentences[-1].startswith("Without a price, so in tokens and hit rate only: 1")
+    assert table.sentences[-1].startswith("Without a price, so in tokens and hit rate only: 1")
 
 
 def test_latency_is_told_by_ranks_that_occur(here, engine):
@@ -135,12 +136,12 @@ def test_latency_is_told_by_ranks_that_occur(here, engine):
         here.answer(1, 1, number, latency_us=number * SECOND, output_tokens=100,
                     first_token_us=SECOND // 2 if number > 10 else None,
                     answered_at=NOON + number * SECOND)  # fmt: skip
-    (row,), (total,), sheet = seen(engine, View.LATENCY)
+    (row,), (total,), table = seen(engine, View.LATENCY)
     assert (row["latency_p50"], row["latency_p95"]) == (10 * SECOND, 19 * SECOND)
     assert (row["latency_max"], row["first_token_p95"]) == (20 * SECOND, SECOND // 2)
     assert row["tokens_per_second_p5"] == Fraction(5405, 1000)  # 100 tokens in 18.5 s
     assert total["answers"] == 20
-    assert "19.0 s" in render(sheet, Format.TABLE)
+    assert "19.0 s" in render(table, Format.TABLE)
 
 
 def test_a_row_costs_all_of_its_legs_and_late_answers(here, engine):
@@ -163,18 +164,18 @@ def test_rows_without_a_price_are_left_out_of_unit_costs_and_told(here, engine):
     here.charge(here.answer(1, 1, 1), None)
     here.answer(1, 1, 2)
     here.charge(here.answer(1, 1, 3), 8)
-    (row,), _, sheet = seen(engine, View.UNITS)
+    (row,), _, table = seen(engine, View.UNITS)
     assert row["answered"] == 1
-    assert "Left out: 2 answered rows that have no price." in sheet.sentences
+    assert "Left out: 2 answered rows that have no price." in table.sentences
 
 
 def test_currencies_are_never_mixed(here, engine):
     here.charge(here.answer(1, 1, 1), 8)
     here.charge(here.answer(1, 1, 2), 9, currency="CRUN_CREDIT")
-    rows, totals, sheet = seen(engine, View.UNITS)
+    rows, totals, table = seen(engine, View.UNITS)
     assert [(r["currency"], r["cost"]) for r in rows] == [("CRUN_CREDIT", 9), ("USD", 8)]
     assert [t["currency"] for t in totals] == ["CRUN_CREDIT", "USD"]
-    assert "Currency" in render(sheet, Format.MARKDOWN)
+    assert "Currency" in render(table, Format.MARKDOWN)
 
 
 def test_the_dearest_rows_come_first_and_equal_ones_in_order(here, engine):
@@ -188,9 +189,9 @@ def test_the_dearest_rows_come_first_and_equal_ones_in_order(here, engine):
 
 @pytest.mark.parametrize("view", list(View))
 def test_every_view_of_nothing_says_so(rows, engine, view):
-    found, totals, sheet = seen(engine, view)
+    found, totals, table = seen(engine, view)
     assert (found, totals) == ([], [])
-    assert sheet.sentences == ("Nothing was sent, so there is nothing to report.",)
+    assert table.sentences == ("Nothing was sent, so there is nothing to report.",)
 
 
 @pytest.mark.parametrize("view", [v for v in View if v is not View.TOP])
@@ -208,8 +209,8 @@ def test_the_untagged_have_a_line_of_their_own(here, engine):
     here.invocation(1, tags='{"team":"search"}')
     here.charge(here.answer(1, 1, 1), 8)
     here.charge(here.answer(2, 1, 2), 9)
-    _, _, sheet = seen(engine, View.UNITS, "tag:team")
-    text = render(sheet, Format.TABLE)
+    _, _, table = seen(engine, View.UNITS, "tag:team")
+    text = render(table, Format.TABLE)
     assert [line.split()[0] for line in text.splitlines()[2:4]] == ["search", "(untagged)"]
 
 
@@ -224,9 +225,9 @@ def test_simulated_charges_stay_out_beside_real_ones(here, engine):
     here.invocation(1, simulated=1)
     here.charge(here.answer(1, 1, 1), 8)
     here.charge(here.answer(2, 1, 2), 9)
-    (row,), _, sheet = seen(engine, View.UNITS)
+    (row,), _, table = seen(engine, View.UNITS)
     assert row["cost"] == 8
-    assert any(sentence.startswith("Simulated: ") for sentence in sheet.sentences)
+    assert any(sentence.startswith("Simulated: ") for sentence in table.sentences)
 
 
 def test_a_valid_answer_costs_all_that_was_paid_for_rows_with_a_schema(here, engine):
@@ -236,10 +237,10 @@ def test_a_valid_answer_costs_all_that_was_paid_for_rows_with_a_schema(here, eng
     here.charge(here.answer(1, 1, 2, valid=1, attempt={"request_id": invalid}), 6)
     here.charge(here.answer(1, 1, 3, valid=0), 7)  # kept all the same
     here.charge(here.answer(1, 1, 4), 1000)  # no schema was asked for
-    (row,), (total,), sheet = seen(engine, View.UNITS)
+    (row,), (total,), table = seen(engine, View.UNITS)
     assert (row["answered"], row["valid"]) == (4, 2)
     assert row["cost_per_valid"] == total["cost_per_valid"] == Fraction(27, 2)
-    assert any(said.startswith("Per valid answer") for said in sheet.sentences)
+    assert any(said.startswith("Per valid answer") for said in table.sentences)
 
 
 def test_rows_given_up_for_invalid_answers_cost_and_are_no_answer(here, engine):
@@ -262,26 +263,26 @@ def test_without_any_valid_answer_nobody_knows_what_one_costs(here, engine):
 
 def test_where_no_schema_was_asked_for_no_column_speaks_of_one(here, engine):
     here.charge(here.answer(1, 1, 1), 10)
-    (row,), _, sheet = seen(engine, View.UNITS)
+    (row,), _, table = seen(engine, View.UNITS)
     assert row["valid"] is row["cost_per_valid"] is None
-    assert "alid" not in render(sheet, Format.TABLE)
+    assert "alid" not in render(table, Format.TABLE)
 
 
 def test_formats_for_programs_are_exact(here, engine):
     here.charge(here.answer(1, 1, 1), 1)
-    _, _, sheet = seen(engine, View.UNITS)
-    assert render(sheet, Format.CSV).splitlines()[1] == (
+    _, _, table = seen(engine, View.UNITS)
+    assert render(table, Format.CSV).splitlines()[1] == (
         "claude-sonnet-5,USD,1,0.000000000001,1,0.000000001,1000,0.000000001,1000,"
         "0.000000000001,1,0.000000000001,1,0.000000000001,1,0.000000000001,1,,,"
     )
-    text = render(sheet, Format.JSON)
+    text = render(table, Format.JSON)
     assert '"cost": {\n        "amount": "0.000000000001",\n        "pico": "1"\n' in text
 
 
 def test_a_name_that_would_be_a_formula_is_none_in_a_spreadsheet(here, engine):
     here.charge(here.answer(1, 1, 1, model="=1+1"), 1)
-    _, _, sheet = seen(engine, View.UNITS)
-    assert render(sheet, Format.CSV).splitlines()[1].startswith("'=1+1,")
+    _, _, table = seen(engine, View.UNITS)
+    assert render(table, Format.CSV).splitlines()[1].startswith("'=1+1,")
 
 
 def test_two_ledgers_are_one_and_their_runs_stay_apart(here, engine, second_url):
@@ -344,7 +345,7 @@ def test_waste_of_a_window_is_the_same_from_sums_and_from_answers(here, engine, 
         here.charge(first, 3)
         here.charge(here.answer(1, 1, 1, stop_reason="max_tokens", attempt=moment), 5)
     query = ReportQuery(since=since)
-    sheet = look([engine], query, View.WASTE)
-    assert [(row[1], row[2], row[5]) for row in sheet.rows] == [
+    table = look([engine], query, View.WASTE)
+    assert [(row[1], row[2], row[5]) for row in table.rows] == [
         ("truncated", 1, 5), ("discarded", 1, 3),
     ]  # fmt: skip

@@ -95,14 +95,12 @@ def _say_end(job: Job, ended: Ended) -> None:
 
 
 def _print_report(database: str) -> None:
-    from batcher.cli.look.report import show
     from batcher.report.query import ReportQuery
-    from batcher.report.summary import summarise
+    from batcher.report.render.formats import Format, write_report
 
     with ledger(database, None) as engine:
-        report = summarise([engine], ReportQuery())
-    click.echo("")
-    show(report, "table", None)
+        click.echo("")
+        write_report([engine], ReportQuery(), Format.TABLE, None, sys.stdout)
 
 
 def _next_steps(database: str) -> list[str]:

@@ -11,15 +11,15 @@ from batcher.cli.ledger_options import several_ledgers, several_ledgers_options
 from batcher.cli.names import dimension_names
 from batcher.finance.focus.columns import Grain, Version
 from batcher.report.query import Period
+from batcher.report.render.formats import Format, require_file, write, write_report
 
 if TYPE_CHECKING:
     from batcher.ledger.connect import Engine
-    from batcher.report.figures import Report
     from batcher.report.query import ReportQuery
-    from batcher.report.sheet import Sheet
+    from batcher.report.table import Table
 
-_FORMATS = ("table", "csv", "json", "markdown", "html", "parquet", "focus")
-_WHOLE_REPORT = ("html", "focus")  # formats with one form only
+_FOCUS_FORMAT = "focus"  # has columns of its own, so it is no format of a table
+_WHOLE_REPORT = (Format.HTML, _FOCUS_FORMAT)
 _OTHER_TABLES = ("--view", "--compare", "--what-if")
 _FOCUS = ("focus_grain", "focus_version", "focus_account")
 _VIEWS = ("waste", "cache", "costs", "latency", "units", "top")
@@ -83,7 +83,7 @@ _VIEWS = ("waste", "cache", "costs", "latency", "units", "top")
     metavar="WHAT",
     help="What the same tokens would have cost with model=NAME, lane=batch or lane=live.",
 )
-@format_options(*_FORMATS)
+@format_options(*(each.value for each in Format), _FOCUS_FORMAT)
 @option(
     "--focus-grain",
     type=choice(Grain),
@@ -134,21 +134,13 @@ def _answer(
     output: str | None,
 ) -> None:
     form = asked["form"]
-    sheet = _sheet(engines, query, asked)
-    if sheet is not None:
-        show(sheet, form, output)
-    elif form == "focus":
+    table = _table(engines, query, asked)
+    if table is not None:
+        write(table, Format(form), output, sys.stdout)
+    elif form == _FOCUS_FORMAT:
         _write_focus(engines, query, asked, output)
-    elif form == "html":
-        from batcher.report.html.document import render_page
-        from batcher.report.html.page import gather
-        from batcher.report.render.delivery import deliver
-
-        deliver(render_page(gather(engines, query)), output, sys.stdout)
     else:
-        from batcher.report.summary import summarise
-
-        show(summarise(engines, query), form, output)
+        write_report(engines, query, Format(form), output, sys.stdout)
 
 
 def _write_focus(
@@ -177,22 +169,22 @@ def _write_focus(
         click.echo(sentence, err=True)
 
 
-def _sheet(
+def _table(
     engines: "Sequence[Engine]", query: "ReportQuery", asked: dict[str, Any]
-) -> "Sheet | None":
+) -> "Table | None":
     """The other table that was asked for, `None` for the report itself."""
     if asked["view"] is not None:
         from batcher.report.views.catalogue import TOP, View, look
 
         return look(engines, query, View(asked["view"]), top=asked["top"] or TOP)
     if asked["compare"] is not None:
-        from batcher.finance.compare import compare_sheet
+        from batcher.finance.compare import compare_table
 
-        return compare_sheet(engines, query, asked["compare"])
+        return compare_table(engines, query, asked["compare"])
     if asked["what_if"]:
-        from batcher.finance.what_if import parse_supposition, what_if_sheet
+        from batcher.finance.what_if import parse_supposition, what_if_table
 
-        return what_if_sheet(engines, query, parse_supposition(asked["what_if"]))
+        return what_if_table(engines, query, parse_supposition(asked["what_if"]))
     return None
 
 
@@ -210,9 +202,9 @@ def _check(asked: dict[str, Any], output: str | None) -> None:
         )
     require_file(asked["form"], output)
     focus = [name for name in _FOCUS if asked[name] is not None]
-    if focus and asked["form"] != "focus":
+    if focus and asked["form"] != _FOCUS_FORMAT:
         raise UsageError(f"--{focus[0].replace('_', '-')} is for --format focus: add that")
-    if asked["by"] and asked["form"] == "focus":
+    if asked["by"] and asked["form"] == _FOCUS_FORMAT:
         raise UsageError("--format focus has its own columns: leave out --by")
     if asked["view"] == "top" and asked["by"]:
         raise UsageError("--view top lists single rows: leave out --by")
@@ -228,14 +220,6 @@ def _require_one(databases: tuple[str, ...], asked: dict[str, Any]) -> None:
     if len(databases) > 1 and numbered:
         name = "--" + numbered[0].removesuffix("_id") if numbered[0] in asked else numbered[0]
         raise UsageError(f"{name} is a number of one database: give one --database")
-
-
-def require_file(form: str, output: str | None) -> None:
-    """Raise `UsageError` where a format that is no text has no file to go to."""
-    from batcher.errors import UsageError
-
-    if form == "parquet" and output in {None, "-"}:
-        raise UsageError("--format parquet writes a file: name it with -o FILE")
 
 
 def _query(asked: dict[str, Any]) -> "ReportQuery":
@@ -263,21 +247,3 @@ def _query(asked: dict[str, Any]) -> "ReportQuery":
         timezone=asked["tz"],
         rating=asked["rating"],
     )
-
-
-def show(found: "Report | Sheet", form: str, output: str | None) -> None:
-    """Print a report or any other table, as one that fits the terminal or as plain text."""
-    from batcher.report.render.delivery import deliver
-    from batcher.report.render.formats import Format, render
-
-    if form == "parquet":
-        from batcher.report.render.parquet import write_parquet
-
-        write_parquet(found, output or "")
-        return
-    if form == "table" and output is None and sys.stdout.isatty():
-        from batcher.report.render.terminal import print_table
-
-        print_table(found, sys.stdout)
-        return
-    deliver(render(found, Format(form)), output, sys.stdout)

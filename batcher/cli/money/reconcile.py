@@ -1,5 +1,6 @@
 """`batcher reconcile`: does it match the provider's bill, and if not, why."""
 
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ import click
 from batcher.cli.commands import FILE, command, completed, format_options, option
 from batcher.cli.ledger_options import several_ledgers, several_ledgers_options
 from batcher.cli.names import endpoint_names
+from batcher.report.render.formats import TABLE_FORMATS, Format, require_file, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +40,7 @@ _DOES = ("record", "undo", "recorded")
 )
 @option("--undo", type=int, metavar="N", help="Take adjustment N back; needs no FILE.")
 @option("--recorded", is_flag=True, help="List all adjustments; needs no FILE.")
-@format_options("table", "csv", "json", "markdown", "parquet")
+@format_options(*(each.value for each in TABLE_FORMATS))
 @option(
     "-o", "--output", type=FILE, metavar="FILE", help="Write to FILE, not to standard output."
 )
@@ -64,9 +66,8 @@ def reconcile(
     model, tier, geography and kind of token: theirs, ours, the difference, and its cause. The
     exit code is 1 when differences remain.
     """
-    from batcher.cli.look.report import require_file, show
     from batcher.finance.reconcile import record as book
-    from batcher.finance.reconcile.comparison import comparison_sheet
+    from batcher.finance.reconcile.comparison import comparison_table
     from batcher.finance.reconcile.lines import compare
 
     _check(context, files)
@@ -77,14 +78,15 @@ def reconcile(
                 click.echo(book.undo(engine, undo, _author()))
             return
         if recorded:
-            show(book.adjustments_sheet(engines), form, output)
+            write(book.adjustments_table(engines), Format(form), output, sys.stdout)
             return
         found = compare(engines, files, endpoint=endpoint)
         done = book.Recorded((), len(found.differing))
         if record:
             with _to_write(databases, config) as engine:
                 done = book.record_residuals(engine, found, _author())
-    show(comparison_sheet(found, every=every, further=done.sentences), form, output)
+    table = comparison_table(found, every=every, further=done.sentences)
+    write(table, Format(form), output, sys.stdout)
     context.exit(1 if done.differing else 0)
 
 

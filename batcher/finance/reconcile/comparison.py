@@ -12,7 +12,7 @@ from batcher.finance.reconcile.lines import Comparison, compare
 from batcher.finance.reconcile.theirs import Measure
 from batcher.pricing.money import format_usd
 from batcher.report.figures import USD
-from batcher.report.sheet import Cell, Field, Sheet, Unit, currency_field
+from batcher.report.table import Cell, Field, Table, Unit, currency_field
 from batcher.report.words import SIMULATED_ONLY, count_of, safe_text
 
 _FIELDS: Final = (
@@ -37,7 +37,7 @@ _FIELDS: Final = (
 class Reconciled:
     """The table, and how many of the lines compared do not agree."""
 
-    sheet: Sheet
+    table: Table
     differing: int
 
 
@@ -50,14 +50,14 @@ def reconcile(
     Raises `UsageError` for files and endpoints that will not do.
     """
     found = compare(engines, names, endpoint=endpoint)
-    return Reconciled(comparison_sheet(found, every=every), len(found.differing))
+    return Reconciled(comparison_table(found, every=every), len(found.differing))
 
 
-def comparison_sheet(found: Comparison, *, every: bool, further: tuple[str, ...] = ()) -> Sheet:
+def comparison_table(found: Comparison, *, every: bool, further: tuple[str, ...] = ()) -> Table:
     """The differing lines, or `every` one, as a table; `further` sentences stand last."""
     shown = [line for line in found.lines if every or not is_settled(line)]
     costs = [line for line in found.lines if line.ours_cost is not None]
-    return Sheet(
+    return Table(
         name="reconcile",
         fields=_FIELDS,
         rows=tuple(_row(line) for line in shown),

@@ -22,7 +22,7 @@ from batcher.pricing.money import LARGEST_AMOUNT, format_usd
 from batcher.report.figures import USD
 from batcher.report.ledgers import open_ledgers, shown
 from batcher.report.query import ReportQuery, moment_of
-from batcher.report.sheet import Cell, Field, Sheet, Unit, currency_field
+from batcher.report.table import Cell, Field, Table, Unit, currency_field
 from batcher.report.words import count_of, moment_text, safe_text
 
 _FIELDS: Final = (
@@ -92,7 +92,7 @@ def undo(engine: Engine, number: int, author: Author) -> str:
     )
 
 
-def adjustments_sheet(engines: Sequence[Engine]) -> Sheet:
+def adjustments_table(engines: Sequence[Engine]) -> Table:
     """Every entry ever recorded, also those that were taken back; `undoes` says which."""
     with open_ledgers(engines, ReportQuery()) as ledgers:
         found = [e for each in ledgers.opened for e in ledger.read_adjustments(each.connection)]
@@ -113,7 +113,7 @@ def adjustments_sheet(engines: Sequence[Engine]) -> Sheet:
         "",
         "",
     )
-    return Sheet(
+    return Table(
         name="adjustments",
         fields=_FIELDS,
         rows=tuple(map(_row, found)),

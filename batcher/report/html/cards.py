@@ -20,8 +20,9 @@ from batcher.report.html.measured import read_latencies, read_meter_sums, read_r
 from batcher.report.ledgers import Ledgers
 from batcher.report.names import bucket
 from batcher.report.query import Dimension, Kind, ReportQuery, parse_moment, time_zone
-from batcher.report.sheet import Unit, cell_text, time_text
+from batcher.report.render.layout import cell_text, time_text
 from batcher.report.summary import summarise
+from batcher.report.table import Unit
 from batcher.report.views.buckets import Buckets
 from batcher.report.views.waste import Waste, Wasted, read_waste
 from batcher.report.words import count_of, shorten

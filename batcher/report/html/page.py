@@ -14,6 +14,7 @@ from batcher.report.html.cards import Card, details, over_time
 from batcher.report.ledgers import open_ledgers
 from batcher.report.query import Dimension, Kind, ReportQuery, moment_of, time_zone
 from batcher.report.render.layout import Detail, Layout, lay_out
+from batcher.report.render.report_table import table_of
 from batcher.report.summary import summarise
 
 _TITLE: Final = "What the answers cost"
@@ -123,9 +124,9 @@ def _day_of(moment_us: int | None, zone: tzinfo) -> str:
 def _table(report: Report, currency: str) -> Layout:
     """The dearest lines, in the report's own order."""
     if len(report.lines) <= MOST_LINES:
-        return lay_out(report, Detail.WIDE)
+        return lay_out(table_of(report), Detail.WIDE)
     dearest = sorted(report.lines, key=lambda line: (-line.cost(currency), sort_key(line.key)))[
         :MOST_LINES
     ]
     lines = tuple(sorted(dearest, key=lambda line: sort_key(line.key)))
-    return lay_out(replace(report, lines=lines), Detail.WIDE)
+    return lay_out(table_of(replace(report, lines=lines)), Detail.WIDE)

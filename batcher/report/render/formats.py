@@ -1,38 +1,104 @@
-"""One name per format of a report."""
+"""The formats of a report, each with its file; libraries are imported when one needs them."""
 
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import assert_never
+from typing import TYPE_CHECKING, Final, TextIO, assert_never
 
+from batcher.errors import UsageError
 from batcher.report.figures import Report
-from batcher.report.render.data import render_csv, render_json
-from batcher.report.render.layout import Detail
-from batcher.report.render.plain import laid_out, markdown, plain
-from batcher.report.render.sheet_data import sheet_csv, sheet_json
-from batcher.report.sheet import Sheet
+from batcher.report.query import ReportQuery
+from batcher.report.render.csv_records import csv_records
+from batcher.report.render.delivery import deliver
+from batcher.report.render.json_document import report_json, table_json
+from batcher.report.render.layout import Detail, lay_out
+from batcher.report.render.plain import markdown, plain
+from batcher.report.render.report_table import table_of
+from batcher.report.table import Table
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 
 class Format(StrEnum):
-    """How a report is written; `TABLE` is for people, plain where there is no terminal."""
+    """How a report is written; `TABLE` is for people, plain where there is no terminal.
+
+    `PARQUET` needs a file, `HTML` is a page about everything that was asked for.
+    """
 
     TABLE = "table"
     CSV = "csv"
     JSON = "json"
     MARKDOWN = "markdown"
+    HTML = "html"
+    PARQUET = "parquet"
 
 
-def render(found: Report | Sheet, form: Format) -> str:
+# Those in which any table can be written.
+TABLE_FORMATS: Final = tuple(form for form in Format if form is not Format.HTML)
+
+
+def write_report(
+    engines: "Sequence[Engine]",
+    query: ReportQuery,
+    form: Format,
+    target: str | None,
+    stdout: TextIO,
+) -> None:
+    """Write the report that `query` asks for, like `write`; raises like `summarise`, too."""
+    if form is not Format.HTML:
+        from batcher.report.summary import summarise  # noqa: PLC0415 - brings SQLAlchemy
+
+        write(summarise(engines, query), form, target, stdout)
+        return
+    from batcher.report.html.document import render_page  # noqa: PLC0415 - brings Jinja2
+    from batcher.report.html.page import gather  # noqa: PLC0415 - brings SQLAlchemy
+
+    deliver(render_page(gather(engines, query)), target, stdout)
+
+
+def write(found: Report | Table, form: Format, target: str | None, stdout: TextIO) -> None:
+    """Write to the file `target`, or to `stdout` for `None`; on a terminal as wide as that is.
+
+    Raises `CannotCreate` when the file cannot be written, `UsageError` like `require_file`.
+    """
+    if form is Format.PARQUET:
+        from batcher.report.render.parquet import write_parquet  # noqa: PLC0415 - pyarrow
+
+        require_file(form, target)
+        write_parquet(_table(found), target or "")
+    elif form is Format.TABLE and target is None and stdout.isatty():
+        from batcher.report.render.terminal import print_table  # noqa: PLC0415 - rich
+
+        print_table(_table(found), stdout)
+    else:
+        deliver(render(found, form), target, stdout)
+
+
+def render(found: Report | Table, form: Format) -> str:
     """The text of a report or any other table; the same one gives the same bytes.
 
     Ends with a newline.
     """
     match form:
         case Format.TABLE:
-            return plain(laid_out(found, Detail.FULL))
+            return plain(lay_out(_table(found), Detail.FULL))
         case Format.CSV:
-            return sheet_csv(found) if isinstance(found, Sheet) else render_csv(found)
+            return csv_records(_table(found))
         case Format.JSON:
-            return sheet_json(found) if isinstance(found, Sheet) else render_json(found)
+            return report_json(found) if isinstance(found, Report) else table_json(found)
         case Format.MARKDOWN:
-            return markdown(laid_out(found, Detail.FULL))
+            return markdown(lay_out(_table(found), Detail.FULL))
+        case Format.HTML | Format.PARQUET:
+            raise UsageError(f"--format {form} is not written as one table of text")
         case _:
             assert_never(form)
+
+
+def require_file(form: str, target: str | None) -> None:
+    """Raise `UsageError` where a format that is no text has no file to go to."""
+    if form == Format.PARQUET and target in {None, "-"}:
+        raise UsageError(f"--format {form} writes a file: name it with -o FILE")
+
+
+def _table(found: Report | Table) -> Table:
+    return found if isinstance(found, Table) else table_of(found)

@@ -1,18 +1,15 @@
-"""A report as columns of text: one row model for terminal, plain text and Markdown."""
+"""A table as columns of text: one layout for terminal, plain text, Markdown and the page."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
+from fractions import Fraction
+from typing import assert_never
 
-from batcher.pricing.money import format_currency, format_usd
-from batcher.report.figures import USD, Counts, Report, ReportLine
-from batcher.report.sentences import sentences
+from batcher.pricing.money import format_currency
+from batcher.report.figures import USD
+from batcher.report.table import CURRENCY, Cell, Field, Named, Table, Unit
 from batcher.report.words import safe_text
-
-_TOTAL: Final = "Total"
-_ADJUSTMENTS: Final = "Adjustments"
-_AS_BILLED: Final = "As billed"
 
 
 class Detail(Enum):
@@ -50,121 +47,97 @@ class Layout:
         return tuple(max(map(len, cells)) for cells in zip(*lines, strict=True))
 
 
-@dataclass(frozen=True, slots=True)
-class _Figure:
-    """A column of numbers: its title, its cell, and whether it is worth showing."""
+def lay_out(table: Table, detail: Detail) -> Layout:
+    """The cells of `table` as text.
 
-    title: str
-    cell: Callable[[ReportLine], str]
-    is_used: Callable[[Counts], bool]
-    in_narrow: bool = False
-    in_usd: bool = False
-
-
-def lay_out(report: Report, detail: Detail) -> Layout:
-    """The cells of `report`: dimensions, numbers, then money, with a total row."""
-    figures = [figure for figure in _figures(report) if _is_shown(figure, report, detail)]
-    columns = (
-        *(Column(_title(dimension.name), is_number=False) for dimension in report.query.by),
-        *(Column(figure.title, is_number=True) for figure in figures),
-    )
-    rows = tuple(
-        (*map(safe_text, line.label), *(figure.cell(line) for figure in figures))
-        for line in report.lines
-    )
-    blanks = ("",) * (len(report.query.by) - 1)
-    total = (_TOTAL, *blanks, *(figure.cell(report.total) for figure in figures))
+    The currency is there only where some are not USD, a column of numbers only where there are
+    any.
+    """
+    lines, currencies = (*table.rows, *table.totals), _currencies(table)
+    shown = [
+        place
+        for place, field in enumerate(table.fields)
+        if _is_shown(field, detail)
+        and not (field.name == CURRENCY and {*currencies} <= {USD})
+        and (field.unit.is_text or any(row[place] is not None for row in lines))
+    ]
+    fields = [table.fields[place] for place in shown]
+    rows = [
+        _texts(fields, [row[place] for place in shown], currency)
+        for row, currency in zip(lines, currencies, strict=True)
+    ]
+    count = len(table.rows)
     return Layout(
-        columns=columns,
-        rows=rows,
-        totals=(total, *_adjusted(report, figures)) if rows else (),
-        sentences=sentences(report),
+        columns=tuple(Column(field.title, not field.unit.is_text) for field in fields),
+        rows=tuple(rows[:count]),
+        totals=tuple(rows[count:]),
+        sentences=table.sentences,
     )
 
 
-def _adjusted(report: Report, figures: Sequence[_Figure]) -> Iterator[tuple[str, ...]]:
-    """Two more lines below the total where adjustments stand, with nothing but their money."""
-    if report.adjusted is None or not report.adjusted.entries:
-        return
-    blanks = ("",) * (len(report.query.by) - 1)
-    amounts = {_ADJUSTMENTS: report.adjusted.amount, _AS_BILLED: report.adjusted_total}
-    for name, amount in amounts.items():
-        cells = (format_usd(amount) if figure.in_usd else "" for figure in figures)
-        yield (name, *blanks, *cells)
-
-
-def _is_shown(figure: _Figure, report: Report, detail: Detail) -> bool:
+def _is_shown(field: Field, detail: Detail) -> bool:
     match detail:
         case Detail.NARROW:
-            return figure.in_narrow
+            return bool(field.title) and field.in_narrow
         case Detail.WIDE:
-            return figure.is_used(report.total.counts)
+            return bool(field.title) and field.in_wide
         case Detail.FULL:
-            return True
+            return bool(field.title)
+        case _:
+            assert_never(detail)
 
 
-def _title(name: str) -> str:
-    return safe_text(name if ":" in name else name.replace("_", " ").capitalize())
+def _currencies(table: Table) -> list[str]:
+    """Of each line, USD where it does not say."""
+    names = [field.name for field in table.fields]
+    place = names.index(CURRENCY) if CURRENCY in names else None
+    lines = (*table.rows, *table.totals)
+    return [USD if place is None else str(row[place] or USD) for row in lines]
 
 
-def _figures(report: Report) -> tuple[_Figure, ...]:
-    return (
-        *_COUNTED,
-        *(_cost_column(currency) for currency in report.currencies),
-        _IN_DOUBT,
-        _UNPRICED,
+def _texts(fields: Iterable[Field], cells: Sequence[Cell], currency: str) -> tuple[str, ...]:
+    return tuple(
+        cell_text(cell, field.unit, field.currency or currency)
+        for cell, field in zip(cells, fields, strict=True)
     )
 
 
-def _cost_column(currency: str) -> _Figure:
-    return _Figure(
-        f"Cost ({safe_text(currency)})",
-        lambda line: _cost_cell(line, currency),
-        _always,
-        in_narrow=True,
-        in_usd=currency == USD,
-    )
+def cell_text(cell: Cell, unit: Unit, currency: str = USD) -> str:
+    """A cell for people; `-` where it is not known."""
+    if isinstance(cell, Named):
+        return safe_text(cell.label)
+    if isinstance(cell, str):
+        return safe_text(cell)
+    return "-" if cell is None else _number_text(Fraction(cell), unit, currency)
 
 
-def _cost_cell(line: ReportLine, currency: str) -> str:
-    if line.is_unpriced:
-        return "unpriced"
-    return safe_text(format_currency(line.cost(currency), currency))
+def _number_text(number: Fraction, unit: Unit, currency: str) -> str:
+    match unit:
+        case Unit.MONEY:
+            return safe_text(format_currency(round(number), currency))
+        case Unit.TIME:
+            return time_text(round(number))
+        case Unit.SHARE:
+            return f"{_one_decimal(number * 100)} %"
+        case Unit.DECIMAL:
+            return _one_decimal(number)
+        case Unit.COUNT | Unit.TEXT | Unit.NUMBER:
+            return f"{round(number):,}"
+        case _:
+            assert_never(unit)
 
 
-def _always(_: Counts) -> bool:
-    return True
+def _one_decimal(number: Fraction) -> str:
+    tenths = round(abs(number) * 10)
+    sign = "-" if number < 0 and tenths else ""
+    return f"{sign}{tenths // 10:,}.{tenths % 10}"
 
 
-def _number(name: str) -> Callable[[ReportLine], str]:
-    return lambda line: f"{getattr(line.counts, name):,}"
-
-
-def _some(name: str) -> Callable[[Counts], bool]:
-    return lambda counts: bool(getattr(counts, name))
-
-
-def _in_doubt_cell(line: ReportLine) -> str:
-    counts = line.counts
-    if not counts.in_doubt_attempts:
-        return "-"
-    low = format_usd(counts.in_doubt_low)
-    return (
-        f"{low} or more"
-        if counts.in_doubt_unbounded
-        else f"{low} to {format_usd(counts.in_doubt_high)}"
-    )
-
-
-_COUNTED: Final = (
-    _Figure("Answered", _number("requests"), _always, in_narrow=True),
-    _Figure("Attempts", _number("attempts"), lambda counts: counts.attempts != counts.requests),
-    _Figure("Input", _number("input_tokens"), _always, in_narrow=True),
-    _Figure("Cache write", _number("cache_write_tokens"), _some("cache_write_tokens")),
-    _Figure("Cache read", _number("cache_read_tokens"), _some("cache_read_tokens")),
-    _Figure("Output", _number("output_tokens"), _always, in_narrow=True),
-    _Figure("Thinking", _number("thinking_tokens"), _some("thinking_tokens")),
-    _Figure("Searches", _number("web_search_requests"), _some("web_search_requests")),
-)
-_IN_DOUBT: Final = _Figure("In doubt (USD)", _in_doubt_cell, _some("in_doubt_attempts"))
-_UNPRICED: Final = _Figure("Unpriced", _number("unpriced_requests"), _some("unpriced_requests"))
+def time_text(microseconds: int) -> str:
+    """A length of time for people: `850 ms`, `12.3 s`, `2 h 05 min`."""
+    if microseconds < 10_000_000:
+        return f"{round(Fraction(microseconds, 1000)):,} ms"
+    if microseconds < 600_000_000:
+        return f"{_one_decimal(Fraction(microseconds, 1_000_000))} s"
+    minutes = round(Fraction(microseconds, 60_000_000))
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"

@@ -1,15 +1,8 @@
-"""A report as plain aligned columns and as Markdown: every column, nothing cut off."""
+"""A table as plain aligned columns and as Markdown: every column, nothing cut off."""
 
-from batcher.report.figures import Report
-from batcher.report.render.layout import Column, Detail, Layout, lay_out
-from batcher.report.sheet import Sheet, lay_out_sheet
+from batcher.report.render.layout import Column, Layout
 
 _GAP = "  "
-
-
-def laid_out(found: Report | Sheet, detail: Detail) -> Layout:
-    """A report, or any other table, as words in columns."""
-    return lay_out_sheet(found, detail) if isinstance(found, Sheet) else lay_out(found, detail)
 
 
 def plain(layout: Layout) -> str:

@@ -10,7 +10,7 @@ from batcher.messages.attempt import IN_DOUBT, State
 from batcher.pricing.meters import METERS
 from batcher.pricing.money import format_usd, rate_text, usd_text
 from batcher.report.query import moment_of
-from batcher.report.render.data import money
+from batcher.report.render.json_document import json_text, money
 from batcher.report.request import Request
 from batcher.report.search import Answer, Attempt, Failure, Match, Meter, PricedLine
 from batcher.report.words import moment_text, safe_text, shorten
@@ -47,8 +47,7 @@ def matches_json(matches: Iterable[Match]) -> str:
 
 
 def _document(fields: dict[str, Any]) -> str:
-    encoded = msgspec.json.encode({"schema": SCHEMA, **fields})
-    return msgspec.json.format(encoded, indent=2).decode() + "\n"
+    return json_text({"schema": SCHEMA, **fields})
 
 
 def _title(match: Match) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from batcher.report.figures import Counts
-from batcher.report.render.data import in_doubt_high, money
+from batcher.report.render.json_document import json_text, money
 from batcher.report.sentences import in_doubt_range
 from batcher.report.status import LastInvocation, Life, RunStatus
 from batcher.report.words import count_of, moment_text, safe_text
@@ -36,7 +36,7 @@ def render_status(runs: Iterable[RunStatus]) -> str:
 def status_json(runs: Iterable[RunStatus]) -> str:
     """One object with all runs; amounts are exact text. Ends with a newline."""
     document = {"schema": SCHEMA, "runs": [_run_fields(run) for run in runs]}
-    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
+    return json_text(document)
 
 
 def _block(run: RunStatus) -> list[str]:
@@ -95,7 +95,7 @@ def _exit(code: int | None) -> str:
 
 
 def _run_fields(run: RunStatus) -> dict[str, Any]:
-    doubt, high = run.doubt, in_doubt_high(run.doubt)
+    doubt, high = run.doubt, run.doubt.in_doubt_at_most
     last = run.last
     return {
         "run_id": run.run_id,

@@ -7,8 +7,8 @@ from typing import Final
 from batcher.pricing.meters import METERS
 from batcher.report.figures import USD, Key
 from batcher.report.ledgers import Ledgers
-from batcher.report.sheet import Cell, Field, Sheet, Unit, currency_field
-from batcher.report.views.frame import sheet_by_currency
+from batcher.report.table import Cell, Field, Table, Unit, currency_field
+from batcher.report.views.frame import table_by_currency
 from batcher.report.views.meters import MeterGroup, read_meters
 from batcher.report.words import count_of
 
@@ -69,11 +69,11 @@ class CacheUse:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
-def cache_sheet(ledgers: Ledgers) -> Sheet:
+def cache_table(ledgers: Ledgers) -> Table:
     """A row per group and currency."""
     found = read_cache_use(ledgers)
     said = (*_SAID, *_unpriced(found))
-    return sheet_by_currency(ledgers, "cache", _FIELDS, found, _cells, said)
+    return table_by_currency(ledgers, "cache", _FIELDS, found, _cells, said)
 
 
 def _unpriced(found: dict[tuple[Key, str], CacheUse]) -> tuple[str, ...]:

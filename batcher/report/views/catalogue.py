@@ -8,13 +8,13 @@ from sqlalchemy import Engine
 
 from batcher.report.ledgers import open_ledgers
 from batcher.report.query import ReportQuery
-from batcher.report.sheet import Sheet
-from batcher.report.views.cache import cache_sheet
-from batcher.report.views.costs import costs_sheet
-from batcher.report.views.latency import latency_sheet
-from batcher.report.views.top import top_sheet
-from batcher.report.views.units import units_sheet
-from batcher.report.views.waste import waste_sheet
+from batcher.report.table import Table
+from batcher.report.views.cache import cache_table
+from batcher.report.views.costs import costs_table
+from batcher.report.views.latency import latency_table
+from batcher.report.views.top import top_table
+from batcher.report.views.units import units_table
+from batcher.report.views.waste import waste_table
 
 TOP: Final = 20
 
@@ -30,24 +30,24 @@ class View(StrEnum):
     TOP = "top"
 
 
-def look(engines: Sequence[Engine], query: ReportQuery, view: View, *, top: int = TOP) -> Sheet:
-    """The sheet of `view` over all of `engines`; `top` is how many of the dearest rows.
+def look(engines: Sequence[Engine], query: ReportQuery, view: View, *, top: int = TOP) -> Table:
+    """The table of `view` over all of `engines`; `top` is how many of the dearest rows.
 
     Raises `UsageError` like `summarise`.
     """
     with open_ledgers(engines, query) as ledgers:
         match view:
             case View.WASTE:
-                return waste_sheet(ledgers)
+                return waste_table(ledgers)
             case View.CACHE:
-                return cache_sheet(ledgers)
+                return cache_table(ledgers)
             case View.COSTS:
-                return costs_sheet(ledgers)
+                return costs_table(ledgers)
             case View.LATENCY:
-                return latency_sheet(ledgers)
+                return latency_table(ledgers)
             case View.UNITS:
-                return units_sheet(ledgers)
+                return units_table(ledgers)
             case View.TOP:
-                return top_sheet(ledgers, top)
+                return top_table(ledgers, top)
             case _:
                 assert_never(view)

@@ -18,8 +18,8 @@ from batcher.pricing.rate.public_prices import (
 from batcher.report.figures import USD, Key
 from batcher.report.ledgers import Ledger, Ledgers
 from batcher.report.scope import answer_keys, answers_with_charges
-from batcher.report.sheet import Cell, Field, Sheet, Unit, currency_field
-from batcher.report.views.frame import sheet_by_currency
+from batcher.report.table import Cell, Field, Table, Unit, currency_field
+from batcher.report.views.frame import table_by_currency
 from batcher.report.views.meters import HOUR, MeterGroup, prompt_above, read_meters
 from batcher.report.words import count_of
 
@@ -76,10 +76,10 @@ class CostsFound:
         return self.groups.setdefault((key, currency), Costs())
 
 
-def costs_sheet(ledgers: Ledgers) -> Sheet:
+def costs_table(ledgers: Ledgers) -> Table:
     """A row per group and currency."""
     found = read_costs(ledgers)
-    return sheet_by_currency(ledgers, "costs", _FIELDS, found.groups, _cells, _said(found))
+    return table_by_currency(ledgers, "costs", _FIELDS, found.groups, _cells, _said(found))
 
 
 def read_costs(ledgers: Ledgers) -> CostsFound:

@@ -1,43 +1,34 @@
 """What views have in common: a row per group and currency, and what they say of themselves."""
 
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from batcher.report.figures import Key, sort_key
 from batcher.report.ledgers import Ledgers
 from batcher.report.query import ReportQuery, moment_of
 from batcher.report.sentences import window_sentence
-from batcher.report.sheet import (
-    Cell,
-    Field,
-    Named,
-    Sheet,
-    key_fields,
-    named_key,
-)
+from batcher.report.table import Cell, Field, Table, key_fields, named_key, total_key
 from batcher.report.words import NOTHING_HERE, SIMULATED_LEFT_OUT, SIMULATED_ONLY, safe_text
 
-TOTAL: Final = "Total"
 
-
-class Sums(Protocol):
+class JoinableSums(Protocol):
     """Sums of a group, which begin at nothing and can be added up."""
 
     def join(self, other: Self) -> None:
         """Take up all of another group."""
 
 
-_S = TypeVar("_S", bound=Sums)
+_S = TypeVar("_S", bound=JoinableSums)
 
 
-def sheet_by_currency(
+def table_by_currency(
     ledgers: Ledgers,
     name: str,
     fields: tuple[Field, ...],
     found: Mapping[tuple[Key, str], _S],
     cells: Callable[[_S, str], tuple[Cell, ...]],
     said: tuple[str, ...],
-) -> Sheet:
+) -> Table:
     """A row per key and currency, sorted, and a total per currency; `cells` fill the `fields`.
 
     `said` are the view's own sentences.
@@ -47,14 +38,13 @@ def sheet_by_currency(
         (*named_key(key, ledgers.labels[key]), *cells(found[key, currency], currency))
         for key, currency in keys
     )
-    blanks = [Named(None, "")] * (len(ledgers.query.by) - 1)
     totals = ((currency, _total(found, currency)) for currency in sorted({c for _, c in found}))
-    return Sheet(
+    return Table(
         name=name,
         fields=(*key_fields(ledgers.query.by), *fields),
         rows=rows,
         totals=tuple(
-            (Named(None, TOTAL), *blanks, *cells(sums, currency)) for currency, sums in totals
+            (*total_key(ledgers.query.by), *cells(sums, currency)) for currency, sums in totals
         ),
         sentences=sentences_of(ledgers, said, empty=not rows),
         query=asked(ledgers.query),

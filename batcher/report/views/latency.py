@@ -9,10 +9,11 @@ from sqlalchemy import Select
 from batcher.ledger.schema import answers
 from batcher.report.figures import Key, sort_key
 from batcher.report.ledgers import Ledger, Ledgers
+from batcher.report.query import Dimension
 from batcher.report.scope import answer_keys, complete_answers
-from batcher.report.sheet import Cell, Field, Named, Sheet, Unit, key_fields, named_key
+from batcher.report.table import Cell, Field, Table, Unit, key_fields, named_key, total_key
 from batcher.report.views.buckets import spread_of
-from batcher.report.views.frame import TOTAL, asked, sentences_of
+from batcher.report.views.frame import asked, sentences_of
 
 _FIELDS: Final = (
     Field("answers", "Answers", Unit.COUNT),
@@ -67,18 +68,18 @@ def read_times(ledgers: Ledgers) -> dict[Key, Times]:
     return found
 
 
-def latency_sheet(ledgers: Ledgers) -> Sheet:
+def latency_table(ledgers: Ledgers) -> Table:
     """A row per group."""
     found = read_times(ledgers)
     rows = [
         (*named_key(key, ledgers.labels[key]), *_cells(found[key]))
         for key in sorted(found, key=sort_key)
     ]
-    return Sheet(
+    return Table(
         name="latency",
         fields=(*key_fields(ledgers.query.by), *_FIELDS),
         rows=tuple(rows),
-        totals=(_total(found, len(ledgers.query.by)),) if rows else (),
+        totals=(_total(found, ledgers.query.by),) if rows else (),
         sentences=sentences_of(ledgers, (_SAID,), empty=not rows),
         query=asked(ledgers.query),
     )
@@ -107,8 +108,8 @@ def _cells(times: Times) -> tuple[Cell, ...]:
     )
 
 
-def _total(found: dict[Key, Times], dimensions: int) -> tuple[Cell, ...]:
+def _total(found: dict[Key, Times], by: tuple[Dimension, ...]) -> tuple[Cell, ...]:
     together = Times()
     for times in found.values():
         together.join(times)
-    return (Named(None, TOTAL), *[Named(None, "")] * (dimensions - 1), *_cells(together))
+    return (*total_key(by), *_cells(together))

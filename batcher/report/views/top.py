@@ -9,7 +9,7 @@ from sqlalchemy import RowMapping, select
 
 from batcher.ledger.schema import answers, sources
 from batcher.report.ledgers import Ledger, Ledgers
-from batcher.report.sheet import Cell, Field, Sheet, Unit, currency_field
+from batcher.report.table import Cell, Field, Table, Unit, currency_field
 from batcher.report.views.frame import asked, sentences_of
 from batcher.report.views.row_costs import RowCost, read_row_costs
 from batcher.report.words import count_of
@@ -30,7 +30,7 @@ _FIELDS: Final = (
 _Found = tuple[str, int, int, RowCost]  # currency, minus the amount, which ledger, the row
 
 
-def top_sheet(ledgers: Ledgers, count: int) -> Sheet:
+def top_table(ledgers: Ledgers, count: int) -> Table:
     """The `count` dearest answered rows of each currency, the dearest first.
 
     The share is that of all answered rows' cost. Rows that cost the same are in the order of
@@ -45,7 +45,7 @@ def top_sheet(ledgers: Ledgers, count: int) -> Sheet:
                 totals[row.currency] = totals.get(row.currency, 0) + row.amount
     found = [each for currency in sorted(dearest) for each in _first(dearest[currency], count)]
     rows = _described(ledgers, found, totals)
-    return Sheet(
+    return Table(
         name="top",
         fields=_FIELDS,
         rows=rows,

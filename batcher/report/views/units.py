@@ -6,9 +6,9 @@ from typing import Final
 
 from batcher.report.figures import Key
 from batcher.report.ledgers import Ledgers
-from batcher.report.sheet import Cell, Field, Sheet, Unit, currency_field
+from batcher.report.table import Cell, Field, Table, Unit, currency_field
 from batcher.report.views.buckets import spread_of
-from batcher.report.views.frame import sheet_by_currency
+from batcher.report.views.frame import table_by_currency
 from batcher.report.views.row_costs import RowCost, read_row_costs
 from batcher.report.words import count_of
 
@@ -76,11 +76,11 @@ def read_unit_costs(ledgers: Ledgers) -> UnitCosts:
     return found
 
 
-def units_sheet(ledgers: Ledgers) -> Sheet:
+def units_table(ledgers: Ledgers) -> Table:
     """A row per group and currency; the cost is that of the answered rows, retries included."""
     found = read_unit_costs(ledgers)
     fields = (currency_field(), *_FIELDS)
-    return sheet_by_currency(ledgers, "units", fields, found.groups, _cells, _said(found))
+    return table_by_currency(ledgers, "units", fields, found.groups, _cells, _said(found))
 
 
 def _cells(group: RowAmounts, currency: str) -> tuple[Cell, ...]:

@@ -33,18 +33,19 @@ from batcher.report.scope import (
     attempt_keys,
     conditions,
 )
-from batcher.report.sheet import (
+from batcher.report.table import (
     Cell,
     Field,
     Named,
-    Sheet,
+    Table,
     Unit,
     currency_field,
     key_fields,
     named_key,
+    total_key,
 )
 from batcher.report.totals import exact_sum, read_answered, whole_sum
-from batcher.report.views.frame import TOTAL, asked, sentences_of
+from batcher.report.views.frame import asked, sentences_of
 from batcher.report.words import count_of
 
 
@@ -140,7 +141,7 @@ def read_waste(ledgers: Ledgers) -> WasteFound:
     return found
 
 
-def waste_sheet(ledgers: Ledgers) -> Sheet:
+def waste_table(ledgers: Ledgers) -> Table:
     """A row per group, kind of waste and currency."""
     found = read_waste(ledgers)
     order = list(Waste)
@@ -155,11 +156,11 @@ def waste_sheet(ledgers: Ledgers) -> Sheet:
     ]
     clean = () if rows else ("Nothing was wasted: no answer was cut off, refused, discarded"
                              " or late, and none is in doubt.",)  # fmt: skip
-    return Sheet(
+    return Table(
         name="waste",
         fields=(*key_fields(ledgers.query.by), *_FIELDS),
         rows=tuple(rows),
-        totals=_totals(found, len(ledgers.query.by)),
+        totals=_totals(found, ledgers.query.by),
         sentences=sentences_of(
             ledgers, clean or (_SAID, *_unpriced(found)), empty=not rows and not found.paid
         ),
@@ -302,12 +303,11 @@ def _cells(wasted: Wasted, currency: str, paid: dict[str, int]) -> tuple[Cell, .
     )
 
 
-def _totals(found: WasteFound, dimensions: int) -> tuple[tuple[Cell, ...], ...]:
+def _totals(found: WasteFound, by: tuple[Dimension, ...]) -> tuple[tuple[Cell, ...], ...]:
     together: dict[str, Wasted] = {}
     for (_, currency), wasted in found.by_kind().items():
         together.setdefault(currency, Wasted()).add(wasted)
-    blanks = [Named(None, "")] * dimensions
     return tuple(
-        (Named(None, TOTAL), *blanks, *_cells(together[currency], currency, found.paid))
+        (*total_key(by), Named(None, ""), *_cells(together[currency], currency, found.paid))
         for currency in sorted(together)
     )

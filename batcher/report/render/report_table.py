@@ -1,0 +1,157 @@
+"""A report as a table: dimensions, what was counted, then money."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from batcher.pricing.money import format_usd
+from batcher.report.figures import COUNT_NAMES, USD, Counts, Report, ReportLine
+from batcher.report.sentences import sentences
+from batcher.report.table import (
+    Cell,
+    Field,
+    Named,
+    Row,
+    Table,
+    Unit,
+    key_fields,
+    named_key,
+    total_key,
+)
+from batcher.report.words import safe_text
+
+# The last column for programs, and what it says.
+_ENTRY: Final = Field("entry", "", Unit.TEXT)
+_CHARGES, _ADJUSTMENTS = "charges", "adjustments"
+# What people see of the counts. Three are always there, the others where there is anything.
+_TITLES: Final = {
+    "requests": "Answered",
+    "attempts": "Attempts",
+    "input_tokens": "Input",
+    "cache_read_tokens": "Cache read",
+    "output_tokens": "Output",
+    "thinking_tokens": "Thinking",
+    "web_search_requests": "Searches",
+}
+_ALWAYS: Final = frozenset({"requests", "input_tokens", "output_tokens"})
+_MONEY: Final = ("in_doubt_low", "in_doubt_high")
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column of numbers: its field, and its cell of a line."""
+
+    field: Field
+    cell: Callable[[ReportLine], Cell]
+
+
+def table_of(report: Report) -> Table:
+    """The table of `report`: a row per line, a total; adjustments stand below that.
+
+    For programs adjustments are records of their own, which hold a key and USD; there is no
+    total among records, so that sums come out right.
+    """
+    columns = list(_columns(report))
+    by = report.query.by
+    total = (*total_key(by), *(column.cell(report.total) for column in columns), "")
+    return Table(
+        name="report",
+        fields=(*key_fields(by), *(column.field for column in columns), _ENTRY),
+        rows=tuple(
+            (*named_key(line.key, line.label), *_cells(columns, line), _CHARGES)
+            for line in report.lines
+        ),
+        totals=(total, *_adjusted_totals(report, columns)) if report.lines else (),
+        further_records=tuple(
+            (*line.key, *_cells(columns, line), _ADJUSTMENTS)
+            for line in _adjusted_lines(report)
+        ),
+        sentences=sentences(report),
+    )
+
+
+def _cells(columns: list[_Column], line: ReportLine) -> Row:
+    return tuple(column.cell(line) for column in columns)
+
+
+def _columns(report: Report) -> Iterator[_Column]:
+    counts = report.total.counts
+    for name in COUNT_NAMES:
+        if name not in _MONEY:
+            yield _count(name, counts)
+        if name == "cache_write_1h_tokens":
+            yield _for_people("Cache write", "cache_write_tokens", counts)
+    for currency in report.currencies:
+        yield _cost(currency)
+    is_in_doubt = counts.in_doubt_attempts > 0
+    yield _Column(
+        Field("", "In doubt (USD)", Unit.MONEY, in_narrow=False, in_wide=is_in_doubt), _in_doubt
+    )
+    for name in _MONEY:
+        field = Field(f"{name}_usd", "", Unit.MONEY, pico_name=f"{name}_pico_usd")
+        yield _Column(field, _low if name == "in_doubt_low" else _high)
+    yield _for_people("Unpriced", "unpriced_requests", counts)
+
+
+def _count(name: str, total: Counts) -> _Column:
+    always = name in _ALWAYS
+    used = getattr(total, name) != (total.requests if name == "attempts" else 0)
+    field = Field(
+        name, _TITLES.get(name, ""), Unit.COUNT, in_narrow=always, in_wide=always or used
+    )
+    return _Column(field, lambda line: getattr(line.counts, name))
+
+
+def _for_people(title: str, name: str, total: Counts) -> _Column:
+    field = Field("", title, Unit.COUNT, in_narrow=False, in_wide=getattr(total, name) > 0)
+    return _Column(field, lambda line: getattr(line.counts, name))
+
+
+def _cost(currency: str) -> _Column:
+    word = "".join(char if char.isalnum() else "_" for char in currency.lower())
+    field = Field(
+        f"cost_{word}",
+        f"Cost ({safe_text(currency)})",
+        Unit.MONEY,
+        currency=currency,
+        pico_name=f"cost_pico_{word}",
+    )
+    return _Column(
+        field,
+        lambda line: Named(None, "unpriced") if line.is_unpriced else line.cost(currency),
+    )
+
+
+def _in_doubt(line: ReportLine) -> Named:
+    counts = line.counts
+    if not counts.in_doubt_attempts:
+        return Named(None, "-")
+    low, high = format_usd(counts.in_doubt_low), counts.in_doubt_at_most
+    return Named(None, f"{low} or more" if high is None else f"{low} to {format_usd(high)}")
+
+
+def _low(line: ReportLine) -> int:
+    return line.counts.in_doubt_low
+
+
+def _high(line: ReportLine) -> int | None:
+    return line.counts.in_doubt_at_most
+
+
+def _adjusted_totals(report: Report, columns: list[_Column]) -> Iterator[Row]:
+    """Two more lines below the total where adjustments stand, with nothing but their money."""
+    if report.adjusted is None or not report.adjusted.entries:
+        return
+    amounts = {"Adjustments": report.adjusted.amount, "As billed": report.adjusted_total}
+    for name, amount in amounts.items():
+        cells = (amount if column.field.currency == USD else "" for column in columns)
+        yield (*total_key(report.query.by, name), *cells, "")
+
+
+def _adjusted_lines(report: Report) -> tuple[ReportLine, ...]:
+    """The adjustments as lines of a report, which count nothing and cost something."""
+    found = report.adjusted.lines if report.adjusted else ()
+    return tuple(
+        ReportLine(key=each.key, label=(), counts=Counts(), costs=((USD, each.amount),))
+        for each in found
+    )
