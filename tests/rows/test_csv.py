@@ -41,6 +41,8 @@ def test_in_a_template_an_empty_cell_is_an_empty_text(tmp_path):
         (b'"a"b\n', "BAD_CSV"),
         (b"\xff\n", "BAD_UNICODE"),
         (b'"a', "TRUNCATED_TAIL"),
+        (b'"a\n\n', "TRUNCATED_TAIL"),
+        (b'"a"b', "BAD_CSV"),
         (b'""\n', "NO_PROMPT"),
     ],
 )

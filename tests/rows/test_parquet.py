@@ -15,6 +15,7 @@ from batcher.errors import ConfigurationError
 from batcher.rows.build.settings import RequestSettings
 from batcher.rows.read.check import check_source
 from batcher.rows.read.original import original_columns
+from batcher.rows.read.parquet import _validate
 from tests.rows.making import (
     batches,
     builder,
@@ -140,6 +141,39 @@ def test_text_that_is_not_utf8_refuses_its_row_alone(tmp_path):
     broken = pa.array([b"\xff", b"fine"]).view(pa.string())
     found = items(parquet(tmp_path / "a.parquet", pa.table({"prompt": broken})))
     assert reasons(found) == ["BAD_UNICODE", "ok"]
+
+
+BROKEN = pa.array([b"\xff", b"fine"]).view(pa.string())
+NESTED = [
+    pa.array([b"\xff", b"fine"]).cast(pa.large_binary()).view(pa.large_string()),
+    pa.ListArray.from_arrays([0, 1, 2], BROKEN),
+    pa.LargeListArray.from_arrays([0, 1, 2], BROKEN),
+    pa.FixedSizeListArray.from_arrays(BROKEN, 1),
+    pa.StructArray.from_arrays([BROKEN, pa.array([1, 2])], ["a", "b"]),
+    pa.MapArray.from_arrays([0, 1, 2], BROKEN, pa.array([1, 2])),
+    pa.MapArray.from_arrays([0, 1, 2], pa.array(["a", "b"]), BROKEN),
+    pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int32()), BROKEN),
+    pa.ListArray.from_arrays([0, 1, 2], pa.StructArray.from_arrays([BROKEN], ["a"])),
+    pa.ExtensionArray.from_storage(pa.json_(), BROKEN),
+]
+
+
+@pytest.mark.parametrize("column", NESTED, ids=lambda column: str(column.type))
+def test_broken_text_is_found_in_the_bytes_wherever_it_is(tmp_path, column):
+    settings = RequestSettings(model="m", max_tokens=1, prompt="{{ x }}")
+    found = items(parquet(tmp_path / "a.parquet", pa.table({"x": column})), settings)
+    assert reasons(found) == ["BAD_UNICODE", "ok"]
+    assert found[0].message == "column 'x' is not valid UTF-8: invalid start byte (byte 0)"
+
+
+def test_a_broken_text_does_not_excuse_what_else_is_damaged():
+    offsets = pa.array([0, 9, 1], pa.int32()).buffers()[1]  # the second ends before it begins
+    one = pa.array([1], pa.int8())
+    lists = pa.Array.from_buffers(pa.list_(pa.int8()), 2, [None, offsets], children=[one])
+    batch = pa.RecordBatch.from_arrays([BROKEN, lists], ["a", "b"])
+    with pytest.raises(pa.ArrowException):
+        _validate(batch)
+    _validate(batch.select(["a"]))
 
 
 def test_text_that_is_no_json_where_json_is_needed_refuses_its_row(tmp_path):

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pyarrow as pa
 
+from batcher.messages.codec import broken_utf8
 from batcher.rows.reasons import Reason, RowProblem
 
 Convert = Callable[[Any], Any] | None  # None: the value is JSON already
@@ -31,19 +32,84 @@ def column_cells(name: str, column: pa.Array) -> list[Any]:
             else values
         )
     except (RowProblem, ValueError, OverflowError):
-        return [_cell(name, scalar, convert) for scalar in column]
+        return [_cell(name, column.slice(n, 1), convert) for n in range(len(column))]
 
 
-def _cell(name: str, scalar: pa.Scalar, convert: Convert) -> object:
+def with_texts_as_bytes(column: pa.Array) -> pa.Array:
+    """The same column with bytes where it has texts: these may hold what is not UTF-8."""
+    return column.cast(_bytes_type(column.type))
+
+
+def _cell(name: str, alone: pa.Array, convert: Convert) -> object:
+    """The value of a column that holds it alone."""
     try:
-        value = scalar.as_py()
+        value = alone[0].as_py()
         return convert(value) if convert and value is not None else value
-    except UnicodeDecodeError as exc:
-        return RowProblem(Reason.BAD_UNICODE, f"column {name!r} is not valid UTF-8: {exc}")
     except RowProblem as problem:
         return RowProblem(problem.reason, f"column {name!r} {problem.message}")
     except (ValueError, OverflowError) as exc:
+        if broken := _broken_text(alone):
+            return RowProblem(
+                Reason.BAD_UNICODE, f"column {name!r} is not valid UTF-8: {broken}"
+            )
         return RowProblem(Reason.BAD_VALUE, f"column {name!r} cannot be read: {exc}")
+
+
+def _broken_text(alone: pa.Array) -> str | None:
+    """What is wrong with the first text in there that is not UTF-8, if one is not."""
+    try:
+        parts = with_texts_as_bytes(alone).to_pylist()
+    except (pa.ArrowException, ValueError, OverflowError):
+        return None
+    while parts:
+        match parts.pop(0):
+            case bytes() as text if broken := broken_utf8(text):
+                return broken
+            case dict() as fields:
+                parts += fields.values()
+            case list() | tuple() as values:
+                parts += values
+            case _:
+                pass
+    return None
+
+
+def _bytes_type(kind: pa.DataType) -> pa.DataType:
+    for is_text, as_bytes in _TEXTS:
+        if is_text(kind):
+            return as_bytes()
+    for is_nested, of_bytes in _NESTED:
+        if is_nested(kind):
+            return of_bytes(kind)
+    return kind
+
+
+def _bytes_field(field: pa.Field) -> pa.Field:
+    return field.with_type(_bytes_type(field.type))
+
+
+def _is_extension(kind: pa.DataType) -> bool:
+    return isinstance(kind, pa.BaseExtensionType)
+
+
+_NESTED: tuple[tuple[Callable[[pa.DataType], bool], Callable[[Any], pa.DataType]], ...] = (
+    (pa.types.is_struct, lambda kind: pa.struct([_bytes_field(field) for field in kind])),
+    (pa.types.is_list, lambda kind: pa.list_(_bytes_field(kind.value_field))),
+    (pa.types.is_large_list, lambda kind: pa.large_list(_bytes_field(kind.value_field))),
+    (
+        pa.types.is_fixed_size_list,
+        lambda kind: pa.list_(_bytes_field(kind.value_field), kind.list_size),
+    ),
+    (
+        pa.types.is_map,
+        lambda kind: pa.map_(_bytes_type(kind.key_type), _bytes_field(kind.item_field)),
+    ),
+    (
+        pa.types.is_dictionary,
+        lambda kind: pa.dictionary(kind.index_type, _bytes_type(kind.value_type)),
+    ),
+    (_is_extension, lambda kind: _bytes_type(kind.storage_type)),
+)
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
@@ -133,8 +199,7 @@ def _refuse(value: object) -> object:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    return any(test(kind) for test in tests)
+    return any(is_text(kind) for is_text, _ in _TEXTS)
 
 
 def _is_binary(kind: pa.DataType) -> bool:
@@ -147,6 +212,11 @@ def _is_binary(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
+_TEXTS = (
+    (pa.types.is_string, pa.binary),
+    (pa.types.is_large_string, pa.large_binary),
+    (pa.types.is_string_view, pa.binary_view),
+)
 _RULES: tuple[tuple[Callable[[pa.DataType], bool], Convert], ...] = (
     (_is_text, None),
     (pa.types.is_integer, None),
@@ -158,5 +228,5 @@ _RULES: tuple[tuple[Callable[[pa.DataType], bool], Convert], ...] = (
     (pa.types.is_date, lambda value: value.isoformat()),
     (pa.types.is_time, lambda value: value.isoformat()),
     (_is_binary, _text),
-    (lambda kind: isinstance(kind, pa.BaseExtensionType), _extension),
+    (_is_extension, _extension),
 )

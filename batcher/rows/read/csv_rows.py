@@ -76,7 +76,7 @@ def read_records(source: SourceFile) -> Iterator[Record]:
             return
         except csv.Error as exc:
             row_number += 1
-            yield Record(row_number, offset, _csv_problem(exc))
+            yield Record(row_number, offset, _csv_problem(exc, at_end=lines.at_end))
         except InputBroken as exc:
             yield Record(row_number + 1, offset, broken_file(source, exc))
             return
@@ -100,8 +100,8 @@ def _named(names: list[str], cells: list[str]) -> dict[str, str] | RowProblem:
     return dict(zip(names, cells, strict=True))
 
 
-def _csv_problem(exc: csv.Error) -> RowProblem:
-    if "unexpected end" in str(exc):
+def _csv_problem(exc: csv.Error, *, at_end: bool) -> RowProblem:
+    if at_end:
         words = "the last record is cut off: a quote is not closed"
         return RowProblem(Reason.TRUNCATED_TAIL, words)
     return RowProblem(Reason.BAD_CSV, f"the record is no CSV: {exc}")
@@ -110,11 +110,13 @@ def _csv_problem(exc: csv.Error) -> RowProblem:
 class _TextLines:
     """The lines of a file as text, for `csv`; `offset` is where the next one starts.
 
+    `at_end` is set when a line was asked for and there is none: what is open stays open.
     Bytes that are no UTF-8 become lone surrogates, so that the record is known when they show.
     """
 
     def __init__(self, source: SourceFile) -> None:
         self.offset = 0
+        self.at_end = False
         self._lines = self._read(source)
 
     def __iter__(self) -> Iterator[str]:
@@ -126,3 +128,4 @@ class _TextLines:
             for line in lines.lines:
                 self.offset += len(line) + 1
                 yield line.decode("utf-8", "surrogateescape") + "\n" * lines.terminated
+        self.at_end = True

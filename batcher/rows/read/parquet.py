@@ -12,7 +12,7 @@ from batcher.messages.request import BadRow, Request
 from batcher.rows.batch import BATCH_ROWS, RowBatch, bad_row, broken_file, ends_batch
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import RowsToRead
-from batcher.rows.read.arrow_values import column_cells
+from batcher.rows.read.arrow_values import column_cells, with_texts_as_bytes
 from batcher.rows.read.source import SourceFile
 from batcher.rows.reasons import InputBroken, RowProblem
 
@@ -144,9 +144,9 @@ def _validate(batch: pa.RecordBatch) -> None:
     batch.validate()
     try:
         batch.validate(full=True)
-    except pa.ArrowInvalid as exc:
-        if "UTF8" not in str(exc):  # broken text is the row's problem, see `column_cells`
-            raise
+    except pa.ArrowException:  # broken text alone is the row's problem, see `column_cells`
+        for column in batch.columns:
+            with_texts_as_bytes(column).validate(full=True)
 
 
 def _open(source: SourceFile) -> pq.ParquetFile:
