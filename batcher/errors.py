@@ -6,7 +6,9 @@
     +-- ProviderUnavailable       69  the endpoint cannot be reached or keeps failing
     +-- CannotCreate              73  a file or database cannot be created
     +-- StorageError              74  disk or database trouble while running
+        +-- LostTransactions      74  a server came back without what it had committed
     +-- Busy                      75  another run holds the database or the job
+        +-- Fenced                75  another process has taken over this one's run
     +-- InputChanged              75  an input changed while it was read
     +-- AccessRefused             77  no key, key refused, billing or spend limit
     +-- ConfigurationError        78  configuration, job file, endpoint or model is wrong
@@ -76,10 +78,18 @@ class StorageError(BatcherError):
     exit_code = 74
 
 
+class LostTransactions(StorageError):  # noqa: N818
+    """The server has no memory of what it had committed: a standby took over that lagged."""
+
+
 class Busy(BatcherError):  # noqa: N818
     """Another run holds it: the same command can be typed again later."""
 
     exit_code = 75
+
+
+class Fenced(Busy):
+    """Another process has taken over: nothing more may be sent or planned by this one."""
 
 
 class InputChanged(BatcherError):  # noqa: N818

@@ -29,9 +29,9 @@ from batcher.errors import Busy
 from batcher.ledger.connect import open_engine, outside_transactions, reading, writing
 from batcher.ledger.migrate import require_head
 from batcher.ledger.owner.lock import hold_database
-from batcher.ledger.schema import answers, attempts, failures, invocations
+from batcher.ledger.schema import NOT_KEPT, answers, attempts, failures, invocations
 from batcher.ledger.schema_internal import tool_results, unusable_bodies
-from batcher.ledger.write.store import NOT_KEPT, WITHOUT_WORDS
+from batcher.ledger.write.store import WITHOUT_WORDS
 from batcher.messages.attempt import attempt_ids_of
 
 PURGED: Final = "purged"  # instead of a failure's message

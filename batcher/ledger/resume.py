@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Table, and_, bindparam, delete, func, select,
 
 from batcher.ledger.schema import answers, attempts, failures, invocations
 from batcher.ledger.schema_internal import tool_results
-from batcher.ledger.write.records import RowFailure, identity
+from batcher.ledger.write.records import RowFailure, Store, identity
+from batcher.ledger.write.store import drop_earlier
 from batcher.messages.attempt import State, attempt_ids_of
 from batcher.messages.request import Request
 
@@ -91,9 +92,13 @@ def give_up(
     failure: RowFailure,
     *,
     invocation: tuple[int, int],
+    store: Store,
     now_us: int,
 ) -> None:
-    """Record that an unfinished request is not sent again; `invocation` is (run_id, its id)."""
+    """Record that an unfinished request is not sent again; `invocation` is (run_id, its id).
+
+    What `store` keeps only until a request is finished is dropped.
+    """
     mine = attempts.c.attempt_id == entry.attempt_id
     byte_offset = connection.execute(select(attempts.c.byte_offset).where(mine)).scalar()
     run_id, invocation_id = invocation
@@ -116,6 +121,7 @@ def give_up(
         )
     )
     connection.execute(update(attempts).where(mine).values(pending=0))
+    drop_earlier(connection, [entry.request_id], store)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

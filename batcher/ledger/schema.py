@@ -52,6 +52,8 @@ QUARTER_HOUR_US: Final = 900_000_000
 PICO_PER_WHOLE: Final = 10**9
 # The rating of an answer that has no charges.
 NEVER_RATED: Final = 0
+# The content of an answer whose words are not kept: JSON, but no content of any answer.
+NOT_KEPT: Final = "null"
 
 # One job over its inputs. `key` is the job's name or the arguments as typed.
 runs = Table(

@@ -9,9 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from batcher.errors import StorageError
+from batcher.errors import Fenced, StorageError
 from batcher.ledger.lifeboat.saving import Lifeboat, harbour
-from batcher.ledger.owner.lease import Fenced
 from batcher.ledger.write.records import Store
 from batcher.pipeline.run.rescue import Rescue
 from tests.e2e.inputs import QUICK, rows, write_jsonl

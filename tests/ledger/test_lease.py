@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import text
 
+from batcher.errors import Fenced
 from batcher.ledger.connect import open_engine, writing
 from batcher.ledger.owner import lease as leases
 from batcher.ledger.owner.lock import hold_database
@@ -63,7 +64,7 @@ def test_a_silent_owner_is_followed_and_fenced(engine):
     assert second.token == first.token + 1
     assert not do(engine, leases.renew, first)
     for call in ((leases.fence, first, 1), (leases.bind, first, 7), (leases.written, first)):
-        with pytest.raises(leases.Fenced, match="the second has taken over"):
+        with pytest.raises(Fenced, match="the second has taken over"):
             do(engine, *call)
     do(engine, leases.release, first)
     assert do(engine, leases.renew, second), "the old owner gave back nothing of ours"
@@ -132,7 +133,7 @@ def test_whoever_needs_everything_fences_off_the_silent_and_respects_the_living(
         do(engine, leases.fence_off)
     expire(engine)
     do(engine, leases.fence_off)
-    with pytest.raises(leases.Fenced):
+    with pytest.raises(Fenced):
         do(engine, leases.fence, lease, 1)
 
 

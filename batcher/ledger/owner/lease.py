@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from batcher.errors import Busy, StorageError
+from batcher.errors import Busy, Fenced, LostTransactions
 from batcher.ledger.owner.process import is_dead, this_process
 from batcher.ledger.schema import Big
 from batcher.ledger.schema_internal import leases
@@ -45,21 +45,6 @@ _FENCE: Final = (
     .where(leases.c.name == bindparam("b_name"), leases.c.token == bindparam("b_token"))
     .values(expires_at=NOW + bindparam("b_lasts", type_=Big), written=bindparam("b_written"))
 )
-
-
-class Fenced(Busy):
-    """Another process has taken over: nothing more may be sent or planned by this one."""
-
-
-class Forgotten(StorageError):  # noqa: N818
-    """The server has no memory of what it had committed: a standby took over that lagged.
-
-    `number` is that of our last write transaction which it does know.
-    """
-
-    def __init__(self, message: str, number: int) -> None:
-        super().__init__(message)
-        self.number = number
 
 
 class Held(Busy):
@@ -217,13 +202,12 @@ def fenced(connection: Connection, lease: Lease) -> Fenced:
     )
 
 
-def forgotten(number: int, committed: int) -> Forgotten:
+def lost_transactions(number: int, committed: int) -> LostTransactions:
     """The sentence for a server that knows `number` of our `committed` transactions."""
-    return Forgotten(
+    return LostTransactions(
         f"the database came back without the last {committed - number:,} transactions of this"
         " run, as a standby does that had not received everything when it took over: nothing"
-        " more was sent; run the same command again, and use synchronous replication",
-        number,
+        " more was sent; run the same command again, and use synchronous replication"
     )
 
 

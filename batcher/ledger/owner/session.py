@@ -16,7 +16,7 @@ from batcher.ledger.owner.lease import (
     FRESH_PART,
     Lease,
     fence,
-    forgotten,
+    lost_transactions,
     written,
 )
 from batcher.ledger.owner.server_session import settle_in
@@ -53,6 +53,7 @@ class Session:
         self._lost = lost
         self._number = 0
         self._committed = 0
+        self._known = 0
         self._hurry = threading.Event()
         self._opened: Connection | None = None
 
@@ -83,7 +84,7 @@ class Session:
 
         Raises:
             Fenced: another process has the lease; the transaction did nothing.
-            Forgotten: the server that came back lacks transactions that had been committed.
+            LostTransactions: the server that came back lacks what it had committed.
             DBAPIError: the database is not back in time, or `work` has a fault of its own.
         """
         if self._lease is None:
@@ -109,6 +110,11 @@ class Session:
     def committed(self) -> int:
         """The number of the last committed transaction; 0 for ever without a lease."""
         return self._committed
+
+    @property
+    def known(self) -> int:
+        """The number of the last transaction that a server which came back knew of."""
+        return self._known
 
     @property
     def _connection(self) -> Connection:
@@ -142,8 +148,9 @@ class Session:
                 tries += 1
             else:
                 self._lost("")
+                self._known = min(number, self._committed)
                 if number < self._committed:
-                    raise forgotten(number, self._committed)
+                    raise lost_transactions(number, self._committed)
                 return number == self._number
 
     def _connect(self) -> None:

@@ -10,13 +10,11 @@ from typing import Any, Final
 from msgspec.structs import replace
 from sqlalchemy import Connection, case, delete, select, text, update
 
-from batcher.ledger.schema import answers
+from batcher.ledger.schema import NOT_KEPT, answers
 from batcher.ledger.schema_internal import tool_results
 from batcher.ledger.write.records import RowFailure, Settlement, Store
 from batcher.messages.answer import Answer
 from batcher.messages.outcome import Answered, Partial, Unusable
-
-NOT_KEPT: Final = "null"
 
 # The columns of an answer that hold what was said, and what they hold afterwards.
 WITHOUT_WORDS: Final[dict[str, Any]] = {

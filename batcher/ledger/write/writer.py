@@ -10,12 +10,14 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine
 
+from batcher.clock import Clock
+from batcher.errors import LostTransactions
 from batcher.ledger.connect import storage_errors
 from batcher.ledger.lifeboat.saving import Lifeboat
-from batcher.ledger.owner.lease import Forgotten
-from batcher.ledger.owner.session import Session
+from batcher.ledger.owner.lease import Lease
+from batcher.ledger.owner.session import PATIENCE_SECONDS, Session
 from batcher.ledger.write.recent import Recent
-from batcher.ledger.write.records import Intent, Record, Settlement
+from batcher.ledger.write.records import Intent, Record, Scope, Settlement, Store
 from batcher.ledger.write.repair import BAD_VALUES, without_offending_values
 from batcher.ledger.write.transaction import Batch
 from batcher.messages.outcome import NotSent
@@ -54,6 +56,23 @@ class _Waiter:
             self._future.set_exception(exc)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """Whose records a writer takes, and how it stands by a server that goes away.
+
+    Every transaction names the `lease`, if there is one; then a lost server is waited for, for
+    `patience_seconds`. `connection_lost` is called in the writer's thread: with a sentence when
+    the connection is lost, with "" when it is back.
+    """
+
+    scope: Scope
+    clock: Clock
+    store: Store
+    lease: Lease | None = None
+    patience_seconds: float = PATIENCE_SECONDS
+    connection_lost: Callable[[str], None] = lambda _: None
+
+
 class Writer:
     """Puts records into the ledger in the order they were handed in, many per transaction.
 
@@ -61,7 +80,7 @@ class Writer:
     `on_failure` is told once, in the loop, and nothing is acknowledged any more: intents are
     refused, so that nothing more is sent, and every settlement that was not durable, or comes
     from then on, goes into the `lifeboat` and is kept in `unsaved`, to be read after `close`.
-    So do those that a server has forgotten, as far as `recent` still has them.
+    So do those that a server has forgotten, as far as they are still in memory.
     """
 
     def __init__(
@@ -76,7 +95,7 @@ class Writer:
         self._session = session or Session(engine)
         self._lifeboat = lifeboat
         self.unsaved: list[Settlement] = []
-        self.recent = Recent()
+        self._recent = Recent()
         self._writing: list[_Item] = []
         self._refused: set[int] = set()
         self._engine = engine
@@ -123,6 +142,15 @@ class Writer:
     def failure(self) -> BaseException | None:
         """What the database failed with; `None` while it works."""
         return self._failed
+
+    @property
+    def remembers_all(self) -> bool:
+        """Whether all that a server has forgotten is in `unsaved`; also after `close`."""
+        return self._recent.reaches(self._session.known)
+
+    def hurry(self) -> None:
+        """Wait no longer for a server that is away."""
+        self._session.hurry()
 
     def close(self) -> None:
         """Write what is left, into the lifeboat if the database failed; then end. Blocks."""
@@ -204,7 +232,7 @@ class Writer:
         """All of them in one transaction, or an exception and none of them."""
         self._session.transact(lambda c: self._batch.write(c, records), self._batch.forget)
         if self._session.committed:
-            self.recent.add(self._session.committed, records)
+            self._recent.add(self._session.committed, records)
 
     def _answer(self, call: _Call) -> None:
         if call.done.set_running_or_notify_cancel():  # nobody can cancel it from here on
@@ -226,8 +254,8 @@ class Writer:
         items, go_on = self._writing, True
         if self._lifeboat:
             self._lifeboat.cause = str(self._failed)
-        if isinstance(self._failed, Forgotten):
-            self._keep(self.recent.after(self._failed.number))
+        if isinstance(self._failed, LostTransactions):
+            self._keep(self._recent.after(self._session.known))
         while go_on:
             self._shelter(items)
             items, go_on = self._collect()
@@ -261,3 +289,21 @@ class Writer:
 def _acknowledge(items: Sequence[_Item]) -> None:
     for _, acknowledged in items:
         acknowledged()
+
+
+def open_writer(
+    engine: Engine,
+    recording: Recording,
+    loop: asyncio.AbstractEventLoop,
+    on_failure: Callable[[BaseException], None],
+    lifeboat: Lifeboat | None = None,
+) -> Writer:
+    """A writer with a session of its own; `close` ends it."""
+    batch = Batch(engine.dialect, recording.scope, recording.clock, recording.store)
+    session = Session(
+        engine,
+        recording.lease,
+        patience_seconds=recording.patience_seconds,
+        lost=recording.connection_lost,
+    )
+    return Writer(engine, batch, loop, on_failure, lifeboat, session)

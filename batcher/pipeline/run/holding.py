@@ -8,9 +8,7 @@ from typing import Final
 
 from batcher.clock import Clock
 from batcher.errors import Busy
-from batcher.ledger.connect import Engine
 from batcher.ledger.owner.lock import Ownership, hold_database
-from batcher.ledger.owner.session import Session
 from batcher.pipeline.choices import IfRunning
 from batcher.pipeline.events import Observer
 from batcher.pipeline.job import Job
@@ -68,16 +66,9 @@ def _is_over(job: Job, waited_seconds: float) -> bool:
     return most is not None and waited_seconds >= most
 
 
-def open_session(
-    database: Engine, job: Job, held: Ownership, told: Callable[[str], None]
-) -> Session:
-    """The writer's session; `told` gets a sentence when the connection is lost, then ""."""
-    return Session(
-        database,
-        held.lease,
-        patience_seconds=job.database_wait_seconds,
-        lost=lambda words: told(_lost_words(words, job.database_wait_seconds)),
-    )
+def connection_lost(job: Job, told: Callable[[str], None]) -> Callable[[str], None]:
+    """Takes a driver's words when the connection is lost; `told` gets a sentence, then ""."""
+    return lambda words: told(_lost_words(words, job.database_wait_seconds))
 
 
 def _lost_words(words: str, seconds: float) -> str:

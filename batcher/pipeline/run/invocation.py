@@ -5,15 +5,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Final
 
-from batcher.errors import BatcherError
+from batcher.errors import BatcherError, Fenced
 from batcher.ledger import runs
 from batcher.ledger.connect import Connection, place
 from batcher.ledger.connect import Engine as Database
 from batcher.ledger.money.estimates import grade_estimates
-from batcher.ledger.owner.lease import Fenced
 from batcher.ledger.runs import has_failure, has_unpriced, unfinished_rows
-from batcher.ledger.write.transaction import Batch
-from batcher.ledger.write.writer import Writer
+from batcher.ledger.write.writer import Recording, Writer, open_writer
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.engine.engine import Engine
 from batcher.pipeline.engine.known_rows import DoneRows
@@ -26,7 +24,7 @@ from batcher.pipeline.progress import Progress
 from batcher.pipeline.run.bad_rows import BadGate
 from batcher.pipeline.run.begin import Begun
 from batcher.pipeline.run.division import Division
-from batcher.pipeline.run.holding import open_session
+from batcher.pipeline.run.holding import connection_lost
 from batcher.pipeline.run.intake import Intake
 from batcher.pipeline.run.plan import PlannedSource
 from batcher.pipeline.run.rescue import Ready, Rescue
@@ -79,17 +77,19 @@ class Invocation:
         began = self._clock.monotonic()
         self._loop = asyncio.get_running_loop()
         lane = self._kit.make_lane(self._begun.held.may_send)
-        batch = Batch(self._database.dialect, self._begun.scope, self._clock, self._job.store)
-        self._session = open_session(
-            self._database, self._job, self._begun.held, self._database_away
-        )
-        self._writer = Writer(
+        self._writer = open_writer(
             self._database,
-            batch,
+            Recording(
+                scope=self._begun.scope,
+                clock=self._clock,
+                store=self._job.store,
+                lease=self._begun.held.lease,
+                patience_seconds=self._job.database_wait_seconds,
+                connection_lost=connection_lost(self._job, self._database_away),
+            ),
             self._loop,
             self._storage_failed,
             self._rescue.lifeboat,
-            self._session,
         )
         self._money = self._open_budget()
         self._division = self._divide(self._writer)
@@ -293,7 +293,7 @@ class Invocation:
         error = self._engine.error
         counts: dict[str, int] = {}
         if signals.aborted_by is not None:
-            self._session.hurry()
+            self._writer.hurry()
         if not self._ledger_failed:
             try:
                 counts = await self._record_end(signals, left=left)

@@ -8,7 +8,6 @@ from batcher.ledger import resume, runs
 from batcher.ledger.connect import Connection
 from batcher.ledger.resume import MATCH_BYTES, MATCH_ROWS, count_unclaimed_but_answered
 from batcher.ledger.write.records import RowFailure, Scope
-from batcher.ledger.write.store import drop_earlier
 from batcher.messages.failure import Failure, Verdict
 from batcher.messages.request import Request
 from batcher.pipeline.choices import OnUnknown
@@ -146,8 +145,9 @@ def begun_requests(
             history.add(entry, earlier.get(entry.request_id, ()))
             continue
         invocation = (scope.run_id, scope.invocation_id)
-        resume.give_up(connection, entry, failure, invocation=invocation, now_us=now_us)
-        drop_earlier(connection, [entry.request_id], job.store)
+        resume.give_up(
+            connection, entry, failure, invocation=invocation, store=job.store, now_us=now_us
+        )
         if entry.source_id in done:
             done[entry.source_id].add(entry.row_number)
     return history

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from batcher.clock import Clock
-from batcher.errors import BatcherError, Busy, StorageError
+from batcher.errors import BatcherError, Busy, Fenced, LostTransactions, StorageError
 from batcher.ledger import runs
 from batcher.ledger.connect import Engine, reading
 from batcher.ledger.lifeboat.restore import import_waiting, record_late
 from batcher.ledger.lifeboat.saving import Harbour, Lifeboat, harbour
 from batcher.ledger.maintenance import check_after_crash
-from batcher.ledger.owner.lease import Fenced, Forgotten
 from batcher.ledger.space import check_file, check_space, file_of
 from batcher.ledger.write.records import Scope
 from batcher.ledger.write.writer import Writer
@@ -118,8 +117,8 @@ class Rescue:
         count = len(writer.unsaved)
         if self._record(writer):
             self.lifeboat.discard()
-            if isinstance(writer.failure, Forgotten):
-                return self._remembered(writer, writer.failure)
+            if isinstance(writer.failure, LostTransactions):
+                return self._remembered(writer)
             if not count or isinstance(writer.failure, Fenced):
                 return ""  # its own sentence says so
             return f"all {count:,} outcomes that it had not taken are in it after all"
@@ -136,9 +135,9 @@ class Rescue:
             )
         return "; ".join(parts)
 
-    def _remembered(self, writer: Writer, error: Forgotten) -> str:
+    def _remembered(self, writer: Writer) -> str:
         kept = f"the last {len(writer.unsaved):,} outcomes, still in memory, are recorded again"
-        if writer.recent.reaches(error.number):
+        if writer.remembers_all:
             return kept
         return (
             f"{kept}, what older ones said is lost with that server: compare with the"

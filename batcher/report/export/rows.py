@@ -12,8 +12,7 @@ from sqlalchemy.sql.elements import literal_column
 
 from batcher.errors import UsageError
 from batcher.ledger.connect import reading
-from batcher.ledger.schema import answers, attempts, charges, failures, runs, sources
-from batcher.ledger.write.store import NOT_KEPT
+from batcher.ledger.schema import NOT_KEPT, answers, attempts, charges, failures, runs, sources
 from batcher.messages.attempt import State
 from batcher.messages.legs import LEG_STOP_REASONS
 from batcher.pricing.money import usd_text

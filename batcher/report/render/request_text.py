@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from batcher.ledger.write.store import NOT_KEPT
+from batcher.ledger.schema import NOT_KEPT
 from batcher.messages.attempt import IN_DOUBT, State
 from batcher.pricing.meters import METERS
 from batcher.pricing.money import format_usd, rate_text, usd_text
