@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.making_runs import FakeLane, answered, refused, row, rows
 
-COUNT = 4_000  # more than are read ahead of sending
+COUNT = 2_500  # more than are read ahead of sending
 
 
 def when_sending_begins(change):
