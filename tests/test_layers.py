@@ -41,7 +41,7 @@ DEPTH = {room: depth for depth, line in enumerate(LAYERS) for room in line}
 OPEN_ROOMS = {"messages", "pricing"}
 DOORS = {
     "config": {"endpoints", "files", "keys", "origins", "schemas", "tables", "values"},
-    "estimate": {"estimate", "expected_cost", "interval", "preflight_sample"},
+    "estimate": {"estimate", "expected_cost", "interval", "new_job", "preflight_sample"},
     "finance": {
         "compare",
         "focus.columns",

@@ -16,6 +16,10 @@ MENU: Final[dict[str, dict[str, tuple[str, str]]]] = {
             "batcher.cli.run.run:run",
             "Send the rows of INPUT, or of a job, that are still to do.",
         ),
+        "init": (
+            "batcher.cli.run.init:init",
+            "Write a first job file for an input, and say what to type next.",
+        ),
         "demo": (
             "batcher.cli.demo.command:demo",
             "See the whole thing work, against a built-in simulator.",

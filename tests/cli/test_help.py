@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 
 import click
 import pytest
@@ -160,3 +162,29 @@ def test_the_script_for_a_shell_asks_this_program(shell):
     done = typed("completion", shell)
     assert done.exit_code == 0
     assert f"_BATCHER_COMPLETE={shell}_complete" in done.output
+
+
+def test_a_report_loads_neither_engine_nor_pacing(tmp_path):
+    program = (
+        "import sys\n"
+        "from click.testing import CliRunner\n"
+        "from batcher.cli import group\n"
+        "for words in (['db', 'upgrade'], ['report']):\n"
+        "    done = CliRunner().invoke(group, [*words, '-d', 'x.db'])\n"
+        "    assert done.exit_code == 0, done.output\n"
+        "print(*sys.modules)\n"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rooms = (
+        "batcher.pacing",
+        "batcher.pipeline.engine",
+        "batcher.pipeline.run",
+        "batcher.wiring",
+    )
+    assert not [name for name in child.stdout.split() if name.startswith(rooms)]

@@ -21,22 +21,33 @@ def check_source(source: SourceFile, builder: RequestBuilder) -> None:
         if source.format == "jsonl":
             _check_text(source)
         else:
-            _check_columns(source, _column_names(source), builder)
+            _check_columns(source, column_names(source), builder)
     except InputBroken:
         return  # reading tells where, as a bad row
 
 
-def _column_names(source: SourceFile) -> list[str]:
+def column_names(source: SourceFile) -> list[str]:
+    """The columns of `source`; of JSONL those of its first row, none if that is no object."""
+    if source.format == "jsonl":
+        return _keys_of_first_row(source)
     if source.format == "parquet":
-        from batcher.rows.read.parquet import column_names  # noqa: PLC0415 - imports pyarrow
+        from batcher.rows.read import parquet  # noqa: PLC0415 - imports pyarrow
 
-        return column_names(source)
+        return parquet.column_names(source)
     from batcher.rows.read.csv_rows import header  # noqa: PLC0415 - rarely needed
 
     try:
         return header(source)
     except RowProblem as problem:
         raise ConfigurationError(f"{source.name}: {problem.message}") from problem
+
+
+def _keys_of_first_row(source: SourceFile) -> list[str]:
+    start = next(iter(read_blocks(source)), b"").removeprefix(b"\xef\xbb\xbf").lstrip()
+    try:
+        return list(msgspec.json.decode(start.split(b"\n", 1)[0], type=dict[str, msgspec.Raw]))
+    except CODEC_ERRORS:
+        return []
 
 
 def _check_columns(source: SourceFile, names: list[str], builder: RequestBuilder) -> None:

@@ -1,0 +1,128 @@
+"""A first job file for an input: looked at, commented, and known to work."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from batcher import wiring
+from batcher.errors import ConfigurationError
+from batcher.estimate.preflight_sample import Sample, take_sample
+from batcher.rows.read.check import column_names
+from batcher.rows.read.source import source_of
+
+SCHEMA_NAME: Final = ".batcher-job.schema.json"
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_IDENTITIES: Final = {"id", "custom_id"}
+_SUFFIXES: Final = {".gz", ".zst", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDraft:
+    """The text of a job file for `path`, and what the first rows of its input became."""
+
+    path: Path
+    text: str
+    columns: tuple[str, ...]
+    sample: Sample
+
+
+def draft_job(file: Path, endpoint: str, model: str, config_path: str | None) -> JobDraft:
+    """A job that sends the rows of `file`: as they are, or by a template over their columns.
+
+    Raises `ConfigurationError` when neither makes a request of any of the first rows, and
+    `UsageError` when there is no such file.
+    """
+    options = {"endpoint": endpoint, "model": model, "preflight": False}
+    columns: tuple[str, ...] = ()
+    try:
+        sample = _sample(file, config_path, options)
+    except ConfigurationError:
+        sample = Sample()
+    if sample.refused == sample.rows:
+        columns = _prompt_columns(file)
+        sample = _sample(file, config_path, {**options, "prompt": _template(columns)})
+    if sample.refused and sample.refused == sample.rows:
+        _, row = next(iter(sample.examples.values()))
+        raise ConfigurationError(
+            f"{file}: no row becomes a request; row {row.row_number}: {row.message}"
+        )
+    path = job_path(file)
+    text = _text(path, file, (endpoint, model), columns)
+    return JobDraft(path=path, text=text, columns=columns, sample=sample)
+
+
+def job_path(file: Path) -> Path:
+    """Beside the input and named after it; never config.toml, which is something else."""
+    name = file.name
+    while Path(name).suffix in _SUFFIXES:
+        name = Path(name).stem
+    return file.with_name(f"{'config-job' if name == 'config' else name}.toml")
+
+
+def _sample(file: Path, config_path: str | None, options: dict[str, object]) -> Sample:
+    job = wiring.resolve(wiring.asked((str(file),), None, config_path, options=options))
+    builder = wiring.request_builder(job)
+    return take_sample(wiring.checked_files(job, builder), builder)
+
+
+def _prompt_columns(file: Path) -> tuple[str, ...]:
+    names = column_names(source_of(file.name, file))
+    usable = tuple(n for n in names if _NAME.fullmatch(n) and n not in _IDENTITIES)
+    if not usable:
+        raise ConfigurationError(
+            f"{file}: has no column that a prompt can be made of; its columns are "
+            f"{', '.join(names) or 'none'}"
+        )
+    return usable
+
+
+def _template(columns: tuple[str, ...]) -> str:
+    if len(columns) == 1:
+        return f"{{{{ {columns[0]} }}}}"
+    return "\n".join(f"{name}: {{{{ {name} }}}}" for name in columns)
+
+
+def _text(path: Path, file: Path, where: tuple[str, str], columns: tuple[str, ...]) -> str:
+    endpoint, model = map(_quoted, where)
+    if columns:
+        prompt = (
+            "# What is asked, made of the columns of each row: put it into words.\n"
+            f'prompt = """\n{_template(columns)}\n"""\n'
+        )
+    else:
+        prompt = "# Each row is a request already; what it leaves out is filled in from here.\n"
+    return f"""#:schema {SCHEMA_NAME}
+# What is sent, and where. `batcher check` reads it and every row and sends nothing;
+# `batcher config show` says each setting in force. Lines that begin with # are suggestions.
+
+name = {_quoted(path.stem)}
+inputs = [{_quoted(file.name)}]
+
+endpoint = {endpoint}
+model = {model}
+max_tokens = 1024
+
+{prompt}
+#system = "You answer in one sentence."
+
+# Never let it cost more than this, in US dollars; above the other, ask first.
+#max_cost = "25.00"
+#ask_above = "5.00"
+
+# Write the answers there at the end, joined to the rows' own columns.
+#output = {_quoted(f"{path.stem}-answers.csv")}
+
+#[parameters]
+#temperature = 0.2
+
+#[tags]
+#team = "mine"
+"""
+
+
+def _quoted(text: str) -> str:
+    """As TOML says it: a JSON string is one."""
+    return msgspec.json.encode(text).decode()
