@@ -60,16 +60,13 @@ DOORS = {
         "migrate",
         "money.adjustments",
         "money.budget",
-        "money.estimate_sample",
         "money.estimates",
         "owner.lock",
         "owner.sharing",
-        "purge",
         "rate.ratings",
         "resume",
         "runs",
         "schema",
-        "space",
         "verify.checks",
         "write.records",
         "write.writer",
@@ -146,7 +143,7 @@ DOORS = {
         "live.model_list",
     },
 }
-MOST_DOORS = {"ledger": 20, "report": 16}  # all others: twelve
+MOST_DOORS = {"ledger": 17, "report": 16}  # all others: twelve
 WING = 16  # modules in one folder, `__init__` not counted
 
 TOP_LEVEL = {

@@ -29,14 +29,12 @@ from batcher.estimate.pilot import draw, send_pilot
 from batcher.estimate.preflight_sample import Sample, take_sample
 from batcher.ledger.connect import Engine, open_engine, parse_url, reading, writing
 from batcher.ledger.migrate import current, prepare, require_head
-from batcher.ledger.money.estimate_sample import (
-    SampledAnswer,
-    like_answers,
-    pilot_answers,
-)
 from batcher.ledger.money.estimates import (
     NewEstimate,
+    SampledAnswer,
     basis,
+    like_answers,
+    pilot_answers,
     run_of_key,
     save_estimate,
 )

@@ -15,7 +15,7 @@ from typing import Final
 from batcher.estimate.census import CellKey, Census, Place, size_class
 from batcher.estimate.pilot import FEWEST_IN_STRATUM, grouped
 from batcher.estimate.tokens import TokenRate, measured_rate
-from batcher.ledger.money.estimate_sample import SampledAnswer
+from batcher.ledger.money.estimates import SampledAnswer
 from batcher.messages.answer import Answer
 from batcher.messages.usage import Usage, parse_usage
 from batcher.pipeline.engine.rater import Rater

@@ -1,18 +1,18 @@
-"""What a ledger needs from time to time: upgrading, checking, a copy, its space back."""
+"""What a ledger needs from time to time: upgrading, checking, a copy, purging, and room."""
 
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import DatabaseError
 
 from batcher.clock import Clock
 from batcher.errors import CannotCreate, ConfigurationError, StorageError
-from batcher.ledger import migrate
+from batcher.ledger import migrate, purge
 from batcher.ledger.connect import (
     open_engine,
     outside_transactions,
@@ -36,10 +36,26 @@ _SIZE = {
     "sqlite": "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
     "postgresql": "SELECT pg_database_size(current_database())",
 }
-
-
 _CHECK_SECONDS = 10.0
 _STEPS = 10_000  # of SQLite's own machine, between two looks at the clock
+_USUAL_SPACE: Final = 200_000_000  # bytes
+_SMALL_DISK_PART: Final = 10  # of a small file system: a tenth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purged:
+    """How many rows of the ledger lost their words, or would.
+
+    `answers` have lost text and content, `unusable` the bytes of what was no Message, `tools`
+    the results of local tools, `messages` what a server or a check said about a failure.
+    `kept` answers are as old and stay: their requests are not finished, and need them to go on.
+    """
+
+    answers: int = 0
+    unusable: int = 0
+    tools: int = 0
+    messages: int = 0
+    kept: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +193,30 @@ def vacuum_database(url: str) -> str:
         return f"{where.shown}: {before:,} bytes before, {_size(engine):,} after"
 
 
+def purge_database(url: str, *, before_us: int, dry_run: bool = False) -> Purged:
+    """Drop the words of everything older than `before_us` that belongs to an ended invocation.
+
+    Runs may go on meanwhile; interrupted, the same again does the rest. While a run is on, what
+    crashed invocations left waits for the next purge. On SQLite the bytes are overwritten, in
+    the file and in its WAL, unless a reader holds that; on PostgreSQL their space is given
+    free. `dry_run` counts and changes nothing.
+
+    Raises:
+        UsageError: there is no such database.
+        StorageError: the disk or the database failed.
+    """
+    with _engine(url, read_only=True) as engine:
+        migrate.require_head(engine)
+        if dry_run:
+            ended = purge.ended_invocations(engine, url)
+            return Purged(**purge.count_words(engine, before_us, ended))
+    with _engine(url) as engine:
+        ended = purge.ended_invocations(engine, url)
+        dropped = purge.drop_words(engine, before_us, ended)
+        purge.overwrite(engine)
+        return Purged(**dropped)
+
+
 def _size(engine: Engine) -> int:
     with reading(engine) as connection:
         return int(connection.exec_driver_sql(_SIZE[engine.dialect.name]).scalar_one())
@@ -226,3 +266,74 @@ def _copy_pages(source: "sqlite3.Connection", part: Path) -> None:
 
 def _for_pg_dump(shown: str) -> str:
     return shown.replace("postgresql+psycopg://", "postgresql://", 1)
+
+
+def check_space(url: str, floor: int | None) -> None:
+    """Nothing while the disk has `floor` bytes left; `None`: 200 MB, or a tenth of a small one.
+
+    Nothing either for a server, whose disk is its own affair, and where nobody can tell.
+
+    Raises:
+        StorageError: there is less; the sentence names the folder and what to do.
+    """
+    path = parse_url(url).path
+    if path is None or floor == 0:
+        return
+    folder = path.resolve().parent
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return  # whoever opens the file says it better
+    free, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+    least = min(_USUAL_SPACE, total // _SMALL_DISK_PART) if floor is None else floor
+    if total and free < least:
+        raise StorageError(_too_little_space(folder, free, least))
+
+
+def file_of(url: str) -> tuple[int, int] | None:
+    """Which file the SQLite ledger at `url` is, whatever its name; `None` for a server.
+
+    Also where numbers of files may change by themselves: on a forced network file system.
+
+    Raises:
+        StorageError: there is no such file any more.
+    """
+    where = parse_url(url)
+    if where.path is None or where.any_file_system:
+        return None
+    try:
+        status = where.path.stat()
+    except OSError as error:
+        raise StorageError(_taken_away(where.shown)) from error
+    return status.st_dev, status.st_ino
+
+
+def check_file(url: str, file: tuple[int, int] | None) -> None:
+    """Nothing while the ledger is still the same `file` that `file_of` told.
+
+    SQLite goes on writing into a file that was removed, and everything is lost at the end.
+
+    Raises:
+        StorageError: it was removed, or another one has its name.
+    """
+    if file is not None and file_of(url) != file:
+        raise StorageError(_taken_away(parse_url(url).shown))
+
+
+def _taken_away(shown: str) -> str:
+    return (
+        f"the database {shown} was removed or replaced while the run was on: what was recorded"
+        " since is lost with it; put the file back or restore a backup, type the same command"
+        " again, and compare with the provider's bill"
+    )
+
+
+def _too_little_space(folder: Path, free: int, least: int) -> str:
+    return (
+        f"the disk of {folder} has {_megabytes(free)} left, less than min_free_space"
+        f" ({_megabytes(least)}): free some space, then type the same command again"
+    )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1_000_000:,.1f} MB"

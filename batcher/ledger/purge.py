@@ -4,9 +4,10 @@ What stays is what a row is known by, its stop reason, tokens, usage and charges
 reports, `verify` and repricing find what they found before.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -26,8 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import OperationalError
 
 from batcher.errors import Busy
-from batcher.ledger.connect import open_engine, outside_transactions, reading, writing
-from batcher.ledger.migrate import require_head
+from batcher.ledger.connect import outside_transactions, reading, writing
 from batcher.ledger.owner.lock import hold_database
 from batcher.ledger.schema import NOT_KEPT, answers, attempts, failures, invocations
 from batcher.ledger.schema_internal import tool_results, unusable_bodies
@@ -37,27 +37,6 @@ from batcher.messages.attempt import attempt_ids_of
 PURGED: Final = "purged"  # instead of a failure's message
 _CHUNK: Final = 500  # rows of one transaction: a run that goes on waits for no more than that
 _VACUUMED: Final = (answers, attempts, failures, tool_results, unusable_bodies)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Purged:
-    """How many rows of the ledger lost their words, or would.
-
-    `answers` have lost text and content, `unusable` the bytes of what was no Message, `tools`
-    the results of local tools, `messages` what a server or a check said about a failure.
-    `kept` answers are as old and stay: their requests are not finished, and need them to go on.
-    """
-
-    answers: int = 0
-    unusable: int = 0
-    tools: int = 0
-    messages: int = 0
-    kept: int = 0
-
-    def __add__(self, other: "Purged") -> "Purged":
-        """Both together."""
-        names = [field.name for field in fields(self)]
-        return Purged(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,35 +50,7 @@ class _Kind:
     forget: Callable[[Connection, Sequence[int]], object]
 
 
-def purge_database(url: str, *, before_us: int, dry_run: bool = False) -> Purged:
-    """Drop the words of everything older than `before_us` that belongs to an ended invocation.
-
-    Each step is a short transaction, so runs may go on meanwhile; interrupted, the same again
-    does the rest. While a run is on, what crashed invocations left waits for the next purge. On
-    SQLite the bytes are overwritten, in the file and in its WAL, unless a reader holds that; on
-    PostgreSQL their space is given free. `dry_run` counts and changes nothing.
-
-    Raises:
-        UsageError: there is no such database.
-        StorageError: the disk or the database failed.
-    """
-    engine = open_engine(url, read_only=True)
-    try:
-        require_head(engine)
-        if dry_run:
-            return _count(engine, before_us, _ended(engine, url))
-    finally:
-        engine.dispose()
-    engine = open_engine(url)
-    try:
-        done = _purge(engine, before_us, _ended(engine, url))
-        _overwrite(engine)
-        return done
-    finally:
-        engine.dispose()
-
-
-def _ended(engine: Engine, url: str) -> list[int]:
+def ended_invocations(engine: Engine, url: str) -> list[int]:
     """Invocations that are over: those that said so, and if no run is on, all."""
     query = select(invocations.c.invocation_id)
     with suppress(Busy), hold_database(url, None, command="batcher db purge"):
@@ -112,26 +63,31 @@ def _numbers(engine: Engine, query: Select[int]) -> list[int]:
         return [int(number) for number in connection.execute(query).scalars()]
 
 
-def _count(engine: Engine, before_us: int, ended: Sequence[int]) -> Purged:
-    total = Purged()
+def count_words(engine: Engine, before_us: int, ended: Sequence[int]) -> Counter[str]:
+    """What `drop_words` would drop; changes nothing."""
+    total: Counter[str] = Counter()
     with reading(engine) as connection:
         for invocation_id in ended:
-            total += _kept(connection, invocation_id, before_us)
+            total["kept"] += _kept(connection, invocation_id, before_us)
             for kind in _KINDS:
                 rows = _rows(kind, invocation_id, before_us).subquery()
                 count = connection.scalar(select(func.count()).select_from(rows)) or 0
-                total += Purged(**{kind.counter: count})
+                total[kind.counter] += count
     return total
 
 
-def _purge(engine: Engine, before_us: int, ended: Sequence[int]) -> Purged:
-    total = Purged()
+def drop_words(engine: Engine, before_us: int, ended: Sequence[int]) -> Counter[str]:
+    """Drop the words of these invocations' rows that are older; rows by kind, and `kept`.
+
+    Each step is a short transaction, so runs may go on meanwhile.
+    """
+    total: Counter[str] = Counter()
     for invocation_id in ended:
         with reading(engine) as connection:
-            total += _kept(connection, invocation_id, before_us)
+            total["kept"] += _kept(connection, invocation_id, before_us)
         for kind in _KINDS:
             for count in _steps(engine, kind, _rows(kind, invocation_id, before_us)):
-                total += Purged(**{kind.counter: count})
+                total[kind.counter] += count
     return total
 
 
@@ -183,14 +139,14 @@ def _waits() -> ColumnElement[bool]:
     return attempts.c.request_id.in_(pending)
 
 
-def _kept(connection: Connection, invocation_id: int, before_us: int) -> Purged:
+def _kept(connection: Connection, invocation_id: int, before_us: int) -> int:
     count = connection.scalar(
         select(func.count())
         .select_from(answers)
         .join(attempts, attempts.c.attempt_id == answers.c.attempt_id)
         .where(_of(invocation_id, before_us), _ANSWER_HOLDS_WORDS, _waits())
     )
-    return Purged(kept=count or 0)
+    return count or 0
 
 
 def _setting(
@@ -247,7 +203,7 @@ _KINDS: Final = (
 )
 
 
-def _overwrite(engine: Engine) -> None:
+def overwrite(engine: Engine) -> None:
     """What was dropped is not left lying in places that nobody reads any more."""
     with outside_transactions(engine) as connection:
         if engine.dialect.name == "sqlite":

@@ -19,7 +19,7 @@ from batcher.estimate.expected_cost import (
 from batcher.estimate.interval import Stratum, expect_total
 from batcher.estimate.pilot import draw
 from batcher.estimate.tokens import guessed_rate, measured_rate
-from batcher.ledger.money.estimate_sample import SampledAnswer
+from batcher.ledger.money.estimates import SampledAnswer
 from batcher.pipeline.engine.rater import Rater
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.build.settings import RequestSettings

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from batcher.ledger.connect import open_engine, writing
+from batcher.ledger.maintenance import Purged, purge_database
 from batcher.ledger.owner.lock import hold_database
-from batcher.ledger.purge import PURGED, Purged, purge_database
+from batcher.ledger.purge import PURGED
 from tests.making_runs import FakeLane, answered, refused, row, rows, unusable
 from tests.pipeline.test_store import SAID, paused, problems, words_in
 

@@ -10,7 +10,7 @@ from batcher.cli.commands import command, option
 from batcher.cli.ledger_options import ledger_options
 
 if TYPE_CHECKING:
-    from batcher.ledger.purge import Purged
+    from batcher.ledger.maintenance import Purged
 
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
@@ -37,7 +37,7 @@ def purge(
     are. Runs may go on meanwhile.
     """
     from batcher.config.files import database_url
-    from batcher.ledger.purge import Purged, purge_database
+    from batcher.ledger.maintenance import Purged, purge_database
 
     before = moment(older_than, datetime.now(UTC))
     url = database_url(database, config)

@@ -10,8 +10,7 @@ from batcher.ledger import runs
 from batcher.ledger.connect import Engine, reading
 from batcher.ledger.lifeboat.restore import import_waiting, record_late
 from batcher.ledger.lifeboat.saving import Harbour, Lifeboat, harbour
-from batcher.ledger.maintenance import check_after_crash
-from batcher.ledger.space import check_file, check_space, file_of
+from batcher.ledger.maintenance import check_after_crash, check_file, check_space, file_of
 from batcher.ledger.write.records import Scope
 from batcher.ledger.write.writer import Writer
 from batcher.pipeline.events import Observer

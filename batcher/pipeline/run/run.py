@@ -6,9 +6,9 @@ from contextlib import ExitStack
 from functools import partial
 
 from batcher.ledger.connect import open_engine
+from batcher.ledger.maintenance import check_space
 from batcher.ledger.migrate import prepare
 from batcher.ledger.owner.lock import Ownership
-from batcher.ledger.space import check_space
 from batcher.ledger.write.writer import Writer
 from batcher.pipeline.events import Ended
 from batcher.pipeline.job import Job, Kit
