@@ -104,7 +104,7 @@ class ReportLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
+class ChargeReason:
     """Why charges of a model have no price, or rest on an assumption; how many.
 
     `text` is the rating's code, such as `unknown_model`; `model` the served one, if known.
@@ -167,8 +167,8 @@ class Report:
     total: ReportLine
     currencies: tuple[str, ...] = (USD,)
     price_books: tuple[str, ...] = ()
-    unpriced: tuple[Reason, ...] = ()
-    assumed: tuple[Reason, ...] = ()
+    unpriced: tuple[ChargeReason, ...] = ()
+    assumed: tuple[ChargeReason, ...] = ()
     simulated_left_out: bool = False
     simulated_only: bool = False
     adjusted: Adjusted | None = Adjusted()

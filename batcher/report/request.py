@@ -11,11 +11,11 @@ from batcher.report import search
 from batcher.report.ledgers import scope_of
 from batcher.report.names import read_names
 from batcher.report.query import ReportQuery
-from batcher.report.search import Attempt, Match, PricedLine
+from batcher.report.search import Match, PricedLine, StoredAttempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class StoredRequest:
     """One request with all that was tried for it, in the order of sending.
 
     `attempts` is empty for a row that was refused before sending. `failure` says why there is
@@ -24,8 +24,8 @@ class Request:
     """
 
     match: Match
-    attempts: tuple[Attempt, ...]
-    failure: search.Failure | None
+    attempts: tuple[StoredAttempt, ...]
+    failure: search.RowFailure | None
     rate_sources: dict[tuple[str, int], str]
 
 
@@ -45,7 +45,7 @@ def find_requests(engine: Engine, word: str) -> tuple[Match, ...]:
     return matches
 
 
-def read_request(engine: Engine, match: Match, *, rating: int | None = None) -> Request:
+def read_request(engine: Engine, match: Match, *, rating: int | None = None) -> StoredRequest:
     """Everything the ledger knows of one request, priced as it is now.
 
     With a `rating`: as `report --rating` has it, when that was complete. Raises `UsageError`
@@ -64,7 +64,7 @@ def read_request(engine: Engine, match: Match, *, rating: int | None = None) -> 
         for line in attempt.lines
         if line.model_priced is not None
     }
-    return Request(match=match, attempts=attempts, failure=failure, rate_sources=sources)
+    return StoredRequest(match=match, attempts=attempts, failure=failure, rate_sources=sources)
 
 
 def _rate_source(line: PricedLine, stored: search.StoredBook) -> str:

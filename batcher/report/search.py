@@ -43,7 +43,7 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Meter:
+class MeterAmount:
     """One meter of a usage line: quantity x rate = amount, in pico-units of the currency."""
 
     name: str
@@ -62,7 +62,7 @@ class PricedLine:
     reason: str | None
     currency: str | None
     total: int | None
-    meters: tuple[Meter, ...]
+    meters: tuple[MeterAmount, ...]
     rating_id: int
     price_book_id: int
     price_book: str
@@ -73,7 +73,7 @@ class PricedLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class StoredAnswer:
     """What came back; `usage` and `content` are JSON text as received.
 
     `text` joins all legs on the final answer of a request of several.
@@ -92,7 +92,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class StoredAttempt:
     """One time the request was put on the wire; moments are microseconds UTC.
 
     `cost_low` and `cost_high` are pico-USD and matter while it is in doubt; `cost_high` is
@@ -118,12 +118,12 @@ class Attempt:
     cost_low: int
     cost_high: int | None
     workspace_id: str | None
-    answer: Answer | None
+    answer: StoredAnswer | None
     lines: tuple[PricedLine, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class RowFailure:
     """Why a row has no answer. `kind` is quarantined, failed or held."""
 
     kind: str
@@ -156,7 +156,7 @@ def find(connection: Connection, word: str) -> tuple[Match, ...]:
 
 def read_attempts(
     connection: Connection, match: Match, bound: RatingBound | None
-) -> tuple[Attempt, ...]:
+) -> tuple[StoredAttempt, ...]:
     """All attempts of the request, in order, with the charges in force at `bound`."""
     if match.request_id is None:
         return ()
@@ -172,7 +172,7 @@ def read_attempts(
     return tuple(_attempt(connection, row, bound) for row in rows)
 
 
-def read_failure(connection: Connection, match: Match) -> Failure | None:
+def read_failure(connection: Connection, match: Match) -> RowFailure | None:
     """Why the row has no answer, when that is settled."""
     if match.failure_id is not None:
         condition = failures.c.failure_id == match.failure_id
@@ -188,7 +188,7 @@ def read_failure(connection: Connection, match: Match) -> Failure | None:
         failures.c.byte_offset,
     ).where(condition)
     row = connection.execute(statement).mappings().first()
-    return None if row is None else Failure(**{**row, "transient": bool(row["transient"])})
+    return None if row is None else RowFailure(**{**row, "transient": bool(row["transient"])})
 
 
 def read_books(connection: Connection, book_ids: Iterable[int]) -> dict[int, StoredBook]:
@@ -301,13 +301,15 @@ def _never_sent(connection: Connection, word: str, at: _Locator) -> list[Match]:
     ]
 
 
-def _attempt(connection: Connection, row: RowMapping, bound: RatingBound | None) -> Attempt:
+def _attempt(
+    connection: Connection, row: RowMapping, bound: RatingBound | None
+) -> StoredAttempt:
     copied = (
         "number", "leg", "purpose", "state", "endpoint", "lane", "requested_model", "opened_at",
         "sent_at", "settled_at", "http_status", "error_type", "error_code", "error_message",
         "provider_request_id", "cost_low", "cost_high", "workspace_id",
     )  # fmt: skip
-    return Attempt(
+    return StoredAttempt(
         uid=row["attempt_uid"],
         **{name: row[name] for name in copied},
         answer=_answer(connection, row["attempt_id"]),
@@ -315,7 +317,7 @@ def _attempt(connection: Connection, row: RowMapping, bound: RatingBound | None)
     )
 
 
-def _answer(connection: Connection, attempt_id: int) -> Answer | None:
+def _answer(connection: Connection, attempt_id: int) -> StoredAnswer | None:
     table = answers.c
     statement = select(
         table.final,
@@ -330,7 +332,7 @@ def _answer(connection: Connection, attempt_id: int) -> Answer | None:
         table.provider_reported_cost,
     ).where(table.attempt_id == attempt_id)
     row = connection.execute(statement).mappings().first()
-    return None if row is None else Answer(**{**row, "final": bool(row["final"])})
+    return None if row is None else StoredAnswer(**{**row, "final": bool(row["final"])})
 
 
 def _lines(
@@ -367,7 +369,7 @@ def _line(row: RowMapping) -> PricedLine:
         price_book=row["version"],
         total=row["total_amount"],
         meters=tuple(
-            Meter(
+            MeterAmount(
                 name=meter,
                 quantity=row[f"{meter}_quantity"],
                 rate=row[f"{meter}_rate"],

@@ -3,7 +3,7 @@
 from typing import Final
 
 from batcher.pricing.money import format_usd
-from batcher.report.figures import Counts, Reason, Report
+from batcher.report.figures import ChargeReason, Counts, Report
 from batcher.report.query import ReportQuery
 from batcher.report.words import (
     NOTHING_HERE,
@@ -104,7 +104,7 @@ def window_sentence(query: ReportQuery) -> str:
     return f"Sent{since}{until}." if since or until else ""
 
 
-def _unpriced(counts: Counts, reasons: tuple[Reason, ...]) -> str:
+def _unpriced(counts: Counts, reasons: tuple[ChargeReason, ...]) -> str:
     if not counts.unpriced_requests:
         return ""
     answers = count_of(counts.unpriced_requests, "answer")
@@ -114,7 +114,7 @@ def _unpriced(counts: Counts, reasons: tuple[Reason, ...]) -> str:
     return f"Unpriced: {answers} ({tokens}) {are} not in the cost{_why(reasons)}."
 
 
-def _assumed(counts: Counts, reasons: tuple[Reason, ...]) -> str:
+def _assumed(counts: Counts, reasons: tuple[ChargeReason, ...]) -> str:
     if not counts.assumed_charges:
         return ""
     rest = "rests" if counts.assumed_charges == 1 else "rest"
@@ -122,14 +122,14 @@ def _assumed(counts: Counts, reasons: tuple[Reason, ...]) -> str:
     return f"Assumed: {charges} {rest} on an assumption{_why(reasons)}."
 
 
-def _why(reasons: tuple[Reason, ...]) -> str:
+def _why(reasons: tuple[ChargeReason, ...]) -> str:
     shown = [_reason(reason) for reason in reasons[:_REASONS_SHOWN]]
     if len(reasons) > _REASONS_SHOWN:
         shown.append(count_of(len(reasons) - _REASONS_SHOWN, "further reason"))
     return f": {'; '.join(shown)}" if shown else ""
 
 
-def _reason(reason: Reason) -> str:
+def _reason(reason: ChargeReason) -> str:
     words = reason.text.replace("_", " ").replace("+", " and ")
     of_model = f" {reason.model}" if reason.model else ""
     return f"{words}{of_model} ({reason.charges:,})"

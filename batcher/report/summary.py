@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Engine
 
 from batcher.report.figures import (
+    ChargeReason,
     Key,
     LineSums,
-    Reason,
     Report,
     ReportLine,
     currencies_of,
@@ -18,7 +18,7 @@ from batcher.report.ledgers import Ledger, Ledgers, open_ledgers
 from batcher.report.query import ReportQuery
 from batcher.report.totals import Group, read_groups, read_reasons
 
-_Reasons = tuple[Reason, ...]
+_Reasons = tuple[ChargeReason, ...]
 
 
 def summarise(engines: Sequence[Engine], query: ReportQuery) -> Report:
@@ -89,5 +89,7 @@ def _together(several: Iterable[_Reasons]) -> _Reasons:
     for reason in (reason for reasons in several for reason in reasons):
         key = (reason.text, reason.model)
         counts[key] = counts.get(key, 0) + reason.charges
-    found = [Reason(text=text, model=model, charges=n) for (text, model), n in counts.items()]
+    found = [
+        ChargeReason(text=text, model=model, charges=n) for (text, model), n in counts.items()
+    ]
     return tuple(sorted(found, key=lambda each: (-each.charges, each.text, each.model or "")))

@@ -24,7 +24,7 @@ from sqlalchemy.sql.elements import literal_column
 
 from batcher.ledger.schema import METERS, PICO_PER_WHOLE, answers, attempts, charges
 from batcher.messages.attempt import IN_DOUBT, State
-from batcher.report.figures import COUNT_NAMES, Counts, Reason
+from batcher.report.figures import COUNT_NAMES, ChargeReason, Counts
 from batcher.report.rolled_up import is_rolled_up, rolled_up
 from batcher.report.scope import (
     ATTEMPT_SENT_AT,
@@ -76,7 +76,7 @@ def read_answered(connection: Connection, scope: ReportScope) -> Iterator[Group]
 
 def read_reasons(
     connection: Connection, scope: ReportScope
-) -> tuple[tuple[Reason, ...], tuple[Reason, ...]]:
+) -> tuple[tuple[ChargeReason, ...], tuple[ChargeReason, ...]]:
     """Why charges of `scope` are unpriced, and what others assume; most frequent first."""
     reason = func.coalesce(charges.c.reason, charges.c.status)
     statement = (
@@ -86,7 +86,7 @@ def read_reasons(
         .group_by(charges.c.status, reason, charges.c.model)
     )
     found = [
-        (status, Reason(text=text, model=model, charges=count))
+        (status, ChargeReason(text=text, model=model, charges=count))
         for status, text, model, count in connection.execute(statement)
     ]
     found.sort(key=lambda pair: (-pair[1].charges, pair[1].text, pair[1].model or ""))

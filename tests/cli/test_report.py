@@ -133,3 +133,24 @@ def test_the_exit_code_of_a_missing_database_is_2(tmp_path):
     child = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
     assert (child.returncode, child.stdout) == (2, "")
     assert len(child.stderr.splitlines()) == 1
+
+
+# Words of the settings, which the configuration is checked against: no code of a run.
+WORDS_OF_SETTINGS = {"batcher.pipeline.choices", "batcher.transport.endpoint"}
+
+
+def test_a_report_loads_neither_engine_nor_pacing_nor_transport(database):
+    program = (
+        "import runpy, sys\n"
+        f"sys.argv = ['batcher', 'report', '--database', {database!r}]\n"
+        "try: runpy.run_module('batcher', run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "print(*sys.modules, file=sys.stderr)\n"
+    )
+    command = [sys.executable, "-c", program]
+    child = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "claude-sonnet-5" in child.stdout
+    loaded = set(child.stderr.split()) - WORDS_OF_SETTINGS
+    rooms = ("batcher.pipeline.", "batcher.pacing", "batcher.transport.", "batcher.rows")
+    assert not {name for name in loaded if name.startswith(rooms)}
+    assert not loaded & {"aiohttp", "alembic", "jinja2", "pyarrow", "rich"}

@@ -17,9 +17,9 @@ from batcher.report.query import ReportQuery, parse_dimensions
 from batcher.report.render.parquet import write_parquet
 from batcher.report.render.report_table import table_of
 from batcher.report.summary import summarise
+from tests.finance.provider_files import DAY, MODEL, begin
 from tests.report.ledger_rows import NOON, LedgerRows
 from tests.report.mostly_sqlite import BOTH, database_url  # noqa: F401
-from tests.report.provider_files import DAY, MODEL, begin
 
 DAY_US = 86_400_000_000
 ANA = Author("ana on build7", NOON)

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.report.figures import Adjusted, AdjustedLine, Counts, Reason, Report, ReportLine
+from batcher.report.figures import (
+    Adjusted,
+    AdjustedLine,
+    ChargeReason,
+    Counts,
+    Report,
+    ReportLine,
+)
 from batcher.report.query import ReportQuery, parse_dimensions
 from batcher.report.render.formats import Format, render
 from batcher.report.render.layout import Detail, lay_out
@@ -163,8 +170,8 @@ def test_markdown_is_a_table_and_a_list():
 def test_what_numbers_do_not_tell_is_said_in_sentences():
     report = with_total(
         DOUBTFUL,
-        unpriced=(Reason(text="unknown_model", model="other", charges=2),),
-        assumed=(Reason(text="cache_lifetime_assumed", model=None, charges=1),),
+        unpriced=(ChargeReason(text="unknown_model", model="other", charges=2),),
+        assumed=(ChargeReason(text="cache_lifetime_assumed", model=None, charges=1),),
         simulated_left_out=True,
     )
     assert lay_out(table_of(report), Detail.FULL).sentences == (

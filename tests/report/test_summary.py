@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batcher.errors import UsageError
-from batcher.report.figures import Counts, LineSums, Reason, total_of
+from batcher.report.figures import ChargeReason, Counts, LineSums, total_of
 from batcher.report.query import ReportQuery, parse_dimensions
 from batcher.report.summary import summarise
 from tests.report.ledger_rows import MICRO_USD, NOON
@@ -119,7 +119,7 @@ def test_what_has_no_price_is_counted_apart_with_its_reason(here, engine):
         1,
         16,
     )
-    assert report.unpriced == (Reason(text="unknown_model", model="other", charges=2),)
+    assert report.unpriced == (ChargeReason(text="unknown_model", model="other", charges=2),)
     assert keys_and_costs(report) == {("claude-sonnet-5",): 8, ("other",): 0}
 
 

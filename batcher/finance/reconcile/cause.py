@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Final
 
 from batcher.finance.reconcile.ours import Amounts, Doubt
-from batcher.finance.reconcile.theirs import Measure, Place
+from batcher.finance.reconcile.theirs import BillPlace, Measure
 from batcher.pricing.meters import METERS, PRICED_PER
 from batcher.pricing.money import format_usd
 from batcher.report.words import count_of
@@ -36,7 +36,7 @@ class Line:
     cost; `whole`: their files hold all of the day.
     """
 
-    place: Place
+    place: BillPlace
     ours_used: int | None = None
     theirs_used: Fraction | None = None
     ours_cost: int | None = None

@@ -11,8 +11,8 @@ from sqlalchemy import Engine
 
 from batcher.errors import UsageError
 from batcher.finance.reconcile.cause import Line, is_settled
-from batcher.finance.reconcile.ours import Amounts, Doubt, Ours, read_ours
-from batcher.finance.reconcile.theirs import Measure, Place, Theirs
+from batcher.finance.reconcile.ours import Amounts, Doubt, LedgerFigures, read_ours
+from batcher.finance.reconcile.theirs import BillPlace, Measure, Theirs
 from batcher.finance.reconcile.theirs_csv import read_csv
 from batcher.finance.reconcile.theirs_json import read_json
 from batcher.pricing.meters import METERS
@@ -51,7 +51,7 @@ def _content(name: str) -> bytes:
 class Comparison:
     """Both sides, and a line for each place that either has."""
 
-    ours: Ours
+    ours: LedgerFigures
     theirs: Theirs
     lines: tuple[Line, ...]
 
@@ -73,8 +73,8 @@ def compare(
     return Comparison(ours, theirs, tuple(_lines(ours, theirs)))
 
 
-def _lines(ours: Ours, theirs: Theirs) -> list[Line]:
-    found: dict[Place, Line] = {}
+def _lines(ours: LedgerFigures, theirs: Theirs) -> list[Line]:
+    found: dict[BillPlace, Line] = {}
     for measure in Measure:
         mine = _ours_like(ours, theirs, measure)
         amounts, slack = _theirs_by_place(theirs, measure)
@@ -96,9 +96,9 @@ def _lines(ours: Ours, theirs: Theirs) -> list[Line]:
 
 def _theirs_by_place(
     theirs: Theirs, measure: Measure
-) -> tuple[dict[Place, Fraction], dict[Place, Fraction]]:
-    amounts: dict[Place, Fraction] = {}
-    slack: dict[Place, Fraction] = {}
+) -> tuple[dict[BillPlace, Fraction], dict[BillPlace, Fraction]]:
+    amounts: dict[BillPlace, Fraction] = {}
+    slack: dict[BillPlace, Fraction] = {}
     for figure in theirs.figures:
         if figure.measure is measure and figure.amount:
             place = figure.place
@@ -107,20 +107,22 @@ def _theirs_by_place(
     return amounts, slack
 
 
-def _ours_like(ours: Ours, theirs: Theirs, measure: Measure) -> dict[Place, Amounts]:
+def _ours_like(
+    ours: LedgerFigures, theirs: Theirs, measure: Measure
+) -> dict[BillPlace, Amounts]:
     """Ours of the days they speak of, told apart only as far as they do it for that kind."""
     days, like = theirs.days(measure), _Likeness(theirs, measure)
-    found: dict[Place, Amounts] = {}
+    found: dict[BillPlace, Amounts] = {}
     for place, amounts in ours.places.items():
         if place.day in days:
             found.setdefault(like.of(place), Amounts()).add(amounts)
     return found
 
 
-def _recorded_like(ours: Ours, theirs: Theirs) -> dict[Place, int]:
+def _recorded_like(ours: LedgerFigures, theirs: Theirs) -> dict[BillPlace, int]:
     """The adjustments of the days whose cost they speak of, told apart likewise."""
     days, like = theirs.days(Measure.COST), _Likeness(theirs, Measure.COST)
-    found: dict[Place, int] = {}
+    found: dict[BillPlace, int] = {}
     for place, amount in ours.recorded.items():
         if place.day in days:
             at = like.of(place)
@@ -135,9 +137,9 @@ class _Likeness:
         self._told = _told_apart(theirs, measure)
         self._everything = set().union(*self._told.values()) if self._told else set()
 
-    def of(self, place: Place) -> Place:
+    def of(self, place: BillPlace) -> BillPlace:
         names = self._told.get(place.kind, self._everything)
-        return Place(
+        return BillPlace(
             place.day,
             place.model if "model" in names else None,
             place.tier if "tier" in names else None,
@@ -159,7 +161,7 @@ def _told_apart(theirs: Theirs, measure: Measure) -> dict[str, set[str]]:
     return found
 
 
-def _doubt(ours: Ours, place: Place) -> Doubt | None:
+def _doubt(ours: LedgerFigures, place: BillPlace) -> Doubt | None:
     found = [
         doubt
         for (day, model), doubt in ours.doubts.items()
@@ -175,7 +177,7 @@ def _doubt(ours: Ours, place: Place) -> Doubt | None:
     )
 
 
-def _order(place: Place) -> tuple[str, ...]:
+def _order(place: BillPlace) -> tuple[str, ...]:
     kinds = {kind: f"{number}" for number, kind in enumerate(METERS)}
     return (place.day.isoformat(), place.model or "~", place.tier or "~",
             place.geography or "~", kinds.get(place.kind, place.kind))  # fmt: skip

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from batcher.errors import UsageError
 from batcher.finance.reconcile.theirs import (
-    Place,
+    BillPlace,
     canonical_model,
     canonical_place,
 )
@@ -58,33 +58,33 @@ class Doubt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ours:
+class LedgerFigures:
     """All of the ledger: by place, what is in doubt by day and model, whose it is.
 
     `recorded` are the adjustments so far, in pico-USD; `newest` is the newest of each ledger.
     """
 
-    places: dict[Place, Amounts]
-    recorded: dict[Place, int]
+    places: dict[BillPlace, Amounts]
+    recorded: dict[BillPlace, int]
     newest: tuple[int, ...]
     doubts: dict[tuple[date, str | None], Doubt]
     endpoint: str | None
     simulated: bool
 
 
-def read_ours(engines: Sequence[Engine], endpoint: str | None) -> Ours:
+def read_ours(engines: Sequence[Engine], endpoint: str | None) -> LedgerFigures:
     """Everything sent to `endpoint`, `None` for the only one there is.
 
     Raises `UsageError` when there are several, or none of that name.
     """
     with open_ledgers(engines, ReportQuery(by=(Dimension(Kind.ENDPOINT),))) as ledgers:
-        places: dict[str, dict[Place, Amounts]] = {}
+        places: dict[str, dict[BillPlace, Amounts]] = {}
         for ledger in ledgers.each:
             for group in read_meters(ledger, {**HOUR, **TERMS}):
                 _add(places.setdefault(str(group.key[0]), {}), group)
         chosen = _chosen(ledgers, endpoint)
         entries = [read_adjustments(each.connection) for each in ledgers.opened]
-    return Ours(
+    return LedgerFigures(
         places=places.get(chosen or "", {}),
         recorded=_recorded(entries, chosen, simulated=ledgers.simulated_only),
         newest=tuple(max((e.adjustment_id for e in each), default=0) for each in entries),
@@ -113,25 +113,25 @@ def _chosen(ledgers: Ledgers, endpoint: str | None) -> str | None:
 
 def _recorded(
     entries: Sequence[Sequence[Adjustment]], endpoint: str | None, *, simulated: bool
-) -> dict[Place, int]:
-    found: dict[Place, int] = {}
+) -> dict[BillPlace, int]:
+    found: dict[BillPlace, int] = {}
     for entry in (entry for each in entries for entry in each):
         if entry.endpoint == endpoint and entry.simulated == simulated:
             at = entry.residual.place
             day = date.fromisoformat(at.day)
-            place = Place(day, at.model, at.tier, at.geography, at.kind)
+            place = BillPlace(day, at.model, at.tier, at.geography, at.kind)
             found[place] = found.get(place, 0) + entry.amount
     return {place: amount for place, amount in found.items() if amount}
 
 
-def _add(places: dict[Place, Amounts], group: MeterGroup) -> None:
+def _add(places: dict[BillPlace, Amounts], group: MeterGroup) -> None:
     if group.currency not in {None, USD}:
         return
     row = group.row
     for meter, quantity in enumerate(group.quantities):
         if not quantity:
             continue
-        place = Place(
+        place = BillPlace(
             calendar_day(int(row["hour"]) // _HOURS_PER_DAY),
             canonical_model(group.rates.model if group.rates else group.model),
             row["service_tier"] or "standard",

@@ -23,7 +23,7 @@ class Measure(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BillPlace:
     """Where a figure belongs; `None` where the file does not tell, or does not tell apart."""
 
     day: date
@@ -38,7 +38,7 @@ class Figure:
     """One number of the provider's. `slack` is how far rounding may have moved it."""
 
     measure: Measure
-    place: Place
+    place: BillPlace
     amount: Fraction
     slack: Fraction = Fraction(0)
 

@@ -9,9 +9,9 @@ from typing import Final
 
 from batcher.errors import UsageError
 from batcher.finance.reconcile.theirs import (
+    BillPlace,
     Figure,
     Measure,
-    Place,
     Theirs,
     canonical_model,
     canonical_place,
@@ -86,9 +86,9 @@ def _cost(line: Line) -> Iterator[Figure]:
     )
 
 
-def _place(line: Line, model: str, kind: str) -> Place:
+def _place(line: Line, model: str, kind: str) -> BillPlace:
     tier = line.get("usage_type") or None
-    return Place(
+    return BillPlace(
         date.fromisoformat((line[_DAY] or "")[:10]),
         canonical_model(line.get(model)),
         tier and _TIERS.get(tier, tier),

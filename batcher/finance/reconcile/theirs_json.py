@@ -10,9 +10,9 @@ import msgspec
 from batcher.errors import UsageError
 from batcher.finance.reconcile.theirs import (
     DAY_US,
+    BillPlace,
     Figure,
     Measure,
-    Place,
     Theirs,
     canonical_model,
     canonical_place,
@@ -118,8 +118,8 @@ def slack_of(text: str) -> Fraction:
     return Fraction(PICO, 2 * 10**decimals) if decimals else Fraction(0)
 
 
-def _place(result: dict[str, Any], day: date, kind: str) -> Place:
-    return Place(
+def _place(result: dict[str, Any], day: date, kind: str) -> BillPlace:
+    return BillPlace(
         day,
         canonical_model(result.get("model")),
         result.get("service_tier"),

@@ -38,14 +38,14 @@ _USD_SQL: Final[ColumnElement[str]] = literal_column(f"'{USD}'", Text)
 
 
 @dataclass(frozen=True, slots=True)
-class Meters:
+class MeterSums:
     """Of one currency, in the order of `METERS`; amounts in pico-units."""
 
     quantities: tuple[int, ...]
     amounts: tuple[int, ...]
 
 
-def read_meter_sums(ledgers: Ledgers, currency: str) -> Meters:
+def read_meter_sums(ledgers: Ledgers, currency: str) -> MeterSums:
     """All that was charged in `currency`, by meter."""
     quantities, amounts = [0] * len(METERS), [0] * len(METERS)
     for ledger in ledgers.each:
@@ -53,7 +53,7 @@ def read_meter_sums(ledgers: Ledgers, currency: str) -> Meters:
             for number, meter in enumerate(METERS):
                 quantities[number] += int(row[f"{meter}_quantity"] or 0)
                 amounts[number] += whole_sum(row, f"{meter}_amount")
-    return Meters(tuple(quantities), tuple(amounts))
+    return MeterSums(tuple(quantities), tuple(amounts))
 
 
 def read_row_buckets(ledgers: Ledgers, currency: str) -> Buckets:

@@ -11,8 +11,15 @@ from batcher.pricing.meters import METERS
 from batcher.pricing.money import format_usd, rate_text, usd_text
 from batcher.report.query import moment_of
 from batcher.report.render.json_document import json_text, money
-from batcher.report.request import Request
-from batcher.report.search import Answer, Attempt, Failure, Match, Meter, PricedLine
+from batcher.report.request import StoredRequest
+from batcher.report.search import (
+    Match,
+    MeterAmount,
+    PricedLine,
+    RowFailure,
+    StoredAnswer,
+    StoredAttempt,
+)
 from batcher.report.words import moment_text, safe_text, shorten
 
 SCHEMA: Final = "batcher.request/1"
@@ -21,7 +28,7 @@ _PER: Final = {"web_search": "per thousand searches"}
 _DOUBTFUL: Final = {*(state.value for state in IN_DOUBT), State.OPEN.value}
 
 
-def render_request(request: Request) -> str:
+def render_request(request: StoredRequest) -> str:
     """Lines for a terminal; a long answer is shortened. Ends with a newline."""
     lines = [_title(request.match)]
     if request.failure is not None:
@@ -36,7 +43,7 @@ def render_matches(matches: Iterable[Match]) -> str:
     return "".join(f"{safe_text(_title(match))}\n" for match in matches)
 
 
-def request_json(request: Request) -> str:
+def request_json(request: StoredRequest) -> str:
     """One object with all that is known; amounts are exact text. Ends with a newline."""
     return _document({"request": _request_fields(request)})
 
@@ -57,13 +64,13 @@ def _title(match: Match) -> str:
     return f"{match.source}:{match.row_number}{name} (run {match.run_id}{model}, {sent})"
 
 
-def _failure_lines(failure: Failure) -> list[str]:
+def _failure_lines(failure: RowFailure) -> list[str]:
     again = ", to be tried again" if failure.transient else ""
     offset = f" at byte {failure.byte_offset:,}" if failure.byte_offset is not None else ""
     return [f"{failure.kind}{again}{offset}: {failure.message} ({failure.reason})"]
 
 
-def _attempt_lines(attempt: Attempt, request: Request) -> list[str]:
+def _attempt_lines(attempt: StoredAttempt, request: StoredRequest) -> list[str]:
     leg = f", leg {attempt.leg}" if attempt.leg > 1 else ""
     head = f"attempt {attempt.number}{leg} ({attempt.purpose}): {attempt.state}  {attempt.uid}"
     lines = [head, f"  {attempt.requested_model} by {attempt.endpoint}, lane {attempt.lane}"]
@@ -86,7 +93,7 @@ def _attempt_lines(attempt: Attempt, request: Request) -> list[str]:
     return lines
 
 
-def _times(attempt: Attempt) -> str:
+def _times(attempt: StoredAttempt) -> str:
     sent = "not sent" if attempt.sent_at is None else f"sent {_moment(attempt.sent_at)}"
     if attempt.settled_at is None:
         return f"{sent}, still open"
@@ -96,14 +103,14 @@ def _times(attempt: Attempt) -> str:
     return f"{sent}, settled after {took:,} ms"
 
 
-def _interval(attempt: Attempt) -> str:
+def _interval(attempt: StoredAttempt) -> str:
     low = format_usd(attempt.cost_low)
     if attempt.cost_high is None:
         return f"{low} or more: there is no upper bound"
     return f"{low} to {format_usd(attempt.cost_high)}"
 
 
-def _answer_lines(answer: Answer) -> list[str]:
+def _answer_lines(answer: StoredAnswer) -> list[str]:
     sequence = f" {answer.stop_sequence!r}" if answer.stop_sequence is not None else ""
     reported = answer.provider_reported_cost
     lines = [
@@ -135,7 +142,7 @@ def _price_lines(line: PricedLine, rate_source: str | None) -> list[str]:
     ]
 
 
-def _arithmetic(meter: Meter, line: PricedLine) -> str:
+def _arithmetic(meter: MeterAmount, line: PricedLine) -> str:
     if meter.rate is None or meter.amount is None or line.currency is None:
         return f"{meter.name} {meter.quantity:,}"
     rate = rate_text(meter.rate, METERS.index(meter.name))
@@ -151,7 +158,7 @@ def _exact(pico: int, currency: str) -> str:
     return f"{usd_text(pico)} {currency}"
 
 
-def _request_fields(request: Request) -> dict[str, Any]:
+def _request_fields(request: StoredRequest) -> dict[str, Any]:
     failure = request.failure
     return {
         **_match_fields(request.match),
@@ -173,7 +180,7 @@ def _match_fields(match: Match) -> dict[str, Any]:
     }
 
 
-def _attempt_fields(attempt: Attempt, request: Request) -> dict[str, Any]:
+def _attempt_fields(attempt: StoredAttempt, request: StoredRequest) -> dict[str, Any]:
     in_doubt = attempt.state in _DOUBTFUL
     high = attempt.cost_high
     fields: dict[str, Any] = msgspec.to_builtins(attempt)
@@ -190,7 +197,7 @@ def _attempt_fields(attempt: Attempt, request: Request) -> dict[str, Any]:
     }
 
 
-def _answer_fields(answer: Answer) -> dict[str, Any]:
+def _answer_fields(answer: StoredAnswer) -> dict[str, Any]:
     usage = None if answer.usage is None else msgspec.Raw(answer.usage.encode())
     return {
         **msgspec.to_builtins(answer),

@@ -44,7 +44,7 @@ _LONGEST: Final = 19  # digits of 64 bits
 
 
 @dataclass(slots=True)
-class Bucket:
+class CountBucket:
     """How many numbers, their exact sum, and the largest of them."""
 
     count: int = 0
@@ -62,11 +62,11 @@ class Bucket:
 class Buckets:
     """Numbers from 0 on, by `cut_off`: at most 9,000 buckets for each power of ten."""
 
-    each: dict[int, Bucket] = field(default_factory=dict)
+    each: dict[int, CountBucket] = field(default_factory=dict)
 
     def add(self, edge: int, count: int, total: int, largest: int) -> None:
         """Take up numbers that `cut_off` to `edge`."""
-        self.each.setdefault(edge, Bucket()).add(count, total, largest)
+        self.each.setdefault(edge, CountBucket()).add(count, total, largest)
 
     def join(self, other: "Buckets") -> None:
         """Take up all of another."""

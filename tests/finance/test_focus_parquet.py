@@ -13,9 +13,9 @@ from batcher.ledger.connect import open_engine
 from batcher.report.query import ReportQuery
 from batcher.report.render.delivery import target_file
 from batcher.report.summary import summarise
+from tests.finance.test_focus import written
 from tests.report.months import filled
 from tests.report.test_adjusted import book
-from tests.report.test_focus import written
 
 
 @pytest.fixture

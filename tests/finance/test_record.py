@@ -23,9 +23,9 @@ from batcher.ledger.money.adjustments import (
     read_reconciliations,
 )
 from batcher.ledger.verify.checks import verify
+from tests.finance.provider_files import DAY, MODEL, RIGHT, begin, charge, costs, usage
 from tests.report.ledger_rows import NOON, LedgerRows
 from tests.report.mostly_sqlite import BOTH, database_url  # noqa: F401
-from tests.report.provider_files import DAY, MODEL, RIGHT, begin, charge, costs, usage
 
 LATER = NOON + 30 * 86_400_000_000
 ANA = Author("ana on build7", LATER)

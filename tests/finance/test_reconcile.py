@@ -4,9 +4,9 @@ import pytest
 
 from batcher.errors import UsageError
 from batcher.finance.reconcile.comparison import reconcile
+from tests.finance.provider_files import DAY, MODEL, RIGHT, begin, charge, costs, usage
 from tests.report.ledger_rows import NOON
 from tests.report.mostly_sqlite import BOTH, database_url  # noqa: F401
-from tests.report.provider_files import DAY, MODEL, RIGHT, begin, charge, costs, usage
 
 
 @pytest.fixture
