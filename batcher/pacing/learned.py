@@ -27,9 +27,8 @@ class LearnedRate:
 
     A refusal says that the server's bucket is empty; what it lets in from then until the next
     refusal is what it refills. The pace stays a little below that and climbs while nothing is
-    refused, in ever larger steps, so that a raised limit is found too. Moments are seconds of a
-    monotonic clock. Source: reliability, 1.2 (PROBE), without its slow start: most servers
-    without headers have no limit at all.
+    refused, in ever larger steps, so that a raised limit is found too. There is no slow start:
+    most servers without headers have no limit at all. Moments are seconds of a monotonic clock.
     """
 
     __slots__ = (

@@ -24,7 +24,7 @@ class Level:
 
     Reserve what a request is expected to take, settle what it took. `per_minute` is the
     server's limit, or the user's where the server names none; `ceiling` is the user's.
-    Moments are seconds of a monotonic clock. Source: reliability, 1.2.
+    Moments are seconds of a monotonic clock.
     """
 
     __slots__ = (

@@ -7,7 +7,7 @@ from typing import Final
 
 from batcher.errors import ConfigurationError
 
-# Opus 4.5 to 4.8 share one bucket, and so do Sonnet 4.5 and 4.6 (messages-api, 8.1).
+# The provider counts Opus 4.5 to 4.8 against one limit, and so Sonnet 4.5 and 4.6.
 _SHARED: Final = re.compile(r"(opus|sonnet)-4[-.][5-8](?!\d)")
 _DATE: Final = re.compile(r"[-@]20\d{6}$|-latest$")
 

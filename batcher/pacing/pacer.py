@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from batcher.messages.quota import QuotaReading, read_quota
-from batcher.pacing.concurrency import Concurrency
+from batcher.pacing.breaker import Concurrency
 from batcher.pacing.limits import Blame, Expected, Limit, QuotaLimits, QuotaUse, model_class
 from batcher.pacing.pool import Pool, Refusal
 
 _REFUSED: Final = 429
 _NOTHING: Final = Expected(0.0, 0.0)
-_LESSON_SECONDS: Final = 0.005  # 200 answers a second are enough to learn from
 
 
 @dataclass(slots=True)
@@ -71,8 +70,7 @@ class Pacer:
         pool = reservation.pool
         pool.settle(reservation.number, reservation.expected, real)
         if real is not None and now >= pool.next_lesson:
-            pool.next_lesson = now + _LESSON_SECONDS
-            pool.took(now - reservation.sent_at)
+            pool.took(now - reservation.sent_at, now)
             pool.estimates.learn(reservation.model, reservation.expected, real)
 
     def refunded(self, reservation: Reservation) -> None:
@@ -88,7 +86,7 @@ class Pacer:
         if not reservation.pool.speaks:
             self._shut_until = max(self._shut_until, reservation.pool.gate.shut_until)
             for pool in self._pools.values():
-                pool.gate.shut_until = max(pool.gate.shut_until, self._shut_until)
+                pool.gate.keep_shut(self._shut_until)
 
     def hear(self, model: str, status: int, headers: Mapping[str, str], now: float) -> None:
         """The headers of an answer to `model` came; they are read when they would be news."""
@@ -128,13 +126,13 @@ class Pacer:
         """From now on this process may use `share` of that quota, 0 < share <= 1."""
         pool = self._pools.get(quota)
         if pool is not None:
-            pool.share = share * self._limits.share
+            pool.take_share(share * self._limits.share)
 
     def pause_until(self, quota: str, moment: float) -> None:
         """Another process was refused: nobody sends before `moment`."""
         pool = self._pools.get(quota)
         if pool is not None:
-            pool.gate.shut_until = max(pool.gate.shut_until, moment)
+            pool.gate.keep_shut(moment)
 
     def paused_until(self, quota: str) -> float:
         """The moment until which the server asked everybody to wait; in the past when open."""
@@ -166,6 +164,6 @@ class Pacer:
         pool = self._pools.get(name)
         if pool is None:
             pool = self._pools[name] = Pool(self._limits, self._began)
-            pool.gate.shut_until = self._shut_until
+            pool.gate.keep_shut(self._shut_until)
         self._by_model[model] = pool
         return pool

@@ -92,6 +92,10 @@ class Gate:
             self._unsaid = min(self._unsaid + 1, 10)
         self.pauses += 1
 
+    def keep_shut(self, moment: float) -> None:
+        """Somebody else was refused: nobody sends before `moment`."""
+        self.shut_until = max(self.shut_until, moment)
+
     def answered(self) -> None:
         """An answer came: the next unexplained 429 starts from the short pause again."""
         self._unsaid = 0
@@ -106,6 +110,7 @@ _RAMP_FROM: Final = 0.2
 _RAMP_SECONDS: Final = 60.0
 _HUNGRY_SECONDS: Final = 5.0
 _HEADROOM: Final = 1.25
+_LESSON_SECONDS: Final = 0.005  # 200 answers a second are enough to learn from
 _ROUNDING: Final = 1_000  # tokens: what a reading may be wrong by
 
 
@@ -125,7 +130,7 @@ class Pool:
     """Three buckets, a gate, and what is under way. Moments are seconds of a monotonic clock.
 
     Without headers and limits it is free until the first refusal, then learns a pace from
-    refusals. Source: reliability, 1.2.
+    refusals.
     """
 
     def __init__(self, limits: QuotaLimits, now: float) -> None:
@@ -194,8 +199,13 @@ class Pool:
             for index, level in self._ordered:
                 level.settle(reserved[index] - taken[index])
 
-    def took(self, seconds: float) -> None:
-        """An answer was complete `seconds` after its request was sent."""
+    def take_share(self, share: float) -> None:
+        """From now on this part of the quota is ours."""
+        self.share = share
+
+    def took(self, seconds: float, now: float) -> None:
+        """An answer was complete `seconds` after its request; the next lesson waits."""
+        self.next_lesson = now + _LESSON_SECONDS
         self.gate.answered()
         self._under_way.took(seconds)
 

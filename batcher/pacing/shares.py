@@ -12,7 +12,7 @@ def water_fill(demands: Sequence[float]) -> list[float]:
 
     A demand is the part of the quota that the worker could use, from 0 to 1. Nobody gets more
     than that while others want it; what nobody wants is spread over all, so that a worker can
-    start at once when rows come. Source: reliability, 1.3.
+    start at once when rows come.
     """
     count = len(demands)
     if not count:

@@ -21,7 +21,7 @@ class Binding:
 
 @dataclass(slots=True)
 class Progress:
-    """Counters of one invocation, written by the engine, read by displays.
+    """Counters of one invocation, written as a run goes on, read by displays.
 
     Rows: `done_before` were finished by earlier invocations, `claimed` had an answer that moved
     along, `elsewhere` are finished by other processes of the run. Money is pico-USD of this
@@ -31,7 +31,8 @@ class Progress:
     reasons that the Messages API does not have. `recorded` counts the sent attempts that the
     ledger knows of: the others still wait for it. `binding_now` is what limits the run at
     present, `binding`, at its end, what did most of the time; `None`: nothing that is known.
-    `outage` is a sentence while the server does not answer.
+    `money_wait`, `database_wait` and `outage` are sentences while something is waited for: room
+    under a cap, the database, or the server. Each field is written in one module alone.
     """
 
     total_rows: int = 0
@@ -48,7 +49,6 @@ class Progress:
     sent: int = 0
     recorded: int = 0
     in_flight: int = 0
-    waiting_retries: int = 0
     pauses: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
@@ -65,7 +65,8 @@ class Progress:
     cap_spent: int = 0
     cap_reserved: int = 0
     cap_free: int | None = None
-    note: str = ""
+    money_wait: str = ""
+    database_wait: str = ""
     outage: str = ""
     binding_now: Binding | None = None
     binding: Binding | None = None
@@ -82,7 +83,7 @@ class Progress:
 
 _SUMS: Final = (
     "claimed", "answered", "failed", "held", "quarantined", "repeated_custom_ids",
-    "own_model_rows", "sent", "recorded", "in_flight", "waiting_retries", "pauses",
+    "own_model_rows", "sent", "recorded", "in_flight", "pauses",
     "input_tokens", "output_tokens", "cost", "unpriced", "in_doubt", "in_doubt_low",
     "truncated", "refused", "invalid", "cap_reserved",
 )  # fmt: skip
@@ -103,8 +104,8 @@ def sum_up(into: Progress, first: Progress, others: Sequence[Progress]) -> None:
     into.elsewhere = max(max(each.finished_rows for each in everybody) - into.finished_rows, 0)
     highs = [each.in_doubt_high for each in everybody]
     into.in_doubt_high = None if None in highs else sum(high or 0 for high in highs)
-    into.note = next((each.note for each in everybody if each.note), "")
-    into.outage = next((each.outage for each in everybody if each.outage), "")
+    for name in ("money_wait", "database_wait", "outage"):
+        setattr(into, name, next(filter(None, (getattr(each, name) for each in everybody)), ""))
     into.binding_now, into.binding = first.binding_now, first.binding
     into.quota_used = _used_together([use for each in everybody for use in each.quota_used])
     _sum_cap(into, first, others)

@@ -1,7 +1,7 @@
 """From a job to ready objects: the only place where concrete classes meet."""
 
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -186,10 +186,7 @@ def _live_lane(
     from batcher.transport.live.client import HttpClient  # noqa: PLC0415 - aiohttp, late
     from batcher.transport.live.live_lane import LiveLane  # noqa: PLC0415
 
-    def hear(model: str, status: int, headers: Mapping[str, str]) -> None:
-        pacer.hear(model, status, headers, clock.monotonic())
-
-    return LiveLane(HttpClient(endpoint, key, clock, may_send), endpoint, clock, hear)
+    return LiveLane(HttpClient(endpoint, key, clock, may_send), endpoint, clock, pacer.hear)
 
 
 def _spool_folder(database: str) -> Path:

@@ -65,7 +65,9 @@ class Worker:
             )
         wallet = Wallet(Cap(scope=MONTH, cap=CAP, words="the cap"), state.settled)
         writer = AtOnce(ledger.engine)
-        self.budget = Budget([wallet], invocation_id, writer, lambda call: call())
+        self.budget = Budget(
+            [wallet], invocation_id, writer, call_soon=lambda call: call(), wake=lambda: None
+        )
         self.open = deque()
 
     def write(self, *records):

@@ -1,6 +1,6 @@
 """The cap gives way to overload, and to nothing else."""
 
-from batcher.pacing.concurrency import Concurrency
+from batcher.pacing.breaker import Concurrency
 
 
 def overloaded(concurrency: Concurrency, seconds: int, bad: int = 5, good: int = 0) -> None:

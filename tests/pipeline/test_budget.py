@@ -174,7 +174,7 @@ def _invocations(connection, count):
 def test_a_reservation_takes_from_all_scopes_or_from_none():
     wallets = [Wallet(Cap(scope=s, cap=100, words=s), 0) for s in ("run:1", "month:2026-11")]
     wallets[0].granted, wallets[1].granted = 50, 10
-    budget = Budget(wallets, 1, None, lambda call: call())
+    budget = Budget(wallets, 1, None, call_soon=lambda call: call(), wake=lambda: None)
     budget.refused = wallets[1].cap
     assert not budget.reserve(20)
     assert [wallet.reserved for wallet in wallets] == [0, 0]

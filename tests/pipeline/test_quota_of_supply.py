@@ -130,7 +130,7 @@ def test_a_pause_is_counted_and_obeyed():
     shop.supply.add([work])
     shop.supply.take(0.0)
     shop.pace.end(work, refused(429, headers={"retry-after": "9"}))
-    assert shop.pace.pauses == 1
+    assert shop.pacer.pauses == 1
     shop.supply.add([shop.work()])
     assert shop.supply.take(8.9) is None
     assert shop.supply.take(9.0) is not None

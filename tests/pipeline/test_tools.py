@@ -304,8 +304,8 @@ def run_with(case, lane, act, hang_at=None):
     engines, tasks = [], []
 
     class Watched(room.Engine):
-        def __init__(self, *args):
-            super().__init__(*args)
+        def __post_init__(self):
+            super().__post_init__()
             engines.append(self)
 
     async def script(attempt):

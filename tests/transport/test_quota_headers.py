@@ -23,7 +23,7 @@ class Listener:
         self.heard: list[tuple[str, int, object]] = []
         self.event = asyncio.Event()
 
-    def __call__(self, model, status, headers) -> None:
+    def __call__(self, model, status, headers, now) -> None:
         self.heard.append((model, status, read_quota(headers)))
         self.event.set()
 

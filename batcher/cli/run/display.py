@@ -175,7 +175,12 @@ class Panel(Quiet):
         bar = ProgressBar(total=1.0, completed=reading.share or 0.0, width=60)
         lines = [rows_words(progress), speed_words(reading), money_words(progress, reading)]
         lines.append(limit_words(progress))
-        lines += [printable(progress.outage), progress.note, self._note]
+        lines += [
+            printable(progress.outage),
+            progress.database_wait,
+            progress.money_wait,
+            self._note,
+        ]
         return Group(Padding(bar, 0), *(Text(line) for line in lines if line))
 
 

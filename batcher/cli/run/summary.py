@@ -129,8 +129,8 @@ def json_summary(
     """The whole end of a run; amounts are exact decimal text."""
     progress = asdict(ended.progress)
     for name in (
-        "note", "outage", "in_flight", "waiting_retries", "recorded", "binding_now", "binding",
-        "quota_used",
+        "money_wait", "database_wait", "outage", "in_flight", "recorded",
+        "binding_now", "binding", "quota_used",
     ):  # fmt: skip
         progress.pop(name)
     for name in (

@@ -191,7 +191,7 @@ def _row_failure(kind: FailureKind, failure: Failure, *, transient: bool = False
 def _interval(
     attempt: Attempt, outcome: Outcome, charges: tuple[Charge, ...], policy: Policy
 ) -> tuple[int, int | None]:
-    """What a failed attempt may have cost, from and to (design, section 4).
+    """What a failed attempt may have cost, from and to.
 
     `charges` are for what is known of a broken stream; other currencies are no pico-USD.
     """

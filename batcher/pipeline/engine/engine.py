@@ -2,10 +2,13 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
+from batcher.clock import Clock
 from batcher.ledger.write.records import FailureKind, Intent, Quarantine
+from batcher.ledger.write.writer import Writer
 from batcher.messages.attempt import Attempt, Purpose, attempt_id_of
 from batcher.messages.outcome import Answered, Outcome
 from batcher.messages.request import BadRow, Request
@@ -14,6 +17,7 @@ from batcher.pacing.pacer import Pacer
 from batcher.pipeline.engine.decide import (
     Again,
     Done,
+    Policy,
     StopRun,
     Verdicts,
     cut_off,
@@ -25,54 +29,71 @@ from batcher.pipeline.engine.decide import (
     speaks_against_row,
     uses_up_patience,
 )
+from batcher.pipeline.engine.known_rows import DoneRows, History
 from batcher.pipeline.engine.pace import Health, Pace
-from batcher.pipeline.engine.parts import Parts
 from batcher.pipeline.engine.policies import Better, NextLeg, go_on
-from batcher.pipeline.engine.reservations import Budget
+from batcher.pipeline.engine.rater import Rater
+from batcher.pipeline.engine.reservations import Budget, Wallet, open_budget
 from batcher.pipeline.engine.supply import ALIKE_BEFORE_STOP, Report, Supply
 from batcher.pipeline.engine.tally import Tally
 from batcher.pipeline.engine.tools import Tools
 from batcher.pipeline.engine.work import Work
+from batcher.pipeline.job import Limits
+from batcher.pipeline.progress import Progress
 from batcher.rows.batch import is_cut_off
+from batcher.transport.lane import Lane
 
 _AGAIN_SECONDS: Final = 0.01  # between two looks when woken workers found nothing they may send
 
 
+@dataclass(kw_only=True, eq=False)
 class Engine:
-    """Runs one invocation's requests. All methods belong to the event loop's thread."""
+    """Runs one invocation's requests. All methods belong to the event loop's thread.
 
-    def __init__(self, parts: Parts, consumed: Callable[[int], None]) -> None:
-        self._parts = parts
-        self._clock = parts.clock
-        self._writer = parts.writer
-        self._progress = parts.progress
-        self._tally = Tally(parts.progress)
-        limits, clock = parts.limits, parts.clock
-        pacer = parts.pacer or Pacer(limits.quota, limits.concurrency, clock.monotonic())
-        self._pace = Pace(pacer, clock)
-        self._breaker = Breaker(parts.limits.breaker)
-        self._health = Health(self._breaker, parts.clock, parts.policy.endpoint)
-        self._consumed = consumed
-        self._supply = Supply(self._pace, self._breaker, consumed)
-        self._tools = Tools(parts.policy.answers.choices.tools)
-        self._budget = parts.budget
-        if self._budget:
-            self._budget.wake = lambda: self._wake(len(self._sleepers))
-        self._counter = 0
-        self._accepted = 0
-        self._in_flight = 0
+    `may_send` says whether the run is ours for sure: nothing leaves while it is not. `consumed`
+    is told the body bytes of each row that needs no more room. `wallets` are the caps with what
+    was settled before; `first_purpose` is that of a fresh row's first attempt.
+    """
+
+    invocation_id: int
+    database_uid: str
+    limits: Limits
+    policy: Policy
+    lane: Lane
+    writer: Writer
+    rater: Rater
+    pacer: Pacer
+    clock: Clock
+    progress: Progress
+    done: DoneRows
+    history: History
+    wallets: Sequence[Wallet]
+    consumed: Callable[[int], None]
+    may_send: Callable[[], bool]
+    first_purpose: Purpose = Purpose.FIRST
+    draining: bool = field(default=False, init=False)
+    error: BaseException | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._tally = Tally(self.progress)
+        self._pace = Pace(self.pacer, self.clock)
+        self._breaker = Breaker(self.limits.breaker)
+        self._health = Health(self._breaker, self.clock, self.policy.endpoint)
+        self._supply = Supply(self._pace, self._breaker, self.consumed)
+        self._tools = Tools(self.policy.answers.choices.tools)
+        caps, wake = self.wallets, self._wake_all
+        self._budget = open_budget(caps, self.invocation_id, self.writer, wake)
+        self._counter = self._accepted = self._in_flight = 0
         self._body_bytes = 0
         self._sleepers: deque[asyncio.Future[None]] = deque()
         self._workers: list[asyncio.Task[None]] = []
         self._kick = asyncio.Event()
         self._over = asyncio.Event()
-        self.draining = False
-        self.error: BaseException | None = None
 
     async def run(self) -> None:
         """Work until everything is done, or drained, or the run cannot go on; see `error`."""
         self._workers = [
-            asyncio.create_task(self._work()) for _ in range(self._parts.limits.concurrency)
+            asyncio.create_task(self._work()) for _ in range(self.limits.concurrency)
         ]
         keeper = asyncio.create_task(self._keep_time())
         try:
@@ -97,30 +118,36 @@ class Engine:
     @property
     def limit_reached(self) -> bool:
         """Whether as many rows were taken as the limit allows."""
-        return self._accepted == self._parts.limits.row_limit
+        return self._accepted == self.limits.row_limit
 
     # What the reader finds
 
     def receive(self, items: Sequence[Request | BadRow]) -> None:
         """Rows that were just read, in order."""
         works = []
+        first, answers = self.first_purpose, self.policy.answers
         for item in items:
             if isinstance(item, BadRow):
-                self._quarantine(item)
+                self._quarantine(item, takes_room=True)
             elif self._within_limit():
-                works.append(self._parts.history.work_for(item))
+                works.append(self.history.work_for(item, first, answers))
         self._tally.read(works)
         self._supply.add(works)
         self._wake(len(works))
 
     def input_ended(self) -> None:
         """No more rows come."""
-        self._supply.input_ended = True
+        self._supply.end_input()
         self._check_over()
 
     def look_again(self) -> None:
         """What `may_send` says may have changed."""
         self._kick.set()
+
+    def tell_spent(self, *, everything: bool = False) -> None:
+        """Let the ledger know what was spent under caps; `everything`: see `Budget.tell`."""
+        if self._budget:
+            self._budget.tell(everything=everything)
 
     # How a run ends early
 
@@ -162,7 +189,7 @@ class Engine:
 
     def _take(self) -> Work | None:
         while self._may_send:
-            work = self._supply.take(self._clock.monotonic())
+            work = self._supply.take(self.clock.monotonic())
             if work is None or work.tools_due or self._budget is None:
                 return work
             bound = self._bound(work)
@@ -176,16 +203,13 @@ class Engine:
         return None
 
     def _bound(self, work: Work) -> int | None:
-        request, now = work.request, self._clock.now_us()
-        return self._parts.rater.bound(work.body(), request.model, request.max_tokens, now)
+        request, now = work.request, self.clock.now_us()
+        return self.rater.bound(work.body(), request.model, request.max_tokens, now)
 
     def _refuse_unbounded(self, work: Work) -> None:
         """Under a cap nothing is sent whose worst case is not known."""
         self._supply.drop(work)
-        row = no_bound(work.request)
-        done = self._parts.done
-        self._writer.put(Quarantine(row=row), lambda: done.add(row.source_id, row.row_number))
-        self._tally.gave_up(FailureKind.QUARANTINED)
+        self._quarantine(no_bound(work.request), takes_room=False)
         self._check_over()
 
     def _wait_for_money(self, work: Work, budget: Budget) -> None:
@@ -196,10 +220,10 @@ class Engine:
 
     @property
     def _may_send(self) -> bool:
-        if self.draining or self._body_bytes > self._parts.limits.body_bytes:
+        if self.draining or self._body_bytes > self.limits.body_bytes:
             return False
-        if not self._parts.may_send():
-            return False  # `look_again` is called when that changes
+        if not self.may_send():  # `look_again` is called when that changes
+            return False
         if self._budget and self._budget.refused and self._in_flight:
             return False  # an attempt that ends may free money
         return self._pace.has_room(self._in_flight)
@@ -209,18 +233,18 @@ class Engine:
         size = len(attempt.body)
         self._body_bytes += size
         self._in_flight += 1
-        self._progress.in_flight = self._in_flight
+        self.progress.in_flight = self._in_flight
         durable = False
         try:
-            await self._writer.durable(Intent(attempt=attempt))
+            await self.writer.durable(Intent(attempt=attempt))
             durable = True
-            self._progress.recorded += 1
-            outcome = await self._parts.lane.send(attempt)
+            self.progress.recorded += 1
+            outcome = await self.lane.send(attempt)
         except asyncio.CancelledError:
-            self._settle(work, attempt, cut_off(attempt, self._clock.now_us(), sent=durable))
+            self._settle(work, attempt, cut_off(attempt, self.clock.now_us(), sent=durable))
             raise
         except Exception as exc:  # noqa: BLE001 - what a lane raises ends the run
-            self._settle(work, attempt, cut_off(attempt, self._clock.now_us(), sent=durable))
+            self._settle(work, attempt, cut_off(attempt, self.clock.now_us(), sent=durable))
             self.stop(exc)
         else:
             self._settle(work, attempt, outcome)
@@ -229,7 +253,7 @@ class Engine:
                 self._kick.set()  # there may be room again
             self._body_bytes -= size
             self._in_flight -= 1
-            self._progress.in_flight = self._in_flight
+            self.progress.in_flight = self._in_flight
             self._check_over()
 
     async def _run_tools(self, work: Work) -> None:
@@ -238,22 +262,22 @@ class Engine:
         self._pace.withdraw(work)
         self._in_flight += 1
         try:
-            await self._tools.answer(work, self._writer, self._clock.now_us())
+            await self._tools.answer(work, self.writer, self.clock.now_us())
         finally:
-            self._supply.again(work, self._clock.monotonic())  # also when it was cut off
+            self._supply.again(work, self.clock.monotonic())  # also when it was cut off
             self._in_flight -= 1
             self._check_over()
 
     def _open(self, work: Work) -> Attempt:
-        parts, request = self._parts, work.request
+        request = work.request
         self._counter += 1
-        attempt_id = attempt_id_of(parts.invocation_id, self._counter)
+        attempt_id = attempt_id_of(self.invocation_id, self._counter)
         body = work.body()
-        now = self._clock.now_us()
+        now = self.clock.now_us()
         work.attempts += 1
         attempt = Attempt(
             attempt_id=attempt_id,
-            uid=f"{parts.database_uid}-{parts.invocation_id:x}-{self._counter:x}",
+            uid=f"{self.database_uid}-{self.invocation_id:x}-{self._counter:x}",
             request_id=work.request_id or attempt_id,
             request=request,
             number=work.attempts,
@@ -261,27 +285,26 @@ class Engine:
             purpose=work.purpose,
             body=body,
             opened_at=now,
-            cost_high=parts.rater.bound(body, request.model, request.max_tokens, now),
+            cost_high=self.rater.bound(body, request.model, request.max_tokens, now),
             replaces=work.last_attempt_id or None,
         )
         work.request_id = attempt.request_id
         work.last_attempt_id = attempt_id
-        parts.done.opened(attempt_id)
-        self._progress.sent += 1
+        self.done.opened(attempt_id)
+        self.progress.sent += 1
         return attempt
 
     # What an outcome leads to
 
     def _settle(self, work: Work, attempt: Attempt, outcome: Outcome) -> None:
-        parts = self._parts
         work.used_up += uses_up_patience(outcome)
         work.doubts += in_doubt(outcome)
-        charges = parts.rater.charges_of(outcome, attempt.request.model)
-        verdicts = decide(work, attempt, outcome, charges, self._clock.random(), parts.policy)
-        self._writer.put(verdicts.settlement, lambda: self._durable(attempt, verdicts))
+        charges = self.rater.charges_of(outcome, attempt.request.model)
+        verdicts = decide(work, attempt, outcome, charges, self.clock.random(), self.policy)
+        self.writer.put(verdicts.settlement, lambda: self._durable(attempt, verdicts))
         if self._budget:
             self._budget.settle(attempt.cost_high or 0, most_it_cost(verdicts.settlement))
-            self._budget.show(self._progress)
+            self._budget.show(self.progress)
         self._tally.settled(verdicts)
         self._pace.end(work, outcome)
         self._observe(outcome)
@@ -289,10 +312,10 @@ class Engine:
         self._report_scout(work, outcome)
 
     def _go_on(self, work: Work, outcome: Outcome, verdicts: Verdicts) -> None:
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         match verdicts.next:
             case Again(wait_seconds):
-                work.purpose = Purpose.RETRY
+                work.retry()
                 self._supply.again(work, now + wait_seconds)
                 self._kick.set()
             case NextLeg() | Better() as step if isinstance(outcome, Answered):
@@ -306,19 +329,18 @@ class Engine:
     def _durable(self, attempt: Attempt, verdicts: Verdicts) -> None:
         row = attempt.request
         lasting = isinstance(verdicts.next, Done) and verdicts.next.lasting
-        self._parts.done.settled(attempt.attempt_id)
+        self.done.settled(attempt.attempt_id)
         if lasting:
-            self._parts.done.add(row.source_id, row.row_number)
+            self.done.add(row.source_id, row.row_number)
 
     def _observe(self, outcome: Outcome) -> None:
         change = self._health.observe(outcome)
         if change.shut:
-            self._progress.pauses = self._pace.pauses
-            self._progress.outage = change.outage
+            self.progress.outage = change.outage
             self._kick.set()
         if change.recovered:
-            self._progress.outage = ""
-            self._wake(len(self._sleepers))
+            self.progress.outage = ""
+            self._wake_all()
         if change.error:
             self.stop(change.error)
 
@@ -326,26 +348,29 @@ class Engine:
         refusal = speaks_against_row(outcome)
         waiting = self._supply.waiting_for_scouts
         if self._supply.report(work, refusal) is Report.STOP and refusal is not None:
-            self.stop(scout_error(refusal, self._parts.policy.endpoint, ALIKE_BEFORE_STOP))
+            self.stop(scout_error(refusal, self.policy.endpoint, ALIKE_BEFORE_STOP))
         self._wake(waiting)
 
-    def _quarantine(self, row: BadRow) -> None:
-        self._writer.put(Quarantine(row=row), lambda: self._quarantined(row))
+    def _quarantine(self, row: BadRow, *, takes_room: bool) -> None:
+        self.writer.put(Quarantine(row=row), lambda: self._refused(row, takes_room=takes_room))
         self._tally.gave_up(FailureKind.QUARANTINED)
 
-    def _quarantined(self, row: BadRow) -> None:
+    def _refused(self, row: BadRow, *, takes_room: bool) -> None:
         if not is_cut_off(row):  # looked at again each time, until the file is whole
-            self._parts.done.add(row.source_id, row.row_number)
-        self._consumed(0)
+            self.done.add(row.source_id, row.row_number)
+        if takes_room:
+            self.consumed(0)
 
     # Waking and ending
 
     def _within_limit(self) -> bool:
-        limit = self._parts.limits.row_limit
-        if limit is not None and self._accepted >= limit:
+        if self._accepted == self.limits.row_limit:
             return False
         self._accepted += 1
         return True
+
+    def _wake_all(self) -> None:
+        self._wake(len(self._sleepers))
 
     def _wake(self, count: int) -> None:
         for _ in range(min(count, len(self._sleepers))):
@@ -354,31 +379,20 @@ class Engine:
                 sleeper.set_result(None)
 
     def _check_over(self) -> None:
-        idle = self._in_flight == 0
-        if idle and (self.draining or self._supply.is_empty):
+        if not self._in_flight and (self.draining or self._supply.is_empty):
             self._over.set()
 
     async def _keep_time(self) -> None:
         """Wake workers at the moments at which something may go that could not go before."""
         while True:
             self._kick.clear()
-            now = self._clock.monotonic()
+            now = self.clock.monotonic()
             moment = self._supply.next_moment(now)
             idle = self._sleepers and self._may_send  # a worker that ends looks for itself
             if moment is None or not idle:
                 await self._kick.wait()
             elif moment > now:
-                await _first_of(self._kick.wait(), self._clock.sleep(moment - now))
+                await self._pace.wait(self._kick, moment - now)
             else:
                 self._wake(self._supply.chances)
-                await self._clock.sleep(_AGAIN_SECONDS)
-
-
-async def _first_of(*waits: Awaitable[object]) -> None:
-    """Return when the first of `waits` is done; the others are cancelled."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
+                await self.clock.sleep(_AGAIN_SECONDS)

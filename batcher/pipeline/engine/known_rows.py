@@ -12,14 +12,14 @@ from batcher.pipeline.engine.work import Replaced, Work
 from batcher.rows.ranges import RowRanges
 
 
-def take_up(work: Work, answers: Sequence[EarlierAnswer], policy: AnswerPolicy) -> None:
+def _take_up(work: Work, answers: Sequence[EarlierAnswer], policy: AnswerPolicy) -> None:
     """Give a begun request its legs, and the `max_tokens` that it had reached, back."""
     for answer in answers:
         if answer.stop_reason in LEG_STOP_REASONS:
-            work.legs.append(_leg(answer))
-            work.purpose = Purpose.TOOL if work.legs[-1].calls_tools else Purpose.CONTINUATION
+            leg = _leg(answer)
+            work.go_on(leg, Purpose.TOOL if leg.calls_tools else Purpose.CONTINUATION)
         else:
-            work.purpose = _replace(work, answer, policy)
+            _replace(work, answer, policy)
 
 
 def _leg(answer: EarlierAnswer) -> Leg:
@@ -32,18 +32,17 @@ def _leg(answer: EarlierAnswer) -> Leg:
     )
 
 
-def _replace(work: Work, answer: EarlierAnswer, policy: AnswerPolicy) -> Purpose:
+def _replace(work: Work, answer: EarlierAnswer, policy: AnswerPolicy) -> None:
     """Only answers that `max_tokens` cut off are replaced by longer ones."""
     tokens = answer.output_tokens
     output = len(answer.content) if tokens is None else tokens
     cut_off = answer.stop_reason == "max_tokens"
     purpose = Purpose.TRUNCATION if cut_off else Purpose.INVALID
-    work.replaced.append(Replaced(purpose, output))
+    work.replace(Replaced(purpose, output))
     factor, limit = policy.choices.raise_factor, work.request.max_tokens
     if cut_off and factor is not None and limit is not None:
         higher = policy.limited(work.request, int(limit * factor))
         work.raise_max_tokens(max(higher, limit))
-    return purpose
 
 
 class History:
@@ -55,8 +54,6 @@ class History:
 
     def __init__(self, live_sources: Collection[int]) -> None:
         self._live_sources = live_sources
-        self.purpose = Purpose.FIRST  # of the first attempt of a fresh request
-        self.policy = AnswerPolicy()
         self._begun: dict[Hashable, deque[tuple[Unfinished, Sequence[EarlierAnswer]]]] = {}
 
     def add(self, entry: Unfinished, answers: Sequence[EarlierAnswer]) -> None:
@@ -70,15 +67,15 @@ class History:
         """Forget what was known; from now on it is what `other` knows."""
         self._begun = other._begun  # noqa: SLF001 - another of us
 
-    def work_for(self, request: Request) -> Work:
-        """A fresh request, or the continuation of one that was begun."""
+    def work_for(self, request: Request, first: Purpose, policy: AnswerPolicy) -> Work:
+        """The continuation of a request that was begun, or a fresh one with purpose `first`."""
         if not self._begun:
-            return Work(request=request, purpose=self.purpose)
+            return Work(request=request, purpose=first)
         found = self._take((request.source_id, request.row_number)) or self._take(
             (request.custom_id, request.params_hash)
         )
         if found is None:
-            return Work(request=request, purpose=self.purpose)
+            return Work(request=request, purpose=first)
         entry, answers = found
         work = Work(
             request=request,
@@ -88,7 +85,7 @@ class History:
             doubts=entry.doubts,
             purpose=Purpose.RETRY,
         )
-        take_up(work, answers, self.policy)
+        _take_up(work, answers, policy)
         return work
 
     def _take(self, key: Hashable) -> tuple[Unfinished, Sequence[EarlierAnswer]] | None:

@@ -1,7 +1,8 @@
 """Between the engine and what paces it: what outcomes say about quotas and about the server."""
 
+import asyncio
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from batcher.clock import Clock
 from batcher.errors import ProviderUnavailable
@@ -23,7 +24,7 @@ from batcher.pacing.pool import Refusal
 from batcher.pipeline.engine.decide import failure_of
 from batcher.pipeline.engine.work import Work
 
-_RAMP: Final = "ramp_limit_exceeded"  # messages-api, 8.1
+_RAMP: Final = "ramp_limit_exceeded"  # too steep a rise of usage, not too much of it
 
 
 class Pace:
@@ -33,10 +34,17 @@ class Pace:
         self._pacer = pacer
         self._clock = clock
 
-    @property
-    def pauses(self) -> int:
-        """How many 429s there were."""
-        return self._pacer.pauses
+    async def wait(self, kick: asyncio.Event, seconds: float) -> None:
+        """Return after `seconds`, or as soon as `kick` is set."""
+        waits: list[asyncio.Task[Any]] = [
+            asyncio.create_task(kick.wait()),
+            asyncio.create_task(self._clock.sleep(seconds)),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     def has_room(self, in_flight: int) -> bool:
         """Whether one more may be in flight, as the server bears it."""
@@ -99,7 +107,7 @@ class Pace:
 
 
 def _taken(answer: Answer) -> Expected | None:
-    """What counts towards the token quotas: no cache reads (messages-api, 8.1)."""
+    """What counts towards the token quotas: the provider does not count cache reads."""
     usage = answer.usage
     if usage is None or usage.input_tokens is None or usage.output_tokens is None:
         return None

@@ -1,6 +1,8 @@
 """What an answer leads to: it is done, goes on, is asked for again, or counts as failed. Pure.
 
-The rules by stop reason are those of the design, section 4, and messages-api, 3.3.
+`end_turn`, `stop_sequence` and `tool_use` are done, unless a tool of the job was called;
+`pause_turn` asks for a further leg; `max_tokens` and `model_context_window_exceeded` cut an
+answer off; `refusal` is final. What is not known is kept as it came.
 """
 
 from collections.abc import Callable, Mapping
@@ -156,10 +158,9 @@ def _validated(work: Work, answer: Answer, policy: AnswerPolicy, *, may_retry: b
 
 def go_on(work: Work, answer: Answer, step: NextLeg | Better) -> None:
     """Make `work` ready for the attempt that `step` asks for."""
-    work.purpose = step.purpose
     if isinstance(step, NextLeg):
-        work.legs.append(leg_of(answer))
+        work.go_on(leg_of(answer), step.purpose)
         return
-    work.replaced.append(Replaced(step.purpose, output_of(answer)))
+    work.replace(Replaced(step.purpose, output_of(answer)))
     if step.max_tokens is not None:
         work.raise_max_tokens(step.max_tokens)

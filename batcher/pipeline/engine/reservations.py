@@ -4,6 +4,7 @@ The truth is in `ledger.budget`; here is what this invocation has been granted o
 sent that does not fit into the grant, so the cap cannot be passed, by any number of workers.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -53,7 +54,8 @@ class Wallet:
 class Budget:
     """Reserves and settles money in all scopes at once. Belongs to the event loop's thread.
 
-    `wake` is called when money came free that was waited for; the engine sets it.
+    `wake` is called when money came free that was waited for, `call_soon` from the writer's
+    thread.
     """
 
     def __init__(
@@ -61,13 +63,15 @@ class Budget:
         wallets: Sequence[Wallet],
         invocation_id: int,
         writer: Writer,
+        *,
         call_soon: Callable[[Callable[[], None]], object],
+        wake: Callable[[], None],
     ) -> None:
         self._wallets = wallets
         self._invocation_id = invocation_id
         self._writer = writer
         self._call_soon = call_soon
-        self.wake: Callable[[], None] = lambda: None
+        self._wake = wake
         self._asking = False
         self.refused: Cap | None = None
 
@@ -88,7 +92,7 @@ class Budget:
             wallet.spent += cost
         if self.refused:
             self.refused = None
-            self.wake()
+            self._wake()
 
     def tell(self, *, everything: bool = False) -> None:
         """Let the ledger know what was spent; at the end also give the rest back."""
@@ -111,7 +115,7 @@ class Budget:
         """Tell the display what is spent, reserved and free, and whether the cap binds."""
         progress.cap_spent, progress.cap_reserved, progress.cap_free = self.totals()
         cap = self.refused
-        progress.note = f"{cap.words} binds: waiting for money" if cap else ""
+        progress.money_wait = f"{cap.words} binds: waiting for money" if cap else ""
 
     def exhausted_error(self) -> AccessRefused:
         """Why the run ends: the next attempt does not fit, and nothing will come free."""
@@ -148,7 +152,17 @@ class Budget:
             wallet.granted += amount
             if amount == 0:
                 self.refused = wallet.cap
-        self.wake()
+        self._wake()
+
+
+def open_budget(
+    wallets: Sequence[Wallet], invocation_id: int, writer: Writer, wake: Callable[[], None]
+) -> Budget | None:
+    """The budget of the running loop's invocation; `None` where there is no cap."""
+    if not wallets:
+        return None
+    call_soon = asyncio.get_running_loop().call_soon_threadsafe
+    return Budget(wallets, invocation_id, writer, call_soon=call_soon, wake=wake)
 
 
 def _left(wallet: Wallet) -> int:

@@ -5,6 +5,7 @@ request.
 """
 
 import heapq
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -135,7 +136,7 @@ class Supply:
         self._waiting: dict[str, deque[Work]] = {}
         self._held: dict[str, Held] = {}
         self._order = 0
-        self.input_ended = False
+        self._input_ended = False
 
     @property
     def holds_nothing(self) -> bool:
@@ -145,7 +146,7 @@ class Supply:
     @property
     def is_empty(self) -> bool:
         """Whether nothing waits and nothing more is going to be read."""
-        return self.input_ended and self.holds_nothing
+        return self._input_ended and self.holds_nothing
 
     @property
     def waiting_for_scouts(self) -> int:
@@ -161,6 +162,10 @@ class Supply:
     def chances(self) -> int:
         """How many workers may find something to send, when it is time, at most."""
         return len(self._fresh) + len(self._urgent) + len(self._later) + len(self._held)
+
+    def end_input(self) -> None:
+        """No more rows are read."""
+        self._input_ended = True
 
     def add(self, works: Sequence[Work]) -> None:
         """Rows that were just read."""
@@ -274,3 +279,46 @@ class Supply:
 
     def _release(self, model: str) -> None:
         self._urgent.extend(self._waiting.pop(model, ()))
+
+
+class Credit:
+    """Keeps the reader from running ahead: it waits while too much is read and not yet sent."""
+
+    def __init__(self, rows: int, body_bytes: int) -> None:
+        self._all_rows = self._rows = rows
+        self._bytes = body_bytes
+        self._change = threading.Condition()
+        self._stopped = False
+
+    @property
+    def spent_rows(self) -> int:
+        """How many rows were read and not yet sent."""
+        return self._all_rows - self._rows
+
+    def spend(self, rows: int, body_bytes: int) -> bool:
+        """Wait for room, then take it; `False` when the run is stopping."""
+        with self._change:
+            while (self._rows <= 0 or self._bytes <= 0) and not self._stopped:
+                self._change.wait()
+            self._rows -= rows
+            self._bytes -= body_bytes
+            return not self._stopped
+
+    def give_back(self, body_bytes: int) -> None:
+        """One row with a body of that size was sent, or a bad one was recorded."""
+        with self._change:
+            self._rows += 1
+            self._bytes += body_bytes
+            if self._rows > 0 and self._bytes > 0:
+                self._change.notify()
+
+    def wait(self, seconds: float) -> bool:
+        """Return after `seconds`, or as soon as the run is stopping: then `True`."""
+        with self._change:
+            return self._change.wait_for(lambda: self._stopped, seconds)
+
+    def stop(self) -> None:
+        """Let the reader end."""
+        with self._change:
+            self._stopped = True
+            self._change.notify()

@@ -21,7 +21,7 @@ MOST_OUTPUT_BYTES: Final = 256 * 1024
 _SHOWN_ERROR_BYTES: Final = 2_000
 _READ_BYTES: Final = 64 * 1024
 _PIPES_SECONDS: Final = 1
-# What a tool_result may hold besides plain text (messages-api, 2.3).
+# What a tool_result may hold besides plain text.
 _RESULT_BLOCKS: Final = {"text", "image", "document", "search_result"}
 
 

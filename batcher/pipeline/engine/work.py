@@ -24,6 +24,9 @@ class Replaced:
 class Work:
     """One request and its history; owned by the event loop's thread.
 
+    The engine counts, `Supply` ends `takes_room`, `Pace` keeps `expected` and `reservation`;
+    everything else changes by the methods alone.
+
     `attempts` counts everything put on the wire, `used_up` the attempts that count against
     the row's patience, `doubts` those that may have been billed unseen. `legs` are the answered
     ones, `replaced` the answers that were not good enough. `last_attempt_id` is 0 before the
@@ -77,6 +80,20 @@ class Work:
         self.legs[-1] = Leg(
             last.content, last.text, last.container_id, calls_tools=True, results=results
         )
+
+    def retry(self) -> None:
+        """The next attempt asks for the same again."""
+        self.purpose = Purpose.RETRY
+
+    def go_on(self, leg: Leg, purpose: Purpose) -> None:
+        """The next attempt is a further leg after `leg`, which was answered."""
+        self.legs.append(leg)
+        self.purpose = purpose
+
+    def replace(self, replaced: Replaced) -> None:
+        """The next attempt asks for a better answer than the one that was `replaced`."""
+        self.replaced.append(replaced)
+        self.purpose = replaced.purpose
 
     def raise_max_tokens(self, max_tokens: int) -> None:
         """Ask for longer answers from now on; the row's identity stays what it was."""

@@ -14,7 +14,6 @@ from batcher.ledger.owner.lock import NOTHING_HELD, Ownership
 from batcher.ledger.runs import unfinished_rows
 from batcher.ledger.write import records
 from batcher.ledger.write.records import FailureKind, Scope
-from batcher.messages.attempt import Purpose
 from batcher.pipeline.engine.known_rows import History
 from batcher.pipeline.engine.reservations import Cap
 from batcher.pipeline.job import Job, Kit
@@ -108,8 +107,6 @@ def _begin(
         price_book_id=book_id,
     )
     history = begun_requests(connection, scope, plan, job, now, living)
-    if kit.chosen is not None:
-        history.purpose = Purpose.PILOT
     runs.supersede_checkpoints(connection, run_id, invocation_id, living)
     runs.save_done_ranges(connection, {s.source_id: s.done.to_json() for s in plan})
     return Begun(

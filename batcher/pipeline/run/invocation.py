@@ -12,12 +12,15 @@ from batcher.ledger.connect import Engine as Database
 from batcher.ledger.money.estimates import grade_estimates
 from batcher.ledger.runs import has_failure, has_unpriced, unfinished_rows
 from batcher.ledger.write.writer import Recording, Writer, open_writer
+from batcher.messages.attempt import Purpose
 from batcher.pacing.pacer import Pacer
+from batcher.pipeline.engine.decide import Policy
 from batcher.pipeline.engine.engine import Engine
 from batcher.pipeline.engine.known_rows import DoneRows
 from batcher.pipeline.engine.limiting import SAMPLE_SECONDS, Gauge
-from batcher.pipeline.engine.parts import Parts, policy_of
-from batcher.pipeline.engine.reservations import Budget, Wallet
+from batcher.pipeline.engine.policies import answer_policy
+from batcher.pipeline.engine.reservations import Wallet
+from batcher.pipeline.engine.supply import Credit
 from batcher.pipeline.events import Ended, Started
 from batcher.pipeline.job import Job, Kit
 from batcher.pipeline.progress import Progress
@@ -28,7 +31,7 @@ from batcher.pipeline.run.holding import connection_lost
 from batcher.pipeline.run.intake import Intake
 from batcher.pipeline.run.plan import PlannedSource
 from batcher.pipeline.run.rescue import Ready, Rescue
-from batcher.pipeline.run.row_feed import Credit, RowFeed
+from batcher.pipeline.run.row_feed import RowFeed
 from batcher.pipeline.run.signals import Signals, exit_code
 from batcher.pipeline.together.sharing import share_quotas
 from batcher.rows.read.row_count import estimated_rows
@@ -91,10 +94,9 @@ class Invocation:
             self._storage_failed,
             self._rescue.lifeboat,
         )
-        self._money = self._open_budget()
         self._division = self._divide(self._writer)
         self._credit = Credit(self._division.rows_ahead, _AHEAD_BYTES)
-        self._engine = Engine(self._parts(lane), self._credit.give_back)
+        self._engine = self._make_engine(lane)
         self._feed = self._make_feed()
         self._kit.observer.started(self._started(ready, created=created))
         self._begun.held.watch(lambda: self._loop.call_soon_threadsafe(self._lease_changed))
@@ -107,14 +109,6 @@ class Invocation:
             await lane.close()
         self._kit.observer.ended(ended)
         return ended
-
-    def _open_budget(self) -> Budget | None:
-        """The caps of this invocation with what was settled before; `None` without any."""
-        wallets = [Wallet(cap, settled) for cap, settled in self._begun.caps]
-        if not wallets:
-            return None
-        me, call_soon = self._begun.scope.invocation_id, self._loop.call_soon_threadsafe
-        return Budget(wallets, me, self._writer, call_soon)
 
     def _started(self, ready: Ready, *, created: bool) -> Started:
         begun = self._begun
@@ -156,7 +150,6 @@ class Invocation:
         return RowFeed(
             loop=self._loop,
             engine=self._engine,
-            budget=self._money,
             done=self._done,
             history=self._begun.history,
             division=self._division,
@@ -180,25 +173,25 @@ class Invocation:
             gate=BadGate(most_bad, bad=begun.quarantined, rows=read) if most_bad else None,
         )
 
-    def _parts(self, lane: Lane) -> Parts:
-        job, begun = self._job, self._begun
-        policy = policy_of(job, self._kit)
-        begun.history.policy = policy.answers
-        return Parts(
+    def _make_engine(self, lane: Lane) -> Engine:
+        job, begun, kit = self._job, self._begun, self._kit
+        return Engine(
             invocation_id=begun.scope.invocation_id,
             database_uid=begun.database_uid,
             limits=job.limits,
-            policy=policy,
+            policy=_policy_of(job, kit),
             lane=lane,
             writer=self._writer,
-            rater=self._kit.rater,
-            done=self._done,
-            history=begun.history,
+            rater=kit.rater,
+            pacer=self._pacer,
             clock=self._clock,
             progress=self._progress,
-            budget=self._money,
-            pacer=self._pacer,
-            may_send=self._begun.held.may_send,
+            done=self._done,
+            history=begun.history,
+            wallets=[Wallet(cap, settled) for cap, settled in begun.caps],
+            consumed=self._credit.give_back,
+            may_send=begun.held.may_send,
+            first_purpose=Purpose.FIRST if kit.chosen is None else Purpose.PILOT,
         )
 
     def _rows_left(self) -> bool:
@@ -244,15 +237,14 @@ class Invocation:
 
     def _database_away(self, words: str) -> None:
         """Called by the writer's thread; nothing is sent, since no intent becomes durable."""
-        self._progress.note = words
+        self._progress.database_wait = words
         if words:
             self._loop.call_soon_threadsafe(self._kit.observer.waiting, words)
 
     async def _checkpoint_regularly(self) -> None:
         while True:
             await self._clock.sleep(_CHECKPOINT_SECONDS)
-            if self._money:
-                self._money.tell()
+            self._engine.tell_spent()
             await asyncio.wrap_future(self._checkpoint(clean=False))
 
     def _checkpoint(
@@ -317,8 +309,7 @@ class Invocation:
     async def _record_end(self, signals: Signals, *, left: bool) -> dict[str, int]:
         """The last checkpoint and the invocation's end; failed rows of the run by kind."""
         await asyncio.wrap_future(self._writer.call(lambda _: None))  # acknowledges everything
-        if self._money:
-            self._money.tell(everything=True)
+        self._engine.tell_spent(everything=True)
         await asyncio.wrap_future(self._checkpoint(clean=True))
         scope = self._begun.scope
 
@@ -342,6 +333,17 @@ class Invocation:
             return counts
 
         return await asyncio.wrap_future(self._writer.call(save))
+
+
+def _policy_of(job: Job, kit: Kit) -> Policy:
+    return Policy(
+        retry=job.limits.retry,
+        on_unknown=job.on_unknown,
+        max_legs=job.limits.max_legs,
+        endpoint=job.endpoint.name,
+        errors_may_be_billed=job.endpoint.errors_may_be_billed,
+        answers=answer_policy(job.answers, kit.largest_output),
+    )
 
 
 async def _end_all(tasks: Sequence[asyncio.Task[None]]) -> None:

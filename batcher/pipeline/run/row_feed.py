@@ -1,7 +1,6 @@
 """What the reader's thread finds, handed over to the event loop's."""
 
 import asyncio
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -9,54 +8,11 @@ from dataclasses import dataclass, field
 from batcher.messages.request import BadRow, Request
 from batcher.pipeline.engine.engine import Engine
 from batcher.pipeline.engine.known_rows import DoneRows, History
-from batcher.pipeline.engine.reservations import Budget
+from batcher.pipeline.engine.supply import Credit
 from batcher.pipeline.events import Observer
 from batcher.pipeline.progress import Progress
 from batcher.pipeline.run.division import Division
 from batcher.pipeline.run.plan import PlannedSource
-
-
-class Credit:
-    """Keeps the reader from running ahead: it waits while too much is read and not yet sent."""
-
-    def __init__(self, rows: int, body_bytes: int) -> None:
-        self._all_rows = self._rows = rows
-        self._bytes = body_bytes
-        self._change = threading.Condition()
-        self._stopped = False
-
-    @property
-    def spent_rows(self) -> int:
-        """How many rows were read and not yet sent."""
-        return self._all_rows - self._rows
-
-    def spend(self, rows: int, body_bytes: int) -> bool:
-        """Wait for room, then take it; `False` when the run is stopping."""
-        with self._change:
-            while (self._rows <= 0 or self._bytes <= 0) and not self._stopped:
-                self._change.wait()
-            self._rows -= rows
-            self._bytes -= body_bytes
-            return not self._stopped
-
-    def give_back(self, body_bytes: int) -> None:
-        """One row with a body of that size was sent, or a bad one was recorded."""
-        with self._change:
-            self._rows += 1
-            self._bytes += body_bytes
-            if self._rows > 0 and self._bytes > 0:
-                self._change.notify()
-
-    def wait(self, seconds: float) -> bool:
-        """Return after `seconds`, or as soon as the run is stopping: then `True`."""
-        with self._change:
-            return self._change.wait_for(lambda: self._stopped, seconds)
-
-    def stop(self) -> None:
-        """Let the reader end."""
-        with self._change:
-            self._stopped = True
-            self._change.notify()
 
 
 @dataclass(kw_only=True, eq=False)
@@ -69,7 +25,6 @@ class RowFeed:
 
     loop: asyncio.AbstractEventLoop
     engine: Engine
-    budget: Budget | None
     done: DoneRows
     history: History
     division: Division
@@ -148,8 +103,8 @@ class RowFeed:
     def _look_idle(self) -> bool:
         self._count_elsewhere()
         idle = self.engine.is_idle
-        if idle and self.budget:
-            self.budget.tell(everything=True)  # the others may need it
+        if idle:
+            self.engine.tell_spent(everything=True)  # the others may need it
         return idle
 
     def _take_over(self, history: History, attempts: int) -> None:

@@ -87,7 +87,7 @@ def exit_code(
     left: bool,
     out_of_time: bool,
 ) -> int:
-    """The code (design, section 6). `counts` are rows without an answer, `left`: some wait."""
+    """See docs/exit-codes.md. `counts` are rows without an answer, `left`: some wait."""
     if isinstance(error, BatcherError):
         return error.exit_code
     if signals.aborted_by is not None:

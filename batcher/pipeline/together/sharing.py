@@ -1,8 +1,7 @@
 """Runs that share a database share the quotas of their key: each takes its leased part.
 
 Everybody says a few times a minute what he could use and computes the same shares from the
-same claims; a pause that a server asked for is passed on as soon as it is seen. Source:
-reliability, 1.3.
+same claims; a pause that a server asked for is passed on as soon as it is seen.
 """
 
 import asyncio

@@ -1,7 +1,6 @@
 """The live lane: one POST for each attempt, its answer whole or as a stream."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Final
 
 from batcher.clock import Clock
@@ -37,11 +36,15 @@ _WORKSPACE_HEADER: Final = "anthropic-workspace-id"
 _REQUEST_ID_HEADERS: Final = ("request-id", "x-request-id")
 
 
-Hear = Callable[[str, int, Mapping[str, str]], None]
+Hear = Callable[[str, int, Mapping[str, str], float], None]
 
 
 class LiveLane:
-    """See `Lane`. `hear` is told model, status and headers of an answer once they are there."""
+    """See `Lane`.
+
+    `hear` is told model, status and headers of an answer once they are there, and the moment
+    in seconds of the monotonic clock.
+    """
 
     def __init__(
         self, client: HttpClient, endpoint: Endpoint, clock: Clock, hear: Hear | None = None
@@ -66,7 +69,7 @@ class LiveLane:
         except SendError as exc:
             exchange = Exchange(sent_at=sent_at, settled_at=self._clock.now_us())
             return _not_answered(exc, exchange)
-        self._hear(request.model, reply.status, reply.headers)
+        self._hear(request.model, reply.status, reply.headers, self._clock.monotonic())
         exchange = self._exchange(sent_at, reply)
         if reply.status == 200:
             return self._answered(reply, exchange)
@@ -79,7 +82,10 @@ class LiveLane:
     async def _send_for_stream(self, attempt: Attempt) -> Outcome:
         sent_at = self._clock.now_us()
         taker = _Taker(self._clock, sent_at)
-        begun = partial(self._hear, attempt.request.model)
+
+        def begun(status: int, headers: Mapping[str, str]) -> None:
+            self._hear(attempt.request.model, status, headers, self._clock.monotonic())
+
         try:
             end = await self._client.stream_message(
                 streaming_body(attempt.body),
@@ -198,7 +204,7 @@ class _Taker:
         return not self.stream.is_over
 
 
-def _unheard(model: str, status: int, headers: Mapping[str, str]) -> None:
+def _unheard(model: str, status: int, headers: Mapping[str, str], now: float) -> None:
     """For a lane that nobody listens to."""
 
 
