@@ -376,6 +376,14 @@ def test_a_room_has_few_doors():
     assert not many
 
 
+def test_how_things_are_said_knows_no_engine():
+    """A report must not load an engine because it says a sentence."""
+    engines = ("batcher.pipeline", "batcher.pacing", "batcher.transport", "batcher.wiring")
+    words = [name for name in FILES if name.startswith("cli/words/")]
+    assert words
+    assert not [n for n in words for d in imported(source_of(n)) if d.startswith(engines)]
+
+
 def test_no_folder_grows_beyond_a_wing():
     folders = Counter(str(Path(name).parent) for name in FILES if "__init__" not in name)
     assert not {folder: count for folder, count in folders.items() if count > WING}

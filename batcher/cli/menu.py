@@ -1,12 +1,15 @@
 """The commands, in the groups that the help shows. One is imported when it is used."""
 
 from importlib import import_module
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from batcher import __version__
 from batcher.cli.commands import suggest, write_examples
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # heading -> name -> (where the command is, its one line of help); the help stands here too so
 # that `batcher --help` imports no command. A test compares.
@@ -120,6 +123,17 @@ class Menu(click.Group):
         module, name = place.split(":")
         command = getattr(import_module(module), name)
         return command if isinstance(command, click.Command) else None
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """See click: names and what they are for, without importing any command."""
+        from click.shell_completion import CompletionItem
+
+        named = [
+            CompletionItem(name, help=text)
+            for name, (_, text) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return named + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """The list in `--help`, without importing anything."""

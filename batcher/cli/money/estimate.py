@@ -83,7 +83,7 @@ def look_ahead(job: "Job", kit: "Kit", *, quiet: bool, assume_yes: bool) -> None
         _show_refusals(census.sample if census else sample_of(job, inputs), quiet=quiet)
     if census is None:
         return
-    from batcher.cli.words.estimates import ceiling_words
+    from batcher.cli.money.estimate_words import ceiling_words
     from batcher.report.words import count_of
 
     rows = count_of(census.requests, "row")
@@ -110,8 +110,8 @@ def _print_estimate(job: "Job", pilot_rows: int | None, *, as_json: bool) -> int
 
     import msgspec
 
+    from batcher.cli.money.estimate_words import estimate_json, estimate_lines
     from batcher.cli.run.display import display
-    from batcher.cli.words.estimates import estimate_json, estimate_lines
     from batcher.cli.words.say import say, silence
     from batcher.estimate.estimate import estimate as make
 
@@ -136,7 +136,7 @@ def _print_estimate(job: "Job", pilot_rows: int | None, *, as_json: bool) -> int
 def _print_grades(asked: Any, *, as_json: bool) -> int:  # noqa: ANN401 - wiring.Asked, late
     import msgspec
 
-    from batcher.cli.words.estimates import grade_lines, grades_json
+    from batcher.cli.money.estimate_words import grade_lines, grades_json
     from batcher.config.files import database_url
     from batcher.ledger.connect import reading
     from batcher.ledger.money.estimates import stored_estimates

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from batcher.cli.run.limit_words import limit_words
 from batcher.cli.run.meter import (
     Meter,
     money_words,
@@ -14,7 +15,6 @@ from batcher.cli.run.meter import (
     speed_words,
     told,
 )
-from batcher.cli.words.limits import limit_words
 from batcher.cli.words.say import printable, say
 from batcher.clock import SystemClock
 from batcher.pipeline.events import Ended, Resent, Started

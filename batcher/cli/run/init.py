@@ -68,7 +68,7 @@ def _asked(given: object, name: str, question: str, default: str | None) -> str:
         return str(given)
     if not sys.stdin.isatty():
         raise click.UsageError(f"{name} is missing, and there is nobody to ask here: give it")
-    return str(click.prompt(question, default=default, err=True))
+    return str(click.prompt(question, default=default, prompt_suffix=" ", err=True))
 
 
 def _write(draft: "JobDraft") -> None:
@@ -82,7 +82,7 @@ def _write(draft: "JobDraft") -> None:
         write_new(schema, schema_of("job"))
     rows = count_of(draft.sample.rows, "row")
     made = f"a prompt of {', '.join(draft.columns)}" if draft.columns else "rows as they are"
-    click.echo(f"{draft.path} written: {made}, tried on the first {rows}")
+    click.echo(f"{draft.path} written: {made}, tried on {rows}")
     if draft.sample.refused:
         click.echo(f"{draft.sample.refused:,} of them would be quarantined; see batcher check")
     name = shlex.quote(str(draft.path))

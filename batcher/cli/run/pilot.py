@@ -9,15 +9,15 @@ import click
 
 from batcher import wiring
 from batcher.cli.money.estimate import look_ahead
-from batcher.cli.run.display import display
-from batcher.cli.run.summary import finish
-from batcher.cli.words.estimates import (
+from batcher.cli.money.estimate_words import (
     estimate_json,
     expectation_words,
     grade_json,
     pilot_lines,
 )
-from batcher.cli.words.estimates import grade_lines as lines_of_grades
+from batcher.cli.money.estimate_words import grade_lines as lines_of_grades
+from batcher.cli.run.display import display
+from batcher.cli.run.summary import finish
 from batcher.cli.words.say import say, silence
 from batcher.estimate.estimate import Estimated, estimate
 from batcher.ledger.connect import open_engine, reading

@@ -9,8 +9,8 @@ import click
 import msgspec
 
 from batcher.cli.run.display import Quiet
+from batcher.cli.run.limit_words import limit_json, limit_lines
 from batcher.cli.run.meter import duration_words, money_so_far, told
-from batcher.cli.words.limits import limit_json, limit_lines
 from batcher.cli.words.say import say
 from batcher.errors import BatcherError, StorageError
 from batcher.ledger.connect import without_passwords
