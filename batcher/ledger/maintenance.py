@@ -21,7 +21,7 @@ from batcher.ledger.connect import (
     storage_errors,
 )
 from batcher.ledger.database_errors import INTERRUPT
-from batcher.ledger.lifeboat.saving import sync_folder
+from batcher.ledger.lifeboat.files import sync_folder
 from batcher.ledger.owner.lock import hold_database
 from batcher.ledger.schema import invocations
 

@@ -11,7 +11,7 @@ from batcher.config.files import environment_settings, find_config, lifeboat_pla
 from batcher.config.keys import key_source, read_key
 from batcher.errors import BatcherError, CannotCreate, ConfigurationError
 from batcher.ledger.connect import Engine, open_engine, parse_url, writing
-from batcher.ledger.lifeboat.saving import waiting_for
+from batcher.ledger.lifeboat.lifeboat import waiting_for
 from batcher.ledger.migrate import current, require_head
 from batcher.report.words import count_of
 from batcher.transport.endpoint import Endpoint

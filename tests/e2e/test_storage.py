@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from batcher.errors import Fenced, StorageError
-from batcher.ledger.lifeboat.saving import Lifeboat, harbour
+from batcher.ledger.lifeboat.lifeboat import Lifeboat, places_for
 from batcher.ledger.write.records import Store
 from batcher.pipeline.run.rescue import Rescue
 from tests.e2e.inputs import QUICK, rows, write_jsonl
@@ -183,9 +183,7 @@ class Shrinking:
 @asynchronous
 async def test_a_disk_that_fills_up_stops_the_run_before_the_database_fails(tmp_path):
     stopped, watcher, job = [], Watcher(), Shrinking(tmp_path)
-    rescue = Rescue(
-        database=None, job=job, scope=None, clock=FastClock(), lifeboat=SimpleNamespace()
-    )
+    rescue = Rescue(database=None, job=job, clock=FastClock(), lifeboat=SimpleNamespace())
     await rescue.watch_space(watcher, stopped.append)
     assert job.looks == 4
     assert watcher.reasons == ["the disk is nearly full"]
@@ -198,10 +196,8 @@ def test_a_run_that_failed_with_nothing_unsaved_says_in_the_ledger_how_it_ended(
 ):
     ledger = RunLedger(sqlite_url)
     job = SimpleNamespace(store=Store.FULL)
-    boat = Lifeboat(harbour(sqlite_url, ledger.uid()), ledger.scope, FastClock())
-    rescue = Rescue(
-        database=ledger.engine, job=job, scope=ledger.scope, clock=FastClock(), lifeboat=boat
-    )
+    boat = Lifeboat(places_for(sqlite_url, ledger.uid()), ledger.scope, FastClock())
+    rescue = Rescue(database=ledger.engine, job=job, clock=FastClock(), lifeboat=boat)
     writer = SimpleNamespace(failure=failure, unsaved=[], close=lambda: None)
     assert str(rescue.end(writer, None)) == str(failure)
     assert ledger.ask("SELECT exit_code FROM invocations WHERE ended_at > 0") == [(code,)]

@@ -18,8 +18,8 @@ from msgspec.structs import replace
 from batcher.clock import SystemClock
 from batcher.errors import SchemaVersionError, StorageError
 from batcher.ledger.lifeboat import frames
-from batcher.ledger.lifeboat.restore import import_waiting, record_late
-from batcher.ledger.lifeboat.saving import Lifeboat, harbour, waiting
+from batcher.ledger.lifeboat.lifeboat import Lifeboat, places_for
+from batcher.ledger.lifeboat.restore import import_lifeboats, record_late
 from batcher.ledger.write.records import (
     FailureKind,
     Intent,
@@ -122,7 +122,7 @@ class Place:
         self.folder = folder / "boats"
         self.folder.mkdir(exist_ok=True)
         uid = self.ledger.uid()
-        self.harbour = harbour(url, uid, self.folder, (self.spare,))
+        self.places = places_for(url, uid, self.folder, (self.spare,))
         self.uid = uid
 
     def open_attempts(self, count: int) -> list[Settlement]:
@@ -132,13 +132,13 @@ class Place:
         return [settled for _, settled in records]
 
     def save(self, settlements: list[Settlement], **options) -> Lifeboat:
-        boat = Lifeboat(self.harbour, self.ledger.scope, CLOCK, **options)
+        boat = Lifeboat(self.places, self.ledger.scope, CLOCK, **options)
         boat.save(settlements)
         boat.close()
         return boat
 
     def board(self):
-        return import_waiting(self.ledger.engine, self.harbour, self.uid, CLOCK)
+        return self.places.import_into(self.ledger.engine, CLOCK)
 
     def states(self) -> list[str]:
         return [row[0] for row in self.ledger.ask("SELECT state FROM attempts ORDER BY 1")]
@@ -164,7 +164,7 @@ def test_what_was_saved_is_recorded_as_if_nothing_had_happened(place):
     found = place.ledger.ask("SELECT text, cost_pico_usd, cost_status FROM v_answers")
     assert len(found) == 2
     assert found[0] == found[1]
-    assert place.harbour.found() == []
+    assert place.places.found() == []
     ended = "SELECT exit_code FROM invocations WHERE ended_at IS NOT NULL"
     assert place.ledger.ask(ended) == [(74,)]
 
@@ -285,7 +285,7 @@ def test_a_last_try_on_a_ledger_that_does_not_know_the_run_records_nothing(place
 
 def test_a_lifeboat_says_whose_outcomes_it_holds(local):
     local.save(local.open_attempts(1))
-    (boat,) = waiting(local.harbour)
+    (boat,) = local.places.waiting()
     assert boat.invocation_id == local.ledger.scope.invocation_id
 
 
@@ -306,14 +306,14 @@ def test_a_backup_that_was_put_back_is_noticed(local, tmp_path):
 def test_a_lifeboat_of_another_ledger_is_left_alone(local):
     boat = local.save(local.open_attempts(1))
     local.ledger.execute("UPDATE ledger_info SET value = 'other' WHERE name = 'database_uid'")
-    boarded = import_waiting(local.ledger.engine, local.harbour, "other", CLOCK)
-    assert boarded.outcomes == 0
-    assert "belongs to another ledger" in boarded.notes[0]
+    imported = import_lifeboats(local.ledger.engine, local.places.found(), "other", CLOCK)
+    assert imported.outcomes == 0
+    assert "belongs to another ledger" in imported.notes[0]
     assert boat.paths[0].exists()
 
 
 def test_a_lifeboat_that_lies_there_is_never_written_over(local):
-    old = local.harbour.path(local.folder, ".lifeboat-", local.ledger.scope.invocation_id)
+    old = local.places.path(local.folder, ".lifeboat-", local.ledger.scope.invocation_id)
     old.write_bytes(b"of a ledger that was removed")
     boat = local.save(local.open_attempts(2), in_flight=1)
     assert old.read_bytes() == b"of a ledger that was removed"
@@ -323,7 +323,7 @@ def test_a_lifeboat_that_lies_there_is_never_written_over(local):
 
 def test_a_lifeboat_of_a_newer_program_stops_the_run_and_stays(local):
     header = msgspec.msgpack.encode({"format": 2})
-    path = local.harbour.path(local.folder, ".lifeboat-", 7)
+    path = local.places.path(local.folder, ".lifeboat-", 7)
     path.write_bytes(frames.MAGIC + frames.frame(header, 0)[0])
     with pytest.raises(SchemaVersionError, match="format 2"):
         local.board()
@@ -339,7 +339,7 @@ def test_a_lifeboat_into_which_somebody_still_writes_is_left_alone(local):
 
 
 def test_an_empty_lifeboat_is_removed_without_a_word(local):
-    path = local.harbour.path(local.folder, ".lifeboat-", 7)
+    path = local.places.path(local.folder, ".lifeboat-", 7)
     path.write_bytes(b"\0" * 100)
     assert (local.board().notes, path.exists()) == ((), False)
 
@@ -349,7 +349,7 @@ def test_a_link_that_somebody_planted_is_not_followed(local, tmp_path):
     elsewhere = boat.paths[0].rename(tmp_path / "elsewhere")
     boat.paths[0].symlink_to(elsewhere)
     assert local.board().outcomes == 0
-    assert waiting(local.harbour) == []
+    assert local.places.waiting() == []
 
 
 # --- Where it lies
@@ -358,7 +358,7 @@ def test_a_link_that_somebody_planted_is_not_followed(local, tmp_path):
 def test_it_is_readable_by_its_owner_only_and_says_what_it_holds(local):
     boat = local.save(local.open_attempts(3))
     assert boat.paths[0].stat().st_mode & 0o777 == 0o600
-    (found,) = waiting(local.harbour)
+    (found,) = local.places.waiting()
     assert found.outcomes == 3
     assert "holds 3 outcomes that are not in the ledger yet" in found.words
 
@@ -374,7 +374,7 @@ def test_a_folder_that_takes_nothing_is_passed_over(local):
 def test_the_spare_folder_is_made_when_all_others_fail(tmp_path, local):
     file = tmp_path / "file"
     file.write_text("")
-    places = harbour(str(file / "gone.db"), local.uid, None, (local.spare,))
+    places = places_for(str(file / "gone.db"), local.uid, None, (local.spare,))
     boat = Lifeboat(places, local.ledger.scope, CLOCK)
     boat.save(EVERY)
     boat.close()
@@ -384,7 +384,7 @@ def test_the_spare_folder_is_made_when_all_others_fail(tmp_path, local):
 def test_what_no_folder_takes_is_counted(tmp_path, local):
     file = tmp_path / "file"
     file.write_text("")
-    places = harbour(str(file / "gone.db"), local.uid, None, (file / "neither",))
+    places = places_for(str(file / "gone.db"), local.uid, None, (file / "neither",))
     boat = Lifeboat(places, local.ledger.scope, CLOCK)
     boat.save(EVERY)
     assert (boat.saved, boat.lost, boat.paths) == (0, 5, [])
@@ -392,7 +392,7 @@ def test_what_no_folder_takes_is_counted(tmp_path, local):
 
 def test_a_lifeboat_that_fails_in_the_middle_goes_on_in_the_next_folder(local):
     settlements = local.open_attempts(60)
-    boat = Lifeboat(local.harbour, local.ledger.scope, CLOCK)
+    boat = Lifeboat(local.places, local.ledger.scope, CLOCK)
     boat.save(settlements[:30])
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
     with boat.paths[0].open("rb") as file:  # it may grow by a part of what comes
@@ -412,7 +412,7 @@ def test_a_lifeboat_that_fails_in_the_middle_goes_on_in_the_next_folder(local):
 
 
 def test_room_is_reserved_and_given_back(local):
-    boat = Lifeboat(local.harbour, local.ledger.scope, CLOCK, in_flight=8)
+    boat = Lifeboat(local.places, local.ledger.scope, CLOCK, in_flight=8)
     (reserved,) = local.folder.iterdir()
     assert reserved.stat().st_blocks * 512 >= 2**22
     boat.close()
@@ -421,7 +421,7 @@ def test_room_is_reserved_and_given_back(local):
 
 def test_the_reserved_room_becomes_the_lifeboat_without_a_new_block(local):
     settlements = local.open_attempts(20)
-    boat = Lifeboat(local.harbour, local.ledger.scope, CLOCK, in_flight=8)
+    boat = Lifeboat(local.places, local.ledger.scope, CLOCK, in_flight=8)
     (reserved,) = local.folder.iterdir()
     before = reserved.stat()
     boat.save(settlements)
@@ -433,11 +433,11 @@ def test_the_reserved_room_becomes_the_lifeboat_without_a_new_block(local):
 
 
 def test_what_a_killed_run_had_reserved_is_swept_away_and_a_living_one_keeps_it(local):
-    dead = local.harbour.path(local.folder, ".ballast-", 77)
+    dead = local.places.path(local.folder, ".ballast-", 77)
     dead.write_bytes(b"\0" * 4096)
-    living = Lifeboat(local.harbour, local.ledger.scope, CLOCK, in_flight=1)
+    living = Lifeboat(local.places, local.ledger.scope, CLOCK, in_flight=1)
     local.ledger.next_run("second")
-    second = Lifeboat(local.harbour, local.ledger.scope, CLOCK, in_flight=1)
+    second = Lifeboat(local.places, local.ledger.scope, CLOCK, in_flight=1)
     assert len(list(local.folder.iterdir())) == 2
     assert not dead.exists()
     living.close()
@@ -462,7 +462,7 @@ async def test_a_writer_whose_database_fails_keeps_every_outcome_and_refuses_int
     async with writer_on(sqlite_url) as ledger:
         for number in (1, 2):
             await ledger.writer.durable(Intent(attempt=attempt(number)))
-        boat = Lifeboat(harbour(sqlite_url, "u", tmp_path), SCOPE, CLOCK)
+        boat = Lifeboat(places_for(sqlite_url, "u", tmp_path), SCOPE, CLOCK)
         ledger.writer._lifeboat = boat
         with closing(sqlite3.connect(sqlite_url)) as connection:
             connection.execute("ALTER TABLE attempts RENAME TO elsewhere")

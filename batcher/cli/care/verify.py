@@ -26,7 +26,7 @@ def verify(bill: Path | None, form: str, database: str | None, config: str | Non
     import msgspec
 
     from batcher.config.files import lifeboat_places
-    from batcher.ledger.lifeboat.saving import waiting_for
+    from batcher.ledger.lifeboat.lifeboat import waiting_for
     from batcher.ledger.verify.checks import verify as verify_ledger
     from batcher.report.words import count_of
 

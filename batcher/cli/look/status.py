@@ -13,7 +13,7 @@ from batcher.cli.ledger_options import ledger, ledger_options
 def status(run_id: int | None, form: str, database: str | None, config: str | None) -> None:
     """Show how far each run is and how it ended."""
     from batcher.config.files import lifeboat_places
-    from batcher.ledger.lifeboat.saving import waiting_for
+    from batcher.ledger.lifeboat.lifeboat import waiting_for
     from batcher.report.render.status_text import render_status, status_json
     from batcher.report.status import read_status
 

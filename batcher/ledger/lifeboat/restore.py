@@ -7,19 +7,15 @@ times, and a commit whose answer was lost needs no guess.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import Connection, Engine, delete, func, select, update
 
 from batcher.clock import Clock
 from batcher.errors import SchemaVersionError, StorageError
 from batcher.ledger.connect import writing
+from batcher.ledger.lifeboat.files import OF_ANOTHER, held, remove_durably
 from batcher.ledger.lifeboat.frames import Contents
-from batcher.ledger.lifeboat.saving import (
-    OF_ANOTHER,
-    Harbour,
-    held,
-    remove_durably,
-)
 from batcher.ledger.runs import DIED
 from batcher.ledger.schema import attempts, failures, invocations, price_books
 from batcher.ledger.write.competing import as_late
@@ -41,24 +37,19 @@ _AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Boarded:
+class Imported:
     """What a start took over: `outcomes` that were not in the ledger, and words for people."""
 
     outcomes: int
     notes: Sequence[str]
 
 
-def import_waiting(
-    engine: Engine, harbour: Harbour, database_uid: str, clock: Clock
-) -> Boarded:
-    """Record every lifeboat of this ledger, then remove it; the caller holds the database.
-
-    Raises:
-        StorageError: the ledger fails again, or a lifeboat cannot be read; it stays.
-        SchemaVersionError: another version of the program wrote it; it stays.
-    """
+def import_lifeboats(
+    engine: Engine, paths: Sequence[Path], database_uid: str, clock: Clock
+) -> Imported:
+    """Record these lifeboats, then remove them; see `LifeboatPlaces.import_into`."""
     outcomes, notes = 0, []
-    for path in harbour.found():
+    for path in paths:
         try:
             with held(path) as contents:
                 if contents is None:
@@ -66,7 +57,7 @@ def import_waiting(
                 if not _is_of(contents, database_uid):
                     notes.append(f"the lifeboat {path} is not recorded: {OF_ANOTHER}")
                     continue
-                outcomes += (count := _board(engine, contents, clock))
+                outcomes += (count := _import_one(engine, contents, clock))
                 remove_durably(path)
                 notes.append(_words(str(path), count, contents))
         except SchemaVersionError as error:
@@ -78,7 +69,7 @@ def import_waiting(
                 f"the lifeboat {path} cannot be read: {error.strerror}; check the disk, or move"
                 " it away to go on without its answers"
             ) from error
-    return Boarded(outcomes=outcomes, notes=tuple(note for note in notes if note))
+    return Imported(outcomes=outcomes, notes=tuple(note for note in notes if note))
 
 
 def record_late(
@@ -111,7 +102,7 @@ def _is_of(contents: Contents, database_uid: str) -> bool:
     return contents.header is None or contents.header.database_uid == database_uid
 
 
-def _board(engine: Engine, contents: Contents, clock: Clock) -> int:
+def _import_one(engine: Engine, contents: Contents, clock: Clock) -> int:
     header = contents.header
     if header is None or not contents.settlements:
         return 0

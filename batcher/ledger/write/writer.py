@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 from batcher.clock import Clock
 from batcher.errors import LostTransactions
 from batcher.ledger.connect import storage_errors
-from batcher.ledger.lifeboat.saving import Lifeboat
+from batcher.ledger.lifeboat.lifeboat import Lifeboat
 from batcher.ledger.owner.lease import Lease
 from batcher.ledger.owner.session import PATIENCE_SECONDS, Session
 from batcher.ledger.write.recent import Recent

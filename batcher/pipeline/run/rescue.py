@@ -8,8 +8,11 @@ from batcher.clock import Clock
 from batcher.errors import BatcherError, Busy, Fenced, LostTransactions, StorageError
 from batcher.ledger import runs
 from batcher.ledger.connect import Engine, reading
-from batcher.ledger.lifeboat.restore import import_waiting, record_late
-from batcher.ledger.lifeboat.saving import Harbour, Lifeboat, harbour
+from batcher.ledger.lifeboat.lifeboat import (
+    Lifeboat,
+    LifeboatPlaces,
+    places_for,
+)
 from batcher.ledger.maintenance import check_after_crash, check_file, check_space, file_of
 from batcher.ledger.write.records import Scope
 from batcher.ledger.write.writer import Writer
@@ -23,7 +26,7 @@ WATCH_SECONDS: Final = 5.0  # between two looks at the free space
 class Ready:
     """A ledger that may be worked with. `notes` are sentences about what was found."""
 
-    harbour: Harbour
+    places: LifeboatPlaces
     imported: int
     notes: Sequence[str]
 
@@ -38,21 +41,20 @@ def make_ready(database: Engine, job: Job, clock: Clock) -> Ready:
     checked = check_after_crash(database, clock)
     with reading(database) as connection:
         uid = runs.database_uid(connection)
-    places = harbour(job.database, uid, job.lifeboat_folder, job.spare_folders)
-    boarded = import_waiting(database, places, uid, clock)
-    notes = [*([checked] if checked else []), *boarded.notes]
-    return Ready(harbour=places, imported=boarded.outcomes, notes=notes)
+    places = places_for(job.database, uid, job.lifeboat_folder, job.spare_folders)
+    imported = places.import_into(database, clock)
+    notes = [*([checked] if checked else []), *imported.notes]
+    return Ready(places=places, imported=imported.outcomes, notes=notes)
 
 
 def rescue_for(
-    database: Engine, job: Job, scope: Scope, places: Harbour, clock: Clock
+    database: Engine, job: Job, scope: Scope, places: LifeboatPlaces, clock: Clock
 ) -> "Rescue":
     """Reserve the room that a lifeboat of this invocation would need."""
     lifeboat = Lifeboat(places, scope, clock, in_flight=job.limits.concurrency, store=job.store)
     return Rescue(
         database=database,
         job=job,
-        scope=scope,
         clock=clock,
         lifeboat=lifeboat,
         file=file_of(job.database),
@@ -65,7 +67,6 @@ class Rescue:
 
     database: Engine
     job: Job
-    scope: Scope
     clock: Clock
     lifeboat: Lifeboat
     file: tuple[int, int] | None = None  # the ledger's; `None`: nobody looks
@@ -147,14 +148,8 @@ class Rescue:
         """Whether the database takes everything on a new connection."""
         try:
             self.database.dispose()
-            record_late(
-                self.database,
-                self.scope,
-                writer.unsaved,
-                self.clock,
-                store=self.job.store,
-                exit_code=getattr(writer.failure, "exit_code", BatcherError.exit_code),
-            )
+            code = getattr(writer.failure, "exit_code", BatcherError.exit_code)
+            self.lifeboat.record_late(self.database, writer.unsaved, exit_code=code)
         except Exception:  # noqa: BLE001 - the lifeboat has it, and the first error is told
             return False
         return True

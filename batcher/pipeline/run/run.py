@@ -47,7 +47,7 @@ def run_job(
             before(kit)
         begun = begin(database, job, kit, held)
         runner = stack.enter_context(asyncio.Runner(loop_factory=loop_factory))
-        rescue = rescue_for(database, job, begun.scope, ready.harbour, kit.clock)
+        rescue = rescue_for(database, job, begun.scope, ready.places, kit.clock)
         stack.callback(rescue.lifeboat.close)
         divide = _division(job, kit, begun)
         invocation = Invocation(job, kit, database, begun, rescue, divide)

@@ -9,8 +9,8 @@ before anything else (`batcher.ledger.lifeboat.restore`).
 import fcntl
 import os
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,15 +21,16 @@ from batcher.clock import Clock
 from batcher.errors import SchemaVersionError
 from batcher.ledger import runs
 from batcher.ledger.connect import parse_url, reading
+from batcher.ledger.lifeboat.files import OF_ANOTHER, create_locked, remove_durably, sync_folder
 from batcher.ledger.lifeboat.frames import (
     MAGIC,
-    Contents,
     Header,
     frame,
     pack,
     pack_header,
     read_frames,
 )
+from batcher.ledger.lifeboat.restore import Imported, import_lifeboats, record_late
 from batcher.ledger.migrate import current
 from batcher.ledger.write.records import Scope, Settlement, Store
 from batcher.ledger.write.store import kept
@@ -37,11 +38,10 @@ from batcher.ledger.write.store import kept
 _LEAST_ROOM: Final = 4 * 2**20
 _ROOM_FOR_EACH: Final = 32 * 2**10  # bytes of one answer in flight
 _BOAT, _BALLAST = ".lifeboat-", ".ballast-"
-OF_ANOTHER: Final = "it belongs to another ledger, which had this name before; move it away"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Harbour:
+class LifeboatPlaces:
     """The folders in which lifeboats of one ledger may lie, the best first.
 
     Beside the SQLite `file` they are named like that; elsewhere by the ledger's own random
@@ -65,14 +65,27 @@ class Harbour:
                 paths += [path for path in folder.iterdir() if _is_numbered(path, beginning)]
         return sorted(filter(_is_ours, paths), key=lambda p: int(p.name.rpartition("-")[2]))
 
+    def waiting(self) -> "list[WaitingLifeboat]":
+        """The lifeboats that lie there; reads only."""
+        return [_waiting(path, self.database_uid) for path in self.found()]
+
+    def import_into(self, engine: Engine, clock: Clock) -> Imported:
+        """Record every lifeboat that lies there, then remove it; the caller holds the database.
+
+        Raises:
+            StorageError: the ledger fails again, or a lifeboat cannot be read; it stays.
+            SchemaVersionError: another version of the program wrote it; it stays.
+        """
+        return import_lifeboats(engine, self.found(), self.database_uid, clock)
+
     def _stem(self, folder: Path) -> str:
         beside = self.file is not None and folder == self.file.parent
         return self.file.name if self.file and beside else f"batcher-{self.database_uid}"
 
 
-def harbour(
+def places_for(
     url: str | URL, database_uid: str, folder: Path | None = None, spare: Sequence[Path] = ()
-) -> Harbour:
+) -> LifeboatPlaces:
     """Where lifeboats of the ledger at `url` may lie.
 
     In `folder` where one is configured; beside the SQLite file, for a server in the current
@@ -82,7 +95,9 @@ def harbour(
     file = path.resolve() if path else None  # beside the file itself, not beside a link to it
     chosen = [] if folder is None else [folder]
     folders = [*chosen, file.parent if file else Path.cwd(), *spare]
-    return Harbour(database_uid=database_uid, file=file, folders=tuple(dict.fromkeys(folders)))
+    return LifeboatPlaces(
+        database_uid=database_uid, file=file, folders=tuple(dict.fromkeys(folders))
+    )
 
 
 def _is_numbered(path: Path, beginning: str) -> bool:
@@ -106,18 +121,18 @@ class Lifeboat:
 
     def __init__(
         self,
-        harbour: Harbour,
+        places: LifeboatPlaces,
         scope: Scope,
         clock: Clock,
         *,
         in_flight: int | None = None,
         store: Store = Store.FULL,
     ) -> None:
-        self._harbour = harbour
+        self._places = places
         self._scope = scope
         self._clock = clock
         self._store = store
-        self._untried = list(harbour.folders)
+        self._untried = list(places.folders)
         self._ballast = None if in_flight is None else self._reserve(in_flight)
         self._file: int | None = None
         self._checksum = 0
@@ -155,15 +170,32 @@ class Lifeboat:
             remove_durably(path)
         self.paths.clear()
 
+    def record_late(
+        self, engine: Engine, settlements: Sequence[Settlement], *, exit_code: int
+    ) -> None:
+        """A last try of the run that failed: its unsaved settlements, and that it ended.
+
+        Raises:
+            StorageError: the ledger fails again, or is an older state that knows no such run.
+        """
+        record_late(
+            engine,
+            self._scope,
+            settlements,
+            self._clock,
+            store=self._store,
+            exit_code=exit_code,
+        )
+
     # Where it lies
 
     def _reserve(self, in_flight: int) -> tuple[int, Path] | None:
         """A file with blocks of its own; `None` where there is no room, or no such thing."""
-        folder = self._harbour.folders[0]
-        path = self._harbour.path(folder, _BALLAST, self._scope.invocation_id)
+        folder = self._places.folders[0]
+        path = self._places.path(folder, _BALLAST, self._scope.invocation_id)
         try:
-            _sweep(self._harbour)
-            descriptor = _create(path)
+            _sweep(self._places)
+            descriptor = create_locked(path)
         except OSError:
             return None
         try:
@@ -179,7 +211,7 @@ class Lifeboat:
         """Begin a lifeboat in the best folder that was not tried; `False`: none is left."""
         while self._untried:
             folder = self._untried.pop(0)
-            path = self._harbour.path(folder, _BOAT, self._scope.invocation_id)
+            path = self._places.path(folder, _BOAT, self._scope.invocation_id)
             try:
                 self._file = self._open(path)
                 self._write(MAGIC)
@@ -198,7 +230,7 @@ class Lifeboat:
         ballast, self._ballast = self._ballast, None
         if ballast is None:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return _create(path)
+            return create_locked(path)
         descriptor, reserved = ballast
         try:
             if path.exists():  # of a ledger that had this name before
@@ -208,7 +240,7 @@ class Lifeboat:
             os.close(descriptor)
             with suppress(OSError):
                 reserved.unlink()
-            return _create(path)
+            return create_locked(path)
         return descriptor
 
     def _append(self, payloads: Sequence[bytes]) -> None:
@@ -242,7 +274,7 @@ class Lifeboat:
 
     def _header(self) -> Header:
         return Header(
-            database_uid=self._harbour.database_uid,
+            database_uid=self._places.database_uid,
             scope=self._scope,
             written_at=self._clock.now_us(),
             cause=self.cause,
@@ -251,7 +283,7 @@ class Lifeboat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class WaitingLifeboat:
     """A lifeboat that nobody imported yet; `problem` says why it cannot be read, if so."""
 
     path: Path
@@ -277,79 +309,34 @@ class Waiting:
         )
 
 
-def waiting_for(engine: Engine, folder: Path | None, spare: Sequence[Path]) -> list[Waiting]:
-    """The lifeboats of a ledger whose outcomes are not in it yet; see `harbour`."""
+def waiting_for(
+    engine: Engine, folder: Path | None, spare: Sequence[Path]
+) -> list[WaitingLifeboat]:
+    """The lifeboats of a ledger whose outcomes are not in it yet; see `places_for`."""
     if current(engine) is None:
         return []
     with reading(engine) as connection:
         uid = runs.database_uid(connection)
-    return waiting(harbour(engine.url, uid, folder, spare))
+    return places_for(engine.url, uid, folder, spare).waiting()
 
 
-def waiting(harbour: Harbour) -> list[Waiting]:
-    """The lifeboats that lie there; reads only."""
-    return [_waiting(path, harbour.database_uid) for path in harbour.found()]
-
-
-def _waiting(path: Path, database_uid: str) -> Waiting:
+def _waiting(path: Path, database_uid: str) -> WaitingLifeboat:
     try:
         contents = read_frames(path.read_bytes())
     except (OSError, SchemaVersionError) as error:
-        return Waiting(path=path, outcomes=0, written_at=None, problem=str(error))
+        return WaitingLifeboat(path=path, outcomes=0, written_at=None, problem=str(error))
     if contents.header and contents.header.database_uid != database_uid:
-        return Waiting(path=path, outcomes=0, written_at=None, problem=OF_ANOTHER)
-    return Waiting(
+        return WaitingLifeboat(path=path, outcomes=0, written_at=None, problem=OF_ANOTHER)
+    return WaitingLifeboat(
         path=path,
         outcomes=len(contents.settlements),
         written_at=contents.header.written_at if contents.header else None,
     )
 
 
-@contextmanager
-def held(path: Path) -> Iterator[Contents | None]:
-    """The contents of a lifeboat that is nobody else's now; `None` while its run still writes.
-
-    Raises `SchemaVersionError` when a newer program wrote it, `OSError` when it is unreadable.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
-        yield read_frames(path.read_bytes())
-    finally:
-        os.close(descriptor)
-
-
-def remove_durably(path: Path) -> None:
-    """Remove a file so that a power cut does not bring it back."""
-    with suppress(OSError):
-        path.unlink()
-        sync_folder(path.parent)
-
-
-def _create(path: Path) -> int:
-    """A new file of ours alone, locked until it is closed."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(path, flags, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return descriptor
-
-
-def _sweep(harbour: Harbour) -> None:
+def _sweep(places: LifeboatPlaces) -> None:
     """Remove what killed runs had reserved; that of a living one is locked."""
-    for path in harbour.found(_BALLAST):
+    for path in places.found(_BALLAST):
         with suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make what was made, renamed or removed in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
