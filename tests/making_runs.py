@@ -16,10 +16,9 @@ from sqlalchemy import text
 from batcher.clock import SystemClock
 from batcher.ledger.connect import open_engine, reading
 from batcher.messages.answer import parse_answer
-from batcher.messages.attempt import Attempt
-from batcher.messages.failure import Failure, Verdict, classify
-from batcher.messages.outcome import (
+from batcher.messages.attempt import (
     Answered,
+    Attempt,
     Exchange,
     NotSent,
     Outcome,
@@ -27,6 +26,7 @@ from batcher.messages.outcome import (
     Unknown,
     Unusable,
 )
+from batcher.messages.failure import Failure, Verdict, classify
 from batcher.pacing.retry import RetryPolicy
 from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.job import Job, Kit, Limits

@@ -93,7 +93,6 @@ DOORS = {
     "preflight": {
         "preflight",
         "rules",
-        "shipped",
     },
     "report": {
         "export.answers",
@@ -118,24 +117,19 @@ DOORS = {
         "build.requests",
         "build.settings",
         "out.output",
-        "out.sink",
         "ranges",
         "read.check",
-        "read.original",
         "read.reader",
-        "read.row_count",
         "read.source",
-        "reasons",
     },
     "simulator": {
-        "process",
+        "server",
         "settings",
     },
     "wiring": {"examine"},  # besides its own name: only doctor asks for it
     "transport": {
         "endpoint",
         "proxy",
-        "lane",
         "live.client",
         "live.send_errors",
         "live.live_lane",
@@ -164,7 +158,7 @@ HOMES = {
     ),
     "multidict": (
         "transport/live/client.py",
-        "transport/live/mask.py",
+        "transport/live/wire.py",
         "simulator/",
     ),  # the header type of aiohttp
     "yarl": (

@@ -6,9 +6,9 @@ import msgspec
 
 from batcher.ledger.write.records import Store
 from batcher.messages.failure import Verdict
-from batcher.messages.stream_mode import StreamMode
+from batcher.messages.request import StreamMode
 from batcher.pipeline.choices import IfRunning, OnUnknown, ToolTable, ValidateTable
-from batcher.pricing.book.age import MOST_DAYS
+from batcher.pricing.book.book import MOST_DAYS
 from batcher.transport.endpoint import Auth
 
 

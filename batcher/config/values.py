@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import Final
 
 from batcher.errors import ConfigurationError
-from batcher.pricing.book.age import MOST_DAYS
+from batcher.pricing.book.book import MOST_DAYS
 from batcher.pricing.money import LARGEST_AMOUNT, parse_usd
 
 _SIZES: Final = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}

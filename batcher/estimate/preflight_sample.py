@@ -6,12 +6,11 @@ from typing import Final
 
 from batcher.errors import ConfigurationError
 from batcher.messages.request import BadRow, Request
-from batcher.rows.batch import RowBatch
+from batcher.rows.batch import Reason, RowBatch
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import AllBut, RowRanges
 from batcher.rows.read.reader import read_rows
 from batcher.rows.read.source import SourceFile
-from batcher.rows.reasons import Reason
 
 SAMPLE_ROWS: Final = 1_000  # of each input
 SAMPLE_BYTES: Final = 16 * 2**20  # bodies of all inputs; rows may bring large files

@@ -13,7 +13,7 @@ from batcher.ledger.schema import price_books, ratings
 from batcher.pricing.book.book import PriceBook, parse_book
 from batcher.pricing.rate.public_prices import amount_at
 from batcher.pricing.rate.rates import BATCH, FAST, STANDARD, RateSet
-from batcher.pricing.rate.resolve import resolve
+from batcher.pricing.rate.rating import resolve
 from batcher.report.figures import Key
 from batcher.report.ledgers import Ledger, Ledgers, open_ledgers
 from batcher.report.query import ReportQuery

@@ -23,8 +23,7 @@ from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.build.settings import RequestSettings
 from batcher.rows.ranges import RowRanges
 from batcher.rows.read.source import SourceFile
-from batcher.transport.endpoint import Endpoint
-from batcher.transport.lane import Lane
+from batcher.transport.endpoint import Endpoint, Lane
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from batcher.preflight.body import WITH_BLOCKS, blocks_of_messages, facts
 from batcher.preflight.checks import Finding, Test, getter, test_of
 from batcher.preflight.rules import Bound, Problem, Required, Rule, RuleBook
 from batcher.preflight.structure import needed_fact
-from batcher.pricing.book.names import normalise
+from batcher.pricing.book.book import normalise
 
 Body: TypeAlias = dict[str, Any]
 Probe: TypeAlias = Callable[[Body], Problem | None]

@@ -1,6 +1,9 @@
 """Pre-flight rules as data: what an endpoint is known to refuse, and how it is recognised."""
 
+import tomllib
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -202,3 +205,10 @@ class RuleBook(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     dialects: dict[str, Dialect]
     models: dict[str, tuple[str, ...]]
     rules: tuple[Rule, ...]
+
+
+@cache
+def shipped_rules() -> RuleBook:
+    """The rules of this release; docs/preflight.md explains their file."""
+    text = (files("batcher") / "data" / "rules.toml").read_text(encoding="utf-8")
+    return msgspec.convert(tomllib.loads(text), RuleBook)

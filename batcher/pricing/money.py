@@ -1,15 +1,44 @@
-"""Money as integer pico-units (10^-12) of one currency; text in and out is exact decimal.
+"""Money as integer pico-units (10^-12) of one currency, and the meters that it is counted by.
 
-Twelve decimals hold every published rate per token, halved for batches and raised by a tenth
-for a geography, as an integer (pricing, 4.2). Nothing here rounds but `format_usd`, which is
-for people.
+Text in and out is exact decimal. Twelve decimals hold every published rate per token, halved
+for batches and raised by a tenth for a geography, as an integer. Nothing here rounds but
+`format_usd` and its like, which are for people.
 """
 
 import re
 from fractions import Fraction
 from typing import Final
 
-from batcher.pricing.meters import PRICED_PER
+# The ledger has a quantity, an amount and a rate column per meter, in this order.
+METERS: Final = (
+    "input",
+    "cache_write_5m",
+    "cache_write_1h",
+    "cache_read",
+    "output",
+    "web_search",
+)
+
+WEB_SEARCH: Final = METERS.index("web_search")
+
+# Prices are published per million tokens, and per thousand searches.
+PRICED_PER: Final = (1_000_000, 1_000_000, 1_000_000, 1_000_000, 1_000_000, 1_000)
+
+MeterQuantities = tuple[int | None, int | None, int | None, int | None, int | None, int | None]
+MeterAmounts = MeterQuantities
+MeterRates = MeterQuantities
+ExactRates = tuple[
+    Fraction | None,
+    Fraction | None,
+    Fraction | None,
+    Fraction | None,
+    Fraction | None,
+    Fraction | None,
+]
+
+NOT_REPORTED: Final[MeterQuantities] = (None, None, None, None, None, None)
+NOTHING: Final[MeterAmounts] = (0, 0, 0, 0, 0, 0)
+
 
 PICO: Final = 10**12
 DECIMALS: Final = 12

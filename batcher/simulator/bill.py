@@ -1,7 +1,10 @@
-"""The simulator's own account of what it would charge for."""
+"""The simulator's own account: what it has seen so far, and what it would charge for."""
 
 import os
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -71,3 +74,38 @@ class Bill:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counts of Messages requests since the start; `by_status` has those that were answered."""
+
+    requests: int = 0
+    in_flight: int = 0
+    peak_in_flight: int = 0
+    billed: int = 0
+    redirects_followed: int = 0
+    by_status: Counter[int] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+
+    def begin(self) -> None:
+        """A Messages request came in."""
+        self.requests += 1
+        self.in_flight += 1
+        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
+
+    def end(self) -> None:
+        """It was answered, broken off or given up by its client."""
+        self.in_flight -= 1
+
+    def as_object(self) -> dict[str, Any]:
+        """The JSON of `GET /_simulator/stats`."""
+        return {
+            "requests": self.requests,
+            "in_flight": self.in_flight,
+            "peak_in_flight": self.peak_in_flight,
+            "billed": self.billed,
+            "redirects_followed": self.redirects_followed,
+            "by_status": {str(status): n for status, n in sorted(self.by_status.items())},
+            "faults": dict(sorted(self.faults.items())),
+        }

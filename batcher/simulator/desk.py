@@ -14,10 +14,9 @@ from batcher.simulator.answers.message import message_object
 from batcher.simulator.answers.meters import prompt_tokens
 from batcher.simulator.answers.models import quota_group
 from batcher.simulator.answers.plan import Plan, make_plan
-from batcher.simulator.bill import Bill, BillLine
+from batcher.simulator.bill import Bill, BillLine, Stats
 from batcher.simulator.quota import Quota
 from batcher.simulator.settings import SimulatorSettings
-from batcher.simulator.stats import Stats
 from batcher.simulator.wire.body import Body, read_body
 from batcher.simulator.wire.checks import VERSIONS
 from batcher.simulator.wire.dialects import DIALECTS

@@ -1,8 +1,10 @@
-"""The simulator as a server on loopback."""
+"""The simulator as a server on loopback, inside a program or as a process of its own."""
 
 import asyncio
+import resource
 import secrets
-from collections.abc import Mapping
+import signal
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import count
 from types import TracebackType
@@ -12,10 +14,9 @@ import msgspec
 from aiohttp import web
 
 from batcher.simulator.answers.models import SHOWN, is_known, openai_page, shown
-from batcher.simulator.bill import Bill, BillLine
+from batcher.simulator.bill import Bill, BillLine, Stats
 from batcher.simulator.desk import MAX_BODY_BYTES, Decision, Desk
 from batcher.simulator.settings import SimulatorSettings
-from batcher.simulator.stats import Stats
 from batcher.simulator.wire.delivery import Delivery
 from batcher.simulator.wire.envelope import Problem
 
@@ -174,3 +175,32 @@ def _models_page(query: Mapping[str, str]) -> dict[str, Any] | Problem:
 
 def _json(value: object) -> Decision:
     return Decision(status=200, payload=msgspec.json.encode(value))
+
+
+def serve(
+    settings: SimulatorSettings,
+    announce: Callable[[str], None],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; `announce` gets the base URL when clients may come.
+
+    `loop_factory` makes the event loop, `None` for asyncio's own.
+    """
+    _raise_open_files()
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(_serve(settings, announce))
+
+
+async def _serve(settings: SimulatorSettings, announce: Callable[[str], None]) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with Simulator(settings) as simulator:
+        announce(simulator.base_url)
+        await stop.wait()
+
+
+def _raise_open_files() -> None:
+    """Thousands of clients need thousands of sockets."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

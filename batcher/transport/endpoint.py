@@ -1,15 +1,17 @@
-"""Where requests go: a base URL with its dialect, key and price list."""
+"""Where requests go and how: an endpoint, and the seam of the lanes that reach it."""
 
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from batcher.errors import ConfigurationError
+from batcher.messages.attempt import Attempt, Outcome
 from batcher.messages.failure import Verdict
-from batcher.messages.stream_mode import StreamMode
+from batcher.messages.request import StreamMode
 
 
 class Auth(StrEnum):
@@ -210,3 +212,19 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+class Lane(Protocol):
+    """Carries attempts whose intent is already durable, and decides nothing.
+
+    Whether, when and how often something is sent is the pipeline's business.
+    """
+
+    async def send(self, attempt: Attempt) -> Outcome:
+        """Exactly one outcome for `attempt`. A failed attempt is an outcome, not an exception.
+
+        Cancelling it means the attempt's fate is unknown; what is raised ends the run.
+        """
+
+    async def close(self) -> None:
+        """Let go of all connections."""

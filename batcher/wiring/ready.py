@@ -19,15 +19,13 @@ from batcher.pipeline.run.dry_run import Inspection, inspect
 from batcher.pipeline.run.holding import hold
 from batcher.pipeline.run.run import run_job
 from batcher.preflight.preflight import Preflight
-from batcher.preflight.shipped import shipped_rules
-from batcher.pricing.book.age import age_warning
-from batcher.pricing.book.book import PriceBook, load_file, load_shipped
+from batcher.preflight.rules import shipped_rules
+from batcher.pricing.book.book import PriceBook, age_warning, load_file, load_shipped
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.out.output import open_writer
 from batcher.rows.read.check import check_source
 from batcher.rows.read.source import SourceFile, find_sources
-from batcher.transport.endpoint import Endpoint, Secret, quota_fingerprint
-from batcher.transport.lane import Lane
+from batcher.transport.endpoint import Endpoint, Lane, Secret, quota_fingerprint
 from batcher.wiring.process import (
     allow_connections,
     collect_garbage_seldom,

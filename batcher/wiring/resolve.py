@@ -32,7 +32,7 @@ from batcher.pipeline.choices import answer_choices
 from batcher.pipeline.job import Job, Limits
 from batcher.pipeline.run.bad_rows import bad_limit
 from batcher.preflight.preflight import check_dialect
-from batcher.preflight.shipped import shipped_rules
+from batcher.preflight.rules import shipped_rules
 from batcher.rows.build.settings import RequestSettings
 from batcher.transport.endpoint import Endpoint
 

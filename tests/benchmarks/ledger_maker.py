@@ -22,8 +22,7 @@ from batcher.ledger.write import records
 from batcher.ledger.write.records import Intent, Record, Scope, Settlement
 from batcher.ledger.write.transaction import Batch
 from batcher.messages.answer import parse_answer
-from batcher.messages.attempt import Attempt, Purpose, State
-from batcher.messages.outcome import Answered, Exchange
+from batcher.messages.attempt import Answered, Attempt, Exchange, Purpose, State
 from batcher.messages.request import Request
 from batcher.pricing.book.book import PriceBook, load_shipped
 from batcher.pricing.rate.rating import rate

@@ -21,7 +21,7 @@ Stream = IO[bytes] | int | None
 _IMPORTED = (
     *("tests.e2e.forked", "aiohttp", "psycopg", "sqlalchemy", "uvloop", "batcher.wiring"),
     *(f"batcher.cli.{name}" for name in ("run.run", "look.report", "care.simulate")),
-    *("batcher.transport.client", "batcher.simulator.process"),
+    *("batcher.transport.client", "batcher.simulator.server"),
 )
 _START = multiprocessing.get_context("forkserver")
 _START.set_forkserver_preload(list(_IMPORTED))

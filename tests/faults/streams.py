@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from batcher.messages.stream_mode import StreamMode
+from batcher.messages.request import StreamMode
 from tests.faults.kinds import (
     BROKEN,
     FINE,

@@ -8,9 +8,9 @@ from typing import Any
 
 from batcher.clock import Clock
 from batcher.messages.answer import parse_answer
-from batcher.messages.attempt import Attempt
-from batcher.messages.outcome import (
+from batcher.messages.attempt import (
     Answered,
+    Attempt,
     Exchange,
     Outcome,
     Partial,

@@ -13,9 +13,16 @@ from batcher.ledger.write import records
 from batcher.ledger.write.records import Intent, Record, Scope, Settlement
 from batcher.ledger.write.transaction import Batch
 from batcher.messages.answer import parse_answer
-from batcher.messages.attempt import Attempt, Purpose, State
+from batcher.messages.attempt import (
+    Answered,
+    Attempt,
+    Exchange,
+    Partial,
+    Purpose,
+    State,
+    Unknown,
+)
 from batcher.messages.failure import Failure, Verdict
-from batcher.messages.outcome import Answered, Exchange, Partial, Unknown
 from batcher.messages.request import Request
 from batcher.pricing.book.book import PriceBook, parse_book
 from batcher.pricing.rate.rating import rate

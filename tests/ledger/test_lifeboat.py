@@ -28,9 +28,8 @@ from batcher.ledger.write.records import (
     Store,
 )
 from batcher.ledger.write.repair import without_offending_values
-from batcher.messages.attempt import State
+from batcher.messages.attempt import NotSent, State
 from batcher.messages.failure import Failure, Verdict
-from batcher.messages.outcome import NotSent
 from tests.ledger.settling import RunLedger
 from tests.ledger.test_writer import attempt, settlement, writer_on
 from tests.making_runs import answered, not_sent, refused, unknown, until, unusable

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.messages.request import params_hash
-from batcher.messages.stream_break import billed_at_least
-from batcher.messages.stream_mode import needs_stream, plain_body, streaming_body
+from batcher.messages.answer import billed_at_least
+from batcher.messages.request import needs_stream, params_hash, plain_body, streaming_body
 from tests.messages.stream_making import made, whole
 
 

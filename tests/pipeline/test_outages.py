@@ -6,8 +6,8 @@ import pytest
 
 from batcher.clock import SystemClock
 from batcher.messages.answer import parse_answer
+from batcher.messages.attempt import Outcome, Partial, Rejected
 from batcher.messages.failure import Failure, Verdict
-from batcher.messages.outcome import Outcome, Partial, Rejected
 from batcher.messages.request import Request
 from batcher.pacing.breaker import Breaker, BreakerPolicy
 from batcher.pacing.limits import Expected, QuotaLimits

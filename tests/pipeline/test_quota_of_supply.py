@@ -3,8 +3,8 @@
 import pytest
 
 from batcher.clock import SystemClock
+from batcher.messages.attempt import Exchange, NotSent, Rejected, Unknown
 from batcher.messages.failure import Failure, Verdict
-from batcher.messages.outcome import Exchange, NotSent, Rejected, Unknown
 from batcher.messages.request import Request
 from batcher.pacing.breaker import Breaker, BreakerPolicy
 from batcher.pacing.limits import QuotaLimits

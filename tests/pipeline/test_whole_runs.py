@@ -14,7 +14,7 @@ from batcher.errors import (
     ProviderUnavailable,
     UsageError,
 )
-from batcher.messages.outcome import Answered
+from batcher.messages.attempt import Answered
 from batcher.messages.usage import Usage
 from batcher.pacing.breaker import BreakerPolicy
 from batcher.rows.build.requests import RequestBuilder

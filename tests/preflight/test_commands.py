@@ -10,7 +10,7 @@ import pytest
 from batcher import wiring
 from batcher.config.endpoints import endpoint_named, endpoint_names, read_key
 from batcher.errors import ConfigurationError
-from batcher.preflight.shipped import shipped_rules
+from batcher.preflight.rules import shipped_rules
 from batcher.wiring.examine import examine
 from tests.cli.test_report import invoke
 from tests.making_runs import Watcher, row, simulating, write_rows

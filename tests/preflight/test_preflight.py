@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from batcher.errors import ConfigurationError
 from batcher.messages.request import BadRow, Request
 from batcher.preflight.preflight import Preflight
-from batcher.preflight.shipped import shipped_rules
+from batcher.preflight.rules import shipped_rules
 from batcher.rows.build.body import FIELDS
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.build.settings import RequestSettings

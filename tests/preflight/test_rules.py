@@ -4,9 +4,8 @@ import pytest
 
 from batcher.preflight.checks import FAULTS
 from batcher.preflight.preflight import Preflight
-from batcher.preflight.rules import Structure
-from batcher.preflight.shipped import shipped_rules
-from batcher.rows.reasons import Reason
+from batcher.preflight.rules import Structure, shipped_rules
+from batcher.rows.batch import Reason
 from tests.preflight.cases import CASES
 from tests.rows.corpus import body
 

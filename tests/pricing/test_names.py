@@ -2,8 +2,7 @@
 
 import pytest
 
-from batcher.pricing.book.book import load_shipped
-from batcher.pricing.book.names import normalise
+from batcher.pricing.book.book import load_shipped, normalise
 
 
 @pytest.mark.parametrize(

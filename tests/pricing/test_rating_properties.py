@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.pricing.book.book import load_shipped
-from batcher.pricing.meters import METERS
+from batcher.pricing.money import METERS
 from batcher.pricing.rate.rating import ChargeStatus, rate
 from tests.pricing.answers import DAY, NOVEMBER, answer
 

@@ -5,7 +5,7 @@ from base64 import b64decode, b64encode
 import pytest
 
 from batcher.messages.request import BadRow, Request
-from batcher.rows.build.local_files import MAX_IMAGE_BYTES
+from batcher.rows.build.body import MAX_IMAGE_BYTES
 from batcher.rows.read.source import find_sources
 from tests.rows.making import FULL, batches, build, items, lines_of, params, reasons, source
 

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet as pq
 
 from batcher.errors import CannotCreate, StorageError, UsageError
-from batcher.rows.out.output import open_writer
-from batcher.rows.out.sink import Sink
-from batcher.rows.read.original import original_columns
+from batcher.rows.out.output import Sink, open_writer
+from batcher.rows.read.reader import original_columns
 from tests.rows.making import prompts, source
 
 ROWS = [

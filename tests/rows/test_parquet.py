@@ -14,8 +14,8 @@ from pyarrow import parquet as pq
 from batcher.errors import ConfigurationError
 from batcher.rows.build.settings import RequestSettings
 from batcher.rows.read.check import check_source
-from batcher.rows.read.original import original_columns
 from batcher.rows.read.parquet import _validate
+from batcher.rows.read.reader import original_columns
 from tests.rows.making import (
     batches,
     builder,

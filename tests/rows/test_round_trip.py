@@ -11,7 +11,7 @@ from pyarrow import parquet as pq
 from batcher.clock import SystemClock
 from batcher.messages.request import Request
 from batcher.preflight.preflight import Preflight
-from batcher.preflight.shipped import shipped_rules
+from batcher.preflight.rules import shipped_rules
 from batcher.rows.build.body import FIELDS
 from batcher.rows.build.settings import RequestSettings
 from batcher.simulator.server import Simulator

@@ -9,10 +9,9 @@ from typing import Any
 
 import aiohttp
 
-from batcher.simulator.bill import Bill
+from batcher.simulator.bill import Bill, Stats
 from batcher.simulator.desk import Decision, Desk
 from batcher.simulator.settings import SimulatorSettings
-from batcher.simulator.stats import Stats
 
 HEADERS = {"x-api-key": "any", "anthropic-version": "2023-06-01"}
 MODEL = "claude-sonnet-4-6"

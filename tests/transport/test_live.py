@@ -4,8 +4,14 @@ import json
 
 import pytest
 
+from batcher.messages.attempt import (
+    Answered,
+    NotSent,
+    Rejected,
+    Unknown,
+    Unusable,
+)
 from batcher.messages.failure import Verdict
-from batcher.messages.outcome import Answered, NotSent, Rejected, Unknown, Unusable
 from tests.making_runs import message, simulating
 from tests.simulator.asking import asynchronous, body_of
 from tests.transport.servers import free_port, http, raw_server, reset, send

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.transport.endpoint import Secret
-from batcher.transport.live.mask import Mask
+from batcher.transport.live.wire import Mask
 
 KEY = "sk-live/9+A=z_canary"
 MASK = Mask(Secret(KEY))

@@ -6,7 +6,7 @@ import pytest
 
 from batcher.clock import SystemClock
 from batcher.messages.quota import read_quota
-from batcher.messages.stream_mode import StreamMode
+from batcher.messages.request import StreamMode
 from batcher.transport.endpoint import Secret
 from batcher.transport.live.client import HttpClient
 from batcher.transport.live.live_lane import LiveLane

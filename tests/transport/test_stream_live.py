@@ -5,9 +5,16 @@ import json
 
 import pytest
 
+from batcher.messages.attempt import (
+    Answered,
+    NotSent,
+    Partial,
+    Rejected,
+    Unknown,
+    Unusable,
+)
 from batcher.messages.failure import Verdict
-from batcher.messages.outcome import Answered, NotSent, Partial, Rejected, Unknown, Unusable
-from batcher.messages.stream_mode import StreamMode
+from batcher.messages.request import StreamMode
 from tests.making_runs import message, simulating
 from tests.messages.stream_making import (
     FIXTURE,

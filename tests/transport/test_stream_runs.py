@@ -6,7 +6,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from batcher.messages.stream_mode import StreamMode
+from batcher.messages.request import StreamMode
 from batcher.rows.build.settings import RequestSettings
 from batcher.transport.endpoint import Auth
 from tests.bill import cost_pico_usd, total_pico_usd

@@ -7,7 +7,7 @@ import pytest
 from batcher import wiring
 from batcher.errors import ConfigurationError
 from batcher.ledger.connect import open_engine
-from batcher.messages.stream_mode import StreamMode
+from batcher.messages.request import StreamMode
 from tests.making_runs import ask
 
 ENDPOINT = '[endpoints.anthropic]\nstream = "never"\nstream_idle_seconds = 7\n'

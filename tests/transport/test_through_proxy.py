@@ -8,8 +8,8 @@ import pytest
 import uvloop
 
 from batcher.errors import ConfigurationError
+from batcher.messages.attempt import Answered, NotSent
 from batcher.messages.failure import Verdict
-from batcher.messages.outcome import Answered, NotSent
 from batcher.transport.endpoint import Auth, Endpoint
 from batcher.transport.live.tls import tls_context
 from batcher.transport.proxy import route_to

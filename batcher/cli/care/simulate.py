@@ -68,7 +68,7 @@ def simulate(
     Answers are made up, the same ones for the same request. It costs nothing.
     """
     from batcher.errors import CannotCreate
-    from batcher.simulator.process import serve
+    from batcher.simulator.server import serve
     from batcher.simulator.settings import SimulatorSettings
 
     try:

@@ -52,7 +52,7 @@ def prices() -> None:
 @option("--on", "day", metavar="DAY", help="Prices of that UTC day, default today.")
 def list_prices(book_file: str, price_list: str, day: str | None) -> None:
     """Show the prices of all models: per million tokens, and per thousand searches."""
-    from batcher.pricing.book.tables import current_prices
+    from batcher.pricing.book.differences import current_prices
 
     book = book_of(book_file)
     _require_list(book, price_list)
@@ -71,7 +71,7 @@ def list_prices(book_file: str, price_list: str, day: str | None) -> None:
 def show(model: str, book_file: str) -> None:
     """Show every price that MODEL ever had, with its days and its source."""
     from batcher.errors import ConfigurationError
-    from batcher.pricing.book.tables import all_periods
+    from batcher.pricing.book.differences import all_periods
 
     book = book_of(book_file)
     rows = all_periods(book, model)
@@ -98,8 +98,7 @@ def diff(book_a: str, book_b: str) -> None:
     Each is a file, or the word "shipped". Two files that extend the shipped book are compared
     with it included.
     """
-    from batcher.pricing.book.differences import compare_lists
-    from batcher.pricing.book.tables import difference_rows
+    from batcher.pricing.book.differences import compare_lists, difference_rows
 
     before, after = book_of(book_a), book_of(book_b)
     found = compare_lists(before.lists, after.lists)
@@ -265,7 +264,7 @@ def _require_list(book: PriceBook, price_list: str) -> None:
 
 def _day(text: str | None) -> date:
     from batcher.clock import SystemClock
-    from batcher.pricing.rate.resolve import utc_day
+    from batcher.pricing.rate.rating import utc_day
 
     if text is None:
         return utc_day(SystemClock().now_us())
@@ -294,9 +293,8 @@ def _warn_about_age(book: PriceBook, max_age: int) -> None:
 
 def _compare_with_genai_prices(book: PriceBook) -> bool:
     """Print the differences that have no known reason; whether there are any."""
-    from batcher.pricing.book.genai import installed_version
-    from batcher.pricing.book.genai_check import PRICE_LIST, genai_differences
-    from batcher.pricing.book.tables import difference_rows
+    from batcher.pricing.book.differences import difference_rows
+    from batcher.pricing.book.genai import PRICE_LIST, genai_differences, installed_version
 
     version = installed_version()
     if version is None or PRICE_LIST not in book.lists:

@@ -10,8 +10,7 @@ import msgspec
 
 from batcher.finance.focus import sku
 from batcher.finance.focus.columns import Grain
-from batcher.pricing.meters import PRICED_PER
-from batcher.pricing.money import decimal_text, rate_text, usd_text
+from batcher.pricing.money import PRICED_PER, decimal_text, rate_text, usd_text
 from batcher.pricing.rate.public_prices import public_rates
 from batcher.pricing.rate.rates import RateSet
 from batcher.report.ledgers import Ledger, Ledgers

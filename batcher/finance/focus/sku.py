@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from batcher.pricing.meters import METERS, PRICED_PER, WEB_SEARCH
+from batcher.pricing.money import METERS, PRICED_PER, WEB_SEARCH
 from batcher.pricing.rate.rates import BATCH, FAST, STANDARD, RateSet
 
 TOKENS: Final = "Tokens"

@@ -7,8 +7,7 @@ from typing import Final
 
 from batcher.finance.reconcile.ours import Amounts, Doubt
 from batcher.finance.reconcile.theirs import BillPlace, Measure
-from batcher.pricing.meters import METERS, PRICED_PER
-from batcher.pricing.money import format_usd
+from batcher.pricing.money import METERS, PRICED_PER, format_usd
 from batcher.report.words import count_of
 
 _CENTS: Final = 100

@@ -15,7 +15,7 @@ from batcher.finance.reconcile.ours import Amounts, Doubt, LedgerFigures, read_o
 from batcher.finance.reconcile.theirs import BillPlace, Measure, Theirs
 from batcher.finance.reconcile.theirs_csv import read_csv
 from batcher.finance.reconcile.theirs_json import read_json
-from batcher.pricing.meters import METERS
+from batcher.pricing.money import METERS
 
 
 def read_theirs(names: Iterable[str]) -> Theirs:

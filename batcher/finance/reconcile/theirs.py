@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from enum import StrEnum
 from fractions import Fraction
 
-from batcher.pricing.book.names import normalise
+from batcher.pricing.book.book import normalise
 
 DAY_US = 86_400_000_000
 

@@ -19,9 +19,17 @@ from msgspec.structs import replace
 from batcher.errors import SchemaVersionError
 from batcher.ledger.write.records import RowFailure, Scope, Settlement, Store
 from batcher.ledger.write.repair import without_offending_values
-from batcher.messages.attempt import Attempt, State
+from batcher.messages.attempt import (
+    Answered,
+    Attempt,
+    NotSent,
+    Partial,
+    Rejected,
+    State,
+    Unknown,
+    Unusable,
+)
 from batcher.messages.codec import CODEC_ERRORS
-from batcher.messages.outcome import Answered, NotSent, Partial, Rejected, Unknown, Unusable
 from batcher.pricing.rate.rating import Charge
 
 FORMAT: Final = 1

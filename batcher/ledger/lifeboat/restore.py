@@ -30,8 +30,7 @@ from batcher.ledger.write.records import (
 )
 from batcher.ledger.write.repair import BAD_VALUES, without_offending_values
 from batcher.ledger.write.transaction import Batch
-from batcher.messages.attempt import State
-from batcher.messages.outcome import NotSent
+from batcher.messages.attempt import NotSent, State
 
 _AT_ONCE = 500
 

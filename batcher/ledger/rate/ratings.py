@@ -34,10 +34,8 @@ from batcher.ledger.rate.write_rating import NewRating
 from batcher.ledger.schema import QUARTER_HOUR_US, invocations, price_books, ratings, rollups
 from batcher.ledger.schema_internal import closed_months as table
 from batcher.messages.attempt import State
-from batcher.pricing.book.age import published
-from batcher.pricing.book.book import PriceBook
-from batcher.pricing.rate.rating import Charge, RateSet
-from batcher.pricing.rate.resolve import moment_of_day, month_window
+from batcher.pricing.book.book import PriceBook, published
+from batcher.pricing.rate.rating import Charge, RateSet, moment_of_day, month_window
 
 _PAID: Final = frozenset({State.ANSWERED.value, State.LATE.value})
 

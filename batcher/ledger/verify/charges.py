@@ -24,8 +24,7 @@ from batcher.ledger.verify.findings import Findings
 from batcher.messages.attempt import State
 from batcher.messages.usage import Usage
 from batcher.pricing.book.book import PriceBook, parse_book
-from batcher.pricing.rate.rating import Charge, RateSet
-from batcher.pricing.rate.resolve import moment_of_day
+from batcher.pricing.rate.rating import Charge, RateSet, moment_of_day
 
 _BOOK: Final = "price book"
 

@@ -13,8 +13,7 @@ from sqlalchemy import Connection, select
 
 from batcher.ledger.schema import answers, attempts
 from batcher.ledger.write.records import Settlement
-from batcher.messages.attempt import State, invocation_of
-from batcher.messages.outcome import Answered
+from batcher.messages.attempt import Answered, State, invocation_of
 
 
 def without_second_answers(

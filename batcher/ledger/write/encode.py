@@ -10,7 +10,7 @@ from batcher.ledger.write.records import (
     identity,
 )
 from batcher.messages.answer import Answer
-from batcher.messages.outcome import Answered, Partial
+from batcher.messages.attempt import Answered, Partial
 from batcher.messages.usage import Usage
 from batcher.pricing.rate.rating import Charge
 

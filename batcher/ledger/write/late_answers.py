@@ -11,8 +11,7 @@ from batcher.ledger.runs import DIED
 from batcher.ledger.schema import answers, attempts, failures, invocations
 from batcher.ledger.write.competing import as_late, lock_attempts
 from batcher.ledger.write.records import Settlement
-from batcher.messages.attempt import State, invocation_of
-from batcher.messages.outcome import Answered
+from batcher.messages.attempt import Answered, State, invocation_of
 
 
 def late_record(connection: Connection, settlement: Settlement) -> Settlement | None:

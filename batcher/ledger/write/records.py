@@ -12,8 +12,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from batcher.ledger.schema import price_books, ratings
-from batcher.messages.attempt import Attempt, State
-from batcher.messages.outcome import Outcome
+from batcher.messages.attempt import Attempt, Outcome, State
 from batcher.messages.request import BadRow
 from batcher.pricing.book.book import PriceBook
 from batcher.pricing.rate.rating import Charge

@@ -6,9 +6,8 @@ from msgspec.structs import replace
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError
 
 from batcher.ledger.write.records import FailureKind, RowFailure, Settlement
-from batcher.messages.attempt import State
+from batcher.messages.attempt import Answered, Partial, State, Unusable
 from batcher.messages.failure import Failure, Verdict
-from batcher.messages.outcome import Answered, Partial, Unusable
 
 # What a driver raises for values it cannot store; the statement is at fault, not the database.
 BAD_VALUES: Final = (DataError, IntegrityError, InterfaceError, OverflowError, UnicodeError)

@@ -19,7 +19,7 @@ from batcher.ledger.schema import (
 )
 from batcher.ledger.write.records import Scope, Settlement
 from batcher.ledger.write.statements import Each
-from batcher.messages.outcome import Answered
+from batcher.messages.attempt import Answered
 from batcher.messages.usage import Usage
 from batcher.pricing.rate.rating import Charge, ChargeStatus
 

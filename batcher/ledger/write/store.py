@@ -14,7 +14,7 @@ from batcher.ledger.schema import NOT_KEPT, answers
 from batcher.ledger.schema_internal import tool_results
 from batcher.ledger.write.records import RowFailure, Settlement, Store
 from batcher.messages.answer import Answer
-from batcher.messages.outcome import Answered, Partial, Unusable
+from batcher.messages.attempt import Answered, Partial, Unusable
 
 # The columns of an answer that hold what was said, and what they hold afterwards.
 WITHOUT_WORDS: Final[dict[str, Any]] = {

@@ -21,7 +21,7 @@ from batcher.ledger.write.records import (
 from batcher.ledger.write.rollup import rollup_rows, upsert
 from batcher.ledger.write.statements import HotPath
 from batcher.ledger.write.store import drop_earlier, kept
-from batcher.messages.outcome import Answered, Partial, Unusable
+from batcher.messages.attempt import Answered, Partial, Unusable
 from batcher.pricing.rate.rating import Charge, RateSet
 
 

@@ -20,7 +20,7 @@ from batcher.ledger.write.recent import Recent
 from batcher.ledger.write.records import Intent, Record, Scope, Settlement, Store
 from batcher.ledger.write.repair import BAD_VALUES, without_offending_values
 from batcher.ledger.write.transaction import Batch
-from batcher.messages.outcome import NotSent
+from batcher.messages.attempt import NotSent
 
 T = TypeVar("T")
 

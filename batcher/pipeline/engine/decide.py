@@ -6,19 +6,20 @@ import msgspec
 
 from batcher.errors import AccessRefused, BatcherError, ConfigurationError
 from batcher.ledger.write.records import FailureKind, RowFailure, Settlement
-from batcher.messages.attempt import Attempt, State
-from batcher.messages.failure import Failure, Verdict
-from batcher.messages.legs import joined_content, joined_text, leg_of
-from batcher.messages.outcome import (
+from batcher.messages.attempt import (
     Answered,
+    Attempt,
     Exchange,
     NotSent,
     Outcome,
     Partial,
     Rejected,
+    State,
     Unknown,
     Unusable,
 )
+from batcher.messages.failure import Failure, Verdict
+from batcher.messages.legs import joined_content, joined_text, leg_of
 from batcher.messages.request import BadRow, Request
 from batcher.pacing.retry import RetryPolicy
 from batcher.pipeline.choices import OnUnknown

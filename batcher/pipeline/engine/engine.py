@@ -9,8 +9,7 @@ from typing import Final
 from batcher.clock import Clock
 from batcher.ledger.write.records import FailureKind, Intent, Quarantine
 from batcher.ledger.write.writer import Writer
-from batcher.messages.attempt import Attempt, Purpose, attempt_id_of
-from batcher.messages.outcome import Answered, Outcome
+from batcher.messages.attempt import Answered, Attempt, Outcome, Purpose, attempt_id_of
 from batcher.messages.request import BadRow, Request
 from batcher.pacing.breaker import Breaker
 from batcher.pacing.pacer import Pacer
@@ -41,7 +40,7 @@ from batcher.pipeline.engine.work import Work
 from batcher.pipeline.job import Limits
 from batcher.pipeline.progress import Progress
 from batcher.rows.batch import is_cut_off
-from batcher.transport.lane import Lane
+from batcher.transport.endpoint import Lane
 
 _AGAIN_SECONDS: Final = 0.01  # between two looks when woken workers found nothing they may send
 

@@ -7,8 +7,7 @@ from typing import Any, Final
 from batcher.clock import Clock
 from batcher.errors import ProviderUnavailable
 from batcher.messages.answer import Answer
-from batcher.messages.failure import Failure, Verdict
-from batcher.messages.outcome import (
+from batcher.messages.attempt import (
     Answered,
     NotSent,
     Outcome,
@@ -17,6 +16,7 @@ from batcher.messages.outcome import (
     Unknown,
     Unusable,
 )
+from batcher.messages.failure import Failure, Verdict
 from batcher.pacing.breaker import Breaker
 from batcher.pacing.limits import Expected
 from batcher.pacing.pacer import Pacer, Reservation

@@ -6,9 +6,8 @@ from typing import Final
 
 import msgspec
 
-from batcher.messages.answer import Answer
-from batcher.messages.outcome import Answered, Outcome, Partial
-from batcher.messages.stream_break import billed_at_least
+from batcher.messages.answer import Answer, billed_at_least
+from batcher.messages.attempt import Answered, Outcome, Partial
 from batcher.pricing.book.book import PriceBook
 from batcher.pricing.rate.bound import cost_bound, request_bound
 from batcher.pricing.rate.rating import Charge, rate

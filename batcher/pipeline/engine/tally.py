@@ -7,7 +7,7 @@ from typing import Final
 
 from batcher.ledger.write.records import FailureKind
 from batcher.messages.answer import Answer
-from batcher.messages.outcome import Answered
+from batcher.messages.attempt import Answered
 from batcher.pipeline.engine.decide import Done, Verdicts, in_doubt
 from batcher.pipeline.engine.policies import KNOWN_STOP_REASONS, TRUNCATED
 from batcher.pipeline.engine.work import Work

@@ -6,8 +6,7 @@ import msgspec
 
 from batcher.messages.attempt import Purpose
 from batcher.messages.legs import Leg, body_with_max_tokens, continuation_body
-from batcher.messages.request import Request
-from batcher.messages.stream_mode import MAX_TOKENS_WITHOUT_STREAM
+from batcher.messages.request import MAX_TOKENS_WITHOUT_STREAM, Request
 from batcher.pacing.limits import Expected
 from batcher.pacing.pacer import Reservation
 

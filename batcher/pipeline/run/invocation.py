@@ -34,9 +34,9 @@ from batcher.pipeline.run.rescue import Ready, Rescue
 from batcher.pipeline.run.row_feed import RowFeed
 from batcher.pipeline.run.signals import Signals, exit_code
 from batcher.pipeline.together.sharing import share_quotas
-from batcher.rows.read.row_count import estimated_rows
-from batcher.rows.reasons import Reason
-from batcher.transport.lane import Lane
+from batcher.rows.batch import Reason
+from batcher.rows.read.check import estimated_rows
+from batcher.transport.endpoint import Lane
 
 _CHECKPOINT_SECONDS: Final = 5.0
 _AHEAD_BYTES: Final = 64 * 2**20

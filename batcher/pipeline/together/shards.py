@@ -20,7 +20,7 @@ from batcher.pipeline.run.begin import Begun
 from batcher.pipeline.run.division import Owner
 from batcher.pipeline.run.plan import PlannedSource, begun_requests
 from batcher.rows.ranges import RowRanges, RowsToRead
-from batcher.rows.read.row_count import estimated_rows
+from batcher.rows.read.check import estimated_rows
 
 _MOST_ROWS: Final = 500  # of a shard
 _LEAST_ROWS: Final = 8

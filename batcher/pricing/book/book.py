@@ -1,6 +1,12 @@
-"""Price books: immutable, dated, sourced sets of rates, with the text that they came from."""
+"""Price books: immutable, dated, sourced sets of rates, with the text that they came from.
+
+A book finds a model under its many spellings, and knows its age: rates change, and a book
+that nobody renews goes wrong unnoticed.
+"""
 
 import functools
+import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -12,9 +18,49 @@ from typing import Final
 from batcher.errors import ConfigurationError, UsageError
 from batcher.pricing.book.layer import Layer, parse_csv, parse_toml
 from batcher.pricing.book.merge import merge_aliases, merge_lists
-from batcher.pricing.book.names import normalise
 from batcher.pricing.book.text import render_layer
 from batcher.pricing.rate.rates import PriceList, RateSet
+
+# A reseller's or cloud's prefix names the road, not the model (messages-api, 8.3).
+_VENDORS: Final = frozenset(
+    {"anthropic", "azure_ai", "bedrock", "converse", "crun", "openrouter", "sunra", "vertex_ai"}
+)
+_REGION: Final = re.compile(r"(us|eu|apac|jp|au|us-gov|global)\.(?=anthropic\.)")
+_WINDOW: Final = re.compile(r"\[1m\]$")
+_BEDROCK_VERSION: Final = re.compile(r"-v[0-9]+(:[0-9]+)?$")
+_VERTEX_VERSION: Final = re.compile(r"@([0-9]{8}|default|latest)$")
+_SNAPSHOT: Final = re.compile(r"-20[0-9]{6}$")
+_DOTTED_VERSION: Final = re.compile(r"(?<=[0-9])\.(?=[0-9])")
+
+
+def normalise(model: str) -> tuple[str, bool]:
+    """The plain Anthropic id of `model`, and whether the id names a region with its own price.
+
+    `anthropic/claude-…`, `us.anthropic.claude-…-v1:0`, `claude-…@20251001`,
+    `claude-…-20251001`, `claude-…[1m]` and `claude-opus-4.5` become `claude-…`. Any other
+    suffix stays: `claude-opus-4-8-fast` is not `claude-opus-4-8`. What is no Claude id comes
+    back unchanged.
+    """
+    name = _without_vendor(model)
+    region = _REGION.match(name)
+    name = name[region.end() :] if region else name
+    name = name.removeprefix("anthropic.")
+    if not name.startswith("claude-"):
+        return model, False
+    for suffix in (_WINDOW, _BEDROCK_VERSION, _VERTEX_VERSION, _SNAPSHOT):
+        name = suffix.sub("", name)
+    name = _DOTTED_VERSION.sub("-", name)
+    return name, region is not None and region[1] != "global"
+
+
+def _without_vendor(model: str) -> str:
+    while "/" in model:
+        vendor, rest = model.split("/", 1)
+        if vendor not in _VENDORS:
+            break
+        model = rest
+    return model
+
 
 # Stands between the layers of a book that extends another, the upper one first.
 SEPARATOR: Final = "\n#%% extends\n"
@@ -163,3 +209,36 @@ def _build(layer: Layer, content: str, base: PriceBook | None, name: str) -> Pri
         aliases=merge_aliases(base.aliases if base else {}, layer.aliases, name),
         context_tokens={**(base.context_tokens if base else {}), **layer.context_tokens},
     )
+
+
+MOST_DAYS: Final = 90  # before people are warned, unless they say otherwise
+
+
+def age_warning(book: PriceBook, now_us: int, most_days: int) -> str | None:
+    """What to say of a book that is older than `most_days` now; 0 asks for no warning.
+
+    `None`: nothing, also where no layer says when it was published.
+    """
+    age = book.age_days(now_us)
+    if not most_days or age is None or age <= most_days:
+        return None
+    return (
+        f"warning: it was published {age} days ago, on {book.published}: look for newer prices "
+        f"(price_book_max_age_days is {most_days})"
+    )
+
+
+def published(content: str) -> date | None:
+    """When the text of a recorded book says it was published: the oldest day of its layers.
+
+    Cheaper than reading the book; `None` where no layer says so, or none can be read.
+    """
+    days = []
+    for layer in content.split(SEPARATOR):
+        try:
+            day = tomllib.loads(layer).get("published")
+        except tomllib.TOMLDecodeError:
+            continue
+        if type(day) is date:
+            days.append(day)
+    return min(days, default=None)

@@ -15,8 +15,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import msgspec
 
 from batcher.errors import ConfigurationError, plain_words
-from batcher.pricing.meters import METERS
-from batcher.pricing.money import exact_rate, parse_decimal
+from batcher.pricing.money import METERS, exact_rate, parse_decimal
 from batcher.pricing.rate.rates import STANDARD, TERMS, RatePeriod
 
 FORMAT: Final = 1

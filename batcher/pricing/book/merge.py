@@ -7,7 +7,7 @@ from itertools import groupby, pairwise
 
 from batcher.errors import ConfigurationError
 from batcher.pricing.book.layer import Layer, ListTerms
-from batcher.pricing.meters import ExactRates
+from batcher.pricing.money import ExactRates
 from batcher.pricing.rate.rates import BATCH, PriceList, RatePeriod, rate_set
 
 _SILENT = ListTerms()

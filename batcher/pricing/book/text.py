@@ -4,8 +4,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 
 from batcher.pricing.book.layer import FORMAT, Layer, ListTerms
-from batcher.pricing.meters import METERS
-from batcher.pricing.money import decimal_text, rate_text
+from batcher.pricing.money import METERS, decimal_text, rate_text
 from batcher.pricing.rate.rates import RatePeriod
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from batcher.messages.answer import Answer
 from batcher.messages.usage import Usage
-from batcher.pricing.meters import MeterQuantities
+from batcher.pricing.money import MeterQuantities
 
 _NO_USAGE: Final = Usage()
 _FALLBACK: Final = "fallback_message"

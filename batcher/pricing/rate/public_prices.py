@@ -5,7 +5,7 @@ from typing import Final
 
 from batcher.pricing.book.book import PriceBook, load_shipped
 from batcher.pricing.rate.rates import BATCH, FAST, STANDARD, RateSet
-from batcher.pricing.rate.resolve import resolve
+from batcher.pricing.rate.rating import resolve
 
 _LIST: Final = "anthropic"
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
 
-from batcher.pricing.meters import METERS, ExactRates, MeterRates
+from batcher.pricing.money import METERS, ExactRates, MeterRates
 
 STANDARD = "standard"
 BATCH = "batch"

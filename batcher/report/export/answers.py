@@ -19,9 +19,8 @@ from batcher.report.export.rows import (
     read_sources,
 )
 from batcher.report.status import read_status
-from batcher.rows.out.output import OutputFormat, format_of, open_writer
-from batcher.rows.out.sink import Sink, storage_errors
-from batcher.rows.read.original import original_columns, original_lines
+from batcher.rows.out.output import OutputFormat, Sink, format_of, open_writer, storage_errors
+from batcher.rows.read.reader import original_columns, original_lines
 from batcher.rows.read.source import fingerprint, source_of
 
 ANSWERED: Final = "answered"

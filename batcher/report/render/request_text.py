@@ -7,8 +7,7 @@ import msgspec
 
 from batcher.ledger.schema import NOT_KEPT
 from batcher.messages.attempt import IN_DOUBT, State
-from batcher.pricing.meters import METERS
-from batcher.pricing.money import format_usd, rate_text, usd_text
+from batcher.pricing.money import METERS, format_usd, rate_text, usd_text
 from batcher.report.query import moment_of
 from batcher.report.render.json_document import json_text, money
 from batcher.report.request import StoredRequest

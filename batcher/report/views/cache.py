@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from batcher.pricing.meters import METERS
+from batcher.pricing.money import METERS
 from batcher.report.figures import USD, Key
 from batcher.report.ledgers import Ledgers
 from batcher.report.table import Cell, Field, Table, Unit, currency_field

@@ -10,7 +10,7 @@ from sqlalchemy.types import BigInteger
 
 from batcher.ledger.schema import METERS, answers, charges, rate_sets
 from batcher.pricing.book.book import PriceBook
-from batcher.pricing.meters import MeterQuantities
+from batcher.pricing.money import MeterQuantities
 from batcher.pricing.rate.rates import RateSet
 from batcher.report.figures import Key
 from batcher.report.ledgers import Ledger

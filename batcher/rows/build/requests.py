@@ -9,29 +9,27 @@ import msgspec
 
 from batcher.errors import ConfigurationError
 from batcher.messages.codec import CODEC_ERRORS
-from batcher.messages.request import BadRow, Request, params_hash
-from batcher.messages.stream_mode import needs_stream
+from batcher.messages.request import BadRow, Request, needs_stream, params_hash
 from batcher.preflight.rules import Problem
-from batcher.rows.batch import bad_row
-from batcher.rows.build.attachments import (
-    BETAS,
-    OWN_COLUMNS,
-    attached,
-    is_beta_name,
-    row_betas,
-)
+from batcher.rows.batch import Reason, RowProblem, bad_row
 from batcher.rows.build.body import (
     FIELDS,
     MAX_BODY_BYTES,
     check_body,
+    fill_in,
+    path_blocks,
     tool_choice_object,
 )
-from batcher.rows.build.local_files import fill_in, path_blocks
+from batcher.rows.build.columns import (
+    BETAS,
+    OWN_COLUMNS,
+    attached,
+    is_beta_name,
+    json_columns,
+    row_betas,
+)
 from batcher.rows.build.settings import RequestSettings
-from batcher.rows.read.columns import json_columns
-from batcher.rows.read.parse import kind, parse_row
-from batcher.rows.read.repeats import as_it_came, quotes_of
-from batcher.rows.reasons import Reason, RowProblem
+from batcher.rows.read.parse import as_it_came, kind, parse_row, quotes_of
 
 if TYPE_CHECKING:
     from batcher.rows.build.template import PromptTemplate

@@ -11,7 +11,7 @@ from jinja2 import meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from batcher.errors import ConfigurationError
-from batcher.rows.reasons import Reason, RowProblem
+from batcher.rows.batch import Reason, RowProblem
 
 OWN_NAMES: Final = frozenset({"custom_id", "row_number"})  # every template can use them
 

@@ -4,11 +4,9 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
-
-from batcher.rows.out.sink import ByteStream
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,6 +21,19 @@ _BATCH_BYTES: Final = 16 * 1024 * 1024
 _SPECIAL: Final = re.compile(r"[\",\r\n]")
 _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+
+
+class ByteStream(Protocol):
+    """What a writer needs of a stream."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take all of `data`."""
+
+    def flush(self) -> None:
+        """Pass on what is held back."""
+
+    def close(self) -> None:
+        """End the stream."""
 
 
 class SpooledRows:

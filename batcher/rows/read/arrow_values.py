@@ -10,7 +10,7 @@ from uuid import UUID
 import pyarrow as pa
 
 from batcher.messages.codec import broken_utf8
-from batcher.rows.reasons import Reason, RowProblem
+from batcher.rows.batch import Reason, RowProblem
 
 Convert = Callable[[Any], Any] | None  # None: the value is JSON already
 

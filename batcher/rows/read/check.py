@@ -1,13 +1,15 @@
 """A look at a source before a run starts: a wrong file is refused before money flows."""
 
+from typing import Final
+
 import msgspec
 
 from batcher.errors import ConfigurationError
 from batcher.messages.codec import CODEC_ERRORS
+from batcher.rows.batch import InputBroken, RowProblem
 from batcher.rows.build.requests import RequestBuilder
+from batcher.rows.read.lines import BLOCK_BYTES, read_blocks
 from batcher.rows.read.source import SourceFile
-from batcher.rows.read.streams import BLOCK_BYTES, read_blocks
-from batcher.rows.reasons import InputBroken, RowProblem
 
 
 def check_source(source: SourceFile, builder: RequestBuilder) -> None:
@@ -87,3 +89,33 @@ def _starts_array(start: bytes) -> bool:
     except CODEC_ERRORS:
         return True
     return False
+
+
+_SAMPLE_BYTES: Final = 256 * 1024
+
+
+def estimated_rows(source: SourceFile) -> int | None:
+    """About how many rows `source` has; exact for Parquet, `None` when a glance cannot tell."""
+    if source.format == "parquet":
+        import pyarrow as pa  # noqa: PLC0415 - heavy
+        from pyarrow import parquet as pq  # noqa: PLC0415 - heavy
+
+        try:
+            return int(pq.read_metadata(source.path).num_rows)
+        except (pa.ArrowException, OSError):
+            return None
+    if source.compression is not None:
+        return None
+    try:
+        return _by_first_lines(source)
+    except OSError:
+        return None
+
+
+def _by_first_lines(source: SourceFile) -> int:
+    with source.path.open("rb") as file:
+        sample = file.read(_SAMPLE_BYTES)
+    lines = sample.count(b"\n") + (not sample.endswith(b"\n") and bool(sample))
+    if len(sample) < _SAMPLE_BYTES or lines == 0:
+        return lines
+    return source.path.stat().st_size * lines // len(sample)

@@ -5,13 +5,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from batcher.messages.request import BadRow, Request
-from batcher.rows.batch import BATCH_ROWS, RowBatch, bad_row, broken_file, ends_batch
+from batcher.rows.batch import (
+    BATCH_ROWS,
+    InputBroken,
+    Reason,
+    RowBatch,
+    RowProblem,
+    bad_row,
+    broken_file,
+    ends_batch,
+)
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import AllBut, RowRanges, RowsToRead
-from batcher.rows.read.lines import MAX_LINE_BYTES, LineSplitter
+from batcher.rows.read.lines import MAX_LINE_BYTES, LineSplitter, read_blocks
 from batcher.rows.read.source import SourceFile
-from batcher.rows.read.streams import read_blocks
-from batcher.rows.reasons import InputBroken, Reason, RowProblem
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,7 @@ def read_records(source: SourceFile) -> Iterator[Record]:
             row_number += 1
             yield Record(row_number, offset, _csv_problem(exc, at_end=lines.at_end))
         except InputBroken as exc:
-            yield Record(row_number + 1, offset, broken_file(source, exc))
+            yield Record(row_number + 1, offset, broken_file(source.name, exc))
             return
         else:
             if names is None:

@@ -9,12 +9,19 @@ from pyarrow import parquet as pq
 
 from batcher.errors import ConfigurationError, StorageError
 from batcher.messages.request import BadRow, Request
-from batcher.rows.batch import BATCH_ROWS, RowBatch, bad_row, broken_file, ends_batch
+from batcher.rows.batch import (
+    BATCH_ROWS,
+    InputBroken,
+    RowBatch,
+    RowProblem,
+    bad_row,
+    broken_file,
+    ends_batch,
+)
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import RowsToRead
 from batcher.rows.read.arrow_values import column_cells, with_texts_as_bytes
 from batcher.rows.read.source import SourceFile
-from batcher.rows.reasons import InputBroken, RowProblem
 
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 _CHUNK_ROWS: Final = 128  # more of them cost memory and save no time
@@ -77,7 +84,7 @@ def _item(
     source: SourceFile, source_id: int, builder: RequestBuilder, chunk: Chunk, row_number: int
 ) -> Request | BadRow:
     if chunk.broken is not None:
-        return bad_row(source_id, row_number, None, broken_file(source, chunk.broken))
+        return bad_row(source_id, row_number, None, broken_file(source.name, chunk.broken))
     record = chunk.record(row_number)
     for value in record.values():
         if isinstance(value, RowProblem):

@@ -1,4 +1,8 @@
-"""From the bytes of one line to its fields, or to the reason why not (reliability, 4)."""
+"""From the bytes of one line to its fields, or to the reason why not.
+
+Of a field that occurs twice in one object our decoder keeps the last, and a server may keep
+the first. What is sent must be what was read: such bytes are written anew.
+"""
 
 import json
 from typing import Any, Final, NoReturn
@@ -6,7 +10,8 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from batcher.messages.codec import CODEC_ERRORS, broken_utf8
-from batcher.rows.reasons import Reason, RowProblem
+from batcher.messages.request import canonical_pieces
+from batcher.rows.batch import Reason, RowProblem
 
 MAX_DEPTH: Final = 100
 
@@ -106,3 +111,40 @@ def _problem(line: bytes, exc: Exception) -> RowProblem:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
+
+
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+def quotes_of(body: dict[str, Any], *, is_large: bool) -> int:
+    """How many quotes the JSON text of `body` has; `is_large`: without a copy of it."""
+    if is_large:
+        return sum(piece.count(b'"') for piece in canonical_pieces(body))
+    return _ENCODER.encode(body).count(b'"')
+
+
+def as_it_came(text: bytes, quotes: int) -> bytes:
+    """`text`, or what was read of it when it names a field twice.
+
+    `quotes` are those of what was read. A text has as many, unless a field is lost, or it
+    spells a quote as a number.
+    """
+    if text.count(b'"') == quotes and b"\\u0022" not in text:
+        return text
+    if not repeats_a_field(text):
+        return text
+    return _ENCODER.encode(_DECODER.decode(text))
+
+
+def repeats_a_field(text: bytes) -> bool:
+    """Whether any object in this JSON text, at any depth, names a field twice. Slow."""
+    found = False
+
+    def look(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal found
+        fields = dict(pairs)
+        found = found or len(fields) < len(pairs)
+        return fields
+
+    json.loads(text, object_pairs_hook=look)
+    return found

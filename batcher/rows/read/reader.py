@@ -1,16 +1,30 @@
-"""Reads sources row by row: batches of requests and bad rows, in order, in bounded memory."""
+"""Reads sources row by row, in order, in bounded memory.
 
+As batches of requests and bad rows for a run; as a source's own columns for exports.
+"""
+
+import contextlib
 from collections.abc import Iterator
-from typing import assert_never
+from typing import Any, assert_never
+
+import msgspec
 
 from batcher.messages.request import BadRow, Request
-from batcher.rows.batch import BATCH_ROWS, RowBatch, bad_row, broken_file, ends_batch
+from batcher.rows.batch import (
+    BATCH_ROWS,
+    InputBroken,
+    Reason,
+    RowBatch,
+    RowProblem,
+    bad_row,
+    broken_file,
+    ends_batch,
+)
 from batcher.rows.build.requests import RequestBuilder
-from batcher.rows.ranges import RowsToRead
-from batcher.rows.read.lines import MAX_LINE_BYTES, Lines, LineSplitter
+from batcher.rows.ranges import AllBut, RowRanges, RowsToRead
+from batcher.rows.read.lines import MAX_LINE_BYTES, Lines, LineSplitter, read_blocks
+from batcher.rows.read.parse import parse_row
 from batcher.rows.read.source import SourceFile
-from batcher.rows.read.streams import read_blocks
-from batcher.rows.reasons import InputBroken, Reason, RowProblem
 
 
 def read_rows(
@@ -52,7 +66,7 @@ def _read_jsonl(
     except InputBroken as exc:
         row = splitter.row_number
         if rows.take_one(row):
-            bad = bad_row(source_id, row, splitter.offset, broken_file(source, exc))
+            bad = bad_row(source_id, row, splitter.offset, broken_file(source.name, exc))
             yield RowBatch(items=[bad], rows_read=row)
 
 
@@ -104,3 +118,83 @@ def _may_be_cut(item: Request | BadRow) -> bool:
 def _refused(lines: Lines, source_id: int, problem: RowProblem) -> RowBatch:
     bad = bad_row(source_id, lines.first_row, lines.offset, problem)
     return RowBatch(items=[bad], rows_read=lines.first_row)
+
+
+def original_columns(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Every row's number and top-level fields as read, in order; blank lines are no rows.
+
+    A row that cannot be read has no fields, and so has the one at which a damaged file ends; a
+    Parquet value that JSON cannot hold is `None`. Raises `StorageError` when the disk fails.
+    """
+    match source.format:
+        case "jsonl":
+            return _of_lines(source)
+        case "csv":
+            return _of_csv(source)
+        case "parquet":
+            return _of_parquet(source)
+        case _:
+            assert_never(source.format)
+
+
+def original_lines(source: SourceFile) -> Iterator[tuple[int, bytes]]:
+    """Every row's number and itself as one line, in order.
+
+    A line of a JSONL file as its bytes came, whatever they are; a record of another file as a
+    JSON object of its columns. Rows that cannot be read are left out. Raises `StorageError`
+    when the disk fails.
+    """
+    if source.format == "jsonl":
+        yield from _raw_lines(source)
+        return
+    for row_number, fields in original_columns(source):
+        if fields:
+            present = {name: value for name, value in fields.items() if value is not None}
+            yield row_number, msgspec.json.encode(present)
+
+
+def _raw_lines(source: SourceFile) -> Iterator[tuple[int, bytes]]:
+    splitter = LineSplitter(AllBut(RowRanges()))
+    with contextlib.suppress(InputBroken):
+        for lines in splitter.split(read_blocks(source)):
+            if not lines.too_long:
+                yield from enumerate(lines.lines, lines.first_row)
+
+
+def _of_lines(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
+    splitter = LineSplitter(AllBut(RowRanges()))
+    try:
+        for lines in splitter.split(read_blocks(source)):
+            for row_number, line in enumerate(lines.lines, lines.first_row):
+                if lines.too_long or (line and not line.isspace()):
+                    yield row_number, _fields(line)
+    except InputBroken:
+        yield splitter.row_number, {}
+
+
+def _fields(line: bytes) -> dict[str, Any]:
+    try:
+        return parse_row(line)
+    except RowProblem:
+        return {}
+
+
+def _of_csv(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
+    from batcher.rows.read.csv_rows import read_records  # noqa: PLC0415 - rarely needed
+
+    for record in read_records(source):
+        cells = record.cells
+        yield record.row_number, {} if isinstance(cells, RowProblem) else dict(cells)
+
+
+def _of_parquet(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
+    from batcher.rows.read.parquet import read_chunks  # noqa: PLC0415 - imports pyarrow
+
+    for chunk in read_chunks(source, None, AllBut(RowRanges())):
+        for row_number in range(chunk.first_row, chunk.last_row + 1):
+            record = chunk.record(row_number)
+            yield row_number, {name: _readable(value) for name, value in record.items()}
+
+
+def _readable(value: object) -> object:
+    return None if isinstance(value, RowProblem) else value

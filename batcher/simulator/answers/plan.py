@@ -1,4 +1,8 @@
-"""What a request is answered with: a pure function of the seed and the body."""
+"""What a request is answered with: a pure function of the seed and the body.
+
+Texts are filler of about four characters per token; tool inputs and structured answers are
+values that fit their JSON Schema.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,10 +12,65 @@ import msgspec
 
 from batcher.simulator.answers import conversation
 from batcher.simulator.answers.meters import Meters, measure
-from batcher.simulator.answers.prose import answer_text
-from batcher.simulator.answers.sample import value_for
 from batcher.simulator.wire.body import Body
-from batcher.simulator.wire.markers import without_markers
+from batcher.simulator.wire.faults import without_markers
+
+
+def value_for(schema: object, depth: int = 0) -> object:
+    """A plain value that `schema` accepts; only the usual keywords are understood.
+
+    Without a usable type it is a string; nesting ends at a depth of 8.
+    """
+    if not isinstance(schema, dict) or depth > 8:
+        return "example"
+    if "const" in schema:
+        return schema["const"]
+    for keyword in ("enum", "anyOf", "oneOf", "allOf"):
+        choices = schema.get(keyword)
+        if isinstance(choices, list) and choices:
+            return choices[0] if keyword == "enum" else value_for(choices[0], depth + 1)
+    return _typed(schema, depth)
+
+
+def _typed(schema: dict[str, Any], depth: int) -> object:
+    kind = schema.get("type")
+    kind = kind[0] if isinstance(kind, list) and kind else kind
+    if kind == "object" or "properties" in schema:
+        properties = schema.get("properties")
+        named = properties.items() if isinstance(properties, dict) else ()
+        return {name: value_for(inner, depth + 1) for name, inner in named}
+    if kind == "array":
+        return [value_for(schema.get("items"), depth + 1)]
+    plain = {"integer": 7, "number": 7.5, "boolean": True, "null": None}
+    return plain.get(str(kind), "example")
+
+
+_SENTENCES: Final = (
+    "The short answer is yes, with one condition that is easy to check.",
+    "Most of the difference comes from the first step, not from the last.",
+    "A small example makes this clearer than any definition.",
+    "It helps to look at the extremes before looking at the average.",
+    "Both sides of the comparison agree on the facts and differ in the weights.",
+    "The usual mistake is to measure the effort instead of the result.",
+    "Seen over a whole year the pattern is steady and rather calm.",
+    "Nothing here depends on the order in which the parts are read.",
+    "The second option costs less and asks for a little more care.",
+    "What remains is a question of taste, and tastes may differ.",
+)
+_PAGE: Final = " ".join(_SENTENCES) + " "
+_PROMPT_SHOWN: Final = 60
+
+
+def answer_text(prompt: str, *, tokens: int, offset: int, is_cut: bool) -> str:
+    """About `tokens` tokens of text on `prompt`; `is_cut` leaves the end open."""
+    length = max(4 * tokens, 1)
+    shown = " ".join(prompt[: 2 * _PROMPT_SHOWN].split())[:_PROMPT_SHOWN].strip()
+    opening = f"On \u201c{shown}\u201d: " if shown else ""
+    start = sum(len(sentence) + 1 for sentence in _SENTENCES[: offset % len(_SENTENCES)])
+    repeats = (start + length) // len(_PAGE) + 1
+    text = (opening + (_PAGE * repeats)[start:])[:length]
+    return text if is_cut else text.rpartition(" ")[0].rstrip(".,") + "."
+
 
 Block = dict[str, Any]
 

@@ -9,7 +9,7 @@ import msgspec
 from batcher.simulator.wire.checks import find_problem
 from batcher.simulator.wire.dialects import Dialect
 from batcher.simulator.wire.envelope import Problem
-from batcher.simulator.wire.markers import Markers, read_markers
+from batcher.simulator.wire.faults import Markers, read_markers
 
 _CANONICAL: Final = msgspec.json.Encoder(order="sorted")
 

@@ -13,10 +13,9 @@ from yarl import URL
 
 from batcher.clock import Clock
 from batcher.transport.endpoint import Auth, Endpoint, Secret, check_route, check_url
-from batcher.transport.live.mask import Mask
 from batcher.transport.live.send_errors import TROUBLES, SendError, send_error
 from batcher.transport.live.tls import tls_context
-from batcher.transport.live.wire import Answering, Wire, proxy_headers
+from batcher.transport.live.wire import Answering, Mask, Wire, proxy_headers
 
 BODY_LIMIT: Final = 64 * 2**20  # bytes of one answer; the API's own texts end far below
 _SWEEP_SECONDS: Final = 0.5

@@ -5,16 +5,9 @@ from typing import Final
 
 from batcher.clock import Clock
 from batcher.messages.answer import NotAMessage, parse_answer
-from batcher.messages.attempt import Attempt
-from batcher.messages.failure import (
-    STATUS_OF_TYPE,
-    Failure,
-    Verdict,
-    classify,
-    has_readable_error,
-)
-from batcher.messages.outcome import (
+from batcher.messages.attempt import (
     Answered,
+    Attempt,
     Exchange,
     NotSent,
     Outcome,
@@ -23,8 +16,15 @@ from batcher.messages.outcome import (
     Unknown,
     Unusable,
 )
+from batcher.messages.failure import (
+    STATUS_OF_TYPE,
+    Failure,
+    Verdict,
+    classify,
+    has_readable_error,
+)
+from batcher.messages.request import StreamMode, plain_body, streaming_body
 from batcher.messages.stream import MessageStream
-from batcher.messages.stream_mode import StreamMode, plain_body, streaming_body
 from batcher.transport.endpoint import Endpoint
 from batcher.transport.live.client import HttpClient, Reply, StreamEnd
 from batcher.transport.live.send_errors import SendError
