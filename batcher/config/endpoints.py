@@ -13,7 +13,7 @@ import msgspec
 from batcher.config.keys import custom_headers, header_from
 from batcher.config.tables import EndpointTable, HeaderValue
 from batcher.errors import ConfigurationError, did_you_mean
-from batcher.transport.endpoint import Auth, Endpoint, Header, check_route, check_url
+from batcher.transport.endpoint import Auth, Endpoint, ExtraHeader, check_route, check_url
 from batcher.transport.proxy import VARIABLES, route_to
 
 # What official tooling reads; for the endpoint `anthropic` only, below every other setting.
@@ -91,7 +91,7 @@ def _as_official_tooling(endpoint: Endpoint, own: Mapping[str, Any]) -> Endpoint
     return replace(endpoint, notes=tuple(notes))
 
 
-def _not_said(headers: tuple[Header, ...], endpoint: Endpoint) -> tuple[Header, ...]:
+def _not_said(headers: tuple[ExtraHeader, ...], endpoint: Endpoint) -> tuple[ExtraHeader, ...]:
     said = {header.name.lower() for header in endpoint.headers}
     return tuple(header for header in headers if header.name.lower() not in said)
 

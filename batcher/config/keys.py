@@ -9,7 +9,7 @@ from typing import Final
 from batcher.config.files import at_home
 from batcher.config.tables import HeaderValue
 from batcher.errors import AccessRefused, ConfigurationError
-from batcher.transport.endpoint import Auth, Endpoint, Header, Secret
+from batcher.transport.endpoint import Auth, Endpoint, ExtraHeader, Secret
 
 _LARGEST: Final = 2**16  # characters of a secret
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
@@ -57,7 +57,7 @@ def key_source(endpoint: Endpoint) -> str:
     return f"environment variable {endpoint.api_key_env}"
 
 
-def header_from(endpoint: str, name: str, value: HeaderValue) -> Header:
+def header_from(endpoint: str, name: str, value: HeaderValue) -> ExtraHeader:
     """A header of the configuration; from a file or a variable its value is a secret.
 
     Raises `ConfigurationError` for a name that cannot be sent or is not ours to give, and
@@ -75,10 +75,10 @@ def header_from(endpoint: str, name: str, value: HeaderValue) -> Header:
             f"endpoint {endpoint}: the value of the header {name} holds characters that no "
             "header has"
         )
-    return Header(name=name, value=Secret(text), secret=not isinstance(value, str))
+    return ExtraHeader(name=name, value=Secret(text), secret=not isinstance(value, str))
 
 
-def custom_headers(lines: str) -> tuple[Header, ...]:
+def custom_headers(lines: str) -> tuple[ExtraHeader, ...]:
     """Headers as official tooling has them in a variable, a line each; all are secret."""
     found = []
     for line in filter(str.strip, lines.splitlines()):
@@ -88,7 +88,7 @@ def custom_headers(lines: str) -> tuple[Header, ...]:
                 "ANTHROPIC_CUSTOM_HEADERS: write one `Name: value` a line"
             )  # the line is not repeated: it may hold a secret
         header = header_from("anthropic", name.strip(), value.strip())
-        found.append(Header(name=header.name, value=header.value, secret=True))
+        found.append(ExtraHeader(name=header.name, value=header.value, secret=True))
     return tuple(found)
 
 

@@ -43,7 +43,7 @@ class NotAMessage(ValueError):  # noqa: N818 - it is what the body is
 _ABSENT: Final = msgspec.Raw()
 
 
-class _Wire(msgspec.Struct):
+class _MessageFields(msgspec.Struct):
     """The fields we read; everything else in the body is left alone."""
 
     id: str | None = None
@@ -58,7 +58,7 @@ class _Wire(msgspec.Struct):
     usage: msgspec.Raw = _ABSENT
 
 
-class _Block(msgspec.Struct):
+class _TextBlock(msgspec.Struct):
     type: str = "text"
     text: str | None = None
 
@@ -67,8 +67,8 @@ class _Container(msgspec.Struct):
     id: str | None = None
 
 
-_WIRE: Final = msgspec.json.Decoder(_Wire)
-_BLOCKS: Final = msgspec.json.Decoder(list[_Block] | str)
+_WIRE: Final = msgspec.json.Decoder(_MessageFields)
+_BLOCKS: Final = msgspec.json.Decoder(list[_TextBlock] | str)
 # An escaped backslash, a surrogate pair, or half of one: a token cut in the middle of an emoji.
 _SURROGATES: Final = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
@@ -116,7 +116,7 @@ def parse_answer(body: bytes) -> Answer:
     )
 
 
-def _decode(body: bytes) -> _Wire:
+def _decode(body: bytes) -> _MessageFields:
     try:
         body.decode()  # raw parts skip the decoder's own UTF-8 check
         return _WIRE.decode(body)

@@ -42,11 +42,11 @@ class ToolCall(msgspec.Struct, frozen=True):
     input: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-class _Block(msgspec.Struct):
+class _BlockType(msgspec.Struct):
     type: str = ""
 
 
-_BLOCKS: Final = msgspec.json.Decoder(list[_Block])
+_BLOCKS: Final = msgspec.json.Decoder(list[_BlockType])
 _CALL: Final = msgspec.json.Decoder(ToolCall)
 
 

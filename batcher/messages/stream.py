@@ -32,7 +32,7 @@ Fields = dict[str, msgspec.Raw]
 _DEFAULTS: Final[Fields] = {"type": msgspec.Raw(b'"message"'), "content": msgspec.Raw(b"[]")}
 
 
-class _Wire(msgspec.Struct):
+class _EventFields(msgspec.Struct):
     """The fields of every event; which of them are there depends on its type."""
 
     type: str | None = None
@@ -44,7 +44,7 @@ class _Wire(msgspec.Struct):
     error: msgspec.Raw = _ABSENT
 
 
-_WIRE: Final = msgspec.json.Decoder(_Wire)
+_WIRE: Final = msgspec.json.Decoder(_EventFields)
 _FIELDS: Final = msgspec.json.Decoder(Fields)
 
 
@@ -180,7 +180,7 @@ class MessageStream:
         self._message = message
         self.raw.clear()
 
-    def _go_on(self, kind: str, wire: _Wire, message: Fields) -> None:
+    def _go_on(self, kind: str, wire: _EventFields, message: Fields) -> None:
         match kind:
             case "content_block_start" if wire.content_block is not None:
                 self._open(wire.index, StreamedBlock(wire.content_block), message)
@@ -202,7 +202,7 @@ class MessageStream:
         if model is not None:
             message["model"] = model
 
-    def _block_for(self, wire: _Wire) -> StreamedBlock:
+    def _block_for(self, wire: _EventFields) -> StreamedBlock:
         """The block a delta is for; one whose beginning was lost is text."""
         index = self._blocks[-1][0] if wire.index is None and self._blocks else wire.index or 0
         if index not in self._by_index:
@@ -211,7 +211,7 @@ class MessageStream:
             self._by_index[index] = block
         return self._by_index[index]
 
-    def _end(self, wire: _Wire, message: Fields) -> None:
+    def _end(self, wire: _EventFields, message: Fields) -> None:
         """Numbers are cumulative: what is given replaces, what is missing or null does not."""
         if _is_given(wire.usage):
             given = {n: v for n, v in _FIELDS.decode(wire.usage).items() if _is_given(v)}
@@ -233,7 +233,7 @@ class MessageStream:
 _OUTPUT_NAMES: Final = ("output_tokens", "completion_tokens")
 
 
-def _decoded(data: bytes) -> _Wire:
+def _decoded(data: bytes) -> _EventFields:
     try:
         return _WIRE.decode(data)
     except CODEC_ERRORS:
@@ -241,7 +241,7 @@ def _decoded(data: bytes) -> _Wire:
         if not isinstance(fields, dict):
             raise
     plain = {name: fields.get(name) for name in ("type", "index")}
-    wire = msgspec.convert(plain, _Wire)
+    wire = msgspec.convert(plain, _EventFields)
     for name in ("message", "content_block", "delta"):
         if isinstance(fields.get(name), dict):
             setattr(wire, name, {key: raw_json(value) for key, value in fields[name].items()})

@@ -192,7 +192,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     where: dict[str, tuple[Any, ...]] = {}
 
 
-class Dialect(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class RuleDialect(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A way of speaking the Messages API; its rules hold for `models` only, empty means all."""
 
     about: str
@@ -202,7 +202,7 @@ class Dialect(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class RuleBook(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All dialects, named groups of models, and rules in the order in which they are told."""
 
-    dialects: dict[str, Dialect]
+    dialects: dict[str, RuleDialect]
     models: dict[str, tuple[str, ...]]
     rules: tuple[Rule, ...]
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 
-class BillLine(msgspec.Struct, frozen=True, kw_only=True):
+class BilledRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One accepted request.
 
     `attempt_uid` is the client's `x-client-request-id`, `custom` a `[[custom:...]]` marker or
@@ -51,7 +51,7 @@ class Bill:
             else os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         )
 
-    def add(self, line: BillLine) -> None:
+    def add(self, line: BilledRequest) -> None:
         """Keep the line; when this returns the kernel has it."""
         text = _ENCODER.encode(line) + b"\n"
         if self._file is None:
@@ -63,10 +63,10 @@ class Bill:
         """All lines as JSONL, those of earlier processes with the same file too."""
         return self._path.read_bytes() if self._path else b"".join(self._lines)
 
-    def lines(self) -> list[BillLine]:
+    def lines(self) -> list[BilledRequest]:
         """All lines, oldest first."""
         return msgspec.json.decode(
-            b"[" + b",".join(self.text().splitlines()) + b"]", type=list[BillLine]
+            b"[" + b",".join(self.text().splitlines()) + b"]", type=list[BilledRequest]
         )
 
     def close(self) -> None:

@@ -14,11 +14,11 @@ import msgspec
 from aiohttp import web
 
 from batcher.simulator.answers.models import SHOWN, is_known, openai_page, shown
-from batcher.simulator.bill import Bill, BillLine, Stats
+from batcher.simulator.bill import Bill, BilledRequest, Stats
 from batcher.simulator.desk import MAX_BODY_BYTES, Decision, Desk
 from batcher.simulator.settings import SimulatorSettings
 from batcher.simulator.wire.delivery import Delivery
-from batcher.simulator.wire.envelope import Problem
+from batcher.simulator.wire.envelope import Refusal
 
 
 class Simulator:
@@ -39,7 +39,7 @@ class Simulator:
         return f"http://127.0.0.1:{self._port}"
 
     @property
-    def bill(self) -> list[BillLine]:
+    def bill(self) -> list[BilledRequest]:
         """Every request accepted so far, oldest first; also after the server has ended."""
         return self._bill.lines()
 
@@ -114,9 +114,9 @@ class Simulator:
         if is_models and method in ("GET", "HEAD"):
             problem = self._desk.check_access(request.headers)
             return _answer(self._desk, problem or self._models(model, request), request_id)
-        return self._desk.refuse(Problem(404, f"{method} {path} does not exist"), request_id)
+        return self._desk.refuse(Refusal(404, f"{method} {path} does not exist"), request_id)
 
-    def _models(self, model: str, request: web.BaseRequest) -> dict[str, Any] | Problem:
+    def _models(self, model: str, request: web.BaseRequest) -> dict[str, Any] | Refusal:
         wanted = model.strip("/")
         if not wanted and self._desk.dialect.speaks_openai:
             return openai_page()
@@ -134,7 +134,7 @@ class Simulator:
                 self.stats.redirects_followed += 1
             case _:
                 pass
-        return self._desk.refuse(Problem(404, f"{path} does not exist"), request_id)
+        return self._desk.refuse(Refusal(404, f"{path} does not exist"), request_id)
 
 
 async def _read(request: web.BaseRequest) -> bytes:
@@ -145,24 +145,24 @@ async def _read(request: web.BaseRequest) -> bytes:
         return bytes(MAX_BODY_BYTES + 1)
 
 
-def _answer(desk: Desk, value: dict[str, Any] | Problem, request_id: str) -> Decision:
-    return desk.refuse(value, request_id) if isinstance(value, Problem) else _json(value)
+def _answer(desk: Desk, value: dict[str, Any] | Refusal, request_id: str) -> Decision:
+    return desk.refuse(value, request_id) if isinstance(value, Refusal) else _json(value)
 
 
-def _model(wanted: str) -> dict[str, Any] | Problem:
+def _model(wanted: str) -> dict[str, Any] | Refusal:
     if not is_known(wanted):
-        return Problem(404, f"model: {wanted}")
+        return Refusal(404, f"model: {wanted}")
     named = {entry[0]: entry for entry in SHOWN}
     return shown(named.get(wanted, (wanted, wanted, "2026-01-01T00:00:00Z")))
 
 
-def _models_page(query: Mapping[str, str]) -> dict[str, Any] | Problem:
+def _models_page(query: Mapping[str, str]) -> dict[str, Any] | Refusal:
     identifiers = [entry[0] for entry in SHOWN]
     limit, after = query.get("limit", "20"), query.get("after_id")
     if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= 1000):
-        return Problem(400, "limit: range: 1..1000")
+        return Refusal(400, "limit: range: 1..1000")
     if after is not None and after not in identifiers:
-        return Problem(400, f"after_id: {after} is not a model")
+        return Refusal(400, f"after_id: {after} is not a model")
     start = 0 if after is None else identifiers.index(after) + 1
     page = SHOWN[start : start + int(limit)]
     return {

@@ -63,7 +63,7 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class ExtraHeader:
     """A header that every request to an endpoint carries; a secret one is masked like a key."""
 
     name: str
@@ -112,7 +112,7 @@ class Endpoint:
     client_certificate: str | None = None
     client_key: str | None = None
     auth_header: str | None = None
-    headers: tuple[Header, ...] = ()
+    headers: tuple[ExtraHeader, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

@@ -23,7 +23,7 @@ _ONE_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class PriceDifference:
     """One price that two lists give differently, on all days from first to last.
 
     `meter` is one of `METERS`, `EVERY_METER` when one side has no price under these terms at
@@ -43,9 +43,9 @@ class Difference:
 
 def compare_lists(
     before: Mapping[str, PriceList], after: Mapping[str, PriceList]
-) -> tuple[Difference, ...]:
+) -> tuple[PriceDifference, ...]:
     """All differences of two books' lists, by list, model, terms, meter and day."""
-    found: list[Difference] = []
+    found: list[PriceDifference] = []
     for name in sorted({*before, *after}):
         old = before.get(name) or _empty(after[name])
         new = after.get(name) or _empty(before[name])
@@ -58,12 +58,12 @@ def _empty(like: PriceList) -> PriceList:
     return replace(like, periods=())
 
 
-def _compare_model(old: PriceList, new: PriceList, model: str) -> list[Difference]:
+def _compare_model(old: PriceList, new: PriceList, model: str) -> list[PriceDifference]:
     periods = [p for p in (*old.periods, *new.periods) if p.model == model]
     starts = sorted({day for period in periods for day in _edges(period)})
     sizes = sorted({0, *(p.prompt_tokens_above for p in periods)})
     places = sorted({"", *(place for p in periods for place, _ in p.geographies)})
-    found: list[Difference] = []
+    found: list[PriceDifference] = []
     for terms in TERMS:
         for place in places:
             for size in sizes:
@@ -81,13 +81,13 @@ def _edges(period: RatePeriod) -> Iterator[date]:
 
 def _on_day(
     old: PriceList, new: PriceList, model: str, variant: tuple[str, str, int], day: date
-) -> Iterator[Difference]:
+) -> Iterator[PriceDifference]:
     terms, place, size = variant
     left, right = rates_on(old, model, variant, day), rates_on(new, model, variant, day)
     shown = "/".join(part for part in (terms, place, f">{size}" if size else "") if part)
 
-    def difference(meter: str, before: str, after: str) -> Difference:
-        return Difference(price_list=old.name, model=model, terms=shown, meter=meter,
+    def difference(meter: str, before: str, after: str) -> PriceDifference:
+        return PriceDifference(price_list=old.name, model=model, terms=shown, meter=meter,
                           first_day=day, last_day=None, before=before, after=after)  # fmt: skip
 
     if left is None or right is None:
@@ -128,11 +128,11 @@ def _price(rate: int | None, meter: int) -> str:
     return NO_PRICE if rate is None else rate_text(rate, meter)
 
 
-def _joined(spans: list[Difference], starts: list[date]) -> list[Difference]:
+def _joined(spans: list[PriceDifference], starts: list[date]) -> list[PriceDifference]:
     """Neighbouring spans with the same difference, as one; each ends where the next begins."""
     following = dict(pairwise(starts))
-    joined: dict[tuple[str, str, str], Difference] = {}
-    done: list[Difference] = []
+    joined: dict[tuple[str, str, str], PriceDifference] = {}
+    done: list[PriceDifference] = []
     for span in spans:
         edge = following.get(span.first_day)
         ended = replace(span, last_day=edge and edge - _ONE_DAY)
@@ -182,7 +182,7 @@ def all_periods(book: PriceBook, model: str) -> Rows:
     return rows
 
 
-def difference_rows(differences: Sequence[Difference]) -> Rows:
+def difference_rows(differences: Sequence[PriceDifference]) -> Rows:
     """A head, then a row per difference."""
     rows: Rows = [("list", "model", "terms", "meter", "from", "until", "before", "after")]
     rows += [

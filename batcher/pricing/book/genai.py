@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from batcher.errors import ConfigurationError
 from batcher.pricing.book.book import PriceBook, load_shipped
-from batcher.pricing.book.differences import Difference, compare_lists
+from batcher.pricing.book.differences import PriceDifference, compare_lists
 from batcher.pricing.book.layer import Layer, ListTerms
 from batcher.pricing.book.merge import merge_lists
 from batcher.pricing.money import METERS, ExactRates, parse_rate
@@ -192,7 +192,7 @@ class KnownDifference:
     first_day: date | None = None
     last_day: date | None = None
 
-    def explains(self, difference: Difference) -> bool:
+    def explains(self, difference: PriceDifference) -> bool:
         """Whether this is the reason of `difference`."""
         text = f"{difference.model} {difference.terms} {difference.meter}"
         return (
@@ -251,7 +251,7 @@ KNOWN_DIFFERENCES = (
 )
 
 
-def genai_differences(book: PriceBook) -> tuple[tuple[Difference, str | None], ...]:
+def genai_differences(book: PriceBook) -> tuple[tuple[PriceDifference, str | None], ...]:
     """How the book (before) and the installed genai-prices (after) differ, with known reasons.
 
     Days before the book's first price of a model are not compared: genai-prices does not say
@@ -268,7 +268,7 @@ def genai_differences(book: PriceBook) -> tuple[tuple[Difference, str | None], .
     )
 
 
-def _reason(difference: Difference) -> str | None:
+def _reason(difference: PriceDifference) -> str | None:
     reasons = (known.why for known in KNOWN_DIFFERENCES if known.explains(difference))
     return next(reasons, None)
 
@@ -280,6 +280,6 @@ def _first_days(prices: PriceList) -> dict[str, date]:
     return first
 
 
-def _is_before(difference: Difference, first_days: Mapping[str, date]) -> bool:
+def _is_before(difference: PriceDifference, first_days: Mapping[str, date]) -> bool:
     first = first_days.get(difference.model)
     return first is not None and (difference.last_day or date.max) < first

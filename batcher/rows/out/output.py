@@ -150,7 +150,7 @@ def open_writer(
     *,
     columns: Sequence[str] | None = None,
     stdout: BinaryIO | None = None,
-) -> "Writer":
+) -> "RowWriter":
     """A writer of rows to the file `target`, or to standard output when it is `-`.
 
     Without `format_` the name's ending tells it, `-` means jsonl. `columns` are the ones to
@@ -160,7 +160,7 @@ def open_writer(
     chosen = format_ or format_of(target)
     if chosen == "parquet" and target.endswith((".gz", ".zst")):
         raise UsageError(f"{target}: Parquet is packed inside; leave out the last ending")
-    return Writer(Sink(target, stdout=stdout), chosen, columns)
+    return RowWriter(Sink(target, stdout=stdout), chosen, columns)
 
 
 def format_of(target: str) -> OutputFormat:
@@ -176,7 +176,7 @@ def format_of(target: str) -> OutputFormat:
     return found
 
 
-class Writer:
+class RowWriter:
     """Takes rows as they come; the file appears when `close` returns, or not at all.
 
     Values are what JSON has, or `msgspec.Raw` with JSON text. In CSV and Parquet, objects,

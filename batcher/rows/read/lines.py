@@ -22,7 +22,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lines:
+class LineBatch:
     """Consecutive lines without their line feeds, or word that lines were skipped.
 
     `first_row` numbers the first line, `offset` is where it starts in the unpacked stream.
@@ -52,7 +52,7 @@ class LineSplitter:
         self._tail = bytearray()
         self._tail_bytes = 0
 
-    def split(self, blocks: Iterator[bytes]) -> Iterator[Lines]:
+    def split(self, blocks: Iterator[bytes]) -> Iterator[LineBatch]:
         """The lines of `blocks` that are to be read, in order."""
         for block in blocks:
             yield from self._take(block if self._started else self._first_block(block))
@@ -66,7 +66,7 @@ class LineSplitter:
             return block[len(_BOM) :]
         return block
 
-    def _take(self, block: bytes) -> Iterator[Lines]:
+    def _take(self, block: bytes) -> Iterator[LineBatch]:
         end = block.rfind(b"\n")
         if end < 0:
             self._keep(block)
@@ -81,7 +81,7 @@ class LineSplitter:
         self._tail, self._tail_bytes = bytearray(), 0
         self._keep(block[end + 1 :])
 
-    def _chosen(self, head: bytes, last: int) -> Iterator[Lines]:
+    def _chosen(self, head: bytes, last: int) -> Iterator[LineBatch]:
         row, offset = self.row_number, self.offset
         if self._tail_bytes:
             first, found, head = head.partition(b"\n")
@@ -97,28 +97,28 @@ class LineSplitter:
                 yield self._passed(row + done, start - 1)
             chosen = lines[start - row : stop - row + 1]
             offset += sum(map(len, lines[done : start - row])) + start - row - done
-            yield Lines(first_row=start, offset=offset, lines=chosen)
+            yield LineBatch(first_row=start, offset=offset, lines=chosen)
             offset += sum(map(len, chosen)) + len(chosen)
             done = stop - row + 1
         if row + done <= last:
             yield self._passed(row + done, last)
 
-    def _joined(self, end: bytes, length: int) -> Iterator[Lines]:
+    def _joined(self, end: bytes, length: int) -> Iterator[LineBatch]:
         """The line whose beginning came in earlier blocks."""
         row, offset = self.row_number, self.offset
         if not self._rows.take_one(row):
             yield self._passed(row, row)
         elif length > MAX_LINE_BYTES:
-            yield Lines(first_row=row, offset=offset, lines=[b""], too_long=True)
+            yield LineBatch(first_row=row, offset=offset, lines=[b""], too_long=True)
         else:
             self._tail += end
             line = bytes(self._tail)
             self._tail = bytearray()  # not held beside the line while that is looked at
-            yield Lines(first_row=row, offset=offset, lines=[line])
+            yield LineBatch(first_row=row, offset=offset, lines=[line])
 
-    def _last_line(self) -> Iterator[Lines]:
+    def _last_line(self) -> Iterator[LineBatch]:
         for lines in self._joined(b"", self._tail_bytes):
-            yield Lines(
+            yield LineBatch(
                 first_row=lines.first_row,
                 offset=lines.offset,
                 lines=lines.lines,
@@ -130,8 +130,10 @@ class LineSplitter:
         self.offset += self._tail_bytes
         self._tail, self._tail_bytes = bytearray(), 0
 
-    def _passed(self, first: int, last: int) -> Lines:
-        return Lines(first_row=first, offset=self.offset, lines=[], skipped=last - first + 1)
+    def _passed(self, first: int, last: int) -> LineBatch:
+        return LineBatch(
+            first_row=first, offset=self.offset, lines=[], skipped=last - first + 1
+        )
 
     def _keep(self, block: bytes) -> None:
         self._tail_bytes += len(block)

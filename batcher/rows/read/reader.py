@@ -22,7 +22,7 @@ from batcher.rows.batch import (
 )
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import AllBut, RowRanges, RowsToRead
-from batcher.rows.read.lines import MAX_LINE_BYTES, Lines, LineSplitter, read_blocks
+from batcher.rows.read.lines import MAX_LINE_BYTES, LineBatch, LineSplitter, read_blocks
 from batcher.rows.read.parse import parse_row
 from batcher.rows.read.source import SourceFile
 
@@ -71,7 +71,7 @@ def _read_jsonl(
 
 
 def _build(
-    lines: Lines, source: SourceFile, source_id: int, builder: RequestBuilder
+    lines: LineBatch, source: SourceFile, source_id: int, builder: RequestBuilder
 ) -> Iterator[RowBatch]:
     if not lines.lines[0].strip() and not b"".join(lines.lines).strip():  # perhaps millions
         last = lines.first_row + len(lines.lines) - 1
@@ -96,7 +96,7 @@ def _build(
 
 
 def _odd_line(
-    lines: Lines, source: SourceFile, source_id: int, builder: RequestBuilder
+    lines: LineBatch, source: SourceFile, source_id: int, builder: RequestBuilder
 ) -> Iterator[RowBatch]:
     """A line that is too long, or the last one without its line feed."""
     if lines.too_long:
@@ -115,7 +115,7 @@ def _may_be_cut(item: Request | BadRow) -> bool:
     return isinstance(item, BadRow) and item.reason in {Reason.BAD_JSON, Reason.BAD_UNICODE}
 
 
-def _refused(lines: Lines, source_id: int, problem: RowProblem) -> RowBatch:
+def _refused(lines: LineBatch, source_id: int, problem: RowProblem) -> RowBatch:
     bad = bad_row(source_id, lines.first_row, lines.offset, problem)
     return RowBatch(items=[bad], rows_read=lines.first_row)
 

@@ -8,7 +8,7 @@ import msgspec
 
 from batcher.simulator.wire.checks import find_problem
 from batcher.simulator.wire.dialects import Dialect
-from batcher.simulator.wire.envelope import Problem
+from batcher.simulator.wire.envelope import Refusal
 from batcher.simulator.wire.faults import Markers, read_markers
 
 _CANONICAL: Final = msgspec.json.Encoder(order="sorted")
@@ -37,22 +37,22 @@ class Body:
 
 def read_body(
     raw: bytes, seed: int, version: str | None, dialect: Dialect, *, for_count: bool
-) -> Body | Problem:
+) -> Body | Refusal:
     """The body in `raw`, or what is wrong with it; `for_count` needs no `max_tokens`."""
     try:
         fields = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        return Problem(400, f"The request body is not valid JSON: {exc}")
+        return Refusal(400, f"The request body is not valid JSON: {exc}")
     if not isinstance(fields, dict):
-        return Problem(400, "The request body is not a JSON object")
+        return Refusal(400, "The request body is not a JSON object")
     taken = dialect.understood(fields, for_count=for_count)
-    if isinstance(taken, Problem):
+    if isinstance(taken, Refusal):
         return taken
     problem = find_problem(taken, version, for_count=for_count)
     return problem or _describe(taken, seed)
 
 
-def _describe(fields: dict[str, Any], seed: int) -> Body | Problem:
+def _describe(fields: dict[str, Any], seed: int) -> Body | Refusal:
     asked = fields
     if "stream" in fields:
         asked = {name: value for name, value in fields.items() if name != "stream"}
@@ -60,7 +60,7 @@ def _describe(fields: dict[str, Any], seed: int) -> Body | Problem:
     try:
         markers = read_markers(canonical)
     except ValueError as exc:
-        return Problem(400, str(exc))
+        return Refusal(400, str(exc))
     key = seed.to_bytes(16, "little", signed=True)
     return Body(
         fields=fields,

@@ -21,7 +21,7 @@ TYPE_OF_STATUS: Final[Mapping[int, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class Refusal:
     """A request that is refused: HTTP status, message, machine code and extra headers."""
 
     status: int
@@ -30,7 +30,7 @@ class Problem:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def anthropic(problem: Problem, request_id: str) -> bytes:
+def anthropic(problem: Refusal, request_id: str) -> bytes:
     """The first party's envelope."""
     details = {"error_code": problem.code} if problem.code else None
     kind = TYPE_OF_STATUS.get(
