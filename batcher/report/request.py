@@ -11,7 +11,7 @@ from batcher.report import search
 from batcher.report.ledgers import scope_of
 from batcher.report.names import read_names
 from batcher.report.query import ReportQuery
-from batcher.report.search import Match, PricedLine, StoredAttempt
+from batcher.report.search import FoundAttempt, Match, PricedLine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +24,8 @@ class StoredRequest:
     """
 
     match: Match
-    attempts: tuple[StoredAttempt, ...]
-    failure: search.RowFailure | None
+    attempts: tuple[FoundAttempt, ...]
+    failure: search.FoundFailure | None
     rate_sources: dict[tuple[str, int], str]
 
 

@@ -73,7 +73,7 @@ class PricedLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredAnswer:
+class FoundAnswer:
     """What came back; `usage` and `content` are JSON text as received.
 
     `text` joins all legs on the final answer of a request of several.
@@ -92,7 +92,7 @@ class StoredAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredAttempt:
+class FoundAttempt:
     """One time the request was put on the wire; moments are microseconds UTC.
 
     `cost_low` and `cost_high` are pico-USD and matter while it is in doubt; `cost_high` is
@@ -118,12 +118,12 @@ class StoredAttempt:
     cost_low: int
     cost_high: int | None
     workspace_id: str | None
-    answer: StoredAnswer | None
+    answer: FoundAnswer | None
     lines: tuple[PricedLine, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowFailure:
+class FoundFailure:
     """Why a row has no answer. `kind` is quarantined, failed or held."""
 
     kind: str
@@ -156,7 +156,7 @@ def find(connection: Connection, word: str) -> tuple[Match, ...]:
 
 def read_attempts(
     connection: Connection, match: Match, bound: RatingBound | None
-) -> tuple[StoredAttempt, ...]:
+) -> tuple[FoundAttempt, ...]:
     """All attempts of the request, in order, with the charges in force at `bound`."""
     if match.request_id is None:
         return ()
@@ -172,7 +172,7 @@ def read_attempts(
     return tuple(_attempt(connection, row, bound) for row in rows)
 
 
-def read_failure(connection: Connection, match: Match) -> RowFailure | None:
+def read_failure(connection: Connection, match: Match) -> FoundFailure | None:
     """Why the row has no answer, when that is settled."""
     if match.failure_id is not None:
         condition = failures.c.failure_id == match.failure_id
@@ -188,7 +188,7 @@ def read_failure(connection: Connection, match: Match) -> RowFailure | None:
         failures.c.byte_offset,
     ).where(condition)
     row = connection.execute(statement).mappings().first()
-    return None if row is None else RowFailure(**{**row, "transient": bool(row["transient"])})
+    return None if row is None else FoundFailure(**{**row, "transient": bool(row["transient"])})
 
 
 def read_books(connection: Connection, book_ids: Iterable[int]) -> dict[int, StoredBook]:
@@ -303,13 +303,13 @@ def _never_sent(connection: Connection, word: str, at: _Locator) -> list[Match]:
 
 def _attempt(
     connection: Connection, row: RowMapping, bound: RatingBound | None
-) -> StoredAttempt:
+) -> FoundAttempt:
     copied = (
         "number", "leg", "purpose", "state", "endpoint", "lane", "requested_model", "opened_at",
         "sent_at", "settled_at", "http_status", "error_type", "error_code", "error_message",
         "provider_request_id", "cost_low", "cost_high", "workspace_id",
     )  # fmt: skip
-    return StoredAttempt(
+    return FoundAttempt(
         uid=row["attempt_uid"],
         **{name: row[name] for name in copied},
         answer=_answer(connection, row["attempt_id"]),
@@ -317,7 +317,7 @@ def _attempt(
     )
 
 
-def _answer(connection: Connection, attempt_id: int) -> StoredAnswer | None:
+def _answer(connection: Connection, attempt_id: int) -> FoundAnswer | None:
     table = answers.c
     statement = select(
         table.final,
@@ -332,7 +332,7 @@ def _answer(connection: Connection, attempt_id: int) -> StoredAnswer | None:
         table.provider_reported_cost,
     ).where(table.attempt_id == attempt_id)
     row = connection.execute(statement).mappings().first()
-    return None if row is None else StoredAnswer(**{**row, "final": bool(row["final"])})
+    return None if row is None else FoundAnswer(**{**row, "final": bool(row["final"])})
 
 
 def _lines(

@@ -12,12 +12,12 @@ from batcher.report.query import moment_of
 from batcher.report.render.json_document import json_text, money
 from batcher.report.request import StoredRequest
 from batcher.report.search import (
+    FoundAnswer,
+    FoundAttempt,
+    FoundFailure,
     Match,
     MeterAmount,
     PricedLine,
-    RowFailure,
-    StoredAnswer,
-    StoredAttempt,
 )
 from batcher.report.words import moment_text, safe_text, shorten
 
@@ -63,13 +63,13 @@ def _title(match: Match) -> str:
     return f"{match.source}:{match.row_number}{name} (run {match.run_id}{model}, {sent})"
 
 
-def _failure_lines(failure: RowFailure) -> list[str]:
+def _failure_lines(failure: FoundFailure) -> list[str]:
     again = ", to be tried again" if failure.transient else ""
     offset = f" at byte {failure.byte_offset:,}" if failure.byte_offset is not None else ""
     return [f"{failure.kind}{again}{offset}: {failure.message} ({failure.reason})"]
 
 
-def _attempt_lines(attempt: StoredAttempt, request: StoredRequest) -> list[str]:
+def _attempt_lines(attempt: FoundAttempt, request: StoredRequest) -> list[str]:
     leg = f", leg {attempt.leg}" if attempt.leg > 1 else ""
     head = f"attempt {attempt.number}{leg} ({attempt.purpose}): {attempt.state}  {attempt.uid}"
     lines = [head, f"  {attempt.requested_model} by {attempt.endpoint}, lane {attempt.lane}"]
@@ -92,7 +92,7 @@ def _attempt_lines(attempt: StoredAttempt, request: StoredRequest) -> list[str]:
     return lines
 
 
-def _times(attempt: StoredAttempt) -> str:
+def _times(attempt: FoundAttempt) -> str:
     sent = "not sent" if attempt.sent_at is None else f"sent {_moment(attempt.sent_at)}"
     if attempt.settled_at is None:
         return f"{sent}, still open"
@@ -102,14 +102,14 @@ def _times(attempt: StoredAttempt) -> str:
     return f"{sent}, settled after {took:,} ms"
 
 
-def _interval(attempt: StoredAttempt) -> str:
+def _interval(attempt: FoundAttempt) -> str:
     low = format_usd(attempt.cost_low)
     if attempt.cost_high is None:
         return f"{low} or more: there is no upper bound"
     return f"{low} to {format_usd(attempt.cost_high)}"
 
 
-def _answer_lines(answer: StoredAnswer) -> list[str]:
+def _answer_lines(answer: FoundAnswer) -> list[str]:
     sequence = f" {answer.stop_sequence!r}" if answer.stop_sequence is not None else ""
     reported = answer.provider_reported_cost
     lines = [
@@ -179,7 +179,7 @@ def _match_fields(match: Match) -> dict[str, Any]:
     }
 
 
-def _attempt_fields(attempt: StoredAttempt, request: StoredRequest) -> dict[str, Any]:
+def _attempt_fields(attempt: FoundAttempt, request: StoredRequest) -> dict[str, Any]:
     in_doubt = attempt.state in _DOUBTFUL
     high = attempt.cost_high
     fields: dict[str, Any] = msgspec.to_builtins(attempt)
@@ -196,7 +196,7 @@ def _attempt_fields(attempt: StoredAttempt, request: StoredRequest) -> dict[str,
     }
 
 
-def _answer_fields(answer: StoredAnswer) -> dict[str, Any]:
+def _answer_fields(answer: FoundAnswer) -> dict[str, Any]:
     usage = None if answer.usage is None else msgspec.Raw(answer.usage.encode())
     return {
         **msgspec.to_builtins(answer),
