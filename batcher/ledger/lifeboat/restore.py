@@ -18,8 +18,7 @@ from batcher.ledger.lifeboat.files import OF_ANOTHER, held, remove_durably
 from batcher.ledger.lifeboat.frames import Contents
 from batcher.ledger.runs import DIED
 from batcher.ledger.schema import attempts, failures, invocations, price_books
-from batcher.ledger.write.competing import as_late
-from batcher.ledger.write.late_answers import late_record
+from batcher.ledger.write.competing import as_late, late_record
 from batcher.ledger.write.records import (
     Intent,
     Record,
