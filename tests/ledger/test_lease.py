@@ -45,7 +45,7 @@ def expiry(connection):
 
 def test_a_lease_has_one_owner(engine):
     take(engine, owner="the first")
-    with pytest.raises(leases.Held, match="the first has run a") as caught:
+    with pytest.raises(leases.LeaseHeld, match="the first has run a") as caught:
         take(engine)
     assert caught.value.holder.owner == "the first"
     assert take(engine, "run b").token == 1
@@ -74,7 +74,7 @@ def test_an_owner_that_nobody_followed_goes_on(engine):
     lease = take(engine)
     expire(engine)
     assert do(engine, leases.renew, lease)
-    with pytest.raises(leases.Held):
+    with pytest.raises(leases.LeaseHeld):
         take(engine)
 
 
@@ -98,7 +98,7 @@ def test_of_many_who_try_at_once_one_succeeds(engine):
     def attempt(number):
         try:
             return take(engine, owner=str(number))
-        except leases.Held:
+        except leases.LeaseHeld:
             return None
 
     with ThreadPoolExecutor(5) as pool:
@@ -129,7 +129,7 @@ def test_who_holds_what_is_listed_by_the_beginning_of_the_name(engine):
 
 def test_whoever_needs_everything_fences_off_the_silent_and_respects_the_living(engine):
     lease = take(engine)
-    with pytest.raises(leases.Held):
+    with pytest.raises(leases.LeaseHeld):
         do(engine, leases.fence_off)
     expire(engine)
     do(engine, leases.fence_off)

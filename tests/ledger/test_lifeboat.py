@@ -51,7 +51,7 @@ def every_outcome() -> list[Settlement]:
 
 
 def bytes_of(settlements: list[Settlement]) -> bytes:
-    header = frames.Header(
+    header = frames.LifeboatHeader(
         database_uid="u", scope=SCOPE, written_at=1, cause="c", store=Store.FULL
     )
     text, checksum = frames.MAGIC, 0

@@ -1,4 +1,4 @@
-"""Invariant 7: money under a cap, as the rows of budgets tell it, follows from the attempts."""
+"""Money under a cap, as the rows of budgets tell it, follows from the attempts."""
 
 import re
 import sqlite3

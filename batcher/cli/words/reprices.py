@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from batcher.ledger.rate.ratings import Difference, Repricing
+from batcher.ledger.rate.ratings import RepricedModel, Repricing
 from batcher.pricing.money import format_currency, usd_text
 
 _TOTAL = "Total"
@@ -46,7 +46,7 @@ def repricing_fields(found: Repricing) -> dict[str, Any]:
     }
 
 
-def _fields(difference: Difference) -> dict[str, Any]:
+def _fields(difference: RepricedModel) -> dict[str, Any]:
     return {
         "answers": difference.answers,
         "old": {name: usd_text(amount) for name, amount in sorted(difference.old.items())},
@@ -56,7 +56,7 @@ def _fields(difference: Difference) -> dict[str, Any]:
     }
 
 
-def _rows(model: str, difference: Difference) -> Iterator[tuple[str, ...]]:
+def _rows(model: str, difference: RepricedModel) -> Iterator[tuple[str, ...]]:
     currencies = sorted(difference.old.keys() | difference.new.keys())
     for currency in currencies:
         old, new = difference.old.get(currency, 0), difference.new.get(currency, 0)
@@ -73,8 +73,8 @@ def _rows(model: str, difference: Difference) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _total(found: Repricing) -> Difference:
-    total = Difference()
+def _total(found: Repricing) -> RepricedModel:
+    total = RepricedModel()
     for each in found.differences.values():
         total.answers += each.answers
         total.old_unpriced += each.old_unpriced

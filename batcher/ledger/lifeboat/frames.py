@@ -40,7 +40,7 @@ _OUTCOMES: Final[dict[str, type[Any]]] = {
 }
 
 
-class Header(msgspec.Struct, frozen=True, kw_only=True):
+class LifeboatHeader(msgspec.Struct, frozen=True, kw_only=True):
     """Whose settlements these are. `written_at` is microseconds UTC, `cause` a sentence."""
 
     database_uid: str
@@ -82,12 +82,12 @@ class Contents:
     `cut` tells that something follows the last whole frame which is no whole frame.
     """
 
-    header: Header | None
+    header: LifeboatHeader | None
     settlements: Sequence[Settlement]
     cut: bool
 
 
-def pack_header(header: Header) -> bytes:
+def pack_header(header: LifeboatHeader) -> bytes:
     """The payload of the first frame."""
     return msgspec.msgpack.encode(header)
 
@@ -133,13 +133,13 @@ def read_frames(text: bytes) -> Contents:
         ) from error
 
 
-def _header(payload: bytes) -> Header:
+def _header(payload: bytes) -> LifeboatHeader:
     found = msgspec.msgpack.decode(payload).get("format")
     if found != FORMAT:
         raise SchemaVersionError(
             f"this lifeboat has the format {found}, and this program knows {FORMAT}"
         )
-    return msgspec.msgpack.decode(payload, type=Header)
+    return msgspec.msgpack.decode(payload, type=LifeboatHeader)
 
 
 def _payloads(text: bytes) -> tuple[list[bytes], bool]:

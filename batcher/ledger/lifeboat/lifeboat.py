@@ -24,7 +24,7 @@ from batcher.ledger.connect import parse_url, reading
 from batcher.ledger.lifeboat.files import OF_ANOTHER, create_locked, remove_durably, sync_folder
 from batcher.ledger.lifeboat.frames import (
     MAGIC,
-    Header,
+    LifeboatHeader,
     frame,
     pack,
     pack_header,
@@ -272,8 +272,8 @@ class Lifeboat:
             with suppress(OSError):
                 ballast[1].unlink()
 
-    def _header(self) -> Header:
-        return Header(
+    def _header(self) -> LifeboatHeader:
+        return LifeboatHeader(
             database_uid=self._places.database_uid,
             scope=self._scope,
             written_at=self._clock.now_us(),

@@ -47,10 +47,10 @@ _FENCE: Final = (
 )
 
 
-class Held(Busy):
+class LeaseHeld(Busy):
     """Somebody has the lease; `holder` says who."""
 
-    def __init__(self, message: str, holder: "Holder | None" = None) -> None:
+    def __init__(self, message: str, holder: "LeaseHolder | None" = None) -> None:
         super().__init__(message)
         self.holder = holder
 
@@ -65,7 +65,7 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
+class LeaseHolder:
     """A lease as others see it. Times are microseconds UTC of the database.
 
     `invocation_id` is `None` until the owner has recorded one.
@@ -106,7 +106,7 @@ def take(
         .with_for_update()
     ).one()
     if found.lasts and not is_dead(found.process):
-        raise Held(f"{found.owner} has {name}", _holder(found))
+        raise LeaseHeld(f"{found.owner} has {name}", _holder(found))
     token = int(found.token) + 1
     connection.execute(
         update(leases)
@@ -172,7 +172,7 @@ def release(connection: Connection, lease: Lease) -> None:
     _change(connection, lease, expires_at=0)
 
 
-def holders(connection: Connection, prefix: str = "") -> list[Holder]:
+def holders(connection: Connection, prefix: str = "") -> list[LeaseHolder]:
     """Who has a lease whose name begins with `prefix`, by name; the dead are left out."""
     query = select(leases).where(
         leases.c.name.startswith(prefix, autoescape=True), leases.c.expires_at > NOW
@@ -182,12 +182,12 @@ def holders(connection: Connection, prefix: str = "") -> list[Holder]:
 
 
 def fence_off(connection: Connection) -> None:
-    """Take every lease away from owners who are silent; raises `Held` for one who is not.
+    """Take every lease away from owners who are silent; raises `LeaseHeld` for one who is not.
 
     For whoever needs the whole database: an owner that wakes later changes nothing.
     """
     for holder in holders(connection):
-        raise Held(f"{holder.owner} has {holder.name}", holder)
+        raise LeaseHeld(f"{holder.owner} has {holder.name}", holder)
     connection.execute(update(leases).values(token=leases.c.token + 1, expires_at=0))
 
 
@@ -224,8 +224,8 @@ def _after(seconds: float) -> ColumnElement[int]:
     return NOW + round(seconds * 1_000_000)
 
 
-def _holder(row: Row[Any]) -> Holder:
-    return Holder(
+def _holder(row: Row[Any]) -> LeaseHolder:
+    return LeaseHolder(
         name=row.name,
         token=row.token,
         owner=row.owner,

@@ -33,8 +33,8 @@ from batcher.ledger.migrate import prepare
 from batcher.ledger.owner.lease import (
     FRESH_PART,
     LEASE_SECONDS,
-    Held,
     Lease,
+    LeaseHeld,
     bind,
     fence,
     fence_off,
@@ -51,7 +51,7 @@ from batcher.messages.codec import CODEC_ERRORS
 _MICROSECONDS = 1_000_000
 
 
-class Holder(msgspec.Struct, frozen=True, kw_only=True):
+class LockHolder(msgspec.Struct, frozen=True, kw_only=True):
     """The line in a lock file; `started_at` is ISO-8601 in UTC, `process` as in `process`."""
 
     pid: int
@@ -191,7 +191,7 @@ def _lock(descriptor: int, where: DatabaseUrl) -> None:
 def _described(descriptor: int) -> str:
     """Who the lock file says it is; nothing while the holder is about to write it."""
     with suppress(*CODEC_ERRORS, OSError):
-        holder = msgspec.json.decode(os.pread(descriptor, 65536, 0), type=Holder)
+        holder = msgspec.json.decode(os.pread(descriptor, 65536, 0), type=LockHolder)
         return (
             f": process {holder.pid} of {holder.user} on {holder.host}, since"
             f" {holder.started_at} ({holder.command})"
@@ -204,9 +204,9 @@ def _write(descriptor: int, line: bytes) -> None:
     os.pwrite(descriptor, line, 0)
 
 
-def _this_process(command: str) -> Holder:
+def _this_process(command: str) -> LockHolder:
     now = SystemClock().now_us()
-    return Holder(
+    return LockHolder(
         pid=os.getpid(),
         host=socket.gethostname(),
         user=user_name(),
@@ -253,7 +253,7 @@ def _hold_all(engine: Engine, connection: Connection) -> Ownership:
         if inspect(connection).has_table(leases.name):
             try:
                 fence_off(connection)
-            except Held as held:
+            except LeaseHeld as held:
                 raise _busy(where, held) from None
     return Ownership()
 
@@ -274,7 +274,7 @@ def _hold_run(
             else:
                 lease = take(connection, run_lease(run_key), owner=owner, seconds=seconds)
                 check_alone(connection, run_key)
-    except Held as held:
+    except LeaseHeld as held:
         raise _busy(where, held) from None
     keeper = Keeper(engine, connection, lease)
     try:
@@ -283,9 +283,9 @@ def _hold_run(
         keeper.close()
 
 
-def _busy(where: DatabaseUrl, held: Held) -> Held:
+def _busy(where: DatabaseUrl, held: LeaseHeld) -> LeaseHeld:
     who = f": {held.holder.owner}, since {_iso(held.holder.acquired_at)}" if held.holder else ""
-    return Held(
+    return LeaseHeld(
         f"another run is on in the database {where.shown}{who}; run the same command again when"
         " it has ended",
         held.holder,
@@ -308,7 +308,7 @@ def is_process_of(connection: Connection, invocation_id: int, pid: int) -> bool 
             return True
         holder = None
         with suppress(*CODEC_ERRORS, OSError):
-            holder = msgspec.json.decode(lock.read_bytes(), type=Holder)
+            holder = msgspec.json.decode(lock.read_bytes(), type=LockHolder)
         if holder is None or holder.pid != pid:
             return False  # a run holds the lock from before its invocation until after it
         process = holder.process

@@ -20,8 +20,8 @@ from sqlalchemy.dialects.postgresql import insert
 from batcher.ledger.owner.lease import (
     LEASE_SECONDS,
     NOW,
-    Held,
     Lease,
+    LeaseHeld,
     holders,
     run_lease,
     take,
@@ -38,7 +38,7 @@ _SECOND: Final = 1_000_000
 def join(
     connection: Connection, run_key: str, *, owner: str, seconds: float = LEASE_SECONDS
 ) -> Lease:
-    """Become one of those who do the run together; raises `Held` when somebody does it alone.
+    """Become one of those who do the run together; raises `LeaseHeld` when one does it alone.
 
     The lease on the run is taken and given back in the same transaction: it is free for the
     next who joins.
@@ -53,9 +53,9 @@ def join(
 
 
 def check_alone(connection: Connection, run_key: str) -> None:
-    """Raise `Held` when processes do the run together; the caller has just taken it."""
+    """Raise `LeaseHeld` when processes do the run together; the caller has just taken it."""
     for holder in holders(connection, _prefix(run_key)):
-        raise Held(f"{holder.owner} has a part of run {run_key}", holder)
+        raise LeaseHeld(f"{holder.owner} has a part of run {run_key}", holder)
 
 
 def lock_run(connection: Connection, run_id: int) -> None:

@@ -20,8 +20,8 @@ from batcher.ledger.migrate import require_head
 from batcher.ledger.owner.lock import hold_database
 from batcher.ledger.rate.months import closed_months, reopen_months, settle_everything
 from batcher.ledger.rate.stored_answers import (
+    BillableAnswer,
     Pricing,
-    StoredAnswer,
     StoredCharge,
     answers_with_charges,
     equals,
@@ -40,7 +40,7 @@ from batcher.pricing.rate.rating import Charge, RateSet, moment_of_day, month_wi
 _PAID: Final = frozenset({State.ANSWERED.value, State.LATE.value})
 
 Transaction = Callable[[], AbstractContextManager[Connection]]
-_Rerated = tuple[StoredAnswer, list[StoredCharge], tuple[Charge, ...]]
+_Rerated = tuple[BillableAnswer, list[StoredCharge], tuple[Charge, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ class RepriceOptions:
 
 
 @dataclass(slots=True)
-class Difference:
+class RepricedModel:
     """What changes for one model: pico-units by currency, and answers without a price."""
 
     answers: int = 0
@@ -80,7 +80,7 @@ class Repricing:
     rating_id: int | None
     answers: int
     changed: int
-    differences: dict[str, Difference]
+    differences: dict[str, RepricedModel]
     left_out: tuple[str, ...]
 
 
@@ -147,13 +147,13 @@ def _compare(transaction: Transaction, options: RepriceOptions) -> Repricing:
         )
         plan = _plan(connection, options, book_id)
     answers = changed = 0
-    differences: dict[str, Difference] = {}
+    differences: dict[str, RepricedModel] = {}
     for stored, charged, wanted in _repriced(transaction, plan):
         answers += 1
         current = [charge for charge in charged if charge.current]
         changed += not _are_equal(current, wanted, plan)
         model = stored.model or stored.requested_model
-        _add(differences.setdefault(model, Difference()), current, wanted)
+        _add(differences.setdefault(model, RepricedModel()), current, wanted)
     return Repricing(
         rating_id=None,
         answers=answers,
@@ -195,7 +195,7 @@ def _repriced(transaction: Transaction, plan: _Plan) -> Iterator[_Rerated]:
                 yield stored, charged, _rated(stored, plan.pricing)
 
 
-def _is_meant(stored: StoredAnswer, plan: _Plan) -> bool:
+def _is_meant(stored: BillableAnswer, plan: _Plan) -> bool:
     return (
         stored.state in _PAID
         and stored.invocation_id in plan.invocations
@@ -203,7 +203,7 @@ def _is_meant(stored: StoredAnswer, plan: _Plan) -> bool:
     )
 
 
-def _rated(stored: StoredAnswer, pricing: Pricing) -> tuple[Charge, ...]:
+def _rated(stored: BillableAnswer, pricing: Pricing) -> tuple[Charge, ...]:
     try:
         return rate_usage(stored, usage_of(stored), pricing)
     except ValueError as error:
@@ -221,7 +221,7 @@ def _are_equal(current: list[StoredCharge], wanted: tuple[Charge, ...], plan: _P
 
 
 def _add(
-    difference: Difference, current: list[StoredCharge], wanted: tuple[Charge, ...]
+    difference: RepricedModel, current: list[StoredCharge], wanted: tuple[Charge, ...]
 ) -> None:
     difference.answers += 1
     for charge in current:

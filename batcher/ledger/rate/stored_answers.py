@@ -26,11 +26,11 @@ from batcher.pricing.book.book import PriceBook
 from batcher.pricing.rate.rating import Charge, RateSet, rate
 
 CHUNK: Final = 2_000
-FIRST_TOKENS: Final = 11  # where the columns of usage begin in a `StoredAnswer`
+FIRST_TOKENS: Final = 11  # where the columns of usage begin in a `BillableAnswer`
 _PREFIX: Final = 16  # enough of the content to see that there is none
 
 
-class StoredAnswer(NamedTuple):
+class BillableAnswer(NamedTuple):
     """An answer as far as money is concerned.
 
     `lane` and `state` are its attempt's, `None` when there is no such attempt. `content` is its
@@ -99,7 +99,7 @@ class Pricing:
 
 def answers_with_charges(
     transaction: Callable[[], AbstractContextManager[Connection]],
-) -> Iterator[list[tuple[StoredAnswer | None, list[StoredCharge]]]]:
+) -> Iterator[list[tuple[BillableAnswer | None, list[StoredCharge]]]]:
     """All answers in the order of their attempts, with all of their charges, in chunks.
 
     Each chunk is read in one `transaction`. Charges that belong to no answer come with `None`.
@@ -165,13 +165,13 @@ def read_ratings(connection: Connection) -> Sequence[Any]:
     return connection.execute(statement.order_by(ratings.c.rating_id)).all()
 
 
-def usage_of(stored: StoredAnswer) -> Usage | None:
+def usage_of(stored: BillableAnswer) -> Usage | None:
     """The usage as the provider reported it; raises `ValueError` where it cannot be read."""
     return parse_usage(None if stored.usage is None else stored.usage.encode())
 
 
 def rate_usage(
-    stored: StoredAnswer, usage: Usage | None, pricing: Pricing
+    stored: BillableAnswer, usage: Usage | None, pricing: Pricing
 ) -> tuple[Charge, ...]:
     """The charges of a stored answer with this usage under `pricing`."""
     answer = Answer(
@@ -218,7 +218,7 @@ def equals(
 # --- Reading
 
 
-def _read_answers(connection: Connection, after: int) -> list[StoredAnswer]:
+def _read_answers(connection: Connection, after: int) -> list[BillableAnswer]:
     table = answers.c
     statement = (
         select(
@@ -233,14 +233,14 @@ def _read_answers(connection: Connection, after: int) -> list[StoredAnswer]:
             table.final,
             attempts.c.lane,
             attempts.c.state,
-            *(table[name] for name in StoredAnswer._fields[FIRST_TOKENS:]),
+            *(table[name] for name in BillableAnswer._fields[FIRST_TOKENS:]),
         )
         .outerjoin(attempts, attempts.c.attempt_id == table.attempt_id)
         .where(table.attempt_id > after)
         .order_by(table.attempt_id)
         .limit(CHUNK)
     )
-    return [*map(StoredAnswer._make, _rows(connection, statement))]
+    return [*map(BillableAnswer._make, _rows(connection, statement))]
 
 
 def _read_charges(connection: Connection, after: int, last: int | None) -> list[StoredCharge]:
@@ -275,8 +275,8 @@ def _rows(connection: Connection, statement: Select[Any]) -> list[tuple[Any, ...
 
 
 def _joined(
-    found: list[StoredAnswer], charged: list[StoredCharge]
-) -> Iterator[tuple[StoredAnswer | None, list[StoredCharge]]]:
+    found: list[BillableAnswer], charged: list[StoredCharge]
+) -> Iterator[tuple[BillableAnswer | None, list[StoredCharge]]]:
     by_attempt = {
         attempt_id: list(some) for attempt_id, some in groupby(charged, key=itemgetter(0))
     }

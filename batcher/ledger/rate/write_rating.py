@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, and_, func, not_, or_, select, update
 
-from batcher.ledger.rate.stored_answers import StoredAnswer
+from batcher.ledger.rate.stored_answers import BillableAnswer
 from batcher.ledger.schema import QUARTER_HOUR_US, charges, invocations, ratings, rollups
 from batcher.ledger.write.encode import charge_values
 from batcher.ledger.write.records import store_book
@@ -47,7 +47,7 @@ class NewRating:
         insert = ratings.insert().values(values).returning(ratings.c.rating_id)
         self.rating_id = int(connection.execute(insert).scalar_one())
 
-    def add(self, stored: StoredAnswer, wanted: tuple[Charge, ...]) -> None:
+    def add(self, stored: BillableAnswer, wanted: tuple[Charge, ...]) -> None:
         """Charges of one answer, and what they add to the sums."""
         for charge in wanted:
             rates = self._rate_set_id(charge)

@@ -34,7 +34,7 @@ _SENT_AGAIN_ON_PURPOSE: Final = frozenset(
 _ANSWERED: Final = frozenset({State.ANSWERED.value, State.LATE.value})
 
 
-class BillLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class BilledAttempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a simulator would charge for one accepted request; see its documentation."""
 
     attempt_uid: str | None
@@ -52,12 +52,12 @@ class BillLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     speed: str
 
 
-def read_bill(path: Path) -> list[BillLine]:
+def read_bill(path: Path) -> list[BilledAttempt]:
     """All lines of a bill; the whole bill is kept in memory.
 
     Raises `UsageError` for a file that is no bill.
     """
-    decoder = msgspec.json.Decoder(BillLine)
+    decoder = msgspec.json.Decoder(BilledAttempt)
     try:
         with path.open("rb") as file:
             return [decoder.decode(line) for line in file]
@@ -65,7 +65,7 @@ def read_bill(path: Path) -> list[BillLine]:
         raise UsageError(f"{path}: that is no bill of a simulator: {error}") from error
 
 
-def check_bill(engine: Engine, bill: list[BillLine], findings: Findings) -> None:
+def check_bill(engine: Engine, bill: list[BilledAttempt], findings: Findings) -> None:
     """Compare the attempts with a bill; lines for the uids of other ledgers are left aside."""
     with reading(engine) as connection:
         mine = f"{database_uid(connection)}-"
@@ -78,7 +78,9 @@ def check_bill(engine: Engine, bill: list[BillLine], findings: Findings) -> None
         findings.add(_KIND, text)
 
 
-def _of_ledger(bill: list[BillLine], mine: str, findings: Findings) -> Iterator[BillLine]:
+def _of_ledger(
+    bill: list[BilledAttempt], mine: str, findings: Findings
+) -> Iterator[BilledAttempt]:
     seen: set[str] = set()
     for line in bill:
         if line.attempt_uid is None:
@@ -94,7 +96,7 @@ def _of_ledger(bill: list[BillLine], mine: str, findings: Findings) -> Iterator[
 
 def _compare(
     connection: Connection,
-    lines: dict[str | None, BillLine],
+    lines: dict[str | None, BilledAttempt],
     priced_by: Mapping[int, Pricing],
     findings: Findings,
 ) -> None:
@@ -162,7 +164,7 @@ def _check_legs(
 
 def _check_cost(
     attempt: Any,  # noqa: ANN401  a record of the database
-    line: BillLine | None,
+    line: BilledAttempt | None,
     pricing: Pricing,
     findings: Findings,
 ) -> None:
@@ -183,7 +185,7 @@ def _check_cost(
 
 
 def _price(
-    line: BillLine,
+    line: BilledAttempt,
     attempt: Any,  # noqa: ANN401  a record of the database
     pricing: Pricing,
 ) -> int | None:

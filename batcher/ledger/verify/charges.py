@@ -10,8 +10,8 @@ from batcher.errors import BatcherError
 from batcher.ledger.connect import Connection
 from batcher.ledger.rate.stored_answers import (
     FIRST_TOKENS,
+    BillableAnswer,
     Pricing,
-    StoredAnswer,
     StoredCharge,
     equals,
     rate_usage,
@@ -31,11 +31,11 @@ _BOOK: Final = "price book"
 _NO_USAGE: Final = Usage()
 _CHARGE: Final = "charge"
 _ORPHAN: Final = "orphan"
-_COLUMNS: Final = attrgetter(*StoredAnswer._fields[FIRST_TOKENS:])
+_COLUMNS: Final = attrgetter(*BillableAnswer._fields[FIRST_TOKENS:])
 _WITH_ANSWER: Final = frozenset({State.ANSWERED.value, State.LATE.value})
 _RATING_ID: Final = attrgetter("rating_id")
 
-Pair = tuple[StoredAnswer | None, list[StoredCharge]]
+Pair = tuple[BillableAnswer | None, list[StoredCharge]]
 
 
 class ChargeChecker:
@@ -66,7 +66,7 @@ class ChargeChecker:
             if self._is_paid(stored, charged):
                 self._check_answer(stored, charged)
 
-    def _is_paid(self, stored: StoredAnswer, charged: list[StoredCharge]) -> bool:
+    def _is_paid(self, stored: BillableAnswer, charged: list[StoredCharge]) -> bool:
         if stored.state in _WITH_ANSWER:
             return True
         if stored.state is None:
@@ -82,7 +82,7 @@ class ChargeChecker:
             self._findings.add(_CHARGE, text)
         return False
 
-    def _check_answer(self, stored: StoredAnswer, charged: list[StoredCharge]) -> None:
+    def _check_answer(self, stored: BillableAnswer, charged: list[StoredCharge]) -> None:
         try:
             usage = usage_of(stored)
         except ValueError as error:
@@ -111,7 +111,7 @@ class ChargeChecker:
 
     def _check_rating(
         self,
-        stored: StoredAnswer,
+        stored: BillableAnswer,
         usage: Usage | None,
         rating_id: int,
         charges: list[StoredCharge],

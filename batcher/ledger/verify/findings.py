@@ -8,7 +8,7 @@ MOST_OF_A_KIND: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Contradiction:
     """One contradiction; `kind` is the check that found it."""
 
     kind: str
@@ -19,14 +19,14 @@ class Findings:
     """Collects findings: all are counted, the first 20 of each kind are kept."""
 
     def __init__(self) -> None:
-        self._kept: list[Finding] = []
+        self._kept: list[Contradiction] = []
         self._by_kind: Counter[str] = Counter()
 
     def add(self, kind: str, text: str) -> None:
         """One more."""
         self._by_kind[kind] += 1
         if self._by_kind[kind] <= MOST_OF_A_KIND:
-            self._kept.append(Finding(kind, text))
+            self._kept.append(Contradiction(kind, text))
 
     @property
     def count(self) -> int:
@@ -34,7 +34,7 @@ class Findings:
         return self._by_kind.total()
 
     @property
-    def some(self) -> tuple[Finding, ...]:
+    def some(self) -> tuple[Contradiction, ...]:
         """Those that were kept, in the order they came."""
         return tuple(self._kept)
 
@@ -46,5 +46,5 @@ class Verified:
     answers: int
     charges: int
     rollups: int
-    findings: tuple[Finding, ...]
+    findings: tuple[Contradiction, ...]
     problems: int
