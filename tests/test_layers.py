@@ -70,6 +70,7 @@ DOORS = {
         "write.records",
         "write.writer",
     },
+    "monitoring": {"limits", "meter", "metrics_file", "monitors", "ping", "run_log"},
     "pacing": {
         "breaker",
         "limits",

@@ -27,7 +27,9 @@ CONFIG_NAME: Final = "config.toml"
 DATABASE_NAME: Final = "batcher.db"
 T = TypeVar("T", bound=Settings)
 # Settings that may name a file or hold one after `@`; relative to the file that says so.
-_FILE_SETTINGS: Final = ("database", "prices", "output", "lifeboat_folder")
+_FILE_SETTINGS: Final = (
+    "database", "prices", "output", "lifeboat_folder", "log_file", "metrics_file",
+)  # fmt: skip
 _ENDPOINT_FILES: Final = ("api_key_file", "ca_file", "client_certificate", "client_key")
 _TEXT_SETTINGS: Final = ("system", "prompt")
 

@@ -69,13 +69,18 @@ def header_from(endpoint: str, name: str, value: HeaderValue) -> ExtraHeader:
         raise ConfigurationError(
             f"endpoint {endpoint}: the header {name} cannot be set: {_TAKEN[name.lower()]}"
         )
-    text = _header_text(endpoint, name, value)
+    text = _text_of(f"endpoint {endpoint}: the header {name}", value)
     if not text.isprintable() or not text.isascii():
         raise ConfigurationError(
             f"endpoint {endpoint}: the value of the header {name} holds characters that no "
             "header has"
         )
     return ExtraHeader(name=name, value=Secret(text), secret=not isinstance(value, str))
+
+
+def secret_from(name: str, value: HeaderValue) -> Secret:
+    """A secret setting called `name`: as it stands, from a variable, or from a private file."""
+    return Secret(_text_of(name, value))
 
 
 def custom_headers(lines: str) -> tuple[ExtraHeader, ...]:
@@ -92,43 +97,37 @@ def custom_headers(lines: str) -> tuple[ExtraHeader, ...]:
     return tuple(found)
 
 
-def _header_text(endpoint: str, name: str, value: HeaderValue) -> str:
+def _text_of(what: str, value: HeaderValue) -> str:
     if isinstance(value, str):
         return value
     if (value.env is None) == (value.file is None):
-        raise ConfigurationError(
-            f'endpoint {endpoint}: the header {name} is text, {{ env = "NAME" }} or '
-            '{ file = "PATH" }'
-        )
+        raise ConfigurationError(f'{what} is text, {{ env = "NAME" }} or {{ file = "PATH" }}')
     if value.file is not None:
-        return _secret_file(endpoint, f"the header {name}", Path(value.file))
+        return _secret_file(what, Path(value.file))
     text = os.environ.get(value.env or "", "").strip()
     if not text:
         raise AccessRefused(
-            f"endpoint {endpoint}: the header {name} is in the environment variable "
-            f"{value.env}, which is not set"
+            f"{what} is in the environment variable {value.env}, which is not set"
         )
     return text
 
 
 def _key_from_file(endpoint: Endpoint, path: Path) -> Secret:
-    return _checked_key(endpoint, _secret_file(endpoint.name, "the key", path))
+    return _checked_key(endpoint, _secret_file(f"endpoint {endpoint.name}: the key", path))
 
 
-def _secret_file(endpoint: str, what: str, path: Path) -> str:
+def _secret_file(what: str, path: Path) -> str:
     """What a secret's file holds; judged once it is open, since a name may lead elsewhere."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, encoding="utf-8") as file:
-            _refuse_shared(endpoint, what, path, descriptor)
+            _refuse_shared(what, path, descriptor)
             return file.read(_LARGEST).strip()
     except (OSError, UnicodeDecodeError) as exc:
-        raise AccessRefused(
-            f"endpoint {endpoint}: the file {path} of {what} cannot be read: {exc}"
-        ) from exc
+        raise AccessRefused(f"{what} cannot be read from the file {path}: {exc}") from exc
 
 
-def _refuse_shared(endpoint: str, what: str, path: Path, descriptor: int) -> None:
+def _refuse_shared(what: str, path: Path, descriptor: int) -> None:
     """Nobody else may read or write it, but for secrets as containers mount them.
 
     Kubernetes and Docker hand a process files of root that it does not own: readable by its
@@ -144,10 +143,7 @@ def _refuse_shared(endpoint: str, what: str, path: Path, descriptor: int) -> Non
     mounted = status.st_uid == 0 and os.geteuid() != 0 and not mode & 0o022
     if mounted and (not mode & 0o007 or (mode & 0o004 and read_only)):
         return
-    raise AccessRefused(
-        f"endpoint {endpoint}: the file {path} of {what} may be read by others; type "
-        f"chmod 600 {path}"
-    )
+    raise AccessRefused(f"{what}: its file {path} may be read by others; type chmod 600 {path}")
 
 
 def _checked_key(endpoint: Endpoint, value: str) -> Secret:

@@ -9,7 +9,7 @@ import msgspec
 from batcher.config.tables import Settings
 from batcher.ledger.connect import without_passwords
 
-_SECRET = ("headers",)  # a value that is written out may be a key
+_SECRET = ("headers", "ping_url", "notify")  # a value that is written out may be a secret
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import msgspec
 from batcher.ledger.write.records import Store
 from batcher.messages.failure import Verdict
 from batcher.messages.request import StreamMode
-from batcher.pipeline.choices import IfRunning, OnUnknown, ToolTable, ValidateTable
+from batcher.pipeline.choices import IfRunning, LogFormat, OnUnknown, ToolTable, ValidateTable
 from batcher.pricing.book.book import MOST_DAYS
 from batcher.transport.endpoint import Auth
 
@@ -38,6 +38,13 @@ class ValueSource(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froz
 
 
 HeaderValue = str | ValueSource
+
+
+class NotifyTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The `[notify]` table: who gets one message when an invocation does not end with 0."""
+
+    command: tuple[str, ...] | None = None
+    webhook: HeaderValue | None = None
 
 
 class EndpointTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -113,6 +120,11 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     retry: Retry | None = None
     tags: dict[str, str] | None = None
     headers: dict[str, HeaderValue] | None = None
+    log_file: str | None = None
+    log_format: LogFormat | None = None
+    metrics_file: str | None = None
+    ping_url: HeaderValue | None = None
+    notify: NotifyTable | None = None
 
 
 # What holds where no layer says anything; settings without a default are not named.
@@ -133,6 +145,7 @@ DEFAULTS: Final = Settings(
     database_wait="5m",
     strict=False,
     preflight=True,
+    log_format=LogFormat.TEXT,
 )
 
 

@@ -9,7 +9,9 @@ from batcher.errors import ConfigurationError
 
 PREFIX: Final = "BATCHER_"
 CONFIG: Final = f"{PREFIX}CONFIG"
-_TABLES: Final = frozenset({"parameters", "request", "retry", "tags", "betas"})
+_TABLES: Final = frozenset(
+    {"parameters", "request", "retry", "tags", "betas", "headers", "notify"}
+)
 _ALIKE: Final = 0.8  # DATABSE and DATABASE_URL are meant for DATABASE, HISTORY for nothing
 
 

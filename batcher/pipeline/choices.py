@@ -30,6 +30,13 @@ class OnUnknown(StrEnum):
     FAIL = "fail"
 
 
+class LogFormat(StrEnum):
+    """How a line of a log is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 class IfRunning(StrEnum):
     """What a run does when another one holds what it needs."""
 

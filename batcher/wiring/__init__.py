@@ -20,6 +20,7 @@ from batcher.wiring.resolve import (
     settings_of,
 )
 from batcher.wiring.run import check_together, run
+from batcher.wiring.watching import watched
 
 __all__ = [
     "Asked",
@@ -39,4 +40,5 @@ __all__ = [
     "resolve",
     "run",
     "settings_of",
+    "watched",
 ]

@@ -2,10 +2,10 @@
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace as replace_settings
 
@@ -37,6 +37,7 @@ from batcher.rows.build.settings import RequestSettings
 from batcher.transport.endpoint import Endpoint
 
 T = TypeVar("T")
+_PING: Final = "--ping-url"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +66,22 @@ def asked(
     """
     inputs, job_path = _job_among(inputs, job_path)
     return Asked(
-        command=without_passwords(shlex.join(["batcher", *sys.argv[1:]])),
+        command=without_passwords(shlex.join(["batcher", *_shown(sys.argv[1:])])),
         inputs=inputs,
         job_path=job_path,
         config_path=config_path,
         accept_change=accept_change,
         options=option_settings(options or {}),
     )
+
+
+def _shown(arguments: Sequence[str]) -> Iterator[str]:
+    """Arguments as they may be recorded and shown: the address of a ping is a secret."""
+    hidden = False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        yield "***" if hidden else f"{name}=***" if name == _PING and equals else argument
+        hidden = argument == _PING
 
 
 def _job_among(
@@ -165,6 +175,13 @@ def settings_of(typed: Asked) -> list[SettingInForce]:
         ("default", replace_settings(DEFAULTS, database=database)),
     )
     return list(settings_in_force(layers))
+
+
+def merged_settings(typed: Asked) -> Settings:
+    """What all layers say together; needs no inputs."""
+    job = read_toml(typed.job_path, JobFile) if typed.job_path else JobFile()
+    found = read_config(typed.config_path, typed.job_path)
+    return _merge((typed.options, environment_settings(), job, found, DEFAULTS))
 
 
 def place_of(typed: Asked) -> tuple[str, Endpoint]:

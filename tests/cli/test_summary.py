@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from batcher.cli.run.display import Quiet
-from batcher.cli.run.limit_words import limit_lines
 from batcher.cli.run.summary import closing_lines, finish, json_summary
+from batcher.monitoring.limits import limit_lines
 from batcher.pipeline.events import Ended
 from batcher.pipeline.progress import Progress
 from tests.making_runs import Case

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine, event
 
-from batcher.cli.run.limit_words import limit_json, limit_lines, limit_words
 from batcher.cli.run.summary import closing_lines, json_summary
+from batcher.monitoring.limits import limit_json, limit_lines, limit_words
 from batcher.pacing.limits import Limit, QuotaLimits, QuotaUse
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.engine.limiting import Gauge, Ours, quota_option

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from batcher.cli.run.limit_words import limit_words
-from batcher.cli.run.meter import (
+from batcher.cli.words.say import printable, say
+from batcher.clock import SystemClock
+from batcher.monitoring.limits import limit_words
+from batcher.monitoring.meter import (
     Meter,
     money_words,
     rows_words,
     speed_words,
     told,
 )
-from batcher.cli.words.say import printable, say
-from batcher.clock import SystemClock
 from batcher.pipeline.events import Ended, Resent, Started
 from batcher.pricing.money import format_usd
 

@@ -20,7 +20,7 @@ from batcher.cli.commands import (
 )
 from batcher.cli.names import endpoint_names, model_names
 from batcher.ledger.write.records import Store
-from batcher.pipeline.choices import IfRunning, OnUnknown
+from batcher.pipeline.choices import IfRunning, LogFormat, OnUnknown
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -205,6 +205,32 @@ _RUN_OPTIONS = (
         type=choice(Store),
         section=OUTPUT,
         help="How much of the answers is kept; money always is [full].",
+    ),
+    option(
+        "--log-file",
+        type=FILE,
+        metavar="FILE",
+        section=OUTPUT,
+        help="Append what happens there, a line an event.",
+    ),
+    option(
+        "--log-format",
+        type=choice(LogFormat),
+        section=OUTPUT,
+        help="Lines for people or for programs; json alone goes to stderr [text].",
+    ),
+    option(
+        "--metrics-file",
+        type=FILE,
+        metavar="FILE.prom",
+        section=OUTPUT,
+        help="Keep the run's numbers there for Prometheus.",
+    ),
+    option(
+        "--ping-url",
+        metavar="URL",
+        section=OUTPUT,
+        help="Tell a watch there: /start, then nothing for 0 or /CODE.",
     ),
     option(
         "--processes",

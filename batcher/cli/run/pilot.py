@@ -22,6 +22,7 @@ from batcher.cli.words.say import say, silence
 from batcher.estimate.estimate import Estimated, estimate
 from batcher.ledger.connect import open_engine, reading
 from batcher.ledger.money.estimates import stored_estimates
+from batcher.monitoring.monitors import Monitors
 from batcher.pipeline.events import Ended, Observer
 from batcher.pipeline.job import Job, Limits
 from batcher.rows.read.source import SourceFile
@@ -38,7 +39,9 @@ class Piloted:
     made: Estimated
 
 
-def run_with_pilot(job: Job, rows: int, *, as_json: bool, quiet: bool, assume_yes: bool) -> int:
+def run_with_pilot(
+    job: Job, rows: int, monitors: Monitors, *, as_json: bool, quiet: bool, assume_yes: bool
+) -> int:
     """One run that begins with a pilot of `rows`, as its first invocation; the exit code.
 
     A person on a terminal is asked between the two; `click.Abort` is raised for a no. Answers
@@ -47,7 +50,7 @@ def run_with_pilot(job: Job, rows: int, *, as_json: bool, quiet: bool, assume_ye
     silent = quiet or as_json
     watcher = display(quiet=silent, assume_yes=assume_yes)
     try:
-        piloted = _send(job, rows, watcher, quiet=silent)
+        piloted = _send(job, rows, monitors.beside(watcher), quiet=silent)
         ended = _ending_here(job, piloted.made)
     finally:
         watcher.close()
@@ -56,7 +59,7 @@ def run_with_pilot(job: Job, rows: int, *, as_json: bool, quiet: bool, assume_ye
         _show(piloted.made, quiet=silent, assume_yes=assume_yes)
         watcher = display(quiet=silent, assume_yes=assume_yes)
         try:
-            ended = wiring.run(piloted.job, watcher, files=piloted.files)
+            ended = wiring.run(piloted.job, monitors.beside(watcher), files=piloted.files)
         finally:
             watcher.close()
     more = _more(job, piloted.made, quiet=silent)

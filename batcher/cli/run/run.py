@@ -18,7 +18,8 @@ from batcher.cli.commands import (
 from batcher.cli.run.job_options import job_options, no_preflight, run_options, tag_table
 
 if TYPE_CHECKING:
-    from batcher.pipeline.job import Job
+    from batcher.monitoring.monitors import Monitors
+    from batcher.wiring import Asked
 
 
 @command(
@@ -70,43 +71,53 @@ def run(
     as_json = form == "json"
 
     try:
-        job = wiring.resolve(
-            wiring.asked(
-                inputs,
-                job_path,
-                config_path,
-                accept_change=accept_change or yes,
-                options={**options, "tags": tag_table(tags)},
-            )
+        typed = wiring.asked(
+            inputs,
+            job_path,
+            config_path,
+            accept_change=accept_change or yes,
+            options={**options, "tags": tag_table(tags)},
         )
         if dry_run:
-            return print_dry_run(job, as_json=as_json)
-        wiring.check_together(job, pilot=pilot_rows is not None)
-        if pilot_rows is not None:
-            from batcher.cli.run.pilot import run_with_pilot
-
-            return run_with_pilot(job, pilot_rows, as_json=as_json, quiet=quiet, assume_yes=yes)
-        return _run(job, as_json=as_json, quiet=quiet, yes=yes)
+            return print_dry_run(wiring.resolve(typed), as_json=as_json)
+        do = partial(_run, typed, pilot_rows, as_json=as_json, quiet=quiet, yes=yes)
+        return wiring.watched(typed, do)
     except BatcherError as exc:
         if quiet and exc.exit_code == 0:  # --if-running skip: cron needs no mail about that
             return 0
         return refused(exc, as_json=as_json)
 
 
-def _run(job: "Job", *, as_json: bool, quiet: bool, yes: bool) -> int:
+def _run(
+    typed: "Asked",
+    pilot_rows: int | None,
+    monitors: "Monitors",
+    *,
+    as_json: bool,
+    quiet: bool,
+    yes: bool,
+) -> int:
     from batcher import wiring
     from batcher.cli.money.estimate import look_ahead
     from batcher.cli.run.display import display
     from batcher.cli.run.summary import finish
     from batcher.cli.words.say import say
 
+    job = wiring.resolve(typed)
+    wiring.check_together(job, pilot=pilot_rows is not None)
+    if pilot_rows is not None:
+        from batcher.cli.run.pilot import run_with_pilot
+
+        return run_with_pilot(
+            job, pilot_rows, monitors, as_json=as_json, quiet=quiet, assume_yes=yes
+        )
     silent = quiet or as_json
     for sentence in () if silent else job.endpoint.sentences:
         say(sentence)
     watcher = display(quiet=silent, assume_yes=yes)
     before = partial(look_ahead, job, quiet=silent, assume_yes=yes)
     try:
-        ended = wiring.run(job, watcher, before)
+        ended = wiring.run(job, monitors.beside(watcher), before)
     finally:
         watcher.close()
     return finish(job, ended, watcher, as_json=as_json, quiet=quiet)

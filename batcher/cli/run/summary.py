@@ -9,11 +9,11 @@ import click
 import msgspec
 
 from batcher.cli.run.display import Quiet
-from batcher.cli.run.limit_words import limit_json, limit_lines
-from batcher.cli.run.meter import duration_words, money_so_far, told
 from batcher.cli.words.say import say
 from batcher.errors import BatcherError, StorageError
 from batcher.ledger.connect import without_passwords
+from batcher.monitoring.limits import limit_json, limit_lines
+from batcher.monitoring.meter import duration_words, money_so_far, told
 from batcher.pipeline.events import Ended, Started
 from batcher.pipeline.job import Job
 from batcher.pipeline.progress import Progress

@@ -1,0 +1,180 @@
+"""A log of one invocation: a line an event, for people or programs; never a prompt or key."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from batcher.clock import Clock
+from batcher.errors import CannotCreate
+from batcher.monitoring.limits import limit_words
+from batcher.monitoring.meter import Meter, money_words, rows_words, speed_words
+from batcher.monitoring.monitors import Ticker
+from batcher.pipeline.choices import LogFormat
+from batcher.pipeline.events import Ended, Started
+from batcher.pipeline.progress import Progress
+
+FIRST_INTERVAL_SECONDS: Final = 5.0
+LAST_INTERVAL_SECONDS: Final = 60.0
+
+
+class Level(StrEnum):
+    """How much an event matters."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEvent:
+    """One line: when (microseconds UTC), what kind, for people, and the numbers behind it."""
+
+    at_us: int
+    level: Level
+    event: str
+    message: str
+    numbers: dict[str, int] = field(default_factory=dict)
+
+    def line(self, form: LogFormat) -> str:
+        """The event as one line, without its end; what could steer a terminal is escaped."""
+        moment = datetime.fromtimestamp(self.at_us / 1e6, UTC).isoformat(
+            timespec="milliseconds"
+        )
+        moment = moment.removesuffix("+00:00") + "Z"
+        if form is LogFormat.TEXT:
+            return f"{moment} {self.level.upper():7} {_one_line(self.message)}"
+        table = {
+            "time": moment, "level": self.level, "event": self.event, "message": self.message,
+            **self.numbers,
+        }  # fmt: skip
+        return msgspec.json.encode(table).decode()
+
+
+class LogFile:
+    """A file that lines are appended to. Each line opens it anew: somebody may rotate it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._path.open("a").close()
+        except OSError as exc:
+            raise CannotCreate(f"the log {path} cannot be written: {exc.strerror}") from exc
+
+    def __call__(self, line: str) -> None:
+        """Append `line`."""
+        with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{line}\n")
+
+
+def to_stderr(line: str) -> None:
+    """A line on standard error, for whoever collects it."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 - this is the log
+
+
+class RunLog:
+    """See `Monitor`: what happens, when it happens, and how far the run is, ever less often."""
+
+    def __init__(self, write: Callable[[str], None], form: LogFormat, clock: Clock) -> None:
+        self._write = write
+        self._form = form
+        self._clock = clock
+        self._ticker = Ticker(self._tick)
+        self._progress: Progress | None = None
+        self._meter: Meter | None = None
+        self._interval = FIRST_INTERVAL_SECONDS
+        self._due = 0.0
+        self._known: dict[str, str] = {}
+
+    def begin(self) -> None:
+        """See `Monitor.begin`."""
+
+    def started(self, event: Started) -> None:
+        """See `Monitor.started`."""
+        numbers = {"run_id": event.run_id, "invocation_id": event.invocation_id}
+        for note in (*event.notes, event.price_note):
+            self._say(Level.INFO, "started", note, numbers)
+        if event.recovery.attempts:
+            said = f"an earlier run left {event.recovery.attempts:,} attempts in doubt"
+            self._say(Level.WARNING, "recovered", said, numbers)
+        self._progress, self._meter = event.progress, Meter(event.progress)
+        self._meter.read(self._clock.monotonic())
+        self._due = self._clock.monotonic() + self._interval
+        self._ticker.start()
+
+    def said(self, sentence: str) -> None:
+        """See `Monitor.said`."""
+        self._say(Level.WARNING, "notice", sentence)
+
+    def finish(self, code: int, error: str, ended: Ended | None) -> None:
+        """See `Monitor.finish`."""
+        self._ticker.stop()
+        numbers = {"exit_code": code} | (_numbers(ended.progress) if ended else {})
+        level = Level.INFO if code == 0 else Level.ERROR
+        self._say(level, "ended", f"ended with {code}{f': {error}' if error else ''}", numbers)
+
+    def _tick(self) -> None:
+        progress, meter, now = self._progress, self._meter, self._clock.monotonic()
+        if progress is None or meter is None:
+            return
+        self._changes("outage", progress.outage, "the server answers again")
+        self._changes("database", progress.database_wait, "the database is back")
+        self._changes("cap", progress.money_wait, "there is room under the cap again")
+        binding = progress.binding_now
+        self._changes("limit", f"limited by {binding.name}" if binding else "", "")
+        reading = meter.read(now)
+        if now < self._due:
+            return
+        self._interval = min(2 * self._interval, LAST_INTERVAL_SECONDS)
+        self._due = now + self._interval
+        words = (
+            rows_words(progress), speed_words(reading), money_words(progress, reading),
+            limit_words(progress),
+        )  # fmt: skip
+        said = "; ".join(part for part in words if part)
+        self._say(Level.INFO, "progress", said, _numbers(progress))
+
+    def _changes(self, what: str, now: str, over: str) -> None:
+        """Say what is new, once; and, with `over`, when it is so no more."""
+        before = self._known.get(what, "")
+        if now == before:
+            return
+        self._known[what] = now
+        if said := now or over:
+            level = Level.INFO if what == "limit" or not now else Level.WARNING
+            self._say(level, what, said)
+
+    def _say(
+        self, level: Level, event: str, message: str, numbers: dict[str, int] | None = None
+    ) -> None:
+        made = LogEvent(
+            at_us=self._clock.now_us(), level=level, event=event, message=message,
+            numbers=numbers or {},
+        )  # fmt: skip
+        self._write(made.line(self._form))
+
+
+def _numbers(progress: Progress) -> dict[str, int]:
+    return {
+        "rows_done": progress.finished_rows,
+        "rows_total": max(progress.total_rows, progress.finished_rows),
+        "answered": progress.answered,
+        "failed": progress.failed,
+        "quarantined": progress.quarantined,
+        "held": progress.held,
+        "in_flight": progress.in_flight,
+        "input_tokens": progress.input_tokens,
+        "output_tokens": progress.output_tokens,
+        "cost_pico_usd": progress.cost,
+        "in_doubt": progress.in_doubt,
+    }
+
+
+def _one_line(message: str) -> str:
+    words = " ".join(message.split())
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in words)

@@ -1,0 +1,78 @@
+"""The monitors that the settings ask for, around one command."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from batcher.clock import SystemClock
+from batcher.config.files import environment_of
+from batcher.config.keys import secret_from
+from batcher.config.tables import HeaderValue, NotifyTable, Settings
+from batcher.errors import BatcherError, ConfigurationError
+from batcher.monitoring.metrics_file import MetricsFile
+from batcher.monitoring.monitors import Monitor, Monitors
+from batcher.monitoring.ping import Command, Ping, Post, Webhook, poster
+from batcher.monitoring.run_log import LogFile, RunLog, to_stderr
+from batcher.pipeline.choices import LogFormat
+from batcher.transport.endpoint import Secret
+from batcher.transport.proxy import FROM_ENVIRONMENT, VARIABLES, route_to
+from batcher.wiring.resolve import Asked, merged_settings
+
+
+def watched(typed: Asked, run: Callable[[Monitors], int]) -> int:
+    """What `run` gives, while everything that the settings name watches it."""
+    settings = merged_settings(typed)
+    monitors = Monitors(list(_monitors(settings, _job_name(typed))))
+    monitors.begin()
+    try:
+        code = run(monitors)
+    except BatcherError as exc:
+        monitors.finish(exc.exit_code, str(exc))
+        raise
+    except BaseException:
+        monitors.finish(BatcherError.exit_code, "stopped by something unexpected")
+        raise
+    monitors.finish(code)
+    return code
+
+
+def _job_name(typed: Asked) -> str:
+    if typed.job_path:
+        return typed.job_path.stem
+    return " ".join(typed.inputs) or "batcher"
+
+
+def _monitors(settings: Settings, job: str) -> Iterator[Monitor]:
+    clock = SystemClock()
+    form = settings.log_format or LogFormat.TEXT
+    if settings.log_file:
+        yield RunLog(LogFile(Path(settings.log_file)), form, clock)
+    elif form is LogFormat.JSON:
+        yield RunLog(to_stderr, form, clock)
+    if settings.metrics_file:
+        yield MetricsFile(Path(settings.metrics_file), job, clock)
+    if settings.ping_url:
+        url = _address("ping_url", settings.ping_url)
+        yield Ping(url, _poster(url), clock)
+    yield from _told(settings.notify or NotifyTable(), job)
+
+
+def _told(notify: NotifyTable, job: str) -> Iterator[Monitor]:
+    if notify.command:
+        yield Command(notify.command, job)
+    if notify.webhook:
+        url = _address("webhook of [notify]", notify.webhook)
+        yield Webhook(url, _poster(url), job, SystemClock())
+
+
+def _address(name: str, value: HeaderValue) -> Secret:
+    url = secret_from(name, value)
+    parts = urlsplit(url.reveal())
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigurationError(f"{name} is no address: write https://…")
+    return url
+
+
+def _poster(url: Secret) -> Post:
+    names = [spelled for name in VARIABLES for spelled in (name, name.upper())]
+    return poster(route_to(url.reveal(), FROM_ENVIRONMENT, environment_of(names)))
