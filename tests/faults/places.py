@@ -27,6 +27,7 @@ class PlaceFault:
     reason: str
     expected: str = "not_sent"
     is_silent: bool = False  # so that only time tells
+    exit: int = 69
 
 
 @contextmanager
@@ -99,10 +100,12 @@ def _at(url: str) -> Callable[[], AbstractContextManager[str]]:
     return lambda: nullcontext(url)
 
 
-def _tls(id_: str, speak: Callable[[socket.socket], None], reason: str) -> PlaceFault:
+def _tls(
+    id_: str, speak: Callable[[socket.socket], None], reason: str, exit_code: int = 69
+) -> PlaceFault:
     return PlaceFault(
         id=id_, stage=Stage.TLS, place=lambda: _speaking(speak), reason=reason,
-        is_silent=speak is _waits,
+        is_silent=speak is _waits, exit=exit_code,
     )  # fmt: skip
 
 
@@ -135,10 +138,10 @@ PLACES = [
         reason="unreachable",
         is_silent=True,
     ),
-    _tls("a certificate signed by itself", partial(_shakes_hands, None), "tls"),
-    _tls("a version of long ago", partial(_shakes_hands, _TLS_1_1), "tls"),
+    _tls("a certificate signed by itself", partial(_shakes_hands, None), "certificate", 78),
+    _tls("a version of long ago", partial(_shakes_hands, _TLS_1_1), "client_certificate", 78),
     _tls("a server without TLS", partial(_says, b"HTTP/1.1 400 plain\r\n\r\n"), "tls"),
-    _tls("an alert", partial(_says, b"\x15\x03\x03\0\x02\x02\x28"), "tls"),
+    _tls("an alert", partial(_says, b"\x15\x03\x03\0\x02\x02\x28"), "client_certificate", 78),
     _tls("FIN in the handshake", partial(_says, b""), "unreachable"),
     _tls("RST in the handshake", _resets, "unreachable"),
     _tls("silence in the handshake", _waits, "unreachable"),

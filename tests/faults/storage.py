@@ -223,11 +223,11 @@ STORAGE = [
     _start("half a file", _halve),
     _start("a folder in its place", _folder, 73),
     _start(
-        "a schema of the future", _sql("UPDATE alembic_version SET version_num = '9999'"), 78
+        "a schema of the future", _sql("UPDATE batcher_version SET version_num = '9999'"), 78
     ),
     _start(
         "somebody else's database",
-        _sql("DROP TABLE ledger_info", "DROP TABLE alembic_version"),
+        _sql("DROP TABLE ledger_info", "DROP TABLE batcher_version"),
         78,
     ),
     StorageFault(id="no folder", stage=Stage.START, cause=_nowhere, expected="none", exit=73),
