@@ -4,7 +4,7 @@ The rows to predict are not those of the sample, so their own scatter counts bes
 uncertainty of the mean: for R rows predicted by n like ones the variance is
 R^2 s^2 (1/n + 1/R), which is the finite-population correction seen from the other side. The
 quantiles are those of the bootstrap-t: Student's come too short on the long tails that the
-lengths of answers have (pricing, section 6).
+lengths of answers have.
 """
 
 from collections.abc import Callable, Sequence

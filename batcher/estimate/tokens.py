@@ -1,7 +1,7 @@
 """How many input tokens a byte of a model's bodies makes: counted, measured or guessed.
 
 By the answers of the run where there are enough, else by the endpoint's own count_tokens on a
-sample (messages-api, 6.1), else by what kinds of letters the sample holds (pricing, 6).
+sample, else by what kinds of letters the sample holds.
 """
 
 import asyncio

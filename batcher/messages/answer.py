@@ -80,7 +80,8 @@ _CONTAINER: Final = msgspec.json.Decoder(_Container)
 def parse_answer(body: bytes) -> Answer:
     """The Message in `body`; raises `NotAMessage` for anything else, errors in disguise too.
 
-    A success needs `type: "message"`, or `role` and `content` (messages-api, 5.4 and 9.10).
+    A success needs `type: "message"`, or `role` and `content`: some servers
+    leave out the type, some answer 200 with an error inside.
     Half a surrogate pair becomes U+FFFD, also in the raw parts (then `text_repaired`): the rest
     was paid for. Broken UTF-8 anywhere in the body is refused, since the raw parts are stored
     as text.

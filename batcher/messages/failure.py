@@ -45,7 +45,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 # One row per case: (HTTP status, machine code or None for any) -> verdict. A machine code is
 # `details.error_code`, or OpenAI-style `error.code`. The more specific row wins, then the
-# status, then `_by_family`. Source: messages-api, 5.1, 5.2 and 5.4.
+# status, then `_by_family`. Source: docs/development/messages-api.md#error-codes.
 VERDICTS: Final[Mapping[tuple[int | None, str | None], Verdict]] = {
     (400, None): Verdict.FAIL_ROW,
     (400, "organization_on_hold"): Verdict.STOP_ACCESS,
@@ -155,9 +155,7 @@ def _verdict(
         if code and key in VERDICTS:
             return VERDICTS[key]
     if status == 400 and _SPEND_LIMIT_WORDS in message.lower():
-        return (
-            Verdict.STOP_ACCESS
-        )  # a limit the user set: no code, only words (messages-api, 5.1)
+        return Verdict.STOP_ACCESS  # a limit the user set: no code, only words
     return overrides.get(status) or VERDICTS.get((status, None)) or _by_family(status)
 
 

@@ -1,4 +1,4 @@
-"""The next leg of a request, and what all legs say together (messages-api, 3.3)."""
+"""The next leg of a request, and what all legs say together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

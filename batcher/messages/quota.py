@@ -1,4 +1,4 @@
-"""What a server says about its rate limits with every answer (messages-api, 1.4)."""
+"""What a server says about its rate limits with every answer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -83,7 +83,7 @@ def canonical_pieces(value: Any) -> Iterator[bytes]:  # noqa: ANN401 - any JSON 
 
 
 # The official SDKs refuse more without streaming: an answer of ten minutes and longer, which
-# proxies on the way do not wait for (messages-api, 5.3).
+# proxies on the way do not wait for.
 MAX_TOKENS_WITHOUT_STREAM: Final = 21_333
 
 _BODY: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -102,7 +102,7 @@ def needs_stream(params: Mapping[str, Any]) -> bool:
     """Whether a Messages body asks for a stream, or is better off with one.
 
     Long answers and thinking are silent for minutes otherwise. A pre-warming request
-    (`max_tokens: 0`) never is streamed (messages-api, 7).
+    (`max_tokens: 0`) is never streamed: the API refuses it.
     """
     max_tokens = params.get("max_tokens")
     if max_tokens == 0:

@@ -1,6 +1,7 @@
 """A streamed answer, put together to the Message that would have come whole.
 
-The rules are those of messages-api, 4.5 and 4.6. Fields keep the bytes in which they came.
+What servers do: docs/development/messages-api.md#streams. Fields keep the bytes in which they
+came.
 """
 
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""One content block of a stream: how it begins, and what its deltas add (messages-api, 4.3)."""
+"""One content block of a stream: how it begins, and what its deltas add."""
 
 import json
 import re

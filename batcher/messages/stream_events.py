@@ -1,4 +1,4 @@
-"""Server-sent events from bytes, whatever way a network cuts them (messages-api, 4.1)."""
+"""Server-sent events from bytes, whatever way a network cuts them."""
 
 from dataclasses import dataclass
 from typing import Final

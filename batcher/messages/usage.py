@@ -54,7 +54,7 @@ def parse_usage(raw: bytes | None) -> Usage | None:
     """Usage from the JSON text of a `usage` field; `None` when absent, null or no object.
 
     Counts may be integers, integral floats or numeric strings; OpenAI names are understood
-    (messages-api, 9.10). A count that is negative, above 10^9 or no number raises `ValueError`,
+    too. A count that is negative, above 10^9 or no number raises `ValueError`,
     and so do iterations nested too deeply.
     """
     if raw is None or raw == b"null":

@@ -1,4 +1,4 @@
-"""Faults in how a body is put together, and counts over all of it (messages-api, 2.2 and 7).
+"""Faults in how a body is put together, and counts over all of it.
 
 Bodies are those of `preflight_body`. A fault is told by its place; `None` means there is none.
 """

@@ -20,7 +20,7 @@ from batcher.simulator.settings import SimulatorSettings
 from batcher.simulator.wire.body import Body, read_body
 from batcher.simulator.wire.checks import VERSIONS
 from batcher.simulator.wire.dialects import DIALECTS
-from batcher.simulator.wire.envelope import Refusal
+from batcher.simulator.wire.envelope import RefusedRequest
 from batcher.simulator.wire.faults import FAULTS, Fault, FaultPicker, Manner
 from batcher.simulator.wire.stream_form import ORDINARY, StreamForm
 
@@ -69,19 +69,21 @@ class Desk:
             settings.output_tokens_per_minute,
         )
 
-    def check_access(self, headers: Mapping[str, str]) -> Refusal | None:
+    def check_access(self, headers: Mapping[str, str]) -> RefusedRequest | None:
         """What is wrong with the key or the version, `None` for nothing."""
         key = self.dialect.key_of(headers)
         expected = self._settings.expected_key
         if not key or key == "wrong-key" or (expected is not None and key != expected):
-            return Refusal(401, "invalid x-api-key" if key else "x-api-key header is required")
+            return RefusedRequest(
+                401, "invalid x-api-key" if key else "x-api-key header is required"
+            )
         version = headers.get("anthropic-version")
         if self.dialect.is_lenient:
             return None
         if version is None and self._settings.version_required:
-            return Refusal(400, "anthropic-version: header is required")
+            return RefusedRequest(400, "anthropic-version: header is required")
         if version is not None and version not in VERSIONS:
-            return Refusal(400, f'anthropic-version: "{version}" is not a valid version')
+            return RefusedRequest(400, f'anthropic-version: "{version}" is not a valid version')
         return None
 
     def decide(self, headers: Mapping[str, str], raw: bytes, request_id: str) -> Decision:
@@ -90,10 +92,12 @@ class Desk:
         if problem is not None:
             return self.refuse(problem, request_id)
         if len(raw) > MAX_BODY_BYTES:
-            return self.refuse(Refusal(413, "Request exceeds the maximum size"), request_id)
+            return self.refuse(
+                RefusedRequest(413, "Request exceeds the maximum size"), request_id
+            )
         version = headers.get("anthropic-version")
         body = read_body(raw, self._settings.seed, version, self.dialect, for_count=False)
-        if isinstance(body, Refusal):
+        if isinstance(body, RefusedRequest):
             return self.refuse(body, request_id)
         return self._decide(headers, raw, body, request_id)
 
@@ -104,7 +108,7 @@ class Desk:
         body = problem or read_body(
             raw, self._settings.seed, version, self.dialect, for_count=True
         )
-        if isinstance(body, Refusal):
+        if isinstance(body, RefusedRequest):
             return self.refuse(body, request_id)
         count = {"input_tokens": prompt_tokens(body)}
         return Decision(status=200, payload=msgspec.json.encode(count))
@@ -185,7 +189,7 @@ class Desk:
         shortest, longest = self._settings.latency_ms
         return (shortest + (longest - shortest) * body.draw(5, 1 << 16) / (1 << 16)) / 1000
 
-    def refuse(self, problem: Refusal, request_id: str) -> Decision:
+    def refuse(self, problem: RefusedRequest, request_id: str) -> Decision:
         """An answer with the error envelope of the server that is played."""
         return Decision(
             status=problem.status,
@@ -198,7 +202,7 @@ class Desk:
         if status == 429:
             headers = {"retry-after": str(-(-wait_ns // 1_000_000_000)), **headers}
         text = "This request would exceed your organization's rate limit."
-        return self.refuse(Refusal(status, text, headers=headers), request_id)
+        return self.refuse(RefusedRequest(status, text, headers=headers), request_id)
 
     def _quota(self, model: str, now_ns: int) -> Quota | None:
         if self._limits == (None, None, None):

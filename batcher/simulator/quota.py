@@ -1,4 +1,4 @@
-"""Token buckets with continuous refill, in exact integers (messages-api, 8.1)."""
+"""Token buckets with continuous refill, in exact integers."""
 
 from datetime import UTC, datetime
 from typing import Final

@@ -18,7 +18,7 @@ from batcher.simulator.bill import Bill, BilledRequest, Stats
 from batcher.simulator.desk import MAX_BODY_BYTES, Decision, Desk
 from batcher.simulator.settings import SimulatorSettings
 from batcher.simulator.wire.delivery import Delivery
-from batcher.simulator.wire.envelope import Refusal
+from batcher.simulator.wire.envelope import RefusedRequest
 
 
 class Simulator:
@@ -114,9 +114,11 @@ class Simulator:
         if is_models and method in ("GET", "HEAD"):
             problem = self._desk.check_access(request.headers)
             return _answer(self._desk, problem or self._models(model, request), request_id)
-        return self._desk.refuse(Refusal(404, f"{method} {path} does not exist"), request_id)
+        return self._desk.refuse(
+            RefusedRequest(404, f"{method} {path} does not exist"), request_id
+        )
 
-    def _models(self, model: str, request: web.BaseRequest) -> dict[str, Any] | Refusal:
+    def _models(self, model: str, request: web.BaseRequest) -> dict[str, Any] | RefusedRequest:
         wanted = model.strip("/")
         if not wanted and self._desk.dialect.speaks_openai:
             return openai_page()
@@ -134,7 +136,7 @@ class Simulator:
                 self.stats.redirects_followed += 1
             case _:
                 pass
-        return self._desk.refuse(Refusal(404, f"{path} does not exist"), request_id)
+        return self._desk.refuse(RefusedRequest(404, f"{path} does not exist"), request_id)
 
 
 async def _read(request: web.BaseRequest) -> bytes:
@@ -145,24 +147,24 @@ async def _read(request: web.BaseRequest) -> bytes:
         return bytes(MAX_BODY_BYTES + 1)
 
 
-def _answer(desk: Desk, value: dict[str, Any] | Refusal, request_id: str) -> Decision:
-    return desk.refuse(value, request_id) if isinstance(value, Refusal) else _json(value)
+def _answer(desk: Desk, value: dict[str, Any] | RefusedRequest, request_id: str) -> Decision:
+    return desk.refuse(value, request_id) if isinstance(value, RefusedRequest) else _json(value)
 
 
-def _model(wanted: str) -> dict[str, Any] | Refusal:
+def _model(wanted: str) -> dict[str, Any] | RefusedRequest:
     if not is_known(wanted):
-        return Refusal(404, f"model: {wanted}")
+        return RefusedRequest(404, f"model: {wanted}")
     named = {entry[0]: entry for entry in SHOWN}
     return shown(named.get(wanted, (wanted, wanted, "2026-01-01T00:00:00Z")))
 
 
-def _models_page(query: Mapping[str, str]) -> dict[str, Any] | Refusal:
+def _models_page(query: Mapping[str, str]) -> dict[str, Any] | RefusedRequest:
     identifiers = [entry[0] for entry in SHOWN]
     limit, after = query.get("limit", "20"), query.get("after_id")
     if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= 1000):
-        return Refusal(400, "limit: range: 1..1000")
+        return RefusedRequest(400, "limit: range: 1..1000")
     if after is not None and after not in identifiers:
-        return Refusal(400, f"after_id: {after} is not a model")
+        return RefusedRequest(400, f"after_id: {after} is not a model")
     start = 0 if after is None else identifiers.index(after) + 1
     page = SHOWN[start : start + int(limit)]
     return {

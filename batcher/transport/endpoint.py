@@ -124,7 +124,7 @@ class Endpoint:
 
     @property
     def messages_url(self) -> str:
-        """Where a Messages body is posted (messages-api, 1.1)."""
+        """Where a Messages body is posted, whether the address ends in `/v1` or not."""
         return self._below_root("messages")
 
     @property

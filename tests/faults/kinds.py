@@ -52,7 +52,7 @@ class End(StrEnum):
 class Follows:
     """What a fault on the wire must lead to when it happens each time the row is sent.
 
-    `state` is the class of the attempt (design, section 4), `most` how often the row is sent
+    `state` is the class of the attempt, `most` how often the row is sent
     before it is given up; `None`: until it is answered.
     """
 

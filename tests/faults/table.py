@@ -1,8 +1,8 @@
 """The one table of faults: all that goes wrong on purpose, and what must follow.
 
-Each entry says how it is caused, at which stage, and which class must come of it: of an attempt
-(design, section 4), of a row that is never sent (its reason code), or of what a ledger that
-failed had been given. The counts are printed at the end of a test run.
+Each entry says how it is caused, at which stage, and which class must come of it: of an
+attempt, of a row that is never sent (its reason code), or of what a ledger that failed had
+been given. The counts are printed at the end of a test run.
 """
 
 from collections import Counter

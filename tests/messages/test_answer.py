@@ -1,4 +1,4 @@
-"""From the bytes of a body to an answer (messages-api, 3, 9.10 and 10)."""
+"""From the bytes of a body to an answer."""
 
 import contextlib
 import json

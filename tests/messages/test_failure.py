@@ -1,4 +1,4 @@
-"""What error answers mean (messages-api, 5)."""
+"""What error answers mean."""
 
 import json
 from datetime import UTC, datetime, timedelta

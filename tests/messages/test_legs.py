@@ -1,4 +1,4 @@
-"""Continuing a paused request (messages-api, 3.3)."""
+"""Continuing a paused request."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Token counts as servers report them (messages-api, 3.4 and 9.10)."""
+"""Token counts as servers report them."""
 
 import json
 

@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from batcher.rows.batch import Reason
 from tests.preflight.cases import CASES
 from tests.rows.corpus import body
 
+PROJECT = Path(__file__).parent.parent.parent
 BOOK = shipped_rules()
 
 
@@ -16,6 +18,13 @@ def problem(fields, model="claude-sonnet-4-6", betas=(), **where):
     options = {"dialect": "anthropic", "api_version": "2023-06-01", **where}
     rules = Preflight(BOOK, endpoint_name="here", **options)
     return rules.problem(body(model, **fields), betas)
+
+
+def sections():
+    """The sections of the page as its anchors."""
+    page = (PROJECT / "docs/development/messages-api.md").read_text("utf-8")
+    headings = re.findall(r"^###? (.+)$", page, re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 -]", "", name.lower()).replace(" ", "-") for name in headings}
 
 
 @pytest.mark.parametrize(
@@ -43,7 +52,28 @@ def test_rules_are_told_apart_and_say_where_they_come_from():
     assert not set(identifiers) & set(Reason)
     assert len(identifiers) == len(set(identifiers))
     assert all(re.fullmatch(r"[A-Z][A-Z0-9_]{3,48}", name) for name in identifiers)
-    assert all(re.match(r"\d", rule.source) for rule in BOOK.rules)
+
+
+def test_every_rule_names_sections_of_what_is_known_of_the_api():
+    for rule in BOOK.rules:
+        named = rule.source.partition(" (")[0].split(", ")
+        assert set(named) <= sections(), rule.id
+
+
+def test_every_reference_of_the_code_to_what_is_known_of_the_api_leads_somewhere():
+    """As `messages-api.md#thinking`, in comments and docstrings, tests and pages."""
+    patterns = ("batcher/**/*.py", "tests/**/*.py", "docs/**/*.md")
+    texts = [file.read_text("utf-8") for each in patterns for file in PROJECT.glob(each)]
+    found = [name for text in texts for name in re.findall(r"messages-api\.md#([a-z-]+)", text)]
+    assert found
+    assert set(found) <= sections()
+
+
+def test_nothing_cites_what_is_not_here():
+    cited = re.compile(r"\b(messages-api|reliability|pricing|ecosystem|peers), (section )?\d")
+    for file in [*PROJECT.glob("batcher/**/*.*"), *PROJECT.glob("tests/**/*.py")]:
+        if file.suffix in {".py", ".toml", ".jinja"}:
+            assert not cited.search(file.read_text("utf-8")), file
 
 
 def test_rules_name_dialects_and_groups_that_exist():

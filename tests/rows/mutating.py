@@ -18,7 +18,7 @@ from tests.rows.corpus import corpus
 MODEL, MAX_TOKENS = "m-of-the-job", 77
 MOST_REMEMBERED = 50_000
 UNREADABLE = {"BAD_JSON", "BAD_NUMBER", "BAD_UNICODE", "NOT_OBJECT", "TOO_DEEP"}
-# The body fields of the API (messages-api, 2.1), written down a second time.
+# The body fields of the API, written down a second time.
 API_FIELDS = {
     "model",
     "messages",

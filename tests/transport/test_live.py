@@ -1,4 +1,4 @@
-"""From an HTTP answer to an outcome (design, section 4)."""
+"""From an HTTP answer to an outcome."""
 
 import json
 

@@ -1,7 +1,7 @@
 """The provider's own figures, read from saved files: two reports as JSON, two exports as CSV.
 
 Shapes: the usage report and the cost report of the Usage and Cost Admin API, one response or a
-list of pages (pricing, 5.1), and the Console's CSV exports. The API's amounts are decimal text
+list of pages, and the Console's CSV exports. The API's amounts are decimal text
 in **cents**, the Console's are dollars.
 """
 

@@ -21,7 +21,7 @@ from batcher.pricing.book.merge import merge_aliases, merge_lists
 from batcher.pricing.book.text import render_layer
 from batcher.pricing.rate.rates import PriceList, RateSet
 
-# A reseller's or cloud's prefix names the road, not the model (messages-api, 8.3).
+# A reseller's or cloud's prefix names the road, not the model.
 _VENDORS: Final = frozenset(
     {"anthropic", "azure_ai", "bedrock", "converse", "crun", "openrouter", "sunra", "vertex_ai"}
 )

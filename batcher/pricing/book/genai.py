@@ -202,7 +202,7 @@ class KnownDifference:
         )
 
 
-# Looked into with genai-prices 0.2.3 on 2026-11-21 (pricing, 1.1).
+# Looked into with genai-prices 0.2.3 on 2026-11-21.
 KNOWN_DIFFERENCES = (
     KnownDifference(
         pattern=r"\S+ (standard|batch|fast)/us\S* all",

@@ -61,7 +61,7 @@ class ContentParts:
 
 # A byte of text is at least as much as a token of it, so bytes bound tokens from above.
 TOOLS_TOKENS: Final = 2_000  # the hidden prompt that comes with tools, or an output format
-IMAGE_TOKENS: Final = 4_784  # the most one image costs (messages-api, 2.4)
+IMAGE_TOKENS: Final = 4_784  # the most one image costs
 
 _REMEMBERED: Final = 20_000
 

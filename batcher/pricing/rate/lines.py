@@ -1,7 +1,7 @@
 """Who used what: the usage lines of one answer, before any price.
 
 Line 0 is the answer's top-level usage, or else the first entry of `usage.iterations`, which
-hold what the totals leave out: compaction, advisors and declined fallbacks (pricing, 2.3).
+hold what the totals leave out: compaction, advisors and declined fallbacks.
 """
 
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ def quantities(line: UsageLine) -> tuple[MeterQuantities, str | None]:
     five, hour = counts.cache_write_5m_tokens, counts.cache_write_1h_tokens
     written, assumed = counts.cache_write_tokens, None
     if written and written != (split := (five or 0) + (hour or 0)):
-        if written > split:  # the API's default lifetime is five minutes (pricing, 2.3)
+        if written > split:  # the API's default lifetime is five minutes
             five, assumed = (five or 0) + written - split, "ttl_assumed"
         else:
             assumed = "cache_split_mismatch"
@@ -136,6 +136,6 @@ def _place_searches(lines: list[UsageLine], usage: Usage) -> None:
 
 
 def _unmetered(assumed: str | None, usage: Usage) -> str:
-    """What the price of a line leaves out: tools whose cost no usage tells (pricing, 2.2)."""
+    """What the price of a line leaves out: tools whose cost no usage tells."""
     names = (f"not_metered={name}" for name in usage.other_tools)
     return "+".join(part for part in (assumed, *names) if part)

@@ -1,9 +1,8 @@
 """From an answer's usage to charges: pure, exact, integers only.
 
-The rules are those of pricing, 2.2 and 2.3, and messages-api, 3.4. What cannot be priced is
+What is billed: docs/development/messages-api.md#answers-and-usage. What cannot be priced is
 `unpriced` with a reason and keeps its quantities; it is never zero and never a guess.
-
-Which rates hold: looked up once per model, terms and day, then remembered by the book.
+Which rates hold is looked up once per model, terms and day, then remembered by the book.
 """
 
 from datetime import date, timedelta
@@ -223,7 +222,7 @@ def _tier(
     """The rates for this prompt's size, and whether the size had to be assumed.
 
     Top-level totals of an answer with server tools add up several prompts, so that only
-    iterations tell the size of each (pricing, 2.3).
+    iterations tell the size of each.
     """
     prompt = (used[0] or 0) + (used[1] or 0) + (used[2] or 0) + (used[3] or 0)
     for above, rates in tiers:

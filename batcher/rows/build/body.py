@@ -15,7 +15,7 @@ from typing import Any, Final
 from batcher.rows.batch import Reason, RowProblem
 from batcher.rows.read.parse import kind
 
-MAX_BODY_BYTES: Final = 32 * 1024 * 1024  # beyond it the API answers 413 (messages-api, 2.4)
+MAX_BODY_BYTES: Final = 32 * 1024 * 1024  # beyond it the API answers 413
 MAX_MODEL_LENGTH: Final = 256
 
 Types = frozenset[type[object]]
@@ -27,7 +27,7 @@ _FLAG: Final[Types] = frozenset({bool, _NULL})
 _OBJECT: Final[Types] = frozenset({dict, _NULL})
 _LIST: Final[Types] = frozenset({list, _NULL})
 
-# Every known body field and the JSON types it may have (messages-api, 2.1). Fields of other
+# Every known body field and the JSON types it may have. Fields of other
 # compatible servers go by `params` rows, `parameters` or `pass`.
 FIELDS: Final[Mapping[str, Types]] = {
     "model": frozenset({str}),
@@ -140,7 +140,7 @@ def _wrong_type(name: str, value: object, allowed: Types) -> RowProblem:
     return RowProblem(Reason.WRONG_TYPE, f"{name} is {kind(value)}; it must be {wanted}")
 
 
-# What one image or one body may weigh in base64 (messages-api, 2.4), as bytes on the disk.
+# What one image or one body may weigh in base64, as bytes on the disk.
 MAX_IMAGE_BYTES: Final = 10 * 2**20 // 4 * 3
 MAX_DOCUMENT_BYTES: Final = 32 * 2**20 // 4 * 3
 MAX_SIDE_PIXELS: Final = 8000

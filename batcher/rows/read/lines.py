@@ -16,7 +16,7 @@ from batcher.rows.batch import InputBroken
 from batcher.rows.ranges import RowsToRead
 from batcher.rows.read.source import SourceFile
 
-MAX_LINE_BYTES: Final = 32 * 1024 * 1024  # the API's limit of a body (messages-api, 2.4)
+MAX_LINE_BYTES: Final = 32 * 1024 * 1024  # the API's limit of a body
 
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -145,7 +145,7 @@ class LineSplitter:
 
 BLOCK_BYTES: Final = 2**18
 _PACKED_BYTES: Final = 64 * 1024
-# A decompression bomb: 1 GiB of zeros fits in 33 kB of zstd (reliability, 4).
+# A decompression bomb: 1 GiB of zeros fits in 33 kB of zstd.
 _FREE_BYTES: Final = 64 * 1024 * 1024
 _MAX_RATIO: Final = 1_000
 

@@ -1,4 +1,4 @@
-"""An answer as one JSON object, and as a stream of events (messages-api, 3 and 4)."""
+"""An answer as one JSON object, and as a stream of events."""
 
 from collections.abc import Iterator
 from typing import Any, Final

@@ -29,7 +29,7 @@ def generation(model: str) -> tuple[int, int]:
 
 @lru_cache(maxsize=1024)
 def quota_group(model: str) -> str:
-    """The class of models that shares one quota (messages-api, 8.1)."""
+    """The class of models that shares one quota."""
     bare = _bare(model)
     for line in ("claude-opus-4", "claude-sonnet-4"):
         if bare.startswith(line):
@@ -42,7 +42,7 @@ def speed_of(model: str, asked: str) -> str | None:
     """The speed a request runs at, `None` where the model refuses what is asked."""
     if asked == "standard" or (_is_opus(model) and generation(model) >= (4, 8)):
         return asked
-    # Opus 4.6 lost its fast mode without a word (messages-api, 2.1).
+    # Opus 4.6 lost its fast mode without a word.
     return "standard" if _is_opus(model) and generation(model) == (4, 6) else None
 
 

@@ -88,7 +88,7 @@ class Plan:
 
     @property
     def is_charged(self) -> bool:
-        """A refusal before any output costs nothing (messages-api, 3.4)."""
+        """A refusal before any output costs nothing."""
         return self.stop_reason != "refusal" or self.meters.output > 0
 
 

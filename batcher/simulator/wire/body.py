@@ -8,7 +8,7 @@ import msgspec
 
 from batcher.simulator.wire.checks import find_problem
 from batcher.simulator.wire.dialects import Dialect
-from batcher.simulator.wire.envelope import Refusal
+from batcher.simulator.wire.envelope import RefusedRequest
 from batcher.simulator.wire.faults import Markers, read_markers
 
 _CANONICAL: Final = msgspec.json.Encoder(order="sorted")
@@ -37,22 +37,22 @@ class Body:
 
 def read_body(
     raw: bytes, seed: int, version: str | None, dialect: Dialect, *, for_count: bool
-) -> Body | Refusal:
+) -> Body | RefusedRequest:
     """The body in `raw`, or what is wrong with it; `for_count` needs no `max_tokens`."""
     try:
         fields = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        return Refusal(400, f"The request body is not valid JSON: {exc}")
+        return RefusedRequest(400, f"The request body is not valid JSON: {exc}")
     if not isinstance(fields, dict):
-        return Refusal(400, "The request body is not a JSON object")
+        return RefusedRequest(400, "The request body is not a JSON object")
     taken = dialect.understood(fields, for_count=for_count)
-    if isinstance(taken, Refusal):
+    if isinstance(taken, RefusedRequest):
         return taken
     problem = find_problem(taken, version, for_count=for_count)
     return problem or _describe(taken, seed)
 
 
-def _describe(fields: dict[str, Any], seed: int) -> Body | Refusal:
+def _describe(fields: dict[str, Any], seed: int) -> Body | RefusedRequest:
     asked = fields
     if "stream" in fields:
         asked = {name: value for name, value in fields.items() if name != "stream"}
@@ -60,7 +60,7 @@ def _describe(fields: dict[str, Any], seed: int) -> Body | Refusal:
     try:
         markers = read_markers(canonical)
     except ValueError as exc:
-        return Refusal(400, str(exc))
+        return RefusedRequest(400, str(exc))
     key = seed.to_bytes(16, "little", signed=True)
     return Body(
         fields=fields,

@@ -1,4 +1,4 @@
-"""What the first party refuses with 400 or 404 (messages-api, 2 and 5)."""
+"""What the first party refuses with 400 or 404."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -10,7 +10,7 @@ from batcher.simulator.answers.models import (
     max_output_tokens,
     speed_of,
 )
-from batcher.simulator.wire.envelope import Refusal
+from batcher.simulator.wire.envelope import RefusedRequest
 
 Fields = dict[str, Any]
 
@@ -55,7 +55,9 @@ _DEFAULTS: Final = {"temperature": 1, "top_p": 1, "top_k": None}
 _EXTRA: Final = "Extra inputs are not permitted"
 
 
-def find_problem(fields: Fields, version: str | None, *, for_count: bool) -> Refusal | None:
+def find_problem(
+    fields: Fields, version: str | None, *, for_count: bool
+) -> RefusedRequest | None:
     """The first thing wrong with a body, `None` when it is in order.
 
     `version` is the `anthropic-version` header; `for_count` is the token counting endpoint,
@@ -64,13 +66,13 @@ def find_problem(fields: Fields, version: str | None, *, for_count: bool) -> Ref
     required = ("model", "messages") if for_count else ("model", "messages", "max_tokens")
     for name in required:
         if name not in fields:
-            return Refusal(400, f"{name}: Field required")
+            return RefusedRequest(400, f"{name}: Field required")
     for message in _wrong_fields(fields):
-        return Refusal(400, message)
+        return RefusedRequest(400, message)
     if not is_known(fields["model"]):
-        return Refusal(404, f"model: {fields['model']}")
+        return RefusedRequest(404, f"model: {fields['model']}")
     for message in _wrong_for_model(fields, version):
-        return Refusal(400, message)
+        return RefusedRequest(400, message)
     return None
 
 

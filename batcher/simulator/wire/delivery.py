@@ -11,7 +11,7 @@ from aiohttp import web
 from batcher.simulator.answers.message import error_event, message_events
 from batcher.simulator.desk import Decision
 from batcher.simulator.settings import SimulatorSettings
-from batcher.simulator.wire.envelope import Refusal, anthropic
+from batcher.simulator.wire.envelope import RefusedRequest, anthropic
 from batcher.simulator.wire.faults import NoAnswer, PartAnswer
 from batcher.simulator.wire.stream_form import in_form, pieces, written
 
@@ -65,7 +65,7 @@ class Delivery:
             case "cut":
                 return web.Response(body=payload[: len(payload) // 2], headers=headers)
             case "error":
-                broken = anthropic(Refusal(529, "Overloaded"), headers["request-id"])
+                broken = anthropic(RefusedRequest(529, "Overloaded"), headers["request-id"])
                 return web.Response(body=broken, headers=headers)
             case "reset_after_headers":
                 return await _begin_and_reset(request, payload, headers)

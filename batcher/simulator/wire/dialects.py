@@ -7,7 +7,7 @@ from typing import Any, Final
 from batcher.simulator.answers.models import is_known, max_output_tokens
 from batcher.simulator.wire import envelope
 from batcher.simulator.wire.checks import KNOWN_FIELDS
-from batcher.simulator.wire.envelope import Refusal
+from batcher.simulator.wire.envelope import RefusedRequest
 
 Fields = dict[str, Any]
 
@@ -49,7 +49,7 @@ class Dialect:
         }
         return next((keys[name] for name in self.schemes if keys[name]), "")
 
-    def understood(self, fields: Fields, *, for_count: bool) -> Fields | Refusal:
+    def understood(self, fields: Fields, *, for_count: bool) -> Fields | RefusedRequest:
         """The body as this server takes it, or why it does not."""
         if not self.is_lenient:
             return fields
@@ -64,20 +64,22 @@ class Dialect:
             taken["max_tokens"] = min(most, max_output_tokens(model))
         return self._refusal(taken) or taken
 
-    def _refusal(self, fields: Fields) -> Refusal | None:
+    def _refusal(self, fields: Fields) -> RefusedRequest | None:
         model, messages = fields.get("model"), fields.get("messages")
         if isinstance(model, str) and not (is_known(model) and self._names_vendor(model)):
-            return Refusal(404, f"The model {model} does not exist", "model_not_found")
+            return RefusedRequest(404, f"The model {model} does not exist", "model_not_found")
         if self.takes_system_role or not isinstance(messages, list):
             return None
         roles = [message.get("role") for message in messages if isinstance(message, dict)]
         wrong = "system" in roles
-        return Refusal(400, "messages: role must be user or assistant") if wrong else None
+        return (
+            RefusedRequest(400, "messages: role must be user or assistant") if wrong else None
+        )
 
     def _names_vendor(self, model: str) -> bool:
         return "/" in model or not self.needs_vendor
 
-    def error(self, problem: Refusal, request_id: str) -> bytes:
+    def error(self, problem: RefusedRequest, request_id: str) -> bytes:
         """The body of a refusal."""
         if self.speaks_openai:
             return envelope.openai(problem.message, problem.code or str(problem.status))

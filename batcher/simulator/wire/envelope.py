@@ -1,4 +1,4 @@
-"""Error bodies as the API and the things in front of it write them (messages-api, 5)."""
+"""Error bodies as the API and the things in front of it write them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ TYPE_OF_STATUS: Final[Mapping[int, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedRequest:
     """A request that is refused: HTTP status, message, machine code and extra headers."""
 
     status: int
@@ -30,7 +30,7 @@ class Refusal:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def anthropic(problem: Refusal, request_id: str) -> bytes:
+def anthropic(problem: RefusedRequest, request_id: str) -> bytes:
     """The first party's envelope."""
     details = {"error_code": problem.code} if problem.code else None
     kind = TYPE_OF_STATUS.get(

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import Final, Literal
 
 from batcher.simulator.wire import envelope
-from batcher.simulator.wire.envelope import Refusal
+from batcher.simulator.wire.envelope import RefusedRequest
 from batcher.simulator.wire.stream_form import ORDINARY, StreamForm, read_form
 
 NoAnswer = Literal["reset_before", "close", "hang"]
@@ -43,7 +43,7 @@ class Fault:
 def _envelope(
     status: int, message: str, code: str | None = None, *, wait: Wait | None = None
 ) -> Fault:
-    problem = Refusal(status, message, code)
+    problem = RefusedRequest(status, message, code)
     return Fault(
         status=status,
         page=lambda request_id: envelope.anthropic(problem, request_id),
@@ -84,7 +84,9 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "500": _envelope(500, "Internal server error"),
     "500_no_retry": Fault(
         status=500,
-        page=lambda request_id: envelope.anthropic(Refusal(500, "Not again"), request_id),
+        page=lambda request_id: envelope.anthropic(
+            RefusedRequest(500, "Not again"), request_id
+        ),
         headers={"x-should-retry": "false"},
     ),
     "500_html": _html(500, "500 Internal Server Error"),
@@ -109,7 +111,9 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "redirect": Fault(status=307, headers={"location": "/_simulator/redirected"}),
     # An error as the first event of a stream: nothing was begun.
     "stream_refused": Fault(
-        page=lambda request_id: envelope.anthropic(Refusal(529, "Overloaded"), request_id),
+        page=lambda request_id: envelope.anthropic(
+            RefusedRequest(529, "Overloaded"), request_id
+        ),
         as_event=True,
     ),
     "slow_trickle": Fault(billed=True, manner="slow_trickle"),

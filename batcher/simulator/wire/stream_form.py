@@ -1,4 +1,4 @@
-"""The many ways in which servers write one and the same stream (messages-api, 4 and 10)."""
+"""The many ways in which servers write one and the same stream."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -190,7 +190,7 @@ class HttpClient:
     async def count_tokens(self, body: bytes, betas: tuple[str, ...]) -> Reply:
         """The server's count of a prompt's tokens, as it came; free where there is one.
 
-        `body` is a Messages body without `max_tokens` (messages-api, 6.1). Raises `SendError`
+        `body` is a Messages body without `max_tokens`. Raises `SendError`
         when no answer came within a minute.
         """
         headers = {"anthropic-beta": ",".join(dict.fromkeys(self._betas + betas))}

@@ -29,9 +29,9 @@ from batcher.transport.endpoint import Endpoint
 from batcher.transport.live.client import HttpClient, Reply, StreamEnd
 from batcher.transport.live.send_errors import SendError
 
-# Where servers put what they charged, if they say it at all (messages-api, 9.3).
+# Where servers put what they charged, if they say it at all.
 _COST_HEADER: Final = "x-litellm-response-cost"
-# Whose bill it goes on, for reconciling (pricing, 2.3).
+# Whose bill it goes on, for reconciling.
 _WORKSPACE_HEADER: Final = "anthropic-workspace-id"
 _REQUEST_ID_HEADERS: Final = ("request-id", "x-request-id")
 
@@ -159,7 +159,7 @@ class LiveLane:
         try:
             return Answered(exchange, parse_answer(reply.body))
         except NotAMessage as exc:
-            if has_readable_error(reply.body):  # an error in disguise (messages-api, 5.4)
+            if has_readable_error(reply.body):  # an error in disguise
                 return self._disguised(reply, exchange)
             return _unusable(exc, reply.body, exchange)
 

@@ -1,4 +1,4 @@
-"""What models an endpoint offers, from both shapes of model lists (messages-api, 6.2)."""
+"""What models an endpoint offers, from both shapes of model lists."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
