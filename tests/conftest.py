@@ -45,11 +45,14 @@ def heeding_hang_ups():
     signal.signal(signal.SIGHUP, before)
 
 
+_NOT_OURS = ("_api_key", "http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch):
     """No setting of the person who runs the tests reaches them."""
     import os
 
     for name in list(os.environ):
-        if name.startswith("BATCHER_") or name.endswith("_API_KEY"):
+        if name.startswith(("BATCHER_", "ANTHROPIC_")) or name.lower().endswith(_NOT_OURS):
             monkeypatch.delenv(name)
