@@ -178,6 +178,21 @@ async def test_an_answer_that_breaks_off_leaves_the_request_in_doubt(answer):
 
 
 @asynchronous
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (b"HTTP/1.1 200 OK\r\nx-half: of a head", "the server closed the connection before"),
+        (b"nonsense\r\n\r\n", "Bad status line"),
+    ],
+)
+async def test_what_broke_is_said_without_a_status_that_nobody_sent(answer, says):
+    message = (await broken(answer)).message
+    assert message.startswith(says)
+    assert "40" not in message
+    assert "x-half" not in message
+
+
+@asynchronous
 async def test_a_server_that_hangs_is_left_when_the_time_is_over():
     clock = Hand()
     error = await broken(clock.hang, clock=clock, request_timeout_seconds=30)

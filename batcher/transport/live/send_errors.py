@@ -139,5 +139,8 @@ def _reason(exc: aiohttp.ClientConnectorCertificateError) -> str:
 
 
 def _words(exc: BaseException, mask: Mask) -> str:
-    words = " ".join(f"{exc}".split()).removeprefix("400, message: ")  # no server's status
-    return mask.text(words)[:300] or type(exc).__name__
+    """What is said of it, without the status that aiohttp puts before its parser's words."""
+    said = exc.message if isinstance(exc, HttpProcessingError) else f"{exc}"
+    if isinstance(exc, aiohttp.ServerDisconnectedError):  # says all that came of the answer
+        said = "the server closed the connection before its answer was complete"
+    return mask.text(" ".join(said.split()))[:300] or type(exc).__name__
