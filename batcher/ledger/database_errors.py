@@ -46,10 +46,11 @@ _SQLITE: dict[int, tuple[type[BatcherError], str]] = {
     NOTADB: (StorageError, "is not a SQLite database: name another file"),
 }
 
+NO_RIGHT = "42501"
 # https://www.postgresql.org/docs/current/errcodes-appendix.html, the longest prefix wins.
 _POSTGRESQL: dict[str, tuple[type[BatcherError], str]] = {
     "25006": (StorageError, "is read-only: it may be a standby; use the primary"),
-    "42501": (StorageError, "does not let this user do that: grant the rights"),
+    NO_RIGHT: (StorageError, "does not let this user do that: grant the rights"),
     "53100": (StorageError, "cannot grow, the disk is full: free some space on the server"),
     "53300": (StorageError, "has no connection left: raise max_connections or wait"),
     "55P03": (Busy, "is locked by another program: try again when it has ended"),
@@ -68,14 +69,20 @@ _CONNECTING = (
 )
 
 
+def sqlstate(error: DBAPIError) -> str | None:
+    """The server's code for it; `None` on SQLite, and where no server could answer."""
+    code: str | None = getattr(error.orig, "sqlstate", None)
+    return code
+
+
 def passes(error: DBAPIError) -> bool:
     """Whether the same work may succeed later, in a new connection to the server."""
     if _is_of_sqlite(error):
         return False
-    code = getattr(error.orig, "sqlstate", None)
+    code = sqlstate(error)
     if code is None:  # libpq gives none for a connection that failed or was lost
         return error.connection_invalidated or isinstance(error, OperationalError)
-    return error.connection_invalidated or str(code).startswith(_PASSING)
+    return error.connection_invalidated or code.startswith(_PASSING)
 
 
 def translate(error: DBAPIError, shown: str, passwords: Sequence[str]) -> BatcherError | None:
@@ -83,8 +90,8 @@ def translate(error: DBAPIError, shown: str, passwords: Sequence[str]) -> Batche
 
     `shown` is what the database is called in the sentence; `passwords` are masked in it.
     """
-    code = getattr(error.orig, "sqlstate", None)
-    if _is_about_data(error) and code != "42501":
+    code = sqlstate(error)
+    if _is_about_data(error) and code != NO_RIGHT:
         return None
     words = _words(error, passwords)
     if _is_of_sqlite(error):

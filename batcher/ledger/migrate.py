@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine
 from batcher.clock import SystemClock
 from batcher.errors import ConfigurationError, SchemaVersionError, StorageError
 from batcher.ledger.connect import DatabaseUrl, place, reading, storage_errors, writing
+from batcher.ledger.database_errors import NO_RIGHT, sqlstate
 from batcher.ledger.schema import UNCHECKED, metadata
 from batcher.ledger.schema_internal import ledger_info
 
@@ -353,6 +354,8 @@ def _differs_postgresql(connection: Connection, name: str, statement: str) -> bo
             connection.exec_driver_sql(statement.replace("VIEW", "TEMP VIEW", 1))
             expected = connection.scalar(wanted, {"name": f".{name}"})
             savepoint.rollback()
-    except sa.exc.ProgrammingError:  # it needs a table or column that is not there
-        return True
+    except sa.exc.ProgrammingError as error:
+        if sqlstate(error) == NO_RIGHT:  # nobody can tell
+            raise
+        return True  # it needs a table or column that is not there
     return bool(found != expected)

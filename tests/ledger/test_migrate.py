@@ -229,6 +229,22 @@ def test_a_view_that_somebody_rewrote_is_told(engine):
     assert re.fullmatch(r"views: v_failures is not as revision \d{4} made it", difference)
 
 
+def test_where_the_rights_to_compare_are_missing_no_difference_is_made_up(
+    postgres_server, postgres_url
+):
+    name = postgres_url.split("?")[0].rsplit("/", 1)[1]
+    postgres_server.execute("CREATE ROLE onlooker LOGIN")
+    postgres_server.execute(f"REVOKE TEMP ON DATABASE {name} FROM PUBLIC")
+    ours = open_engine(postgres_url)
+    theirs = open_engine(postgres_url.replace("postgres@", "onlooker@"))
+    prepare(ours)
+    execute(ours, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO onlooker")
+    with pytest.raises(StorageError, match="grant the rights"):
+        check(theirs)
+    ours.dispose()
+    theirs.dispose()
+
+
 def test_tables_and_views_of_ones_own_are_no_difference(engine):
     prepare(engine)
     execute(engine, "CREATE TABLE notes (note TEXT)")
