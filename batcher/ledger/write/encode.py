@@ -1,7 +1,10 @@
-"""From records to the values of the hot path's statements, column by column."""
+"""From records to the rows of the hot path's statements.
 
-from typing import Any
+Each function says by name what goes into which column; what it returns at last are the values
+alone, in the order that its statement wants.
+"""
 
+from batcher.ledger.write.in_order import Row, in_order_of
 from batcher.ledger.write.records import (
     Intent,
     Quarantine,
@@ -9,6 +12,7 @@ from batcher.ledger.write.records import (
     Settlement,
     identity,
 )
+from batcher.ledger.write.statements import ANSWER, CHARGE, FAILURE, INTENT, SETTLED
 from batcher.messages.answer import Answer
 from batcher.messages.attempt import Answered, Partial
 from batcher.messages.usage import Usage
@@ -17,172 +21,188 @@ from batcher.pricing.rate.rating import Charge
 _NO_USAGE = Usage()
 
 
-def intent_values(intent: Intent, scope: Scope) -> tuple[Any, ...]:
-    """In the order of `statements.INTENT`."""
+@in_order_of(INTENT)
+def intent_values(intent: Intent, scope: Scope) -> Row:
+    """A row of `attempts`, as far as an intent knows it."""
     attempt = intent.attempt
     request = attempt.request
-    return (
-        attempt.attempt_id,
-        attempt.uid,
-        scope.invocation_id,
-        attempt.request_id,
-        request.source_id,
-        request.row_number,
-        request.byte_offset,
-        request.custom_id,
-        request.params_hash,
-        attempt.number,
-        attempt.leg,
-        attempt.purpose.value,
-        scope.lane,
-        request.model,
-        "open",
-        1,
-        attempt.opened_at,
-        0,
-        attempt.cost_high,
-    )
+    return {
+        "attempt_id": attempt.attempt_id,
+        "attempt_uid": attempt.uid,
+        "invocation_id": scope.invocation_id,
+        "request_id": attempt.request_id,
+        "source_id": request.source_id,
+        "row_number": request.row_number,
+        "byte_offset": request.byte_offset,
+        "custom_id": request.custom_id,
+        "params_hash": request.params_hash,
+        "number": attempt.number,
+        "leg": attempt.leg,
+        "purpose": attempt.purpose.value,
+        "lane": scope.lane,
+        "requested_model": request.model,
+        "state": "open",
+        "pending": 1,
+        "opened_at": attempt.opened_at,
+        "cost_low": 0,
+        "cost_high": attempt.cost_high,
+    }
 
 
-def settled_values(settlement: Settlement) -> tuple[Any, ...]:
-    """In the order of `statements.SETTLED`."""
+@in_order_of(SETTLED)
+def settled_values(settlement: Settlement) -> Row:
+    """What changes in a row of `attempts`, and at last in which."""
     outcome = settlement.outcome
     exchange = outcome.exchange
     failure = None if isinstance(outcome, Answered) else outcome.failure
-    return (
-        settlement.state.value,
-        int(settlement.pending),
-        exchange.sent_at,
-        exchange.settled_at,
-        exchange.http_status,
-        failure.error_type if failure else None,
-        failure.error_code if failure else None,
-        failure.message if failure else None,
-        exchange.provider_request_id,
-        settlement.cost_low,
-        settlement.cost_high,
-        exchange.workspace_id,
-        settlement.attempt.attempt_id,
-    )
+    return {
+        "state": settlement.state.value,
+        "pending": int(settlement.pending),
+        "sent_at": exchange.sent_at,
+        "settled_at": exchange.settled_at,
+        "http_status": exchange.http_status,
+        "error_type": failure.error_type if failure else None,
+        "error_code": failure.error_code if failure else None,
+        "error_message": failure.message if failure else None,
+        "provider_request_id": exchange.provider_request_id,
+        "cost_low": settlement.cost_low,
+        "cost_high": settlement.cost_high,
+        "workspace_id": exchange.workspace_id,
+        "b_attempt_id": settlement.attempt.attempt_id,
+    }
 
 
-def answer_values(
-    settlement: Settlement, outcome: Answered | Partial, scope: Scope
-) -> tuple[Any, ...]:
-    """In the order of `statements.ANSWER`."""
+@in_order_of(ANSWER)
+def answer_values(settlement: Settlement, outcome: Answered | Partial, scope: Scope) -> Row:
+    """A row of `answers`."""
     attempt, answer, exchange = settlement.attempt, outcome.answer, outcome.exchange
     request = attempt.request
     usage = answer.usage or _NO_USAGE
-    return (
-        attempt.attempt_id,
-        attempt.request_id,
-        scope.run_id,
-        scope.invocation_id,
-        request.source_id,
-        request.row_number,
-        request.custom_id,
-        request.params_hash,
-        identity(request.custom_id, request.params_hash),
-        int(settlement.final),
-        request.model,
-        answer.model,
-        answer.message_id,
-        answer.stop_reason,
-        answer.stop_sequence,
-        _text(answer.stop_details),
-        answer.container_id,
-        answer.text,
-        int(answer.text_repaired),
-        answer.content.decode(),
-        settlement.joined_text,
-        settlement.joined_content,
-        usage.input_tokens,
-        usage.cache_write_tokens,
-        usage.cache_write_5m_tokens,
-        usage.cache_write_1h_tokens,
-        usage.cache_read_tokens,
-        usage.output_tokens,
-        usage.thinking_tokens,
-        usage.web_search_requests,
-        usage.service_tier,
-        usage.inference_geo,
-        usage.speed,
-        _text(answer.usage_raw),
-        _reported_cost(answer, exchange.reported_cost),
-        attempt.number,
-        attempt.leg,
-        exchange.settled_at - exchange.sent_at,
-        exchange.first_token_us,
-        exchange.settled_at,
-        None if settlement.valid is None else int(settlement.valid),
-        settlement.invalid_reason,
-    )
+    return {
+        "attempt_id": attempt.attempt_id,
+        "request_id": attempt.request_id,
+        "run_id": scope.run_id,
+        "invocation_id": scope.invocation_id,
+        "source_id": request.source_id,
+        "row_number": request.row_number,
+        "custom_id": request.custom_id,
+        "params_hash": request.params_hash,
+        "identity": identity(request.custom_id, request.params_hash),
+        "final": int(settlement.final),
+        "requested_model": request.model,
+        "model": answer.model,
+        "message_id": answer.message_id,
+        "stop_reason": answer.stop_reason,
+        "stop_sequence": answer.stop_sequence,
+        "stop_details": _text(answer.stop_details),
+        "container_id": answer.container_id,
+        "text": answer.text,
+        "text_repaired": int(answer.text_repaired),
+        "content": answer.content.decode(),
+        "joined_text": settlement.joined_text,
+        "joined_content": settlement.joined_content,
+        "input_tokens": usage.input_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "cache_write_5m_tokens": usage.cache_write_5m_tokens,
+        "cache_write_1h_tokens": usage.cache_write_1h_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "output_tokens": usage.output_tokens,
+        "thinking_tokens": usage.thinking_tokens,
+        "web_search_requests": usage.web_search_requests,
+        "service_tier": usage.service_tier,
+        "inference_geo": usage.inference_geo,
+        "speed": usage.speed,
+        "usage": _text(answer.usage_raw),
+        "provider_reported_cost": _reported_cost(answer, exchange.reported_cost),
+        "attempts": attempt.number,
+        "legs": attempt.leg,
+        "latency_us": exchange.settled_at - exchange.sent_at,
+        "first_token_us": exchange.first_token_us,
+        "answered_at": exchange.settled_at,
+        "valid": None if settlement.valid is None else int(settlement.valid),
+        "invalid_reason": settlement.invalid_reason,
+    }
 
 
+@in_order_of(CHARGE)
 def charge_values(
     attempt_id: int, rating_id: int, charge: Charge, rate_set_id: int | None
-) -> tuple[Any, ...]:
-    """In the order of `statements.CHARGE`."""
+) -> Row:
+    """A row of `charges`."""
+    in_tokens, write_5m, write_1h, read, out_tokens, searches = charge.quantities
+    in_cost, write_5m_cost, write_1h_cost, read_cost, out_cost, search_cost = charge.amounts
     currency = charge.rates.currency if charge.rates else None
-    return (
-        attempt_id,
-        charge.line,
-        rating_id,
-        1,
-        charge.model,
-        rate_set_id,
-        currency,
-        charge.status.value,
-        charge.reason,
-        *charge.quantities,
-        *charge.amounts,
-        charge.total,
-    )
+    return {
+        "attempt_id": attempt_id,
+        "line": charge.line,
+        "rating_id": rating_id,
+        "current": 1,
+        "model": charge.model,
+        "rate_set_id": rate_set_id,
+        "currency": currency,
+        "status": charge.status.value,
+        "reason": charge.reason,
+        "input_quantity": in_tokens,
+        "cache_write_5m_quantity": write_5m,
+        "cache_write_1h_quantity": write_1h,
+        "cache_read_quantity": read,
+        "output_quantity": out_tokens,
+        "web_search_quantity": searches,
+        "input_amount": in_cost,
+        "cache_write_5m_amount": write_5m_cost,
+        "cache_write_1h_amount": write_1h_cost,
+        "cache_read_amount": read_cost,
+        "output_amount": out_cost,
+        "web_search_amount": search_cost,
+        "total_amount": charge.total,
+    }
 
 
-def failure_values(settlement: Settlement, scope: Scope) -> tuple[Any, ...]:
-    """In the order of `statements.FAILURE`; only for settlements with a failure."""
+@in_order_of(FAILURE)
+def failure_values(settlement: Settlement, scope: Scope) -> Row:
+    """A row of `failures`; only for settlements with a failure."""
     failure, attempt = settlement.failure, settlement.attempt
     if failure is None:
         raise ValueError("a settlement without a failure has no failure row")
     request = attempt.request
-    return (
-        scope.run_id,
-        scope.invocation_id,
-        request.source_id,
-        request.row_number,
-        request.byte_offset,
-        request.custom_id,
-        request.params_hash,
-        identity(request.custom_id, request.params_hash),
-        failure.kind.value,
-        failure.reason,
-        failure.message,
-        int(failure.transient),
-        attempt.attempt_id,
-        settlement.outcome.exchange.settled_at,
-    )
+    return {
+        "run_id": scope.run_id,
+        "invocation_id": scope.invocation_id,
+        "source_id": request.source_id,
+        "row_number": request.row_number,
+        "byte_offset": request.byte_offset,
+        "custom_id": request.custom_id,
+        "params_hash": request.params_hash,
+        "identity": identity(request.custom_id, request.params_hash),
+        "kind": failure.kind.value,
+        "reason": failure.reason,
+        "message": failure.message,
+        "transient": int(failure.transient),
+        "attempt_id": attempt.attempt_id,
+        "failed_at": settlement.outcome.exchange.settled_at,
+    }
 
 
-def quarantine_values(record: Quarantine, scope: Scope, now_us: int) -> tuple[Any, ...]:
-    """In the order of `statements.FAILURE`."""
+@in_order_of(FAILURE)
+def quarantine_values(record: Quarantine, scope: Scope, now_us: int) -> Row:
+    """A row of `failures`."""
     row = record.row
-    return (
-        scope.run_id,
-        scope.invocation_id,
-        row.source_id,
-        row.row_number,
-        row.byte_offset,
-        row.custom_id,
-        None,
-        None,
-        "quarantined",
-        row.reason,
-        row.message,
-        0,
-        None,
-        now_us,
-    )
+    return {
+        "run_id": scope.run_id,
+        "invocation_id": scope.invocation_id,
+        "source_id": row.source_id,
+        "row_number": row.row_number,
+        "byte_offset": row.byte_offset,
+        "custom_id": row.custom_id,
+        "params_hash": None,
+        "identity": None,
+        "kind": "quarantined",
+        "reason": row.reason,
+        "message": row.message,
+        "transient": 0,
+        "attempt_id": None,
+        "failed_at": now_us,
+    }
 
 
 def _text(raw: bytes | None) -> str | None:
