@@ -29,7 +29,7 @@ from batcher.messages.attempt import (
 from batcher.messages.failure import Failure, Verdict, classify
 from batcher.pacing.retry import RetryPolicy
 from batcher.pipeline.engine.rater import Rater
-from batcher.pipeline.job import Job, Kit, Limits
+from batcher.pipeline.job import Job, RunLimits, Services
 from batcher.pipeline.run.release import release
 from batcher.pipeline.run.run import run_job
 from batcher.pricing.book.book import load_shipped
@@ -262,7 +262,7 @@ class Case:
             name="simulator", base_url="http://127.0.0.1:9", price_list="anthropic"
         )
     )
-    limits: Limits = field(default_factory=lambda: Limits(concurrency=8, retry=AT_ONCE))
+    limits: RunLimits = field(default_factory=lambda: RunLimits(concurrency=8, retry=AT_ONCE))
     options: dict[str, Any] = field(default_factory=dict)
     watcher: Watcher = field(default_factory=Watcher)
 
@@ -289,7 +289,7 @@ class Case:
     def run(self, lane: Any = None, clock: Any = None, builder: Any = None) -> Any:
         """One invocation over `lane` (a Lane, or none: the real one); its `Ended`."""
         job, clock = self.job(), clock or SystemClock()
-        kit = Kit(
+        services = Services(
             builder=builder or RequestBuilder(self.settings),
             files=find_sources(self.inputs, base=self.folder, spool=None),
             rater=Rater(BOOK, self.endpoint.price_list),
@@ -298,7 +298,7 @@ class Case:
             observer=self.watcher,
             price_note="",
         )
-        return run_job(job, kit)
+        return run_job(job, services)
 
     def _live(self, clock: Any) -> LiveLane:
         client = HttpClient(self.endpoint, Secret("sk-test"), clock)

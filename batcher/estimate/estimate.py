@@ -40,7 +40,7 @@ from batcher.ledger.money.estimates import (
 )
 from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.events import Ended, Observer
-from batcher.pipeline.job import Job, Kit
+from batcher.pipeline.job import Job, Services
 from batcher.pricing.money import format_usd
 from batcher.rows.read.source import SourceFile, fingerprint
 
@@ -86,26 +86,28 @@ def estimate(
     *,
     observer: Observer,
     say: Callable[[str], None],
-    kit: Kit | None = None,
+    services: Services | None = None,
 ) -> Estimated:
     """Estimate what is still to do of `job`; with `pilot_rows`, after a pilot of so many.
 
-    `observer` watches the pilot, and `say` tells before it begins what it may cost. `kit` is
-    that of a run which begins with the pilot. Raises `ChangedSettings` when answered
+    `observer` watches the pilot, and `say` tells before it begins what it may cost. `services`
+    are those of a run which begins with the pilot. Raises `ChangedSettings` when answered
     rows would be sent again and nobody agreed; without a run nobody is asked.
     """
-    of_run = kit is not None
-    inputs, kit = (
-        (inputs_of(kit), kit) if kit else _inputs(job, observer if pilot_rows else None)
+    of_run = services is not None
+    inputs, services = (
+        (inputs_of(services), services)
+        if services
+        else _inputs(job, observer if pilot_rows else None)
     )
     fingerprints = [(file.name, fingerprint(file.path)) for file in inputs.files]
     name = basis(job.settings.digest(), fingerprints)
     look, pilot, drawn = _look(job, inputs, name, pilot_rows or 0), None, 0
     missing = (pilot_rows or 0) - len(look.pilot)
-    if kit is not None and missing > 0 and look.census.requests:
+    if services is not None and missing > 0 and look.census.requests:
         drawn = min(missing, look.census.requests)
         with nullcontext() if of_run else _leaving_changes_to_a_run():
-            pilot = _send_pilot(job, kit, inputs, look.census, missing, say)
+            pilot = _send_pilot(job, services, inputs, look.census, missing, say)
         look = _look(job, inputs, name, 0)
     parts, count_note = _parts(job, inputs, look)
     expectation = _expectation(parts, look.census, seeded(f"{name}/interval"))
@@ -159,17 +161,19 @@ def sample_of(job: Job, inputs: Inputs) -> Sample:
     return take_sample(inputs.files, inputs.builder, lambda name: standing.of(name).done)
 
 
-def inputs_of(kit: Kit) -> Inputs:
+def inputs_of(services: Services) -> Inputs:
     """The inputs that a run is about to send."""
-    now = kit.clock.now_us()
-    return Inputs(files=kit.files, builder=kit.builder, rater=kit.rater, now_us=now)
+    now = services.clock.now_us()
+    return Inputs(
+        files=services.files, builder=services.builder, rater=services.rater, now_us=now
+    )
 
 
-def _inputs(job: Job, observer: Observer | None) -> tuple[Inputs, Kit | None]:
+def _inputs(job: Job, observer: Observer | None) -> tuple[Inputs, Services | None]:
     """Standard input is read once, so a pilot and its estimate share the files."""
     if observer is not None:
-        kit = wiring.kit_for(job, observer)
-        return inputs_of(kit), kit
+        services = wiring.services_for(job, observer)
+        return inputs_of(services), services
     builder = wiring.request_builder(job)
     book = wiring.price_book(job)
     files = wiring.checked_files(job, builder)
@@ -213,7 +217,7 @@ def _history(database: Engine | None, job: Job, run_id: int | None) -> list[Samp
 
 def _send_pilot(
     job: Job,
-    kit: Kit,
+    services: Services,
     inputs: Inputs,
     census: Census,
     rows: int,
@@ -225,7 +229,7 @@ def _send_pilot(
     beyond = sum(bound is None for bound in bounds)
     more = f" and {beyond:,} requests without a ceiling" if beyond else ""
     say(f"pilot: sending {len(bounds):,} rows drawn at random, at most {most}{more}")
-    return send_pilot(job, kit, chosen)
+    return send_pilot(job, services, chosen)
 
 
 def _parts(job: Job, inputs: Inputs, look: _Look) -> tuple[Parts, str]:

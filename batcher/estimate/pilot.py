@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from batcher.estimate.census import Cell, CellKey, Ticket
 from batcher.pipeline.events import Ended
-from batcher.pipeline.job import Job, Kit
+from batcher.pipeline.job import Job, Services
 from batcher.pipeline.run.run import LoopFactory, run_job
 from batcher.rows.ranges import RowRanges
 
@@ -73,14 +73,17 @@ def draw(cells: Mapping[CellKey, Cell], rows: int) -> dict[str, RowRanges]:
 
 
 def send_pilot(
-    job: Job, kit: Kit, chosen: Mapping[str, RowRanges], loop_factory: LoopFactory | None = None
+    job: Job,
+    services: Services,
+    chosen: Mapping[str, RowRanges],
+    loop_factory: LoopFactory | None = None,
 ) -> Ended:
     """Send the `chosen` rows, by the name of their source, and nothing else.
 
     Raises `ChangedSettings` as every invocation of a run does.
     """
     limits = replace(job.limits, row_limit=None)
-    return run_job(replace(job, limits=limits), replace(kit, chosen=chosen), loop_factory)
+    return run_job(replace(job, limits=limits), replace(services, chosen=chosen), loop_factory)
 
 
 def _drawn(group: Sequence[Cell], share: int) -> list[Ticket]:

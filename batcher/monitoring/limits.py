@@ -5,7 +5,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from batcher.pacing.limits import Limit, QuotaUse
-from batcher.pipeline.progress import Binding, Progress
+from batcher.pipeline.progress import BindingLimit, Progress
 from batcher.report.words import count_of
 
 _QUOTAS_SHOWN: Final = 4  # the fullest ones; --json has them all
@@ -24,7 +24,7 @@ _HINTS: Final = {
 
 def limit_words(progress: Progress) -> str:
     """What limits the run at present and the quota used; empty when nothing does."""
-    binding = progress.binding_now
+    binding = progress.binding_limit_now
     if binding is None:
         return ""
     words = f"limited by {binding.name}"
@@ -39,8 +39,8 @@ def limit_words(progress: Progress) -> str:
 def limit_lines(progress: Progress) -> list[str]:
     """The same for the whole run, at its end."""
     lines = []
-    if progress.binding is not None:
-        lines.append(_binding_line(progress.binding))
+    if progress.binding_limit is not None:
+        lines.append(_binding_line(progress.binding_limit))
     by_quota = groupby(progress.quota_used, attrgetter("quota"))
     quotas = [(quota, list(uses)) for quota, uses in by_quota]
     quotas.sort(key=lambda quota: -max(use.used for use in quota[1]))
@@ -52,7 +52,7 @@ def limit_lines(progress: Progress) -> list[str]:
 
 def limit_json(progress: Progress) -> dict[str, Any]:
     """The same for a program; parts are of 1."""
-    binding = progress.binding
+    binding = progress.binding_limit
     return {
         "binding_limit": binding.name if binding else None,
         "binding_option": binding.option if binding else None,
@@ -69,13 +69,13 @@ def limit_json(progress: Progress) -> dict[str, Any]:
     }
 
 
-def _binding_line(binding: Binding) -> str:
+def _binding_line(binding: BindingLimit) -> str:
     return (
         f"limited by {binding.name} for {_percent(binding.part)} of the time: {_hint(binding)}"
     )
 
 
-def _hint(binding: Binding) -> str:
+def _hint(binding: BindingLimit) -> str:
     if binding.name in (Limit.LEARNED, Limit.PAUSE):
         return "naming your limits with --rpm, --itpm and --otpm is better"
     if binding.option is not None:

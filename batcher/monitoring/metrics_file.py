@@ -131,8 +131,8 @@ def _of_progress(progress: Progress) -> Iterator[tuple[str, dict[str, str], str]
         yield "batcher_in_doubt_usd", {}, _usd(progress.in_doubt_high)
     yield "batcher_unpriced_answers", {}, str(progress.unpriced)
     yield "batcher_in_flight", {}, str(progress.in_flight)
-    if progress.binding_now is not None:
-        yield "batcher_limited_by", {"limit": progress.binding_now.name}, "1"
+    if progress.binding_limit_now is not None:
+        yield "batcher_limited_by", {"limit": progress.binding_limit_now.name}, "1"
 
 
 def _usd(pico: int) -> str:

@@ -125,7 +125,7 @@ class RunLog:
         self._changes("outage", progress.outage, "the server answers again")
         self._changes("database", progress.database_wait, "the database is back")
         self._changes("cap", progress.money_wait, "there is room under the cap again")
-        binding = progress.binding_now
+        binding = progress.binding_limit_now
         self._changes("limit", f"limited by {binding.name}" if binding else "", "")
         reading = meter.read(now)
         if now < self._due:

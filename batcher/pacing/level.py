@@ -77,13 +77,13 @@ class Level:
         return missing / self._rate if missing > 1e-6 * capacity else 0.0
 
     def reserve(self, cost: float) -> None:
-        """Something goes that is expected to take `cost`."""
+        """Take what a request that is sent now is expected to cost out of the bucket."""
         self._level -= cost
         self._typical += _TYPICAL_WEIGHT * (cost - self._typical)
         self.spent += cost
 
     def give_back(self, amount: float) -> None:
-        """It took less than reserved by `amount`, or more when that is negative."""
+        """Correct a reservation that was too high by `amount`; negative: too low."""
         self.spent -= amount
         # Beyond the capacity too: most answers are shorter than the average, few much longer.
         self._level += amount

@@ -61,12 +61,12 @@ class Pacer:
         return seconds
 
     def sent(self, model: str, expected: Expected, now: float) -> Reservation:
-        """It goes."""
+        """Set aside what a request that is sent now is expected to take."""
         pool = self._by_model.get(model) or self._pool(model)
         return Reservation(pool, model, expected, pool.reserve(expected, now), now)
 
     def settled(self, reservation: Reservation, real: Expected | None, now: float) -> None:
-        """It ended and took `real`; `None` when nobody knows what it took."""
+        """End a request that took `real`; `None` when nobody knows what it took."""
         pool = reservation.pool
         pool.settle(reservation.number, reservation.expected, real)
         if real is not None and now >= pool.next_lesson:
@@ -74,7 +74,7 @@ class Pacer:
             pool.estimates.learn(reservation.model, reservation.expected, real)
 
     def refunded(self, reservation: Reservation) -> None:
-        """It took nothing: it never arrived, or the server was overloaded."""
+        """End a request that the server did not count: it never arrived, or met an overload."""
         reservation.pool.refund(reservation.number, reservation.expected)
 
     def refused(self, reservation: Reservation, refusal: Refusal, now: float) -> None:

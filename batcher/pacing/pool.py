@@ -35,7 +35,7 @@ class UnderWay:
         return self._token
 
     def end(self, number: int) -> None:
-        """It ended, one way or another."""
+        """Forget a request that ended, one way or another."""
         self._open.pop(number, None)
 
     def took(self, seconds: float) -> None:
@@ -192,7 +192,7 @@ class Pool:
         return self._under_way.begin(expected.output_tokens, now)
 
     def settle(self, number: int, expected: Expected, real: Expected | None) -> None:
-        """It took `real`; `None`: nobody knows."""
+        """End a request that took `real`; `None`: nobody knows what it took."""
         self._under_way.end(number)
         if real is not None:
             reserved, taken = _costs(expected), _costs(real)
@@ -210,7 +210,7 @@ class Pool:
         self._under_way.took(seconds)
 
     def refund(self, number: int, expected: Expected) -> None:
-        """It took nothing."""
+        """End that request: the server counted nothing, so all of it comes back."""
         self._under_way.end(number)
         costs = _costs(expected)
         for index, level in self._ordered:

@@ -27,7 +27,7 @@ from batcher.transport.endpoint import Endpoint, Lane
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class RunLimits:
     """How much at once, and for how long; `None` means without that limit.
 
     `row_limit` is the number of rows sent for the first time in this invocation. `max_cost` is
@@ -75,7 +75,7 @@ class Job:
     database: str
     endpoint: Endpoint
     settings: RequestSettings
-    limits: Limits = field(default_factory=Limits)
+    limits: RunLimits = field(default_factory=RunLimits)
     on_unknown: OnUnknown = OnUnknown.RETRY
     accept_change: bool = False
     strict: bool = False
@@ -98,7 +98,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kit:
+class Services:
     """Made in `wiring`, replaced piece by piece in tests.
 
     `make_lane` is called inside the event loop, with what is asked right before anything

@@ -8,7 +8,7 @@ from batcher.pacing.limits import QuotaUse
 
 
 @dataclass(frozen=True, slots=True)
-class Binding:
+class BindingLimit:
     """What limits a run, as a name for people, and for which part of the time, of 1.
 
     `option` is the one that would change it; `None` when none would.
@@ -29,8 +29,8 @@ class Progress:
     still be reserved; it is `None` without one.
     `total_rows` is exact when `total_is_exact`. `unknown_stop_reasons` counts answers by stop
     reasons that the Messages API does not have. `recorded` counts the sent attempts that the
-    ledger knows of: the others still wait for it. `binding_now` is what limits the run at
-    present, `binding`, at its end, what did most of the time; `None`: nothing that is known.
+    ledger knows of: the others still wait for it. `binding_limit_now` is what limits the run at
+    present, `binding_limit`, at its end, what did most of the time; `None`: nothing known.
     `money_wait`, `database_wait` and `outage` are sentences while something is waited for: room
     under a cap, the database, or the server. Each field is written in one module alone.
     """
@@ -68,8 +68,8 @@ class Progress:
     money_wait: str = ""
     database_wait: str = ""
     outage: str = ""
-    binding_now: Binding | None = None
-    binding: Binding | None = None
+    binding_limit_now: BindingLimit | None = None
+    binding_limit: BindingLimit | None = None
     quota_used: list[QuotaUse] = field(default_factory=list)
 
     @property
@@ -106,7 +106,7 @@ def sum_up(into: Progress, first: Progress, others: Sequence[Progress]) -> None:
     into.in_doubt_high = None if None in highs else sum(high or 0 for high in highs)
     for name in ("money_wait", "database_wait", "outage"):
         setattr(into, name, next(filter(None, (getattr(each, name) for each in everybody)), ""))
-    into.binding_now, into.binding = first.binding_now, first.binding
+    into.binding_limit_now, into.binding_limit = first.binding_limit_now, first.binding_limit
     into.quota_used = _used_together([use for each in everybody for use in each.quota_used])
     _sum_cap(into, first, others)
 

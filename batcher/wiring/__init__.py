@@ -3,12 +3,12 @@
 from batcher.wiring.ready import (
     checked_files,
     inspect_inputs,
-    kit_for,
     price_book,
     price_list,
     price_note,
     price_words,
     request_builder,
+    services_for,
 )
 from batcher.wiring.resolve import (
     Asked,
@@ -30,7 +30,6 @@ __all__ = [
     "inspect_inputs",
     "job_file",
     "job_files",
-    "kit_for",
     "place_of",
     "price_book",
     "price_list",
@@ -39,6 +38,7 @@ __all__ = [
     "request_builder",
     "resolve",
     "run",
+    "services_for",
     "settings_of",
     "watched",
 ]

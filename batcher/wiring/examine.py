@@ -20,7 +20,7 @@ from batcher.wiring.resolve import Asked, job_file, place_of, resolve
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Examination:
     """One examination: what was looked at, whether it is well, and why."""
 
     what: str
@@ -28,17 +28,17 @@ class Finding:
     words: str
 
 
-def examine(typed: Asked) -> list[Finding]:
+def examine(typed: Asked) -> list[Examination]:
     """Look at everything a run needs; a later examination does not depend on an earlier one."""
     findings = [_look("configuration", lambda: _configuration(typed))]
     try:
         database, endpoint = place_of(typed)
     except BatcherError as exc:
-        return [*findings, Finding("endpoint", ok=False, words=str(exc))]
+        return [*findings, Examination("endpoint", ok=False, words=str(exc))]
     return [*findings, *_places(typed, database, endpoint)]
 
 
-def _places(typed: Asked, database: str, endpoint: Endpoint) -> Iterator[Finding]:
+def _places(typed: Asked, database: str, endpoint: Endpoint) -> Iterator[Examination]:
     if typed.job_path or (typed.inputs and "-" not in typed.inputs):
         yield _look("inputs", lambda: _inputs(typed))
     yield _look("prices", lambda: price_words(typed))
@@ -48,11 +48,11 @@ def _places(typed: Asked, database: str, endpoint: Endpoint) -> Iterator[Finding
     yield from _lifeboats(typed, database)
 
 
-def _look(what: str, examination: Callable[[], str]) -> Finding:
+def _look(what: str, examination: Callable[[], str]) -> Examination:
     try:
-        return Finding(what, ok=True, words=examination())
+        return Examination(what, ok=True, words=examination())
     except BatcherError as exc:
-        return Finding(what, ok=False, words=str(exc))
+        return Examination(what, ok=False, words=str(exc))
 
 
 def _configuration(typed: Asked) -> str:
@@ -106,14 +106,14 @@ async def _endpoint(endpoint: Endpoint) -> str:
     )
 
 
-def _lifeboats(typed: Asked, url: str) -> Iterator[Finding]:
+def _lifeboats(typed: Asked, url: str) -> Iterator[Examination]:
     """A finding for each that waits; where the database cannot be read, that was told."""
     path = parse_url(url).path
     if path is not None and not path.exists():
         return
     with suppress(BatcherError), _reading_engine(url) as engine:
         for boat in waiting_for(engine, *lifeboat_places(typed.config_path)):
-            yield Finding("lifeboat", ok=not boat.problem, words=boat.words)
+            yield Examination("lifeboat", ok=not boat.problem, words=boat.words)
 
 
 @contextmanager

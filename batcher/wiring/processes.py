@@ -19,7 +19,7 @@ from typing import IO, Any, Final
 from batcher.clock import SystemClock
 from batcher.errors import BatcherError
 from batcher.pipeline.events import Ended, Observer, Resent, Started
-from batcher.pipeline.job import Job, Kit
+from batcher.pipeline.job import Job, Services
 from batcher.pipeline.progress import Progress, sum_up
 from batcher.wiring.ready import run_here
 
@@ -30,7 +30,7 @@ _WORST_FIRST: Final = (70, 74, 73, 77, 78, 2, 69, 143, 130, 75, 65, 0)
 
 
 def run_together(
-    job: Job, observer: Observer, before: Callable[[Kit], None] | None = None
+    job: Job, observer: Observer, before: Callable[[Services], None] | None = None
 ) -> Ended:
     """Do `job` in as many processes as it says, and say how all of them ended.
 

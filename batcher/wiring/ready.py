@@ -14,7 +14,7 @@ from batcher.pacing.pacer import Pacer
 from batcher.pipeline.choices import IfRunning
 from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.events import Ended, Observer
-from batcher.pipeline.job import Job, Kit
+from batcher.pipeline.job import Job, Services
 from batcher.pipeline.run.dry_run import Inspection, inspect
 from batcher.pipeline.run.holding import hold
 from batcher.pipeline.run.run import run_job
@@ -69,7 +69,7 @@ def price_note(job: Job, book: PriceBook) -> str:
     return f"{note}; {warning}" if warning else note
 
 
-def kit_for(job: Job, observer: Observer, files: Sequence[SourceFile] = ()) -> Kit:
+def services_for(job: Job, observer: Observer, files: Sequence[SourceFile] = ()) -> Services:
     """Everything that `job` needs to run; raises before anything is opened or sent.
 
     `files` are the inputs when they were found before: standard input can be read once only.
@@ -83,7 +83,7 @@ def kit_for(job: Job, observer: Observer, files: Sequence[SourceFile] = ()) -> K
     _check_output(job, files)
     pacer = Pacer(job.limits.quota, job.limits.concurrency, clock.monotonic())
     key = read_key(job.endpoint)
-    return Kit(
+    return Services(
         builder=builder,
         files=files,
         rater=Rater(book, price_list(job, book)),
@@ -155,23 +155,23 @@ def inspect_inputs(job: Job) -> Inspection:
 def run_here(
     job: Job,
     observer: Observer,
-    before: Callable[[Kit], None] | None = None,
+    before: Callable[[Services], None] | None = None,
     files: Sequence[SourceFile] = (),
     pass_on: Callable[[signal.Signals], None] | None = None,
 ) -> Ended:
-    """See `run_job`, with the fastest event loop there is; `files`: see `kit_for`."""
+    """See `run_job`, with the fastest event loop there is; `files`: see `services_for`."""
     keep_little_memory()
     allow_connections(job.limits.concurrency)
     with ExitStack() as stack:
         held = None
         if job.if_running is not IfRunning.FAIL:  # inputs are looked at when it is our turn
             held = stack.enter_context(hold(job, observer, SystemClock()))
-        kit = replace(kit_for(job, observer, files), pass_on=pass_on)
-        if any(file.format == "parquet" for file in kit.files):
+        services = replace(services_for(job, observer, files), pass_on=pass_on)
+        if any(file.format == "parquet" for file in services.files):
             keep_little_memory(of_arrow=True)
         collect_garbage_seldom()
         take_turns_quickly()
-        return run_job(job, kit, loop_factory(), before, held)
+        return run_job(job, services, loop_factory(), before, held)
 
 
 def _live_lane(

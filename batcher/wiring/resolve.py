@@ -29,7 +29,7 @@ from batcher.pacing.breaker import BreakerPolicy
 from batcher.pacing.limits import quota_limits
 from batcher.pacing.retry import RetryPolicy
 from batcher.pipeline.choices import answer_choices
-from batcher.pipeline.job import Job, Limits
+from batcher.pipeline.job import Job, RunLimits
 from batcher.pipeline.run.bad_rows import bad_limit
 from batcher.preflight.preflight import check_dialect
 from batcher.preflight.rules import shipped_rules
@@ -237,11 +237,11 @@ def _request_settings(merged: Settings, layers: Sequence[Settings]) -> RequestSe
     )
 
 
-def _limits(merged: Settings) -> Limits:
+def _limits(merged: Settings) -> RunLimits:
     retry = merged.retry or Retry()
     if merged.limit is not None:
         _at_least_one("limit", merged.limit)
-    return Limits(
+    return RunLimits(
         concurrency=_at_least_one("concurrency", merged.concurrency),
         row_limit=merged.limit,
         max_runtime_seconds=seconds(merged.max_runtime) if merged.max_runtime else None,
@@ -251,7 +251,7 @@ def _limits(merged: Settings) -> Limits:
         retry=RetryPolicy(**_given(retry, RetryPolicy)),
         quota=quota_limits(merged.rpm, merged.itpm, merged.otpm, merged.quota_share),
         breaker=BreakerPolicy(**_given(retry, BreakerPolicy)),
-        **_given(retry, Limits),
+        **_given(retry, RunLimits),
     )
 
 
@@ -268,7 +268,9 @@ def _at_least_one(name: str, value: int | None) -> int:
     return stated(value)
 
 
-def _given(table: Retry, policy: type[RetryPolicy | BreakerPolicy | Limits]) -> dict[str, Any]:
+def _given(
+    table: Retry, policy: type[RetryPolicy | BreakerPolicy | RunLimits]
+) -> dict[str, Any]:
     """The settings of `table` that are fields of `policy` and were given."""
     shared = set(table.__struct_fields__) & {known.name for known in fields(policy)}
     return {n: getattr(table, n) for n in shared if getattr(table, n) is not None}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from batcher.errors import ConfigurationError, UsageError
 from batcher.ledger.connect import parse_url
 from batcher.pipeline.events import Ended, Observer
-from batcher.pipeline.job import Job, Kit
+from batcher.pipeline.job import Job, Services
 from batcher.rows.read.source import SourceFile
 from batcher.wiring.ready import run_here
 
@@ -13,12 +13,12 @@ from batcher.wiring.ready import run_here
 def run(
     job: Job,
     observer: Observer,
-    before: Callable[[Kit], None] | None = None,
+    before: Callable[[Services], None] | None = None,
     files: Sequence[SourceFile] = (),
 ) -> Ended:
     """Do everything of `job` that is still to do, in as many processes as it says.
 
-    `before` and what is raised: see `run_job`; `files`: see `kit_for`.
+    `before` and what is raised: see `run_job`; `files`: see `services_for`.
     """
     if job.processes == 1:
         return run_here(job, observer, before, files)

@@ -10,7 +10,7 @@ from batcher.config.files import read_config
 from batcher.config.tables import DEFAULTS, ConfigFile
 from batcher.pacing.breaker import BreakerPolicy
 from batcher.pacing.retry import RetryPolicy
-from batcher.pipeline.job import Limits
+from batcher.pipeline.job import RunLimits
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLE = ROOT / "config.toml"
@@ -42,7 +42,7 @@ def test_the_sample_shows_the_presets():
 
 def test_the_sample_shows_the_defaults():
     table = uncommented()
-    policies = {**vars_of(Limits()), **vars_of(RetryPolicy()), **vars_of(BreakerPolicy())}
+    policies = {**vars_of(RunLimits()), **vars_of(RetryPolicy()), **vars_of(BreakerPolicy())}
     assert table["retry"] == {name: policies[name] for name in table["retry"]}
     defaults = msgspec.to_builtins(DEFAULTS)
     stated = {name: value for name, value in defaults.items() if value is not None}

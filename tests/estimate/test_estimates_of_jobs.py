@@ -18,7 +18,7 @@ from batcher.estimate.estimate import estimate
 from batcher.ledger.connect import open_engine, reading
 from batcher.ledger.money.estimates import stored_estimates
 from batcher.pipeline.engine.rater import Rater
-from batcher.pipeline.job import Kit
+from batcher.pipeline.job import Services
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.read.source import find_sources
 from tests.making_runs import BOOK, Case, FakeLane, Watcher, answered, prompt_of, row
@@ -45,8 +45,8 @@ def answer(attempt):
     return answered(usage={"input_tokens": read, "output_tokens": tokens})
 
 
-def kit_of(case, fake):
-    return Kit(
+def services_of(case, fake):
+    return Services(
         builder=RequestBuilder(case.settings),
         files=find_sources(case.inputs, base=case.folder, spool=None),
         rater=Rater(BOOK, "anthropic"),
@@ -64,7 +64,9 @@ def graded(folder, seed):
     case = replace(case, options={"prices": None})
     write_job(case, random.Random(seed))
     fake = FakeLane(answer)
-    made = estimate(case.job(), PILOT, observer=Watcher(), say=print, kit=kit_of(case, fake))
+    made = estimate(
+        case.job(), PILOT, observer=Watcher(), say=print, services=services_of(case, fake)
+    )
     assert (made.pilot.exit_code, made.parts.sampled) == (0, PILOT)
     assert case.run(fake).exit_code == 0
     assert len(fake.sent) == ROWS

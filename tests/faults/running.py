@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from batcher.pacing.breaker import BreakerPolicy
-from batcher.pipeline.job import Limits
+from batcher.pipeline.job import RunLimits
 from batcher.transport.endpoint import Endpoint
 from tests.e2e.invariants import check_after_crash, open_books
 from tests.faults.kinds import End, Order, WireFault
@@ -46,7 +46,7 @@ def meet(folder: Path, database: str, faults: Sequence[WireFault]) -> Met:
     case = Case(
         folder=folder,
         database=database,
-        limits=Limits(concurrency=16, retry=AT_ONCE, breaker=PATIENT),
+        limits=RunLimits(concurrency=16, retry=AT_ONCE, breaker=PATIENT),
     )
     numbered = list(enumerate(faults, 2))
     prompts = [_prompt(number, fault) for number, fault in numbered]

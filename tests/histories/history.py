@@ -19,7 +19,7 @@ from batcher.pacing.breaker import BreakerPolicy
 from batcher.pacing.limits import QuotaLimits
 from batcher.pacing.retry import RetryPolicy
 from batcher.pipeline.choices import AnswerChoices, OnUnknown
-from batcher.pipeline.job import Limits
+from batcher.pipeline.job import RunLimits
 from tests.e2e.invariants import Books, check_after_crash, open_books
 from tests.histories.clock import VirtualClock
 from tests.histories.provider import Gone, Provider
@@ -187,7 +187,7 @@ class History:
         pick = self.chance.choice
         retry = RetryPolicy(max_attempts=pick((1, 2, 5)), first_wait_seconds=0.5)
         breaker = BreakerPolicy(trips_after=pick((2, 10)), give_up_seconds=pick((30, 3600)))
-        self.case.limits = Limits(
+        self.case.limits = RunLimits(
             concurrency=pick((1, 2, 8)),
             retry=retry,
             breaker=breaker,
@@ -218,7 +218,7 @@ class History:
 
     def _calm_down(self) -> None:
         """Nothing goes wrong any more, no limit binds, and given-up rows go again."""
-        self.case.limits = replace(Limits(), concurrency=8)
+        self.case.limits = replace(RunLimits(), concurrency=8)
         self.case.options = {}
         self.provider.is_calm = True
         self._release()

@@ -20,7 +20,7 @@ from batcher.monitoring.ping import Command, Ping, Webhook, message_for, poster
 from batcher.monitoring.run_log import LogFile, RunLog
 from batcher.pipeline.choices import LogFormat
 from batcher.pipeline.events import Ended, Started
-from batcher.pipeline.progress import Binding, Progress
+from batcher.pipeline.progress import BindingLimit, Progress
 from batcher.simulator.server import Simulator
 from batcher.transport.endpoint import Route, Secret
 
@@ -90,7 +90,9 @@ def test_each_change_of_state_is_told_once(log):
     for outage in ("", away, away, ""):
         progress.outage = outage
         made._tick()
-    progress.binding_now = Binding(name="concurrency", option="--concurrency", part=0.5)
+    progress.binding_limit_now = BindingLimit(
+        name="concurrency", option="--concurrency", part=0.5
+    )
     made._tick()
     assert events(lines) == [
         ("outage", away),

@@ -12,7 +12,7 @@ from batcher.cli.run.job_options import job_options, no_preflight
 
 if TYPE_CHECKING:
     from batcher.estimate.preflight_sample import Sample
-    from batcher.pipeline.job import Job, Kit
+    from batcher.pipeline.job import Job, Services
 
 _PILOT_ROWS = 30
 _FEWEST_PILOT_ROWS = 5
@@ -60,7 +60,7 @@ def estimate(
     return _print_estimate(wiring.resolve(asked), pilot_rows, as_json=form == "json")
 
 
-def look_ahead(job: "Job", kit: "Kit", *, quiet: bool, assume_yes: bool) -> None:
+def look_ahead(job: "Job", services: "Services", *, quiet: bool, assume_yes: bool) -> None:
     """Say before a run starts which rows it would refuse, and what it can cost at most.
 
     Raises `ConfigurationError` when every row would be refused. Asks above the job's
@@ -74,8 +74,8 @@ def look_ahead(job: "Job", kit: "Kit", *, quiet: bool, assume_yes: bool) -> None
 
     asks = not assume_yes and sys.stdin.isatty() and sys.stderr.isatty()
     must_know = job.ask_above is not None and asks
-    size = sum(file.path.stat().st_size for file in kit.files)
-    inputs = inputs_of(kit)
+    size = sum(file.path.stat().st_size for file in services.files)
+    inputs = inputs_of(services)
     census = None
     if must_know or not (quiet or size > _QUICK_BYTES):
         census = census_of(job, inputs)

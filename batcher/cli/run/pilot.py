@@ -24,7 +24,7 @@ from batcher.ledger.connect import open_engine, reading
 from batcher.ledger.money.estimates import stored_estimates
 from batcher.monitoring.monitors import Monitors
 from batcher.pipeline.events import Ended, Observer
-from batcher.pipeline.job import Job, Limits
+from batcher.pipeline.job import Job, RunLimits
 from batcher.rows.read.source import SourceFile
 
 _GOES_ON: Final = frozenset({0, 65})  # of a pilot: all of its rows were sent
@@ -77,21 +77,21 @@ def _more(job: Job, made: Estimated, *, quiet: bool) -> dict[str, Any]:
 
 
 def _send(job: Job, rows: int, watcher: Observer, *, quiet: bool) -> Piloted:
-    kit = wiring.kit_for(job, watcher)
-    look_ahead(job, kit, quiet=quiet, assume_yes=True)
+    services = wiring.services_for(job, watcher)
+    look_ahead(job, services, quiet=quiet, assume_yes=True)
     most = job.limits.row_limit
     made = estimate(
         job,
         min(rows, most) if most else rows,
         observer=watcher,
         say=silence if quiet else say,
-        kit=kit,
+        services=services,
     )
     limits = _left(job.limits, made)
-    return Piloted(job=replace(job, limits=limits), files=kit.files, made=made)
+    return Piloted(job=replace(job, limits=limits), files=services.files, made=made)
 
 
-def _left(limits: Limits, made: Estimated) -> Limits:
+def _left(limits: RunLimits, made: Estimated) -> RunLimits:
     if limits.row_limit is not None:
         limits = replace(limits, row_limit=limits.row_limit - made.drawn)
     if limits.max_runtime_seconds is not None and made.pilot is not None:

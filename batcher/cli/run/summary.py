@@ -130,7 +130,7 @@ def json_summary(
     progress = asdict(ended.progress)
     for name in (
         "money_wait", "database_wait", "outage", "in_flight", "recorded",
-        "binding_now", "binding", "quota_used",
+        "binding_limit_now", "binding_limit", "quota_used",
     ):  # fmt: skip
         progress.pop(name)
     for name in (

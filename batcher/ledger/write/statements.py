@@ -71,7 +71,7 @@ class Each:
             connection.exec_driver_sql(self._sql, parameters)
 
 
-class Together:
+class ManyRows:
     """See `Statement`: many rows in one statement, for SQLite.
 
     `sql` holds `{rows}` where the lists of `width` placeholders go, and passes over rows whose
@@ -151,7 +151,7 @@ def _insert(table: Table, names: Sequence[str], dialect: Dialect) -> Statement:
             f"INSERT INTO {table.name} ({listed}) "
             f"SELECT * FROM new WHERE {names[0]} IS NOT NULL"
         )
-        return Together(sql, len(names))
+        return ManyRows(sql, len(names))
     chosen = ", ".join(_from_json(name, table) for name in names)
     sql = f"INSERT INTO {table.name} ({', '.join(names)}) SELECT {chosen} FROM {{rows}}"  # noqa: S608 - names of ours
     return AsJson(sql, table, names, dialect)
@@ -178,7 +178,7 @@ def _settle(dialect: Dialect) -> Statement:
     """Sets the columns of `SETTLED` on the attempt whose id comes last."""
     if dialect.name == "sqlite":
         changes = ", ".join(f"{name} = settled.{name}" for name in SETTLED[:-1])
-        return Together(
+        return ManyRows(
             f"WITH settled ({', '.join(SETTLED)}) AS (VALUES {{rows}}) "  # noqa: S608 - names of ours
             f"UPDATE attempts SET {changes} FROM settled "
             "WHERE attempts.attempt_id = settled.b_attempt_id",

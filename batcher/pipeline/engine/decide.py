@@ -69,7 +69,7 @@ Next = Done | Again | NextLeg | Better | StopRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class OutcomePolicy:
     """The choices that outcomes are judged by."""
 
     retry: RetryPolicy
@@ -80,7 +80,7 @@ class Policy:
     answers: AnswerPolicy = field(default_factory=AnswerPolicy)
 
 
-class Verdicts(msgspec.Struct, frozen=True, gc=False):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """What is recorded and what comes next, decided together."""
 
     settlement: Settlement
@@ -89,8 +89,8 @@ class Verdicts(msgspec.Struct, frozen=True, gc=False):
 
 def decide(
     work: Work, attempt: Attempt, outcome: Outcome, charges: tuple[Charge, ...], chance: float,
-    policy: Policy,
-) -> Verdicts:  # fmt: skip
+    policy: OutcomePolicy,
+) -> Decision:  # fmt: skip
     """Judge `outcome`. `work` already counts the attempt and its failure or doubt."""
     if isinstance(outcome, Answered):
         return _answered(work, attempt, outcome, charges, policy)
@@ -105,12 +105,16 @@ def decide(
         cost_high=high,
         failure=failure,
     )
-    return Verdicts(settlement, next_step)
+    return Decision(settlement, next_step)
 
 
 def _answered(
-    work: Work, attempt: Attempt, outcome: Answered, charges: tuple[Charge, ...], policy: Policy
-) -> Verdicts:
+    work: Work,
+    attempt: Attempt,
+    outcome: Answered,
+    charges: tuple[Charge, ...],
+    policy: OutcomePolicy,
+) -> Decision:
     answer = outcome.answer
     may_go_on = attempt.leg < policy.max_legs
     ruling = judge(work, answer, policy.answers, may_go_on=may_go_on)
@@ -134,7 +138,7 @@ def _answered(
         valid=validity.valid,
         invalid_reason=validity.reason,
     )
-    return Verdicts(settlement, next_step)
+    return Decision(settlement, next_step)
 
 
 def _failed_answer(ruling: Ruling) -> RowFailure | None:
@@ -146,7 +150,7 @@ def _failed_answer(ruling: Ruling) -> RowFailure | None:
 
 
 def _failed(
-    work: Work, outcome: Outcome, chance: float, policy: Policy
+    work: Work, outcome: Outcome, chance: float, policy: OutcomePolicy
 ) -> tuple[Next, RowFailure | None]:
     failure = failure_of(outcome)
     if failure.verdict.stops_run:
@@ -190,7 +194,7 @@ def _row_failure(kind: FailureKind, failure: Failure, *, transient: bool = False
 
 
 def _interval(
-    attempt: Attempt, outcome: Outcome, charges: tuple[Charge, ...], policy: Policy
+    attempt: Attempt, outcome: Outcome, charges: tuple[Charge, ...], policy: OutcomePolicy
 ) -> tuple[int, int | None]:
     """What a failed attempt may have cost, from and to.
 

@@ -15,10 +15,10 @@ from batcher.pacing.breaker import Breaker
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.engine.decide import (
     Again,
+    Decision,
     Done,
-    Policy,
+    OutcomePolicy,
     StopRun,
-    Verdicts,
     cut_off,
     decide,
     in_doubt,
@@ -28,16 +28,16 @@ from batcher.pipeline.engine.decide import (
     speaks_against_row,
     uses_up_patience,
 )
-from batcher.pipeline.engine.known_rows import DoneRows, History
+from batcher.pipeline.engine.known_rows import BegunRequests, DoneRows
 from batcher.pipeline.engine.pace import Health, Pace
 from batcher.pipeline.engine.policies import Better, NextLeg, go_on
 from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.engine.reservations import Budget, Wallet, open_budget
-from batcher.pipeline.engine.supply import ALIKE_BEFORE_STOP, Report, Supply
+from batcher.pipeline.engine.supply import ALIKE_BEFORE_STOP, ScoutReport, Supply
 from batcher.pipeline.engine.tally import Tally
 from batcher.pipeline.engine.tools import Tools
 from batcher.pipeline.engine.work import Work
-from batcher.pipeline.job import Limits
+from batcher.pipeline.job import RunLimits
 from batcher.pipeline.progress import Progress
 from batcher.rows.batch import is_cut_off
 from batcher.transport.endpoint import Lane
@@ -56,8 +56,8 @@ class Engine:
 
     invocation_id: int
     database_uid: str
-    limits: Limits
-    policy: Policy
+    limits: RunLimits
+    policy: OutcomePolicy
     lane: Lane
     writer: Writer
     rater: Rater
@@ -65,7 +65,7 @@ class Engine:
     clock: Clock
     progress: Progress
     done: DoneRows
-    history: History
+    history: BegunRequests
     wallets: Sequence[Wallet]
     consumed: Callable[[int], None]
     may_send: Callable[[], bool]
@@ -310,7 +310,7 @@ class Engine:
         self._go_on(work, outcome, verdicts)
         self._report_scout(work, outcome)
 
-    def _go_on(self, work: Work, outcome: Outcome, verdicts: Verdicts) -> None:
+    def _go_on(self, work: Work, outcome: Outcome, verdicts: Decision) -> None:
         now = self.clock.monotonic()
         match verdicts.next:
             case Again(wait_seconds):
@@ -325,7 +325,7 @@ class Engine:
             case _:
                 pass  # done: nothing further, once it is durable
 
-    def _durable(self, attempt: Attempt, verdicts: Verdicts) -> None:
+    def _durable(self, attempt: Attempt, verdicts: Decision) -> None:
         row = attempt.request
         lasting = isinstance(verdicts.next, Done) and verdicts.next.lasting
         self.done.settled(attempt.attempt_id)
@@ -346,7 +346,7 @@ class Engine:
     def _report_scout(self, work: Work, outcome: Outcome) -> None:
         refusal = speaks_against_row(outcome)
         waiting = self._supply.waiting_for_scouts
-        if self._supply.report(work, refusal) is Report.STOP and refusal is not None:
+        if self._supply.report(work, refusal) is ScoutReport.STOP and refusal is not None:
             self.stop(scout_error(refusal, self.policy.endpoint, ALIKE_BEFORE_STOP))
         self._wake(waiting)
 

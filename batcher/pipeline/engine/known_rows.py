@@ -45,7 +45,7 @@ def _replace(work: Work, answer: EarlierAnswer, policy: AnswerPolicy) -> None:
         work.raise_max_tokens(max(higher, limit))
 
 
-class History:
+class BegunRequests:
     """What is known of rows that were sent before.
 
     Rows of `live_sources` are found by their place; those of older snapshots may have moved,
@@ -63,7 +63,7 @@ class History:
         key = place if entry.source_id in self._live_sources else moved
         self._begun.setdefault(key, deque()).append((entry, answers))
 
-    def replace(self, other: "History") -> None:
+    def replace(self, other: "BegunRequests") -> None:
         """Forget what was known; from now on it is what `other` knows."""
         self._begun = other._begun  # noqa: SLF001 - another of us
 

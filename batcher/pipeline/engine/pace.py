@@ -61,13 +61,13 @@ class Pace:
         return self._pacer.may_send(request.model, work.expected, now)
 
     def begin(self, work: Work, now: float) -> None:
-        """`work` goes; it was let by `wait_seconds`."""
+        """Take what `work` is expected to use out of its quota; `wait_seconds` gave 0.0."""
         expected = work.expected or Expected(0.0, 0.0)
         work.reservation = self._pacer.sent(work.request.model, expected, now)
         work.expected = None
 
     def withdraw(self, work: Work) -> None:
-        """It does not go after all."""
+        """Give back what `begin` took: `work` is not sent after all."""
         if work.reservation is not None:
             self._pacer.refunded(work.reservation)
             work.reservation = None

@@ -21,7 +21,7 @@ PATIENCE_SECONDS: Final = 30.0
 ALIKE_BEFORE_STOP: Final = 3
 
 
-class Report(Enum):
+class ScoutReport(Enum):
     """What a scout's outcome means for the rows that waited for it."""
 
     CLEAR = auto()  # everybody of the model may go
@@ -60,7 +60,7 @@ class Scouts:
             return True
         return state.scout == row
 
-    def report(self, model: str, row: int, refusal: Failure | None) -> Report:
+    def report(self, model: str, row: int, refusal: Failure | None) -> ScoutReport:
         """Tell how a row of `model` ended; `refusal` is what spoke against the row itself.
 
         That is a failure of the row, or a body that is no Message. Anything else (an answer,
@@ -68,16 +68,16 @@ class Scouts:
         """
         state = self._out.get(model)
         if state is None:
-            return Report.CLEAR
+            return ScoutReport.CLEAR
         if refusal is None:
             return self._settle(model)
         kind = f"{refusal.error_type}/{refusal.error_code}"
         state.refusals[kind] = state.refusals.get(kind, 0) + 1
         if state.refusals[kind] >= ALIKE_BEFORE_STOP:
-            return Report.STOP
+            return ScoutReport.STOP
         if state.scout == row:
             state.scout = 0
-        return Report.NEXT_SCOUT
+        return ScoutReport.NEXT_SCOUT
 
     def withdraw(self, model: str, row: int) -> None:
         """The row does not go after all; if it was the scout, the next one is."""
@@ -101,17 +101,17 @@ class Scouts:
         moments = [state.sent_at for state in self._out.values() if state.scout]
         return min(moments) + PATIENCE_SECONDS if moments else None
 
-    def _settle(self, model: str) -> Report:
+    def _settle(self, model: str) -> ScoutReport:
         self._out.pop(model, None)
         self._clear.add(model)
-        return Report.CLEAR
+        return ScoutReport.CLEAR
 
 
 _ASK_AGAIN_SECONDS: Final = 0.5  # the pace may have changed meanwhile
 
 
 @dataclass(slots=True)
-class Held:
+class HeldRows:
     """Rows of one model that their quota keeps back until a moment, in order; never empty."""
 
     until: float
@@ -134,7 +134,7 @@ class Supply:
         self._urgent: deque[Work] = deque()
         self._later: list[tuple[float, int, Work]] = []
         self._waiting: dict[str, deque[Work]] = {}
-        self._held: dict[str, Held] = {}
+        self._held: dict[str, HeldRows] = {}
         self._order = 0
         self._input_ended = False
 
@@ -203,12 +203,12 @@ class Supply:
         self._scouts.withdraw(work.request.model, id(work))
         self._release(work.request.model)
 
-    def report(self, work: Work, refusal: Failure | None) -> Report:
+    def report(self, work: Work, refusal: Failure | None) -> ScoutReport:
         """Tell how an attempt ended, so that rows that wait go, or try next; see `Scouts`."""
         if not self._scouts.knows(work.request.model):
-            return Report.CLEAR
+            return ScoutReport.CLEAR
         report = self._scouts.report(work.request.model, id(work), refusal)
-        if report is not Report.STOP:
+        if report is not ScoutReport.STOP:
             self._release(work.request.model)
         return report
 
@@ -248,7 +248,7 @@ class Supply:
             seconds = self._pace.wait_seconds(work, now)
             if seconds <= 0.0:
                 return False
-            held = self._held[model] = Held(now + min(seconds, _ASK_AGAIN_SECONDS))
+            held = self._held[model] = HeldRows(now + min(seconds, _ASK_AGAIN_SECONDS))
         if work.attempts:
             held.works.appendleft(work)
         else:

@@ -14,9 +14,9 @@ from batcher.ledger.owner.lock import NOTHING_HELD, Ownership
 from batcher.ledger.runs import unfinished_rows
 from batcher.ledger.write import records
 from batcher.ledger.write.records import FailureKind, Scope
-from batcher.pipeline.engine.known_rows import History
+from batcher.pipeline.engine.known_rows import BegunRequests
 from batcher.pipeline.engine.reservations import Cap
-from batcher.pipeline.job import Job, Kit
+from batcher.pipeline.job import Job, Services
 from batcher.pipeline.run.plan import (
     PlannedSource,
     begun_requests,
@@ -30,7 +30,7 @@ LANE = "live"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
+class BegunInvocation:
     """An invocation as the ledger knows it.
 
     `retrying` counts rows that failed for a while, `quarantined` those of the same inputs that
@@ -40,7 +40,7 @@ class Begun:
     scope: Scope
     database_uid: str
     plan: Sequence[PlannedSource]
-    history: History
+    history: BegunRequests
     recovery: runs.Recovery
     retrying: int
     caps: Sequence[tuple[Cap, int]]
@@ -48,31 +48,38 @@ class Begun:
     held: Ownership = NOTHING_HELD
 
 
-def begin(database: Engine, job: Job, kit: Kit, held: Ownership = NOTHING_HELD) -> Begun:
+def begin(
+    database: Engine, job: Job, services: Services, held: Ownership = NOTHING_HELD
+) -> BegunInvocation:
     """Record the invocation and find out what is to do.
 
     Raises `ChangedSettings` when answered rows would be paid again and nobody agreed.
     """
-    now = kit.clock.now_us()
+    now = services.clock.now_us()
     with writing(database) as connection:
         run_id = runs.open_run(connection, job.key, job.name, now)
-        _check_change(connection, run_id, job, kit)
+        _check_change(connection, run_id, job, services)
     with writing(database) as connection:
         held.fence(connection)
-        living = join_others(connection, run_id, job, kit) if job.join else frozenset()
-        begun = _begin(connection, run_id, job, kit, living)
+        living = join_others(connection, run_id, job, services) if job.join else frozenset()
+        begun = _begin(connection, run_id, job, services, living)
         held.bind(connection, begun.scope.invocation_id)
         return replace(begun, held=held)
 
 
-def _check_change(connection: Connection, run_id: int, job: Job, kit: Kit) -> None:
+def _check_change(connection: Connection, run_id: int, job: Job, services: Services) -> None:
     before = runs.last_settings_digest(connection, run_id)
     if before in {None, job.settings.digest()} or job.accept_change:
         return
     resent = resent_by_change(
-        connection, run_id, kit.files, kit.builder, kit.rater, kit.clock.now_us()
+        connection,
+        run_id,
+        services.files,
+        services.builder,
+        services.rater,
+        services.clock.now_us(),
     )
-    if resent.rows and not kit.observer.confirm_resend(resent):
+    if resent.rows and not services.observer.confirm_resend(resent):
         raise ChangedSettings(
             f"the settings of this job changed, so {resent.rows:,} answered rows would be sent "
             "and paid again; nothing was sent: type the same command with --accept-change to "
@@ -81,11 +88,13 @@ def _check_change(connection: Connection, run_id: int, job: Job, kit: Kit) -> No
 
 
 def _begin(
-    connection: Connection, run_id: int, job: Job, kit: Kit, living: frozenset[int]
-) -> Begun:
-    now = kit.clock.now_us()
+    connection: Connection, run_id: int, job: Job, services: Services, living: frozenset[int]
+) -> BegunInvocation:
+    now = services.clock.now_us()
     digest = job.settings.digest()
-    invocation_id = runs.start_invocation(connection, run_id, _start(job, kit, digest, now))
+    invocation_id = runs.start_invocation(
+        connection, run_id, _start(job, services, digest, now)
+    )
     recovery = runs.recover(
         connection,
         invocation_id=invocation_id,
@@ -95,10 +104,10 @@ def _begin(
         living=living,
     )
     retrying = 0 if living else resume.forget_transient_failures(connection, run_id)
-    plan = plan_sources(connection, run_id, kit.files, digest, living)
-    if kit.chosen is not None:
-        plan = [replace(s, only=kit.chosen.get(s.file.name, RowRanges())) for s in plan]
-    book_id, rating_id = records.open_rating(connection, kit.rater.book, now)
+    plan = plan_sources(connection, run_id, services.files, digest, living)
+    if services.chosen is not None:
+        plan = [replace(s, only=services.chosen.get(s.file.name, RowRanges())) for s in plan]
+    book_id, rating_id = records.open_rating(connection, services.rater.book, now)
     scope = Scope(
         run_id=run_id,
         invocation_id=invocation_id,
@@ -109,7 +118,7 @@ def _begin(
     history = begun_requests(connection, scope, plan, job, now, living)
     runs.supersede_checkpoints(connection, run_id, invocation_id, living)
     runs.save_done_ranges(connection, {s.source_id: s.done.to_json() for s in plan})
-    return Begun(
+    return BegunInvocation(
         scope=scope,
         database_uid=runs.database_uid(connection),
         plan=plan,
@@ -146,9 +155,9 @@ def _open_cap(
     return cap, state.settled
 
 
-def _start(job: Job, kit: Kit, digest: str, now: int) -> runs.InvocationStart:
+def _start(job: Job, services: Services, digest: str, now: int) -> runs.InvocationStart:
     limits = job.limits
-    pilot = None if kit.chosen is None else sum(map(len, kit.chosen.values()))
+    pilot = None if services.chosen is None else sum(map(len, services.chosen.values()))
     return runs.InvocationStart(
         started_at=now,
         host=socket.gethostname(),
@@ -160,7 +169,7 @@ def _start(job: Job, kit: Kit, digest: str, now: int) -> runs.InvocationStart:
         base_url=job.endpoint.base_url,
         lane=LANE,
         simulated=job.endpoint.simulated,
-        price_list=kit.rater.price_list,
+        price_list=services.rater.price_list,
         settings_digest=digest,
         options={
             "concurrency": limits.concurrency,

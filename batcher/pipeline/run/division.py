@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from batcher.ledger import runs
 from batcher.ledger.connect import Connection
-from batcher.pipeline.engine.known_rows import History
+from batcher.pipeline.engine.known_rows import BegunRequests
 from batcher.pipeline.run.plan import PlannedSource
 from batcher.rows.ranges import RowsToRead
 
@@ -21,7 +21,7 @@ class Owner(Protocol):
     def is_idle(self) -> bool:
         """Whether every row that was told has ended, and more would be sent."""
 
-    def taken_over(self, history: History, attempts: int) -> None:
+    def taken_over(self, history: BegunRequests, attempts: int) -> None:
         """The rows of a process that died are read next; so many attempts are in doubt."""
 
 

@@ -14,23 +14,23 @@ from batcher.ledger.runs import has_failure, has_unpriced, unfinished_rows
 from batcher.ledger.write.writer import Recording, Writer, open_writer
 from batcher.messages.attempt import Purpose
 from batcher.pacing.pacer import Pacer
-from batcher.pipeline.engine.decide import Policy
+from batcher.pipeline.engine.binding_limit import SAMPLE_SECONDS, LimitGauge
+from batcher.pipeline.engine.decide import OutcomePolicy
 from batcher.pipeline.engine.engine import Engine
 from batcher.pipeline.engine.known_rows import DoneRows
-from batcher.pipeline.engine.limiting import SAMPLE_SECONDS, Gauge
 from batcher.pipeline.engine.policies import answer_policy
 from batcher.pipeline.engine.reservations import Wallet
 from batcher.pipeline.engine.supply import Credit
 from batcher.pipeline.events import Ended, Started
-from batcher.pipeline.job import Job, Kit
+from batcher.pipeline.job import Job, Services
 from batcher.pipeline.progress import Progress
 from batcher.pipeline.run.bad_rows import BadGate
-from batcher.pipeline.run.begin import Begun
+from batcher.pipeline.run.begin import BegunInvocation
 from batcher.pipeline.run.division import Division
 from batcher.pipeline.run.holding import connection_lost
 from batcher.pipeline.run.intake import Intake
 from batcher.pipeline.run.plan import PlannedSource
-from batcher.pipeline.run.rescue import Ready, Rescue
+from batcher.pipeline.run.rescue import CheckedLedger, Rescue
 from batcher.pipeline.run.row_feed import RowFeed
 from batcher.pipeline.run.signals import Signals, exit_code
 from batcher.pipeline.together.sharing import share_quotas
@@ -48,38 +48,38 @@ class Invocation:
     def __init__(
         self,
         job: Job,
-        kit: Kit,
+        services: Services,
         database: Database,
-        begun: Begun,
+        begun: BegunInvocation,
         rescue: Rescue,
         divide: Callable[[Writer], Division],
     ) -> None:
         self._divide = divide
         self._rescue = rescue
         self._job = job
-        self._kit = kit
+        self._services = services
         self._database = database
         self._begun = begun
-        self._clock = kit.clock
+        self._clock = services.clock
         self._done = DoneRows({source.source_id: source.done for source in begun.plan})
         self._progress = Progress(
             done_before=sum(len(source.done) for source in begun.plan),
-            total_rows=sum(estimated_rows(file) or 0 for file in kit.files),
+            total_rows=sum(estimated_rows(file) or 0 for file in services.files),
         )
         limits = job.limits
-        self._pacer = kit.pacer or Pacer(
-            limits.quota, limits.concurrency, kit.clock.monotonic()
+        self._pacer = services.pacer or Pacer(
+            limits.quota, limits.concurrency, services.clock.monotonic()
         )
-        self._gauge = Gauge(self._progress, self._pacer, limits.quota)
+        self._gauge = LimitGauge(self._progress, self._pacer, limits.quota)
         self._out_of_time = False
         self._ledger_failed = False
         self._last = not job.join  # whether nobody else does the run any more
 
-    async def run(self, ready: Ready, *, created: bool) -> Ended:
+    async def run(self, checked: CheckedLedger, *, created: bool) -> Ended:
         """Send, settle and record until the run is over."""
         began = self._clock.monotonic()
         self._loop = asyncio.get_running_loop()
-        lane = self._kit.make_lane(self._begun.held.may_send)
+        lane = self._services.make_lane(self._begun.held.may_send)
         self._writer = open_writer(
             self._database,
             Recording(
@@ -98,7 +98,7 @@ class Invocation:
         self._credit = Credit(self._division.rows_ahead, _AHEAD_BYTES)
         self._engine = self._make_engine(lane)
         self._feed = self._make_feed()
-        self._kit.observer.started(self._started(ready, created=created))
+        self._services.observer.started(self._started(checked, created=created))
         self._begun.held.watch(lambda: self._loop.call_soon_threadsafe(self._lease_changed))
         try:
             signals = await self._send_all()
@@ -107,10 +107,10 @@ class Invocation:
         finally:
             self._begun.held.watch(lambda: None)
             await lane.close()
-        self._kit.observer.ended(ended)
+        self._services.observer.ended(ended)
         return ended
 
-    def _started(self, ready: Ready, *, created: bool) -> Started:
+    def _started(self, checked: CheckedLedger, *, created: bool) -> Started:
         begun = self._begun
         return Started(
             run_id=begun.scope.run_id,
@@ -119,10 +119,10 @@ class Invocation:
             database_created=created,
             recovery=begun.recovery,
             retrying=begun.retrying,
-            price_note=self._kit.price_note,
+            price_note=self._services.price_note,
             progress=self._progress,
-            imported=ready.imported,
-            notes=ready.notes,
+            imported=checked.imported,
+            notes=checked.notes,
         )
 
     async def _send_all(self) -> Signals:
@@ -133,12 +133,16 @@ class Invocation:
             asyncio.create_task(self._watch_runtime()),
             asyncio.create_task(self._watch_limits()),
             asyncio.create_task(
-                self._rescue.watch_space(self._kit.observer, self._engine.stop)
+                self._rescue.watch_space(self._services.observer, self._engine.stop)
             ),
-            *share_quotas(self._kit, self._pacer, self._writer, self._begun, self._database),
+            *share_quotas(
+                self._services, self._pacer, self._writer, self._begun, self._database
+            ),
         ]
-        kit, drain = self._kit, limits.drain_timeout_seconds
-        with Signals(self._engine, kit.observer, self._clock, drain, kit.pass_on) as signals:
+        services, drain = self._services, limits.drain_timeout_seconds
+        with Signals(
+            self._engine, services.observer, self._clock, drain, services.pass_on
+        ) as signals:
             intake.start()
             await self._engine.run()
         await _end_all(housekeeping)
@@ -155,7 +159,7 @@ class Invocation:
             division=self._division,
             credit=self._credit,
             progress=self._progress,
-            observer=self._kit.observer,
+            observer=self._services.observer,
             source_read=self._source_read,
         )
 
@@ -164,7 +168,7 @@ class Invocation:
         read = self._progress.done_before
         return Intake(
             plan=begun.plan,
-            builder=self._kit.builder,
+            builder=self._services.builder,
             writer=self._writer,
             run_id=begun.scope.run_id,
             feed=self._feed,
@@ -174,15 +178,15 @@ class Invocation:
         )
 
     def _make_engine(self, lane: Lane) -> Engine:
-        job, begun, kit = self._job, self._begun, self._kit
+        job, begun, services = self._job, self._begun, self._services
         return Engine(
             invocation_id=begun.scope.invocation_id,
             database_uid=begun.database_uid,
             limits=job.limits,
-            policy=_policy_of(job, kit),
+            policy=_policy_of(job, services),
             lane=lane,
             writer=self._writer,
-            rater=kit.rater,
+            rater=services.rater,
             pacer=self._pacer,
             clock=self._clock,
             progress=self._progress,
@@ -191,7 +195,7 @@ class Invocation:
             wallets=[Wallet(cap, settled) for cap, settled in begun.caps],
             consumed=self._credit.give_back,
             may_send=begun.held.may_send,
-            first_purpose=Purpose.FIRST if kit.chosen is None else Purpose.PILOT,
+            first_purpose=Purpose.FIRST if services.chosen is None else Purpose.PILOT,
         )
 
     def _rows_left(self) -> bool:
@@ -223,12 +227,14 @@ class Invocation:
 
     def _end_early(self, error: BaseException, reason: str) -> None:
         followed = isinstance(error, Fenced)
-        self._kit.observer.draining("another process has taken over" if followed else reason)
+        self._services.observer.draining(
+            "another process has taken over" if followed else reason
+        )
         self._engine.stop(error)
         self._loop.call_later(self._job.limits.drain_timeout_seconds, self._engine.abort)
 
     def _lease_changed(self) -> None:
-        """It was renewed after a pause, or it is lost."""
+        """Go on after a lease was renewed late; end the run when it is lost."""
         lost = self._begun.held.lost
         if lost is None:
             self._engine.look_again()
@@ -239,7 +245,7 @@ class Invocation:
         """Called by the writer's thread; nothing is sent, since no intent becomes durable."""
         self._progress.database_wait = words
         if words:
-            self._loop.call_soon_threadsafe(self._kit.observer.waiting, words)
+            self._loop.call_soon_threadsafe(self._services.observer.waiting, words)
 
     async def _checkpoint_regularly(self) -> None:
         while True:
@@ -266,7 +272,7 @@ class Invocation:
         if seconds is not None:
             await self._clock.sleep(seconds - self._begun.held.waited_seconds)
             self._out_of_time = True
-            self._kit.observer.draining(f"--max-runtime of {seconds:g} s is over")
+            self._services.observer.draining(f"--max-runtime of {seconds:g} s is over")
             self._engine.drain()
 
     async def _watch_limits(self) -> None:
@@ -318,7 +324,7 @@ class Invocation:
             if self._job.strict and has_unpriced(connection, scope.run_id):
                 counts["unpriced"] = self._progress.unpriced or 1
             self._last = self._division.is_last(connection)
-            if not left and self._last and self._kit.chosen is None:
+            if not left and self._last and self._services.chosen is None:
                 digest, now = self._job.settings.digest(), self._clock.now_us()
                 read = [source.source_id for source in self._begun.plan]
                 grade_estimates(connection, scope.run_id, digest, now, read)
@@ -335,14 +341,14 @@ class Invocation:
         return await asyncio.wrap_future(self._writer.call(save))
 
 
-def _policy_of(job: Job, kit: Kit) -> Policy:
-    return Policy(
+def _policy_of(job: Job, services: Services) -> OutcomePolicy:
+    return OutcomePolicy(
         retry=job.limits.retry,
         on_unknown=job.on_unknown,
         max_legs=job.limits.max_legs,
         endpoint=job.endpoint.name,
         errors_may_be_billed=job.endpoint.errors_may_be_billed,
-        answers=answer_policy(job.answers, kit.largest_output),
+        answers=answer_policy(job.answers, services.largest_output),
     )
 
 

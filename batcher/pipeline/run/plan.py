@@ -12,7 +12,7 @@ from batcher.messages.failure import Failure, Verdict
 from batcher.messages.request import Request
 from batcher.pipeline.choices import OnUnknown
 from batcher.pipeline.engine.decide import given_up_in_doubt
-from batcher.pipeline.engine.known_rows import History
+from batcher.pipeline.engine.known_rows import BegunRequests
 from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.events import Resent
 from batcher.pipeline.job import Job
@@ -130,7 +130,7 @@ def begun_requests(
     job: Job,
     now_us: int,
     living: Collection[int] = (),
-) -> History:
+) -> BegunRequests:
     """Requests of the run that were sent and not finished, with their answered legs.
 
     Those in doubt that the job, or too many doubts, keep from being sent again are
@@ -138,7 +138,7 @@ def begun_requests(
     """
     done = {source.source_id: source.done for source in plan}
     earlier = resume.earlier_answers(connection, scope.run_id)
-    history = History(done.keys())
+    history = BegunRequests(done.keys())
     for entry in resume.unfinished(connection, scope.run_id, living):
         failure = _given_up(entry, job.on_unknown)
         if failure is None:

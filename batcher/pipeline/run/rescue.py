@@ -23,7 +23,7 @@ WATCH_SECONDS: Final = 5.0  # between two looks at the free space
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
+class CheckedLedger:
     """A ledger that may be worked with. `notes` are sentences about what was found."""
 
     places: LifeboatPlaces
@@ -31,7 +31,7 @@ class Ready:
     notes: Sequence[str]
 
 
-def make_ready(database: Engine, job: Job, clock: Clock) -> Ready:
+def check_ledger(database: Engine, job: Job, clock: Clock) -> CheckedLedger:
     """Look at a ledger that was not closed, and take in what lifeboats saved.
 
     Raises:
@@ -44,7 +44,7 @@ def make_ready(database: Engine, job: Job, clock: Clock) -> Ready:
     places = places_for(job.database, uid, job.lifeboat_folder, job.spare_folders)
     imported = places.import_into(database, clock)
     notes = [*([checked] if checked else []), *imported.notes]
-    return Ready(places=places, imported=imported.outcomes, notes=notes)
+    return CheckedLedger(places=places, imported=imported.outcomes, notes=notes)
 
 
 def rescue_for(

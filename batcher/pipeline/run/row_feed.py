@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from batcher.messages.request import BadRow, Request
 from batcher.pipeline.engine.engine import Engine
-from batcher.pipeline.engine.known_rows import DoneRows, History
+from batcher.pipeline.engine.known_rows import BegunRequests, DoneRows
 from batcher.pipeline.engine.supply import Credit
 from batcher.pipeline.events import Observer
 from batcher.pipeline.progress import Progress
@@ -26,7 +26,7 @@ class RowFeed:
     loop: asyncio.AbstractEventLoop
     engine: Engine
     done: DoneRows
-    history: History
+    history: BegunRequests
     division: Division
     credit: Credit
     progress: Progress
@@ -63,7 +63,7 @@ class RowFeed:
         self.loop.call_soon_threadsafe(lambda: told.set_result(self._look_idle()))
         return told.result()
 
-    def taken_over(self, history: History, attempts: int) -> None:
+    def taken_over(self, history: BegunRequests, attempts: int) -> None:
         """See `Owner.taken_over`."""
         self.loop.call_soon_threadsafe(self._take_over, history, attempts)
 
@@ -107,7 +107,7 @@ class RowFeed:
             self.engine.tell_spent(everything=True)  # the others may need it
         return idle
 
-    def _take_over(self, history: History, attempts: int) -> None:
+    def _take_over(self, history: BegunRequests, attempts: int) -> None:
         self.history.replace(history)
         if attempts:
             self.observer.waiting(

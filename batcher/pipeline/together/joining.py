@@ -4,11 +4,13 @@ from batcher.errors import ChangedSettings, InputChanged
 from batcher.ledger import runs
 from batcher.ledger.connect import Connection
 from batcher.ledger.owner import sharing
-from batcher.pipeline.job import Job, Kit
+from batcher.pipeline.job import Job, Services
 from batcher.rows.read.source import fingerprint
 
 
-def join_others(connection: Connection, run_id: int, job: Job, kit: Kit) -> frozenset[int]:
+def join_others(
+    connection: Connection, run_id: int, job: Job, services: Services
+) -> frozenset[int]:
     """The invocations that do the run at present; nobody else joins until the commit.
 
     Where there is none, what earlier ones had shared out is forgotten.
@@ -29,7 +31,7 @@ def join_others(connection: Connection, run_id: int, job: Job, kit: Kit) -> froz
             " have ended"
         )
     known = runs.latest_sources(connection, run_id)
-    for file in kit.files:
+    for file in services.files:
         stored = known.get(file.name)
         if stored is None or stored.fingerprint != fingerprint(file.path):
             raise InputChanged(

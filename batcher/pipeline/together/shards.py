@@ -14,9 +14,9 @@ from batcher.ledger.connect import Connection
 from batcher.ledger.money import budget
 from batcher.ledger.owner import sharing
 from batcher.ledger.write.writer import Writer
-from batcher.pipeline.engine.known_rows import History
-from batcher.pipeline.job import Job, Kit
-from batcher.pipeline.run.begin import Begun
+from batcher.pipeline.engine.known_rows import BegunRequests
+from batcher.pipeline.job import Job, Services
+from batcher.pipeline.run.begin import BegunInvocation
 from batcher.pipeline.run.division import Owner
 from batcher.pipeline.run.plan import PlannedSource, begun_requests
 from batcher.rows.ranges import RowRanges, RowsToRead
@@ -35,7 +35,7 @@ class _TakenOver:
     """The rows of dead processes, as sources, and how far their requests were."""
 
     plan: Sequence[PlannedSource]
-    history: History
+    history: BegunRequests
     recovery: runs.Recovery
 
 
@@ -80,14 +80,16 @@ class Together:
     The reader does not run further ahead than it must, so that others find rows too.
     """
 
-    def __init__(self, job: Job, kit: Kit, begun: Begun, writer: Writer) -> None:
+    def __init__(
+        self, job: Job, services: Services, begun: BegunInvocation, writer: Writer
+    ) -> None:
         self._job = job
-        self._kit = kit
+        self._services = services
         self._begun = begun
         self._writer = writer
         self._me = begun.scope.invocation_id
         self._run_id = begun.scope.run_id
-        self._shard_rows = shard_rows([estimated_rows(file) for file in kit.files])
+        self._shard_rows = shard_rows([estimated_rows(file) for file in services.files])
         self._ends: list[Callable[[], None]] = []
         self._rows_read = 0
         self.rows_ahead = 2 * job.limits.concurrency
@@ -214,9 +216,9 @@ class Together:
 
     def _recover(
         self, connection: Connection, living: set[int]
-    ) -> tuple[runs.Recovery, History]:
+    ) -> tuple[runs.Recovery, BegunRequests]:
         """What `begin` does after a crash, for those who died since."""
-        now = self._kit.clock.now_us()
+        now = self._services.clock.now_us()
         recovery = runs.recover(
             connection,
             invocation_id=self._me,

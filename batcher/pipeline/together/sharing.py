@@ -20,8 +20,8 @@ from batcher.ledger.owner.sharing import (
 from batcher.ledger.write.writer import Writer
 from batcher.pacing.pacer import Pacer
 from batcher.pacing.shares import Claim, next_share
-from batcher.pipeline.job import Kit
-from batcher.pipeline.run.begin import Begun
+from batcher.pipeline.job import Services
+from batcher.pipeline.run.begin import BegunInvocation
 
 _NOTICE_SECONDS: Final = 0.1  # until a new quota or a pause is told to the others
 _LOOK_SECONDS: Final = 1.0  # between two looks at what the others claim
@@ -30,13 +30,13 @@ _WORTH_TELLING: Final = 0.01  # of the quota: smaller changes wait for the next 
 
 
 def share_quotas(
-    kit: Kit, pacer: Pacer, writer: Writer, begun: Begun, database: Database
+    services: Services, pacer: Pacer, writer: Writer, begun: BegunInvocation, database: Database
 ) -> list[asyncio.Task[None]]:
     """The task that shares a run's quotas; none where nobody can share: on SQLite."""
-    if kit.fingerprint is None or database.dialect.name != "postgresql":
+    if services.fingerprint is None or database.dialect.name != "postgresql":
         return []
-    fingerprint = kit.fingerprint(begun.database_uid)
-    sharing = Sharing(pacer, writer, kit.clock, begun.scope.invocation_id, fingerprint)
+    fingerprint = services.fingerprint(begun.database_uid)
+    sharing = Sharing(pacer, writer, services.clock, begun.scope.invocation_id, fingerprint)
     return [asyncio.create_task(sharing.run())]
 
 

@@ -12,8 +12,12 @@ from batcher.cli.run.summary import closing_lines, json_summary
 from batcher.monitoring.limits import limit_json, limit_lines, limit_words
 from batcher.pacing.limits import Limit, QuotaLimits, QuotaUse
 from batcher.pacing.pacer import Pacer
-from batcher.pipeline.engine.limiting import Gauge, Ours, quota_option
-from batcher.pipeline.progress import Binding, Progress
+from batcher.pipeline.engine.binding_limit import (
+    LimitGauge,
+    LocalLimit,
+    quota_option,
+)
+from batcher.pipeline.progress import BindingLimit, Progress
 from batcher.rows.build.requests import RequestBuilder
 from tests.making_runs import SETTINGS, FakeLane, FastClock, answered, refused, rows
 
@@ -55,9 +59,11 @@ def speed(ended) -> float:
     return ended.progress.answered / ended.seconds
 
 
-def gauge(pacer: Pacer, limits: QuotaLimits = UNLIMITED, **facts) -> tuple[Gauge, Progress]:
+def gauge(
+    pacer: Pacer, limits: QuotaLimits = UNLIMITED, **facts
+) -> tuple[LimitGauge, Progress]:
     progress = Progress(**facts)
-    return Gauge(progress, pacer, limits), progress
+    return LimitGauge(progress, pacer, limits), progress
 
 
 # --- Whole runs: each limit provoked, its option changed
@@ -75,8 +81,8 @@ def test_a_quota_that_binds_is_named_and_its_option_helps(case, limit, option, t
     case.write(rows(100))
     case = case.limit(concurrency=32, quota=QuotaLimits(**tight))
     ended = case.run(FakeLane(), FastClock(factor=20))
-    assert ended.progress.binding.name == limit
-    assert ended.progress.binding.option == option
+    assert ended.progress.binding_limit.name == limit
+    assert ended.progress.binding_limit.option == option
     case = replace(case, key="wide").limit(quota=QuotaLimits(**wide))
     assert speed(case.run(FakeLane(), FastClock(factor=20))) > 1.5 * speed(ended)
 
@@ -84,8 +90,8 @@ def test_a_quota_that_binds_is_named_and_its_option_helps(case, limit, option, t
 def test_a_slow_server_makes_concurrency_the_limit(case):
     case.write(rows(60))
     ended = case.limit(concurrency=2).run(slow_server(), FastClock())
-    assert ended.progress.binding.name == Limit.CONCURRENCY
-    assert ended.progress.binding.option == "--concurrency"
+    assert ended.progress.binding_limit.name == Limit.CONCURRENCY
+    assert ended.progress.binding_limit.option == "--concurrency"
     case = replace(case, key="wide").limit(concurrency=16)
     assert speed(case.run(slow_server(), FastClock())) > 1.5 * speed(ended)
 
@@ -94,8 +100,8 @@ def test_a_slow_database_is_named_and_a_faster_one_helps(case):
     case.write(rows(48))
     with slow_commits():
         ended = case.limit(concurrency=4).run(FakeLane(), FastClock())
-    assert ended.progress.binding.name == Ours.DATABASE
-    assert ended.progress.binding.option == "--database"
+    assert ended.progress.binding_limit.name == LocalLimit.DATABASE
+    assert ended.progress.binding_limit.option == "--database"
     case = replace(case, key="fast").limit(concurrency=4)
     assert speed(case.run(FakeLane(), FastClock())) > 1.5 * speed(ended)
 
@@ -104,8 +110,8 @@ def test_a_slow_reader_is_named_and_a_faster_input_helps(case):
     case.write(rows(300))
     case = case.limit(concurrency=64)  # so that few commits do
     ended = case.run(FakeLane(), FastClock(), builder=SlowReader(SETTINGS))
-    assert ended.progress.binding.name == Ours.READER
-    assert ended.progress.binding.option == "INPUT"
+    assert ended.progress.binding_limit.name == LocalLimit.READER
+    assert ended.progress.binding_limit.option == "INPUT"
     fast = replace(case, key="fast").run(FakeLane(), FastClock())
     assert speed(fast) > 1.5 * speed(ended)
 
@@ -120,7 +126,7 @@ def test_fewer_rows_than_may_be_in_flight_are_limited_by_nothing(case):
         return answered()
 
     ended = case.limit(concurrency=64).run(FakeLane(script), clock)
-    assert ended.progress.binding is None
+    assert ended.progress.binding_limit is None
     assert "limited by" not in " ".join(closing_lines(case.job(), ended, None))
 
 
@@ -155,15 +161,15 @@ def test_every_429_is_counted(case):
 def test_requests_that_wait_for_the_ledger_make_the_database_the_limit():
     looking, progress = gauge(Pacer(UNLIMITED, 8, 0.0), in_flight=8, sent=20, recorded=15)
     looking.sample(1.0, unsent_rows=5, input_ended=False)
-    assert progress.binding_now == Binding(Ours.DATABASE, "--database", 1.0)
+    assert progress.binding_limit_now == BindingLimit(LocalLimit.DATABASE, "--database", 1.0)
 
 
 def test_without_rows_the_reader_is_the_limit_only_until_the_input_ends():
     looking, progress = gauge(Pacer(UNLIMITED, 8, 0.0), in_flight=3, sent=3, recorded=3)
     looking.sample(1.0, unsent_rows=0, input_ended=False)
-    assert progress.binding_now == Binding(Ours.READER, "INPUT", 1.0)
+    assert progress.binding_limit_now == BindingLimit(LocalLimit.READER, "INPUT", 1.0)
     looking.sample(1.3, unsent_rows=0, input_ended=True)
-    assert progress.binding_now is None
+    assert progress.binding_limit_now is None
 
 
 def test_what_did_most_of_the_time_is_the_limit_of_the_run():
@@ -173,8 +179,8 @@ def test_what_did_most_of_the_time_is_the_limit_of_the_run():
     progress.in_flight = 2
     looking.sample(3.0, unsent_rows=0, input_ended=False)
     looking.end(4.0)
-    assert progress.binding == Binding(Limit.CONCURRENCY, "--concurrency", 0.75)
-    assert progress.binding_now is None
+    assert progress.binding_limit == BindingLimit(Limit.CONCURRENCY, "--concurrency", 0.75)
+    assert progress.binding_limit_now is None
 
 
 def test_an_overloaded_server_is_not_blamed_on_the_option():
@@ -184,7 +190,7 @@ def test_an_overloaded_server_is_not_blamed_on_the_option():
     looking, progress = gauge(pacer, in_flight=8, sent=8, recorded=8)
     looking.sample(2.0, unsent_rows=5, input_ended=False)
     looking.end(3.0)
-    assert progress.binding == Binding(Limit.CONCURRENCY, None, 1.0)
+    assert progress.binding_limit == BindingLimit(Limit.CONCURRENCY, None, 1.0)
     assert "the server is overloaded" in limit_lines(progress)[0]
 
 
@@ -206,7 +212,7 @@ def test_no_option_is_named_that_would_not_help(limits, per_minute, option):
 def test_progress_names_limit_quota_refusals_and_option():
     progress = Progress(
         pauses=3,
-        binding_now=Binding(Limit.REQUESTS, "--rpm", 1.0),
+        binding_limit_now=BindingLimit(Limit.REQUESTS, "--rpm", 1.0),
         quota_used=[QuotaUse("model", Limit.REQUESTS, 300, 0.984)],
     )
     assert limit_words(progress) == (

@@ -6,7 +6,7 @@ from typing import Final
 
 from batcher.pacing.limits import Limit, QuotaLimits, QuotaUse
 from batcher.pacing.pacer import Pacer
-from batcher.pipeline.progress import Binding, Progress
+from batcher.pipeline.progress import BindingLimit, Progress
 
 SAMPLE_SECONDS: Final = 0.25
 
@@ -17,14 +17,14 @@ _QUOTA_OPTIONS: Final = {
 }
 
 
-class Ours(StrEnum):
+class LocalLimit(StrEnum):
     """What can be too slow on this side of the wire; the value is the name for people."""
 
     DATABASE = "the database"
     READER = "the reader"
 
 
-class Gauge:
+class LimitGauge:
     """Looks at a run several times a second and tells its `Progress` what limits it.
 
     `limits` are the user's own: they decide which option would help.
@@ -34,7 +34,7 @@ class Gauge:
         self._progress = progress
         self._pacer = pacer
         self._limits = limits
-        self._seen: Counter[Limit | Ours | None] = Counter()
+        self._seen: Counter[Limit | LocalLimit | None] = Counter()
 
     def sample(self, now: float, *, unsent_rows: int, input_ended: bool) -> None:
         """Look once. `unsent_rows` are read and have never been sent.
@@ -45,38 +45,40 @@ class Gauge:
         if cause is not None or unsent_rows or not input_ended:
             self._seen[cause] += 1
         self._tell_quotas(now)
-        self._progress.binding_now = self._binding(cause, 1.0)
+        self._progress.binding_limit_now = self._binding(cause, 1.0)
 
     def end(self, now: float) -> None:
         """The run is over: say what limited it most of the time."""
         self._tell_quotas(now)
-        self._progress.binding_now = None
+        self._progress.binding_limit_now = None
         if self._seen:
             cause, count = self._seen.most_common(1)[0]
-            self._progress.binding = self._binding(cause, count / self._seen.total())
+            self._progress.binding_limit = self._binding(cause, count / self._seen.total())
 
-    def _cause(self, now: float, unsent_rows: int, *, input_ended: bool) -> Limit | Ours | None:
+    def _cause(
+        self, now: float, unsent_rows: int, *, input_ended: bool
+    ) -> Limit | LocalLimit | None:
         progress = self._progress
         if progress.in_flight >= self._pacer.concurrency.allowed:
             unrecorded = progress.sent - progress.recorded
             slow = unrecorded * 2 > progress.in_flight
-            return Ours.DATABASE if slow else Limit.CONCURRENCY
+            return LocalLimit.DATABASE if slow else Limit.CONCURRENCY
         if not unsent_rows:
-            return None if input_ended else Ours.READER
+            return None if input_ended else LocalLimit.READER
         return self._pacer.binding_limit(now, progress.in_flight)
 
     def _tell_quotas(self, now: float) -> None:
         self._progress.pauses = self._pacer.pauses
         self._progress.quota_used = self._pacer.quota_used(now)
 
-    def _binding(self, cause: Limit | Ours | None, part: float) -> Binding | None:
-        return None if cause is None else Binding(str(cause), self._option(cause), part)
+    def _binding(self, cause: Limit | LocalLimit | None, part: float) -> BindingLimit | None:
+        return None if cause is None else BindingLimit(str(cause), self._option(cause), part)
 
-    def _option(self, cause: Limit | Ours) -> str | None:
+    def _option(self, cause: Limit | LocalLimit) -> str | None:
         match cause:
-            case Ours.DATABASE:
+            case LocalLimit.DATABASE:
                 return "--database"
-            case Ours.READER:
+            case LocalLimit.READER:
                 return "INPUT"
             case Limit.CONCURRENCY:
                 return None if self._pacer.concurrency.is_cut else "--concurrency"
