@@ -8,7 +8,8 @@ from sqlite3 import connect
 import pytest
 
 from batcher import wiring
-from batcher.config.endpoints import endpoint_named, endpoint_names, read_key
+from batcher.config.endpoints import endpoint_named, endpoint_names
+from batcher.config.keys import read_key
 from batcher.errors import ConfigurationError
 from batcher.preflight.rules import shipped_rules
 from batcher.wiring.examine import examine
