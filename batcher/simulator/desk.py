@@ -28,7 +28,7 @@ MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class PlannedReply:
     """What is to leave, and how.
 
     `message` is the answer when it is to be streamed, in the given `form`; `None` when
@@ -86,7 +86,7 @@ class Desk:
             return RefusedRequest(400, f'anthropic-version: "{version}" is not a valid version')
         return None
 
-    def decide(self, headers: Mapping[str, str], raw: bytes, request_id: str) -> Decision:
+    def decide(self, headers: Mapping[str, str], raw: bytes, request_id: str) -> PlannedReply:
         """The fate of one `POST /v1/messages`; when it is billed, the line is written."""
         problem = self.check_access(headers)
         if problem is not None:
@@ -101,7 +101,9 @@ class Desk:
             return self.refuse(body, request_id)
         return self._decide(headers, raw, body, request_id)
 
-    def count_tokens(self, headers: Mapping[str, str], raw: bytes, request_id: str) -> Decision:
+    def count_tokens(
+        self, headers: Mapping[str, str], raw: bytes, request_id: str
+    ) -> PlannedReply:
         """The answer of `POST /v1/messages/count_tokens`; never billed."""
         problem = self.check_access(headers)
         version = headers.get("anthropic-version")
@@ -111,11 +113,11 @@ class Desk:
         if isinstance(body, RefusedRequest):
             return self.refuse(body, request_id)
         count = {"input_tokens": prompt_tokens(body)}
-        return Decision(status=200, payload=msgspec.json.encode(count))
+        return PlannedReply(status=200, payload=msgspec.json.encode(count))
 
     def _decide(
         self, headers: Mapping[str, str], raw: bytes, body: Body, request_id: str
-    ) -> Decision:
+    ) -> PlannedReply:
         now_ns = time.time_ns()
         name = self._picker.pick(body.digest, body.markers.faults)
         if name is not None:
@@ -141,14 +143,14 @@ class Desk:
 
     def _answer(
         self, fault: Fault | None, body: Body, plan: Plan, quota: Quota | None, request_id: str
-    ) -> Decision:
+    ) -> PlannedReply:
         if fault is not None and fault.manner == "answer":
             return self._fail(fault, body, request_id)
         usage = body.markers.usage or self.dialect.usage
         message = message_object(plan, request_id.replace("req_", "msg_"), usage)
         form = body.markers.stream
         streams = body.streams and "json" not in form.switches
-        return Decision(
+        return PlannedReply(
             status=200,
             payload=b"" if streams else msgspec.json.encode(message),
             manner="answer" if fault is None else fault.manner,
@@ -159,10 +161,10 @@ class Desk:
             output_tokens=plan.meters.output,
         )
 
-    def _fail(self, fault: Fault, body: Body, request_id: str) -> Decision:
+    def _fail(self, fault: Fault, body: Body, request_id: str) -> PlannedReply:
         as_event = fault.as_event and body.streams
         page = fault.page(request_id)
-        return Decision(
+        return PlannedReply(
             status=fault.status,
             payload=b"event: error\ndata: %b\n\n" % page if as_event else page,
             headers={**fault.headers, **self._patience(fault)},
@@ -189,15 +191,17 @@ class Desk:
         shortest, longest = self._settings.latency_ms
         return (shortest + (longest - shortest) * body.draw(5, 1 << 16) / (1 << 16)) / 1000
 
-    def refuse(self, problem: RefusedRequest, request_id: str) -> Decision:
+    def refuse(self, problem: RefusedRequest, request_id: str) -> PlannedReply:
         """An answer with the error envelope of the server that is played."""
-        return Decision(
+        return PlannedReply(
             status=problem.status,
             payload=self.dialect.error(problem, request_id),
             headers=problem.headers,
         )
 
-    def _limited(self, quota: Quota, wait_ns: int, now_ns: int, request_id: str) -> Decision:
+    def _limited(
+        self, quota: Quota, wait_ns: int, now_ns: int, request_id: str
+    ) -> PlannedReply:
         status, headers = self.dialect.limited_status, quota.headers(now_ns)
         if status == 429:
             headers = {"retry-after": str(-(-wait_ns // 1_000_000_000)), **headers}

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from batcher.simulator.answers.models import SHOWN, is_known, openai_page, shown
 from batcher.simulator.bill import Bill, BilledRequest, Stats
-from batcher.simulator.desk import MAX_BODY_BYTES, Decision, Desk
+from batcher.simulator.desk import MAX_BODY_BYTES, Desk, PlannedReply
 from batcher.simulator.settings import SimulatorSettings
 from batcher.simulator.wire.delivery import Delivery
 from batcher.simulator.wire.envelope import RefusedRequest
@@ -100,7 +100,7 @@ class Simulator:
         finally:
             self.stats.end()
 
-    async def _other(self, request: web.BaseRequest, request_id: str) -> Decision:
+    async def _other(self, request: web.BaseRequest, request_id: str) -> PlannedReply:
         path, method, dialect = request.path, request.method, self._desk.dialect
         if path.startswith("/_simulator/"):
             return self._inside(path, request_id)
@@ -124,10 +124,10 @@ class Simulator:
             return openai_page()
         return _models_page(request.query) if not wanted else _model(wanted)
 
-    def _inside(self, path: str, request_id: str) -> Decision:
+    def _inside(self, path: str, request_id: str) -> PlannedReply:
         match path.removeprefix("/_simulator/"):
             case "bill":
-                return Decision(
+                return PlannedReply(
                     status=200, payload=self._bill.text(), content_type="application/jsonl"
                 )
             case "stats":
@@ -147,7 +147,9 @@ async def _read(request: web.BaseRequest) -> bytes:
         return bytes(MAX_BODY_BYTES + 1)
 
 
-def _answer(desk: Desk, value: dict[str, Any] | RefusedRequest, request_id: str) -> Decision:
+def _answer(
+    desk: Desk, value: dict[str, Any] | RefusedRequest, request_id: str
+) -> PlannedReply:
     return desk.refuse(value, request_id) if isinstance(value, RefusedRequest) else _json(value)
 
 
@@ -175,8 +177,8 @@ def _models_page(query: Mapping[str, str]) -> dict[str, Any] | RefusedRequest:
     }
 
 
-def _json(value: object) -> Decision:
-    return Decision(status=200, payload=msgspec.json.encode(value))
+def _json(value: object) -> PlannedReply:
+    return PlannedReply(status=200, payload=msgspec.json.encode(value))
 
 
 def serve(

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from batcher.simulator.bill import Bill, Stats
-from batcher.simulator.desk import Decision, Desk
+from batcher.simulator.desk import Desk, PlannedReply
 from batcher.simulator.settings import SimulatorSettings
 
 HEADERS = {"x-api-key": "any", "anthropic-version": "2023-06-01"}
@@ -43,7 +43,7 @@ class Counter:
         self.stats = Stats()
         self.desk = Desk(SimulatorSettings(**settings), self.bill, self.stats)
 
-    def decide(self, body: Any, headers: dict[str, str] | None = None) -> Decision:
+    def decide(self, body: Any, headers: dict[str, str] | None = None) -> PlannedReply:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.desk.decide(HEADERS if headers is None else headers, raw, "req_1")
 

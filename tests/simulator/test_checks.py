@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.simulator.desk import Decision
+from batcher.simulator.desk import PlannedReply
 from batcher.simulator.wire.checks import BLOCK_TYPES, KNOWN_FIELDS
 from tests.simulator.asking import HEADERS, MODEL, WEB_SEARCH, Counter, body_of
 
@@ -165,7 +165,7 @@ JSON = st.recursive(
 @given(fields=st.dictionaries(st.sampled_from(sorted(KNOWN_FIELDS)), JSON, max_size=3))
 def test_no_body_breaks_the_simulator(fields):
     decision = Counter().decide(body_of("hi") | fields)
-    assert isinstance(decision, Decision)
+    assert isinstance(decision, PlannedReply)
     assert decision.status in (200, 400, 404)
     json.loads(decision.payload or b"{}")
 

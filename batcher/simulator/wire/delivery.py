@@ -9,7 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from batcher.simulator.answers.message import error_event, message_events
-from batcher.simulator.desk import Decision
+from batcher.simulator.desk import PlannedReply
 from batcher.simulator.settings import SimulatorSettings
 from batcher.simulator.wire.envelope import RefusedRequest, anthropic
 from batcher.simulator.wire.faults import NoAnswer, PartAnswer
@@ -28,7 +28,7 @@ class Delivery:
         self.stopping = asyncio.Event()
 
     async def send(
-        self, request: web.BaseRequest, decision: Decision, request_id: str
+        self, request: web.BaseRequest, decision: PlannedReply, request_id: str
     ) -> web.StreamResponse:
         """Wait out the latency, then answer or break the connection."""
         if decision.latency_seconds and decision.message is None:
@@ -54,7 +54,7 @@ class Delivery:
     async def _plain(
         self,
         request: web.BaseRequest,
-        decision: Decision,
+        decision: PlannedReply,
         headers: dict[str, str],
         manner: PartAnswer,
     ) -> web.StreamResponse:
@@ -87,7 +87,7 @@ class Delivery:
     async def _stream(
         self,
         request: web.BaseRequest,
-        decision: Decision,
+        decision: PlannedReply,
         headers: dict[str, str],
         message: dict[str, Any],
     ) -> web.StreamResponse:
@@ -108,7 +108,7 @@ class Delivery:
         return response
 
 
-def _frames(decision: Decision, message: dict[str, Any], request_id: str) -> list[bytes]:
+def _frames(decision: PlannedReply, message: dict[str, Any], request_id: str) -> list[bytes]:
     """All frames of a stream, or the first ones as far as a fault lets them come."""
     form = decision.form
     events = in_form(message_events(message), form)
@@ -133,7 +133,7 @@ async def _begin_and_reset(
     return _reset(request)
 
 
-def _headers(decision: Decision, request_id: str) -> dict[str, str]:
+def _headers(decision: PlannedReply, request_id: str) -> dict[str, str]:
     headers = {
         "content-type": decision.content_type,
         "request-id": request_id,
