@@ -85,8 +85,8 @@ MUTANTS = [
     Mutant(
         id="half of a sum",
         room="ledger",
-        text="values[_REST] += charge.total % HALF",
-        becomes="values[_REST] += charge.total % (HALF - 1)",
+        text="values[_REST] += charge.total % PICO_PER_WHOLE",
+        becomes="values[_REST] += charge.total % (PICO_PER_WHOLE - 1)",
         wrong="the report is off by a few pico-dollars",
         tests=("tests/ledger/test_rollup.py",),
     ),
