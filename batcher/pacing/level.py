@@ -19,7 +19,7 @@ _FILLING_SECONDS: Final = 30.0  # until answers under way take what they will
 _STALE_SECONDS: Final = 60.0  # a mirror that old says nothing any more
 
 
-class Level:
+class QuotaLevel:
     """A local bucket that is filled at the pace at which the server's keeps its level.
 
     Reserve what a request is expected to take, settle what it took. `per_minute` is the

@@ -6,7 +6,7 @@ from typing import Final
 from batcher.messages.quota import QuotaReading, Window
 from batcher.pacing.estimates import Average, Estimates
 from batcher.pacing.learned import LearnedRate
-from batcher.pacing.level import Level
+from batcher.pacing.level import QuotaLevel
 from batcher.pacing.limits import Expected, Limit, QuotaLimits
 
 _FIRST_SECONDS: Final = 10.0  # how long an answer takes, before the first one came
@@ -137,8 +137,10 @@ class Pool:
         self.gate = Gate()
         self.estimates = Estimates()
         self.learned = LearnedRate(now)
-        self.levels: dict[Limit, Level] = {}
-        self._ordered: list[tuple[int, Level]] = []  # the same, with the index in `_LIMITS`
+        self.levels: dict[Limit, QuotaLevel] = {}
+        self._ordered: list[
+            tuple[int, QuotaLevel]
+        ] = []  # the same, with the index in `_LIMITS`
         self.speaks = False  # whether the server sends headers
         self.share = limits.share
         self.next_lesson = now
@@ -154,7 +156,7 @@ class Pool:
         said = (limits.requests, limits.input_tokens, limits.output_tokens)
         for limit, per_minute in zip(_LIMITS, said, strict=True):
             if per_minute is not None:
-                self._add(limit, Level(per_minute, now, limits.share, per_minute))
+                self._add(limit, QuotaLevel(per_minute, now, limits.share, per_minute))
         self._steer(now)
 
     @property
@@ -272,10 +274,10 @@ class Pool:
         if level is None:
             if window.limit is None:
                 return
-            level = self._add(limit, Level(window.limit, now, self.share))
+            level = self._add(limit, QuotaLevel(window.limit, now, self.share))
         level.read(window.limit, window.remaining, ahead, now)
 
-    def _add(self, limit: Limit, level: Level) -> Level:
+    def _add(self, limit: Limit, level: QuotaLevel) -> QuotaLevel:
         self.levels[limit] = level
         self._ordered.append((_LIMITS.index(limit), level))
         return level

@@ -80,7 +80,7 @@ class OutcomePolicy:
     answers: AnswerPolicy = field(default_factory=AnswerPolicy)
 
 
-class Decision(msgspec.Struct, frozen=True, gc=False):
+class OutcomeDecision(msgspec.Struct, frozen=True, gc=False):
     """What is recorded and what comes next, decided together."""
 
     settlement: Settlement
@@ -90,7 +90,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 def decide(
     work: Work, attempt: Attempt, outcome: Outcome, charges: tuple[Charge, ...], chance: float,
     policy: OutcomePolicy,
-) -> Decision:  # fmt: skip
+) -> OutcomeDecision:  # fmt: skip
     """Judge `outcome`. `work` already counts the attempt and its failure or doubt."""
     if isinstance(outcome, Answered):
         return _answered(work, attempt, outcome, charges, policy)
@@ -105,7 +105,7 @@ def decide(
         cost_high=high,
         failure=failure,
     )
-    return Decision(settlement, next_step)
+    return OutcomeDecision(settlement, next_step)
 
 
 def _answered(
@@ -114,7 +114,7 @@ def _answered(
     outcome: Answered,
     charges: tuple[Charge, ...],
     policy: OutcomePolicy,
-) -> Decision:
+) -> OutcomeDecision:
     answer = outcome.answer
     may_go_on = attempt.leg < policy.max_legs
     ruling = judge(work, answer, policy.answers, may_go_on=may_go_on)
@@ -138,7 +138,7 @@ def _answered(
         valid=validity.valid,
         invalid_reason=validity.reason,
     )
-    return Decision(settlement, next_step)
+    return OutcomeDecision(settlement, next_step)
 
 
 def _failed_answer(ruling: Ruling) -> RowFailure | None:

@@ -15,8 +15,8 @@ from batcher.pacing.breaker import Breaker
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.engine.decide import (
     Again,
-    Decision,
     Done,
+    OutcomeDecision,
     OutcomePolicy,
     StopRun,
     cut_off,
@@ -310,7 +310,7 @@ class Engine:
         self._go_on(work, outcome, verdicts)
         self._report_scout(work, outcome)
 
-    def _go_on(self, work: Work, outcome: Outcome, verdicts: Decision) -> None:
+    def _go_on(self, work: Work, outcome: Outcome, verdicts: OutcomeDecision) -> None:
         now = self.clock.monotonic()
         match verdicts.next:
             case Again(wait_seconds):
@@ -325,7 +325,7 @@ class Engine:
             case _:
                 pass  # done: nothing further, once it is durable
 
-    def _durable(self, attempt: Attempt, verdicts: Decision) -> None:
+    def _durable(self, attempt: Attempt, verdicts: OutcomeDecision) -> None:
         row = attempt.request
         lasting = isinstance(verdicts.next, Done) and verdicts.next.lasting
         self.done.settled(attempt.attempt_id)

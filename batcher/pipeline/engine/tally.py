@@ -8,7 +8,7 @@ from typing import Final
 from batcher.ledger.write.records import FailureKind
 from batcher.messages.answer import Answer
 from batcher.messages.attempt import Answered
-from batcher.pipeline.engine.decide import Decision, Done, in_doubt
+from batcher.pipeline.engine.decide import Done, OutcomeDecision, in_doubt
 from batcher.pipeline.engine.policies import KNOWN_STOP_REASONS, TRUNCATED
 from batcher.pipeline.engine.work import Work
 from batcher.pipeline.progress import Progress
@@ -137,7 +137,7 @@ class Tally:
             if custom_id is not None and self._ids.seen_before(custom_id):
                 self._progress.repeated_custom_ids += 1
 
-    def settled(self, verdicts: Decision) -> None:
+    def settled(self, verdicts: OutcomeDecision) -> None:
         """An attempt ended, and this is what was decided."""
         settlement, progress = verdicts.settlement, self._progress
         if isinstance(settlement.outcome, Answered):
