@@ -13,9 +13,17 @@ from yarl import URL
 
 from batcher.clock import Clock
 from batcher.transport.endpoint import Auth, Endpoint, Secret, check_route, check_url
+from batcher.transport.live.encoding import Unpacked, is_packed, unpacked
 from batcher.transport.live.send_errors import TROUBLES, SendError, send_error
 from batcher.transport.live.tls import tls_context
-from batcher.transport.live.wire import Answering, Mask, Wire, proxy_headers
+from batcher.transport.live.wire import (
+    LONGEST_LINE,
+    MOST_HEADERS,
+    Answering,
+    Mask,
+    Wire,
+    proxy_headers,
+)
 
 BODY_LIMIT: Final = 64 * 2**20  # bytes of one answer; the API's own texts end far below
 _SWEEP_SECONDS: Final = 0.5
@@ -90,6 +98,10 @@ class HttpClient:
             timeout=timeout,
             headers=headers,
             trust_env=False,
+            auto_decompress=False,
+            max_line_size=LONGEST_LINE,
+            max_field_size=LONGEST_LINE,
+            max_headers=MOST_HEADERS,
             proxy=proxy.url if proxy else None,
         )
         self._proxy_headers = proxy_headers(proxy)
@@ -131,7 +143,7 @@ class HttpClient:
         try:
             answering = await self._wire.post(body, self._own_headers(uid, betas))
             begun(answering.status, answering.headers)
-            await self._hand_over(answering.content, take, task, ends_at)
+            await self._hand_over(answering, take, task, ends_at)
             await _let_end(answering.content)
         except asyncio.CancelledError:
             if not self._silences.took_the_blame(task):
@@ -152,18 +164,21 @@ class HttpClient:
 
     async def _hand_over(
         self,
-        content: aiohttp.StreamReader,
+        answering: Answering,
         take: Callable[[bytes], bool],
         task: asyncio.Task[Any],
         ends_at: float,
     ) -> None:
-        async for chunk in content.iter_any():
-            if not take(chunk):
+        unpacking = Unpacked(answering.headers, BODY_LIMIT)
+        async for chunk in answering.content.iter_any():
+            if not take(unpacking.feed(chunk)):
                 break
             self._silences.touch(task)
             if self._clock.monotonic() > ends_at:
                 message = f"the stream took longer than {self._stream_seconds:g} s"
                 raise SendError("timeout", message, left=True)
+        else:
+            take(unpacking.finish())
         self._silences.stop(task)
 
     def _own_headers(self, uid: str, betas: tuple[str, ...]) -> dict[str, str]:
@@ -211,6 +226,8 @@ class HttpClient:
 
     def _reply(self, response: Answering | aiohttp.ClientResponse, body: bytes) -> Reply:
         headers = self.mask.headers(response.headers)
+        if is_packed(headers):
+            body = unpacked(body, headers, BODY_LIMIT)
         return Reply(response.status, headers, self.mask.data(body))
 
     async def close(self) -> None:

@@ -1,5 +1,6 @@
 """The live lane: one POST for each attempt, its answer whole or as a stream."""
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -157,11 +158,21 @@ class LiveLane:
 
     def _answered(self, reply: Reply, exchange: Exchange) -> Outcome:
         try:
-            return Answered(exchange, parse_answer(reply.body))
+            return Answered(exchange, parse_answer(reply.body.removeprefix(BOM_UTF8)))
         except NotAMessage as exc:
             if has_readable_error(reply.body):  # an error in disguise
                 return self._disguised(reply, exchange)
-            return _unusable(exc, reply.body, exchange)
+            return self._folded(reply, exchange) or _unusable(exc, reply.body, exchange)
+
+    def _folded(self, reply: Reply, exchange: Exchange) -> Outcome | None:
+        """What a stream says that a gateway sent although nobody asked for one."""
+        stream = MessageStream()
+        stream.feed(reply.body)
+        stream.finish()
+        if stream.error is not None and not stream.has_begun:
+            return self._disguised(self._error_of(stream.error, reply.headers), exchange)
+        end = StreamEnd(reply.status, reply.headers, None)
+        return self._streamed(stream, end, exchange) if stream.has_begun else None
 
     def _disguised(self, reply: Reply, exchange: Exchange) -> Outcome:
         status, _ = self._classified(reply, exchange)

@@ -24,6 +24,9 @@ from batcher.transport.endpoint import Proxy, Secret
 _PIECE_BYTES: Final = 2**18
 _PIECEWISE_BYTES: Final = 2**20
 _NOT_IN_HEADERS: Final = frozenset("\r\n\0")
+# Gateways add headers of their own; aiohttp would give up at 8 kB and 128.
+LONGEST_LINE: Final = 2**16
+MOST_HEADERS: Final = 1024
 _NO_TRACES: Final[list[Any]] = []
 
 
@@ -116,7 +119,13 @@ class Wire:
         try:
             protocol = connection.protocol
             assert protocol is not None  # noqa: S101 - it was just given out
-            protocol.set_response_params(read_until_eof=True)
+            protocol.set_response_params(
+                read_until_eof=True,
+                auto_decompress=False,  # whatever the label says: see `encoding`
+                max_line_size=LONGEST_LINE,
+                max_field_size=LONGEST_LINE,
+                max_headers=MOST_HEADERS,
+            )
             writing = self._write(protocol, self._head_for(body, own_headers), body)
             while True:
                 message, content = await protocol.read()
