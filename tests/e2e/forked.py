@@ -4,6 +4,7 @@ Most of what a short command costs is its imports, and the suite types hundreds 
 forked process has its own folder, environment, streams and end, like one that was started anew.
 """
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -12,10 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import IO
 
+_DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
 Stream = IO[bytes] | int | None
 
 _IMPORTED = (
@@ -108,6 +111,7 @@ def _be_batcher(
     messages: Connection,
 ) -> None:
     """In the forked process: take its place and be the command."""
+    _end_with_the_tests()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, stream in ((1, out), (2, messages)):
         os.dup2(stream.fileno(), number)
@@ -122,3 +126,13 @@ def _be_batcher(
     from batcher.cli import main
 
     main()
+
+
+def _end_with_the_tests() -> None:
+    """However the tests end, also by SIGKILL: the process that forks ends then, and so do we.
+
+    It ends when nobody holds the other end of its pipe any more, which we were given too.
+    """
+    os.close(forkserver._forkserver._forkserver_alive_fd)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)

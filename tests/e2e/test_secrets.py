@@ -205,7 +205,7 @@ def test_the_store_is_a_setting_and_nothing_else_is_one(folder, simulate):
     write_jsonl(folder.path / "rows.jsonl", rows(3))
     command = ("run", "rows.jsonl", "--endpoint", "simulator", "--base-url", simulate().url)
     wrong = folder.batcher(*command, BATCHER_STORE="nothing")
-    assert (wrong.code, "store is 'nothing'" in wrong.err) == (78, True)
+    assert (wrong.code, "BATCHER_STORE (store) is 'nothing'" in wrong.err) == (78, True)
     assert folder.batcher(*command, BATCHER_STORE="usage").code == 0
     assert stored_texts(folder) == {("", "null")}
 
