@@ -176,7 +176,7 @@ HOMES = {
         "finance/focus/parquet.py",
         "transport/live/encoding.py",  # two codecs that the standard library lacks
     ),
-    "jinja2": ("rows/build/template.py", "report/"),
+    "jinja2": ("rows/build/template.py", "rows/build/sandbox.py", "report/"),
     "jsonschema": ("pipeline/engine/validate.py",),
     "referencing": ("pipeline/engine/validate.py",),  # how jsonschema looks references up
     "sqlalchemy": ("ledger/", "report/", "finance/"),  # reports are sums made by the database

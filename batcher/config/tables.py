@@ -155,10 +155,18 @@ class ConfigFile(Settings, forbid_unknown_fields=True, kw_only=True, frozen=True
     endpoints: dict[str, EndpointTable] = {}
 
 
+class MessageTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """One `[[messages]]` table: whose words, and the template that makes them."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
 class JobFile(Settings, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """A job file: settings plus a name and inputs, and what is done with answers."""
 
     name: str | None = None
     inputs: tuple[str, ...] = ()
+    messages: tuple[MessageTable, ...] = ()
     tools: dict[str, ToolTable] = {}
     validate: ValidateTable | None = None

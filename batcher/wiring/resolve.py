@@ -131,7 +131,7 @@ def resolve(typed: Asked) -> Job:
         base=base,
         database=merged.database or str(_database_folder(typed) / DATABASE_NAME),
         endpoint=_endpoint(merged, layers, config_file),
-        settings=_request_settings(merged, layers),
+        settings=_request_settings(merged, layers, job_file),
         limits=_limits(merged),
         on_unknown=stated(merged.on_unknown),
         accept_change=typed.accept_change,
@@ -225,12 +225,17 @@ def _endpoint(
     return at(named, merged.base_url, headers)
 
 
-def _request_settings(merged: Settings, layers: Sequence[Settings]) -> RequestSettings:
+def _request_settings(
+    merged: Settings, layers: Sequence[Settings], job_file: JobFile
+) -> RequestSettings:
+    if job_file.messages and merged.prompt is not None:
+        raise ConfigurationError("prompt and [[messages]] are two templates; give one of them")
     return RequestSettings(
         model=merged.model,
         max_tokens=_at_least_one("max_tokens", merged.max_tokens),
         system=merged.system,
         prompt=merged.prompt,
+        messages=tuple((each.role, each.content) for each in job_file.messages),
         parameters=_tables(layers, "parameters"),
         betas=merged.betas or (),
         pass_fields=merged.request.passed if merged.request else (),

@@ -13,6 +13,7 @@ from pyarrow import parquet as pq
 
 from batcher.errors import ConfigurationError
 from batcher.rows.build.settings import RequestSettings
+from batcher.rows.read.arrow_values import column_cells
 from batcher.rows.read.check import check_source
 from batcher.rows.read.parquet import _validate
 from batcher.rows.read.reader import original_columns
@@ -276,10 +277,27 @@ def test_a_file_with_none_of_the_needed_columns_is_refused(tmp_path):
         "its columns are question, topic; rename one or give a prompt template"
     )
     check_source(file, builder(prompt="{{ question }} {{ other | default('') }}"))
-    check_source(file, builder(prompt="the same for every row"))
+    check_source(file, builder(prompt="row {{ row_number }}"))
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path):
     table = pa.table([pa.array(["a"]), pa.array(["b"])], names=["prompt", "prompt"])
     with pytest.raises(ConfigurationError, match="several columns called prompt"):
         check_source(parquet(tmp_path / "a.parquet", table), builder())
+
+
+def test_small_floats_are_the_shortest_numbers_that_are_stored_so():
+    numbers = [0.1, 0.7, 1 / 3, 16777216.0, 3.4028235e38, 1e-45, -2.5, 0.0, 12345.678]
+    cells = column_cells("f", pa.array(numbers, pa.float32()))
+    assert pa.array(cells, pa.float32()).equals(pa.array(numbers, pa.float32()))
+    assert [str(cell) for cell in cells[:3]] == ["0.1", "0.7", "0.33333334"]
+    assert cells[-1] == 12345.678
+    halves = pa.array([0.1, 65504.0], pa.float32()).cast(pa.float16())
+    assert column_cells("h", halves) == [0.1, 65500.0]
+
+
+@given(st.floats(width=32, allow_nan=False, allow_infinity=False))
+def test_a_small_float_reads_back_as_itself(number):
+    (cell,) = column_cells("f", pa.array([number], pa.float32()))
+    assert pa.scalar(cell, pa.float32()).as_py() == number
+    assert len(repr(cell)) <= len(repr(number))

@@ -1,4 +1,6 @@
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -43,9 +45,9 @@ def test_with_a_template_passed_columns_reach_the_body_and_win():
     [
         "{{ missing }}",
         "{{ nothing }}",
-        "{{ 1 // 0 }}",
+        "{{ x }}{{ 1 // 0 }}",
         "{{ x.__class__.__mro__ }}",
-        "{{ range(10**9) }}",
+        "{{ x }}{{ range(10**9) }}",
         "{{ items.append(1) }}",
     ],
 )
@@ -93,12 +95,110 @@ def test_the_digest_changes_with_everything_that_shapes_a_body():
         {"max_tokens": 1},
         {"system": "s"},
         {"prompt": "p"},
+        {"messages": (("user", "p"),)},
         {"parameters": {"top_k": 1}},
         {"betas": ("b",)},
         {"pass_fields": ("f",)},
         {},
     ]
     assert len({RequestSettings(**change).digest() for change in changes}) == len(changes)
+
+
+IDIOMS = re.search(r"```jinja\n(.*?)```", Path("docs/rows.md").read_text(), re.DOTALL)[1]
+
+
+@pytest.mark.parametrize("line", IDIOMS.splitlines())
+def test_idioms_of_the_page_are_right_for_a_missing_name_and_for_null_alike(line):
+    null = {"title": None, "tags": None, "order": None, "First Name": None}
+    full = {"title": "T", "tags": ["a"], "order": {"city": "C"}, "First Name": "F"}
+    template = f"x {line.split('{#', 1)[0]}"
+    texts = [prompt_of(row, template) for row in ({}, null, full)]
+    assert texts[0] == texts[1] != texts[2]
+    assert "None" not in texts[0]
+
+
+@pytest.mark.parametrize("prompt", ["Summarise: {text}", "Hello", "{{ 7 * 7 }}", "{# text #}x"])
+def test_a_prompt_that_uses_no_column_is_refused(prompt):
+    with pytest.raises(ConfigurationError, match=r"uses no column.*\{\{ text \}\}"):
+        builder(prompt=prompt)
+
+
+def test_a_constant_prompt_about_a_rows_pictures_is_none():
+    row = {"images": "https://example.org/a.png"}
+    content = prompt_of(row, "What is on it?", pass_fields=("images",))
+    assert [block["type"] for block in content] == ["image", "text"]
+
+
+@pytest.mark.parametrize("prompt", ["Story {{ row_number }}", "For {{ custom_id }}"])
+def test_what_differs_from_row_to_row_is_enough(prompt):
+    assert prompt_of({"custom_id": "c"}, prompt)
+
+
+def test_names_with_spaces_are_read_from_the_row():
+    made = builder(prompt='{{ row["First Name"] }} {{ row.x }}', **JOB)
+    assert made.prompt_columns == {"First Name", "x", "row"}
+    assert prompt_of({"First Name": "Ada", "x": 1}, '{{ row["First Name"] }}') == "Ada"
+    assert prompt_of({"row": {"x": 2}, "x": 1}, "{{ row.x }}") == "2"
+
+
+def test_a_template_that_may_read_any_column_needs_them_all():
+    made = builder(prompt="{% for name in row %}{{ name }}{% endfor %}", **JOB)
+    assert (made.columns, made.prompt_columns) == (None, frozenset())
+
+
+def test_a_system_text_with_marks_is_a_template():
+    row = {"prompt": "p", "title": "T"}
+    body = json.loads(built(row, system="About {{ title }}", **JOB).body)
+    assert body["system"] == "About T"
+    own = json.loads(built({**row, "system": "own"}, system="{{ title }}", **JOB).body)
+    assert own["system"] == "own"
+    both = built(row, prompt="{{ title }}", system="{{ title or '' }}!", **JOB)
+    assert json.loads(both.body)["system"] == "T!"
+    params = {"params": {"messages": [{"role": "user", "content": "x"}]}, "title": "T"}
+    assert json.loads(built(params, system="{{ title }}", **JOB).body)["system"] == "T"
+    blank = json.loads(built({"prompt": "p"}, system="{{ title or '' }}", **JOB).body)
+    assert "system" not in blank
+    assert refused({"prompt": "p"}, system="{{ title }}", **JOB).reason == "TEMPLATE_ERROR"
+
+
+def test_a_system_template_reads_its_columns():
+    made = builder(system="{{ title }}")
+    assert "title" in made.columns
+    assert made.prompt_columns == {"params", "messages", "prompt"}
+
+
+def test_a_plain_system_text_is_sent_as_it_is():
+    for text, sent in [
+        ("You answer {briefly}.", "You answer {briefly}."),
+        ("{% raw %}{{ as it is }}{% endraw %}", "{{ as it is }}"),
+    ]:
+        assert json.loads(built({"prompt": "p"}, system=text, **JOB).body)["system"] == sent
+    with pytest.raises(ConfigurationError, match="system template uses no column"):
+        builder(system="{{ 1 + 1 }}")
+    with pytest.raises(ConfigurationError, match="system template, line 1"):
+        builder(system='JSON like {{"a": }}')
+
+
+TURNS = (("user", "Sum of 1 and 2"), ("assistant", "3"), ("user", "Sum of {{ a }} and {{ b }}"))
+
+
+def test_whole_messages_are_templates():
+    row = {"a": 4, "b": 5, "images": "https://example.org/a.png"}
+    body = json.loads(built(row, messages=TURNS, pass_fields=("images",), **JOB).body)
+    assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user"]
+    assert body["messages"][1]["content"] == "3"
+    assert body["messages"][2]["content"][1]["text"] == "Sum of 4 and 5"
+    assert builder(messages=TURNS).columns == {"a", "b", "id", "custom_id"}
+
+
+def test_bad_messages_are_refused():
+    with pytest.raises(ConfigurationError, match="uses no column"):
+        builder(messages=TURNS[:2])
+    with pytest.raises(ConfigurationError, match="none is the user's"):
+        builder(messages=(("assistant", "{{ a }}"),))
+    with pytest.raises(ConfigurationError, match=r"messages\[2\], line 1"):
+        builder(messages=(*TURNS[:2], ("user", "{{ a")))
+    assert refused({"a": "", "b": ""}, messages=(("user", "{{ a }}"),), **JOB).reason
 
 
 def test_the_digest_does_not_depend_on_order():

@@ -11,7 +11,8 @@ from batcher.rows.read.parse import kind, parse_value
 IMAGES: Final = "images"
 DOCUMENTS: Final = "documents"
 BETAS: Final = "betas"
-OWN_COLUMNS: Final = (IMAGES, DOCUMENTS, BETAS)  # never body fields where they mean something
+ATTACHMENTS: Final = (IMAGES, DOCUMENTS)
+OWN_COLUMNS: Final = (*ATTACHMENTS, BETAS)  # never body fields where they mean something
 
 _BETA: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 

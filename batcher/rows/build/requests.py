@@ -21,6 +21,7 @@ from batcher.rows.build.body import (
     tool_choice_object,
 )
 from batcher.rows.build.columns import (
+    ATTACHMENTS,
     BETAS,
     OWN_COLUMNS,
     attached,
@@ -32,7 +33,7 @@ from batcher.rows.build.settings import RequestSettings
 from batcher.rows.read.parse import as_it_came, kind, parse_row, quotes_of
 
 if TYPE_CHECKING:
-    from batcher.rows.build.template import PromptTemplate
+    from batcher.rows.build.template import Conversation, RowTemplate
 
 MAX_CUSTOM_ID_BYTES: Final = 1_000
 
@@ -70,28 +71,46 @@ class RequestBuilder:
         self._defaults = settings.defaults
         self._fields = FIELDS.keys() | set(settings.pass_fields)
         self._prompt_fields = self._fields - set(OWN_COLUMNS)
-        self._template = None if settings.prompt is None else _compiled(settings.prompt)
+        self._template = _conversation(settings) if settings.has_template else None
+        self._system = _system(settings.system) if "{" in (settings.system or "") else None
+        if self._system is not None:
+            del self._defaults["system"]
         for name in settings.betas:
             if not is_beta_name(name):
                 raise ConfigurationError(f"betas: {name!r:.120} is no beta name; correct it")
 
     @cached_property
-    def columns(self) -> frozenset[str]:
-        """The columns that can matter; readers of columnar files need read no others."""
+    def columns(self) -> frozenset[str] | None:
+        """The columns that can matter, `None`: all; columnar files need no others read."""
+        read = self._template_columns
+        if read is None:
+            return None
         pass_fields = self.settings.pass_fields
         if self._template is not None:
-            return frozenset((*ID_COLUMNS, *self._template.columns, *pass_fields))
-        return frozenset((*ID_COLUMNS, *PROMPT_COLUMNS, *OWN_COLUMNS, *self._fields))
+            return frozenset((*ID_COLUMNS, *read, *pass_fields))
+        return frozenset((*ID_COLUMNS, *PROMPT_COLUMNS, *OWN_COLUMNS, *self._fields, *read))
 
-    @property
+    @cached_property
     def template_columns(self) -> frozenset[str]:
-        """The columns that the prompt template reads; empty without a template."""
-        return frozenset(self._template.columns if self._template is not None else ())
+        """The columns that templates name; empty without a template."""
+        return frozenset().union(*(template.columns for template in self._templates))
 
     @cached_property
     def prompt_columns(self) -> frozenset[str]:
         """The columns of which a file needs at least one; empty when it needs none."""
-        return self.template_columns if self._template else frozenset(PROMPT_COLUMNS)
+        if self._template is None:
+            return frozenset(PROMPT_COLUMNS)
+        return frozenset() if self._template_columns is None else self.template_columns
+
+    @cached_property
+    def _templates(self) -> "list[RowTemplate]":
+        of_prompt = self._template.templates if self._template is not None else []
+        return [*of_prompt, *([] if self._system is None else [self._system])]
+
+    @cached_property
+    def _template_columns(self) -> frozenset[str] | None:
+        reads_all = any(template.reads_all for template in self._templates)
+        return None if reads_all else self.template_columns
 
     def build(
         self,
@@ -112,6 +131,8 @@ class RequestBuilder:
             row = parse_row(raw) if isinstance(raw, bytes) else self._columns(raw)
             custom_id = _custom_id(row)
             body, text_of = self._body(row, raw, custom_id, row_number)
+            if self._system is not None and body.get("system") is None:
+                body, text_of = self._with_system(self._system, body, row, row_number), None
             check_body(body)
             files = path_blocks(body["messages"])
             if files:
@@ -169,10 +190,10 @@ class RequestBuilder:
     ) -> tuple[dict[str, Any], _TextOf | None]:
         """The body, and where to find its text in a row whose own bytes can be sent."""
         if self._template is not None:
-            prompt = self._template.render(row, custom_id, row_number)
+            messages = self._template.render(row, custom_id, row_number)
             passed = _present(row, self.settings.pass_fields)
             fields = {n: v for n, v in passed.items() if n not in OWN_COLUMNS}
-            return self._completed({**fields, "messages": _user(prompt, passed)}), None
+            return self._completed({**fields, "messages": _attach(messages, passed)}), None
         if row.get("params") is not None:
             return self._from_params(row["params"], raw)
         if row.get("messages") is not None:
@@ -213,11 +234,27 @@ class RequestBuilder:
             body = {**body, "tool_choice": tool_choice_object(choice)}
         return body
 
+    def _with_system(
+        self, template: "RowTemplate", body: dict[str, Any], row: dict[str, Any], number: int
+    ) -> dict[str, Any]:
+        """The body with the row's own system text; none where that is blank."""
+        text = template.render(row, _custom_id(row), number)
+        return {**body, "system": text} if text.strip() else body
 
-def _compiled(prompt: str) -> "PromptTemplate":
-    from batcher.rows.build.template import PromptTemplate  # noqa: PLC0415 - Jinja costs 40 ms
 
-    return PromptTemplate(prompt)
+def _conversation(settings: RequestSettings) -> "Conversation":
+    from batcher.rows.build.template import Conversation  # noqa: PLC0415 - Jinja costs 40 ms
+
+    conversation = Conversation(settings)
+    if not {*settings.pass_fields} & {*ATTACHMENTS, "messages"}:  # those differ from row to row
+        conversation.refuse_constant()
+    return conversation
+
+
+def _system(text: str | None) -> "RowTemplate | None":
+    from batcher.rows.build.template import system_template  # noqa: PLC0415 - see above
+
+    return system_template(text or "")
 
 
 def _custom_id(row: dict[str, Any]) -> str | None:
@@ -259,9 +296,16 @@ def _user(prompt: object, row: Mapping[str, Any]) -> list[dict[str, Any]]:
         raise RowProblem(Reason.WRONG_TYPE, f"prompt is {kind(prompt)}; it must be a string")
     if not prompt.strip():
         raise RowProblem(Reason.NO_PROMPT, "the prompt is empty")
+    return _attach([{"role": "user", "content": prompt}], row)
+
+
+def _attach(messages: list[dict[str, Any]], row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """`messages` of texts, the last of the user's with what `row` brings before it."""
     blocks = attached(row)
-    content = [*blocks, {"type": "text", "text": prompt}] if blocks else prompt
-    return [{"role": "user", "content": content}]
+    if blocks:
+        last = next(m for m in reversed(messages) if m["role"] == "user")
+        last["content"] = [*blocks, {"type": "text", "text": last["content"]}]
+    return messages
 
 
 def _encode(body: dict[str, Any]) -> bytes:

@@ -15,7 +15,8 @@ class RequestSettings:
     """Fills what a row leaves out; a row's own fields win over all of it.
 
     `prompt` is the text of a Jinja template over the row's columns: when there is one, every
-    row is columns, whatever it looks like. `parameters` are further body fields
+    row is columns, whatever it looks like; `messages`, roles with templates, stand for it. A
+    `system` with Jinja's marks is a template too. `parameters` are further body fields
     (`temperature`, `tools`, …) as the API has them. `betas` are `anthropic-beta` names.
     `pass_fields` are columns that go into the body although they are no known API field
     (with a template: the only columns that go into the body). `None` means that rows must
@@ -26,6 +27,7 @@ class RequestSettings:
     max_tokens: int | None = None
     system: str | None = None
     prompt: str | None = None
+    messages: tuple[tuple[str, str], ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     betas: tuple[str, ...] = ()
     pass_fields: tuple[str, ...] = ()
@@ -36,11 +38,17 @@ class RequestSettings:
         named = {"model": self.model, "max_tokens": self.max_tokens, "system": self.system}
         return {**self.parameters, **{k: v for k, v in named.items() if v is not None}}
 
+    @property
+    def has_template(self) -> bool:
+        """Whether rows are columns, and a template makes their messages."""
+        return self.prompt is not None or bool(self.messages)
+
     def digest(self) -> str:
         """32 hex digits that change when, and only when, a row's body or betas could change."""
         everything = {
             "defaults": self.defaults,
             "prompt": self.prompt,
+            "messages": self.messages,
             "betas": sorted(self.betas),
             "pass": sorted(self.pass_fields),
         }

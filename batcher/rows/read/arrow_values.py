@@ -1,6 +1,8 @@
 """From Arrow columns to JSON values, by one rule per type (docs/rows.md lists them)."""
 
+import struct
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from math import isfinite
@@ -176,6 +178,20 @@ def _finite(value: float) -> float:
     return value
 
 
+def _shortest(value: float, size: str) -> float:
+    """The number with the fewest digits that is stored as `value` in that size.
+
+    0.1 is kept in 32 bits as 0.10000000149…, and nobody wrote that.
+    """
+    _finite(value)
+    for digits in range(3, 10):
+        short = float(f"{value:.{digits}g}")
+        with suppress(OverflowError):  # rounded beyond the largest
+            if struct.unpack(size, struct.pack(size, short))[0] == value:
+                return short
+    return value
+
+
 def _decimal(value: Decimal) -> int | str:
     """Exact: an integer where the type has no fraction, else the decimal text."""
     exponent = value.as_tuple().exponent
@@ -222,6 +238,8 @@ _RULES: tuple[tuple[Callable[[pa.DataType], bool], Convert], ...] = (
     (pa.types.is_integer, None),
     (pa.types.is_boolean, None),
     (pa.types.is_null, None),
+    (pa.types.is_float16, lambda value: _shortest(value, "e")),
+    (pa.types.is_float32, lambda value: _shortest(value, "f")),
     (pa.types.is_floating, _finite),
     (pa.types.is_decimal, _decimal),
     (pa.types.is_timestamp, _moment),
