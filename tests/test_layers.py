@@ -127,11 +127,12 @@ DOORS = {
         "server",
         "settings",
     },
-    "wiring": {"examine"},  # besides its own name: only doctor asks for it
+    "wiring": {"connecting", "examine"},  # besides its own name: only doctor asks for it
     "transport": {
         "endpoint",
         "proxy",
         "live.client",
+        "live.credentials",
         "live.send_errors",
         "live.live_lane",
         "live.model_list",

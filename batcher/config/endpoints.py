@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -13,13 +14,21 @@ import msgspec
 from batcher.config.keys import custom_headers, header_from
 from batcher.config.tables import EndpointTable, HeaderValue
 from batcher.errors import ConfigurationError, did_you_mean
-from batcher.transport.endpoint import Auth, Endpoint, ExtraHeader, check_route, check_url
+from batcher.transport.endpoint import (
+    Auth,
+    Endpoint,
+    ExtraHeader,
+    Federation,
+    check_route,
+    check_url,
+)
 from batcher.transport.proxy import VARIABLES, route_to
 
 # What official tooling reads; for the endpoint `anthropic` only, below every other setting.
 _BASE_URL: Final = "ANTHROPIC_BASE_URL"
 _TOKEN: Final = "ANTHROPIC_AUTH_TOKEN"  # noqa: S105 - the variable's name
 _HEADERS: Final = "ANTHROPIC_CUSTOM_HEADERS"
+_OAUTH_BETA: Final = "oauth-2025-04-20"  # a bearer key that was exchanged needs it
 
 
 def endpoint_named(name: str, tables: Mapping[str, EndpointTable]) -> Endpoint:
@@ -77,18 +86,38 @@ def _as_official_tooling(endpoint: Endpoint, own: Mapping[str, Any]) -> Endpoint
         check_url(endpoint)
         notes.append(f"{_BASE_URL} is set: requests go to {urlsplit(address).hostname}")
     key = os.environ.get(endpoint.api_key_env or "", "").strip()
-    if (
-        not key
-        and not own.keys() & {"auth", "api_key_env", "api_key_file"}
-        and os.environ.get(_TOKEN)
-    ):
+    configured = own.keys() & {"auth", "api_key_env", "api_key_file", "api_key_command"}
+    if not key and not configured and os.environ.get(_TOKEN):
         endpoint = replace(endpoint, auth=Auth.BEARER, api_key_env=_TOKEN)
         notes.append(f"{_TOKEN} is set: it is sent as a bearer token")
+    elif not key and not configured:
+        endpoint, said = _federated(endpoint)
+        notes += said
     headers = _not_said(custom_headers(os.environ.get(_HEADERS, "")), endpoint)
     if headers:
         endpoint = replace(endpoint, headers=(*endpoint.headers, *headers))
         notes.append(f"{_HEADERS} adds {', '.join(header.name for header in headers)}")
     return replace(endpoint, notes=tuple(notes))
+
+
+def _federated(endpoint: Endpoint) -> tuple[Endpoint, list[str]]:
+    """The endpoint with a workload's identity for a key, where the variables name one."""
+    file, rule, organization, account, workspace = (
+        os.environ.get(f"ANTHROPIC_{name}", "").strip() or None
+        for name in (
+            "IDENTITY_TOKEN_FILE", "FEDERATION_RULE_ID", "ORGANIZATION_ID",
+            "SERVICE_ACCOUNT_ID", "WORKSPACE_ID",
+        )
+    )  # fmt: skip
+    if not (file and rule and organization):
+        return endpoint, []
+    federation = Federation(
+        token_file=Path(file), rule_id=rule, organization_id=organization,
+        service_account_id=account, workspace_id=workspace,
+    )  # fmt: skip
+    betas = (*endpoint.betas, _OAUTH_BETA)
+    note = f"ANTHROPIC_IDENTITY_TOKEN_FILE is set: its identity is exchanged under rule {rule}"
+    return replace(endpoint, auth=Auth.BEARER, federation=federation, betas=betas), [note]
 
 
 def _not_said(headers: tuple[ExtraHeader, ...], endpoint: Endpoint) -> tuple[ExtraHeader, ...]:

@@ -29,9 +29,10 @@ _TAKEN: Final = {
 
 
 def read_key(endpoint: Endpoint) -> Secret | None:
-    """The endpoint's key from its environment variable or 0600 file; `None`: it needs none.
+    """The endpoint's key from its environment variable or 0600 file.
 
-    Raises `AccessRefused` when it is missing or its file may be read by others.
+    `None`: it needs none, or gets one when a request is about to be sent. Raises
+    `AccessRefused` when it is missing or its file may be read by others.
     """
     if endpoint.auth is Auth.NONE:
         return None
@@ -39,13 +40,15 @@ def read_key(endpoint: Endpoint) -> Secret | None:
         return Secret("simulator")  # any key will do
     if endpoint.api_key_file:
         return _key_from_file(endpoint, Path(at_home(endpoint.api_key_file)))
+    if endpoint.api_key_command or endpoint.federation:
+        return None
     value = os.environ.get(endpoint.api_key_env or "", "").strip()
     if not value:
         raise AccessRefused(
             f"endpoint {endpoint.name} needs a key: set the environment variable "
             f"{endpoint.api_key_env}, or api_key_file in config.toml"
         )
-    return _checked_key(endpoint, value)
+    return checked_key(endpoint, value)
 
 
 def key_source(endpoint: Endpoint) -> str:
@@ -54,6 +57,10 @@ def key_source(endpoint: Endpoint) -> str:
         return "none needed"
     if endpoint.api_key_file:
         return f"file {endpoint.api_key_file}"
+    if endpoint.api_key_command:
+        return f"command {endpoint.api_key_command[0]}"
+    if endpoint.federation:
+        return f"workload identity in {endpoint.federation.token_file}"
     return f"environment variable {endpoint.api_key_env}"
 
 
@@ -113,7 +120,7 @@ def _text_of(what: str, value: HeaderValue) -> str:
 
 
 def _key_from_file(endpoint: Endpoint, path: Path) -> Secret:
-    return _checked_key(endpoint, _secret_file(f"endpoint {endpoint.name}: the key", path))
+    return checked_key(endpoint, _secret_file(f"endpoint {endpoint.name}: the key", path))
 
 
 def _secret_file(what: str, path: Path) -> str:
@@ -146,7 +153,8 @@ def _refuse_shared(what: str, path: Path, descriptor: int) -> None:
     raise AccessRefused(f"{what}: its file {path} may be read by others; type chmod 600 {path}")
 
 
-def _checked_key(endpoint: Endpoint, value: str) -> Secret:
+def checked_key(endpoint: Endpoint, value: str) -> Secret:
+    """The key; raises `AccessRefused` for what holds characters that no key has."""
     if not value or not value.isascii() or not value.isprintable() or " " in value:
         raise AccessRefused(
             f"endpoint {endpoint.name}: the key from the {key_source(endpoint)} holds "

@@ -55,6 +55,8 @@ class EndpointTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
     auth: Auth | None = None
     api_key_env: str | None = None
     api_key_file: str | None = None
+    api_key_command: tuple[str, ...] | None = None
+    api_key_ttl_seconds: float | None = None
     anthropic_version: str | None = None
     betas: tuple[str, ...] | None = None
     attempt_uid_header: str | None = None

@@ -45,6 +45,8 @@ def _of_endpoint(table: EndpointTable) -> str:
         return "headers from elsewhere"
     if table.base_url and table.auth != "none":
         return "base_url and key"
+    if table.api_key_command:
+        return "api_key_command"
     return "api_key_file" if table.api_key_file else ""
 
 

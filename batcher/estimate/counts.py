@@ -21,6 +21,7 @@ from batcher.messages.request import Request
 from batcher.pipeline.job import Job
 from batcher.rows.ranges import RowRanges
 from batcher.transport.endpoint import Endpoint
+from batcher.wiring.connecting import connect
 
 _COUNTED_ROWS = 20  # bodies of each model
 _MOST_MODELS = 20  # of which bodies are looked at; others count like these
@@ -63,10 +64,9 @@ def _bodies(inputs: Inputs, census: Census, models: Sequence[str]) -> dict[str, 
 async def _counted(
     endpoint: Endpoint, samples: Mapping[str, Sequence[Request]]
 ) -> dict[str, TokenRate]:
-    from batcher.transport.live.client import HttpClient
     from batcher.transport.live.send_errors import SendError
 
-    client = HttpClient(endpoint, read_key(endpoint), SystemClock())
+    client = connect(endpoint, read_key(endpoint), SystemClock())
 
     async def count(body: bytes, betas: tuple[str, ...]) -> int:
         try:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -72,6 +73,17 @@ class ExtraHeader:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Federation:
+    """Whose identity is exchanged for a key, under which rule; the official client's terms."""
+
+    token_file: Path
+    rule_id: str
+    organization_id: str
+    service_account_id: str | None = None
+    workspace_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """One server and how to speak with it.
 
@@ -93,6 +105,9 @@ class Endpoint:
     auth: Auth = Auth.X_API_KEY
     api_key_env: str | None = None
     api_key_file: str | None = None
+    api_key_command: tuple[str, ...] = ()
+    api_key_ttl_seconds: float = 300
+    federation: Federation | None = None
     anthropic_version: str | None = "2023-06-01"
     betas: tuple[str, ...] = ()
     attempt_uid_header: str | None = "x-client-request-id"
@@ -136,6 +151,11 @@ class Endpoint:
     def count_url(self) -> str:
         """Where a prompt's tokens are counted."""
         return self._below_root("messages/count_tokens")
+
+    @property
+    def token_url(self) -> str:
+        """Where the identity of a workload is exchanged for a key."""
+        return self._below_root("oauth/token")
 
     def _below_root(self, path: str) -> str:
         """A path of the API; a query of the base URL (`?api-version=…`) stays at the end."""

@@ -15,6 +15,7 @@ from batcher.ledger.lifeboat.lifeboat import waiting_for
 from batcher.ledger.migrate import current, require_head
 from batcher.report.words import count_of
 from batcher.transport.endpoint import Endpoint
+from batcher.wiring.connecting import connect
 from batcher.wiring.ready import checked_files, price_words, request_builder
 from batcher.wiring.resolve import Asked, job_file, place_of, resolve
 
@@ -79,14 +80,13 @@ def _key(endpoint: Endpoint) -> str:
 
 
 async def _endpoint(endpoint: Endpoint) -> str:
-    from batcher.transport.live.client import HttpClient  # noqa: PLC0415 - late
     from batcher.transport.live.send_errors import SendError  # noqa: PLC0415 - late
 
     try:
         key = read_key(endpoint)
     except BatcherError:
         key = None  # told by its own finding; whether the server is there can be seen without
-    client = HttpClient(endpoint, key, SystemClock())
+    client = connect(endpoint, key, SystemClock())
     try:
         reply = await client.get_models()
     except SendError as exc:

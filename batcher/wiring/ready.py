@@ -26,6 +26,7 @@ from batcher.rows.out.output import open_writer
 from batcher.rows.read.check import check_source
 from batcher.rows.read.source import SourceFile, find_sources
 from batcher.transport.endpoint import Endpoint, Lane, Secret, quota_fingerprint
+from batcher.wiring.connecting import connect
 from batcher.wiring.process import (
     allow_connections,
     collect_garbage_seldom,
@@ -181,10 +182,9 @@ def _live_lane(
     pacer: Pacer,
     may_send: Callable[[], bool],
 ) -> Lane:
-    from batcher.transport.live.client import HttpClient  # noqa: PLC0415 - aiohttp, late
-    from batcher.transport.live.live_lane import LiveLane  # noqa: PLC0415
+    from batcher.transport.live.live_lane import LiveLane  # noqa: PLC0415 - aiohttp, late
 
-    return LiveLane(HttpClient(endpoint, key, clock, may_send), endpoint, clock, pacer.hear)
+    return LiveLane(connect(endpoint, key, clock, may_send), endpoint, clock, pacer.hear)
 
 
 def _spool_folder(database: str) -> Path:

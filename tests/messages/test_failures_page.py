@@ -118,6 +118,7 @@ def test_every_reason_of_our_own_is_on_the_page():
         for name in (
             "transport/live/client.py",
             "transport/live/send_errors.py",
+            "transport/live/credentials.py",
             "transport/live/live_lane.py",
             "pipeline/engine/decide.py",
             "ledger/write/repair.py",

@@ -54,11 +54,11 @@ def models(config_path: str | None, form: str, **options: str | None) -> None:
 async def _ask(endpoint: "Endpoint") -> "list[ListedModel]":
     from batcher.clock import SystemClock
     from batcher.config.keys import read_key
-    from batcher.transport.live.client import HttpClient
     from batcher.transport.live.model_list import list_models
+    from batcher.wiring.connecting import connect
 
     clock = SystemClock()
-    client = HttpClient(endpoint, read_key(endpoint), clock)
+    client = connect(endpoint, read_key(endpoint), clock)
     try:
         return await list_models(client, endpoint, clock.now_us())
     finally:

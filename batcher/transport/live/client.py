@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import aiohttp
@@ -13,6 +14,8 @@ from yarl import URL
 
 from batcher.clock import Clock
 from batcher.transport.endpoint import Auth, Endpoint, Secret, check_route, check_url
+from batcher.transport.live.credentials import Exchange, Keys, KeySource
+from batcher.transport.live.deadlines import Deadlines
 from batcher.transport.live.encoding import Unpacked, is_packed, unpacked
 from batcher.transport.live.send_errors import TROUBLES, SendError, send_error
 from batcher.transport.live.tls import tls_context
@@ -26,7 +29,6 @@ from batcher.transport.live.wire import (
 )
 
 BODY_LIMIT: Final = 64 * 2**20  # bytes of one answer; the API's own texts end far below
-_SWEEP_SECONDS: Final = 0.5
 _REST_BYTES: Final = 64 * 2**10  # what may follow the end of a message
 _REST_SECONDS: Final = 1
 _COUNT_SECONDS: Final = 60
@@ -64,6 +66,7 @@ class HttpClient:
         key: Secret | None,
         clock: Clock,
         may_send: Callable[[], bool] = lambda: True,
+        key_source: Callable[["Exchange"], KeySource] | None = None,
     ) -> None:
         check_url(endpoint)
         check_route(endpoint)
@@ -71,8 +74,8 @@ class HttpClient:
         self._count_url = URL(endpoint.count_url)
         self._uid_header = endpoint.attempt_uid_header
         self._betas = endpoint.betas
-        self._deadlines = _Deadlines(endpoint.request_timeout_seconds, clock)
-        self._silences = _Deadlines(endpoint.stream_idle_seconds, clock)
+        self._deadlines = Deadlines(endpoint.request_timeout_seconds, clock)
+        self._silences = Deadlines(endpoint.stream_idle_seconds, clock)
         self._stream_seconds = endpoint.stream_timeout_seconds
         self._clock = clock
         secrets = [header.value for header in endpoint.headers if header.secret]
@@ -105,13 +108,21 @@ class HttpClient:
             proxy=proxy.url if proxy else None,
         )
         self._proxy_headers = proxy_headers(proxy)
+        self._token_url = URL(endpoint.token_url)
+        self._key_header = partial(key_header, endpoint)
+        self._keys: Keys | None = None
+        self._newest: dict[str, str] = {}
+        self._post = self._wire.post
+        if key_source is not None:
+            self._keys = Keys(self._with_key, key_source(self._exchange), clock)
+            self._post = partial(self._post_with, self._keys)
 
     async def post_message(self, body: bytes, uid: str, betas: tuple[str, ...]) -> Reply:
         """The answer to one Messages body; raises `SendError` when no whole answer came."""
         headers = self._own_headers(uid, betas)
         task = self._deadlines.start()
         try:
-            answering = await self._wire.post(body, headers)
+            answering = await self._post(body, headers)
             try:
                 return self._reply(answering, await _read(answering.content))
             finally:
@@ -125,6 +136,49 @@ class HttpClient:
             raise send_error(exc, self.mask) from exc
         finally:
             self._deadlines.stop(task)
+
+    async def _post_with(
+        self, keys: Keys, body: bytes, own_headers: Mapping[str, str]
+    ) -> Answering:
+        """See `Wire.post`, with the newest key there is."""
+        await keys.renew()
+        answering = await self._wire.post(body, own_headers)
+        if answering.status != 401:
+            keys.accepted()
+        return answering
+
+    async def has_another_key(self, sent_at: int) -> bool:
+        """Whether what was sent then, and refused for its key, may go with another one."""
+        return self._keys is not None and await self._keys.replaced(sent_at)
+
+    def _with_key(self, key: Secret) -> None:
+        self.mask.add(key)
+        name, value = self._key_header(key)
+        self._wire.set_header(name, value)
+        self._newest = {name: value}
+
+    async def _newest_key(self) -> dict[str, str]:
+        """The header of a key that changes; a key that does not is in the session's."""
+        if self._keys is not None:
+            await self._keys.renew()
+        return dict(self._newest)
+
+    async def _exchange(self, body: bytes) -> tuple[int, bytes]:
+        """The answer of the server that gives keys for identities."""
+        headers = {"anthropic-beta": "oidc-federation-2026-04-01"}
+        try:
+            async with self._session.post(
+                self._token_url,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                proxy_headers=self._proxy_headers,
+            ) as response:
+                return response.status, await _read(response.content)
+        except TROUBLES as exc:
+            raise SendError(
+                "identity", "the exchange of the identity failed", left=False
+            ) from exc
 
     async def stream_message(
         self, body: bytes, uid: str, betas: tuple[str, ...], take: Callable[[bytes], bool],
@@ -141,7 +195,7 @@ class HttpClient:
         broken_by: SendError | None = None
         task = self._silences.start()
         try:
-            answering = await self._wire.post(body, self._own_headers(uid, betas))
+            answering = await self._post(body, self._own_headers(uid, betas))
             begun(answering.status, answering.headers)
             await self._hand_over(answering, take, task, ends_at)
             await _let_end(answering.content)
@@ -196,7 +250,10 @@ class HttpClient:
         url = self._models_url.update_query({n: v for n, v in asked.items() if v is not None})
         try:
             async with self._session.get(
-                url, allow_redirects=False, proxy_headers=self._proxy_headers
+                url,
+                headers=await self._newest_key(),
+                allow_redirects=False,
+                proxy_headers=self._proxy_headers,
             ) as response:
                 return self._reply(response, await _read(response.content))
         except TROUBLES as exc:
@@ -208,14 +265,16 @@ class HttpClient:
         `body` is a Messages body without `max_tokens`. Raises `SendError`
         when no answer came within a minute.
         """
-        headers = {"anthropic-beta": ",".join(dict.fromkeys(self._betas + betas))}
+        headers = await self._newest_key()
+        if betas:
+            headers["anthropic-beta"] = ",".join(dict.fromkeys(self._betas + betas))
         try:
             async with (
                 asyncio.timeout(_COUNT_SECONDS),
                 self._session.post(
                     self._count_url,
                     data=body,
-                    headers=headers if betas else {},
+                    headers=headers,
                     allow_redirects=False,
                     proxy_headers=self._proxy_headers,
                 ) as response,
@@ -244,13 +303,19 @@ def _headers(endpoint: Endpoint, key: Secret | None) -> CIMultiDict[str]:
         headers["anthropic-version"] = endpoint.anthropic_version
     if endpoint.betas:
         headers["anthropic-beta"] = ",".join(endpoint.betas)
-    if key and endpoint.auth is Auth.X_API_KEY:
-        headers[endpoint.auth_header or "x-api-key"] = key.reveal()
-    elif key and endpoint.auth is Auth.BEARER:
-        headers[endpoint.auth_header or "authorization"] = f"Bearer {key.reveal()}"
+    if key and endpoint.auth is not Auth.NONE:
+        name, value = key_header(endpoint, key)
+        headers[name] = value
     for header in endpoint.headers:
         headers[header.name] = header.value.reveal()
     return headers
+
+
+def key_header(endpoint: Endpoint, key: Secret) -> tuple[str, str]:
+    """The header that holds the key, and its value."""
+    if endpoint.auth is Auth.BEARER:
+        return endpoint.auth_header or "authorization", f"Bearer {key.reveal()}"
+    return endpoint.auth_header or "x-api-key", key.reveal()
 
 
 async def _read(content: aiohttp.StreamReader) -> bytes:
@@ -286,53 +351,3 @@ def _keep_alive_socket(address: tuple[Any, ...]) -> socket.socket:
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     return sock
-
-
-class _Deadlines:
-    """One timer for all exchanges: a timer each would cost more than the rest of a request.
-
-    All deadlines are equally long, so the oldest exchange is always the first of the dict.
-    """
-
-    def __init__(self, seconds: float, clock: Clock) -> None:
-        self.seconds = seconds
-        self._clock = clock
-        self._started: dict[asyncio.Task[Any], float] = {}
-        self._blamed: set[asyncio.Task[Any]] = set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._loop = asyncio.get_running_loop()
-
-    def start(self) -> asyncio.Task[Any]:
-        """The current task's exchange begins; gives the task."""
-        task = asyncio.current_task(self._loop)
-        assert task is not None  # noqa: S101 - post_message is a coroutine
-        self._started[task] = self._clock.monotonic()
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
-        return task
-
-    def touch(self, task: asyncio.Task[Any]) -> None:
-        """The exchange of `task` is as good as new; nothing for one that is not under way."""
-        if self._started.pop(task, None) is not None:
-            self._started[task] = self._clock.monotonic()
-
-    def stop(self, task: asyncio.Task[Any]) -> None:
-        """The exchange of `task` has ended."""
-        self._started.pop(task, None)
-        self._blamed.discard(task)
-
-    def took_the_blame(self, task: asyncio.Task[Any]) -> bool:
-        """Whether the cancellation of `task` came from here alone; then it is taken back."""
-        return task in self._blamed and task.uncancel() == 0
-
-    def _sweep(self) -> None:
-        self._timer = None
-        now = self._clock.monotonic()
-        for task, started in list(self._started.items()):
-            if now - started < self.seconds:
-                break
-            del self._started[task]
-            self._blamed.add(task)
-            task.cancel()
-        if self._started:
-            self._timer = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)

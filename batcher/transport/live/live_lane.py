@@ -74,6 +74,8 @@ class LiveLane:
         exchange = self._exchange(sent_at, reply)
         if reply.status == 200:
             return self._answered(reply, exchange)
+        if reply.status == 401 and await self._client.has_another_key(sent_at):
+            return _to_repeat(exchange)
         return self._refused(reply.status, reply, exchange)
 
     async def close(self) -> None:
@@ -101,6 +103,8 @@ class LiveLane:
         taker.stream.finish()
         reply = Reply(end.status, end.headers, self._mask.data(bytes(taker.stream.raw)))
         exchange = self._exchange(sent_at, reply, taker.first_token_us)
+        if reply.status == 401 and await self._client.has_another_key(sent_at):
+            return _to_repeat(exchange)
         if reply.status != 200:
             return self._refused(reply.status, reply, exchange)
         if taker.stream.has_begun:
@@ -226,6 +230,16 @@ def _unusable(exc: NotAMessage, body: bytes, exchange: Exchange) -> Unusable:
 
 def _not_answered(exc: SendError, exchange: Exchange) -> Outcome:
     return Unknown(exchange, _lost(exc)) if exc.left else NotSent(exchange, _lost(exc))
+
+
+def _to_repeat(exchange: Exchange) -> Rejected:
+    """Refused for a key that is not in force any more: the row goes again with the new one."""
+    failure = Failure(
+        verdict=Verdict.RETRY_ROW,
+        error_type="key_replaced",
+        message="the key was replaced while this request was under way",
+    )
+    return Rejected(exchange, failure)
 
 
 def _lost(exc: SendError) -> Failure:

@@ -105,6 +105,11 @@ class Wire:
         self._fixed = {name.lower(): header_line(name, fixed[name]) for name in fixed}
         self._head = self._line + b"".join(self._fixed.values())
 
+    def set_header(self, name: str, value: str) -> None:
+        """From now on every request carries that header with that value."""
+        self._fixed[name.lower()] = header_line(name, value)
+        self._head = self._line + b"".join(self._fixed.values())
+
     async def post(self, body: bytes, own_headers: Mapping[str, str]) -> Answering:
         """Send `body`; gives the answer once its headers are there.
 
@@ -218,8 +223,14 @@ class Mask:
     """Replaces keys by `[key]`, wherever a server puts them; without a key changes nothing."""
 
     def __init__(self, *secrets: Secret | None) -> None:
-        values = {secret.reveal() for secret in secrets if secret}
-        self._keys = sorted((v for v in values if len(v) >= _SHORTEST), key=len, reverse=True)
+        self._values: set[str] = set()
+        self.add(*secrets)
+
+    def add(self, *secrets: Secret | None) -> None:
+        """From now on these are hidden too; those before them still are."""
+        self._values |= {secret.reveal() for secret in secrets if secret}
+        long = (value for value in self._values if len(value) >= _SHORTEST)
+        self._keys = sorted(long, key=len, reverse=True)
         self._bytes = [key.encode() for key in self._keys]
         spelled = (b"".join(map(_in_json, key)) for key in self._bytes)
         self._escaped = re.compile(b"|".join(spelled))
