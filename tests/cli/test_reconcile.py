@@ -1,11 +1,10 @@
 import json
-import os
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 
 from tests.databases import sqlite_template, sqlite_url  # noqa: F401
+from tests.e2e.processes import Folder
 from tests.report.ledger_rows import LedgerRows
 
 MODEL = "claude-opus-5-5"
@@ -35,38 +34,34 @@ def usage(tmp_path, output):
 
 
 def reconcile(*words):
-    command = [sys.executable, "-m", "batcher", "reconcile", *words]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=False,
-        env={"PATH": os.defpath},
-    )  # fmt: skip
+    return Folder(Path.cwd(), forks=True).batcher("reconcile", *words)
 
 
 def test_agreement_is_exit_0_and_one_sentence(database, tmp_path):
     done = reconcile(usage(tmp_path, 5), "--database", database)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == (
+    assert (done.code, done.err) == (0, "")
+    assert done.out == (
         "Compared: 2 lines over 1 day, endpoint anthropic: 2 agree, 0 do not.\n"
     )
 
 
 def test_a_difference_is_exit_1_with_its_cause(database, tmp_path):
     done = reconcile(usage(tmp_path, 9), "--database", database, "--format", "csv")
-    assert done.returncode == 1
-    line = done.stdout.splitlines()[1]
+    assert done.code == 1
+    line = done.out.splitlines()[1]
     assert line.startswith(f"2026-01-05,{MODEL},standard,global,output,5,9,4,USD,")
     assert line.endswith("other users")
 
 
 def test_all_lines_can_be_seen(database, tmp_path):
     done = reconcile(usage(tmp_path, 5), "--database", database, "--all")
-    assert done.returncode == 0
-    assert len(done.stdout.splitlines()) == 6
+    assert done.code == 0
+    assert len(done.out.splitlines()) == 6
 
 
 def test_no_file_is_a_question_of_usage(database):
     done = reconcile("--database", database)
-    assert done.returncode == 2
+    assert done.code == 2
 
 
 def costs(tmp_path, cents):
@@ -82,26 +77,24 @@ def costs(tmp_path, cents):
 
 
 def report(*words):
-    command = [sys.executable, "-m", "batcher", "report", *words]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=True,
-        env={"PATH": os.defpath},
-    ).stdout  # fmt: skip
+    told = Folder(Path.cwd(), forks=True).batcher("report", *words)
+    assert told.code == 0, told.err
+    return told.out
 
 
 def test_what_is_left_over_can_be_recorded_shown_and_taken_back(database, tmp_path):
     here, path = ("--database", database), costs(tmp_path, "0.012")
     done = reconcile(path, "--record", *here)
-    assert done.returncode == 0
-    assert "Recorded in" in done.stdout
-    assert "1 adjustment, $0.00002, over 1 whole day of costs." in done.stdout
-    assert reconcile(path, *here).returncode == 0
+    assert done.code == 0
+    assert "Recorded in" in done.out
+    assert "1 adjustment, $0.00002, over 1 whole day of costs." in done.out
+    assert reconcile(path, *here).code == 0
     shown = report(*here)
     assert shown.count("Adjustments") == 2
     assert "Reconciliation: 1 day, 2026-01-05 to 2026-01-05, 1 adjustment, the last by" in shown
-    assert "2026-01-05" in reconcile("--recorded", *here).stdout
-    assert reconcile("--undo", "1", *here).stdout.startswith("Taken back: adjustment 1")
-    assert reconcile(path, *here).returncode == 1
+    assert "2026-01-05" in reconcile("--recorded", *here).out
+    assert reconcile("--undo", "1", *here).out.startswith("Taken back: adjustment 1")
+    assert reconcile(path, *here).code == 1
     assert "Adjustments" not in report(*here)
 
 
@@ -109,7 +102,7 @@ def test_recording_the_same_file_twice_changes_no_report(database, tmp_path):
     here, path = ("--database", database), costs(tmp_path, "0.012")
     reconcile(path, "--record", *here)
     before = report("--format", "json", *here)
-    assert reconcile(path, "--record", *here).returncode == 0
+    assert reconcile(path, "--record", *here).code == 0
     assert report("--format", "json", *here) == before
 
 
@@ -126,5 +119,5 @@ def test_what_makes_no_sense_is_refused(database, tmp_path, words, sentence):
     path = usage(tmp_path, 5)
     done = reconcile(*(path if word == "FILE" else word for word in words),
                      "--database", database)  # fmt: skip
-    assert (done.returncode, done.stdout) == (2, "")
-    assert sentence in done.stderr
+    assert (done.code, done.out) == (2, "")
+    assert sentence in done.err
