@@ -6,18 +6,18 @@ from tests.e2e.invariants import check_everything
 from tests.e2e.ledgers import count
 
 
-def test_5000_rows_with_faults_survive_two_kills(folder_anew, simulate, empty_database_url):
-    write_jsonl(folder_anew.path / "rows.jsonl", varied_rows(2500))
-    write_parquet(folder_anew.path / "rows.parquet", varied_rows(2500, first=2500))
+def test_2000_rows_with_faults_survive_two_kills(folder_anew, simulate, empty_database_url):
+    write_jsonl(folder_anew.path / "rows.jsonl", varied_rows(1000))
+    write_parquet(folder_anew.path / "rows.parquet", varied_rows(1000, first=1000))
     run = CrashingRun(
         folder=folder_anew,
         simulator=simulate("--latency-ms", "1-20", "--seed", "11", *fault_options()),
         database=empty_database_url,
-        inputs={"rows.jsonl": 2500, "rows.parquet": 2500},
+        inputs={"rows.jsonl": 1000, "rows.parquet": 1000},
         concurrency=48,
     )
-    assert run.kill_after(900)
-    assert run.kill_after(1500)
+    assert run.kill_after(400)
+    assert run.kill_after(600)
 
     ended = run.finish()
 
