@@ -50,6 +50,9 @@ ROLLUP_SUMS: Final = (
 QUARTER_HOUR_US: Final = 900_000_000
 # A sum of amounts outgrows 64 bits, so it is kept as two: of these, and of what is left.
 PICO_PER_WHOLE: Final = 10**9
+# Characters of a server's text that a key takes: PostgreSQL refuses a key of 2,704 bytes. What
+# is longer is whole in `answers`, and counted in `rollups` by its beginning.
+KEY_CHARACTERS: Final = 160
 # The rating of an answer that has no charges.
 NEVER_RATED: Final = 0
 # The content of an answer whose words are not kept: JSON, but no content of any answer.

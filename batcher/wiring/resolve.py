@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -22,7 +23,14 @@ from batcher.config.files import (
 )
 from batcher.config.origins import SettingInForce, settings_in_force
 from batcher.config.tables import DEFAULTS, ConfigFile, JobFile, Retry, Settings
-from batcher.config.values import checked_days, pico_usd, seconds, size_bytes
+from batcher.config.values import (
+    checked_days,
+    checked_tags,
+    checked_text,
+    pico_usd,
+    seconds,
+    size_bytes,
+)
 from batcher.errors import ConfigurationError, UsageError
 from batcher.ledger.connect import without_passwords
 from batcher.pacing.breaker import BreakerPolicy
@@ -38,6 +46,7 @@ from batcher.transport.endpoint import Endpoint
 
 T = TypeVar("T")
 _PING: Final = "--ping-url"
+_LONGEST_KEY: Final = 400  # characters; an index takes 2,704 bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,9 +131,9 @@ def resolve(typed: Asked) -> Job:
     base = typed.job_path.parent if typed.job_path and not typed.inputs else Path()
     name = None
     if typed.job_path:
-        name = job_file.name or typed.job_path.stem
+        name = checked_text("the name of the job", job_file.name or typed.job_path.stem)
     return Job(
-        key=name or shlex.join(inputs),
+        key=name or _key_of(inputs),
         name=name,
         command=typed.command,
         inputs=tuple(inputs),
@@ -136,7 +145,7 @@ def resolve(typed: Asked) -> Job:
         on_unknown=stated(merged.on_unknown),
         accept_change=typed.accept_change,
         strict=stated(merged.strict),
-        tags=_tables(layers, "tags"),
+        tags=checked_tags(_tables(layers, "tags")),
         output=merged.output,
         prices=merged.prices,
         price_book_max_age_days=checked_days(merged.price_book_max_age_days),
@@ -201,6 +210,15 @@ def _merge(layers: Sequence[Settings]) -> Settings:
         values = (getattr(layer, name) for layer in layers)
         merged[name] = next((value for value in values if value is not None), None)
     return Settings(**merged)
+
+
+def _key_of(inputs: Sequence[str]) -> str:
+    """The inputs as one text, which a database can hold as a key: of very many their digest."""
+    key = shlex.join(inputs)
+    if len(key) <= _LONGEST_KEY:
+        return key
+    digest = blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    return f"{key[:_LONGEST_KEY]}... {digest}"
 
 
 def _tables(layers: Sequence[Settings], name: str) -> dict[str, Any]:

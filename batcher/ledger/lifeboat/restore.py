@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, delete, func, select, update
 from batcher.clock import Clock
 from batcher.errors import SchemaVersionError, StorageError
 from batcher.ledger.connect import writing
+from batcher.ledger.database_errors import may_be_about_data
 from batcher.ledger.lifeboat.files import OF_ANOTHER, held, remove_durably
 from batcher.ledger.lifeboat.frames import Contents
 from batcher.ledger.runs import DIED
@@ -27,7 +28,7 @@ from batcher.ledger.write.records import (
     Store,
     initial_rating,
 )
-from batcher.ledger.write.repair import BAD_VALUES, without_offending_values
+from batcher.ledger.write.repair import mended
 from batcher.ledger.write.transaction import Batch
 from batcher.messages.attempt import NotSent, State
 
@@ -242,14 +243,13 @@ def _write(connection: Connection, batch: Batch, records: Sequence[Record]) -> N
     try:
         with connection.begin_nested():
             batch.write(connection, records)
-    except BAD_VALUES:
+    except Exception as exc:
         batch.forget()
-        if len(records) > 1:
-            half = len(records) // 2
-            _write(connection, batch, records[:half])
-            _write(connection, batch, records[half:])
-            return
-        (record,) = records
-        if not isinstance(record, Settlement):
+        if not may_be_about_data(exc):
             raise
-        batch.write(connection, [without_offending_values(record)])
+        if len(records) == 1:
+            batch.write(connection, [mended(records[0])])
+            return
+        half = len(records) // 2
+        _write(connection, batch, records[:half])
+        _write(connection, batch, records[half:])

@@ -16,6 +16,7 @@ from sqlalchemy import (
 )
 
 from batcher.ledger.schema import (
+    KEY_CHARACTERS,
     NEVER_RATED,
     PICO_PER_WHOLE,
     QUARTER_HOUR_US,
@@ -97,13 +98,18 @@ def _keys() -> list[ColumnElement[Any]]:
         answers.c.invocation_id,
         _SENT_AT // _QUARTER_SQL,
         attempts.c.lane,
-        answers.c.requested_model,
-        func.coalesce(answers.c.model, answers.c.requested_model),
-        func.coalesce(answers.c.stop_reason, ""),
+        _beginning(answers.c.requested_model),
+        _beginning(func.coalesce(answers.c.model, answers.c.requested_model)),
+        _beginning(func.coalesce(answers.c.stop_reason, "")),
         func.coalesce(charges.c.rating_id, 0),
         func.coalesce(charges.c.status, ""),
         func.coalesce(charges.c.currency, ""),
     ]
+
+
+def _beginning(text: ColumnElement[Any]) -> ColumnElement[Any]:
+    """As much of it as a key takes."""
+    return func.substr(text, 1, literal_column(str(KEY_CHARACTERS)))
 
 
 def _sums() -> list[ColumnElement[Any]]:

@@ -11,6 +11,7 @@ from sqlalchemy import Dialect
 from sqlalchemy.dialects import postgresql, sqlite
 
 from batcher.ledger.schema import (
+    KEY_CHARACTERS,
     NEVER_RATED,
     PICO_PER_WHOLE,
     QUARTER_HOUR_US,
@@ -60,17 +61,32 @@ def upsert(dialect: Dialect) -> Each:
 
 def _add_answer(sums: Sums, settlement: Settlement, outcome: Answered, scope: Scope) -> None:
     answer, charges = outcome.answer, settlement.charges
-    model = settlement.attempt.request.model
-    place = (
+    place = rollup_place(
         scope.invocation_id,
-        outcome.exchange.sent_at // QUARTER_HOUR_US,
+        outcome.exchange.sent_at,
         scope.lane,
-        model,
-        model if answer.model is None else answer.model,
-        answer.stop_reason or "",
+        settlement.attempt.request.model,
+        answer.model,
+        answer.stop_reason,
     )
     tokens = answer_tokens(answer.usage or _NO_USAGE)
     add_charges(sums, place, scope.rating_id, charges, final=settlement.final, tokens=tokens)
+
+
+def rollup_place(
+    invocation_id: int, sent_at: int, lane: str | None, requested_model: str,
+    model: str | None, stop_reason: str | None,
+) -> Key:  # fmt: skip
+    """`KEY` up to the stop reason; texts longer than a key may be count by their beginning."""
+    requested = requested_model[:KEY_CHARACTERS]
+    return (
+        invocation_id,
+        sent_at // QUARTER_HOUR_US,
+        lane,
+        requested,
+        requested if model is None else model[:KEY_CHARACTERS],
+        (stop_reason or "")[:KEY_CHARACTERS],
+    )
 
 
 def add_charges(
@@ -82,7 +98,7 @@ def add_charges(
     final: bool,
     tokens: tuple[int, ...],
 ) -> None:
-    """Add one answer under one rating; `place` is `KEY` up to the stop reason.
+    """Add one answer under one rating, at its `rollup_place`.
 
     `tokens` are in the order of `ROLLUP_SUMS`. What belongs to the answer goes with the charge
     of line 0; an answer without charges counts as unpriced.
