@@ -65,7 +65,7 @@ CREATE TABLE runs (
   run_id INTEGER NOT NULL,
   key TEXT NOT NULL,
   job TEXT,
-  created_at INTEGER NOT NULL,
+  created_at INTEGER NOT NULL, round INTEGER DEFAULT '0' NOT NULL,
   CONSTRAINT uq_runs_key UNIQUE (key),
   CONSTRAINT pk_runs PRIMARY KEY (run_id)
 );
@@ -416,116 +416,6 @@ CREATE TABLE shards (
   CONSTRAINT pk_shards PRIMARY KEY (source_id, first_row)
 );
 
-CREATE VIEW v_answers AS
-SELECT
-  a.run_id, a.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, a.row_number,
-  a.custom_id, t.attempt_uid, a.request_id, a.final, t.state, t.leg,
-  a.requested_model, a.model, a.message_id, a.stop_reason, a.stop_sequence, a.stop_details,
-  COALESCE(a.joined_text, a.text) AS text, a.text_repaired, COALESCE(a.joined_content, a.content) AS content, a.valid, a.invalid_reason,
-  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.input_tokens) AS bigint)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE a.input_tokens END AS input_tokens,
-  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_tokens) AS bigint)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE a.cache_write_tokens END AS cache_write_tokens,
-  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_5m_tokens) AS bigint)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE a.cache_write_5m_tokens END AS cache_write_5m_tokens,
-  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_1h_tokens) AS bigint)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE a.cache_write_1h_tokens END AS cache_write_1h_tokens,
-  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_read_tokens) AS bigint)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE a.cache_read_tokens END AS cache_read_tokens,
-  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.output_tokens) AS bigint)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE a.output_tokens END AS output_tokens,
-  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.thinking_tokens) AS bigint)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE a.thinking_tokens END AS thinking_tokens,
-  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.web_search_requests) AS bigint)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE a.web_search_requests END AS web_search_requests,
-  a.service_tier, a.inference_geo, a.speed, a.attempts, a.legs,
-  a.latency_us / 1000 AS latency_ms, a.first_token_us / 1000 AS first_token_ms,
-  strftime('%Y-%m-%dT%H:%M:%S', a.answered_at / 1000000, 'unixepoch') || printf('.%06dZ', a.answered_at % 1000000) AS answered_at,
-  CASE WHEN a.legs > 1 THEN (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS cost_pico_usd,
-  CASE WHEN a.legs > 1 THEN CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END ELSE CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END END AS cost_status,
-  a.provider_reported_cost
-FROM sources s
-CROSS JOIN answers a
-LEFT JOIN runs r ON r.run_id = a.run_id
-LEFT JOIN invocations i ON i.invocation_id = a.invocation_id
-LEFT JOIN attempts t ON t.attempt_id = a.attempt_id
-WHERE a.source_id = s.source_id AND a.final = 1 AND s.superseded_by IS NULL;
-
-CREATE VIEW v_answers_all AS
-SELECT
-  a.run_id, a.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, a.row_number,
-  a.custom_id, t.attempt_uid, a.request_id, a.final, t.state, t.leg,
-  a.requested_model, a.model, a.message_id, a.stop_reason, a.stop_sequence, a.stop_details,
-  a.text AS text, a.text_repaired, a.content AS content, a.valid, a.invalid_reason,
-  a.input_tokens,
-  a.cache_write_tokens,
-  a.cache_write_5m_tokens,
-  a.cache_write_1h_tokens,
-  a.cache_read_tokens,
-  a.output_tokens,
-  a.thinking_tokens,
-  a.web_search_requests,
-  a.service_tier, a.inference_geo, a.speed, a.attempts, a.legs,
-  a.latency_us / 1000 AS latency_ms, a.first_token_us / 1000 AS first_token_ms,
-  strftime('%Y-%m-%dT%H:%M:%S', a.answered_at / 1000000, 'unixepoch') || printf('.%06dZ', a.answered_at % 1000000) AS answered_at,
-  (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) AS cost_pico_usd,
-  CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END AS cost_status,
-  a.provider_reported_cost
-FROM answers a
-JOIN sources s ON s.source_id = a.source_id
-LEFT JOIN runs r ON r.run_id = a.run_id
-LEFT JOIN invocations i ON i.invocation_id = a.invocation_id
-LEFT JOIN attempts t ON t.attempt_id = a.attempt_id
-WHERE t.state <> 'partial';
-
 CREATE VIEW v_attempts AS
 SELECT
   i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
@@ -699,5 +589,206 @@ LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
 LEFT JOIN answers a ON a.attempt_id = t.attempt_id AND t.state <> 'partial'
 GROUP BY 1, 2, 3;
 
-INSERT INTO batcher_version (version_num) VALUES ('0001');
+CREATE TABLE shared_answers (
+	shared_id INTEGER NOT NULL, 
+	run_id INTEGER NOT NULL, 
+	invocation_id INTEGER NOT NULL, 
+	source_id INTEGER NOT NULL, 
+	row_number INTEGER NOT NULL, 
+	custom_id TEXT, 
+	params_hash BLOB NOT NULL, 
+	identity INTEGER NOT NULL, 
+	attempt_id INTEGER NOT NULL, 
+	shared_at INTEGER NOT NULL, 
+	CONSTRAINT pk_shared_answers PRIMARY KEY (shared_id), 
+	CONSTRAINT fk_shared_answers_run_id FOREIGN KEY(run_id) REFERENCES runs (run_id), 
+	CONSTRAINT fk_shared_answers_invocation_id FOREIGN KEY(invocation_id) REFERENCES invocations (invocation_id), 
+	CONSTRAINT fk_shared_answers_source_id FOREIGN KEY(source_id) REFERENCES sources (source_id), 
+	CONSTRAINT fk_shared_answers_attempt_id FOREIGN KEY(attempt_id) REFERENCES answers (attempt_id), 
+	CONSTRAINT uq_shared_answers_source_id_row_number UNIQUE (source_id, row_number)
+);
+
+CREATE INDEX ix_shared_answers_identity ON shared_answers (identity);
+
+CREATE INDEX ix_shared_answers_attempt_id ON shared_answers (attempt_id);
+
+CREATE VIEW v_answers AS
+SELECT
+  a.run_id, a.invocation_id, r.job, i.endpoint, t.lane, s.name AS source,
+  a.row_number, a.custom_id, t.attempt_uid, a.request_id, a.final, t.state, t.leg,
+  a.requested_model, a.model, a.message_id, a.stop_reason, a.stop_sequence, a.stop_details,
+  COALESCE(a.joined_text, a.text) AS text, a.text_repaired, COALESCE(a.joined_content, a.content) AS content, a.valid, a.invalid_reason,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.input_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.input_tokens END AS input_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.cache_write_tokens END AS cache_write_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_5m_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.cache_write_5m_tokens END AS cache_write_5m_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_1h_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.cache_write_1h_tokens END AS cache_write_1h_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_read_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.cache_read_tokens END AS cache_read_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.output_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.output_tokens END AS output_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.thinking_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.thinking_tokens END AS thinking_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.web_search_requests) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.web_search_requests END AS web_search_requests,
+  a.service_tier, a.inference_geo, a.speed, a.attempts, a.legs,
+  a.latency_us / 1000 AS latency_ms, a.first_token_us / 1000 AS first_token_ms,
+  strftime('%Y-%m-%dT%H:%M:%S', a.answered_at / 1000000, 'unixepoch') || printf('.%06dZ', a.answered_at % 1000000) AS answered_at,
+  CASE WHEN a.legs > 1 THEN (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS cost_pico_usd,
+  CASE WHEN a.legs > 1 THEN CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END ELSE CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END END AS cost_status,
+  a.provider_reported_cost AS provider_reported_cost, CAST(NULL AS text) AS paid_by_attempt_uid
+FROM sources s
+CROSS JOIN answers a
+LEFT JOIN runs r ON r.run_id = a.run_id
+LEFT JOIN invocations i ON i.invocation_id = a.invocation_id
+LEFT JOIN attempts t ON t.attempt_id = a.attempt_id
+WHERE a.source_id = s.source_id AND a.final = 1 AND s.superseded_by IS NULL
+UNION ALL
+SELECT
+  h.run_id, h.invocation_id, r.job, i.endpoint, t.lane, s.name AS source,
+  h.row_number, h.custom_id, CAST(NULL AS text) AS attempt_uid,
+  CAST(NULL AS bigint) AS request_id, a.final, t.state, t.leg,
+  a.requested_model, a.model, a.message_id, a.stop_reason, a.stop_sequence, a.stop_details,
+  COALESCE(a.joined_text, a.text) AS text, a.text_repaired, COALESCE(a.joined_content, a.content) AS content, a.valid, a.invalid_reason,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.input_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.input_tokens END AS input_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.cache_write_tokens END AS cache_write_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_5m_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.cache_write_5m_tokens END AS cache_write_5m_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_1h_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.cache_write_1h_tokens END AS cache_write_1h_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_read_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.cache_read_tokens END AS cache_read_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.output_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.output_tokens END AS output_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.thinking_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.thinking_tokens END AS thinking_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.web_search_requests) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.web_search_requests END AS web_search_requests,
+  a.service_tier, a.inference_geo, a.speed, a.attempts, a.legs,
+  a.latency_us / 1000 AS latency_ms, a.first_token_us / 1000 AS first_token_ms,
+  strftime('%Y-%m-%dT%H:%M:%S', a.answered_at / 1000000, 'unixepoch') || printf('.%06dZ', a.answered_at % 1000000) AS answered_at,
+  0 AS cost_pico_usd,
+  'unbilled' AS cost_status,
+  CAST(NULL AS text) AS provider_reported_cost, t.attempt_uid AS paid_by_attempt_uid
+FROM sources s
+CROSS JOIN shared_answers h
+CROSS JOIN answers a
+LEFT JOIN runs r ON r.run_id = h.run_id
+LEFT JOIN invocations i ON i.invocation_id = h.invocation_id
+LEFT JOIN attempts t ON t.attempt_id = a.attempt_id
+WHERE h.source_id = s.source_id AND a.attempt_id = h.attempt_id AND s.superseded_by IS NULL;
+
+CREATE VIEW v_answers_all AS
+SELECT
+  a.run_id, a.invocation_id, r.job, i.endpoint, t.lane, s.name AS source,
+  a.row_number, a.custom_id, t.attempt_uid, a.request_id, a.final, t.state, t.leg,
+  a.requested_model, a.model, a.message_id, a.stop_reason, a.stop_sequence, a.stop_details,
+  a.text AS text, a.text_repaired, a.content AS content, a.valid, a.invalid_reason,
+  a.input_tokens,
+  a.cache_write_tokens,
+  a.cache_write_5m_tokens,
+  a.cache_write_1h_tokens,
+  a.cache_read_tokens,
+  a.output_tokens,
+  a.thinking_tokens,
+  a.web_search_requests,
+  a.service_tier, a.inference_geo, a.speed, a.attempts, a.legs,
+  a.latency_us / 1000 AS latency_ms, a.first_token_us / 1000 AS first_token_ms,
+  strftime('%Y-%m-%dT%H:%M:%S', a.answered_at / 1000000, 'unixepoch') || printf('.%06dZ', a.answered_at % 1000000) AS answered_at,
+  (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) AS cost_pico_usd,
+  CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END AS cost_status,
+  a.provider_reported_cost AS provider_reported_cost, CAST(NULL AS text) AS paid_by_attempt_uid
+FROM answers a
+JOIN sources s ON s.source_id = a.source_id
+LEFT JOIN runs r ON r.run_id = a.run_id
+LEFT JOIN invocations i ON i.invocation_id = a.invocation_id
+LEFT JOIN attempts t ON t.attempt_id = a.attempt_id
+WHERE t.state <> 'partial';
+
+INSERT INTO batcher_version (version_num) VALUES ('0002');
 

@@ -58,7 +58,8 @@ NEVER_RATED: Final = 0
 # The content of an answer whose words are not kept: JSON, but no content of any answer.
 NOT_KEPT: Final = "null"
 
-# One job over its inputs. `key` is the job's name or the arguments as typed.
+# One job over its inputs. `key` is the job's name, or the inputs as resolved paths. `round` is
+# the invocation that began its present round, 0 for the first: what is older is left alone.
 runs = Table(
     "runs",
     metadata,
@@ -66,6 +67,7 @@ runs = Table(
     Column("key", Text, nullable=False, unique=True),
     Column("job", Text),
     Column("created_at", Big, nullable=False),
+    Column("round", Big, nullable=False, server_default="0"),
 )
 
 # One process of a run. `ended_at` is NULL while it lives and after a crash; `settled_below` and
@@ -100,6 +102,7 @@ invocations = Table(
 # end, the older snapshot of the same name is superseded: its unclaimed answers leave v_answers.
 # `done_ranges` is JSON [[first,last],…] of row numbers that need nothing more. `matched` is 0
 # while rows may still claim answers of older snapshots. `rows` is NULL until read to the end.
+# `superseded_by` 0: by a new round of the run.
 sources = Table(
     "sources",
     metadata,
@@ -228,6 +231,24 @@ answers = Table(
         sqlite_where=text("final = 0"),
         postgresql_where=text("final = 0"),
     ),
+)
+
+# Rows that have the answer of another row, at no cost here: `attempt_id` is the one that paid.
+# The locator moves like that of an answer; `identity` is as there.
+shared_answers = Table(
+    "shared_answers",
+    metadata,
+    Column("shared_id", Big, primary_key=True, autoincrement=True),
+    Column("run_id", Big, ForeignKey("runs.run_id"), nullable=False),
+    Column("invocation_id", Big, ForeignKey("invocations.invocation_id"), nullable=False),
+    Column("source_id", Big, ForeignKey("sources.source_id"), nullable=False),
+    Column("row_number", Big, nullable=False),
+    Column("custom_id", Text),
+    Column("params_hash", LargeBinary, nullable=False),
+    Column("identity", Big, nullable=False, index=True),
+    Column("attempt_id", Big, ForeignKey("answers.attempt_id"), nullable=False, index=True),
+    Column("shared_at", Big, nullable=False),
+    UniqueConstraint("source_id", "row_number"),
 )
 
 # Rows that are quarantined (never sent), failed (given up) or held (wait for a person).

@@ -35,7 +35,7 @@ RESULT_COLUMNS: Final = (
     "cache_write_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "cache_read_tokens",
     "output_tokens", "thinking_tokens", "web_search_requests", "service_tier", "attempts",
     "legs", "latency_ms", "first_token_ms", "answered_at", "cost", "currency", "cost_status",
-    "attempt_uid",
+    "attempt_uid", "paid_by_attempt_uid",
 )  # fmt: skip
 _NOTHING: Final[Mapping[str, Any]] = dict.fromkeys(RESULT_COLUMNS)
 
