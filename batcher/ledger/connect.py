@@ -26,6 +26,7 @@ from batcher.ledger.database_errors import translate
 from batcher.ledger.sqlite_file import (
     check_exists,
     check_file_system,
+    check_one_name,
     connect_sqlite,
     make_file,
 )
@@ -114,8 +115,8 @@ def open_engine(url: str, *, read_only: bool = False) -> Engine:
     nothing, and its transactions see one state of the database.
 
     Raises:
-        ConfigurationError: the URL is wrong, its driver is missing, or a file lies on a network
-            file system, where locks do not hold.
+        ConfigurationError: the URL is wrong, its driver is missing, or a file has several names
+            or lies on a network file system, where locks do not hold.
         CannotCreate: the file cannot be made.
         UsageError: the file to read is not there.
     """
@@ -242,6 +243,7 @@ def _open_sqlite(where: DatabaseUrl, path: Path, *, read_only: bool) -> Engine:
         check_exists(path)
     else:
         make_file(path)
+    check_one_name(path)
     engine = create_engine(where.url, creator=lambda: connect_sqlite(path, read_only=read_only))
     begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
     event.listen(engine, "begin", lambda begun: _begin_sqlite(begun, begin))

@@ -290,44 +290,6 @@ def check_space(url: str, floor: int | None) -> None:
         raise StorageError(_too_little_space(folder, free, least))
 
 
-def file_of(url: str) -> tuple[int, int] | None:
-    """Which file the SQLite ledger at `url` is, whatever its name; `None` for a server.
-
-    Also where numbers of files may change by themselves: on a forced network file system.
-
-    Raises:
-        StorageError: there is no such file any more.
-    """
-    where = parse_url(url)
-    if where.path is None or where.any_file_system:
-        return None
-    try:
-        status = where.path.stat()
-    except OSError as error:
-        raise StorageError(_taken_away(where.shown)) from error
-    return status.st_dev, status.st_ino
-
-
-def check_file(url: str, file: tuple[int, int] | None) -> None:
-    """Nothing while the ledger is still the same `file` that `file_of` told.
-
-    SQLite goes on writing into a file that was removed, and everything is lost at the end.
-
-    Raises:
-        StorageError: it was removed, or another one has its name.
-    """
-    if file is not None and file_of(url) != file:
-        raise StorageError(_taken_away(parse_url(url).shown))
-
-
-def _taken_away(shown: str) -> str:
-    return (
-        f"the database {shown} was removed or replaced while the run was on: what was recorded"
-        " since is lost with it; put the file back or restore a backup, type the same command"
-        " again, and compare with the provider's bill"
-    )
-
-
 def _too_little_space(folder: Path, free: int, least: int) -> str:
     return (
         f"the disk of {folder} has {_megabytes(free)} left, less than min_free_space"

@@ -37,6 +37,7 @@ class Session:
     `patience_seconds` at most.
 
     `lost` is called with a sentence when the connection is lost, with "" when it is back.
+    `check_file` is called before each COMMIT to a file and may raise.
     """
 
     def __init__(
@@ -46,7 +47,9 @@ class Session:
         *,
         patience_seconds: float = PATIENCE_SECONDS,
         lost: Callable[[str], None] = lambda _: None,
+        check_file: Callable[[], None] = lambda: None,
     ) -> None:
+        self._check_file = check_file
         self._engine = engine
         self._lease = lease
         self._patience_seconds = patience_seconds
@@ -89,7 +92,9 @@ class Session:
         """
         if self._lease is None:
             with self._connection.begin():
-                return work(self._connection)
+                result = work(self._connection)
+                self._check_file()
+                return result
         self._number += 1
         started: float | None = None
         while True:

@@ -63,7 +63,7 @@ class Recording:
 
     Every transaction names the `lease`, if there is one; then a lost server is waited for, for
     `patience_seconds`. `connection_lost` is called in the writer's thread: with a sentence when
-    the connection is lost, with "" when it is back.
+    the connection is lost, with "" when it is back. `check_file`: see `Session`.
     """
 
     scope: Scope
@@ -72,6 +72,7 @@ class Recording:
     lease: Lease | None = None
     patience_seconds: float = PATIENCE_SECONDS
     connection_lost: Callable[[str], None] = lambda _: None
+    check_file: Callable[[], None] = lambda: None
 
 
 class Writer:
@@ -303,5 +304,6 @@ def open_writer(
         recording.lease,
         patience_seconds=recording.patience_seconds,
         lost=recording.connection_lost,
+        check_file=recording.check_file,
     )
     return Writer(engine, batch, loop, on_failure, lifeboat, session)
