@@ -115,6 +115,7 @@ DOORS = {
     },
     "rows": {
         "batch",
+        "build.field_names",
         "build.requests",
         "build.settings",
         "out.output",

@@ -28,6 +28,7 @@ class Reason(StrEnum):
     TRUNCATED_TAIL = "TRUNCATED_TAIL"
     TRUNCATED_FILE = "TRUNCATED_FILE"
     NO_PROMPT = "NO_PROMPT"
+    MISNAMED_FIELD = "MISNAMED_FIELD"  # a column that looks like a field and would not be sent
     WRONG_TYPE = "WRONG_TYPE"
     MISSING_MODEL = "MISSING_MODEL"
     MISSING_MAX_TOKENS = "MISSING_MAX_TOKENS"

@@ -257,6 +257,7 @@ def _request_settings(
         parameters=_tables(layers, "parameters"),
         betas=merged.betas or (),
         pass_fields=merged.request.passed if merged.request else (),
+        ignored=merged.request.ignore if merged.request else (),
     )
 
 

@@ -71,6 +71,8 @@ def look_ahead(job: "Job", services: "Services", *, quiet: bool, assume_yes: boo
 
     from batcher.cli.words.say import say
     from batcher.estimate.estimate import census_of, inputs_of, sample_of
+    from batcher.estimate.preflight_sample import refuse_misnamed
+    from batcher.rows.build.field_names import not_sent_words
 
     asks = not assume_yes and sys.stdin.isatty() and sys.stderr.isatty()
     must_know = job.ask_above is not None and asks
@@ -79,8 +81,12 @@ def look_ahead(job: "Job", services: "Services", *, quiet: bool, assume_yes: boo
     census = None
     if must_know or not (quiet or size > _QUICK_BYTES):
         census = census_of(job, inputs)
+    sample = census.sample if census else sample_of(job, inputs)
+    refuse_misnamed(sample)
+    if not quiet and (names := not_sent_words(services.builder.names.not_sent)):
+        say(names)
     if job.preflight:
-        _show_refusals(census.sample if census else sample_of(job, inputs), quiet=quiet)
+        _show_refusals(sample, quiet=quiet)
     if census is None:
         return
     from batcher.cli.money.estimate_words import ceiling_words

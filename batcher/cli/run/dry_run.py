@@ -10,6 +10,7 @@ from batcher.pipeline.job import Job
 from batcher.pipeline.run.dry_run import Inspection
 from batcher.pricing.money import format_usd, usd_text
 from batcher.report.words import count_of
+from batcher.rows.build.field_names import not_sent_words
 
 
 def print_dry_run(job: Job, *, as_json: bool) -> int:
@@ -41,6 +42,7 @@ def _lines(job: Job, found: Inspection) -> list[str]:
     requests = count_of(found.requests, "request")
     lines = [f"{requests} to endpoint {job.endpoint.name} ({models or 'none'})"]
     lines += bad_row_lines(found)
+    lines += filter(None, [not_sent_words(found.not_sent)])
     return [*lines, _ceiling(found)]
 
 
@@ -70,6 +72,7 @@ def _summary(found: Inspection) -> dict[str, Any]:
         "requests": found.requests,
         "bad_rows": found.bad_rows,
         "reasons": found.reasons,
+        "not_sent": found.not_sent,
         "models": found.models,
         "cost_high_usd": usd_text(found.cost_high),
         "requests_without_ceiling": found.unbounded,

@@ -18,7 +18,8 @@ class Inspection:
     """What the inputs hold. `cost_high` is pico-USD over the `bounded` requests.
 
     `unbounded` requests have no ceiling: no price, no max_tokens, or tools without a limit.
-    `examples` are the first bad rows, with the name of their source.
+    `examples` are the first bad rows, with the name of their source. `not_sent` are columns
+    that stay here.
     """
 
     requests: int = 0
@@ -29,6 +30,7 @@ class Inspection:
     models: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
     examples: list[tuple[str, BadRow]] = field(default_factory=list)
+    not_sent: list[str] = field(default_factory=list)
 
 
 def inspect(
@@ -48,6 +50,7 @@ def inspect(
                 bound = rater.bound(item.body, item.model, item.max_tokens, now_us)
                 found.unbounded += bound is None
                 found.cost_high += bound or 0
+    found.not_sent = builder.names.not_sent
     return found
 
 

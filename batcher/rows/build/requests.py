@@ -29,6 +29,7 @@ from batcher.rows.build.columns import (
     json_columns,
     row_betas,
 )
+from batcher.rows.build.field_names import RowNames
 from batcher.rows.build.settings import RequestSettings
 from batcher.rows.read.parse import as_it_came, kind, parse_row, quotes_of
 
@@ -69,12 +70,13 @@ class RequestBuilder:
         self.settings = settings
         self._preflight = preflight
         self._defaults = settings.defaults
-        self._fields = FIELDS.keys() | set(settings.pass_fields)
+        self._fields = (FIELDS.keys() | {*settings.pass_fields}) - {*settings.ignored}
         self._prompt_fields = self._fields - set(OWN_COLUMNS)
         self._template = _conversation(settings) if settings.has_template else None
         self._system = _system(settings.system) if "{" in (settings.system or "") else None
         if self._system is not None:
             del self._defaults["system"]
+        self.names = RowNames(self._fields, self.template_columns, settings.ignored)
         for name in settings.betas:
             if not is_beta_name(name):
                 raise ConfigurationError(f"betas: {name!r:.120} is no beta name; correct it")
@@ -195,21 +197,29 @@ class RequestBuilder:
             fields = {n: v for n, v in passed.items() if n not in OWN_COLUMNS}
             return self._completed({**fields, "messages": _attach(messages, passed)}), None
         if row.get("params") is not None:
-            return self._from_params(row["params"], raw)
+            return self._from_params(row, raw)
         if row.get("messages") is not None:
             return self._from_messages(row, raw)
         if row.get("prompt") is not None:
-            fields = _present(row, self._prompt_fields)
-            return self._completed({**fields, "messages": _user(row["prompt"], row)}), None
+            return self._from_prompt(row), None
         raise _no_prompt(row)
 
+    # Names are judged without a call for each row: nearly all rows have known ones only.
+
     def _from_params(
-        self, params: object, raw: bytes | dict[str, Any]
+        self, row: dict[str, Any], raw: bytes | dict[str, Any]
     ) -> tuple[dict[str, Any], _TextOf | None]:
+        params = row["params"]
         if type(params) is not dict:
             raise RowProblem(
                 Reason.WRONG_TYPE, f"params is {kind(params)}; it must be an object"
             )
+        beside = [name for name in row if name not in self.names.of_params.known]
+        if beside:
+            self.names.of_params.judge(beside, row)
+        inside = [name for name in params if name not in self._fields]
+        if inside:
+            self.names.inside_params.judge(inside, params)
         body = self._completed(params)
         is_text = isinstance(raw, bytes) or type(raw["params"]) is str
         return body, _params_text if body is params and is_text else None
@@ -219,9 +229,18 @@ class RequestBuilder:
     ) -> tuple[dict[str, Any], _TextOf | None]:
         fields = row
         if not row.keys() <= self._fields or None in row.values():
+            others = [name for name in row if name not in self.names.of_messages.known]
+            self.names.of_messages.judge(others, row)
             fields = _present(row, self._fields)
         body = self._completed(fields)
         return body, bytes.strip if body is row and isinstance(raw, bytes) else None
+
+    def _from_prompt(self, row: dict[str, Any]) -> dict[str, Any]:
+        others = [name for name in row if name not in self.names.of_prompt.known]
+        if others:
+            self.names.of_prompt.judge(others, row)
+        fields = _present(row, self._prompt_fields)
+        return self._completed({**fields, "messages": _user(row["prompt"], row)})
 
     def _completed(self, fields: dict[str, Any]) -> dict[str, Any]:
         """`fields` itself when there is nothing to add, else a new body."""

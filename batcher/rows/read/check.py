@@ -16,8 +16,9 @@ def check_source(source: SourceFile, builder: RequestBuilder) -> None:
     """Return if `source` is worth reading.
 
     Raises `ConfigurationError` for a file that is no Parquet or CSV file, has none of the
-    columns that a prompt can come from or one name twice, and for a JSONL file that is an
-    array, UTF-16 or Parquet. Single bad rows, and files that break off later, are no reason.
+    columns that a prompt can come from, one name twice or one that looks like a field, and for
+    a JSONL file that is an array, UTF-16 or Parquet. Single bad rows, and files that break off
+    later, are no reason.
     """
     try:
         if source.format == "jsonl":
@@ -58,6 +59,9 @@ def _check_columns(source: SourceFile, names: list[str], builder: RequestBuilder
         raise ConfigurationError(
             f"{source.name}: has several columns called {', '.join(twice)}; rename them"
         )
+    problems = [] if builder.settings.has_template else builder.names.problems(names)
+    if problems:
+        raise ConfigurationError(f"{source.name}: column {'; column '.join(problems)}")
     needed = builder.prompt_columns
     if needed and needed.isdisjoint(names):
         raise ConfigurationError(

@@ -63,9 +63,14 @@ def header(source: SourceFile) -> list[str]:
     """The columns' names; empty for an empty file. Raises `InputBroken`, `RowProblem`."""
     reader = csv.reader(_TextLines(source), strict=True)
     try:
-        return next(reader, [])
+        return _stripped(next(reader, []))
     except csv.Error as exc:
         raise RowProblem(Reason.BAD_CSV, f"the header is no CSV: {exc}") from exc
+
+
+def _stripped(names: list[str]) -> list[str]:
+    """Blanks around a name come from `a, b`, and nobody means them."""
+    return [name.strip() for name in names]
 
 
 def read_records(source: SourceFile) -> Iterator[Record]:
@@ -89,7 +94,7 @@ def read_records(source: SourceFile) -> Iterator[Record]:
             return
         else:
             if names is None:
-                names = cells
+                names = _stripped(cells)
             elif cells:
                 row_number += 1
                 yield Record(row_number, offset, _named(names, cells))
