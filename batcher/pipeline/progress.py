@@ -27,7 +27,8 @@ class Progress:
     along, `elsewhere` are finished by other processes of the run. Money is pico-USD of this
     invocation; `in_doubt_high` `None` means unbounded. Under a cap, `cap_free` is what may
     still be reserved; it is `None` without one.
-    `total_rows` is exact when `total_is_exact`. `unknown_stop_reasons` counts answers by stop
+    `total_rows` is exact when `total_is_exact`. `overbilled` counts answers that cost more
+    than they could by what was asked for. `unknown_stop_reasons` counts answers by stop
     reasons that the Messages API does not have. `recorded` counts the sent attempts that the
     ledger knows of: the others still wait for it. `binding_limit_now` is what limits the run at
     present, `binding_limit`, at its end, what did most of the time; `None`: nothing known.
@@ -55,6 +56,7 @@ class Progress:
     cost: int = 0
     other_currencies: dict[str, int] = field(default_factory=dict)
     unpriced: int = 0
+    overbilled: int = 0
     in_doubt: int = 0
     in_doubt_low: int = 0
     in_doubt_high: int | None = 0
@@ -84,7 +86,8 @@ class Progress:
 _SUMS: Final = (
     "claimed", "answered", "failed", "held", "quarantined", "repeated_custom_ids",
     "own_model_rows", "sent", "recorded", "in_flight", "pauses",
-    "input_tokens", "output_tokens", "cost", "unpriced", "in_doubt", "in_doubt_low",
+    "input_tokens", "output_tokens", "cost", "unpriced", "overbilled", "in_doubt",
+    "in_doubt_low",
     "truncated", "refused", "invalid", "cap_reserved",
 )  # fmt: skip
 _TABLES: Final = ("other_currencies", "unknown_stop_reasons")

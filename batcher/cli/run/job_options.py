@@ -153,7 +153,8 @@ _RUN_OPTIONS = (
         "--max-cost",
         metavar="USD",
         section=MONEY,
-        help="Never let the run cost more than this.",
+        help="Never let the run cost more than this, as long as the server bills no more than"
+        " max_tokens and the model's price allow; the first bill above that stops it.",
     ),
     option(
         "--strict",

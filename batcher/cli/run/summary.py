@@ -200,6 +200,11 @@ def _warnings(progress: Progress) -> list[str]:
             progress.repeated_custom_ids,
             f"warning: about {repeats} the custom_id of an earlier row",
         ),
+        (
+            progress.overbilled,
+            f"warning: {told(progress.overbilled, 'answer', 'was', 'were')} billed for more"
+            " than what was asked for could cost: `batcher verify` lists them",
+        ),
         (progress.own_model_rows, f"{own} brought a model of its own"),
     ]
     return [line for count, line in lines if count]

@@ -67,6 +67,15 @@ _QUERIES: Final = (
         JOIN answers a ON a.attempt_id = h.attempt_id WHERE a.params_hash <> h.params_hash""",
     ),
     (
+        "bill",
+        "attempt {0} was billed {1} nano-USD, and what was asked for could cost {2}",
+        """SELECT t.attempt_id, SUM(c.total_amount / 1000), t.cost_high / 1000 FROM charges c
+        JOIN ratings r ON r.rating_id = c.rating_id AND r.reason = 'initial'
+        JOIN attempts t ON t.attempt_id = c.attempt_id
+        WHERE c.currency = 'USD' GROUP BY t.attempt_id, t.cost_high
+        HAVING SUM(c.total_amount / 1000) > t.cost_high / 1000""",
+    ),
+    (
         "pending",
         "attempt {0} is to be followed by another, and {1} followed it",
         # In this order: few wait, and nothing finds an attempt by its request.

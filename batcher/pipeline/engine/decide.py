@@ -198,7 +198,8 @@ def _interval(
 ) -> tuple[int, int | None]:
     """What a failed attempt may have cost, from and to.
 
-    `charges` are for what is known of a broken stream; other currencies are no pico-USD.
+    `charges` are for what is known of a broken stream; other currencies are no pico-USD. What a
+    server says that it has billed already counts, also beyond the bound.
     """
     if isinstance(outcome, NotSent):
         return 0, 0
@@ -206,7 +207,7 @@ def _interval(
         return 0, attempt.cost_high if policy.errors_may_be_billed else 0
     low = sum(c.total or 0 for c in charges if c.rates and c.rates.currency == "USD")
     high = attempt.cost_high
-    return low if high is None else min(low, high), high
+    return low, None if high is None else max(low, high)
 
 
 def in_doubt(outcome: Outcome) -> bool:

@@ -10,7 +10,7 @@ from batcher.messages.answer import Answer, billed_at_least
 from batcher.messages.attempt import Answered, Outcome, Partial
 from batcher.pricing.book.book import PriceBook
 from batcher.pricing.rate.bound import cost_bound, request_bound
-from batcher.pricing.rate.rating import Charge, rate
+from batcher.pricing.rate.rating import Charge, moment_of_day, rate
 
 # Text alone is bounded by its length; a body with any of these words is looked into. A word
 # inside a prompt costs a look and changes nothing.
@@ -72,4 +72,14 @@ class Rater:
             price_list=self.price_list,
             sent_at=sent_at,
             book=self.book,
+        )
+
+    def had_bound(self, body: bytes, model: str, max_tokens: int | None) -> bool:
+        """Whether there was a bound on the day on which the prices were published."""
+        published = self.book.published
+        if published is None:
+            return False
+        return (
+            self.bound(body, model, max_tokens, moment_of_day(published.isoformat()))
+            is not None
         )

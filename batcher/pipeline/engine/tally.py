@@ -137,13 +137,17 @@ class Tally:
             if custom_id is not None and self._ids.seen_before(custom_id):
                 self._progress.repeated_custom_ids += 1
 
-    def settled(self, verdicts: OutcomeDecision) -> None:
-        """An attempt ended, and this is what was decided."""
+    def settled(self, verdicts: OutcomeDecision) -> bool:
+        """An attempt ended, and this is what was decided.
+
+        Gives whether more was billed for it than it could cost.
+        """
         settlement, progress = verdicts.settlement, self._progress
+        billed = settlement.cost_low
         if isinstance(settlement.outcome, Answered):
             self._answer(settlement.outcome.answer, stays=not settlement.pending)
             self._progress.invalid += settlement.valid is False and settlement.final
-            self._money(settlement.charges)
+            billed = self._money(settlement.charges)
         elif in_doubt(settlement.outcome):
             progress.in_doubt += 1
             progress.in_doubt_low += settlement.cost_low
@@ -152,6 +156,11 @@ class Tally:
             self.gave_up(settlement.failure.kind)
         elif isinstance(verdicts.next, Done):
             progress.answered += 1
+        bound = settlement.attempt.cost_high
+        if bound is None or billed <= bound:
+            return False
+        progress.overbilled += 1
+        return True
 
     def gave_up(self, kind: FailureKind) -> None:
         """A row that gets no answer."""
@@ -181,8 +190,10 @@ class Tally:
             name = "others"
         counts[name] = counts.get(name, 0) + 1
 
-    def _money(self, charges: tuple[Charge, ...]) -> None:
+    def _money(self, charges: tuple[Charge, ...]) -> int:
+        """Count them; gives what they come to in pico-USD."""
         progress = self._progress
+        before = progress.cost
         for charge in charges:
             if charge.status is ChargeStatus.UNPRICED:
                 progress.unpriced += 1
@@ -192,6 +203,7 @@ class Tally:
                 currencies = progress.other_currencies
                 currency = charge.rates.currency
                 currencies[currency] = currencies.get(currency, 0) + (charge.total or 0)
+        return progress.cost - before
 
 
 def _plus(total: int | None, part: int | None) -> int | None:

@@ -197,6 +197,7 @@ class Invocation:
             consumed=self._credit.give_back,
             may_send=begun.held.may_send,
             first_purpose=Purpose.FIRST if services.chosen is None else Purpose.PILOT,
+            say=services.observer.waiting,
         )
 
     def _rows_left(self) -> bool:
