@@ -23,7 +23,7 @@ from batcher.preflight.rules import shipped_rules
 from batcher.pricing.book.book import PriceBook, age_warning, load_file, load_shipped
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.out.output import open_writer
-from batcher.rows.read.check import check_source
+from batcher.rows.read.check import check_source, hidden_rows
 from batcher.rows.read.source import SourceFile, find_sources
 from batcher.transport.endpoint import Endpoint, Lane, Secret, quota_fingerprint
 from batcher.wiring.connecting import connect
@@ -81,6 +81,7 @@ def services_for(job: Job, observer: Observer, files: Sequence[SourceFile] = ())
     builder = request_builder(job)
     clock = SystemClock()
     files = files or checked_files(job, builder)
+    _refuse_hidden(job, files)
     _check_output(job, files)
     pacer = Pacer(job.limits.quota, job.limits.concurrency, clock.monotonic())
     key = read_key(job.endpoint)
@@ -133,6 +134,19 @@ def checked_files(job: Job, builder: RequestBuilder) -> tuple[SourceFile, ...]:
     for file in found:
         check_source(file, builder)
     return found
+
+
+def _refuse_hidden(job: Job, files: Sequence[SourceFile]) -> None:
+    """Raise for rows that a stray quote hides, unless `--max-bad` says that they may be."""
+    limit = job.limits.max_bad
+    for file in files:
+        found = hidden_rows(file)
+        if found is None or (limit is not None and limit.allows(found.hidden, found.rows)):
+            continue
+        raise ConfigurationError(
+            f"{found.words}; nothing was sent: close the quote or double it, or say that so "
+            f"many rows may be lost with --max-bad {found.hidden}"
+        )
 
 
 def _check_output(job: Job, files: Sequence[SourceFile]) -> None:

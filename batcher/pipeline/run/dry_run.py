@@ -7,6 +7,7 @@ from batcher.messages.request import BadRow
 from batcher.pipeline.engine.rater import Rater
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import AllBut, RowRanges
+from batcher.rows.read.check import hidden_rows
 from batcher.rows.read.reader import read_rows
 from batcher.rows.read.source import SourceFile
 
@@ -19,7 +20,7 @@ class Inspection:
 
     `unbounded` requests have no ceiling: no price, no max_tokens, or tools without a limit.
     `examples` are the first bad rows, with the name of their source. `not_sent` are columns
-    that stay here.
+    that stay here, `hidden` sentences about rows that stray quotes hide.
     """
 
     requests: int = 0
@@ -31,6 +32,12 @@ class Inspection:
     reasons: dict[str, int] = field(default_factory=dict)
     examples: list[tuple[str, BadRow]] = field(default_factory=list)
     not_sent: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every row that the inputs hold would be sent."""
+        return not (self.bad_rows or self.hidden)
 
 
 def inspect(
@@ -39,6 +46,9 @@ def inspect(
     """Read, render and check every row; nothing is opened, sent or recorded."""
     found = Inspection()
     for file in files:
+        hidden = hidden_rows(file)
+        if hidden is not None:
+            found.hidden.append(hidden.words)
         for batch in read_rows(file, source_id=0, builder=builder, rows=AllBut(RowRanges())):
             for item in batch.items:
                 if isinstance(item, BadRow):

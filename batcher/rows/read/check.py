@@ -1,5 +1,6 @@
 """A look at a source before a run starts: a wrong file is refused before money flows."""
 
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -68,6 +69,32 @@ def _check_columns(source: SourceFile, names: list[str], builder: RequestBuilder
             f"{source.name}: has none of the needed columns ({', '.join(sorted(needed))}); "
             f"its columns are {', '.join(names)}; rename one or give a prompt template"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenInput:
+    """Rows of an input that stray quotes hide, among `rows` in all; a sentence says where."""
+
+    hidden: int
+    rows: int
+    words: str
+
+
+def hidden_rows(source: SourceFile) -> HiddenInput | None:
+    """What stray quotes hide in a CSV file; `None` where they hide nothing.
+
+    Raises `StorageError` when the disk fails.
+    """
+    if source.format != "csv":
+        return None
+    from batcher.rows.read.csv_rows import scan_quotes  # noqa: PLC0415 - rarely needed
+
+    scan = scan_quotes(source)
+    if scan.first is None:
+        return None
+    more = f"; {scan.hidden:,} rows are hidden in all" if scan.hidden > scan.first.rows else ""
+    words = f"{source.name}: {scan.first}{more}"
+    return HiddenInput(scan.hidden, scan.records + scan.hidden, words)
 
 
 def _check_text(source: SourceFile) -> None:

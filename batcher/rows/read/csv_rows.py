@@ -1,7 +1,7 @@
 """CSV sources: every cell is text, columns are named by the header, empty cells are absent."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from batcher.messages.request import BadRow, Request
@@ -17,17 +17,26 @@ from batcher.rows.batch import (
 )
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import AllBut, RowRanges, RowsToRead
+from batcher.rows.read.csv_quotes import (
+    HiddenRows,
+    hidden_by_error,
+    hidden_in_text,
+)
 from batcher.rows.read.lines import MAX_LINE_BYTES, LineSplitter, read_blocks
 from batcher.rows.read.source import SourceFile
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record: its number from 1, where its first line starts, its cells or the problem."""
+    """One record: its number from 1, where its first line starts, its cells or the problem.
+
+    `hidden`: rows that a stray quote in it has swallowed.
+    """
 
     row_number: int
     offset: int
     cells: dict[str, str] | RowProblem
+    hidden: HiddenRows | None = None
 
 
 def read_csv(
@@ -82,13 +91,16 @@ def read_records(source: SourceFile) -> Iterator[Record]:
     row_number, offset = 0, 0
     while True:
         offset = lines.offset
+        lines.taken.clear()
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as exc:
             row_number += 1
-            yield Record(row_number, offset, _csv_problem(exc, at_end=lines.at_end))
+            hidden = lines.hidden(hidden_by_error, names, offset)
+            problem = _csv_problem(exc, hidden, at_end=lines.at_end)
+            yield Record(row_number, offset, problem, hidden)
         except InputBroken as exc:
             yield Record(row_number + 1, offset, broken_file(source.name, exc))
             return
@@ -97,7 +109,37 @@ def read_records(source: SourceFile) -> Iterator[Record]:
                 names = _stripped(cells)
             elif cells:
                 row_number += 1
-                yield Record(row_number, offset, _named(names, cells))
+                hidden = lines.hidden(hidden_in_text, names, offset)
+                yield Record(row_number, offset, _named(names, cells), hidden)
+
+
+@dataclass(frozen=True, slots=True)
+class QuoteScan:
+    """What a whole file holds: records, and rows that stray quotes hide, with the first."""
+
+    records: int = 0
+    hidden: int = 0
+    first: HiddenRows | None = None
+
+
+def scan_quotes(source: SourceFile) -> QuoteScan:
+    """Look for rows that stray quotes hide; a file without quotes is not parsed.
+
+    Raises `StorageError` when the disk fails.
+    """
+    try:
+        if not any(b'"' in block for block in read_blocks(source)):
+            return QuoteScan()
+    except InputBroken:
+        pass  # reading tells where
+    records = hidden = 0
+    first: HiddenRows | None = None
+    for record in read_records(source):
+        records += 1
+        if record.hidden is not None:
+            hidden += record.hidden.rows
+            first = first or record.hidden
+    return QuoteScan(records, hidden, first)
 
 
 def _named(names: list[str], cells: list[str]) -> dict[str, str] | RowProblem:
@@ -112,7 +154,9 @@ def _named(names: list[str], cells: list[str]) -> dict[str, str] | RowProblem:
     return dict(zip(names, cells, strict=True))
 
 
-def _csv_problem(exc: csv.Error, *, at_end: bool) -> RowProblem:
+def _csv_problem(exc: csv.Error, hidden: HiddenRows | None, *, at_end: bool) -> RowProblem:
+    if hidden is not None:
+        return RowProblem(Reason.BAD_CSV, str(hidden))
     if at_end:
         words = "the last record is cut off: a quote is not closed"
         return RowProblem(Reason.TRUNCATED_TAIL, words)
@@ -122,6 +166,7 @@ def _csv_problem(exc: csv.Error, *, at_end: bool) -> RowProblem:
 class _TextLines:
     """The lines of a file as text, for `csv`; `offset` is where the next one starts.
 
+    `taken` are those since somebody cleared them: the lines of one record.
     `at_end` is set when a line was asked for and there is none: what is open stays open.
     Bytes that are no UTF-8 become lone surrogates, so that the record is known when they show.
     """
@@ -129,15 +174,28 @@ class _TextLines:
     def __init__(self, source: SourceFile) -> None:
         self.offset = 0
         self.at_end = False
+        self.taken: list[str] = []
+        self._number = 0
         self._lines = self._read(source)
 
     def __iter__(self) -> Iterator[str]:
         return self._lines
+
+    def hidden(
+        self, look: Callable[..., HiddenRows | None], names: list[str] | None, offset: int
+    ) -> HiddenRows | None:
+        """What `look` finds in the lines of the record that starts at `offset`."""
+        first_line = self._number - len(self.taken) + 1
+        columns = len(names or ())
+        return look(self.taken, columns, first_line=first_line, offset=offset)
 
     def _read(self, source: SourceFile) -> Iterator[str]:
         for lines in LineSplitter(AllBut(RowRanges())).split(read_blocks(source)):
             self.offset = lines.offset
             for line in lines.lines:
                 self.offset += len(line) + 1
-                yield line.decode("utf-8", "surrogateescape") + "\n" * lines.terminated
+                self._number += 1
+                text = line.decode("utf-8", "surrogateescape") + "\n" * lines.terminated
+                self.taken.append(text)
+                yield text
         self.at_end = True
