@@ -303,8 +303,8 @@ class Engine:
     # What an outcome leads to
 
     def _settle(self, work: Work, attempt: Attempt, outcome: Outcome) -> None:
-        work.used_up += uses_up_patience(outcome)
-        work.doubts += in_doubt(outcome)
+        doubt = in_doubt(outcome) and self._health.blames(work)
+        work.count(used_up=uses_up_patience(outcome), doubt=doubt)
         charges = self.rater.charges_of(outcome, attempt.request.model)
         verdicts = decide(work, attempt, outcome, charges, self.clock.random(), self.policy)
         self.writer.put(verdicts.settlement, lambda: self._durable(attempt, verdicts))
@@ -314,7 +314,7 @@ class Engine:
         if self._tally.settled(verdicts):
             self._billed_beyond(verdicts.settlement)
         self._pace.end(work, outcome)
-        self._observe(outcome)
+        self._observe(work, outcome)
         self._go_on(work, outcome, verdicts)
         self._report_scout(work, outcome)
 
@@ -348,8 +348,8 @@ class Engine:
         if lasting:
             self.done.add(row.source_id, row.row_number)
 
-    def _observe(self, outcome: Outcome) -> None:
-        change = self._health.observe(outcome)
+    def _observe(self, work: Work, outcome: Outcome) -> None:
+        change = self._health.observe(outcome, work)
         if change.shut:
             self.progress.outage = change.outage
             self._waking.look_again()
