@@ -32,6 +32,7 @@ LAYERS = [
     {"preflight"},
     {"pacing", "pricing"},
     {"messages"},
+    {"outputs"},  # whoever writes a file asks here whether it may: the ledger does, too
     {"errors", "clock"},
 ]
 DEPTH = {room: depth for depth, line in enumerate(LAYERS) for room in line}
@@ -118,6 +119,7 @@ DOORS = {
         "build.field_names",
         "build.requests",
         "build.settings",
+        "out.marks",
         "out.output",
         "ranges",
         "read.check",

@@ -23,7 +23,9 @@ from batcher.ledger.connect import (
 from batcher.ledger.database_errors import INTERRUPT
 from batcher.ledger.lifeboat.files import sync_folder
 from batcher.ledger.owner.lock import hold_database
+from batcher.ledger.runs import input_files
 from batcher.ledger.schema import invocations
+from batcher.outputs import Guard
 
 if TYPE_CHECKING:
     import sqlite3
@@ -162,7 +164,8 @@ def backup_database(url: str, target: Path) -> int:
 
     Raises:
         ConfigurationError: the ledger is on PostgreSQL, which has tools of its own.
-        CannotCreate: `target` is there already, or cannot be written.
+        CannotCreate: `target` is there already, would be an input's or a ledger's, or cannot be
+            written.
     """
     where = parse_url(url)
     if where.path is None:
@@ -173,6 +176,10 @@ def backup_database(url: str, target: Path) -> int:
     with _engine(url, read_only=True) as engine:
         if migrate.current(engine) is None:  # nothing else is copied by mistake
             raise StorageError(f"the database {where.shown} holds no ledger yet to be copied")
+        _check_absent(target)
+        with reading(engine) as connection:
+            kept = Guard(inputs=input_files(connection), ledgers=(where.path,))
+        kept.check(target)
         return _copy(engine, target)
 
 
@@ -234,7 +241,6 @@ def _engine(url: str, *, read_only: bool = False) -> Iterator[Engine]:
 def _copy(engine: Engine, target: Path) -> int:
     import sqlite3  # noqa: PLC0415  a process that uses a server does without it
 
-    _check_absent(target)
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -163,6 +164,12 @@ def latest_sources(connection: Connection, run_id: int) -> dict[str, StoredSourc
         )
         for row in connection.execute(query)
     }
+
+
+def input_files(connection: Connection) -> tuple[Path, ...]:
+    """The files that any run has read, as they were called then."""
+    found = connection.scalars(select(sources.c.location).distinct())
+    return tuple(map(Path, found))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,7 +64,8 @@ class Job:
     `lease_seconds` is how long a run on PostgreSQL may be silent before another process may
     take it over, `database_wait_seconds` how long a server that went away is waited for.
     `join`: other processes may do the same job at the same time, each a part of its rows.
-    `processes` is how many of this machine do it together.
+    `processes` is how many of this machine do it together. `replace_output`: `output` is
+    written also where a file is that the program did not write.
     """
 
     key: str
@@ -81,6 +82,7 @@ class Job:
     strict: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
     output: str | None = None
+    replace_output: bool = False
     prices: str | None = None
     price_book_max_age_days: int = 90
     preflight: bool = True

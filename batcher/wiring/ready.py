@@ -9,7 +9,7 @@ from pathlib import Path
 
 from batcher.clock import Clock, SystemClock
 from batcher.config.keys import read_key
-from batcher.errors import ConfigurationError, UsageError
+from batcher.errors import ConfigurationError
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.choices import IfRunning
 from batcher.pipeline.engine.rater import Rater
@@ -22,11 +22,11 @@ from batcher.preflight.preflight import Preflight
 from batcher.preflight.rules import shipped_rules
 from batcher.pricing.book.book import PriceBook, age_warning, load_file, load_shipped
 from batcher.rows.build.requests import RequestBuilder
-from batcher.rows.out.output import open_writer
 from batcher.rows.read.check import check_source, hidden_rows
 from batcher.rows.read.source import SourceFile, find_sources
 from batcher.transport.endpoint import Endpoint, Lane, Secret, quota_fingerprint
 from batcher.wiring.connecting import connect
+from batcher.wiring.guarding import check_output
 from batcher.wiring.process import (
     allow_connections,
     collect_garbage_seldom,
@@ -82,7 +82,7 @@ def services_for(job: Job, observer: Observer, files: Sequence[SourceFile] = ())
     clock = SystemClock()
     files = files or checked_files(job, builder)
     _refuse_hidden(job, files)
-    _check_output(job, files)
+    check_output(job, files)
     pacer = Pacer(job.limits.quota, job.limits.concurrency, clock.monotonic())
     key = read_key(job.endpoint)
     return Services(
@@ -147,16 +147,6 @@ def _refuse_hidden(job: Job, files: Sequence[SourceFile]) -> None:
             f"{found.words}; nothing was sent: close the quote or double it, or say that so "
             f"many rows may be lost with --max-bad {found.hidden}"
         )
-
-
-def _check_output(job: Job, files: Sequence[SourceFile]) -> None:
-    """Raise now for an output that could not be written, or takes an input's place, later."""
-    target = Path(job.output or "-")
-    if job.output in {None, "-"} or target.is_fifo() or target.is_char_device():
-        return
-    if any(target.exists() and target.samefile(file.path) for file in files):
-        raise UsageError(f"{job.output}: is an input too; name another file for the answers")
-    open_writer(str(job.output)).discard()
 
 
 def inspect_inputs(job: Job) -> Inspection:

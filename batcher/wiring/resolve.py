@@ -58,6 +58,7 @@ class Asked:
     job_path: Path | None = None
     config_path: str | None = None
     accept_change: bool = False
+    force: bool = False
     options: Settings = field(default_factory=Settings)
 
 
@@ -67,6 +68,7 @@ def asked(
     config_path: str | None,
     *,
     accept_change: bool = False,
+    force: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Asked:
     """What was typed, from the parts of a command line; texts like `@file` are read.
@@ -80,6 +82,7 @@ def asked(
         job_path=job_path,
         config_path=config_path,
         accept_change=accept_change,
+        force=force,
         options=option_settings(options or {}),
     )
 
@@ -147,6 +150,7 @@ def resolve(typed: Asked) -> Job:
         strict=stated(merged.strict),
         tags=checked_tags(_tables(layers, "tags")),
         output=merged.output,
+        replace_output=typed.force,
         prices=merged.prices,
         price_book_max_age_days=checked_days(merged.price_book_max_age_days),
         preflight=stated(merged.preflight),

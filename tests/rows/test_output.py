@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet as pq
 
 from batcher.errors import CannotCreate, StorageError, UsageError
+from batcher.outputs import Guard
 from batcher.rows.out.output import Sink, open_writer
 from batcher.rows.read.reader import original_columns
 from tests.rows.making import prompts, source
@@ -110,6 +111,7 @@ def test_gz_is_packed_and_always_the_same(tmp_path, name):
     plain = written(tmp_path / name.removesuffix(".gz")).read_bytes()
     packed = written(tmp_path / name).read_bytes()
     assert gzip.decompress(packed) == plain
+    (tmp_path / name).unlink()
     assert written(tmp_path / name).read_bytes() == packed
 
 
@@ -127,7 +129,9 @@ def test_a_failed_export_leaves_what_was_there(tmp_path, name):
         yield {"a": 1}
         raise RuntimeError
 
-    with pytest.raises(RuntimeError), open_writer(str(tmp_path / name)) as writer:
+    anything = Guard(force=True)
+    path = str(tmp_path / name)
+    with pytest.raises(RuntimeError), open_writer(path, guard=anything) as writer:
         writer.write(rows())
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "before"}
 

@@ -68,9 +68,12 @@ def simulate(
     Answers are made up, the same ones for the same request. It costs nothing.
     """
     from batcher.errors import CannotCreate
+    from batcher.outputs import NOTHING_KEPT
     from batcher.simulator.server import serve
     from batcher.simulator.settings import SimulatorSettings
 
+    if bill is not None:
+        NOTHING_KEPT.check(bill)
     try:
         settings = SimulatorSettings(
             port=port,

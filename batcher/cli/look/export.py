@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from batcher.cli.commands import FILE, command, option
+from batcher.cli.commands import FILE, command, force_option, option
 from batcher.cli.ledger_options import ledger, ledger_options
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from batcher.ledger.connect import Engine
     from batcher.report.export.answers import ExportOptions
-    from batcher.rows.out.output import OutputFormat
+    from batcher.rows.out.marks import OutputFormat
 
     Opened = AbstractContextManager[Engine]
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Only rows without an answer, as they came: to mend and run.",
 )
+@force_option()
 @ledger_options
 def export(
     run_id: int | None,
@@ -46,6 +47,7 @@ def export(
     form: str | None,
     answered_only: bool,
     failures: bool,
+    force: bool,
     database: str | None,
     config: str | None,
 ) -> None:
@@ -58,7 +60,10 @@ def export(
     from batcher.report.words import count_of
 
     options = ExportOptions(
-        target=output, form=cast("OutputFormat | None", form), answered_only=answered_only
+        target=output,
+        form=cast("OutputFormat | None", form),
+        answered_only=answered_only,
+        force=force,
     )
     where = "standard output" if output == "-" else output
     if failures:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from batcher.cli.commands import FILE, GroupWithExamples, option, write_new
+from batcher.cli.commands import FILE, GroupWithExamples, force_option, option
 from batcher.cli.ledger_options import ledger, ledger_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from batcher.ledger.rate.ratings import StoredRating
+    from batcher.outputs import Guard
     from batcher.pricing.book.book import PriceBook
     from batcher.pricing.book.layer import Layer
 
@@ -179,6 +182,7 @@ def check(file: str, max_age: int) -> None:
     metavar="FILE",
     help="Where to write, default stdout.",
 )
+@force_option()
 def import_prices(
     file: str | None,
     source: str | None,
@@ -187,10 +191,12 @@ def import_prices(
     rounds: bool,
     replaces: bool,
     output: str,
+    force: bool,
 ) -> None:
     """Write a price file in our own format, from a TOML or CSV FILE or a package."""
     from batcher.pricing.book.book import parse_book, read_layer
     from batcher.pricing.book.text import render_layer
+    from batcher.report.render.delivery import deliver
     from batcher.report.words import count_of
 
     if (file is None) == (source is None):
@@ -198,10 +204,7 @@ def import_prices(
     layer = _genai(provider, price_list) if file is None else read_layer(Path(file))
     text = render_layer(_with_choices(layer, rounds=rounds, replaces=replaces))
     book = parse_book(text, output if file is None else file)
-    if output == "-":
-        click.echo(text, nl=False)
-    else:
-        write_new(Path(output), text)
+    deliver(text, output, sys.stdout, _guard(file, force=force))
     blocks = count_of(len(layer.periods), "block")
     _note(f"prices: {blocks} written to {output}, version {book.version}")
 
@@ -233,6 +236,20 @@ def ratings(database: str | None, config: str | None) -> None:
 
     with ledger(database, config) as engine:
         print_columns(_rating_rows(list_ratings(engine)))
+
+
+def _guard(file: str | None, *, force: bool) -> Guard:
+    """What the ledger that commands without a job use keeps, where there is one."""
+    from dataclasses import replace
+
+    from batcher.errors import BatcherError
+    from batcher.outputs import Guard
+    from batcher.report.ledgers import guard_of
+
+    kept = Guard(force=force)
+    with suppress(BatcherError), ledger(None, None) as engine:
+        kept = guard_of([engine], force=force)
+    return replace(kept, inputs=(*kept.inputs, *map(Path, [file] if file else [])))
 
 
 def _genai(provider: str, price_list: str) -> Layer:

@@ -12,6 +12,7 @@ from batcher.cli.commands import (
     TROUBLE,
     WHAT,
     command,
+    force_option,
     format_options,
     option,
 )
@@ -50,12 +51,13 @@ if TYPE_CHECKING:
     help="Pay answered rows again: settings changed.",
 )
 @format_options("text", "json", section=OUTPUT)
+@force_option(OUTPUT)
 @option("-q", "--quiet", is_flag=True, section=OUTPUT, help="No progress; errors only.")
 @option("-y", "--yes", is_flag=True, section=OUTPUT, help="Answer every question with yes.")
 def run(
     inputs: tuple[str, ...], job_path: Path | None, config_path: str | None,
     tags: tuple[str, ...], accept_change: bool, pilot_rows: int | None,
-    dry_run: bool, yes: bool, form: str, quiet: bool,
+    dry_run: bool, force: bool, yes: bool, form: str, quiet: bool,
     **options: Any,  # noqa: ANN401 - settings by name, checked by Settings
 ) -> int:  # fmt: skip
     """Send the rows of INPUT, or of a job, that are still to do.
@@ -76,6 +78,7 @@ def run(
             job_path,
             config_path,
             accept_change=accept_change or yes,
+            force=force,
             options={**options, "tags": tag_table(tags)},
         )
         if dry_run:

@@ -91,7 +91,7 @@ def _write_output(job: Job, start: Started) -> int:
 
     engine = open_engine(job.database, read_only=True)
     try:
-        options = ExportOptions(target=str(job.output))
+        options = ExportOptions(target=str(job.output), force=job.replace_output)
         return export_answers(engine, start.run_id, options, say).rows
     finally:
         engine.dispose()
