@@ -20,12 +20,17 @@ from batcher.ledger.schema import (
 )
 from batcher.ledger.schema_internal import ledger_info
 
+_DRAWN: Final = "token"  # among the options of an invocation
 DIED: Final = "process_died"  # the error type of attempts whose process ended under way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvocationStart:
-    """What is known of a process of a run when it starts; never a key."""
+    """What is known of a process of a run when it starts; never a key.
+
+    `token` is drawn by chance, so that no attempt's uid comes again when a backup of the ledger
+    is put back, or a copy of it is worked with.
+    """
 
     started_at: int
     host: str
@@ -39,6 +44,7 @@ class InvocationStart:
     simulated: bool
     price_list: str | None = None
     settings_digest: str
+    token: str
     options: dict[str, object]
     tags: dict[str, str]
 
@@ -114,11 +120,21 @@ def start_invocation(connection: Connection, run_id: int, start: InvocationStart
     values |= {
         "run_id": run_id,
         "simulated": int(start.simulated),
-        "options": msgspec.json.encode(start.options).decode(),
+        "options": msgspec.json.encode(start.options | {_DRAWN: start.token}).decode(),
         "tags": msgspec.json.encode(start.tags).decode(),
     }
     statement = invocations.insert().values(values).returning(invocations.c.invocation_id)
     return int(connection.execute(statement).scalar_one())
+
+
+def attempt_uids(connection: Connection, invocation_id: int) -> str | None:
+    """What the uids of the invocation's attempts begin with; `None`: it is not known here."""
+    mine = invocations.c.invocation_id == invocation_id
+    options = connection.execute(select(invocations.c.options).where(mine)).scalar()
+    if options is None:
+        return None
+    token = msgspec.json.decode(options).get(_DRAWN, "")
+    return f"{database_uid(connection)}-{invocation_id:x}-{token}-"
 
 
 def end_invocation(

@@ -94,7 +94,7 @@ invocations = Table(
     Column("simulated", Integer, nullable=False, server_default="0"),
     Column("price_list", Text),  # its answers are rated with; NULL: none, all is unpriced
     Column("settings_digest", Text, nullable=False),
-    Column("options", Text, nullable=False),  # JSON object, never a key
+    Column("options", Text, nullable=False),  # JSON object, with its token, never a key
     Column("tags", Text, nullable=False),  # JSON object of text
 )
 

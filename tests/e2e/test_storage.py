@@ -204,6 +204,20 @@ def test_a_run_that_failed_with_nothing_unsaved_says_in_the_ledger_how_it_ended(
     ledger.engine.dispose()
 
 
+def test_after_a_backup_was_put_back_no_attempt_has_the_uid_of_another(folder, simulate):
+    """Or the provider's bill and the ledger would be joined wrongly."""
+    write_jsonl(folder.path / "rows.jsonl", rows(5))
+    simulator, database = simulate(), folder.path / "batcher.db"
+    assert folder.batcher("db", "upgrade", "--database", database).code == 0
+    assert folder.batcher("db", "backup", "backup.db").code == 0
+    for name in ("batcher.db", "backup.db"):
+        assert folder.batcher(*options(simulator, folder.path / name)).code == 0
+    uids = [line["attempt_uid"] for line in simulator.bill()]
+    assert len(set(uids)) == len(uids) == 10
+    told = folder.batcher("verify", "--bill", simulator.bill_path)
+    assert told.out.count("was billed and is not in the ledger") == 5
+
+
 # --- After an unclean end
 
 

@@ -53,6 +53,7 @@ from batcher.transport.endpoint import Lane
 class Engine:
     """Runs one invocation's requests. All methods belong to the event loop's thread.
 
+    `attempt_uids` is what the uids of its attempts begin with.
     `may_send` says whether the run is ours for sure: nothing leaves while it is not. `consumed`
     is told the body bytes of each row that needs no more room. `wallets` are the caps with what
     was settled before; `first_purpose` is that of a fresh row's first attempt. `say` is told
@@ -60,7 +61,7 @@ class Engine:
     """
 
     invocation_id: int
-    database_uid: str
+    attempt_uids: str
     limits: RunLimits
     policy: OutcomePolicy
     lane: Lane
@@ -283,7 +284,7 @@ class Engine:
         work.attempts += 1
         attempt = Attempt(
             attempt_id=attempt_id,
-            uid=f"{self.database_uid}-{self.invocation_id:x}-{self._counter:x}",
+            uid=f"{self.attempt_uids}{self._counter:x}",
             request_id=work.request_id or attempt_id,
             request=request,
             number=work.attempts,

@@ -33,12 +33,14 @@ LANE = "live"
 class BegunInvocation:
     """An invocation as the ledger knows it.
 
+    `attempt_uids` is what the uids of its attempts begin with.
     `retrying` counts rows that failed for a while, `quarantined` those of the same inputs that
     earlier invocations refused.
     """
 
     scope: Scope
     database_uid: str
+    attempt_uids: str
     plan: Sequence[PlannedSource]
     history: BegunRequests
     recovery: runs.Recovery
@@ -121,6 +123,7 @@ def _begin(
     return BegunInvocation(
         scope=scope,
         database_uid=runs.database_uid(connection),
+        attempt_uids=runs.attempt_uids(connection, invocation_id) or "",
         plan=plan,
         history=history,
         recovery=recovery,
@@ -171,6 +174,7 @@ def _start(job: Job, services: Services, digest: str, now: int) -> runs.Invocati
         simulated=job.endpoint.simulated,
         price_list=services.rater.price_list,
         settings_digest=digest,
+        token=services.clock.token(),
         options={
             "concurrency": limits.concurrency,
             "limit": limits.row_limit,

@@ -182,7 +182,7 @@ class Invocation:
         job, begun, services = self._job, self._begun, self._services
         return Engine(
             invocation_id=begun.scope.invocation_id,
-            database_uid=begun.database_uid,
+            attempt_uids=begun.attempt_uids,
             limits=job.limits,
             policy=_policy_of(job, services),
             lane=lane,
