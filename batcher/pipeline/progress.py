@@ -28,7 +28,8 @@ class Progress:
     invocation; `in_doubt_high` `None` means unbounded. Under a cap, `cap_free` is what may
     still be reserved; it is `None` without one.
     `total_rows` is exact when `total_is_exact`. `overbilled` counts answers that cost more
-    than they could by what was asked for. `unknown_stop_reasons` counts answers by stop
+    than they could by what was asked for. `repeated_fields` counts
+    lines that name a field twice. `unknown_stop_reasons` counts answers by stop
     reasons that the Messages API does not have. `recorded` counts the sent attempts that the
     ledger knows of: the others still wait for it. `binding_limit_now` is what limits the run at
     present, `binding_limit`, at its end, what did most of the time; `None`: nothing known.
@@ -46,6 +47,8 @@ class Progress:
     held: int = 0
     quarantined: int = 0
     repeated_custom_ids: int = 0
+    repeated_fields: int = 0
+    blank_lines: int = 0
     own_model_rows: int = 0
     sent: int = 0
     recorded: int = 0
@@ -85,6 +88,7 @@ class Progress:
 
 _SUMS: Final = (
     "claimed", "answered", "failed", "held", "quarantined", "repeated_custom_ids",
+    "repeated_fields", "blank_lines",
     "own_model_rows", "sent", "recorded", "in_flight", "pauses",
     "input_tokens", "output_tokens", "cost", "unpriced", "overbilled", "in_doubt",
     "in_doubt_low",

@@ -6,6 +6,7 @@ import click
 import msgspec
 
 from batcher import wiring
+from batcher.cli.run.summary import input_lines
 from batcher.pipeline.job import Job
 from batcher.pipeline.run.dry_run import Inspection
 from batcher.pricing.money import format_usd, usd_text
@@ -42,6 +43,7 @@ def _lines(job: Job, found: Inspection) -> list[str]:
     requests = count_of(found.requests, "request")
     lines = [f"{requests} to endpoint {job.endpoint.name} ({models or 'none'})"]
     lines += bad_row_lines(found)
+    lines += input_lines(found.repeated_fields, found.blank_lines)
     lines += filter(None, [*found.hidden, not_sent_words(found.not_sent)])
     return [*lines, _ceiling(found)]
 
@@ -74,6 +76,8 @@ def _summary(found: Inspection) -> dict[str, Any]:
         "reasons": found.reasons,
         "not_sent": found.not_sent,
         "hidden": found.hidden,
+        "repeated_fields": found.repeated_fields,
+        "blank_lines": found.blank_lines,
         "models": found.models,
         "cost_high_usd": usd_text(found.cost_high),
         "requests_without_ceiling": found.unbounded,

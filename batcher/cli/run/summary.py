@@ -207,6 +207,17 @@ def _warnings(progress: Progress) -> list[str]:
         ),
         (progress.own_model_rows, f"{own} brought a model of its own"),
     ]
+    told_lines = [line for count, line in lines if count]
+    return told_lines + input_lines(progress.repeated_fields, progress.blank_lines)
+
+
+def input_lines(repeated_fields: int, blank_lines: int) -> list[str]:
+    """What was strange about lines of the inputs, and hindered nothing."""
+    name = told(repeated_fields, "row", "names", "name")
+    lines = [
+        (repeated_fields, f"warning: {name} a field twice; the last one counts"),
+        (blank_lines, f"{count_of(blank_lines, 'blank line')} passed over"),
+    ]
     return [line for count, line in lines if count]
 
 

@@ -20,7 +20,8 @@ class Inspection:
 
     `unbounded` requests have no ceiling: no price, no max_tokens, or tools without a limit.
     `examples` are the first bad rows, with the name of their source. `not_sent` are columns
-    that stay here, `hidden` sentences about rows that stray quotes hide.
+    that stay here, `repeated_fields` lines that name a field twice, `hidden` sentences about
+    rows that stray quotes hide.
     """
 
     requests: int = 0
@@ -32,6 +33,8 @@ class Inspection:
     reasons: dict[str, int] = field(default_factory=dict)
     examples: list[tuple[str, BadRow]] = field(default_factory=list)
     not_sent: list[str] = field(default_factory=list)
+    repeated_fields: int = 0
+    blank_lines: int = 0
     hidden: list[str] = field(default_factory=list)
 
     @property
@@ -50,6 +53,7 @@ def inspect(
         if hidden is not None:
             found.hidden.append(hidden.words)
         for batch in read_rows(file, source_id=0, builder=builder, rows=AllBut(RowRanges())):
+            found.blank_lines += len(batch.blank_rows)
             for item in batch.items:
                 if isinstance(item, BadRow):
                     _count_bad(found, file.name, item)
@@ -61,6 +65,7 @@ def inspect(
                 found.unbounded += bound is None
                 found.cost_high += bound or 0
     found.not_sent = builder.names.not_sent
+    found.repeated_fields = builder.repeated_rows
     return found
 
 

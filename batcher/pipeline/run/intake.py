@@ -41,6 +41,8 @@ class Intake:
 
     def __post_init__(self) -> None:
         self._changed: list[str] = []
+        self._blank_lines = 0
+        self._repeated_before = self.builder.repeated_rows  # by a look ahead
         self._live = [source.source_id for source in self.plan]
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
 
@@ -59,9 +61,14 @@ class Intake:
             if self.read_everything:
                 self._refuse_changed()
         except Exception as exc:  # noqa: BLE001 - the thread's edge: the engine ends the run
-            self.feed.ended(exc)
+            self._end(exc)
         else:
-            self.feed.ended(None)
+            self._end(None)
+
+    def _end(self, error: Exception | None) -> None:
+        repeated = self.builder.repeated_rows - self._repeated_before
+        self.feed.noticed(repeated, self._blank_lines)
+        self.feed.ended(error)
 
     def _read_all(self) -> bool:
         """Read everything to its end; `False` when the run is stopping."""
@@ -87,6 +94,7 @@ class Intake:
             broken = broken or any(map(is_cut_off, batch.items))
             if batch.blank_rows:
                 self.feed.blank(source.source_id, batch.blank_rows)
+                self._blank_lines += len(batch.blank_rows)
             size += body_bytes(batch.items)
             if not source.matching or len(gathered) >= MATCH_ROWS or size >= MATCH_BYTES:
                 if not self._deliver(source, gathered):

@@ -53,6 +53,10 @@ class RowFeed:
         """Lines that hold nothing, and need nothing."""
         self.loop.call_soon_threadsafe(self.done.add_all, source_id, row_numbers)
 
+    def noticed(self, repeated_fields: int, blank_lines: int) -> None:
+        """Lines that name a field twice, and lines that hold nothing."""
+        self.loop.call_soon_threadsafe(self._noticed, repeated_fields, blank_lines)
+
     def ended(self, error: Exception | None) -> None:
         """Nothing more comes; `error` is why, when it should not have ended."""
         self.loop.call_soon_threadsafe(self._ended, error)
@@ -79,6 +83,10 @@ class RowFeed:
         self._found += len(row_numbers)
         self.progress.claimed += len(row_numbers)
         self.done.add_all(source_id, row_numbers)
+
+    def _noticed(self, repeated_fields: int, blank_lines: int) -> None:
+        self.progress.repeated_fields += repeated_fields
+        self.progress.blank_lines += blank_lines
 
     def _ended(self, error: Exception | None) -> None:
         self.input_ended = True

@@ -60,8 +60,9 @@ class FieldNames:
         self._meant = {_plain(name): meant for name, meant in table.meant.items()}
         self._unknown = {_plain(name) for name in table.unknown["names"]}
 
-    def judge(self, names: Iterable[str], row: Mapping[str, Any]) -> None:
-        """Raise `RowProblem` for those of `names` that look like fields and have a value."""
+    def judge(self, row: Mapping[str, Any]) -> None:
+        """Raise `RowProblem` for columns of `row` that look like fields and have a value."""
+        names = [name for name in row if name not in self.known]
         with_value = [name for name in names if row[name] not in (None, "", [])]
         problems = [words for name in with_value if (words := self.problem(name))]
         if problems:
