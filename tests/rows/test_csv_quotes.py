@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 
 import pytest
 from hypothesis import given
@@ -50,6 +51,34 @@ def test_rows_that_became_the_text_of_a_good_record_are_counted_too(tmp_path):
     content = table(r5='"text 5', r500='text 500"', r700='"text, ""7""\nand more"')
     (line, offset, rows), hidden = quote_of(tmp_path / "a.csv", content)
     assert (line, offset, rows, hidden) == (6, content.index(b'"'), 495, 495)
+
+
+def test_rows_behind_a_quote_are_counted_where_the_cells_are_too_many(tmp_path):
+    rows = [f"r{n},p{n},x{n},y{n}\n" for n in range(1, 21)]
+    rows[4], rows[8] = 'r5,"open,x,y\n', 'r9,p,shut",y9\n'
+    content = "".join(["custom_id,prompt,x,y\n", *rows]).encode()
+    assert quote_of(tmp_path / "a.csv", content) == ((6, content.index(b'"'), 4), 4)
+    assert reasons(items(source(tmp_path / "a.csv"))).count("BAD_CSV") == 1
+
+
+def test_a_missing_an_extra_and_an_inner_quote_take_what_they_take(tmp_path):
+    lines = [
+        '"custom_id","prompt"', '"g1","p"', '"b1","p', '"g2","p"', '"b2","p""', '"g3","p"',
+        '"b3","Mid"dle"', '"g4","p"',
+    ]  # fmt: skip
+    content = "\n".join(lines).encode()
+    assert quote_of(tmp_path / "a.csv", content)[1] == 2
+    found = items(source(tmp_path / "a.csv"))
+    assert reasons(found) == ["ok", "BAD_CSV", "BAD_CSV", "BAD_CSV", "ok"]
+
+
+def test_blanks_after_commas_do_not_make_quotes_part_of_texts(tmp_path):
+    content = b'"custom_id", "prompt"\n"a", "b, with a comma"\nc, d\n'
+    texts = [json.loads(row.body)["messages"][0]["content"]
+             for row in items(source(tmp_path / "a.csv", content))]  # fmt: skip
+    assert texts == ["b, with a comma", "d"]
+    kept = items(source(tmp_path / "b.csv", b"custom_id,prompt\na, b\n"))
+    assert json.loads(kept[0].body)["messages"][0]["content"] == " b"
 
 
 def test_the_place_is_the_quotes_and_not_that_of_another_cell(tmp_path):

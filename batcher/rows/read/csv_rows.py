@@ -70,29 +70,37 @@ def _item(
 
 def header(source: SourceFile) -> list[str]:
     """The columns' names; empty for an empty file. Raises `InputBroken`, `RowProblem`."""
-    reader = csv.reader(_TextLines(source), strict=True)
     try:
-        return _stripped(next(reader, []))
+        return _header(_TextLines(source))[0]
     except csv.Error as exc:
         raise RowProblem(Reason.BAD_CSV, f"the header is no CSV: {exc}") from exc
 
 
-def _stripped(names: list[str]) -> list[str]:
-    """Blanks around a name come from `a, b`, and nobody means them."""
-    return [name.strip() for name in names]
+def _header(lines: "_TextLines") -> tuple[list[str], bool]:
+    """The names, without blanks around them: of `a, "b"` nobody means those.
+
+    And whether there are any after commas: then they are not meant in front of cells either.
+    """
+    names = next(csv.reader(lines, strict=True, skipinitialspace=True), [])
+    as_written = next(csv.reader(lines.taken), [])
+    return [name.strip() for name in names], any(n.startswith(" ") for n in as_written)
 
 
 def read_records(source: SourceFile) -> Iterator[Record]:
     """All records in order; a file that breaks off ends in a record with TRUNCATED_FILE."""
     csv.field_size_limit(MAX_LINE_BYTES)  # an unclosed quote would swallow the whole file
     lines = _TextLines(source)
-    reader = csv.reader(lines, strict=True)
-    names: list[str] | None = None
+    names: list[str] = []
     row_number, offset = 0, 0
+    reader: Iterator[list[str]] | None = None
     while True:
         offset = lines.offset
         lines.taken.clear()
         try:
+            if reader is None:
+                names, spaced = _header(lines)
+                reader = csv.reader(lines, strict=True, skipinitialspace=spaced)
+                continue
             cells = next(reader)
         except StopIteration:
             return
@@ -105,12 +113,20 @@ def read_records(source: SourceFile) -> Iterator[Record]:
             yield Record(row_number + 1, offset, broken_file(source.name, exc))
             return
         else:
-            if names is None:
-                names = _stripped(cells)
-            elif cells:
+            if cells:
                 row_number += 1
-                hidden = lines.hidden(hidden_in_text, names, offset)
-                yield Record(row_number, offset, _named(names, cells), hidden)
+                yield _record(lines, names, cells, row_number, offset)
+
+
+def _record(
+    lines: "_TextLines", names: list[str], cells: list[str], row_number: int, offset: int
+) -> Record:
+    if len(cells) == len(names):
+        hidden = lines.hidden(hidden_in_text, names, offset)
+        return Record(row_number, offset, _named(names, cells), hidden)
+    hidden = lines.hidden(hidden_by_error, names, offset)
+    words = str(hidden or f"the record has {len(cells)} cells, the header {len(names)}")
+    return Record(row_number, offset, RowProblem(Reason.BAD_CSV, words), hidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +159,6 @@ def scan_quotes(source: SourceFile) -> QuoteScan:
 
 
 def _named(names: list[str], cells: list[str]) -> dict[str, str] | RowProblem:
-    if len(cells) != len(names):
-        return RowProblem(
-            Reason.BAD_CSV, f"the record has {len(cells)} cells, the header {len(names)}"
-        )
     try:
         "".join(cells).encode()
     except UnicodeEncodeError:
@@ -182,12 +194,11 @@ class _TextLines:
         return self._lines
 
     def hidden(
-        self, look: Callable[..., HiddenRows | None], names: list[str] | None, offset: int
+        self, look: Callable[..., HiddenRows | None], names: list[str], offset: int
     ) -> HiddenRows | None:
         """What `look` finds in the lines of the record that starts at `offset`."""
         first_line = self._number - len(self.taken) + 1
-        columns = len(names or ())
-        return look(self.taken, columns, first_line=first_line, offset=offset)
+        return look(self.taken, len(names), first_line=first_line, offset=offset)
 
     def _read(self, source: SourceFile) -> Iterator[str]:
         for lines in LineSplitter(AllBut(RowRanges())).split(read_blocks(source)):
