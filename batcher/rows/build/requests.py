@@ -47,7 +47,9 @@ MAX_CUSTOM_ID_BYTES: Final = 1_000
 # Says what is known to be wrong with a body and the row's beta names; None: nothing.
 Preflight = Callable[[dict[str, Any], tuple[str, ...]], Problem | None]
 
-PROMPT_COLUMNS: Final = ("params", "messages", "prompt")  # one of them is a row's prompt
+PROMPT_COLUMNS: Final = frozenset(
+    {"params", "messages", "prompt"}
+)  # one of them is a row's prompt
 ID_COLUMNS: Final = ("custom_id", "id")
 
 
@@ -150,11 +152,11 @@ class RequestBuilder:
                 text_of = None
             betas = self._betas(row)
             self._judge(body, betas)
+            text = _encode(body) if text_of is None else b""
             is_large = len(raw) > _LARGE_BYTES  # no record has as many columns
             named = params_hash(body, betas, is_large=is_large)
             model, max_tokens, streams = body["model"], body["max_tokens"], needs_stream(body)
             if text_of is None:
-                text = _encode(body)
                 self._notice_repeats(row, raw)
             else:
                 quotes = quotes_of(body, is_large=is_large)
@@ -235,8 +237,9 @@ class RequestBuilder:
             raise RowProblem(
                 Reason.WRONG_TYPE, f"params is {kind(params)}; it must be an object"
             )
+        known = self.names.of_params.known
         for name in row:
-            if name not in self.names.of_params.known:
+            if name not in known:
                 self.names.of_params.judge(row)
                 break
         for name in params:
@@ -261,7 +264,11 @@ class RequestBuilder:
         return body, bytes.strip if body is row and isinstance(raw, bytes) else None
 
     def _from_prompt(self, row: dict[str, Any]) -> dict[str, Any]:
-        self.names.of_prompt.judge(row)
+        known = self.names.of_prompt.known
+        for name in row:
+            if name not in known:
+                self.names.of_prompt.judge(row)
+                break
         fields = _present(row, self._prompt_fields)
         return self._completed({**fields, "messages": _user(row["prompt"], row)})
 
