@@ -1,8 +1,9 @@
-"""Where output may go: never onto an input, a ledger or what lies beside one.
+"""Where output may go, and in which form: never onto an input, a ledger or what is beside one.
 
 Whatever writes a file that somebody named asks a `Guard` before, and again before it puts the
 file in place. A file is known by its number on its disk, so that links do not hide it, and by
-its name, so that no ledger finds a strange file where it will look for its own.
+its name, so that no ledger finds a strange file where it will look for its own. What others
+wrote, and a terminal or a spreadsheet would obey, is shown there instead.
 """
 
 import os
@@ -136,3 +137,28 @@ def _belongs_to_ledger(place: Path) -> bool:
         return True
     found = _BESIDE.fullmatch(place.name)
     return found is not None and beginning(place.with_name(found[1]), 16) == SQLITE
+
+
+# What steers a terminal or hides in it: C0 and C1 controls, bidirectional marks, overrides and
+# isolates, line separators, characters without a width.
+STEERING: Final = (
+    "\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff"
+)
+_SHOWN: Final = re.compile(f"(?![\t\n])[{STEERING}]")
+# As OWASP lists them, in full width too; invisible signs in front do not make them harmless.
+_FORMULA: Final = re.compile(f"[\t\r\n]|[{STEERING}]*[=+\\-@\uff1d\uff0b\uff0d\uff20]")
+
+
+def visible(text: str) -> str:
+    """`text` with JSON's escapes for what steers a terminal; lines and tabs stay.
+
+    In a JSON document they stand for the same characters.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return _SHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def no_formula(text: str) -> str:
+    """`text` as a cell that no spreadsheet runs: an apostrophe goes before a formula."""
+    return f"'{text}" if _FORMULA.match(text) else text

@@ -164,6 +164,8 @@ class _Team:
                 for kind in sorted(kinds)
             },
             last=any(end.last for end in everybody),
+            stopped=worst.stopped
+            or next((end.stopped for end in everybody if end.stopped), ""),
         )
 
     def _end_of(self, child: _Child) -> Ended | None:

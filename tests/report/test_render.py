@@ -316,6 +316,11 @@ def test_no_csv_text_begins_like_a_formula(text):
     assert csv_text(text).removeprefix("'") == text.removeprefix("'")
 
 
+@pytest.mark.parametrize("sign", ["\x1b", "\x9b", "\x85", "\u202e", "\u2066", "\u200f"])
+def test_what_would_steer_a_terminal_is_a_visible_sign(sign):
+    assert safe_text(f"a{sign}b") in {"a\u241bb", "a\ufffdb"}
+
+
 @given(st.text(), st.integers(1, 30))
 def test_shortened_text_fits(text, length):
     assert len(shorten(text, length)) <= length

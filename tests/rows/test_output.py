@@ -3,6 +3,7 @@ import gzip
 import io
 import json
 import os
+import pty
 import stat
 from pathlib import Path
 
@@ -48,11 +49,40 @@ def test_csv_has_all_columns_and_no_formula(tmp_path):
     )
 
 
-@pytest.mark.parametrize("text", ["=a", "+1", "-1", "@x", "\tx", "\rx"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=a",
+        "+1",
+        "-1",
+        "@x",
+        "\tx",
+        "\rx",
+        "\n=a",
+        "\uff1da",
+        "\uff0b1",
+        "\uff0d1",
+        "\uff20x",
+        "\ufeff=a",
+    ],
+)
 def test_text_a_spreadsheet_would_run_gets_an_apostrophe(tmp_path, text):
     path = written(tmp_path / "o.csv", [{text: text}])
     records = list(csv.reader(io.StringIO(path.read_bytes().decode(), newline="")))
     assert records == [["'" + text]] * 2
+
+
+@pytest.mark.parametrize("format_", ["jsonl", "csv"])
+def test_a_terminal_shows_what_would_steer_it(format_):
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "wb") as terminal:
+        with open_writer("-", format_, stdout=terminal) as writer:
+            writer.write([{"text": "a\x9b31mb\u202ec\x1b[0m"}])
+        shown = os.read(ours, 1000).decode()
+    os.close(ours)
+    assert not any(sign in shown for sign in "\x1b\x9b\u202e")
+    if format_ == "jsonl":
+        assert json.loads(shown) == {"text": "a\x9b31mb\u202ec\x1b[0m"}
 
 
 def test_in_csv_nothing_steers_a_terminal(tmp_path):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batcher.cli.commands import command, option
+from batcher.cli.words.say import tell
 
 if TYPE_CHECKING:
     import asyncio
@@ -91,7 +92,7 @@ def simulate(
     except ValueError as exc:
         raise click.UsageError(f"simulate: {exc}") from exc
     try:
-        serve(settings, lambda url: click.echo(f"listening on {url}"), _fast_loop())
+        serve(settings, lambda url: tell(f"listening on {url}"), _fast_loop())
     except OSError as exc:
         raise CannotCreate(
             f"simulate: {exc}; give another --port or a --bill that can be written"

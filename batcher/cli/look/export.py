@@ -6,6 +6,7 @@ import click
 
 from batcher.cli.commands import FILE, command, force_option, option
 from batcher.cli.ledger_options import ledger, ledger_options
+from batcher.cli.words.say import tell
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -73,7 +74,7 @@ def export(
         return
     with ledger(database, config) as engine:
         done = export_answers(engine, the_run(engine, run_id), options, _warn)
-    click.echo(f"{count_of(done.rows, 'row')} to {where}, {done.answered:,} answered", err=True)
+    tell(f"{count_of(done.rows, 'row')} to {where}, {done.answered:,} answered", err=True)
 
 
 def _export_failures(
@@ -85,8 +86,8 @@ def _export_failures(
     with opened as engine:
         done = export_failures(engine, the_run(engine, run_id), options, _warn)
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in done.reasons.items())
-    click.echo(f"{count_of(done.rows, 'row')} to {where}: {reasons or 'none'}", err=True)
+    tell(f"{count_of(done.rows, 'row')} to {where}: {reasons or 'none'}", err=True)
 
 
 def _warn(sentence: str) -> None:
-    click.echo(f"warning: {sentence}", err=True)
+    tell(f"warning: {sentence}", err=True)

@@ -17,6 +17,7 @@ from batcher.cli.commands import (
 )
 from batcher.cli.ledger_options import several_ledgers, several_ledgers_options
 from batcher.cli.names import dimension_names
+from batcher.cli.words.say import tell
 from batcher.finance.focus.columns import Grain, Version
 from batcher.report.query import Period
 from batcher.report.render.formats import Format, require_file, write, write_report
@@ -186,7 +187,7 @@ def _write_focus(
         with target_stream(output, sys.stdout, guard, is_ours) as stream:
             said = write_focus(engines, query, options, stream)
     for sentence in said:
-        click.echo(sentence, err=True)
+        tell(sentence, err=True)
 
 
 def _table(

@@ -12,6 +12,7 @@ import click
 
 from batcher.cli.commands import FILE, GroupWithExamples, force_option, option
 from batcher.cli.ledger_options import ledger, ledger_options
+from batcher.cli.words.say import tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,7 +130,7 @@ def check(file: str, max_age: int) -> None:
     """
     book = book_of(file)
     _warn_about_age(book, max_age)
-    click.echo(f"{_described(book)}: {len(book.lists)} price lists, consistent")
+    tell(f"{_described(book)}: {len(book.lists)} price lists, consistent")
     if _compare_with_genai_prices(book):
         click.get_current_context().exit(1)
 
@@ -225,7 +226,7 @@ def close(month: str, database: str | None, config: str | None) -> None:
 
     url = database_url(database, config)
     rating_id = close_month(url, month, now_us=SystemClock().now_us())
-    click.echo(f"{month} is closed with rating {rating_id}")
+    tell(f"{month} is closed with rating {rating_id}")
 
 
 @prices.command(examples=("batcher prices ratings", "batcher prices ratings -d batcher.db"))
@@ -322,7 +323,7 @@ def _compare_with_genai_prices(book: PriceBook) -> bool:
     if unknown:
         print_columns(difference_rows(unknown))
     known = len(found) - len(unknown)
-    click.echo(f"genai-prices {version}: {known} known differences, {len(unknown)} new ones")
+    tell(f"genai-prices {version}: {known} known differences, {len(unknown)} new ones")
     return bool(unknown)
 
 
@@ -331,11 +332,11 @@ def print_columns(rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+        tell("  ".join(cells).rstrip())
 
 
 def _note(text: str) -> None:
-    click.echo(text, err=True)
+    tell(text, err=True)
 
 
 def _rating_rows(found: list[StoredRating]) -> list[tuple[str, ...]]:

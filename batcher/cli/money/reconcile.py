@@ -10,6 +10,7 @@ import click
 from batcher.cli.commands import FILE, command, completed, force_option, format_options, option
 from batcher.cli.ledger_options import several_ledgers, several_ledgers_options
 from batcher.cli.names import endpoint_names
+from batcher.cli.words.say import tell
 from batcher.report.render.formats import TABLE_FORMATS, Format, require_file, write
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def reconcile(
         guard = guard_of(engines, force=force, inputs=list(map(Path, files)))
         if undo is not None:
             with _to_write(databases, config) as engine:
-                click.echo(book.undo(engine, undo, _author()))
+                tell(book.undo(engine, undo, _author()))
             return
         if recorded:
             write(book.adjustments_table(engines), Format(form), output, sys.stdout, guard)

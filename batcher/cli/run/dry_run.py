@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import click
 import msgspec
 
 from batcher import wiring
 from batcher.cli.run.summary import input_lines
+from batcher.cli.words.say import tell
 from batcher.pipeline.job import Job
 from batcher.pipeline.run.dry_run import Inspection
 from batcher.pricing.money import format_usd, usd_text
@@ -32,10 +32,10 @@ def print_inspection(job: Job, *, as_json: bool) -> int:
 
 def _print(job: Job, found: Inspection, ending: list[str], *, as_json: bool) -> None:
     if as_json:
-        click.echo(msgspec.json.encode(_summary(found)))
+        tell(msgspec.json.encode(_summary(found)))
         return
     for line in [*_lines(job, found), *ending]:
-        click.echo(line)
+        tell(line)
 
 
 def _lines(job: Job, found: Inspection) -> list[str]:

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, Final
 
-import click
 import msgspec
 
 from batcher.cli.run.display import Quiet
-from batcher.cli.words.say import say
+from batcher.cli.words.say import say, tell
 from batcher.errors import BatcherError, StorageError
 from batcher.ledger.connect import without_passwords
 from batcher.monitoring.limits import limit_json, limit_lines
@@ -28,7 +27,8 @@ def refused(error: BatcherError, *, as_json: bool) -> int:
     """The end of a run that never began: its sentence, also as the one JSON object."""
     if not as_json:
         raise error
-    summary = {"exit_code": error.exit_code, "error": str(error)}
+    said = str(error)
+    summary = {"exit_code": error.exit_code, "error": said, "cause": said}
     return _print_json(summary, error.exit_code)
 
 
@@ -52,15 +52,15 @@ def finish(
     if not quiet:
         for line in closing_lines(job, ended, written):
             say(line)
-    if ended.error:
-        say(f"batcher: {ended.error}")
+    if said := ended.cause if quiet else ended.error:
+        say(f"batcher: {said}")
     return ended.exit_code
 
 
 def _print_json(summary: Mapping[str, Any], exit_code: int) -> int:
     """The exit code: that given, except where all was well and nobody can know."""
     try:
-        click.echo(msgspec.json.encode(summary))
+        tell(msgspec.json.encode(summary))
     except BrokenPipeError:
         return exit_code  # nobody wants to know
     except OSError as exc:
@@ -78,6 +78,8 @@ def _output_of(job: Job, ended: Ended, start: Started | None) -> tuple[int | Non
         return None, ended
     try:
         return _write_output(job, start), ended
+    except BrokenPipeError:  # whoever read it has seen enough; the run keeps its own code
+        return None, ended
     except BatcherError as error:
         words = "; ".join(filter(None, [ended.error, str(error)]))
         finished = ended.exit_code in _FINISHED
@@ -145,6 +147,7 @@ def json_summary(
     return {
         "exit_code": ended.exit_code,
         "error": ended.error or None,
+        "cause": ended.cause or None,
         "run_id": start.run_id if start else None,
         "invocation_id": start.invocation_id if start else None,
         "database": start.database if start else without_passwords(job.database),

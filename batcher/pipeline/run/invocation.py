@@ -32,7 +32,7 @@ from batcher.pipeline.run.intake import Intake
 from batcher.pipeline.run.plan import PlannedSource
 from batcher.pipeline.run.rescue import CheckedLedger, Rescue
 from batcher.pipeline.run.row_feed import RowFeed
-from batcher.pipeline.run.signals import Signals, exit_code
+from batcher.pipeline.run.signals import Signals, exit_code, why_stopped
 from batcher.pipeline.together.sharing import share_quotas
 from batcher.rows.batch import Reason
 from batcher.rows.read.check import estimated_rows
@@ -312,6 +312,11 @@ class Invocation:
             progress=self._progress,
             unfinished_rows=counts,
             last=self._last,
+            stopped=why_stopped(
+                signals,
+                out_of_time=self._out_of_time,
+                seconds=self._job.limits.max_runtime_seconds,
+            ),
         )
 
     async def _record_end(self, signals: Signals, *, left: bool) -> dict[str, int]:

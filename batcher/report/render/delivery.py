@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
-from batcher.outputs import NOTHING_KEPT, Guard, never
+from batcher.outputs import NOTHING_KEPT, Guard, never, visible
 
 
 @contextmanager
@@ -38,11 +38,22 @@ def target_stream(
     Raises like `Sink`.
     """
     if target is None or target == "-":
-        yield stdout
+        yield cast("TextIO", _Terminal(stdout)) if stdout.isatty() else stdout
         stdout.flush()
         return
     with target_file(target, guard, is_ours) as file:
         yield cast("TextIO", codecs.getwriter("utf-8")(file))
+
+
+class _Terminal:
+    """A terminal that shows what would steer it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """All of `text`; see `visible`."""
+        return self._stream.write(visible(text))
 
 
 def deliver(

@@ -12,12 +12,12 @@ import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Self, assert_never
+from typing import Any, BinaryIO, Final, Self, assert_never, cast
 
 import msgspec
 
 from batcher.errors import CannotCreate, StorageError, UsageError
-from batcher.outputs import NOTHING_KEPT, Guard, is_opened_already, never
+from batcher.outputs import NOTHING_KEPT, Guard, is_opened_already, never, visible
 from batcher.rows.out.marks import OutputFormat, has_columns
 from batcher.rows.out.spooled import ByteStream, SpooledRows, write_csv, write_parquet
 
@@ -55,7 +55,8 @@ class Sink:
 
     def _open(self, stdout: BinaryIO | None) -> BinaryIO:
         if self.path is None:
-            return stdout or sys.stdout.buffer
+            out = stdout or sys.stdout.buffer
+            return cast("BinaryIO", TerminalStream(out)) if out.isatty() else out
         if self.path.is_dir():
             raise CannotCreate(f"{self.name}: is a folder; name a file")
         if is_opened_already(self.path):  # emptied by whoever opened it, if by anybody
@@ -100,6 +101,19 @@ class Sink:
                 stream.close()
         if self._temporary is not None:
             self._temporary.unlink(missing_ok=True)
+
+
+class TerminalStream:
+    """Takes whole lines for a terminal, which shows what would steer it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.flush, self.close = file.flush, file.close
+
+    def write(self, data: bytes) -> int:
+        """All of `data`; see `visible`."""
+        self._file.write(visible(data.decode(errors="backslashreplace")).encode())
+        return len(data)
 
 
 @contextlib.contextmanager
