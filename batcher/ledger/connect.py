@@ -19,9 +19,10 @@ from typing import Any
 
 import sqlalchemy
 from sqlalchemy import URL, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
-from batcher.errors import ConfigurationError
+from batcher.errors import BatcherError, ConfigurationError
+from batcher.ledger.damage import LOOK_SECONDS, damaged, damages_of
 from batcher.ledger.database_errors import translate
 from batcher.ledger.sqlite_file import (
     check_exists,
@@ -137,7 +138,8 @@ def storage_errors(url: str | URL) -> Iterator[None]:
 
     Data that a column refuses and statements that are wrong (`IntegrityError`, `DataError`,
     `ProgrammingError`) pass as they are: the first two are the writer's to bisect, the last is
-    a bug; only missing rights are translated.
+    a bug; only missing rights are translated. Whatever nobody expected is blamed on the file
+    when that turns out to be damaged: what is read from it may be anything.
 
     Raises:
         StorageError: disk, file or server trouble, or the server refuses the connection.
@@ -146,13 +148,30 @@ def storage_errors(url: str | URL) -> Iterator[None]:
     """
     try:
         yield
-    except DBAPIError as error:
+    except (BatcherError, OSError):
+        raise
+    except Exception as error:
         where = parse_url(url)
-        passwords = (where.url.password, where.url.query.get("password"))
-        translated = translate(error, where.shown, [str(p) for p in passwords if p])
+        translated = _translated(where, error)
         if translated is None:
+            _blame_damage(where, error)
             raise
         raise translated from error
+
+
+def _translated(where: DatabaseUrl, error: Exception) -> BatcherError | None:
+    if not isinstance(error, DBAPIError):
+        if type(error).__module__ != "sqlite3":
+            return None
+        error = OperationalError(None, None, error)  # of a cursor that is read directly
+    passwords = (where.url.password, where.url.query.get("password"))
+    return translate(error, where.shown, [str(p) for p in passwords if p])
+
+
+def _blame_damage(where: DatabaseUrl, error: Exception) -> None:
+    damages = damages_of(where.path, seconds=LOOK_SECONDS) if where.path else None
+    if where.path and damages:
+        raise damaged(where.path, damages) from error
 
 
 @contextmanager
@@ -302,7 +321,8 @@ def _set_up(raw: Any, *, read_only: bool) -> None:  # noqa: ANN401  psycopg is o
     raw.autocommit = True
     with closing(raw.cursor()) as cursor:
         cursor.execute(
-            "SET TIME ZONE 'UTC'; SET synchronous_commit = on"
+            "SET TIME ZONE 'UTC'; SET synchronous_commit = on;"
+            " SET default_transaction_isolation = 'read committed'"
             + ("; SET default_transaction_read_only = on" if read_only else "")
         )
         cursor.execute(_PLANS)

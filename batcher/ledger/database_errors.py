@@ -61,6 +61,8 @@ _POSTGRESQL: dict[str, tuple[type[BatcherError], str]] = {
 _PASSING = ("08", "25006", "25P03", "25P04", "40", "53", "55P03", "57014", "57P", "58030")
 # Trouble of a server, a session or of somebody's rights, whatever was written; the same codes.
 _NOT_ABOUT_DATA = (*_PASSING, "25", "28", "3D", NO_RIGHT, "55", "58", "F0", "XX001", "XX002")
+# How SQLite's driver words that a text is none: nothing that is not UTF-8 was ever written.
+_UNDECODABLE = re.compile(r"Could not decode to UTF-8 (column '\w*')")
 # How libpq words a connection that failed; it gives no code.
 _CONNECTING = (
     (r"password|authentication|pg_hba", "check the user and the password in its URL"),
@@ -117,6 +119,9 @@ def translate(error: DBAPIError, shown: str, passwords: Sequence[str]) -> Batche
     words = _words(error, passwords)
     if _is_of_sqlite(error):
         number = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        column = _UNDECODABLE.match(words)
+        if column:  # the driver would go on with all of the text
+            number, words = CORRUPT, f"{column[1]} is no UTF-8"
         return _sentence(shown, _SQLITE.get(number), words)
     if code is None:
         return _of_connecting(shown, words)

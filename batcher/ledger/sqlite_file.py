@@ -30,17 +30,23 @@ _SQLITE_SETTINGS = (
     "PRAGMA secure_delete=ON",  # what is dropped is overwritten
     "PRAGMA journal_size_limit=67108864",  # a reader's WAL shrinks again
 )
+_ALONE = "mode=ro&immutable=1"
 _MOUNTS = Path("/proc/self/mountinfo")
 _REFUSED = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse"})
 # The root of a rootless container: FUSE, and local.
 _LOCAL = frozenset({"fuse.fuse-overlayfs"})
 
 
-def connect_sqlite(path: Path, *, read_only: bool) -> "sqlite3.Connection":
-    """A connection to the SQLite file at `path`, durable unless it only reads."""
+def connect_sqlite(
+    path: Path, *, read_only: bool, immutable: bool = False
+) -> "sqlite3.Connection":
+    """A connection to the SQLite file at `path`, durable unless it only reads.
+
+    An `immutable` one is written by nobody meanwhile: nothing is made beside it.
+    """
     connection = _counted()(
         path,
-        f"file:{quote(str(path))}?{_mode(path, read_only=read_only)}",
+        f"file:{quote(str(path))}?{_ALONE if immutable else _mode(path, read_only=read_only)}",
         uri=True,
         timeout=BUSY_SECONDS,
         isolation_level=None,  # `_begin_sqlite` begins
@@ -97,7 +103,7 @@ def _mode(path: Path, *, read_only: bool) -> str:
         return "mode=rw"
     # A reader of a WAL needs its index file; where none can be made, nobody can be writing.
     waiting = path.with_name(f"{path.name}-wal").exists()
-    return "mode=ro" if waiting or os.access(path.parent, os.W_OK) else "mode=ro&immutable=1"
+    return "mode=ro" if waiting or os.access(path.parent, os.W_OK) else _ALONE
 
 
 def _use_wal(connection: "sqlite3.Connection") -> None:

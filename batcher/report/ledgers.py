@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, RowMapping, Select
 
 from batcher.errors import UsageError
-from batcher.ledger.connect import open_engine, parse_url, place, reading
+from batcher.ledger.connect import open_engine, parse_url, place, reading, storage_errors
 from batcher.ledger.migrate import require_head
 from batcher.ledger.runs import database_uid, input_files
 from batcher.outputs import Guard
@@ -37,7 +37,8 @@ def ledger_to_read(url: str) -> Iterator[Engine]:
     engine = open_engine(url, read_only=True)
     try:
         require_head(engine)
-        yield engine
+        with storage_errors(url):
+            yield engine
     finally:
         engine.dispose()
 
