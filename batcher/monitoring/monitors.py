@@ -81,6 +81,11 @@ class _Beside:
         self._display.ended(event)
         self._monitors.ended(event)
 
+    def noted(self, sentence: str) -> None:
+        """See `Observer.noted`."""
+        self._display.noted(sentence)
+        self._monitors.said(sentence)
+
     def waiting(self, reason: str) -> None:
         """See `Observer.waiting`."""
         self._display.waiting(reason)

@@ -58,10 +58,14 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resent:
-    """What a change of settings would send again; `cost_high` `None`: unbounded."""
+    """What a change of settings, or a round that was asked for (`again`), would send again.
+
+    `cost_high` `None`: unbounded.
+    """
 
     rows: int
     cost_high: int | None
+    again: bool = False
 
 
 class Observer(Protocol):
@@ -72,6 +76,9 @@ class Observer(Protocol):
 
     def ended(self, event: Ended) -> None:
         """Everything is recorded."""
+
+    def noted(self, sentence: str) -> None:
+        """Something about the rows that is good to know; the run goes on."""
 
     def waiting(self, reason: str) -> None:
         """Nothing can be done until something else happens; it goes on by itself then."""

@@ -23,10 +23,11 @@ class BindingLimit:
 class Progress:
     """Counters of one invocation, written as a run goes on, read by displays.
 
-    Rows: `done_before` were finished by earlier invocations, `claimed` had an answer that moved
-    along, `elsewhere` are finished by other processes of the run. Money is pico-USD of this
-    invocation; `in_doubt_high` `None` means unbounded. Under a cap, `cap_free` is what may
-    still be reserved; it is `None` without one.
+    Rows: `done_before` were finished by earlier invocations, `claimed` had an answer already:
+    it moved along, or, of those `shared`, was another run's and had cost `shared_cost`, but for
+    `shared_unpriced` answers whose cost nobody knows; `elsewhere` are finished by other
+    processes of the run. Money is pico-USD of this invocation; `in_doubt_high` `None` means
+    unbounded. Under a cap, `cap_free` is what may still be reserved; it is `None` without one.
     `total_rows` is exact when `total_is_exact`. `overbilled` counts answers that cost more
     than they could by what was asked for. `repeated_fields` counts
     lines that name a field twice. `unknown_stop_reasons` counts answers by stop
@@ -41,6 +42,9 @@ class Progress:
     total_is_exact: bool = False
     done_before: int = 0
     claimed: int = 0
+    shared: int = 0
+    shared_cost: int = 0
+    shared_unpriced: int = 0
     elsewhere: int = 0
     answered: int = 0
     failed: int = 0
@@ -87,7 +91,8 @@ class Progress:
 
 
 _SUMS: Final = (
-    "claimed", "answered", "failed", "held", "quarantined", "repeated_custom_ids",
+    "claimed", "shared", "shared_cost", "shared_unpriced",
+    "answered", "failed", "held", "quarantined", "repeated_custom_ids",
     "repeated_fields", "blank_lines",
     "own_model_rows", "sent", "recorded", "in_flight", "pauses",
     "input_tokens", "output_tokens", "cost", "unpriced", "overbilled", "in_doubt",

@@ -1,5 +1,6 @@
 """From what was typed to a job: the layers of settings, merged and checked."""
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,6 +43,7 @@ from batcher.pipeline.run.bad_rows import bad_limit
 from batcher.preflight.preflight import check_dialect
 from batcher.preflight.rules import shipped_rules
 from batcher.rows.build.settings import RequestSettings
+from batcher.rows.read.source import STDIN
 from batcher.transport.endpoint import Endpoint
 
 T = TypeVar("T")
@@ -59,6 +61,8 @@ class Asked:
     config_path: str | None = None
     accept_change: bool = False
     force: bool = False
+    again: bool = False
+    name: str | None = None
     options: Settings = field(default_factory=Settings)
 
 
@@ -73,9 +77,12 @@ def asked(
 ) -> Asked:
     """What was typed, from the parts of a command line; texts like `@file` are read.
 
-    A `.toml` among the inputs is the job file.
+    A `.toml` among the inputs is the job file. Two of the `options` are no settings: the
+    `name` of the run, and whether it is done `again`.
     """
     inputs, job_path = _job_among(inputs, job_path)
+    options = dict(options or {})
+    name, again = options.pop("name", None), options.pop("again", False)
     return Asked(
         command=without_passwords(shlex.join(["batcher", *_shown(sys.argv[1:])])),
         inputs=inputs,
@@ -83,7 +90,9 @@ def asked(
         config_path=config_path,
         accept_change=accept_change,
         force=force,
-        options=option_settings(options or {}),
+        again=again,
+        name=name,
+        options=option_settings(options),
     )
 
 
@@ -132,9 +141,7 @@ def resolve(typed: Asked) -> Job:
     merged = _merge(layers)
     lifeboat_folder, spare_folders = lifeboat_folders(merged.lifeboat_folder)
     base = typed.job_path.parent if typed.job_path and not typed.inputs else Path()
-    name = None
-    if typed.job_path:
-        name = checked_text("the name of the job", job_file.name or typed.job_path.stem)
+    name = _name(typed, job_file)
     return Job(
         key=name or _key_of(inputs),
         name=name,
@@ -147,6 +154,7 @@ def resolve(typed: Asked) -> Job:
         limits=_limits(merged),
         on_unknown=stated(merged.on_unknown),
         accept_change=typed.accept_change,
+        again=typed.again,
         strict=stated(merged.strict),
         tags=checked_tags(_tables(layers, "tags")),
         output=merged.output,
@@ -173,6 +181,18 @@ def resolve(typed: Asked) -> Job:
         lifeboat_folder=lifeboat_folder,
         spare_folders=spare_folders,
     )
+
+
+def _name(typed: Asked, job_file: JobFile) -> str | None:
+    """The job's name, else the one that was typed; `None` for a run without a name."""
+    if typed.name is None:
+        named = (job_file.name or typed.job_path.stem) if typed.job_path else None
+        return named if named is None else checked_text("the name of the job", named)
+    if typed.job_path:
+        raise UsageError("--name: a job has its name in its file; name runs without a job only")
+    if not typed.name.strip() or "/" in typed.name:
+        raise UsageError(f"--name {typed.name!r}: a name has a letter at least, and no /")
+    return checked_text("--name", typed.name)
 
 
 def settings_of(typed: Asked) -> list[SettingInForce]:
@@ -217,12 +237,21 @@ def _merge(layers: Sequence[Settings]) -> Settings:
 
 
 def _key_of(inputs: Sequence[str]) -> str:
-    """The inputs as one text, which a database can hold as a key: of very many their digest."""
-    key = shlex.join(inputs)
+    """Where the inputs are, as one text, however they are typed.
+
+    A database can hold it as a key: of very many it is their digest.
+    """
+    key = shlex.join(map(_place_of_input, inputs))
     if len(key) <= _LONGEST_KEY:
         return key
     digest = blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
     return f"{key[:_LONGEST_KEY]}... {digest}"
+
+
+def _place_of_input(given: str) -> str:
+    if given == STDIN or "://" in given or "\0" in given:
+        return given
+    return os.path.realpath(os.path.expanduser(given))  # noqa: PTH111 - raises for no name
 
 
 def _tables(layers: Sequence[Settings], name: str) -> dict[str, Any]:

@@ -41,6 +41,12 @@ _OPTIONS = (
         section=WHAT,
         help="Where to send: anthropic, crun, sunra, simulator, yours.",
     ),
+    option(
+        "--name",
+        metavar="NAME",
+        section=WHAT,
+        help="A run of its own over these inputs; shares no answers.",
+    ),
     option("--base-url", metavar="URL", section=WHAT, help="Another address of the endpoint."),
     option(
         "-m",

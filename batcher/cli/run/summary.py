@@ -136,7 +136,8 @@ def json_summary(
     ):  # fmt: skip
         progress.pop(name)
     for name in (
-        "cost", "in_doubt_low", "in_doubt_high", "cap_spent", "cap_reserved", "cap_free",
+        "cost", "shared_cost", "in_doubt_low", "in_doubt_high",
+        "cap_spent", "cap_reserved", "cap_free",
     ):  # fmt: skip
         value = progress.pop(name)
         progress[f"{name}_usd"] = None if value is None else usd_text(value)
@@ -175,7 +176,8 @@ def _rows_line(progress: Progress, ended: Ended) -> str:
         return f"nothing left to do: {'' if before == 1 else 'all '}{were} finished before"
     parts = [f"{count_of(progress.answered, 'row')} answered"]
     if progress.claimed:
-        parts.append(f"{progress.claimed:,} had an answer already")
+        shared = f" ({progress.shared:,} of other runs)" * bool(progress.shared)
+        parts.append(f"{progress.claimed:,} had an answer already{shared}")
     counts = ((name, getattr(progress, name)) for name in ("failed", "held", "quarantined"))
     parts += [f"{count:,} {name}" for name, count in counts if count]
     rate = progress.answered / ended.seconds if ended.seconds else 0

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, delete, func, insert, or_, select, update
 
 from batcher.ledger.money.spending import spending
-from batcher.ledger.schema import budgets, invocations
+from batcher.ledger.schema import answers, budgets, charges, invocations
 from batcher.ledger.schema_internal import budget_slices
 
 
@@ -161,3 +161,16 @@ def _gone(connection: Connection, invocation_id: int) -> Select[Any]:
     return others.where(
         or_(invocations.c.ended_at.is_not(None), invocations.c.run_id == mine.scalar_subquery())
     )
+
+
+def has_unpriced(connection: Connection, run_id: int) -> bool:
+    """Whether any answer of the run could not be priced."""
+    query = (
+        select(charges.c.attempt_id)
+        .join(answers, answers.c.attempt_id == charges.c.attempt_id)
+        .where(
+            answers.c.run_id == run_id, charges.c.current == 1, charges.c.status == "unpriced"
+        )
+        .limit(1)
+    )
+    return connection.execute(query).first() is not None

@@ -9,8 +9,9 @@ from batcher.errors import BatcherError, Fenced
 from batcher.ledger import runs
 from batcher.ledger.connect import Connection, place
 from batcher.ledger.connect import Engine as Database
+from batcher.ledger.money.budget import has_unpriced
 from batcher.ledger.money.estimates import grade_estimates
-from batcher.ledger.runs import has_failure, has_unpriced, unfinished_rows
+from batcher.ledger.write.records import has_failure, unfinished_rows
 from batcher.ledger.write.writer import Recording, Writer, open_writer
 from batcher.messages.attempt import Purpose
 from batcher.pacing.pacer import Pacer
@@ -171,7 +172,9 @@ class Invocation:
             plan=begun.plan,
             builder=self._services.builder,
             writer=self._writer,
-            run_id=begun.scope.run_id,
+            claimable=begun.claimable,
+            sharing=begun.sharing,
+            clock=self._clock,
             feed=self._feed,
             credit=self._credit,
             division=self._division,
@@ -214,7 +217,7 @@ class Invocation:
                 connection,
                 run_id=self._begun.scope.run_id,
                 source_id=source.source_id,
-                name=source.file.name,
+                name=source.name,
                 rows=rows,
             )
 
