@@ -132,6 +132,7 @@ DOORS = {
     },
     "wiring": {"connecting", "examine"},  # besides its own name: only doctor asks for it
     "transport": {
+        "room",  # a budget for answers: the lane takes from it, the engine gives back
         "endpoint",
         "proxy",
         "live.client",

@@ -6,7 +6,8 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from batcher.messages.codec import CODEC_ERRORS
+from batcher.messages.codec import AT_ONCE, CODEC_ERRORS, check_utf8
+from batcher.messages.parts import MOST_BLOCKS, MOST_PARTS, has_more_parts
 from batcher.messages.usage import Usage, parse_usage
 
 
@@ -71,7 +72,7 @@ _WIRE: Final = msgspec.json.Decoder(_MessageFields)
 _BLOCKS: Final = msgspec.json.Decoder(list[_TextBlock] | str)
 # An escaped backslash, a surrogate pair, or half of one: a token cut in the middle of an emoji.
 _SURROGATES: Final = re.compile(
-    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"(?:\\\\)++|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
 _CONTAINER: Final = msgspec.json.Decoder(_Container)
@@ -89,7 +90,7 @@ def parse_answer(body: bytes) -> Answer:
     try:
         wire = _decode(body)
     except NotAMessage:
-        whole = _SURROGATES.sub(lambda m: rb"\ufffd" if m["half"] else m[0], body)
+        whole = _without_halves(body)
         if whole == body:
             raise
         return msgspec.structs.replace(parse_answer(whole), text_repaired=True)
@@ -117,9 +118,20 @@ def parse_answer(body: bytes) -> Answer:
     )
 
 
+def _without_halves(body: bytes) -> bytes:
+    """Piece by piece: a list of all that match could be many times the body."""
+    whole, done = bytearray(), 0
+    for match in _SURROGATES.finditer(body):
+        if match["half"]:
+            whole += body[done : match.start()] + rb"\ufffd"
+            done = match.end()
+    return bytes(whole + body[done:])
+
+
 def _decode(body: bytes) -> _MessageFields:
     try:
-        body.decode()  # raw parts skip the decoder's own UTF-8 check
+        # raw parts skip the decoder's own check
+        body.decode() if len(body) <= AT_ONCE else check_utf8(body)
         return _WIRE.decode(body)
     except CODEC_ERRORS as exc:
         raise NotAMessage(f"the body is no Message: {exc}"[:300]) from exc
@@ -146,12 +158,16 @@ def _container_id(raw: msgspec.Raw) -> str | None:
 
 def _text(content: bytes) -> tuple[str, bytes]:
     """The joined text, and the content as an array: a plain string becomes one text block."""
+    if len(content) > MOST_PARTS and has_more_parts(content, MOST_PARTS):
+        raise NotAMessage(f"content holds more than {MOST_PARTS:,} values")
     try:
         blocks = _BLOCKS.decode(content)
     except CODEC_ERRORS as exc:
         raise NotAMessage(f"content is no list of blocks: {exc}"[:300]) from exc
     if isinstance(blocks, str):
         return blocks, msgspec.json.encode([{"type": "text", "text": blocks}])
+    if len(blocks) > MOST_BLOCKS:
+        raise NotAMessage(f"content has {len(blocks):,} blocks, more than {MOST_BLOCKS:,}")
     return "".join(
         block.text for block in blocks if block.type == "text" and block.text
     ), content

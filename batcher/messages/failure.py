@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from batcher.messages.codec import CODEC_ERRORS
+from batcher.messages.parts import MOST_PARTS_OF_EVENT, has_more_parts
 
 
 class Verdict(StrEnum):
@@ -208,6 +209,8 @@ def _clean(text: str) -> str:
 
 
 def _json(body: bytes) -> object:
+    if has_more_parts(body, MOST_PARTS_OF_EVENT):
+        return None
     try:
         return msgspec.json.decode(body)
     except CODEC_ERRORS:

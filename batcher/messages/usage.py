@@ -5,6 +5,7 @@ from typing import Any, Final
 import msgspec
 
 from batcher.messages.codec import CODEC_ERRORS
+from batcher.messages.parts import MOST_ITERATIONS, USAGE_LIMIT
 
 MAX_TOKENS_PLAUSIBLE: Final = 1_000_000_000  # a count outside 0..10^9 is a broken server
 
@@ -55,10 +56,12 @@ def parse_usage(raw: bytes | None) -> Usage | None:
 
     Counts may be integers, integral floats or numeric strings; OpenAI names are understood
     too. A count that is negative, above 10^9 or no number raises `ValueError`,
-    and so do iterations nested too deeply.
+    and so do iterations that are too many or nested too deeply.
     """
     if raw is None or raw == b"null":
         return None
+    if len(raw) > USAGE_LIMIT:
+        raise ValueError(f"usage has {len(raw):,} bytes, more than {USAGE_LIMIT:,}")
     try:
         fields = msgspec.json.decode(raw)
     except CODEC_ERRORS as exc:
@@ -104,6 +107,10 @@ def _usage(fields: dict[str, Any]) -> Usage:
 def _iterations(entries: object) -> tuple[Usage, ...]:
     if not isinstance(entries, list):
         return ()
+    if len(entries) > MOST_ITERATIONS:
+        raise ValueError(
+            f"usage has {len(entries):,} iterations, more than {MOST_ITERATIONS:,}"
+        )
     return tuple(_usage(entry) for entry in entries if isinstance(entry, dict))
 
 

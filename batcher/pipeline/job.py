@@ -24,6 +24,7 @@ from batcher.rows.build.settings import RequestSettings
 from batcher.rows.ranges import RowRanges
 from batcher.rows.read.source import SourceFile
 from batcher.transport.endpoint import Endpoint, Lane
+from batcher.transport.room import AnswerRoom
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +128,7 @@ class Services:
     leaves: whether the run is ours for sure. `price_note` says in words whose prices count.
     `chosen` are the only rows to send, by the name of their source: a pilot; `None`: all.
     `largest_output` is that of `AnswerPolicy`.
+    `room` is what the lane takes for answers, until they are recorded.
     `pacer` is the one that the lane tells of headers; `None`: the engine makes its own.
     `fingerprint` names the address and the key whose quotas a run draws on, salted with its
     argument; `None`: its quotas are not shared with other runs of the database.
@@ -143,5 +145,6 @@ class Services:
     chosen: Mapping[str, RowRanges] | None = None
     largest_output: LargestOutput | None = None
     pacer: Pacer | None = None
+    room: AnswerRoom = field(default_factory=AnswerRoom)
     fingerprint: Callable[[str], str] | None = None
     pass_on: Callable[[signal.Signals], None] | None = None

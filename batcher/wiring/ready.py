@@ -25,6 +25,7 @@ from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.read.check import check_source, hidden_rows
 from batcher.rows.read.source import SourceFile, find_sources
 from batcher.transport.endpoint import Endpoint, Lane, Secret, quota_fingerprint
+from batcher.transport.room import AnswerRoom
 from batcher.wiring.connecting import connect
 from batcher.wiring.guarding import check_output
 from batcher.wiring.process import (
@@ -85,11 +86,13 @@ def services_for(job: Job, observer: Observer, files: Sequence[SourceFile] = ())
     check_output(job, files)
     pacer = Pacer(job.limits.quota, job.limits.concurrency, clock.monotonic())
     key = read_key(job.endpoint)
+    room = AnswerRoom()
     return Services(
         builder=builder,
         files=files,
         rater=Rater(book, price_list(job, book)),
-        make_lane=partial(_live_lane, job.endpoint, key, clock, pacer),
+        make_lane=partial(_live_lane, job.endpoint, key, clock, pacer, room),
+        room=room,
         pacer=pacer,
         fingerprint=partial(quota_fingerprint, job.endpoint, key),
         clock=clock,
@@ -184,11 +187,13 @@ def _live_lane(
     key: Secret | None,
     clock: Clock,
     pacer: Pacer,
+    room: AnswerRoom,
     may_send: Callable[[], bool],
 ) -> Lane:
     from batcher.transport.live.live_lane import LiveLane  # noqa: PLC0415 - aiohttp, late
 
-    return LiveLane(connect(endpoint, key, clock, may_send), endpoint, clock, pacer.hear)
+    client = connect(endpoint, key, clock, may_send, room)
+    return LiveLane(client, endpoint, clock, pacer.hear)
 
 
 def _spool_folder(database: str) -> Path:

@@ -47,6 +47,7 @@ from batcher.pipeline.job import RunLimits
 from batcher.pipeline.progress import Progress
 from batcher.rows.batch import is_cut_off
 from batcher.transport.endpoint import Lane
+from batcher.transport.room import AnswerRoom
 
 
 @dataclass(kw_only=True, eq=False)
@@ -75,6 +76,7 @@ class Engine:
     wallets: Sequence[Wallet]
     consumed: Callable[[int], None]
     may_send: Callable[[], bool]
+    room: AnswerRoom
     first_purpose: Purpose = Purpose.FIRST
     say: Callable[[str], None] = lambda _: None
     draining: bool = field(default=False, init=False)
@@ -346,6 +348,8 @@ class Engine:
         row = attempt.request
         lasting = isinstance(verdicts.next, Done) and verdicts.next.lasting
         self.done.settled(attempt.attempt_id)
+        if self.room.unsaved:
+            self.room.recorded(attempt.attempt_id)
         if lasting:
             self.done.add(row.source_id, row.row_number)
 

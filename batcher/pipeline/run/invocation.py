@@ -199,6 +199,7 @@ class Invocation:
             wallets=[Wallet(cap, settled) for cap, settled in begun.caps],
             consumed=self._credit.give_back,
             may_send=begun.held.may_send,
+            room=services.room,
             first_purpose=Purpose.FIRST if services.chosen is None else Purpose.PILOT,
             say=services.observer.waiting,
         )
@@ -228,6 +229,7 @@ class Invocation:
     def _storage_failed(self, error: BaseException) -> None:
         """Send nothing more; what is in flight is paid, so it is awaited, but not for ever."""
         self._ledger_failed = True
+        self._services.room.lift()
         self._end_early(error, "the database failed")
 
     def _end_early(self, error: BaseException, reason: str) -> None:

@@ -1,9 +1,12 @@
 """CSV sources: every cell is text, columns are named by the header, empty cells are absent."""
 
 import csv
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
+from batcher.messages.parts import MOST_PARTS
 from batcher.messages.request import BadRow, Request
 from batcher.rows.batch import (
     BATCH_ROWS,
@@ -175,10 +178,24 @@ def _csv_problem(exc: csv.Error, hidden: HiddenRows | None, *, at_end: bool) -> 
     return RowProblem(Reason.BAD_CSV, f"the record is no CSV: {exc}")
 
 
+_MOST_TAKEN: Final = 1_000_000
+_TOKENS: Final = re.compile(rb',|"[^"]*"?')
+
+
+def _within_cells(line: bytes) -> bytes:
+    """The line as far as its cells are not too many for memory: the record has too many."""
+    cells = 0
+    for token in _TOKENS.finditer(line):
+        cells += line[token.start()] == ord(",")
+        if cells > MOST_PARTS:
+            return line[: token.start()]
+    return line
+
+
 class _TextLines:
     """The lines of a file as text, for `csv`; `offset` is where the next one starts.
 
-    `taken` are those since somebody cleared them: the lines of one record.
+    `taken` are those since somebody cleared them: the lines of one record, at most a million.
     `at_end` is set when a line was asked for and there is none: what is open stays open.
     Bytes that are no UTF-8 become lone surrogates, so that the record is known when they show.
     """
@@ -187,7 +204,7 @@ class _TextLines:
         self.offset = 0
         self.at_end = False
         self.taken: list[str] = []
-        self._number = 0
+        self._number = self._first = 0
         self._lines = self._read(source)
 
     def __iter__(self) -> Iterator[str]:
@@ -197,8 +214,7 @@ class _TextLines:
         self, look: Callable[..., HiddenRows | None], names: list[str], offset: int
     ) -> HiddenRows | None:
         """What `look` finds in the lines of the record that starts at `offset`."""
-        first_line = self._number - len(self.taken) + 1
-        return look(self.taken, len(names), first_line=first_line, offset=offset)
+        return look(self.taken, len(names), first_line=self._first, offset=offset)
 
     def _read(self, source: SourceFile) -> Iterator[str]:
         for lines in LineSplitter(AllBut(RowRanges())).split(read_blocks(source)):
@@ -206,7 +222,11 @@ class _TextLines:
             for line in lines.lines:
                 self.offset += len(line) + 1
                 self._number += 1
-                text = line.decode("utf-8", "surrogateescape") + "\n" * lines.terminated
-                self.taken.append(text)
+                cut = _within_cells(line) if line.count(b",") > MOST_PARTS else line
+                text = cut.decode("utf-8", "surrogateescape") + "\n" * lines.terminated
+                if not self.taken:
+                    self._first = self._number
+                if len(self.taken) < _MOST_TAKEN:
+                    self.taken.append(text)
                 yield text
         self.at_end = True

@@ -9,6 +9,7 @@ key never is: `Mask` takes it out.
 
 import asyncio
 import re
+import socket
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ _PIECE_BYTES: Final = 2**18
 _PIECEWISE_BYTES: Final = 2**20
 _NOT_IN_HEADERS: Final = frozenset("\r\n\0")
 # Gateways add headers of their own; aiohttp would give up at 8 kB and 128.
+_BUFFERED_BYTES: Final = 2**15  # of each connection, and as much again, while nobody reads
 LONGEST_LINE: Final = 2**16
 MOST_HEADERS: Final = 1024
 _NO_TRACES: Final[list[Any]] = []
@@ -126,6 +128,7 @@ class Wire:
             assert protocol is not None  # noqa: S101 - it was just given out
             protocol.set_response_params(
                 read_until_eof=True,
+                read_bufsize=_BUFFERED_BYTES,
                 auto_decompress=False,  # whatever the label says: see `encoding`
                 max_line_size=LONGEST_LINE,
                 max_field_size=LONGEST_LINE,
@@ -174,6 +177,17 @@ class Wire:
             return None
         transport.write(head)
         return self._loop.create_task(_pour(StreamWriter(protocol, self._loop), body))
+
+
+def keep_alive_socket(address: tuple[Any, ...]) -> socket.socket:
+    """A socket that notices a vanished peer during the minutes in which a model thinks."""
+    family, kind, protocol, _, _ = address
+    sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5)):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return sock
 
 
 def proxy_headers(proxy: Proxy | None) -> dict[str, str] | None:
