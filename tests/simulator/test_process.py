@@ -1,5 +1,6 @@
 """`batcher simulate` as a process: it says where it listens, and ends when told."""
 
+import errno
 import json
 import os
 import signal
@@ -116,4 +117,4 @@ def test_a_port_that_is_taken_is_said_in_one_line():
     with simulator() as (_, url):
         result = CliRunner().invoke(simulate, ["--port", url.rpartition(":")[2]])
     assert isinstance(result.exception, CannotCreate)
-    assert "address already in use" in str(result.exception)
+    assert os.strerror(errno.EADDRINUSE).lower() in str(result.exception).lower()
