@@ -14,6 +14,7 @@ from tests.making_runs import (
     FakeLane,
     Watcher,
     answered,
+    photograph,
     prompt_of,
     row,
     rows,
@@ -292,3 +293,50 @@ def test_a_copy_with_again_pays_and_says_how_much_was_there(done):
     case.watcher = Watcher(agrees=True)
     assert len(sent(case)) == 6
     assert case.watcher.asked.rows == 6
+
+
+# --- killed
+
+
+def test_killed_between_taking_answers_and_sending_nothing_is_lost(case, tmp_path):
+    case.write(rows(6))
+    case.run(FakeLane(echo))
+    copy = other(case, [*rows(3), row("new 1"), *rows(6)[3:], row("new 2")])
+    left = []
+
+    def respond(attempt):
+        left.append(photograph(case.database, tmp_path / f"{len(left)}.db"))
+        return echo(attempt)
+
+    assert len(sent(copy, respond)) == 2
+    for database in left:
+        after = replace(copy, database=str(database), watcher=Watcher())
+        assert set(sent(after)) <= {"new 1", "new 2"}
+        assert len(sent(after)) == 0
+        assert after.one("SELECT COUNT(*) FROM v_answers WHERE run_id = 2") == 8
+        assert len(shared(after)) == 6
+
+
+# --- verified
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("UPDATE answers SET final = 0 WHERE attempt_id = {paid}", "is not a final one"),
+        ("UPDATE shared_answers SET attempt_id = 1", "points to nothing in answers"),
+        ("UPDATE shared_answers SET params_hash = x'00'", "answers another request"),
+        ("UPDATE shared_answers SET source_id = 1", "has an answer of its own and shares"),
+        ("UPDATE shared_answers SET row_number = 9", "has an answer; it has 1 rows"),
+    ],
+)
+def test_a_record_that_shares_nothing_is_told(case, statement, told):
+    case.write(rows(1))
+    case.run(FakeLane(echo))
+    other(case, rows(1)).run(FakeLane(echo))
+    paid_by = case.one("SELECT attempt_id FROM shared_answers")
+    engine = open_engine(case.database)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(statement.format(paid=paid_by))
+    engine.dispose()
+    assert any(told in problem for problem in verified(case))
