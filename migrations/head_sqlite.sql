@@ -46,7 +46,7 @@ CREATE TABLE ratings (
   reason TEXT NOT NULL,
   position INTEGER,
   run_id INTEGER,
-  as_of TEXT,
+  as_of TEXT, rules INTEGER,
   CONSTRAINT fk_ratings_price_book_id FOREIGN KEY (price_book_id) REFERENCES price_books (price_book_id),
   CONSTRAINT pk_ratings PRIMARY KEY (rating_id)
 );
@@ -193,7 +193,7 @@ CREATE TABLE answers (
   first_token_us INTEGER,
   answered_at INTEGER NOT NULL,
   valid INTEGER,
-  invalid_reason TEXT,
+  invalid_reason TEXT, evidence TEXT,
   CONSTRAINT fk_answers_attempt_id FOREIGN KEY (attempt_id) REFERENCES attempts (attempt_id),
   CONSTRAINT fk_answers_run_id FOREIGN KEY (run_id) REFERENCES runs (run_id),
   CONSTRAINT fk_answers_invocation_id FOREIGN KEY (invocation_id) REFERENCES invocations (invocation_id),
@@ -269,7 +269,7 @@ CREATE TABLE charges (
   cache_read_amount INTEGER,
   output_amount INTEGER,
   web_search_amount INTEGER,
-  total_amount INTEGER,
+  total_amount INTEGER, high_amount INTEGER,
   CONSTRAINT fk_charges_attempt_id FOREIGN KEY (attempt_id) REFERENCES attempts (attempt_id),
   CONSTRAINT fk_charges_rating_id FOREIGN KEY (rating_id) REFERENCES ratings (rating_id),
   CONSTRAINT fk_charges_rate_set_id FOREIGN KEY (rate_set_id) REFERENCES rate_sets (rate_set_id),
@@ -300,7 +300,7 @@ CREATE TABLE rollups (
   unpriced_tokens INTEGER NOT NULL,
   amount_whole INTEGER NOT NULL,
   amount_rest INTEGER NOT NULL,
-  superseded_by INTEGER,
+  superseded_by INTEGER, assumed_high_whole INTEGER DEFAULT '0' NOT NULL, assumed_high_rest INTEGER DEFAULT '0' NOT NULL,
   CONSTRAINT fk_rollups_invocation_id FOREIGN KEY (invocation_id) REFERENCES invocations (invocation_id),
   CONSTRAINT pk_rollups PRIMARY KEY (
     invocation_id, quarter, lane, requested_model, model, stop_reason, rating_id, status,
@@ -415,26 +415,6 @@ CREATE TABLE shards (
   CONSTRAINT fk_shards_invocation_id FOREIGN KEY (invocation_id) REFERENCES invocations (invocation_id),
   CONSTRAINT pk_shards PRIMARY KEY (source_id, first_row)
 );
-
-CREATE VIEW v_attempts AS
-SELECT
-  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
-  t.custom_id, t.attempt_uid, t.request_id, t.number AS attempt, t.leg, t.purpose, t.state,
-  t.requested_model, strftime('%Y-%m-%dT%H:%M:%S', t.opened_at / 1000000, 'unixepoch') || printf('.%06dZ', t.opened_at % 1000000) AS opened_at, strftime('%Y-%m-%dT%H:%M:%S', t.sent_at / 1000000, 'unixepoch') || printf('.%06dZ', t.sent_at % 1000000) AS sent_at,
-  strftime('%Y-%m-%dT%H:%M:%S', t.settled_at / 1000000, 'unixepoch') || printf('.%06dZ', t.settled_at % 1000000) AS settled_at, t.http_status, t.error_type, t.error_code, t.error_message,
-  t.provider_request_id, t.workspace_id,
-  CASE WHEN t.state IN ('answered', 'late') THEN
-      (SELECT COALESCE(CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint), 0)
-      FROM charges c WHERE c.attempt_id = t.attempt_id AND c.current = 1)
-    ELSE t.cost_low END AS cost_low_pico_usd,
-  CASE WHEN t.state IN ('answered', 'late') THEN
-      (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
-      FROM charges c WHERE c.attempt_id = t.attempt_id AND c.current = 1)
-    ELSE t.cost_high END AS cost_high_pico_usd
-FROM attempts t
-JOIN sources s ON s.source_id = t.source_id
-LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
-LEFT JOIN runs r ON r.run_id = i.run_id;
 
 CREATE VIEW v_charges AS
 SELECT
@@ -561,34 +541,6 @@ LEFT JOIN invocations i ON i.invocation_id = f.invocation_id
 LEFT JOIN attempts t ON t.attempt_id = f.attempt_id
 WHERE s.superseded_by IS NULL;
 
-CREATE VIEW v_cost_by_model_day AS
-SELECT
-  strftime('%Y-%m-%d', COALESCE(t.sent_at, t.opened_at) / 1000000, 'unixepoch') AS day, i.endpoint, COALESCE(a.model, t.requested_model) AS model,
-  COUNT(CASE WHEN a.final = 1 THEN 1 END) AS requests,
-  COUNT(*) AS attempts,
-  CAST(SUM(a.input_tokens) AS bigint) AS input_tokens,
-  CAST(SUM(a.cache_write_tokens) AS bigint) AS cache_write_tokens,
-  CAST(SUM(a.cache_write_5m_tokens) AS bigint) AS cache_write_5m_tokens,
-  CAST(SUM(a.cache_write_1h_tokens) AS bigint) AS cache_write_1h_tokens,
-  CAST(SUM(a.cache_read_tokens) AS bigint) AS cache_read_tokens,
-  CAST(SUM(a.output_tokens) AS bigint) AS output_tokens,
-  CAST(SUM(a.thinking_tokens) AS bigint) AS thinking_tokens,
-  CAST(SUM(a.web_search_requests) AS bigint) AS web_search_requests,
-  CASE WHEN COUNT(a.attempt_id) = 0 THEN 0
-    ELSE CAST(SUM((SELECT SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1)) AS bigint) END AS cost_pico_usd,
-  CAST(COALESCE(SUM(CASE WHEN a.attempt_id IS NULL THEN t.cost_low END), 0) AS bigint)
-    AS in_doubt_low_pico_usd,
-  CAST(COALESCE(SUM(CASE WHEN a.attempt_id IS NULL THEN t.cost_high END), 0) AS bigint)
-    AS in_doubt_high_pico_usd,
-  COUNT(CASE WHEN a.attempt_id IS NULL AND t.cost_high IS NULL THEN 1 END)
-    AS in_doubt_unbounded,
-  COUNT(DISTINCT CASE WHEN (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END) FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) IN (1, 2, 3) THEN NULL
-    ELSE a.request_id END) AS unpriced_requests
-FROM attempts t
-LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
-LEFT JOIN answers a ON a.attempt_id = t.attempt_id AND t.state <> 'partial'
-GROUP BY 1, 2, 3;
-
 CREATE TABLE shared_answers (
 	shared_id INTEGER NOT NULL, 
 	run_id INTEGER NOT NULL, 
@@ -685,7 +637,37 @@ SELECT
         AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
       AND lt.state = 'answered') WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END ELSE CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
     FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END END AS cost_status,
-  a.provider_reported_cost AS provider_reported_cost, CAST(NULL AS text) AS paid_by_attempt_uid
+  a.provider_reported_cost AS provider_reported_cost, CAST(NULL AS text) AS paid_by_attempt_uid,
+  CASE WHEN a.legs > 1 THEN CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END ELSE CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END END AS trust, CASE WHEN a.legs > 1 THEN (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END / 1e12 AS cost_usd,
+  CASE WHEN a.legs > 1 THEN (SELECT COALESCE(CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint), 0)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE (SELECT COALESCE(CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint), 0)
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS cost_low_pico_usd, CASE WHEN a.legs > 1 THEN (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS cost_high_pico_usd
 FROM sources s
 CROSS JOIN answers a
 LEFT JOIN runs r ON r.run_id = a.run_id
@@ -752,7 +734,9 @@ SELECT
   strftime('%Y-%m-%dT%H:%M:%S', a.answered_at / 1000000, 'unixepoch') || printf('.%06dZ', a.answered_at % 1000000) AS answered_at,
   0 AS cost_pico_usd,
   'unbilled' AS cost_status,
-  CAST(NULL AS text) AS provider_reported_cost, t.attempt_uid AS paid_by_attempt_uid
+  CAST(NULL AS text) AS provider_reported_cost, t.attempt_uid AS paid_by_attempt_uid,
+  'unbilled' AS trust, 0 / 1e12 AS cost_usd,
+  0 AS cost_low_pico_usd, 0 AS cost_high_pico_usd
 FROM sources s
 CROSS JOIN shared_answers h
 CROSS JOIN answers a
@@ -782,7 +766,13 @@ SELECT
     FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) AS cost_pico_usd,
   CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
     FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END AS cost_status,
-  a.provider_reported_cost AS provider_reported_cost, CAST(NULL AS text) AS paid_by_attempt_uid
+  a.provider_reported_cost AS provider_reported_cost, CAST(NULL AS text) AS paid_by_attempt_uid,
+  CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END AS trust, (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) / 1e12 AS cost_usd,
+  (SELECT COALESCE(CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint), 0)
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) AS cost_low_pico_usd, (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) AS cost_high_pico_usd
 FROM answers a
 JOIN sources s ON s.source_id = a.source_id
 LEFT JOIN runs r ON r.run_id = a.run_id
@@ -790,5 +780,59 @@ LEFT JOIN invocations i ON i.invocation_id = a.invocation_id
 LEFT JOIN attempts t ON t.attempt_id = a.attempt_id
 WHERE t.state <> 'partial';
 
-INSERT INTO batcher_version (version_num) VALUES ('0002');
+CREATE VIEW v_attempts AS
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, t.number AS attempt, t.leg, t.purpose, t.state,
+  t.requested_model, strftime('%Y-%m-%dT%H:%M:%S', t.opened_at / 1000000, 'unixepoch') || printf('.%06dZ', t.opened_at % 1000000) AS opened_at, strftime('%Y-%m-%dT%H:%M:%S', t.sent_at / 1000000, 'unixepoch') || printf('.%06dZ', t.sent_at % 1000000) AS sent_at,
+  strftime('%Y-%m-%dT%H:%M:%S', t.settled_at / 1000000, 'unixepoch') || printf('.%06dZ', t.settled_at % 1000000) AS settled_at, t.http_status, t.error_type, t.error_code, t.error_message,
+  t.provider_request_id, t.workspace_id,
+  CASE WHEN t.state IN ('answered', 'late') THEN
+      (SELECT COALESCE(CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint), 0)
+      FROM charges c WHERE c.attempt_id = t.attempt_id AND c.current = 1)
+    ELSE t.cost_low END AS cost_low_pico_usd,
+  CASE WHEN t.state IN ('answered', 'late') THEN
+      (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
+      FROM charges c WHERE c.attempt_id = t.attempt_id AND c.current = 1)
+    ELSE t.cost_high END AS cost_high_pico_usd
+FROM attempts t
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id;
+
+CREATE VIEW v_cost_by_model_day AS
+SELECT
+  strftime('%Y-%m-%d', COALESCE(t.sent_at, t.opened_at) / 1000000, 'unixepoch') AS day, i.endpoint, COALESCE(a.model, t.requested_model) AS model,
+  COUNT(CASE WHEN a.final = 1 THEN 1 END) AS requests,
+  COUNT(*) AS attempts,
+  CAST(SUM(a.input_tokens) AS bigint) AS input_tokens,
+  CAST(SUM(a.cache_write_tokens) AS bigint) AS cache_write_tokens,
+  CAST(SUM(a.cache_write_5m_tokens) AS bigint) AS cache_write_5m_tokens,
+  CAST(SUM(a.cache_write_1h_tokens) AS bigint) AS cache_write_1h_tokens,
+  CAST(SUM(a.cache_read_tokens) AS bigint) AS cache_read_tokens,
+  CAST(SUM(a.output_tokens) AS bigint) AS output_tokens,
+  CAST(SUM(a.thinking_tokens) AS bigint) AS thinking_tokens,
+  CAST(SUM(a.web_search_requests) AS bigint) AS web_search_requests,
+  CASE WHEN COUNT(a.attempt_id) = 0 THEN 0
+    ELSE CAST(SUM((SELECT SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1)) AS bigint) END AS cost_pico_usd,
+  CAST(COALESCE(SUM(CASE WHEN a.attempt_id IS NULL THEN t.cost_low END), 0) AS bigint)
+    AS in_doubt_low_pico_usd,
+  CAST(COALESCE(SUM(CASE WHEN a.attempt_id IS NULL THEN t.cost_high END), 0) AS bigint)
+    AS in_doubt_high_pico_usd,
+  COUNT(CASE WHEN a.attempt_id IS NULL AND t.cost_high IS NULL THEN 1 END)
+    AS in_doubt_unbounded,
+  COUNT(DISTINCT CASE WHEN (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END) FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) IN (1, 2, 3) THEN NULL
+    ELSE a.request_id END) AS unpriced_requests,
+  COUNT(DISTINCT CASE WHEN EXISTS (SELECT 1 FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1 AND c.status = 'assumed')
+    THEN a.request_id END) AS assumed_requests,
+  CAST(COALESCE(SUM((SELECT SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1 AND c.status = 'assumed')), 0) AS bigint)
+    AS assumed_low_pico_usd,
+  CAST(COALESCE(SUM((SELECT SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1 AND c.status = 'assumed')), 0) AS bigint)
+    AS assumed_high_pico_usd
+FROM attempts t
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN answers a ON a.attempt_id = t.attempt_id AND t.state <> 'partial'
+GROUP BY 1, 2, 3;
+
+INSERT INTO batcher_version (version_num) VALUES ('0003');
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from batcher.messages.codec import AT_ONCE, CODEC_ERRORS, check_utf8
 from batcher.messages.parts import MOST_BLOCKS, MOST_PARTS, has_more_parts
-from batcher.messages.usage import Usage, parse_usage
+from batcher.messages.usage import Evidence, Usage, parse_usage
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -17,6 +17,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `content` is the JSON text of the content array as received; `text` its text blocks joined
     without separators, NUL replaced by U+FFFD (then `text_repaired`). `usage_raw` is the JSON
     text of `usage`, `None` when absent or null. `stop_reason` is verbatim, `None` when missing.
+    `evidence` is set where something about its bill is open.
     """
 
     message_id: str | None
@@ -30,11 +31,23 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     usage_raw: bytes | None
     container_id: str | None = None
     stop_details: bytes | None = None
+    evidence: Evidence | None = None
 
     @property
     def is_empty(self) -> bool:
-        """Whether no content block came at all."""
-        return self.content.strip() in {b"[]", b'""'}
+        """Whether nothing was said: no content block at all, or text blocks without text."""
+        content = self.content.strip()
+        if content in {b"[]", b'""'}:
+            return True
+        if self.text or len(content) > _LONGEST_SILENCE:
+            return False
+        try:
+            blocks = _BLOCKS.decode(content)
+        except CODEC_ERRORS:
+            return False
+        return not isinstance(blocks, str) and all(
+            block.type == "text" and not block.text for block in blocks
+        )
 
 
 class NotAMessage(ValueError):  # noqa: N818 - it is what the body is
@@ -42,6 +55,7 @@ class NotAMessage(ValueError):  # noqa: N818 - it is what the body is
 
 
 _ABSENT: Final = msgspec.Raw()
+_LONGEST_SILENCE: Final = 64  # bytes of blocks that say nothing
 
 
 class _MessageFields(msgspec.Struct):

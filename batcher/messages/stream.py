@@ -8,8 +8,9 @@ from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
-from batcher.messages.answer import NotAMessage
+from batcher.messages.answer import Answer, NotAMessage, parse_answer
 from batcher.messages.codec import CODEC_ERRORS
 from batcher.messages.parts import (
     ANSWER_LIMIT,
@@ -19,6 +20,7 @@ from batcher.messages.parts import (
 )
 from batcher.messages.stream_block import StreamedBlock, raw_json, with_halves
 from batcher.messages.stream_events import Event, EventParser, StreamTooLong
+from batcher.messages.usage import Evidence
 
 _ABSENT: Final = msgspec.Raw()
 _NULL: Final = msgspec.Raw(b"null")
@@ -78,6 +80,7 @@ class MessageStream:
         self._is_plain: bool | None = None  # None: too early to say
         self._message: Fields | None = None
         self._usage: Fields = {}
+        self._fell: dict[str, tuple[int, int]] = {}
         self._counts_output = False
         self._blocks: list[tuple[int, StreamedBlock]] = []
         self._by_index: dict[int, StreamedBlock] = {}
@@ -145,6 +148,17 @@ class MessageStream:
         if self._usage:
             fields["usage"] = msgspec.Raw(msgspec.json.encode(self._final_usage()))
         return msgspec.json.encode(fields)
+
+    def answer(self, body: bytes) -> Answer:
+        """The answer in `body`, which is `message()`, with what only the stream told of it.
+
+        Raises `NotAMessage` like `parse_answer`.
+        """
+        found = parse_answer(body)
+        if not self._fell:
+            return found
+        fell = tuple((name, least, most) for name, (least, most) in sorted(self._fell.items()))
+        return replace(found, evidence=Evidence(fell=fell))
 
     def _may_be_events(self) -> bool:
         if self._is_plain is None:
@@ -248,6 +262,7 @@ class MessageStream:
         """Numbers are cumulative: what is given replaces, what is missing or null does not."""
         if _is_given(wire.usage):
             given = {n: v for n, v in _FIELDS.decode(wire.usage).items() if _is_given(v)}
+            self._note_falls(given)
             self._counts_output |= not given.keys().isdisjoint(_OUTPUT_NAMES)
             self._usage |= given
         for name in ("stop_reason", "stop_sequence", "stop_details", "container"):
@@ -255,6 +270,16 @@ class MessageStream:
             if value is not None and _is_given(value):
                 message[name] = value
                 self._has_reason |= name == "stop_reason"
+
+    def _note_falls(self, given: Fields) -> None:
+        """Remember counts that fell: what is cumulative never does, so neither can be right."""
+        for name in given.keys() & self._usage.keys():
+            if name in _OUTPUT_NAMES and not self._counts_output:
+                continue  # a stream begins with a placeholder
+            old, new = _whole_number(self._usage[name]), _whole_number(given[name])
+            if old is not None and new is not None and new < old:
+                least, most = self._fell.get(name, (new, old))
+                self._fell[name] = (min(least, new), max(most, old))
 
     def _final_usage(self) -> Fields:
         """A whole answer whose output nobody counted has an unknown output, not the first 1."""
@@ -264,6 +289,7 @@ class MessageStream:
 
 
 _OUTPUT_NAMES: Final = ("output_tokens", "completion_tokens")
+_MOST_DIGITS: Final = 12  # of a count that is one
 
 
 def _decoded(data: bytes) -> _EventFields:
@@ -291,6 +317,11 @@ def _kind(event: Event) -> str:
     except CODEC_ERRORS:
         return event.name
     return kind if isinstance(kind, str) else event.name
+
+
+def _whole_number(value: msgspec.Raw) -> int | None:
+    digits = bytes(value)
+    return int(digits) if digits.isdigit() and len(digits) < _MOST_DIGITS else None
 
 
 def _is_given(value: msgspec.Raw | None) -> bool:

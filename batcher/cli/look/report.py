@@ -113,7 +113,11 @@ _VIEWS = ("waste", "cache", "costs", "latency", "units", "top")
     "-o", "--output", type=FILE, metavar="FILE", help="Write to FILE, not to standard output."
 )
 @force_option()
-@option("--strict", is_flag=True, help="Exit 65 when an answer in it has no price.")
+@option(
+    "--strict",
+    is_flag=True,
+    help="Exit 65 when a price in it is missing or assumed.",
+)
 @several_ledgers_options
 def report(
     databases: tuple[str, ...],
@@ -127,7 +131,7 @@ def report(
     Works while a run is on. Money in doubt and answers without a price are told apart and never
     guessed. Dates are read in the zone of --tz. Several --database are read as one.
     """
-    from batcher.cli.look.report_checks import unpriced_exit_code, warn_of_old_books
+    from batcher.cli.look.report_checks import strict_exit_code, warn_of_old_books
 
     query = _query(asked)
     _check(asked, output)
@@ -135,7 +139,7 @@ def report(
     with several_ledgers(databases, config) as engines:
         _answer(engines, query, asked, output)
         warn_of_old_books(engines, config)
-        return unpriced_exit_code(engines, query) if strict else 0
+        return strict_exit_code(engines, query) if strict else 0
 
 
 def _answer(

@@ -167,7 +167,7 @@ _RUN_OPTIONS = (
         is_flag=True,
         default=None,
         section=MONEY,
-        help="Exit 65 when an answer has no price.",
+        help="Exit 65 when an answer's price is missing or assumed.",
     ),
     option(
         "--max-bad",

@@ -20,7 +20,10 @@ from batcher.pricing.money import format_usd, usd_text
 from batcher.report.words import count_of
 
 _FINISHED: Final = (0, 65)
-_UNPRICED: Final = "unpriced"  # rows that have an answer: why `--strict` fails
+# Rows that have an answer: why `--strict` fails.
+_UNPRICED: Final = "unpriced"
+_ASSUMED: Final = "assumed"
+_OPEN: Final = (_UNPRICED, _ASSUMED)
 
 
 def refused(error: BatcherError, *, as_json: bool) -> int:
@@ -108,6 +111,17 @@ def closing_lines(job: Job, ended: Ended, written: int | None) -> list[str]:
             f"{progress.input_tokens:,} tokens in, {progress.output_tokens:,} out; "
             f"{money_so_far(progress)}"
         )
+    if progress.assumed:
+        rest = told(progress.assumed, "answer", "is", "are")
+        lines.append(
+            f"the cost of {rest} assumed: from {format_usd(progress.assumed_low)}, which is in"
+            f" it, to {format_usd(progress.assumed_high)}"
+        )
+    if progress.maybe_billed:
+        refused = told(progress.maybe_billed, "refused attempt", "may", "may")
+        lines.append(
+            f"{refused} have been billed: up to {_upper(progress.maybe_billed_high)} more"
+        )
     if progress.in_doubt:
         are = told(progress.in_doubt, "attempt", "is", "are")
         lines.append(
@@ -136,8 +150,8 @@ def json_summary(
     ):  # fmt: skip
         progress.pop(name)
     for name in (
-        "cost", "shared_cost", "in_doubt_low", "in_doubt_high",
-        "cap_spent", "cap_reserved", "cap_free",
+        "cost", "shared_cost", "assumed_low", "assumed_high", "maybe_billed_high",
+        "in_doubt_low", "in_doubt_high", "cap_spent", "cap_reserved", "cap_free",
     ):  # fmt: skip
         value = progress.pop(name)
         progress[f"{name}_usd"] = None if value is None else usd_text(value)
@@ -158,7 +172,7 @@ def json_summary(
         "recovered_attempts": start.recovery.attempts if start else 0,
         "rows_left": ended.rows_left,
         "rows_without_answer": {
-            kind: count for kind, count in ended.unfinished_rows.items() if kind != _UNPRICED
+            kind: count for kind, count in ended.unfinished_rows.items() if kind not in _OPEN
         },
         "seconds": round(ended.seconds, 3),
         "rows_written": written,
@@ -229,7 +243,7 @@ def input_lines(repeated_fields: int, blank_lines: int) -> list[str]:
 def _without_answer(unfinished: Mapping[str, int], database: str) -> list[str]:
     """What keeps the exit code from being 0."""
     kinds = dict(unfinished)
-    unpriced = kinds.pop(_UNPRICED, 0)
+    unpriced, assumed = kinds.pop(_UNPRICED, 0), kinds.pop(_ASSUMED, 0)
     lines = []
     if kinds:
         counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
@@ -240,6 +254,9 @@ def _without_answer(unfinished: Mapping[str, int], database: str) -> list[str]:
     if unpriced:
         has = told(unpriced, "answer", "has", "have")
         lines.append(f"{has} no price, which --strict minds; give it with --prices FILE")
+    if assumed:
+        are = told(assumed, "charge", "is", "are")
+        lines.append(f"{are} assumed, which --strict minds; batcher report says why")
     return lines
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, delete, func, insert, or_, select, update
 
 from batcher.ledger.money.spending import spending
-from batcher.ledger.schema import answers, budgets, charges, invocations
+from batcher.ledger.schema import budgets, invocations, rollups
 from batcher.ledger.schema_internal import budget_slices
 
 
@@ -163,14 +163,14 @@ def _gone(connection: Connection, invocation_id: int) -> Select[Any]:
     )
 
 
-def has_unpriced(connection: Connection, run_id: int) -> bool:
-    """Whether any answer of the run could not be priced."""
-    query = (
-        select(charges.c.attempt_id)
-        .join(answers, answers.c.attempt_id == charges.c.attempt_id)
-        .where(
-            answers.c.run_id == run_id, charges.c.current == 1, charges.c.status == "unpriced"
-        )
-        .limit(1)
+def unclear_charges(connection: Connection, run_id: int) -> dict[str, int]:
+    """How many answers of the run are unpriced, and how many charges assumed, if any are."""
+    table = rollups.c
+    mine = select(invocations.c.invocation_id).where(invocations.c.run_id == run_id)
+    assumed = func.sum(table.charges).filter(table.status == "assumed")
+    statement = select(func.sum(table.unpriced_answers), assumed).where(
+        table.invocation_id.in_(mine), table.superseded_by.is_(None)
     )
-    return connection.execute(query).first() is not None
+    unpriced, charged = connection.execute(statement).one()
+    counts = {"unpriced": int(unpriced or 0), "assumed": int(charged or 0)}
+    return {name: count for name, count in counts.items() if count}

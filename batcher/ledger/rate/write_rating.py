@@ -20,6 +20,7 @@ from batcher.ledger.write.statements import HotPath
 from batcher.ledger.write.transaction import rate_set_id
 from batcher.pricing.book.book import PriceBook
 from batcher.pricing.rate.rating import Charge, RateSet
+from batcher.pricing.rate.trust import RULES_EDITION
 
 _AT_ONCE: Final = 5_000
 
@@ -49,6 +50,7 @@ class NewRating:
             "position": connection.scalar(select(func.max(invocations.c.invocation_id))),
             "run_id": run_id,
             "as_of": as_of,
+            "rules": RULES_EDITION,
         }
         insert = ratings.insert().values(values).returning(ratings.c.rating_id)
         self.rating_id = int(connection.execute(insert).scalar_one())

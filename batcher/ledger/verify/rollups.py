@@ -36,6 +36,12 @@ _QUARTER_SQL: Final = literal_column(str(QUARTER_HOUR_US), BigInteger)
 _WHOLE_SQL: Final = literal_column(str(PICO_PER_WHOLE), BigInteger)
 _SENT_AT: Final = answers.c.answered_at - answers.c.latency_us
 _FIRST: Final = or_(charges.c.line == 0, charges.c.line.is_(None))
+_HIGH: Final = case(
+    (
+        charges.c.status == "assumed",
+        func.coalesce(charges.c.high_amount, charges.c.total_amount),
+    )
+)
 _UNPRICED: Final = or_(charges.c.status == "unpriced", charges.c.status.is_(None))
 
 
@@ -124,6 +130,8 @@ def _sums() -> list[ColumnElement[Any]]:
         func.sum(case((_UNPRICED, _unpriced_tokens(tokens)), else_=0)),
         func.coalesce(func.sum(charges.c.total_amount // _WHOLE_SQL), 0),
         func.coalesce(func.sum(charges.c.total_amount % _WHOLE_SQL), 0),
+        func.coalesce(func.sum(_HIGH // _WHOLE_SQL), 0),
+        func.coalesce(func.sum(_HIGH % _WHOLE_SQL), 0),
     ]
 
 

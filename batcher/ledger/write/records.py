@@ -17,6 +17,7 @@ from batcher.messages.attempt import Attempt, Outcome, State
 from batcher.messages.request import BadRow
 from batcher.pricing.book.book import PriceBook
 from batcher.pricing.rate.rating import Charge
+from batcher.pricing.rate.trust import RULES_EDITION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,12 +180,13 @@ def initial_rating(connection: Connection, book_id: int, now_us: int) -> int:
     rating = select(ratings.c.rating_id).where(
         ratings.c.price_book_id == book_id,
         ratings.c.reason == "initial",
+        ratings.c.rules == RULES_EDITION,
         ratings.c.rating_id > last_pass.scalar_subquery(),
     )
     rating_id = connection.execute(rating.limit(1)).scalar()
     if rating_id is None:
         initial = ratings.insert().values(
-            price_book_id=book_id, created_at=now_us, reason="initial"
+            price_book_id=book_id, created_at=now_us, reason="initial", rules=RULES_EDITION
         )
         rating_id = connection.execute(initial.returning(ratings.c.rating_id)).scalar_one()
     return int(rating_id)

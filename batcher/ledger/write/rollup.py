@@ -29,12 +29,14 @@ ROLLUP: Final = (*KEY, *ROLLUP_SUMS)
 
 _NO_USAGE: Final = Usage()
 _UNPRICED: Final = ChargeStatus.UNPRICED
+_ASSUMED: Final = ChargeStatus.ASSUMED
 _NOTHING: Final = [0] * len(ROLLUP_SUMS)
 _AT: Final = {name: place for place, name in enumerate(ROLLUP_SUMS)}
 _CHARGES, _ANSWERS, _FINAL = _AT["charges"], _AT["answers"], _AT["final_answers"]
 _FIRST_TOKENS: Final = _AT["input_tokens"]
 _UNPRICED_ANSWERS, _UNPRICED_TOKENS = _AT["unpriced_answers"], _AT["unpriced_tokens"]
 _WHOLE, _REST = _AT["amount_whole"], _AT["amount_rest"]
+_HIGH_WHOLE, _HIGH_REST = _AT["assumed_high_whole"], _AT["assumed_high_rest"]
 
 Key = tuple[Any, ...]
 Sums = dict[Key, list[int]]
@@ -113,6 +115,9 @@ def add_charges(
         if charge.total is not None:
             values[_WHOLE] += charge.total // PICO_PER_WHOLE
             values[_REST] += charge.total % PICO_PER_WHOLE
+        if charge.status is _ASSUMED and charge.high is not None:
+            values[_HIGH_WHOLE] += charge.high // PICO_PER_WHOLE
+            values[_HIGH_REST] += charge.high % PICO_PER_WHOLE
         if charge.status is _UNPRICED:
             values[_UNPRICED_ANSWERS] += not unpriced_seen
             values[_UNPRICED_TOKENS] += sum(used or 0 for used in charge.quantities[:5])

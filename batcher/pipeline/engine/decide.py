@@ -207,7 +207,9 @@ def _interval(
         return 0, attempt.cost_high if policy.errors_may_be_billed else 0
     low = sum(c.total or 0 for c in charges if c.rates and c.rates.currency == "USD")
     high = attempt.cost_high
-    return low, None if high is None else max(low, high)
+    if high is not None and low > high:  # the server counts more than the body can be
+        return low, low + high
+    return low, high
 
 
 def in_doubt(outcome: Outcome) -> bool:
@@ -281,12 +283,12 @@ def cut_off(attempt: Attempt, now_us: int, *, sent: bool) -> Outcome:
 
 
 def most_it_cost(settlement: Settlement) -> int:
-    """What counts against a cap: the charge, or the upper bound where it is not known."""
+    """What counts against a cap: the upper end of the charge, or of what nobody knows."""
     if not isinstance(settlement.outcome, Answered):
         return settlement.cost_high or 0
     if any(charge.total is None for charge in settlement.charges):
         return settlement.cost_high or 0
-    return sum(charge.total or 0 for charge in settlement.charges)
+    return sum(charge.high or 0 for charge in settlement.charges)
 
 
 def no_bound(request: Request) -> BadRow:

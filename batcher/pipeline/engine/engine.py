@@ -296,6 +296,7 @@ class Engine:
             opened_at=now,
             cost_high=self.rater.bound(body, request.model, request.max_tokens, now),
             replaces=work.last_attempt_id or None,
+            asked=self.rater.asked(body),
         )
         work.request_id = attempt.request_id
         work.last_attempt_id = attempt_id
@@ -308,6 +309,7 @@ class Engine:
     def _settle(self, work: Work, attempt: Attempt, outcome: Outcome) -> None:
         doubt = in_doubt(outcome) and self._health.blames(work)
         work.count(used_up=uses_up_patience(outcome), doubt=doubt)
+        outcome = self.rater.weighed(attempt, outcome)
         charges = self.rater.charges_of(outcome, attempt.request.model)
         verdicts = decide(work, attempt, outcome, charges, self.clock.random(), self.policy)
         self.writer.put(verdicts.settlement, lambda: self._durable(attempt, verdicts))

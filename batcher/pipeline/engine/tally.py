@@ -119,6 +119,8 @@ def _hashes(custom_id: str) -> bytes:
     return blake2b(custom_id.encode(), digest_size=32).digest()
 
 
+# Of a charge's reason: the server told more than there can be, and both ends are kept.
+_MORE_THAN_ASKED: Final = "_above_"
 _REASON_LENGTH: Final = 60
 _MOST_REASONS: Final = 20
 
@@ -152,6 +154,9 @@ class Tally:
             progress.in_doubt += 1
             progress.in_doubt_low += settlement.cost_low
             progress.in_doubt_high = _plus(progress.in_doubt_high, settlement.cost_high)
+        elif settlement.cost_high != 0:  # refused, by a server that may bill it even so
+            progress.maybe_billed += 1
+            progress.maybe_billed_high = _plus(progress.maybe_billed_high, settlement.cost_high)
         if settlement.failure:
             self.gave_up(settlement.failure.kind)
         elif isinstance(verdicts.next, Done):
@@ -191,19 +196,30 @@ class Tally:
         counts[name] = counts.get(name, 0) + 1
 
     def _money(self, charges: tuple[Charge, ...]) -> int:
-        """Count them; gives what they come to in pico-USD."""
+        """Count them; gives what they come to in pico-USD, as the server tells it."""
         progress = self._progress
-        before = progress.cost
+        billed = 0
+        if any(charge.status is ChargeStatus.ASSUMED for charge in charges):
+            progress.assumed += 1
         for charge in charges:
+            if charge.status is ChargeStatus.ASSUMED and _in_usd(charge):
+                progress.assumed_low += charge.total or 0
+                progress.assumed_high += charge.high or 0
             if charge.status is ChargeStatus.UNPRICED:
                 progress.unpriced += 1
-            elif charge.rates is None or charge.rates.currency == "USD":
+            elif _in_usd(charge):
                 progress.cost += charge.total or 0
-            else:
+                told_more = charge.reason is not None and _MORE_THAN_ASKED in charge.reason
+                billed += (charge.high if told_more else charge.total) or 0
+            elif charge.rates is not None:
                 currencies = progress.other_currencies
                 currency = charge.rates.currency
                 currencies[currency] = currencies.get(currency, 0) + (charge.total or 0)
-        return progress.cost - before
+        return billed
+
+
+def _in_usd(charge: Charge) -> bool:
+    return charge.rates is None or charge.rates.currency == "USD"
 
 
 def _plus(total: int | None, part: int | None) -> int | None:

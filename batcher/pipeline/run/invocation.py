@@ -9,7 +9,7 @@ from batcher.errors import BatcherError, Fenced
 from batcher.ledger import runs
 from batcher.ledger.connect import Connection, place
 from batcher.ledger.connect import Engine as Database
-from batcher.ledger.money.budget import has_unpriced
+from batcher.ledger.money.budget import unclear_charges
 from batcher.ledger.money.estimates import grade_estimates
 from batcher.ledger.write.records import has_failure, unfinished_rows
 from batcher.ledger.write.writer import Recording, Writer, open_writer
@@ -333,8 +333,8 @@ class Invocation:
 
         def save(connection: Connection) -> dict[str, int]:
             counts = unfinished_rows(connection, {s.source_id for s in self._begun.plan})
-            if self._job.strict and has_unpriced(connection, scope.run_id):
-                counts["unpriced"] = self._progress.unpriced or 1
+            if self._job.strict:
+                counts |= unclear_charges(connection, scope.run_id)
             self._last = self._division.is_last(connection)
             if not left and self._last and self._services.chosen is None:
                 digest, now = self._job.settings.digest(), self._clock.now_us()

@@ -131,7 +131,7 @@ class LiveLane:
         body = b""
         try:
             body = self._mask.data(stream.message())
-            answer = parse_answer(body)
+            answer = stream.answer(body)
         except NotAMessage as exc:
             return _unusable(exc, body, exchange)
         if stream.is_complete:
