@@ -39,7 +39,7 @@ Engine = sqlalchemy.Engine
 POSTGRESQL = ("postgresql", "postgresql+psycopg", "postgres")
 _SECRETS = ("password", "sslpassword", "passfile")
 _ALLOW_NETWORK = "network"
-_BEGIN = "batcher_begin"
+BEGIN = "batcher_begin"
 # An option of connections to PostgreSQL: many rows do not go through the driver's pipeline. At
 # its end the server gets a Flush after the Sync, and forgets to watch how long we idle.
 ONE_BY_ONE = "batcher_one_by_one"
@@ -177,7 +177,7 @@ def _blame_damage(where: DatabaseUrl, error: Exception) -> None:
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """A transaction that only reads: one state of the database, and no lock to wait for."""
-    options: dict[str, Any] = {_BEGIN: "BEGIN"}
+    options: dict[str, Any] = {BEGIN: "BEGIN"}
     if engine.dialect.name == "postgresql":
         options = _SNAPSHOT
     with storage_errors(engine.url), engine.connect() as connection:
@@ -194,7 +194,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 @contextmanager
 def outside_transactions(engine: Engine) -> Iterator[Connection]:
     """Every statement commits by itself, for those that refuse to be in a transaction."""
-    options: dict[str, Any] = {_BEGIN: None}
+    options: dict[str, Any] = {BEGIN: None}
     if engine.dialect.name == "postgresql":
         options = {"isolation_level": "AUTOCOMMIT"}
     with storage_errors(engine.url), engine.connect() as connection:
@@ -271,7 +271,7 @@ def _open_sqlite(where: DatabaseUrl, path: Path, *, read_only: bool) -> Engine:
 
 def _begin_sqlite(connection: Connection, usual: str) -> None:
     # The driver would begin before data changes only, and leave DDL outside of transactions.
-    statement = connection.get_execution_options().get(_BEGIN, usual)
+    statement = connection.get_execution_options().get(BEGIN, usual)
     if statement is not None:
         connection.exec_driver_sql(statement)
 

@@ -248,6 +248,7 @@ def _copy_pages(source: "sqlite3.Connection", part: Path) -> None:
     try:
         with closing(sqlite3.connect(part)) as copy:
             source.backup(copy, pages=-1)
+            copy.execute("PRAGMA user_version = 0")  # no run works with it
     except sqlite3.OperationalError as error:
         raise OSError(str(error)) from error  # of the copy: damage is no operational error
 

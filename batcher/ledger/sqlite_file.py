@@ -10,6 +10,7 @@ import re
 import stat
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,18 @@ def _identified(path: Path) -> FileId | None:
         return file_id(path.stat())
     except OSError:
         return None  # SQLite says what is wrong
+
+
+def number_of_commits(path: Path) -> int:
+    """How many commits the file has of a run that did not end cleanly; 0: there is none."""
+    import sqlite3  # noqa: PLC0415  as above
+
+    try:
+        with closing(connect_sqlite(path, read_only=True)) as connection:
+            (number,) = connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error:
+        return 0  # whoever works with it says what is wrong
+    return int(number)
 
 
 def _mode(path: Path, *, read_only: bool) -> str:

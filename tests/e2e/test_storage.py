@@ -264,3 +264,32 @@ def test_a_damaged_database_sends_nothing_and_says_what_to_do(folder, killed_run
     assert simulator.billed() == billed
     checked = folder.batcher("db", "check", "--database", database)
     assert checked.code == 74
+
+
+def test_a_log_that_was_removed_is_noticed_and_named(folder, killed_run):
+    command, simulator, database = killed_run
+    log = Path(f"{database}-wal")
+    kept, billed = log.read_bytes(), simulator.billed()
+    for change in (log.unlink, lambda: log.write_bytes(kept[: len(kept) // 2])):
+        change()
+        for words in (command, ("verify", "--database", database)):
+            ended = folder.batcher(*words)
+            assert ended.code == 74, ended.err
+            assert f"{log} was removed or replaced" in ended.err
+    assert simulator.billed() == billed
+    assert folder.batcher("db", "backup", "copy.db").code == 0
+    assert folder.batcher("verify", "--database", "copy.db").code in {0, 1}
+    Path(f"{database}-shm").unlink(missing_ok=True)
+    log.write_bytes(kept)
+    assert folder.batcher("verify", "--database", database).code == 0
+    assert folder.batcher(*command).code == 0
+
+
+def test_a_log_that_another_program_has_taken_in_is_not_missed(folder, killed_run):
+    command, _, database = killed_run
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("SELECT COUNT(*) FROM attempts").fetchall()
+    assert not Path(f"{database}-wal").exists()
+    assert folder.batcher("verify", "--database", database).code == 0
+    assert folder.batcher(*command).code == 0
+    assert Path(f"{database}.lock").read_bytes() == b""

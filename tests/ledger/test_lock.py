@@ -123,7 +123,15 @@ def test_the_lock_file_stays_and_says_who_holds_it(sqlite_url):
     lock = Path(f"{sqlite_url}.lock")
     with hold_database(sqlite_url, "a", command="batcher run x"):
         line = json.loads(lock.read_text())
-        assert set(line) == {"pid", "host", "user", "started_at", "command", "process"}
+        assert set(line) == {
+            "pid",
+            "host",
+            "user",
+            "started_at",
+            "command",
+            "process",
+            "commits",
+        }
         assert line["command"] == "batcher run x"
     assert lock.read_text() == ""
     assert stat.S_IMODE(lock.stat().st_mode) == 0o600
@@ -234,7 +242,7 @@ def test_a_file_that_is_replaced_is_another(sqlite_url, tmp_path):
 def test_no_commit_goes_into_a_file_that_was_replaced(sqlite_url, tmp_path):
     with hold_database(sqlite_url, "a", command="x") as held:
         engine = open_engine(sqlite_url)
-        with Session(engine, check_file=held.check_file) as session:
+        with Session(engine, file=held.file) as session:
             shutil.copy(sqlite_url, tmp_path / "copy.db")
             (tmp_path / "copy.db").rename(sqlite_url)
             with pytest.raises(StorageError, match="removed or replaced"):

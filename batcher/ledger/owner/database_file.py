@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from batcher.clock import SystemClock
 from batcher.errors import Busy, CannotCreate, StorageError
@@ -31,6 +32,7 @@ from batcher.ledger.sqlite_file import (
     check_one_name,
     make_file,
     network_file_system,
+    number_of_commits,
 )
 from batcher.messages.codec import CODEC_ERRORS
 
@@ -40,7 +42,11 @@ _MOST_NOTED: Final = 65536  # bytes of a lock file that are read
 
 
 class LockHolder(msgspec.Struct, frozen=True, kw_only=True):
-    """The line in a lock file; `started_at` is ISO-8601 in UTC, `process` as in `process`."""
+    """The line in a lock file; `started_at` is ISO-8601 in UTC, `process` as in `process`.
+
+    `commits` is the number of the last commit into a database that was not closed cleanly: the
+    file that has less of them lost its log. It has a fixed width, and is last.
+    """
 
     pid: int
     host: str
@@ -48,15 +54,27 @@ class LockHolder(msgspec.Struct, frozen=True, kw_only=True):
     started_at: str
     command: str
     process: str = ""
+    commits: str = f"{0:010}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldFile:
-    """The file that is held. `file` is `None` where numbers of files change by themselves."""
+    """The file that is held. `file` is `None` where numbers of files change by themselves.
+
+    `note` is the descriptor of its lock file, and `place` where the number of commits stands.
+    """
 
     path: Path
     shown: str
     file: FileId | None
+    note: int | None = None
+    place: int = 0
+
+    def committed(self, number: int) -> None:
+        """Note that so many commits are durable; 0: the file is whole without its log."""
+        if self.note is not None:
+            with suppress(OSError):
+                os.pwrite(self.note, f"{number:010}".encode(), self.place)
 
     def check(self) -> None:
         """Nothing while it still has its name; one look, cheap enough for every commit.
@@ -94,13 +112,60 @@ def hold_file(where: DatabaseUrl, path: Path, command: str) -> Iterator[HeldFile
     locked = _locked(where, path)
     try:
         check_one_name(path)
+        check_log(path)
         by_number = None if where.any_file_system else file_id(os.fstat(locked.database))
-        locked.say(msgspec.json.encode(_holder(command)) + b"\n")
-        # As it was named: a link that leads elsewhere now leads the next run there, too.
-        yield HeldFile(path=where.path or path, shown=where.shown, file=by_number)
-        locked.say(b"")
+        before = _noted(locked.note)
+        line = msgspec.json.encode(_holder(command, before))
+        locked.say(line + b"\n")
+        yield HeldFile(
+            # As it was named: a link that leads elsewhere now leads the next run there, too.
+            path=where.path or path,
+            shown=where.shown,
+            file=by_number,
+            note=locked.note,
+            place=len(line) - len('0000000000"}'),
+        )
+        left = _noted(locked.note)
+        open_still = left is not None and int(left.commits)
+        locked.say(msgspec.json.encode(replace(left, pid=0)) if left and open_still else b"")
     finally:
         locked.release()
+
+
+def check_log(path: Path) -> None:
+    """Nothing while the SQLite file at `path` has, with its log, all that was committed.
+
+    A run numbers its commits in the file, and notes the last number beside it until it ends
+    cleanly. Once SQLite has opened a file whose log is gone, that looks like a whole one.
+
+    Raises:
+        StorageError: it has less: its log was removed or replaced.
+    """
+    for _ in range(2):  # a run may have begun or ended between the looks
+        noted = _commits_noted(path)  # first: a run that is on only adds
+        has_log = _has_log(path)
+        found = number_of_commits(path)
+        if not found or found >= noted > 0 or (not noted and has_log):
+            return
+    missing = f"{noted - found:,} commits" if noted else "what was committed last"
+    raise StorageError(
+        f"the database {path} lacks {missing}: {path}-wal was removed or replaced; put it back,"
+        " or go on with what is left by naming the copy that `batcher db backup` makes of it,"
+        " and compare with the provider's bill"
+    )
+
+
+def _commits_noted(path: Path) -> int:
+    with suppress(OSError, ValueError):
+        holder = holder_of(path)
+        return int(holder.commits) if holder else 0
+    return 0
+
+
+def _has_log(path: Path) -> bool:
+    with suppress(OSError):
+        return path.with_name(f"{path.name}-wal").stat().st_size > 0
+    return False
 
 
 def lock_path(database: Path) -> Path:
@@ -223,7 +288,7 @@ def _lock(locked: _Locked, where: DatabaseUrl) -> None:
 
 def _described(note: int | None) -> str:
     """Who the lock file says it is; nothing while the holder is about to write it."""
-    holder = _noted(note) if note is not None else None
+    holder = _noted(note)
     if holder is None:
         return ""
     return (
@@ -232,13 +297,15 @@ def _described(note: int | None) -> str:
     )
 
 
-def _noted(descriptor: int) -> LockHolder | None:
+def _noted(descriptor: int | None) -> LockHolder | None:
+    if descriptor is None:
+        return None
     with suppress(*CODEC_ERRORS, OSError):
         return msgspec.json.decode(os.pread(descriptor, _MOST_NOTED, 0), type=LockHolder)
     return None
 
 
-def _holder(command: str) -> LockHolder:
+def _holder(command: str, before: LockHolder | None) -> LockHolder:
     return LockHolder(
         pid=os.getpid(),
         host=socket.gethostname(),
@@ -246,6 +313,7 @@ def _holder(command: str) -> LockHolder:
         started_at=iso(SystemClock().now_us()),
         command=command,
         process=this_process(),
+        commits=before.commits if before else f"{0:010}",
     )
 
 

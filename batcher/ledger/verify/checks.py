@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from batcher.ledger.connect import place, reading
 from batcher.ledger.damage import check_whole
+from batcher.ledger.owner.database_file import check_log
 from batcher.ledger.rate.stored_answers import (
     answers_with_charges,
     read_rate_sets,
@@ -29,6 +30,7 @@ def verify(engine: Engine, bill: Path | None = None) -> Verified:
     Raises `UsageError` for a file that is no bill, `StorageError` for a damaged SQLite file.
     """
     if path := place(engine).path:
+        check_log(path.resolve())
         check_whole(path)
     findings = Findings()
     if bill is not None:

@@ -15,6 +15,7 @@ from batcher.errors import LostTransactions
 from batcher.ledger.connect import storage_errors
 from batcher.ledger.database_errors import may_be_about_data
 from batcher.ledger.lifeboat.lifeboat import Lifeboat
+from batcher.ledger.owner.database_file import HeldFile
 from batcher.ledger.owner.lease import Lease
 from batcher.ledger.owner.session import PATIENCE_SECONDS, Session
 from batcher.ledger.write.recent import Recent
@@ -63,7 +64,7 @@ class Recording:
 
     Every transaction names the `lease`, if there is one; then a lost server is waited for, for
     `patience_seconds`. `connection_lost` is called in the writer's thread: with a sentence when
-    the connection is lost, with "" when it is back. `check_file`: see `Session`.
+    the connection is lost, with "" when it is back. `file`: see `Session`.
     """
 
     scope: Scope
@@ -72,7 +73,7 @@ class Recording:
     lease: Lease | None = None
     patience_seconds: float = PATIENCE_SECONDS
     connection_lost: Callable[[str], None] = lambda _: None
-    check_file: Callable[[], None] = lambda: None
+    file: HeldFile | None = None
 
 
 class Writer:
@@ -304,6 +305,6 @@ def open_writer(
         recording.lease,
         patience_seconds=recording.patience_seconds,
         lost=recording.connection_lost,
-        check_file=recording.check_file,
+        file=recording.file,
     )
     return Writer(engine, batch, loop, on_failure, lifeboat, session)

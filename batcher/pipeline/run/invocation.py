@@ -90,7 +90,7 @@ class Invocation:
                 lease=self._begun.held.lease,
                 patience_seconds=self._job.database_wait_seconds,
                 connection_lost=connection_lost(self._job, self._database_away),
-                check_file=self._begun.held.check_file,
+                file=self._begun.held.file,
             ),
             self._loop,
             self._storage_failed,
