@@ -7,7 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from batcher.messages.codec import AT_ONCE, CODEC_ERRORS, check_utf8
-from batcher.messages.parts import MOST_BLOCKS, MOST_PARTS, has_more_parts
+from batcher.messages.parts import MOST_BLOCKS, MOST_PARTS, MOST_TEXT, has_more_parts
 from batcher.messages.usage import Evidence, Usage, parse_usage
 
 
@@ -112,6 +112,8 @@ def parse_answer(body: bytes) -> Answer:
     if raw_content is None or not (wire.type == "message" or wire.role):
         raise NotAMessage("the body is no Message: content, or type and role, are missing")
     text, content = _text(raw_content)
+    if len(text) > MOST_TEXT:
+        raise NotAMessage(f"its text has {len(text):,} characters, more than {MOST_TEXT:,}")
     usage_raw = _present(wire.usage)
     try:
         usage = parse_usage(usage_raw)

@@ -12,6 +12,7 @@ from typing import Final
 ANSWER_LIMIT: Final = 16 * 2**20
 MOST_PARTS: Final = 250_000  # of an answer's content, or of a row
 MOST_PARTS_OF_EVENT: Final = 50_000  # also of an error, and of what a tool is called with
+MOST_TEXT: Final = 4 * 2**20  # characters of an answer; a wide one makes each of them 4 bytes
 MOST_BLOCKS: Final = 10_000  # of an answer's content
 MOST_ITERATIONS: Final = 1_000  # of its usage: each becomes a charge
 USAGE_LIMIT: Final = 2**18  # bytes of its text

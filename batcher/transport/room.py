@@ -8,9 +8,9 @@ may always be read to its end, so that room comes free again.
 import asyncio
 from collections import deque
 from types import TracebackType
-from typing import Final
+from typing import Final, Protocol
 
-ROOM_BYTES: Final = 64 * 2**20
+ROOM_BYTES: Final = 48 * 2**20
 SMALL_BYTES: Final = 2**15  # below that nothing is counted
 _WHEN_READ: Final = 5  # until it is recorded an answer is there as bytes, and as texts for it
 
@@ -124,14 +124,28 @@ class HeldRoom:
         self._room.passed(self, other)
         return other
 
+    async def wait_to_be_read(self) -> None:
+        """Return when there is room for what is made of an answer that came whole."""
+        if self._size and not self.fits(self._size * _WHEN_READ):
+            await self.wait()
+
     def keep(self, attempt_id: int) -> None:
         """It is read, and stays in memory until `AnswerRoom.recorded`."""
-        size = self._size * _WHEN_READ
-        self._room.take(size - self._size)
-        self._room.hand_on(self, attempt_id, size)
+        self._room.hand_on(self, attempt_id, self._size)
         self._size = 0
 
     def close(self) -> None:
         """Nothing of it is kept."""
         self._room.free(self._size, self)
         self._size = 0
+
+
+class StreamTaker(Protocol):
+    """Takes a streamed answer in pieces, as they come."""
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much of it is in memory."""
+
+    def take(self, chunk: bytes) -> bool:
+        """Take the next bytes; gives whether more is wanted."""

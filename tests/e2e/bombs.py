@@ -100,12 +100,12 @@ STREAMS: dict[str, Callable[[], Pieces]] = {
     "block starts": stream(
         event("content_block_start", content_block={"type": "text", "text": ""}), 100 * MB, b""
     ),
-    "one letter a delta": stream(delta(type="text_delta", text="a"), 60 * MB),
+    "one letter a delta": stream(delta(type="text_delta", text="a"), 6 * MB),
     "long deltas": stream(delta(type="text_delta", text="a" * 60_000), 100 * MB),
-    "citations": stream(delta(type="citations_delta", citation={"cited_text": "x"}), 100 * MB),
+    "citations": stream(delta(type="citations_delta", citation={"cited_text": "x"}), 6 * MB),
     "signatures": stream(delta(type="signature_delta", signature="x" * 9_000), 100 * MB),
     "empty data lines": stream(b"data:\n", 60 * MB),
-    "pings": stream(event("ping"), 60 * MB),
+    "pings": stream(event("ping"), 6 * MB),
     "a line without end": stream(b"x", 60 * MB, b"data: "),
     "an event of objects": stream(b"{},", 7 * MB, b'data: {"type":"ping","delta":{"a":['),
     "usage again and again": stream(

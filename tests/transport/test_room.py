@@ -45,6 +45,7 @@ async def test_an_answer_larger_than_the_room_is_read_to_its_end():
 async def test_what_is_read_takes_room_until_it_is_recorded():
     room, most = AnswerRoom(MB), []
     held = await read(room, 2 * MB, MB, most)
+    await held.wait_to_be_read()
     held.passed_on().keep(7)
     assert room.unsaved == {7: 10 * MB}
     waiting = asyncio.create_task(read(room, MB, MB // 2, most))

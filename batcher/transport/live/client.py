@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import aiohttp
 from multidict import CIMultiDict
@@ -28,7 +28,7 @@ from batcher.transport.live.wire import (
     keep_alive_socket,
     proxy_headers,
 )
-from batcher.transport.room import SMALL_BYTES, AnswerRoom, HeldRoom
+from batcher.transport.room import SMALL_BYTES, AnswerRoom, HeldRoom, StreamTaker
 
 BODY_LIMIT: Final = ANSWER_LIMIT
 _REST_BYTES: Final = 64 * 2**10  # what may follow the end of a message
@@ -58,17 +58,6 @@ class StreamEnd:
     headers: Mapping[str, str]
     broken_by: "SendError | None"
     held: HeldRoom | None = None
-
-
-class StreamTaker(Protocol):
-    """Takes a streamed answer in pieces, as they come."""
-
-    @property
-    def kept_bytes(self) -> int:
-        """How much of it is in memory."""
-
-    def take(self, chunk: bytes) -> bool:
-        """Take the next bytes; gives whether more is wanted."""
 
 
 class HttpClient:
@@ -177,6 +166,8 @@ class HttpClient:
                     await held.wait()
                     self._deadlines.start()
                 chunk = await content.readany()
+            self._deadlines.stop(task)  # it came in time
+            await held.wait_to_be_read()
             return bytes(whole), held.passed_on()
 
     async def _post_with(
@@ -258,6 +249,7 @@ class HttpClient:
             if answering is None:
                 raise broken_by or SendError("connection_lost", "no answer came", left=True)
             headers = self.mask.headers(answering.headers)
+            await held.wait_to_be_read()
             return StreamEnd(answering.status, headers, broken_by, held.passed_on())
 
     async def _hand_over(
