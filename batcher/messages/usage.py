@@ -103,9 +103,13 @@ def parse_usage(raw: bytes | None) -> Usage | None:
         raise ValueError(f"usage has {len(raw):,} bytes, more than {USAGE_LIMIT:,}")
     try:
         fields = msgspec.json.decode(raw)
-        return _usage(fields) if isinstance(fields, dict) and fields else None
+        usage = _usage(fields) if isinstance(fields, dict) and fields else None
     except (*CODEC_ERRORS, RecursionError):
         return None
+    if usage is not None and len(usage.iterations) > MOST_ITERATIONS:
+        count = len(usage.iterations)
+        raise ValueError(f"usage has {count:,} iterations, more than {MOST_ITERATIONS:,}")
+    return usage
 
 
 def _usage(fields: dict[str, Any]) -> Usage:
@@ -146,10 +150,6 @@ def _iterations(entries: object, odd: list[str]) -> tuple[Usage, ...]:
     if not isinstance(entries, list):
         odd.append("iterations")
         return ()
-    if len(entries) > MOST_ITERATIONS:
-        raise ValueError(
-            f"usage has {len(entries):,} iterations, more than {MOST_ITERATIONS:,}"
-        )
     found = tuple(_usage(entry) for entry in entries if isinstance(entry, dict))
     if len(found) < len(entries):
         odd.append("iterations")
