@@ -285,6 +285,16 @@ def test_a_log_that_was_removed_is_noticed_and_named(folder, killed_run):
     assert folder.batcher(*command).code == 0
 
 
+def test_a_copy_that_another_program_made_of_a_run_is_a_ledger(folder, killed_run):
+    _, _, database = killed_run
+    with (
+        closing(sqlite3.connect(database)) as source,
+        closing(sqlite3.connect(folder.path / "copy.db")) as copy,
+    ):
+        source.backup(copy)
+    assert folder.batcher("verify", "--database", "copy.db").code == 0
+
+
 def test_a_log_that_another_program_has_taken_in_is_not_missed(folder, killed_run):
     command, _, database = killed_run
     with closing(sqlite3.connect(database)) as connection:

@@ -136,22 +136,21 @@ def check_log(path: Path) -> None:
     """Nothing while the SQLite file at `path` has, with its log, all that was committed.
 
     A run numbers its commits in the file, and notes the last number beside it until it ends
-    cleanly. Once SQLite has opened a file whose log is gone, that looks like a whole one.
+    cleanly. Once SQLite has opened a file whose log is gone, that looks like a whole one. Where
+    nothing is noted, as beside a copy that another program made, nobody can tell.
 
     Raises:
         StorageError: it has less: its log was removed or replaced.
     """
     for _ in range(2):  # a run may have begun or ended between the looks
         noted = _commits_noted(path)  # first: a run that is on only adds
-        has_log = _has_log(path)
         found = number_of_commits(path)
-        if not found or found >= noted > 0 or (not noted and has_log):
+        if not found or found >= noted:
             return
-    missing = f"{noted - found:,} commits" if noted else "what was committed last"
     raise StorageError(
-        f"the database {path} lacks {missing}: {path}-wal was removed or replaced; put it back,"
-        " or go on with what is left by naming the copy that `batcher db backup` makes of it,"
-        " and compare with the provider's bill"
+        f"the database {path} lacks {noted - found:,} commits: {path}-wal was removed or"
+        " replaced; put it back, or go on with what is left by naming the copy that"
+        " `batcher db backup` makes of it, and compare with the provider's bill"
     )
 
 
@@ -160,12 +159,6 @@ def _commits_noted(path: Path) -> int:
         holder = holder_of(path)
         return int(holder.commits) if holder else 0
     return 0
-
-
-def _has_log(path: Path) -> bool:
-    with suppress(OSError):
-        return path.with_name(f"{path.name}-wal").stat().st_size > 0
-    return False
 
 
 def lock_path(database: Path) -> Path:
