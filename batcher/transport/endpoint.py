@@ -14,6 +14,9 @@ from batcher.messages.attempt import Attempt, Outcome
 from batcher.messages.failure import Verdict
 from batcher.messages.request import StreamMode
 
+_OK, _TIMED_OUT, _SERVER_ERROR, _OVERLOADED = 200, 408, 500, 529
+_PROVIDER = "api.anthropic.com"  # which documents that refused requests are not billed
+
 
 class Auth(StrEnum):
     """How the key travels."""
@@ -90,7 +93,8 @@ class Endpoint:
     `base_url` may end in `/`, `/v1` or `/v1/messages`. `dialect` names the pre-flight rules
     that hold there. `attempt_uid_header` is `None` when the
     server must not see our uid. `price_list` is `None` for a server without prices.
-    `errors_may_be_billed` widens the cost interval of refused attempts. `verdicts` are the
+    `errors_may_be_billed` is what was said of refused attempts, `None`: nothing; see
+    `may_bill`. `verdicts` are the
     endpoint's own meanings of a status. `stream` says which answers are streamed. Times are
     seconds: `request_timeout_seconds` for an answer that comes whole; a stream may take
     `stream_timeout_seconds` in all and be silent for `stream_idle_seconds`. `proxy` is what was
@@ -113,7 +117,7 @@ class Endpoint:
     attempt_uid_header: str | None = "x-client-request-id"
     price_list: str | None = None
     simulated: bool = False
-    errors_may_be_billed: bool = False
+    errors_may_be_billed: bool | None = None
     verdicts: Mapping[int, Verdict] = field(default_factory=dict)
     stream: StreamMode = StreamMode.AUTO
     request_timeout_seconds: float = 600
@@ -129,6 +133,22 @@ class Endpoint:
     auth_header: str | None = None
     headers: tuple[ExtraHeader, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def may_bill(self, status: int | None) -> bool:
+        """Whether an attempt that was refused with this HTTP status may be on the bill.
+
+        Where nobody said so: an error inside a 200 may be, since the work had begun; so may
+        what a gateway gave up (408, 5xx but 529), which its provider may have done. At the
+        provider's own host refusals are free.
+        """
+        if self.errors_may_be_billed is not None:
+            return self.errors_may_be_billed
+        if self.simulated or status is None:
+            return False
+        if status == _OK:
+            return True
+        gave_up = status == _TIMED_OUT or (status >= _SERVER_ERROR and status != _OVERLOADED)
+        return gave_up and urlsplit(self.base_url).hostname != _PROVIDER
 
     @property
     def sentences(self) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """From an outcome to what the ledger records and what happens next. Pure."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -70,13 +71,16 @@ Next = Done | Again | NextLeg | Better | StopRun
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomePolicy:
-    """The choices that outcomes are judged by."""
+    """The choices that outcomes are judged by.
+
+    `may_bill` says whether an attempt refused with this HTTP status may be billed even so.
+    """
 
     retry: RetryPolicy
     on_unknown: OnUnknown
     max_legs: int
     endpoint: str
-    errors_may_be_billed: bool
+    may_bill: Callable[[int | None], bool]
     answers: AnswerPolicy = field(default_factory=AnswerPolicy)
 
 
@@ -204,7 +208,7 @@ def _interval(
     if isinstance(outcome, NotSent):
         return 0, 0
     if isinstance(outcome, Rejected):
-        return 0, attempt.cost_high if policy.errors_may_be_billed else 0
+        return 0, attempt.cost_high if policy.may_bill(outcome.exchange.http_status) else 0
     low = sum(c.total or 0 for c in charges if c.rates and c.rates.currency == "USD")
     high = attempt.cost_high
     if high is not None and low > high:  # the server counts more than the body can be

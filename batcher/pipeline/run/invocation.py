@@ -359,7 +359,7 @@ def _policy_of(job: Job, services: Services) -> OutcomePolicy:
         on_unknown=job.on_unknown,
         max_legs=job.limits.max_legs,
         endpoint=job.endpoint.name,
-        errors_may_be_billed=job.endpoint.errors_may_be_billed,
+        may_bill=job.endpoint.may_bill,
         answers=answer_policy(job.answers, services.largest_output),
     )
 
