@@ -789,7 +789,7 @@ LEFT JOIN runs r ON r.run_id = i.run_id
 LEFT JOIN ratings g ON g.rating_id = c.rating_id
 LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
 LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
-WHERE c.current = 1 AND c.status = 'unpriced' AND COALESCE(c.input_quantity, 0) = 0 AND COALESCE(c.cache_write_5m_quantity, 0) = 0 AND COALESCE(c.cache_write_1h_quantity, 0) = 0 AND COALESCE(c.cache_read_quantity, 0) = 0 AND COALESCE(c.output_quantity, 0) = 0 AND COALESCE(c.web_search_quantity, 0) = 0;
+WHERE c.current = 1 AND c.status IN ('unpriced', 'assumed') AND COALESCE(c.input_quantity, 0) = 0 AND COALESCE(c.cache_write_5m_quantity, 0) = 0 AND COALESCE(c.cache_write_1h_quantity, 0) = 0 AND COALESCE(c.cache_read_quantity, 0) = 0 AND COALESCE(c.output_quantity, 0) = 0 AND COALESCE(c.web_search_quantity, 0) = 0;
 
 CREATE VIEW v_failures AS
 SELECT

@@ -416,119 +416,6 @@ CREATE TABLE shards (
   CONSTRAINT pk_shards PRIMARY KEY (source_id, first_row)
 );
 
-CREATE VIEW v_charges AS
-SELECT
-  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
-  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
-  'input' AS meter, c.input_quantity AS quantity, x.input_rate AS rate, c.input_amount AS amount,
-  c.currency, CASE WHEN c.currency = 'USD' THEN c.input_amount END AS amount_pico_usd,
-  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
-FROM charges c
-JOIN attempts t ON t.attempt_id = c.attempt_id
-JOIN sources s ON s.source_id = t.source_id
-LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
-LEFT JOIN runs r ON r.run_id = i.run_id
-LEFT JOIN ratings g ON g.rating_id = c.rating_id
-LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
-LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
-WHERE c.current = 1 AND c.input_quantity > 0
-UNION ALL
-SELECT
-  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
-  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
-  'cache_write_5m' AS meter, c.cache_write_5m_quantity AS quantity, x.cache_write_5m_rate AS rate, c.cache_write_5m_amount AS amount,
-  c.currency, CASE WHEN c.currency = 'USD' THEN c.cache_write_5m_amount END AS amount_pico_usd,
-  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
-FROM charges c
-JOIN attempts t ON t.attempt_id = c.attempt_id
-JOIN sources s ON s.source_id = t.source_id
-LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
-LEFT JOIN runs r ON r.run_id = i.run_id
-LEFT JOIN ratings g ON g.rating_id = c.rating_id
-LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
-LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
-WHERE c.current = 1 AND c.cache_write_5m_quantity > 0
-UNION ALL
-SELECT
-  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
-  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
-  'cache_write_1h' AS meter, c.cache_write_1h_quantity AS quantity, x.cache_write_1h_rate AS rate, c.cache_write_1h_amount AS amount,
-  c.currency, CASE WHEN c.currency = 'USD' THEN c.cache_write_1h_amount END AS amount_pico_usd,
-  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
-FROM charges c
-JOIN attempts t ON t.attempt_id = c.attempt_id
-JOIN sources s ON s.source_id = t.source_id
-LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
-LEFT JOIN runs r ON r.run_id = i.run_id
-LEFT JOIN ratings g ON g.rating_id = c.rating_id
-LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
-LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
-WHERE c.current = 1 AND c.cache_write_1h_quantity > 0
-UNION ALL
-SELECT
-  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
-  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
-  'cache_read' AS meter, c.cache_read_quantity AS quantity, x.cache_read_rate AS rate, c.cache_read_amount AS amount,
-  c.currency, CASE WHEN c.currency = 'USD' THEN c.cache_read_amount END AS amount_pico_usd,
-  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
-FROM charges c
-JOIN attempts t ON t.attempt_id = c.attempt_id
-JOIN sources s ON s.source_id = t.source_id
-LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
-LEFT JOIN runs r ON r.run_id = i.run_id
-LEFT JOIN ratings g ON g.rating_id = c.rating_id
-LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
-LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
-WHERE c.current = 1 AND c.cache_read_quantity > 0
-UNION ALL
-SELECT
-  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
-  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
-  'output' AS meter, c.output_quantity AS quantity, x.output_rate AS rate, c.output_amount AS amount,
-  c.currency, CASE WHEN c.currency = 'USD' THEN c.output_amount END AS amount_pico_usd,
-  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
-FROM charges c
-JOIN attempts t ON t.attempt_id = c.attempt_id
-JOIN sources s ON s.source_id = t.source_id
-LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
-LEFT JOIN runs r ON r.run_id = i.run_id
-LEFT JOIN ratings g ON g.rating_id = c.rating_id
-LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
-LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
-WHERE c.current = 1 AND c.output_quantity > 0
-UNION ALL
-SELECT
-  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
-  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
-  'web_search' AS meter, c.web_search_quantity AS quantity, x.web_search_rate AS rate, c.web_search_amount AS amount,
-  c.currency, CASE WHEN c.currency = 'USD' THEN c.web_search_amount END AS amount_pico_usd,
-  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
-FROM charges c
-JOIN attempts t ON t.attempt_id = c.attempt_id
-JOIN sources s ON s.source_id = t.source_id
-LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
-LEFT JOIN runs r ON r.run_id = i.run_id
-LEFT JOIN ratings g ON g.rating_id = c.rating_id
-LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
-LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
-WHERE c.current = 1 AND c.web_search_quantity > 0
-UNION ALL
-SELECT
-  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
-  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
-  'unknown' AS meter, NULL AS quantity, NULL AS rate, NULL AS amount,
-  c.currency, NULL AS amount_pico_usd,
-  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
-FROM charges c
-JOIN attempts t ON t.attempt_id = c.attempt_id
-JOIN sources s ON s.source_id = t.source_id
-LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
-LEFT JOIN runs r ON r.run_id = i.run_id
-LEFT JOIN ratings g ON g.rating_id = c.rating_id
-LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
-LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
-WHERE c.current = 1 AND c.status = 'unpriced' AND COALESCE(c.input_quantity, 0) = 0 AND COALESCE(c.cache_write_5m_quantity, 0) = 0 AND COALESCE(c.cache_write_1h_quantity, 0) = 0 AND COALESCE(c.cache_read_quantity, 0) = 0 AND COALESCE(c.output_quantity, 0) = 0 AND COALESCE(c.web_search_quantity, 0) = 0;
-
 CREATE VIEW v_failures AS
 SELECT
   f.run_id, f.invocation_id, r.job, i.endpoint, COALESCE(t.lane, i.lane) AS lane,
@@ -799,6 +686,119 @@ FROM attempts t
 JOIN sources s ON s.source_id = t.source_id
 LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
 LEFT JOIN runs r ON r.run_id = i.run_id;
+
+CREATE VIEW v_charges AS
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
+  'input' AS meter, c.input_quantity AS quantity, x.input_rate AS rate, c.input_amount AS amount,
+  c.currency, CASE WHEN c.currency = 'USD' THEN c.input_amount END AS amount_pico_usd,
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
+FROM charges c
+JOIN attempts t ON t.attempt_id = c.attempt_id
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id
+LEFT JOIN ratings g ON g.rating_id = c.rating_id
+LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
+LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
+WHERE c.current = 1 AND c.input_quantity > 0
+UNION ALL
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
+  'cache_write_5m' AS meter, c.cache_write_5m_quantity AS quantity, x.cache_write_5m_rate AS rate, c.cache_write_5m_amount AS amount,
+  c.currency, CASE WHEN c.currency = 'USD' THEN c.cache_write_5m_amount END AS amount_pico_usd,
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
+FROM charges c
+JOIN attempts t ON t.attempt_id = c.attempt_id
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id
+LEFT JOIN ratings g ON g.rating_id = c.rating_id
+LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
+LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
+WHERE c.current = 1 AND c.cache_write_5m_quantity > 0
+UNION ALL
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
+  'cache_write_1h' AS meter, c.cache_write_1h_quantity AS quantity, x.cache_write_1h_rate AS rate, c.cache_write_1h_amount AS amount,
+  c.currency, CASE WHEN c.currency = 'USD' THEN c.cache_write_1h_amount END AS amount_pico_usd,
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
+FROM charges c
+JOIN attempts t ON t.attempt_id = c.attempt_id
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id
+LEFT JOIN ratings g ON g.rating_id = c.rating_id
+LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
+LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
+WHERE c.current = 1 AND c.cache_write_1h_quantity > 0
+UNION ALL
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
+  'cache_read' AS meter, c.cache_read_quantity AS quantity, x.cache_read_rate AS rate, c.cache_read_amount AS amount,
+  c.currency, CASE WHEN c.currency = 'USD' THEN c.cache_read_amount END AS amount_pico_usd,
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
+FROM charges c
+JOIN attempts t ON t.attempt_id = c.attempt_id
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id
+LEFT JOIN ratings g ON g.rating_id = c.rating_id
+LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
+LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
+WHERE c.current = 1 AND c.cache_read_quantity > 0
+UNION ALL
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
+  'output' AS meter, c.output_quantity AS quantity, x.output_rate AS rate, c.output_amount AS amount,
+  c.currency, CASE WHEN c.currency = 'USD' THEN c.output_amount END AS amount_pico_usd,
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
+FROM charges c
+JOIN attempts t ON t.attempt_id = c.attempt_id
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id
+LEFT JOIN ratings g ON g.rating_id = c.rating_id
+LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
+LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
+WHERE c.current = 1 AND c.output_quantity > 0
+UNION ALL
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
+  'web_search' AS meter, c.web_search_quantity AS quantity, x.web_search_rate AS rate, c.web_search_amount AS amount,
+  c.currency, CASE WHEN c.currency = 'USD' THEN c.web_search_amount END AS amount_pico_usd,
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
+FROM charges c
+JOIN attempts t ON t.attempt_id = c.attempt_id
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id
+LEFT JOIN ratings g ON g.rating_id = c.rating_id
+LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
+LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
+WHERE c.current = 1 AND c.web_search_quantity > 0
+UNION ALL
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
+  'unknown' AS meter, NULL AS quantity, NULL AS rate, NULL AS amount,
+  c.currency, NULL AS amount_pico_usd,
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
+FROM charges c
+JOIN attempts t ON t.attempt_id = c.attempt_id
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id
+LEFT JOIN ratings g ON g.rating_id = c.rating_id
+LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
+LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
+WHERE c.current = 1 AND c.status IN ('unpriced', 'assumed') AND COALESCE(c.input_quantity, 0) = 0 AND COALESCE(c.cache_write_5m_quantity, 0) = 0 AND COALESCE(c.cache_write_1h_quantity, 0) = 0 AND COALESCE(c.cache_read_quantity, 0) = 0 AND COALESCE(c.output_quantity, 0) = 0 AND COALESCE(c.web_search_quantity, 0) = 0;
 
 CREATE VIEW v_cost_by_model_day AS
 SELECT

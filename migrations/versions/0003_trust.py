@@ -100,6 +100,7 @@ def views(dialect: str) -> dict[str, str]:
             sent_at=time.format("t.sent_at"),
             settled_at=time.format("t.settled_at"),
         ),
+        "v_charges": "\nUNION ALL\n".join([*map(_CHARGES.format, _METERS), _UNKNOWN_USAGE]),
         "v_cost_by_model_day": _COST_BY_MODEL_DAY.format(
             usd=_USD,
             high=_HIGH,
@@ -116,6 +117,7 @@ def _columns(pattern: str) -> str:
     return ",\n  ".join(map(pattern.format, _TOKENS))
 
 
+_METERS = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output", "web_search")
 _TOKENS = (
     "input_tokens",
     "cache_write_tokens",
@@ -233,6 +235,38 @@ FROM attempts t
 JOIN sources s ON s.source_id = t.source_id
 LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
 LEFT JOIN runs r ON r.run_id = i.run_id"""
+
+_CHARGES_HEAD = """SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
+  """
+_CHARGES_TAIL = """
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
+FROM charges c
+JOIN attempts t ON t.attempt_id = c.attempt_id
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id
+LEFT JOIN ratings g ON g.rating_id = c.rating_id
+LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
+LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
+WHERE c.current = 1 AND """
+_CHARGES = (
+    _CHARGES_HEAD
+    + """'{0}' AS meter, c.{0}_quantity AS quantity, x.{0}_rate AS rate, c.{0}_amount AS amount,
+  c.currency, CASE WHEN c.currency = 'USD' THEN c.{0}_amount END AS amount_pico_usd,"""
+    + _CHARGES_TAIL
+    + "c.{0}_quantity > 0"
+)
+# What nobody reported has no quantity to show, and must be seen all the same.
+_UNKNOWN_USAGE = (
+    _CHARGES_HEAD
+    + """'unknown' AS meter, NULL AS quantity, NULL AS rate, NULL AS amount,
+  c.currency, NULL AS amount_pico_usd,"""
+    + _CHARGES_TAIL
+    + "c.status IN ('unpriced', 'assumed') AND "
+    + " AND ".join(f"COALESCE(c.{meter}_quantity, 0) = 0" for meter in _METERS)
+)
 
 # Sums over attempts, so that late answers and earlier legs count: they are paid. A request
 # counts once, where its final answer is. What came of a broken stream is in doubt.
