@@ -164,7 +164,7 @@ def charges_say_what_the_bill_says(books: Books) -> None:
     quantities: dict[str, dict[str, int]] = defaultdict(dict)
     for charge in books.charges:
         quantities[charge["attempt_uid"]][charge["meter"]] = charge["quantity"]
-        if charge["status"] == "unpriced":
+        if charge["status"] == "unpriced" or charge["meter"] == "unknown":
             assert charge["amount"] is None
         elif charge["status"] != "unbilled":
             assert charge["amount"] == charge["quantity"] * charge["rate"]
