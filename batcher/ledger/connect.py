@@ -105,7 +105,7 @@ def parse_url(text: str | URL) -> DatabaseUrl:
 
 def without_passwords(text: str) -> str:
     """`text`, such as a command as typed, with the passwords in its addresses masked."""
-    masked = re.sub(r"(://[^\s:/@]*:)[^\s@]*@", r"\1***@", text)
+    masked = re.sub(r"(://[^\s:/@]*:)\S*@", r"\1***@", text)
     return re.sub(rf"([?&](?:{'|'.join(_SECRETS)})=)[^\s&'\"]*", r"\1***", masked)
 
 

@@ -112,7 +112,7 @@ class Job:
             run_id=run_id,
             invocation_id=invocation_id,
             endpoint=self.endpoint.name,
-            base_url=self.endpoint.base_url,
+            base_url=self.endpoint.shown_url,
             since=since,
             words=self.store is not Store.USAGE,
             truncated=Taken.NEVER if choices.fail_truncated else longer,
@@ -125,7 +125,8 @@ class Services:
     """Made in `wiring`, replaced piece by piece in tests.
 
     `make_lane` is called inside the event loop, with what is asked right before anything
-    leaves: whether the run is ours for sure. `price_note` says in words whose prices count.
+    leaves: whether the run is ours for sure. `price_note` says in words whose prices count,
+    `notes` what else is worth knowing before.
     `chosen` are the only rows to send, by the name of their source: a pilot; `None`: all.
     `largest_output` is that of `AnswerPolicy`.
     `room` is what the lane takes for answers, until they are recorded.
@@ -142,6 +143,7 @@ class Services:
     clock: Clock
     observer: Observer
     price_note: str
+    notes: Sequence[str] = ()
     chosen: Mapping[str, RowRanges] | None = None
     largest_output: LargestOutput | None = None
     pacer: Pacer | None = None

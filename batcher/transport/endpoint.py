@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
 from pathlib import Path
-from typing import Protocol
-from urllib.parse import urlsplit
+from typing import Final, Protocol
+from urllib.parse import parse_qsl, urlsplit
 
 from batcher.errors import ConfigurationError
 from batcher.messages.attempt import Attempt, Outcome
@@ -42,6 +42,10 @@ class Secret:
         return f"Secret(…{self._value[-4:] if len(self._value) >= 20 else ''})"
 
     __str__ = __repr__
+
+
+SIMULATOR_KEY: Final = Secret("simulator")  # any would do: it hides nothing
+SHORTEST_HIDDEN: Final = 8  # characters: a shorter key cannot be told from other words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +162,11 @@ class Endpoint:
         return (*self.notes, f"{self.name} is reached {self.route.words}")
 
     @property
+    def shown_url(self) -> str:
+        """The address as it may be shown and recorded."""
+        return shown_url(self.base_url)
+
+    @property
     def messages_url(self) -> str:
         """Where a Messages body is posted, whether the address ends in `/v1` or not."""
         return self._below_root("messages")
@@ -183,10 +192,37 @@ class Endpoint:
         return f"{api_root(address)}/{path}{mark}{query}"
 
 
+_PLAIN_PARAMETER: Final = "api-version"
+
+
 def api_root(base_url: str) -> str:
     """The URL up to and including `/v1`, from any of the spellings people use."""
     url = base_url.rstrip("/").removesuffix("/messages")
     return url if url.endswith("/v1") else f"{url}/v1"
+
+
+def shown_url(url: str) -> str:
+    """The URL without user and password, and without the values of its query."""
+    address, mark, query = url.partition("?")
+    scheme, slashes, rest = address.rpartition("://")
+    values = "&".join(map(_shown_parameter, query.split("&")))
+    return f"{scheme}{slashes}{rest.rpartition('@')[2]}{mark}{values if mark else ''}"
+
+
+def _shown_parameter(parameter: str) -> str:
+    name, equals, _ = parameter.partition("=")
+    return parameter if name == _PLAIN_PARAMETER else f"{name}=***" if equals else "***"
+
+
+def hidden_parts(endpoint: Endpoint) -> tuple[Secret, ...]:
+    """What is secret besides the key: headers, values in the address, a proxy's password."""
+    query = parse_qsl(urlsplit(endpoint.base_url).query)
+    values = [Secret(value) for name, value in query if name != _PLAIN_PARAMETER]
+    values += [header.value for header in endpoint.headers if header.secret]
+    proxy = endpoint.route.proxy
+    if proxy is not None and proxy.authorization is not None:
+        values.append(proxy.authorization)
+    return tuple(values)
 
 
 def quota_fingerprint(endpoint: Endpoint, key: Secret | None, salt: str) -> str:
@@ -207,7 +243,7 @@ def check_route(endpoint: Endpoint) -> None:
     keyed = endpoint.auth is not Auth.NONE or any(header.secret for header in endpoint.headers)
     if endpoint.route.proxy and plain and keyed:
         raise ConfigurationError(
-            f"endpoint {endpoint.name}: {endpoint.base_url} is plain http, so the proxy "
+            f"endpoint {endpoint.name}: {endpoint.shown_url} is plain http, so the proxy "
             f"{endpoint.route.proxy.url} ({endpoint.route.why}) would see the key; use https, "
             'or set proxy = "none" for this endpoint'
         )
@@ -219,13 +255,15 @@ def check_url(endpoint: Endpoint) -> None:
         parts = urlsplit(endpoint.base_url)
         host = parts.hostname
         _ = parts.port, (host or "").encode("idna")  # as it is asked for
-    except ValueError as exc:
+    except ValueError:
         raise ConfigurationError(
-            f"endpoint {endpoint.name}: base_url {endpoint.base_url!r} is no URL: {exc}"
-        ) from exc
+            f"endpoint {endpoint.name}: base_url is no URL: its host or port cannot be read;"
+            " write it like https://host:443"
+        ) from None
     if parts.scheme not in {"http", "https"} or not host:
         raise ConfigurationError(
-            f"endpoint {endpoint.name}: base_url {endpoint.base_url!r} must start with https://"
+            f"endpoint {endpoint.name}: base_url {endpoint.shown_url!r} must start with"
+            " https://"
         )
     if parts.username or parts.password:
         raise ConfigurationError(
@@ -239,8 +277,9 @@ def check_url(endpoint: Endpoint) -> None:
         )
     if parts.scheme == "http" and not (endpoint.allow_insecure_http or is_loopback(host)):
         raise ConfigurationError(
-            f"endpoint {endpoint.name}: {endpoint.base_url} would send the key and the prompts "
-            "unencrypted; use https, or set allow_insecure_http = true for this endpoint"
+            f"endpoint {endpoint.name}: {endpoint.shown_url} would send the key and the"
+            " prompts unencrypted; use https, or set allow_insecure_http = true for this"
+            " endpoint"
         )
 
 

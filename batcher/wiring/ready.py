@@ -24,7 +24,13 @@ from batcher.pricing.book.book import PriceBook, age_warning, load_file, load_sh
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.read.check import check_source, hidden_rows
 from batcher.rows.read.source import SourceFile, find_sources
-from batcher.transport.endpoint import Endpoint, Lane, Secret, quota_fingerprint
+from batcher.transport.endpoint import (
+    SHORTEST_HIDDEN,
+    Endpoint,
+    Lane,
+    Secret,
+    quota_fingerprint,
+)
 from batcher.transport.room import AnswerRoom
 from batcher.wiring.connecting import connect
 from batcher.wiring.guarding import check_output
@@ -98,9 +104,19 @@ def services_for(job: Job, observer: Observer, files: Sequence[SourceFile] = ())
         clock=clock,
         observer=observer,
         price_note=price_note(job, book),
+        notes=_key_notes(key),
         largest_output=_rules(job.endpoint).largest_output
         if job.answers.raise_factor
         else None,
+    )
+
+
+def _key_notes(key: Secret | None) -> tuple[str, ...]:
+    if key is None or len(key.reveal()) >= SHORTEST_HIDDEN:
+        return ()
+    return (
+        f"the key has fewer than {SHORTEST_HIDDEN} characters: where a server repeats it in an"
+        " error it is not hidden",
     )
 
 

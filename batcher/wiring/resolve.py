@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -44,10 +44,13 @@ from batcher.preflight.preflight import check_dialect
 from batcher.preflight.rules import shipped_rules
 from batcher.rows.build.settings import RequestSettings
 from batcher.rows.read.source import STDIN
-from batcher.transport.endpoint import Endpoint
+from batcher.transport.endpoint import Endpoint, shown_url
 
 T = TypeVar("T")
-_PING: Final = "--ping-url"
+_ADDRESSES: Final[Mapping[str, Callable[[str], str]]] = {
+    "--ping-url": lambda _: "***",
+    "--base-url": shown_url,
+}
 _LONGEST_KEY: Final = 400  # characters; an index takes 2,704 bytes
 
 
@@ -97,12 +100,17 @@ def asked(
 
 
 def _shown(arguments: Sequence[str]) -> Iterator[str]:
-    """Arguments as they may be recorded and shown: the address of a ping is a secret."""
-    hidden = False
+    """Arguments as they may be recorded and shown: addresses may hold secrets."""
+    before = ""
     for argument in arguments:
-        name, equals, _ = argument.partition("=")
-        yield "***" if hidden else f"{name}=***" if name == _PING and equals else argument
-        hidden = argument == _PING
+        name, equals, value = argument.partition("=")
+        if before in _ADDRESSES:
+            yield _ADDRESSES[before](argument)
+        elif name in _ADDRESSES and equals:
+            yield f"{name}={_ADDRESSES[name](value)}"
+        else:
+            yield argument
+        before = argument
 
 
 def _job_among(

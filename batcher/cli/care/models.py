@@ -44,7 +44,10 @@ def models(config_path: str | None, form: str, **options: str | None) -> None:
         return
     for line in _table(rows):
         tell(line)
-    tell(f"{len(rows):,} models at {job.endpoint.name} ({job.endpoint.base_url})", err=True)
+    tell(
+        f"{len(rows):,} models at {job.endpoint.name} ({job.endpoint.shown_url})",
+        err=True,
+    )
     tell(wiring.price_note(job, book), err=True)
 
 

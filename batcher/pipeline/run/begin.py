@@ -194,7 +194,7 @@ def _start(job: Job, services: Services, digest: str, now: int) -> runs.Invocati
         version=__version__,
         command=job.command,
         endpoint=job.endpoint.name,
-        base_url=job.endpoint.base_url,
+        base_url=job.endpoint.shown_url,
         lane=LANE,
         simulated=job.endpoint.simulated,
         price_list=services.rater.price_list,

@@ -124,7 +124,7 @@ class Invocation:
             price_note=self._services.price_note,
             progress=self._progress,
             imported=checked.imported,
-            notes=checked.notes,
+            notes=(*checked.notes, *self._services.notes),
         )
 
     async def _send_all(self) -> Signals:

@@ -13,17 +13,25 @@ from yarl import URL
 
 from batcher.clock import Clock
 from batcher.messages.parts import ANSWER_LIMIT
-from batcher.transport.endpoint import Auth, Endpoint, Secret, check_route, check_url
+from batcher.transport.endpoint import (
+    SIMULATOR_KEY,
+    Auth,
+    Endpoint,
+    Secret,
+    check_route,
+    check_url,
+    hidden_parts,
+)
 from batcher.transport.live.credentials import Exchange, Keys, KeySource
 from batcher.transport.live.deadlines import Deadlines
 from batcher.transport.live.encoding import Unpacked, is_packed, unpacked
+from batcher.transport.live.mask import Mask
 from batcher.transport.live.send_errors import TROUBLES, SendError, send_error
 from batcher.transport.live.tls import tls_context
 from batcher.transport.live.wire import (
     LONGEST_LINE,
     MOST_HEADERS,
     Answering,
-    Mask,
     Wire,
     keep_alive_socket,
     proxy_headers,
@@ -87,8 +95,7 @@ class HttpClient:
         self._silences = Deadlines(endpoint.stream_idle_seconds, clock)
         self._stream_seconds = endpoint.stream_timeout_seconds
         self._clock = clock
-        secrets = [header.value for header in endpoint.headers if header.secret]
-        self.mask = Mask(key, *secrets)
+        self.mask = Mask(None if key is SIMULATOR_KEY else key, *hidden_parts(endpoint))
         headers = _headers(endpoint, key)
         proxy = endpoint.route.proxy
         connector = aiohttp.TCPConnector(

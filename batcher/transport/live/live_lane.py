@@ -4,6 +4,8 @@ from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from msgspec.structs import replace
+
 from batcher.clock import Clock
 from batcher.messages.answer import NotAMessage, parse_answer
 from batcher.messages.attempt import (
@@ -167,11 +169,15 @@ class LiveLane:
             sent_at=sent_at,
             settled_at=self._clock.now_us(),
             http_status=reply.status,
-            provider_request_id=_provider_request_id(reply),
+            provider_request_id=self._shown(_provider_request_id(reply)),
             first_token_us=first_token_us,
             reported_cost=_storable(reply.headers.get(_COST_HEADER)),
-            workspace_id=_storable(reply.headers.get(_WORKSPACE_HEADER)),
+            workspace_id=self._shown(_storable(reply.headers.get(_WORKSPACE_HEADER))),
         )
+
+    def _shown(self, value: str | None) -> str | None:
+        """A header's value as it is recorded."""
+        return self._mask.text(value) if value else value
 
     def _answered(self, reply: Reply, exchange: Exchange) -> Outcome:
         try:
@@ -203,8 +209,15 @@ class LiveLane:
         return status, self._meaning(status, reply, exchange)
 
     def _meaning(self, status: int, reply: Reply, exchange: Exchange) -> Failure:
-        return classify(
+        found = classify(
             status, reply.headers, reply.body, exchange.settled_at, self._endpoint.verdicts
+        )
+        hidden = self._mask.text
+        return replace(
+            found,
+            error_type=hidden(found.error_type),
+            message=hidden(found.message),
+            error_code=hidden(found.error_code) if found.error_code else None,
         )
 
     def _refused(self, status: int, reply: Reply, exchange: Exchange) -> Outcome:

@@ -3,12 +3,10 @@
 A session builds a request, a response and a task for every POST, which costs three times what
 sending and receiving do. Every POST here has the same address and nearly the same headers, so
 they are prepared once. This leans on aiohttp's connector and response protocol, which may
-change: pyproject.toml names the versions that were tried. What comes back is recorded, and a
-key never is: `Mask` takes it out.
+change: pyproject.toml names the versions that were tried.
 """
 
 import asyncio
-import re
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -17,10 +15,9 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError, StreamWriter
-from multidict import CIMultiDict
 from yarl import URL
 
-from batcher.transport.endpoint import Proxy, Secret
+from batcher.transport.endpoint import Proxy
 
 _PIECE_BYTES: Final = 2**18
 _PIECEWISE_BYTES: Final = 2**20
@@ -227,54 +224,3 @@ async def _pour(writer: StreamWriter, body: bytes) -> None:
 def _was_cut_off(writing: "asyncio.Task[None]") -> bool:
     """Whether the answer come before all of the request was written."""
     return writing.cancel()
-
-
-_SHORTEST: Final = 16  # shorter words may stand in an answer by themselves
-_MASK: Final = "[key]"
-
-
-class Mask:
-    """Replaces keys by `[key]`, wherever a server puts them; without a key changes nothing."""
-
-    def __init__(self, *secrets: Secret | None) -> None:
-        self._values: set[str] = set()
-        self.add(*secrets)
-
-    def add(self, *secrets: Secret | None) -> None:
-        """From now on these are hidden too; those before them still are."""
-        self._values |= {secret.reveal() for secret in secrets if secret}
-        long = (value for value in self._values if len(value) >= _SHORTEST)
-        self._keys = sorted(long, key=len, reverse=True)
-        self._bytes = [key.encode() for key in self._keys]
-        spelled = (b"".join(map(_in_json, key)) for key in self._bytes)
-        self._escaped = re.compile(b"|".join(spelled))
-
-    def data(self, value: bytes) -> bytes:
-        """A body without the key, also where JSON escapes stand for characters of it."""
-        if not self._keys:
-            return value
-        for key in self._bytes:
-            value = value.replace(key, _MASK.encode())
-        if b"\\u00" in value or b"\\/" in value:
-            return self._escaped.sub(_MASK.encode(), value)
-        return value
-
-    def text(self, value: str) -> str:
-        """Words without the key."""
-        for key in self._keys:
-            value = value.replace(key, _MASK)
-        return value
-
-    def headers(self, headers: Mapping[str, str]) -> Mapping[str, str]:
-        """Headers without the key; the same object when it is in none."""
-        values = list(headers.values())
-        if not any(key in value for key in self._keys for value in values):
-            return headers
-        return CIMultiDict((name, self.text(value)) for name, value in headers.items())
-
-
-def _in_json(byte: int) -> bytes:
-    """A pattern for the ASCII character in all its spellings in JSON."""
-    digits = b"".join(b"[%c%c]" % (each, ord(chr(each).upper())) for each in b"%02x" % byte)
-    plain = rb"\\?/" if byte == ord("/") else re.escape(bytes([byte]))
-    return rb"(?:%b|\\u00%b)" % (plain, digits)
