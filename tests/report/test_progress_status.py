@@ -9,6 +9,7 @@ from sqlalchemy import insert
 
 from batcher.errors import UsageError
 from batcher.ledger.connect import writing
+from batcher.ledger.owner.lock import LockHolder
 from batcher.ledger.owner.process import this_process
 from batcher.ledger.schema_internal import leases
 from batcher.report.figures import Counts
@@ -190,8 +191,9 @@ def note_process(here, process, pid):
                 )
             )  # fmt: skip
         return
-    holder = {"pid": pid, "host": HERE, "user": "ana", "started_at": "", "command": ""}
-    holder |= {"process": process}
+    holder = LockHolder(
+        pid=pid, host=HERE, user="ana", started_at="", command="", process=process
+    )
     Path(f"{here.engine.url.database}.lock").write_bytes(msgspec.json.encode(holder))
 
 

@@ -4,16 +4,15 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from batcher.cli.commands import FILE, command, force_option, option
+from batcher.cli.commands import FILE, command, option
 from batcher.cli.ledger_options import ledger, ledger_options
-from batcher.cli.words.say import tell
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from batcher.ledger.connect import Engine
     from batcher.report.export.answers import ExportOptions
-    from batcher.rows.out.marks import OutputFormat
+    from batcher.rows.out.output import OutputFormat
 
     Opened = AbstractContextManager[Engine]
 
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Only rows without an answer, as they came: to mend and run.",
 )
-@force_option()
 @ledger_options
 def export(
     run_id: int | None,
@@ -48,7 +46,6 @@ def export(
     form: str | None,
     answered_only: bool,
     failures: bool,
-    force: bool,
     database: str | None,
     config: str | None,
 ) -> None:
@@ -61,10 +58,7 @@ def export(
     from batcher.report.words import count_of
 
     options = ExportOptions(
-        target=output,
-        form=cast("OutputFormat | None", form),
-        answered_only=answered_only,
-        force=force,
+        target=output, form=cast("OutputFormat | None", form), answered_only=answered_only
     )
     where = "standard output" if output == "-" else output
     if failures:
@@ -74,7 +68,7 @@ def export(
         return
     with ledger(database, config) as engine:
         done = export_answers(engine, the_run(engine, run_id), options, _warn)
-    tell(f"{count_of(done.rows, 'row')} to {where}, {done.answered:,} answered", err=True)
+    click.echo(f"{count_of(done.rows, 'row')} to {where}, {done.answered:,} answered", err=True)
 
 
 def _export_failures(
@@ -86,8 +80,8 @@ def _export_failures(
     with opened as engine:
         done = export_failures(engine, the_run(engine, run_id), options, _warn)
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in done.reasons.items())
-    tell(f"{count_of(done.rows, 'row')} to {where}: {reasons or 'none'}", err=True)
+    click.echo(f"{count_of(done.rows, 'row')} to {where}: {reasons or 'none'}", err=True)
 
 
 def _warn(sentence: str) -> None:
-    tell(f"warning: {sentence}", err=True)
+    click.echo(f"warning: {sentence}", err=True)

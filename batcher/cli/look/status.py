@@ -1,8 +1,9 @@
 """`batcher status`: how the runs stand."""
 
+import click
+
 from batcher.cli.commands import command, format_options, option
 from batcher.cli.ledger_options import ledger, ledger_options
-from batcher.cli.words.say import tell
 
 
 @command("batcher status", "batcher status --run 3 --json")
@@ -20,6 +21,6 @@ def status(run_id: int | None, form: str, database: str | None, config: str | No
         boats = waiting_for(engine, *lifeboat_places(config))
         saved = {boat.invocation_id for boat in boats if boat.invocation_id is not None}
         runs = read_status(engine, run_id, saved)
-    tell((status_json if form == "json" else render_status)(runs), nl=False)
+    click.echo((status_json if form == "json" else render_status)(runs), nl=False)
     for boat in boats:
-        tell(boat.words, err=True)
+        click.echo(boat.words, err=True)

@@ -6,7 +6,6 @@ import click
 
 from batcher.cli.commands import command, format_options, option
 from batcher.cli.ledger_options import ledger_options
-from batcher.cli.words.say import tell
 
 if TYPE_CHECKING:
     from batcher.ledger.rate.ratings import Repricing
@@ -87,7 +86,7 @@ def _show(found: "Repricing", *, as_json: bool, dry_run: bool) -> None:
     )
 
     if as_json:
-        tell(msgspec.json.encode(repricing_fields(found)))
+        click.echo(msgspec.json.encode(repricing_fields(found)))
         return
     print_columns([_COLUMNS, *repricing_rows(found)])
-    tell(repricing_sentence(found, dry_run=dry_run))
+    click.echo(repricing_sentence(found, dry_run=dry_run))

@@ -1,8 +1,9 @@
 """`batcher retry`."""
 
+import click
+
 from batcher.cli.commands import choice, command, option
 from batcher.cli.ledger_options import ledger_options
-from batcher.cli.words.say import tell
 from batcher.ledger.write.records import FailureKind
 
 
@@ -35,6 +36,6 @@ def retry(
         database_url(database, config), run_id, kinds=kind or ("failed", "held"), reason=reason
     )
     rows, are = count_of(released.rows, "row"), "is" if released.rows == 1 else "are"
-    tell(f"{rows} of run {released.run_id} {are} to do again")
+    click.echo(f"{rows} of run {released.run_id} {are} to do again")
     if released.rows:
-        tell(f"send them with: {released.command}")
+        click.echo(f"send them with: {released.command}")

@@ -7,8 +7,7 @@ import aiohttp
 from aiohttp.http import HttpProcessingError
 
 from batcher.messages.failure import Verdict
-from batcher.transport.live.mask import Mask
-from batcher.transport.live.wire import NotConnected, Withheld
+from batcher.transport.live.wire import Mask, NotConnected, Withheld
 
 
 class SendError(Exception):
