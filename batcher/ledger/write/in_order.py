@@ -44,8 +44,11 @@ def in_order_of(names: Sequence[str]) -> Callable[[Callable[P, Row]], Callable[P
 def _source_of(code: CodeType) -> str:
     """As `inspect.getsource`, which reads every token of it and takes ten times as long.
 
-    Empty where the interpreter was told to keep no places (`-X no_debug_ranges`).
+    Empty where the interpreter was told to keep no places (`-X no_debug_ranges`), and for code
+    that is in no file: since Python 3.13 the lines of `<string>` are those of any `-c`.
     """
+    if code.co_filename.startswith("<"):
+        return ""
     ends = (end for _, end, column, _ in code.co_positions() if end and column is not None)
     last = max(ends, default=0)
     return "".join(linecache.getlines(code.co_filename)[code.co_firstlineno - 1 : last])
