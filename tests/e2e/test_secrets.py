@@ -3,11 +3,13 @@
 import base64
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from batcher.cli.care.db_purge import moment
 from tests.e2e.inputs import PAUSES, row, rows, write_jsonl
 from tests.e2e.invariants import check_everything
 from tests.e2e.ledgers import read
@@ -239,6 +241,13 @@ def test_a_purge_asks_then_drops_every_word_and_reports_stay_the_same(folder, si
     assert folder.batcher("verify").code == 0
     assert folder.batcher(*command, "--json").json["sent"] == 0
     assert "0 answers' texts" in folder.batcher("db", "purge", "--older-than", "0h").out
+
+
+def test_an_age_counts_to_the_microsecond_and_zero_of_it_is_now():
+    now = datetime(2026, 10, 2, 12, 0, 0, 999_999, UTC)
+    assert moment("0h", now) == now
+    assert moment("12h", now) == now - timedelta(hours=12)
+    assert moment("2026-10-01", now) == datetime(2026, 10, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(

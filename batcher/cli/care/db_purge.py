@@ -12,6 +12,7 @@ from batcher.cli.ledger_options import ledger_options
 if TYPE_CHECKING:
     from batcher.ledger.maintenance import Purged
 
+_EPOCH = datetime.fromtimestamp(0, UTC)
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 
@@ -41,7 +42,7 @@ def purge(
 
     before = moment(older_than, datetime.now(UTC))
     url = database_url(database, config)
-    before_us = int(before.timestamp()) * 1_000_000
+    before_us = (before - _EPOCH) // timedelta(microseconds=1)
     found = purge_database(url, before_us=before_us, dry_run=True)
     nothing = found == Purged(kept=found.kept)
     if not (dry_run or nothing):
@@ -55,11 +56,11 @@ def purge(
 
 
 def moment(words: str, now: datetime) -> datetime:
-    """What `--older-than` means, in whole seconds UTC."""
+    """What `--older-than` means: to the microsecond for an age, so that `0h` is all there is."""
     number, unit = words[:-1], _UNITS.get(words[-1:])
     try:
         if unit and number.isascii() and number.isdecimal():
-            return now.replace(microsecond=0) - int(number) * unit
+            return now - int(number) * unit
         day = datetime.fromisoformat(words)
         return day.replace(tzinfo=day.tzinfo or UTC, microsecond=0)
     except (ValueError, OverflowError):
