@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import secrets
 import time
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -22,6 +23,9 @@ class Clock(Protocol):
     def random(self) -> float:
         """A number in [0, 1), for jitter; not for secrets."""
 
+    def token(self) -> str:
+        """Eight hexadecimal digits of chance, for a name that never comes again."""
+
     async def sleep(self, seconds: float) -> None:
         """Return after `seconds`; at once when they are zero or less."""
 
@@ -40,6 +44,10 @@ class SystemClock:
     def random(self) -> float:
         """See `Clock.random`."""
         return random.random()
+
+    def token(self) -> str:
+        """See `Clock.token`; a forked process draws others, too."""
+        return secrets.token_hex(4)
 
     async def sleep(self, seconds: float) -> None:
         """See `Clock.sleep`."""

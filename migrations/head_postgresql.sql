@@ -407,10 +407,45 @@ CREATE TABLE shards (
   CONSTRAINT pk_shards PRIMARY KEY (source_id, first_row)
 );
 
+ALTER TABLE runs ADD COLUMN round BIGINT DEFAULT '0' NOT NULL;
+
+CREATE TABLE shared_answers (
+	shared_id BIGSERIAL NOT NULL, 
+	run_id BIGINT NOT NULL, 
+	invocation_id BIGINT NOT NULL, 
+	source_id BIGINT NOT NULL, 
+	row_number BIGINT NOT NULL, 
+	custom_id TEXT, 
+	params_hash BYTEA NOT NULL, 
+	identity BIGINT NOT NULL, 
+	attempt_id BIGINT NOT NULL, 
+	shared_at BIGINT NOT NULL, 
+	CONSTRAINT pk_shared_answers PRIMARY KEY (shared_id), 
+	CONSTRAINT fk_shared_answers_run_id FOREIGN KEY(run_id) REFERENCES runs (run_id), 
+	CONSTRAINT fk_shared_answers_invocation_id FOREIGN KEY(invocation_id) REFERENCES invocations (invocation_id), 
+	CONSTRAINT fk_shared_answers_source_id FOREIGN KEY(source_id) REFERENCES sources (source_id), 
+	CONSTRAINT fk_shared_answers_attempt_id FOREIGN KEY(attempt_id) REFERENCES answers (attempt_id), 
+	CONSTRAINT uq_shared_answers_source_id_row_number UNIQUE (source_id, row_number)
+);
+
+CREATE INDEX ix_shared_answers_identity ON shared_answers (identity);
+
+CREATE INDEX ix_shared_answers_attempt_id ON shared_answers (attempt_id);
+
+ALTER TABLE answers ADD COLUMN evidence TEXT;
+
+ALTER TABLE charges ADD COLUMN high_amount BIGINT;
+
+ALTER TABLE ratings ADD COLUMN rules INTEGER;
+
+ALTER TABLE rollups ADD COLUMN assumed_high_whole BIGINT DEFAULT '0' NOT NULL;
+
+ALTER TABLE rollups ADD COLUMN assumed_high_rest BIGINT DEFAULT '0' NOT NULL;
+
 CREATE VIEW v_answers AS
 SELECT
-  a.run_id, a.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, a.row_number,
-  a.custom_id, t.attempt_uid, a.request_id, a.final, t.state, t.leg,
+  a.run_id, a.invocation_id, r.job, i.endpoint, t.lane, s.name AS source,
+  a.row_number, a.custom_id, t.attempt_uid, a.request_id, a.final, t.state, t.leg,
   a.requested_model, a.model, a.message_id, a.stop_reason, a.stop_sequence, a.stop_details,
   COALESCE(a.joined_text, a.text) AS text, a.text_repaired, COALESCE(a.joined_content, a.content) AS content, a.valid, a.invalid_reason,
   CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.input_tokens) AS bigint)
@@ -480,18 +515,118 @@ SELECT
         AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
       AND lt.state = 'answered') WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END ELSE CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
     FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END END AS cost_status,
-  a.provider_reported_cost
+  a.provider_reported_cost AS provider_reported_cost, CAST(NULL AS text) AS paid_by_attempt_uid,
+  CASE WHEN a.legs > 1 THEN CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END ELSE CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END END AS trust, CAST(CASE WHEN a.legs > 1 THEN (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS numeric) / 1000000000000 AS cost_usd,
+  CASE WHEN a.legs > 1 THEN (SELECT COALESCE(CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint), 0)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE (SELECT COALESCE(CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint), 0)
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS cost_low_pico_usd, CASE WHEN a.legs > 1 THEN (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS cost_high_pico_usd
 FROM sources s
 CROSS JOIN answers a
 LEFT JOIN runs r ON r.run_id = a.run_id
 LEFT JOIN invocations i ON i.invocation_id = a.invocation_id
 LEFT JOIN attempts t ON t.attempt_id = a.attempt_id
-WHERE a.source_id = s.source_id AND a.final = 1 AND s.superseded_by IS NULL;
+WHERE a.source_id = s.source_id AND a.final = 1 AND s.superseded_by IS NULL
+UNION ALL
+SELECT
+  h.run_id, h.invocation_id, r.job, i.endpoint, t.lane, s.name AS source,
+  h.row_number, h.custom_id, CAST(NULL AS text) AS attempt_uid,
+  CAST(NULL AS bigint) AS request_id, a.final, t.state, t.leg,
+  a.requested_model, a.model, a.message_id, a.stop_reason, a.stop_sequence, a.stop_details,
+  COALESCE(a.joined_text, a.text) AS text, a.text_repaired, COALESCE(a.joined_content, a.content) AS content, a.valid, a.invalid_reason,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.input_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.input_tokens END AS input_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.cache_write_tokens END AS cache_write_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_5m_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.cache_write_5m_tokens END AS cache_write_5m_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_1h_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.cache_write_1h_tokens END AS cache_write_1h_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_read_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.cache_read_tokens END AS cache_read_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.output_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.output_tokens END AS output_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.thinking_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.thinking_tokens END AS thinking_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.web_search_requests) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.web_search_requests END AS web_search_requests,
+  a.service_tier, a.inference_geo, a.speed, a.attempts, a.legs,
+  a.latency_us / 1000 AS latency_ms, a.first_token_us / 1000 AS first_token_ms,
+  TIMESTAMPTZ 'epoch' + a.answered_at * INTERVAL '1 microsecond' AS answered_at,
+  0 AS cost_pico_usd,
+  'unbilled' AS cost_status,
+  CAST(NULL AS text) AS provider_reported_cost, t.attempt_uid AS paid_by_attempt_uid,
+  'unbilled' AS trust, CAST(0 AS numeric) / 1000000000000 AS cost_usd,
+  0 AS cost_low_pico_usd, 0 AS cost_high_pico_usd
+FROM sources s
+CROSS JOIN shared_answers h
+CROSS JOIN answers a
+LEFT JOIN runs r ON r.run_id = h.run_id
+LEFT JOIN invocations i ON i.invocation_id = h.invocation_id
+LEFT JOIN attempts t ON t.attempt_id = a.attempt_id
+WHERE h.source_id = s.source_id AND a.attempt_id = h.attempt_id AND s.superseded_by IS NULL;
 
 CREATE VIEW v_answers_all AS
 SELECT
-  a.run_id, a.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, a.row_number,
-  a.custom_id, t.attempt_uid, a.request_id, a.final, t.state, t.leg,
+  a.run_id, a.invocation_id, r.job, i.endpoint, t.lane, s.name AS source,
+  a.row_number, a.custom_id, t.attempt_uid, a.request_id, a.final, t.state, t.leg,
   a.requested_model, a.model, a.message_id, a.stop_reason, a.stop_sequence, a.stop_details,
   a.text AS text, a.text_repaired, a.content AS content, a.valid, a.invalid_reason,
   a.input_tokens,
@@ -509,7 +644,13 @@ SELECT
     FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) AS cost_pico_usd,
   CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
     FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END AS cost_status,
-  a.provider_reported_cost
+  a.provider_reported_cost AS provider_reported_cost, CAST(NULL AS text) AS paid_by_attempt_uid,
+  CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END AS trust, CAST((SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) AS numeric) / 1000000000000 AS cost_usd,
+  (SELECT COALESCE(CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint), 0)
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) AS cost_low_pico_usd, (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) AS cost_high_pico_usd
 FROM answers a
 JOIN sources s ON s.source_id = a.source_id
 LEFT JOIN runs r ON r.run_id = a.run_id
@@ -529,7 +670,7 @@ SELECT
       FROM charges c WHERE c.attempt_id = t.attempt_id AND c.current = 1)
     ELSE t.cost_low END AS cost_low_pico_usd,
   CASE WHEN t.state IN ('answered', 'late') THEN
-      (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+      (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
       FROM charges c WHERE c.attempt_id = t.attempt_id AND c.current = 1)
     ELSE t.cost_high END AS cost_high_pico_usd
 FROM attempts t
@@ -648,7 +789,7 @@ LEFT JOIN runs r ON r.run_id = i.run_id
 LEFT JOIN ratings g ON g.rating_id = c.rating_id
 LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
 LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
-WHERE c.current = 1 AND c.status = 'unpriced' AND COALESCE(c.input_quantity, 0) = 0 AND COALESCE(c.cache_write_5m_quantity, 0) = 0 AND COALESCE(c.cache_write_1h_quantity, 0) = 0 AND COALESCE(c.cache_read_quantity, 0) = 0 AND COALESCE(c.output_quantity, 0) = 0 AND COALESCE(c.web_search_quantity, 0) = 0;
+WHERE c.current = 1 AND c.status IN ('unpriced', 'assumed') AND COALESCE(c.input_quantity, 0) = 0 AND COALESCE(c.cache_write_5m_quantity, 0) = 0 AND COALESCE(c.cache_write_1h_quantity, 0) = 0 AND COALESCE(c.cache_read_quantity, 0) = 0 AND COALESCE(c.output_quantity, 0) = 0 AND COALESCE(c.web_search_quantity, 0) = 0;
 
 CREATE VIEW v_failures AS
 SELECT
@@ -684,11 +825,17 @@ SELECT
   COUNT(CASE WHEN a.attempt_id IS NULL AND t.cost_high IS NULL THEN 1 END)
     AS in_doubt_unbounded,
   COUNT(DISTINCT CASE WHEN (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END) FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) IN (1, 2, 3) THEN NULL
-    ELSE a.request_id END) AS unpriced_requests
+    ELSE a.request_id END) AS unpriced_requests,
+  COUNT(DISTINCT CASE WHEN EXISTS (SELECT 1 FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1 AND c.status = 'assumed')
+    THEN a.request_id END) AS assumed_requests,
+  CAST(COALESCE(SUM((SELECT SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1 AND c.status = 'assumed')), 0) AS bigint)
+    AS assumed_low_pico_usd,
+  CAST(COALESCE(SUM((SELECT SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1 AND c.status = 'assumed')), 0) AS bigint)
+    AS assumed_high_pico_usd
 FROM attempts t
 LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
 LEFT JOIN answers a ON a.attempt_id = t.attempt_id AND t.state <> 'partial'
 GROUP BY 1, 2, 3;
 
-INSERT INTO batcher_version (version_num) VALUES ('0001');
+INSERT INTO batcher_version (version_num) VALUES ('0003');
 

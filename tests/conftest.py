@@ -22,6 +22,33 @@ def pytest_addoption(parser):
     parser.addoption("--rows", type=int, help="how many rows the soak has")
 
 
+def pytest_configure(config):
+    """An interrupted test run ends what its tests have started, in all of its processes."""
+    if hasattr(config, "workerinput"):
+        signal.signal(signal.SIGINT, interrupt_once)
+    elif (controller := config.pluginmanager.get_plugin("dsession")) is not None:
+        config.pluginmanager.register(Interruption(controller))
+
+
+def interrupt_once(*_):
+    """A Ctrl-C reaches every process, and then comes from `Interruption` once more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+class Interruption:
+    """Tells the processes of pytest-xdist, which are only killed: their children would stay."""
+
+    def __init__(self, controller):
+        self.controller = controller
+
+    def pytest_keyboard_interrupt(self):
+        nodes = self.controller.nodemanager
+        nodes.EXIT_TIMEOUT = 60
+        for gateway in nodes.group:
+            gateway._io.popen.send_signal(signal.SIGINT)
+
+
 @pytest.fixture(autouse=True)
 def loopback_only(monkeypatch):
     """Fail any test that connects to another machine, even from code that catches Exception."""

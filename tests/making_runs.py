@@ -229,6 +229,7 @@ class Watcher:
         self.end: Any = None
         self.reasons: list[str] = []
         self.waits: list[str] = []
+        self.notes: list[str] = []
         self.asked: Any = None
 
     def started(self, event: Any) -> None:
@@ -236,6 +237,9 @@ class Watcher:
 
     def ended(self, event: Any) -> None:
         self.end = event
+
+    def noted(self, sentence: str) -> None:
+        self.notes.append(sentence)
 
     def waiting(self, reason: str) -> None:
         self.waits.append(reason)
@@ -256,6 +260,7 @@ class Case:
     database: str
     inputs: tuple[str, ...] = ("rows.jsonl",)
     key: str = "case"
+    name: str | None = None
     settings: RequestSettings = SETTINGS
     endpoint: Endpoint = field(
         default_factory=lambda: Endpoint(
@@ -275,7 +280,7 @@ class Case:
     def job(self) -> Job:
         return Job(
             key=self.key,
-            name=None,
+            name=self.name,
             command="batcher run",
             inputs=self.inputs,
             base=self.folder,

@@ -3,9 +3,7 @@
 import contextlib
 import ctypes
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +11,12 @@ from pathlib import Path
 import psycopg
 
 from tests.databases import (
-    NOBODY,
     RULES,
     SETTINGS,
     PostgresServer,
     _binaries,
-    _roomy_folder,
     _run,
+    server_folder,
 )
 
 __all__ = ["Pair", "replicating"]
@@ -72,20 +69,11 @@ def replicating(*, synchronous: bool) -> Iterator[Pair]:
     """A pair; `synchronous`: whatever is committed on the primary is on the standby too."""
     with contextlib.ExitStack() as stack:
         programs = stack.enter_context(_binaries())
-        primary, standby = (_server(stack, programs) for _ in range(2))
+        folders = [stack.enter_context(server_folder(programs)) for _ in range(2)]
+        primary, standby = map(PostgresServer, folders)
         _make_primary(primary, programs, synchronous=synchronous)
         _make_standby(standby, primary, programs)
         yield Pair(primary, standby, programs)
-
-
-def _server(stack: contextlib.ExitStack, programs: Path) -> PostgresServer:
-    folder = Path(tempfile.mkdtemp(prefix="batcher-pg-", dir=_roomy_folder()))
-    stack.callback(shutil.rmtree, folder, ignore_errors=True)
-    if os.geteuid() == 0:
-        os.chown(folder, NOBODY, NOBODY)
-    server = PostgresServer(folder)
-    stack.callback(_stop, server, programs)
-    return server
 
 
 def _make_primary(server: PostgresServer, programs: Path, *, synchronous: bool) -> None:
@@ -119,12 +107,6 @@ def _start(server: PostgresServer, programs: Path, more: str = "") -> None:
         options,
         "start",
     )
-
-
-def _stop(server: PostgresServer, programs: Path) -> None:
-    data = server.folder / "data"
-    with contextlib.suppress(AssertionError):  # it was killed, or never started
-        _run(programs / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
 
 
 def _children(number: int) -> list[int]:

@@ -32,6 +32,7 @@ LAYERS = [
     {"preflight"},
     {"pacing", "pricing"},
     {"messages"},
+    {"outputs"},  # whoever writes a file asks here whether it may: the ledger does, too
     {"errors", "clock"},
 ]
 DEPTH = {room: depth for depth, line in enumerate(LAYERS) for room in line}
@@ -115,8 +116,10 @@ DOORS = {
     },
     "rows": {
         "batch",
+        "build.field_names",
         "build.requests",
         "build.settings",
+        "out.marks",
         "out.output",
         "ranges",
         "read.check",
@@ -129,6 +132,7 @@ DOORS = {
     },
     "wiring": {"connecting", "examine"},  # besides its own name: only doctor asks for it
     "transport": {
+        "room",  # a budget for answers: the lane takes from it, the engine gives back
         "endpoint",
         "proxy",
         "live.client",

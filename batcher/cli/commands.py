@@ -149,6 +149,16 @@ def format_options(
     return add
 
 
+def force_option(section: str = OTHER) -> Callable[[F], F]:
+    """`--force`, which every command with `-o` has."""
+    return option(
+        "--force",
+        is_flag=True,
+        section=section,
+        help="Replace a file that batcher did not write; never an input or a ledger.",
+    )
+
+
 def choice(words: type[StrEnum]) -> "click.Choice[str]":
     """One of the words of a setting."""
     return click.Choice([str(word) for word in words])
@@ -157,7 +167,9 @@ def choice(words: type[StrEnum]) -> "click.Choice[str]":
 def write_new(file: Path, text: str) -> None:
     """Write a file that was not there; raises `CannotCreate` for one that is."""
     from batcher.errors import CannotCreate
+    from batcher.outputs import NOTHING_KEPT
 
+    NOTHING_KEPT.check(file)
     try:
         with file.open("x", encoding="utf-8") as target:
             target.write(text)

@@ -1,7 +1,9 @@
 """The commands, in the groups that the help shows. One is imported when it is used."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -107,8 +109,27 @@ _FIRST: Final = (
 )
 
 
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """A reader that has seen enough is no failure; Click would end with 1: something found."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise click.exceptions.Exit(0) from None
+
+
 class Menu(click.Group):
     """A group whose commands are imported when one of them is used."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:  # noqa: ANN401 - click's
+        """See click; prints help and version."""
+        with _reader_may_leave():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's
+        """See click; does everything else."""
+        with _reader_may_leave():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """In the order of `MENU`: the way people meet them."""

@@ -144,7 +144,7 @@ def _fields(table: EndpointTable) -> dict[str, Any]:
 
 
 def _endpoint(name: str, fields: dict[str, Any]) -> Endpoint:
-    billed = fields.pop("errors_billed", "no")
+    billed = fields.pop("errors_billed", None)
     verdicts = fields.pop("verdicts", {})
     if not all(status.isdecimal() for status in verdicts):
         raise ConfigurationError(f"endpoint {name}: verdicts are by HTTP status, like 403")
@@ -157,7 +157,7 @@ def _endpoint(name: str, fields: dict[str, Any]) -> Endpoint:
     return Endpoint(
         name=name,
         headers=tuple(header_from(name, each, value) for each, value in headers.items()),
-        errors_may_be_billed=billed == "maybe",
+        errors_may_be_billed=None if billed is None else billed == "maybe",
         verdicts={int(status): verdict for status, verdict in verdicts.items()},
         **fields,
     )

@@ -9,7 +9,7 @@ from typing import Final
 from batcher.config.files import at_home
 from batcher.config.tables import HeaderValue
 from batcher.errors import AccessRefused, ConfigurationError
-from batcher.transport.endpoint import Auth, Endpoint, ExtraHeader, Secret
+from batcher.transport.endpoint import SIMULATOR_KEY, Auth, Endpoint, ExtraHeader, Secret
 
 _LARGEST: Final = 2**16  # characters of a secret
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
@@ -37,7 +37,7 @@ def read_key(endpoint: Endpoint) -> Secret | None:
     if endpoint.auth is Auth.NONE:
         return None
     if endpoint.simulated:
-        return Secret("simulator")  # any key will do
+        return SIMULATOR_KEY
     if endpoint.api_key_file:
         return _key_from_file(endpoint, Path(at_home(endpoint.api_key_file)))
     if endpoint.api_key_command or endpoint.federation:

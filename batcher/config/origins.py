@@ -1,14 +1,16 @@
 """Each setting in force, and which layer said it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from batcher.config.tables import Settings
 from batcher.ledger.connect import without_passwords
+from batcher.transport.endpoint import shown_url
 
+_SHOWN: Final[Mapping[str, Callable[[str], str]]] = {"base_url": shown_url}
 _SECRET = ("headers", "ping_url", "notify")  # a value that is written out may be a secret
 
 
@@ -29,8 +31,12 @@ def settings_in_force(layers: Sequence[tuple[str, Settings]]) -> Iterator[Settin
         stated = [(origin, getattr(layer, name)) for origin, layer in layers]
         said = [(origin, value) for origin, value in stated if value is not None]
         for each in _first(encoded, said):
-            hidden = name in _SECRET and isinstance(each.value, str)
-            yield replace(each, value="***") if hidden else each
+            if not isinstance(each.value, str):
+                yield each
+            elif name in _SECRET:
+                yield replace(each, value="***")
+            else:
+                yield replace(each, value=_SHOWN.get(name, str)(each.value))
 
 
 def _first(name: str, stated: Sequence[tuple[str, Any]]) -> Iterator[SettingInForce]:

@@ -25,9 +25,10 @@ class Retry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tru
 
 
 class RequestTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """The `[request]` table: `pass` names columns sent although they are no API fields."""
+    """The `[request]` table: columns that are sent all the same, and mere data."""
 
     passed: tuple[str, ...] = msgspec.field(default=(), name="pass")
+    ignore: tuple[str, ...] = ()
 
 
 class ValueSource(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):

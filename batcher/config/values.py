@@ -1,6 +1,7 @@
 """What a setting's text means: durations, sizes, money, days."""
 
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Final
 
@@ -54,3 +55,29 @@ def checked_days(value: int | None) -> int:
             f"price_book_max_age_days is {value}; write days, or 0 for no warning"
         )
     return MOST_DAYS if value is None else value
+
+
+LONGEST_NAME: Final = 200  # characters of a job's or a tag's name
+LONGEST_TAG: Final = 1_000  # characters of a tag's value
+MOST_TAGS: Final = 100
+
+
+def checked_text(what: str, text: str, most: int = LONGEST_NAME) -> str:
+    """`text`, if every database can hold it as a key; raises `ConfigurationError` if not."""
+    if len(text) > most:
+        raise ConfigurationError(
+            f"{what} has {len(text):,} characters ({text:.40}...); {most:,} is the most"
+        )
+    if "\0" in text or any("\ud800" <= each <= "\udfff" for each in text):
+        raise ConfigurationError(f"{what} {text!r} holds what is no text; write it anew")
+    return text
+
+
+def checked_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
+    """`tags`, if they are few and short; raises `ConfigurationError` if not."""
+    if len(tags) > MOST_TAGS:
+        raise ConfigurationError(f"there are {len(tags):,} tags; {MOST_TAGS} is the most")
+    for name, value in tags.items():
+        checked_text("the name of a tag", name)
+        checked_text(f"the tag {name}", value, LONGEST_TAG)
+    return tags

@@ -2,14 +2,16 @@
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from batcher.estimate.preflight_sample import Sample
 from batcher.ledger import resume, runs
 from batcher.ledger.connect import Connection, Engine, reading
+from batcher.ledger.write.records import Claimable, SharePolicy
 from batcher.messages.request import Request
 from batcher.pipeline.engine.rater import Rater
+from batcher.pipeline.job import Job
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import AllBut, RowRanges
 from batcher.rows.read.reader import read_rows
@@ -98,26 +100,59 @@ class Standing:
         run_id: int | None,
         files: Sequence[SourceFile],
         settings_digest: str,
+        job: Job | None = None,
     ) -> None:
         self._database = database
         self._run_id = run_id
         self._live: list[int] = []
         self._used: set[tuple[str, int]] = set()
+        self._shared: set[int] = set()
+        self._since = 0
         self._finished: dict[str, Finished] = {}
-        if database is not None and run_id is not None:
+        self._sharing: SharePolicy | None = None
+        if database is not None:
             with reading(database) as connection:
-                self._read(connection, run_id, files, settings_digest)
+                self._look(connection, run_id, files, settings_digest, job)
 
     def of(self, name: str) -> Finished:
         """What is known of the input of that name."""
-        return self._finished.get(name) or Finished(done=RowRanges(), matching=False)
+        found = self._finished.get(name) or Finished(done=RowRanges(), matching=False)
+        return replace(found, matching=found.matching or self._sharing is not None)
 
     def claimable(self, requests: Sequence[Request]) -> set[int]:
-        """Row numbers of those whose answer is there under another place."""
-        if self._database is None or self._run_id is None or not requests:
+        """Row numbers of those whose answer is there under another place, or of another run."""
+        if self._database is None or not requests:
             return set()
+        found = set[int]()
         with reading(self._database) as connection:
-            return resume.claimable(connection, self._run_id, self._live, requests, self._used)
+            if self._run_id is not None:
+                among = Claimable(
+                    run_id=self._run_id, live_sources=self._live, since=self._since
+                )
+                found = resume.claimable(connection, among, requests, self._used)
+            left = [request for request in requests if request.row_number not in found]
+            if self._sharing is not None:
+                found |= resume.rows_to_share(connection, self._sharing, left, self._shared)
+        return found
+
+    def _look(
+        self,
+        connection: Connection,
+        run_id: int | None,
+        files: Sequence[SourceFile],
+        settings_digest: str,
+        job: Job | None,
+    ) -> None:
+        under_way = run_id is not None and runs.round_is_under_way(connection, run_id)
+        if job is not None and job.again and not under_way:
+            self._database = None  # all is to be sent anew
+            return
+        self._since = runs.current_round(connection, run_id) if run_id is not None else 0
+        sharing = job.sharing(run_id or 0, 0, self._since) if job else None
+        if sharing is not None and resume.others_answered(connection, sharing):
+            self._sharing = replace(sharing, own=run_id is not None)
+        if run_id is not None:
+            self._read(connection, run_id, files, settings_digest)
 
     def _read(
         self,
@@ -129,7 +164,7 @@ class Standing:
         known = runs.latest_sources(connection, run_id)
         late: dict[int, RowRanges] = {}
         for file in files:
-            stored = known.get(file.name)
+            stored = known.get(runs.name_of(known, file.name, str(file.path.resolve())))
             same = stored is not None and (
                 (stored.fingerprint, stored.settings_digest)
                 == (fingerprint(file.path), settings_digest)

@@ -146,7 +146,7 @@ def census_of(job: Job, inputs: Inputs) -> Census:
     """What is still to do of `job`, and its ceiling."""
     with _ledger(job.database) as database:
         run_id = _run_id(database, job)
-        standing = Standing(database, run_id, inputs.files, job.settings.digest())
+        standing = Standing(database, run_id, inputs.files, job.settings.digest(), job)
         return take_census(inputs, standing, lambda: 0.5, tickets=1)
 
 
@@ -157,7 +157,7 @@ def sample_of(job: Job, inputs: Inputs) -> Sample:
         return sample
     with _ledger(job.database) as database:
         run_id = _run_id(database, job)
-        standing = Standing(database, run_id, inputs.files, job.settings.digest())
+        standing = Standing(database, run_id, inputs.files, job.settings.digest(), job)
     return take_sample(inputs.files, inputs.builder, lambda name: standing.of(name).done)
 
 
@@ -191,7 +191,7 @@ def _look(job: Job, inputs: Inputs, name: str, pilot_rows: int) -> _Look:
             with reading(database) as connection:
                 pilot = pilot_answers(connection, run_id, digest)
         history = [] if pilot else _history(database, job, run_id)
-        standing = Standing(database, run_id, inputs.files, digest)
+        standing = Standing(database, run_id, inputs.files, digest, job)
         census = take_census(
             inputs,
             standing,

@@ -9,12 +9,41 @@ import msgspec
 
 from batcher import wiring
 from batcher.errors import ConfigurationError
-from batcher.estimate.preflight_sample import Sample, take_sample
+from batcher.estimate.preflight_sample import Sample, refuse_misnamed, take_sample
+from batcher.rows.build.requests import PROMPT_COLUMNS
 from batcher.rows.read.check import column_names
 from batcher.rows.read.source import source_of
 
 SCHEMA_NAME: Final = ".batcher-job.schema.json"
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ODD: Final = frozenset('"\\{}%')  # would end the text, or the template, that they stand in
+# Words that mean something to a template; a column of that name is read from the row.
+_WORDS: Final = frozenset(
+    [
+        "and",
+        "or",
+        "not",
+        "is",
+        "in",
+        "if",
+        "else",
+        "elif",
+        "for",
+        "none",
+        "true",
+        "false",
+        "loop",
+        "None",
+        "True",
+        "False",
+        "self",
+        "row",
+        "row_number",
+        "recursive",
+        "import",
+        "include",
+    ]
+)
 _IDENTITIES: Final = {"id", "custom_id"}
 _SUFFIXES: Final = {".gz", ".zst", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"}
 
@@ -40,7 +69,10 @@ def draft_job(file: Path, endpoint: str, model: str, config_path: str | None) ->
     try:
         sample = _sample(file, config_path, options)
     except ConfigurationError:
+        if not PROMPT_COLUMNS.isdisjoint(column_names(source_of(file.name, file))):
+            raise  # its rows are requests, and something else is wrong with the file
         sample = Sample()
+    refuse_misnamed(sample)
     if sample.refused == sample.rows:
         columns = _prompt_columns(file)
         sample = _sample(file, config_path, {**options, "prompt": _template(columns)})
@@ -70,7 +102,9 @@ def _sample(file: Path, config_path: str | None, options: dict[str, object]) -> 
 
 def _prompt_columns(file: Path) -> tuple[str, ...]:
     names = column_names(source_of(file.name, file))
-    usable = tuple(n for n in names if _NAME.fullmatch(n) and n not in _IDENTITIES)
+    usable = tuple(
+        n for n in names if n.isprintable() and _ODD.isdisjoint(n) and n not in _IDENTITIES
+    )
     if not usable:
         raise ConfigurationError(
             f"{file}: has no column that a prompt can be made of; its columns are "
@@ -81,8 +115,14 @@ def _prompt_columns(file: Path) -> tuple[str, ...]:
 
 def _template(columns: tuple[str, ...]) -> str:
     if len(columns) == 1:
-        return f"{{{{ {columns[0]} }}}}"
-    return "\n".join(f"{name}: {{{{ {name} }}}}" for name in columns)
+        return f"{{{{ {_read(columns[0])} }}}}"
+    return "\n".join(f"{name}: {{{{ {_read(name)} }}}}" for name in columns)
+
+
+def _read(column: str) -> str:
+    """How a template reads a column of any name."""
+    is_plain = _NAME.fullmatch(column) and column not in _WORDS
+    return column if is_plain else f"row[{_quoted(column)}]"
 
 
 def _text(path: Path, file: Path, where: tuple[str, str], columns: tuple[str, ...]) -> str:

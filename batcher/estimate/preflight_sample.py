@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Final
 
 from batcher.errors import ConfigurationError
@@ -14,6 +15,7 @@ from batcher.rows.read.source import SourceFile
 
 SAMPLE_ROWS: Final = 1_000  # of each input
 SAMPLE_BYTES: Final = 16 * 2**20  # bodies of all inputs; rows may bring large files
+MISNAMED_SHARE: Final = Fraction(1, 100)  # from here on it is the file that is wrong
 FEWEST_ROWS: Final = 3  # fewer say nothing about the job: they are just bad rows
 
 
@@ -75,6 +77,18 @@ def refusal_words(sample: Sample) -> str:
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in often)
     of = f"{sample.rows:,} rows" if sample.is_whole else f"the first {sample.rows:,} rows"
     return f"pre-flight: {sample.refused:,} of {of} would be quarantined: {reasons}"
+
+
+def refuse_misnamed(sample: Sample) -> None:
+    """Raise `ConfigurationError` when more than 1 % of the rows have a misnamed field."""
+    count = sample.reasons.get(Reason.MISNAMED_FIELD, 0)
+    if count > MISNAMED_SHARE * sample.rows:
+        name, row = sample.examples[Reason.MISNAMED_FIELD]
+        of = f"{sample.rows:,} rows" if sample.is_whole else f"the first {sample.rows:,} rows"
+        raise ConfigurationError(
+            f"{count:,} of {of} have a column that would not be sent, so nothing was sent: "
+            f"{name}:{row.row_number} {row.message}"
+        )
 
 
 def refuse_hopeless(sample: Sample) -> None:

@@ -19,13 +19,15 @@ from typing import Any
 
 import sqlalchemy
 from sqlalchemy import URL, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
-from batcher.errors import ConfigurationError
+from batcher.errors import BatcherError, ConfigurationError
+from batcher.ledger.damage import LOOK_SECONDS, damaged, damages_of
 from batcher.ledger.database_errors import translate
 from batcher.ledger.sqlite_file import (
     check_exists,
     check_file_system,
+    check_one_name,
     connect_sqlite,
     make_file,
 )
@@ -37,7 +39,7 @@ Engine = sqlalchemy.Engine
 POSTGRESQL = ("postgresql", "postgresql+psycopg", "postgres")
 _SECRETS = ("password", "sslpassword", "passfile")
 _ALLOW_NETWORK = "network"
-_BEGIN = "batcher_begin"
+BEGIN = "batcher_begin"
 # An option of connections to PostgreSQL: many rows do not go through the driver's pipeline. At
 # its end the server gets a Flush after the Sync, and forgets to watch how long we idle.
 ONE_BY_ONE = "batcher_one_by_one"
@@ -103,7 +105,7 @@ def parse_url(text: str | URL) -> DatabaseUrl:
 
 def without_passwords(text: str) -> str:
     """`text`, such as a command as typed, with the passwords in its addresses masked."""
-    masked = re.sub(r"(://[^\s:/@]*:)[^\s@]*@", r"\1***@", text)
+    masked = re.sub(r"(://[^\s:/@]*:)\S*@", r"\1***@", text)
     return re.sub(rf"([?&](?:{'|'.join(_SECRETS)})=)[^\s&'\"]*", r"\1***", masked)
 
 
@@ -114,8 +116,8 @@ def open_engine(url: str, *, read_only: bool = False) -> Engine:
     nothing, and its transactions see one state of the database.
 
     Raises:
-        ConfigurationError: the URL is wrong, its driver is missing, or a file lies on a network
-            file system, where locks do not hold.
+        ConfigurationError: the URL is wrong, its driver is missing, or a file has several names
+            or lies on a network file system, where locks do not hold.
         CannotCreate: the file cannot be made.
         UsageError: the file to read is not there.
     """
@@ -136,7 +138,8 @@ def storage_errors(url: str | URL) -> Iterator[None]:
 
     Data that a column refuses and statements that are wrong (`IntegrityError`, `DataError`,
     `ProgrammingError`) pass as they are: the first two are the writer's to bisect, the last is
-    a bug; only missing rights are translated.
+    a bug; only missing rights are translated. Whatever nobody expected is blamed on the file
+    when that turns out to be damaged: what is read from it may be anything.
 
     Raises:
         StorageError: disk, file or server trouble, or the server refuses the connection.
@@ -145,19 +148,36 @@ def storage_errors(url: str | URL) -> Iterator[None]:
     """
     try:
         yield
-    except DBAPIError as error:
+    except (BatcherError, OSError):
+        raise
+    except Exception as error:
         where = parse_url(url)
-        passwords = (where.url.password, where.url.query.get("password"))
-        translated = translate(error, where.shown, [str(p) for p in passwords if p])
+        translated = _translated(where, error)
         if translated is None:
+            _blame_damage(where, error)
             raise
         raise translated from error
+
+
+def _translated(where: DatabaseUrl, error: Exception) -> BatcherError | None:
+    if not isinstance(error, DBAPIError):
+        if type(error).__module__ != "sqlite3":
+            return None
+        error = OperationalError(None, None, error)  # of a cursor that is read directly
+    passwords = (where.url.password, where.url.query.get("password"))
+    return translate(error, where.shown, [str(p) for p in passwords if p])
+
+
+def _blame_damage(where: DatabaseUrl, error: Exception) -> None:
+    damages = damages_of(where.path, seconds=LOOK_SECONDS) if where.path else None
+    if where.path and damages:
+        raise damaged(where.path, damages) from error
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """A transaction that only reads: one state of the database, and no lock to wait for."""
-    options: dict[str, Any] = {_BEGIN: "BEGIN"}
+    options: dict[str, Any] = {BEGIN: "BEGIN"}
     if engine.dialect.name == "postgresql":
         options = _SNAPSHOT
     with storage_errors(engine.url), engine.connect() as connection:
@@ -174,7 +194,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 @contextmanager
 def outside_transactions(engine: Engine) -> Iterator[Connection]:
     """Every statement commits by itself, for those that refuse to be in a transaction."""
-    options: dict[str, Any] = {_BEGIN: None}
+    options: dict[str, Any] = {BEGIN: None}
     if engine.dialect.name == "postgresql":
         options = {"isolation_level": "AUTOCOMMIT"}
     with storage_errors(engine.url), engine.connect() as connection:
@@ -242,6 +262,7 @@ def _open_sqlite(where: DatabaseUrl, path: Path, *, read_only: bool) -> Engine:
         check_exists(path)
     else:
         make_file(path)
+    check_one_name(path)
     engine = create_engine(where.url, creator=lambda: connect_sqlite(path, read_only=read_only))
     begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
     event.listen(engine, "begin", lambda begun: _begin_sqlite(begun, begin))
@@ -250,7 +271,7 @@ def _open_sqlite(where: DatabaseUrl, path: Path, *, read_only: bool) -> Engine:
 
 def _begin_sqlite(connection: Connection, usual: str) -> None:
     # The driver would begin before data changes only, and leave DDL outside of transactions.
-    statement = connection.get_execution_options().get(_BEGIN, usual)
+    statement = connection.get_execution_options().get(BEGIN, usual)
     if statement is not None:
         connection.exec_driver_sql(statement)
 
@@ -300,7 +321,8 @@ def _set_up(raw: Any, *, read_only: bool) -> None:  # noqa: ANN401  psycopg is o
     raw.autocommit = True
     with closing(raw.cursor()) as cursor:
         cursor.execute(
-            "SET TIME ZONE 'UTC'; SET synchronous_commit = on"
+            "SET TIME ZONE 'UTC'; SET synchronous_commit = on;"
+            " SET default_transaction_isolation = 'read committed'"
             + ("; SET default_transaction_read_only = on" if read_only else "")
         )
         cursor.execute(_PLANS)

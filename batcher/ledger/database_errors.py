@@ -16,7 +16,7 @@ from batcher.errors import BatcherError, Busy, CannotCreate, StorageError
 
 # Primary result codes, https://www.sqlite.org/rescode.html. The driver has names for them, but
 # importing it costs a run on a server 1 MB; a test compares.
-PERM, BUSY, LOCKED, READONLY, INTERRUPT = 3, 5, 6, 8, 9
+PERM, ABORT, BUSY, LOCKED, NOMEM, READONLY, INTERRUPT = 3, 4, 5, 6, 7, 8, 9
 IOERR, CORRUPT, FULL, CANTOPEN, NOTADB = 10, 11, 13, 14, 26
 
 _SQLITE: dict[int, tuple[type[BatcherError], str]] = {
@@ -59,6 +59,10 @@ _POSTGRESQL: dict[str, tuple[type[BatcherError], str]] = {
 # What may pass by itself: the server restarts, is a standby until it takes over, has no room
 # for the moment, or chose our transaction to end a deadlock. Prefixes of the same codes.
 _PASSING = ("08", "25006", "25P03", "25P04", "40", "53", "55P03", "57014", "57P", "58030")
+# Trouble of a server, a session or of somebody's rights, whatever was written; the same codes.
+_NOT_ABOUT_DATA = (*_PASSING, "25", "28", "3D", NO_RIGHT, "55", "58", "F0", "XX001", "XX002")
+# How SQLite's driver words that a text is none: nothing that is not UTF-8 was ever written.
+_UNDECODABLE = re.compile(r"Could not decode to UTF-8 (column '\w*')")
 # How libpq words a connection that failed; it gives no code.
 _CONNECTING = (
     (r"password|authentication|pg_hba", "check the user and the password in its URL"),
@@ -85,6 +89,25 @@ def passes(error: DBAPIError) -> bool:
     return error.connection_invalidated or code.startswith(_PASSING)
 
 
+def may_be_about_data(error: Exception) -> bool:
+    """Whether other records may land where this was raised: not so when the database is ill.
+
+    Everything counts as such but what is known to have another cause, since what a database
+    refuses about data has no end.
+    """
+    if isinstance(error, (BatcherError, OSError, MemoryError)):
+        return False
+    if not isinstance(error, DBAPIError):
+        return True  # no driver has seen it: a value that cannot even be written down
+    if _is_of_sqlite(error):
+        number = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        return number not in _SQLITE and number not in (ABORT, INTERRUPT, NOMEM)
+    code = sqlstate(error)
+    if code is None:
+        return not passes(error)
+    return not (error.connection_invalidated or code.startswith(_NOT_ABOUT_DATA))
+
+
 def translate(error: DBAPIError, shown: str, passwords: Sequence[str]) -> BatcherError | None:
     """The error of ours that says the same, or `None` where `error` is about data or a bug.
 
@@ -96,6 +119,9 @@ def translate(error: DBAPIError, shown: str, passwords: Sequence[str]) -> Batche
     words = _words(error, passwords)
     if _is_of_sqlite(error):
         number = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        column = _UNDECODABLE.match(words)
+        if column:  # the driver would go on with all of the text
+            number, words = CORRUPT, f"{column[1]} is no UTF-8"
         return _sentence(shown, _SQLITE.get(number), words)
     if code is None:
         return _of_connecting(shown, words)

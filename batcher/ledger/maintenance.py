@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from sqlalchemy import Connection, Engine, select
-from sqlalchemy.exc import DatabaseError
 
 from batcher.clock import Clock
 from batcher.errors import CannotCreate, ConfigurationError, StorageError
@@ -17,13 +16,16 @@ from batcher.ledger.connect import (
     open_engine,
     outside_transactions,
     parse_url,
+    place,
     reading,
     storage_errors,
 )
-from batcher.ledger.database_errors import INTERRUPT
+from batcher.ledger.damage import LOOK_SECONDS, check_whole, damaged, damages_of
 from batcher.ledger.lifeboat.files import sync_folder
 from batcher.ledger.owner.lock import hold_database
+from batcher.ledger.runs import input_files
 from batcher.ledger.schema import invocations
+from batcher.outputs import Guard
 
 if TYPE_CHECKING:
     import sqlite3
@@ -36,8 +38,6 @@ _SIZE = {
     "sqlite": "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
     "postgresql": "SELECT pg_database_size(current_database())",
 }
-_CHECK_SECONDS = 10.0
-_STEPS = 10_000  # of SQLite's own machine, between two looks at the clock
 _USUAL_SPACE: Final = 200_000_000  # bytes
 _SMALL_DISK_PART: Final = 10  # of a small file system: a tenth
 
@@ -89,16 +89,18 @@ def current_revision(url: str) -> str | None:
 def check_database(url: str) -> list[str]:
     """What is wrong with the ledger at `url`, a line each.
 
-    How its schema differs from what this program expects; on SQLite also what is damaged in
-    the file, which is read as a whole.
+    How its schema differs from what this program expects. A SQLite file is read as a whole
+    before.
+
+    Raises:
+        StorageError: the file is damaged.
     """
+    path = parse_url(url).path
     # PostgreSQL is asked to spell the expected views, as temporary ones.
-    with _engine(url, read_only=parse_url(url).path is not None) as engine:
-        damages = []
-        if engine.dialect.name == "sqlite":
-            with reading(engine) as connection:
-                damages = _damages(connection, "integrity_check")
-        return [*damages, *migrate.check(engine)]
+    with _engine(url, read_only=path is not None) as engine:
+        if path is not None:
+            check_whole(path, "integrity_check")
+        return migrate.check(engine)
 
 
 def check_after_crash(engine: Engine, clock: Clock) -> str | None:
@@ -110,23 +112,20 @@ def check_after_crash(engine: Engine, clock: Clock) -> str | None:
     Raises:
         StorageError: it is damaged.
     """
-    if engine.dialect.name != "sqlite":
+    path = parse_url(engine.url).path
+    if path is None:
         return None  # a server looks after its own files
     with reading(engine) as connection:
         if not _ended_uncleanly(connection):
             return None
-        damages = _bounded_check(connection, clock)
-    shown = parse_url(engine.url).shown
+    damages = damages_of(path, seconds=LOOK_SECONDS, clock=clock)
     if damages is None:
         return (
             "the last run did not end cleanly, and the database is too large to be checked for"
-            f" damage in {_CHECK_SECONDS:g} s: `batcher db check` does it whole"
+            f" damage in {LOOK_SECONDS:g} s: `batcher db check` does it whole"
         )
     if damages:
-        raise StorageError(
-            f"the database {shown} is damaged: restore a backup of it, or what `sqlite3 FILE"
-            f" .recover` makes of it ({damages[0]})"
-        )
+        raise damaged(path, damages)
     return "the last run did not end cleanly: the database was checked and is whole"
 
 
@@ -135,34 +134,17 @@ def _ended_uncleanly(connection: Connection) -> bool:
     return connection.execute(latest).scalar() == 0
 
 
-def _bounded_check(connection: Connection, clock: Clock) -> list[str] | None:
-    """The damages; `None` when looking took too long."""
-    raw = cast("sqlite3.Connection", connection.connection.driver_connection)
-    until = clock.monotonic() + _CHECK_SECONDS
-    raw.set_progress_handler(lambda: int(clock.monotonic() > until), _STEPS)
-    try:
-        return _damages(connection, "quick_check")
-    except DatabaseError as error:
-        if getattr(error.orig, "sqlite_errorcode", None) == INTERRUPT:
-            return None
-        raise
-    finally:
-        raw.set_progress_handler(None, 0)
-
-
-def _damages(connection: Connection, pragma: str) -> list[str]:
-    found = connection.exec_driver_sql(f"PRAGMA {pragma}(20)").scalars().all()
-    return [line for text in found for line in str(text).splitlines() if line != "ok"]
-
-
 def backup_database(url: str, target: Path) -> int:
     """Copy the SQLite ledger at `url` to the new file `target`, also while a run is on.
 
-    The copy is one state of the database, complete or not there at all. Returns its bytes.
+    The copy is one state of the database, complete, read back and found whole, or not there at
+    all. Returns its bytes.
 
     Raises:
+        StorageError: the ledger is damaged, and so would its copy be.
         ConfigurationError: the ledger is on PostgreSQL, which has tools of its own.
-        CannotCreate: `target` is there already, or cannot be written.
+        CannotCreate: `target` is there already, would be an input's or a ledger's, or cannot be
+            written.
     """
     where = parse_url(url)
     if where.path is None:
@@ -173,6 +155,10 @@ def backup_database(url: str, target: Path) -> int:
     with _engine(url, read_only=True) as engine:
         if migrate.current(engine) is None:  # nothing else is copied by mistake
             raise StorageError(f"the database {where.shown} holds no ledger yet to be copied")
+        _check_absent(target)
+        with reading(engine) as connection:
+            kept = Guard(inputs=input_files(connection), ledgers=(where.path,))
+        kept.check(target)
         return _copy(engine, target)
 
 
@@ -232,18 +218,17 @@ def _engine(url: str, *, read_only: bool = False) -> Iterator[Engine]:
 
 
 def _copy(engine: Engine, target: Path) -> int:
-    import sqlite3  # noqa: PLC0415  a process that uses a server does without it
-
-    _check_absent(target)
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
         with storage_errors(engine.url), closing(engine.raw_connection()) as source:
             _copy_pages(cast("sqlite3.Connection", source.driver_connection), part)
+        if damages := damages_of(part, "integrity_check", immutable=True):
+            raise damaged(place(engine).path or part, damages)
         _check_absent(target)  # it took a while
         part.rename(target)
         sync_folder(target.parent)
-    except (OSError, sqlite3.Error) as error:
+    except OSError as error:
         raise CannotCreate(f"the backup {target} cannot be written: {error}") from error
     finally:
         with suppress(OSError):
@@ -260,8 +245,12 @@ def _copy_pages(source: "sqlite3.Connection", part: Path) -> None:
     import sqlite3  # noqa: PLC0415  as above
 
     # All pages in one step: one state of the database, and a writer is not held up.
-    with closing(sqlite3.connect(part)) as copy:
-        source.backup(copy, pages=-1)
+    try:
+        with closing(sqlite3.connect(part)) as copy:
+            source.backup(copy, pages=-1)
+            copy.execute("PRAGMA user_version = 0")  # no run works with it
+    except sqlite3.OperationalError as error:
+        raise OSError(str(error)) from error  # of the copy: damage is no operational error
 
 
 def _for_pg_dump(shown: str) -> str:
@@ -288,44 +277,6 @@ def check_space(url: str, floor: int | None) -> None:
     least = min(_USUAL_SPACE, total // _SMALL_DISK_PART) if floor is None else floor
     if total and free < least:
         raise StorageError(_too_little_space(folder, free, least))
-
-
-def file_of(url: str) -> tuple[int, int] | None:
-    """Which file the SQLite ledger at `url` is, whatever its name; `None` for a server.
-
-    Also where numbers of files may change by themselves: on a forced network file system.
-
-    Raises:
-        StorageError: there is no such file any more.
-    """
-    where = parse_url(url)
-    if where.path is None or where.any_file_system:
-        return None
-    try:
-        status = where.path.stat()
-    except OSError as error:
-        raise StorageError(_taken_away(where.shown)) from error
-    return status.st_dev, status.st_ino
-
-
-def check_file(url: str, file: tuple[int, int] | None) -> None:
-    """Nothing while the ledger is still the same `file` that `file_of` told.
-
-    SQLite goes on writing into a file that was removed, and everything is lost at the end.
-
-    Raises:
-        StorageError: it was removed, or another one has its name.
-    """
-    if file is not None and file_of(url) != file:
-        raise StorageError(_taken_away(parse_url(url).shown))
-
-
-def _taken_away(shown: str) -> str:
-    return (
-        f"the database {shown} was removed or replaced while the run was on: what was recorded"
-        " since is lost with it; put the file back or restore a backup, type the same command"
-        " again, and compare with the provider's bill"
-    )
 
 
 def _too_little_space(folder: Path, free: int, least: int) -> str:

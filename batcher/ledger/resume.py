@@ -3,21 +3,46 @@
 Answers that were paid for already find their row again, wherever it moved.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, Table, and_, bindparam, delete, func, select, update
+from sqlalchemy import (
+    Connection,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    func,
+    select,
+    true,
+    update,
+)
 
-from batcher.ledger.schema import answers, attempts, failures, invocations
+from batcher.ledger.matching import candidates, match
+from batcher.ledger.schema import answers, attempts, failures, invocations, runs, shared_answers
 from batcher.ledger.schema_internal import tool_results
-from batcher.ledger.write.records import RowFailure, Store, identity
+from batcher.ledger.shared import record_shared, shareable
+from batcher.ledger.write.records import (
+    Claimable,
+    RowFailure,
+    Shared,
+    SharePolicy,
+    Store,
+    identity,
+)
 from batcher.ledger.write.store import drop_earlier
 from batcher.messages.attempt import State, attempt_ids_of
 from batcher.messages.request import Request
 
 MATCH_ROWS: Final = 10_000  # rows of a changed source that are matched by one look-up
 MATCH_BYTES: Final = 64 * 2**20  # or fewer, when their bodies are this large together
+# What may be claimed, the best first, each table with its key.
+_CLAIMED: Final = (
+    (answers, "attempt_id"),
+    (shared_answers, "shared_id"),
+    (failures, "failure_id"),
+)
 IN_DOUBT: Final = (State.UNKNOWN.value, State.PARTIAL.value, State.UNUSABLE.value)
 
 
@@ -212,15 +237,19 @@ def _finished_rows(
     failed = select(failures.c.source_id, failures.c.row_number).where(
         failures.c.invocation_id == invocation_id, failures.c.transient == 0
     )
-    for query in (answered, failed):
+    shared = select(shared_answers.c.source_id, shared_answers.c.row_number).where(
+        shared_answers.c.invocation_id == invocation_id
+    )
+    for query in (answered, failed, shared):
         yield from ((row[0], row[1]) for row in connection.execute(query))
 
 
 def finished_rows_of(connection: Connection, source_id: int) -> Iterator[int]:
-    """Rows of one snapshot that have a final answer or a lasting failure."""
+    """Rows of one snapshot that have an answer, be it another row's, or a lasting failure."""
     for table, extra in (
         (answers, answers.c.final == 1),
         (failures, failures.c.transient == 0),
+        (shared_answers, true()),
     ):
         query = select(table.c.row_number).where(table.c.source_id == source_id, extra)
         for (row_number,) in connection.execute(query):
@@ -251,28 +280,16 @@ def save_tool_results(
     connection.execute(tool_results.insert().values(values))
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    key: int  # attempt_id of an answer, failure_id of a failure
-    custom_id: str | None
-    params_hash: bytes
-
-
-def claim(
-    connection: Connection,
-    run_id: int,
-    live_sources: Sequence[int],
-    requests: Sequence[Request],
-) -> set[int]:
+def claim(connection: Connection, among: Claimable, requests: Sequence[Request]) -> set[int]:
     """Row numbers of `requests` that an earlier answer or lasting failure belongs to.
 
-    Their locators move along. Only results whose source is not in `live_sources` can be
-    claimed, each once: n equal rows get n answers. All requests are of one source.
+    Their locators move along. Each result can be claimed once: n equal rows get n answers. All
+    requests are of one source.
     """
     claimed: set[int] = set()
-    for table, key in ((answers, "attempt_id"), (failures, "failure_id")):
+    for table, key in _CLAIMED:
         left = [request for request in requests if request.row_number not in claimed]
-        moves = _match(left, _candidates(connection, table, key, run_id, live_sources, left))
+        moves = match(left, candidates(connection, table, key, among, left))
         _move(connection, table, key, moves)
         claimed |= {request.row_number for request, _ in moves}
     return claimed
@@ -280,89 +297,83 @@ def claim(
 
 def claimable(
     connection: Connection,
-    run_id: int,
-    live_sources: Sequence[int],
+    among: Claimable,
     requests: Sequence[Request],
     used: set[tuple[str, int]],
 ) -> set[int]:
     """What `claim` would give, changing nothing but `used`: the results spoken for so far."""
     found: set[int] = set()
-    for table, key in ((answers, "attempt_id"), (failures, "failure_id")):
+    for table, key in _CLAIMED:
         left = [request for request in requests if request.row_number not in found]
-        candidates = [
+        free = [
             candidate
-            for candidate in _candidates(connection, table, key, run_id, live_sources, left)
+            for candidate in candidates(connection, table, key, among, left)
             if (table.name, candidate.key) not in used
         ]
-        moves = _match(left, candidates)
+        moves = match(left, free)
         used |= {(table.name, moved) for _, moved in moves}
         found |= {request.row_number for request, _ in moves}
     return found
 
 
+def others_answered(connection: Connection, sharing: SharePolicy) -> bool:
+    """Whether there is another run whose answers could be shared."""
+    query = (
+        select(invocations.c.invocation_id)
+        .join(runs, runs.c.run_id == invocations.c.run_id)
+        .where(runs.c.job.is_(None), runs.c.run_id != sharing.run_id)
+        .where(invocations.c.endpoint == sharing.endpoint)
+        .where(invocations.c.base_url == sharing.base_url)
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def share(
+    connection: Connection, sharing: SharePolicy, requests: Sequence[Request], now_us: int
+) -> Shared:
+    """Let rows have the answers that other rows paid for; all requests are of one source."""
+    given = shareable(connection, sharing, requests)
+    return record_shared(connection, sharing, given, now_us)
+
+
+def rows_to_share(
+    connection: Connection, sharing: SharePolicy, requests: Sequence[Request], used: set[int]
+) -> set[int]:
+    """Row numbers that `share` would give answers to; changes nothing but `used`."""
+    given = shareable(connection, sharing, requests, used)
+    used |= {attempt_id for _, attempt_id in given}
+    return {request.row_number for request, _ in given}
+
+
 def count_unclaimed_but_answered(
-    connection: Connection, run_id: int, source_id: int | None, requests: Sequence[Request]
+    connection: Connection,
+    among: Claimable,
+    source_id: int | None,
+    requests: Sequence[Request],
 ) -> list[Request]:
     """Requests without an answer of their identity whose row was answered before.
 
     `source_id` is the older snapshot of the same input, `None` when there is none. Changes
     nothing. These are the rows that a change of settings would send, and pay, again.
     """
-    candidates = _candidates(connection, answers, "attempt_id", run_id, (), requests)
-    known = {identity(c.custom_id, c.params_hash) for c in candidates}
-    new = [r for r in requests if identity(r.custom_id, r.params_hash) not in known]
+    known = {
+        (each.custom_id, each.params_hash)
+        for table, key in _CLAIMED[:2]
+        for each in candidates(connection, table, key, among, requests)
+    }
+    new = [r for r in requests if (r.custom_id, r.params_hash) not in known]
     if source_id is None or not new:
         return []
     numbers = [request.row_number for request in new]
-    query = select(answers.c.row_number).where(
-        answers.c.source_id == source_id,
-        answers.c.final == 1,
-        answers.c.row_number.between(min(numbers), max(numbers)),
-    )
-    answered = set(connection.execute(query).scalars())
+    answered = set[int]()
+    for table in (answers, shared_answers):
+        query = select(table.c.row_number).where(
+            table.c.source_id == source_id,
+            table.c.row_number.between(min(numbers), max(numbers)),
+        )
+        final = query.where(answers.c.final == 1) if table is answers else query
+        answered |= set(connection.execute(final).scalars())
     return [request for request in new if request.row_number in answered]
-
-
-def _candidates(
-    connection: Connection,
-    table: Table,
-    key: str,
-    run_id: int,
-    live_sources: Sequence[int],
-    requests: Sequence[Request],
-) -> list[_Candidate]:
-    identities = {identity(r.custom_id, r.params_hash) for r in requests}
-    lasting = table.c.final == 1 if table is answers else table.c.transient == 0
-    query = (
-        select(table.c[key], table.c.custom_id, table.c.params_hash, table.c.source_id)
-        .where(
-            and_(
-                table.c.identity.in_(bindparam("identities", expanding=True)),
-                table.c.run_id == run_id,
-                lasting,
-            )
-        )
-        .order_by(table.c[key])
-    )
-    rows = connection.execute(query, {"identities": sorted(identities)})
-    live = set(live_sources)
-    return [_Candidate(row[0], row[1], bytes(row[2])) for row in rows if row[3] not in live]
-
-
-def _match(
-    requests: Sequence[Request], candidates: Iterable[_Candidate]
-) -> list[tuple[Request, int]]:
-    waiting: dict[tuple[str | None, bytes], list[int]] = {}
-    for candidate in candidates:
-        waiting.setdefault((candidate.custom_id, candidate.params_hash), []).append(
-            candidate.key
-        )
-    moves = []
-    for request in requests:
-        keys = waiting.get((request.custom_id, request.params_hash))
-        if keys:
-            moves.append((request, keys.pop(0)))
-    return moves
 
 
 def _move(

@@ -2,16 +2,15 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, func, select, update
+from sqlalchemy import Connection, and_, delete, func, literal_column, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from batcher.ledger.schema import (
-    answers,
     attempts,
-    charges,
     failures,
     invocations,
     runs,
@@ -19,12 +18,18 @@ from batcher.ledger.schema import (
 )
 from batcher.ledger.schema_internal import ledger_info
 
+_DRAWN: Final = "token"  # among the options of an invocation
+_BY_A_ROUND: Final = 0  # what supersedes the sources of earlier rounds
 DIED: Final = "process_died"  # the error type of attempts whose process ended under way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvocationStart:
-    """What is known of a process of a run when it starts; never a key."""
+    """What is known of a process of a run when it starts; never a key.
+
+    `token` is drawn by chance, so that no attempt's uid comes again when a backup of the ledger
+    is put back, or a copy of it is worked with.
+    """
 
     started_at: int
     host: str
@@ -38,6 +43,7 @@ class InvocationStart:
     simulated: bool
     price_list: str | None = None
     settings_digest: str
+    token: str
     options: dict[str, object]
     tags: dict[str, str]
 
@@ -48,6 +54,7 @@ class StoredSource:
 
     source_id: int
     name: str
+    location: str
     fingerprint: str
     settings_digest: str
     matched: bool
@@ -71,6 +78,41 @@ def open_run(connection: Connection, key: str, job: str | None, now_us: int) -> 
     build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     connection.execute(build(runs).values(values).on_conflict_do_nothing())
     return int(connection.execute(query).scalar_one())
+
+
+def current_round(connection: Connection, run_id: int) -> int:
+    """The invocation that began the run's present round, 0 for the first."""
+    query = select(runs.c.round).where(runs.c.run_id == run_id)
+    return int(connection.execute(query).scalar_one())
+
+
+def begin_round(connection: Connection, run_id: int, invocation_id: int) -> None:
+    """From now on every row of the run is to do again; what earlier rounds got stays theirs."""
+    mine = sources.c.run_id == run_id
+    older = select(sources.c.source_id).where(mine)
+    connection.execute(update(runs).where(runs.c.run_id == run_id).values(round=invocation_id))
+    connection.execute(delete(failures).where(failures.c.source_id.in_(older)))
+    connection.execute(
+        update(attempts)
+        .where(attempts.c.pending == literal_column("1"), attempts.c.source_id.in_(older))
+        .values(pending=0)
+    )
+    connection.execute(
+        update(sources)
+        .where(mine, sources.c.superseded_by.is_(None))
+        .values(superseded_by=_BY_A_ROUND, done_ranges="[]")
+    )
+
+
+def round_is_under_way(connection: Connection, run_id: int) -> bool:
+    """Whether rows are left of a round that is not the first."""
+    inputs = latest_sources(connection, run_id).values()
+    ranges = ((each.rows, msgspec.json.decode(each.done_ranges)) for each in inputs)
+    left = any(
+        rows is None or sum(last - first + 1 for first, last in done) < rows
+        for rows, done in ranges
+    )
+    return left and current_round(connection, run_id) > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,11 +155,21 @@ def start_invocation(connection: Connection, run_id: int, start: InvocationStart
     values |= {
         "run_id": run_id,
         "simulated": int(start.simulated),
-        "options": msgspec.json.encode(start.options).decode(),
+        "options": msgspec.json.encode(start.options | {_DRAWN: start.token}).decode(),
         "tags": msgspec.json.encode(start.tags).decode(),
     }
     statement = invocations.insert().values(values).returning(invocations.c.invocation_id)
     return int(connection.execute(statement).scalar_one())
+
+
+def attempt_uids(connection: Connection, invocation_id: int) -> str | None:
+    """What the uids of the invocation's attempts begin with; `None`: it is not known here."""
+    mine = invocations.c.invocation_id == invocation_id
+    options = connection.execute(select(invocations.c.options).where(mine)).scalar()
+    if options is None:
+        return None
+    token = msgspec.json.decode(options).get(_DRAWN, "")
+    return f"{database_uid(connection)}-{invocation_id:x}-{token}-"
 
 
 def end_invocation(
@@ -144,10 +196,10 @@ def last_settings_digest(connection: Connection, run_id: int) -> str | None:
 
 
 def latest_sources(connection: Connection, run_id: int) -> dict[str, StoredSource]:
-    """The newest snapshot of every input of the run, by name."""
+    """The newest snapshot of every input of the run's present round, by name."""
     newest = (
         select(func.max(sources.c.source_id))
-        .where(sources.c.run_id == run_id)
+        .where(sources.c.run_id == run_id, sources.c.superseded_by.is_(None))
         .group_by(sources.c.name)
     )
     query = select(sources).where(sources.c.source_id.in_(newest))
@@ -155,6 +207,7 @@ def latest_sources(connection: Connection, run_id: int) -> dict[str, StoredSourc
         row.name: StoredSource(
             source_id=row.source_id,
             name=row.name,
+            location=row.location,
             fingerprint=row.fingerprint,
             settings_digest=row.settings_digest,
             matched=bool(row.matched),
@@ -163,6 +216,21 @@ def latest_sources(connection: Connection, run_id: int) -> dict[str, StoredSourc
         )
         for row in connection.execute(query)
     }
+
+
+def input_files(connection: Connection) -> tuple[Path, ...]:
+    """The files that any run has read, as they were called then."""
+    found = connection.scalars(select(sources.c.location).distinct())
+    return tuple(map(Path, found))
+
+
+def name_of(known: Mapping[str, StoredSource], name: str, location: str) -> str:
+    """What the run calls the input at `location`, which may be typed as `name` today."""
+    if name not in known or known[name].location != location:
+        for stored in known.values():
+            if stored.location == location:
+                return stored.name
+    return name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,38 +389,3 @@ def recover(
         )
     )
     return Recovery(attempts=count, cost_high=int(high), unbounded=unbounded)
-
-
-def unfinished_rows(connection: Connection, source_ids: Collection[int]) -> dict[str, int]:
-    """How many rows of these sources are quarantined, failed or held; only kinds present."""
-    query = select(failures.c.kind, failures.c.source_id, func.count()).group_by(
-        failures.c.kind, failures.c.source_id
-    )
-    counts: dict[str, int] = {}
-    for kind, source_id, count in connection.execute(query):
-        if source_id in source_ids:
-            counts[kind] = counts.get(kind, 0) + count
-    return counts
-
-
-def has_failure(connection: Connection, source_id: int, reason: str) -> bool:
-    """Whether a row of this source got no answer for this reason."""
-    query = (
-        select(failures.c.failure_id)
-        .where(failures.c.source_id == source_id, failures.c.reason == reason)
-        .limit(1)
-    )
-    return connection.execute(query).first() is not None
-
-
-def has_unpriced(connection: Connection, run_id: int) -> bool:
-    """Whether any answer of the run could not be priced."""
-    query = (
-        select(charges.c.attempt_id)
-        .join(answers, answers.c.attempt_id == charges.c.attempt_id)
-        .where(
-            answers.c.run_id == run_id, charges.c.current == 1, charges.c.status == "unpriced"
-        )
-        .limit(1)
-    )
-    return connection.execute(query).first() is not None

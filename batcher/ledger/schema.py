@@ -45,17 +45,23 @@ ROLLUP_SUMS: Final = (
     "charges", "answers", "final_answers", "input_tokens", "cache_write_5m_tokens",
     "cache_write_1h_tokens", "cache_read_tokens", "output_tokens", "thinking_tokens",
     "web_search_requests", "unpriced_answers", "unpriced_tokens", "amount_whole", "amount_rest",
+    "assumed_high_whole", "assumed_high_rest",
 )  # fmt: skip
+ROLLUP_HIGHS: Final = ("assumed_high_whole", "assumed_high_rest")
 # Every time zone in use is a whole number of quarter hours away from UTC.
 QUARTER_HOUR_US: Final = 900_000_000
 # A sum of amounts outgrows 64 bits, so it is kept as two: of these, and of what is left.
 PICO_PER_WHOLE: Final = 10**9
+# Characters of a server's text that a key takes: PostgreSQL refuses a key of 2,704 bytes. What
+# is longer is whole in `answers`, and counted in `rollups` by its beginning.
+KEY_CHARACTERS: Final = 160
 # The rating of an answer that has no charges.
 NEVER_RATED: Final = 0
 # The content of an answer whose words are not kept: JSON, but no content of any answer.
 NOT_KEPT: Final = "null"
 
-# One job over its inputs. `key` is the job's name or the arguments as typed.
+# One job over its inputs. `key` is the job's name, or the inputs as resolved paths. `round` is
+# the invocation that began its present round, 0 for the first: what is older is left alone.
 runs = Table(
     "runs",
     metadata,
@@ -63,6 +69,7 @@ runs = Table(
     Column("key", Text, nullable=False, unique=True),
     Column("job", Text),
     Column("created_at", Big, nullable=False),
+    Column("round", Big, nullable=False, server_default="0"),
 )
 
 # One process of a run. `ended_at` is NULL while it lives and after a crash; `settled_below` and
@@ -89,7 +96,7 @@ invocations = Table(
     Column("simulated", Integer, nullable=False, server_default="0"),
     Column("price_list", Text),  # its answers are rated with; NULL: none, all is unpriced
     Column("settings_digest", Text, nullable=False),
-    Column("options", Text, nullable=False),  # JSON object, never a key
+    Column("options", Text, nullable=False),  # JSON object, with its token, never a key
     Column("tags", Text, nullable=False),  # JSON object of text
 )
 
@@ -97,6 +104,7 @@ invocations = Table(
 # end, the older snapshot of the same name is superseded: its unclaimed answers leave v_answers.
 # `done_ranges` is JSON [[first,last],…] of row numbers that need nothing more. `matched` is 0
 # while rows may still claim answers of older snapshots. `rows` is NULL until read to the end.
+# `superseded_by` 0: by a new round of the run.
 sources = Table(
     "sources",
     metadata,
@@ -166,6 +174,7 @@ attempts = Table(
 # claims the answer. `identity` is 8 bytes of (custom_id, params_hash), for the look-up. Joined
 # columns are set when there were several legs: all legs' content and text in order. `valid` is
 # whether it follows its JSON schema, NULL: it has none, or (with a reason) nobody could tell.
+# `evidence` is what request and content say of its bill where usage leaves it open, JSON.
 answers = Table(
     "answers",
     metadata,
@@ -211,6 +220,7 @@ answers = Table(
     Column("answered_at", Big, nullable=False),
     Column("valid", Integer),
     Column("invalid_reason", Text),
+    Column("evidence", Text),
     Index(
         "ix_answers_locator",
         "source_id",
@@ -225,6 +235,24 @@ answers = Table(
         sqlite_where=text("final = 0"),
         postgresql_where=text("final = 0"),
     ),
+)
+
+# Rows that have the answer of another row, at no cost here: `attempt_id` is the one that paid.
+# The locator moves like that of an answer; `identity` is as there.
+shared_answers = Table(
+    "shared_answers",
+    metadata,
+    Column("shared_id", Big, primary_key=True, autoincrement=True),
+    Column("run_id", Big, ForeignKey("runs.run_id"), nullable=False),
+    Column("invocation_id", Big, ForeignKey("invocations.invocation_id"), nullable=False),
+    Column("source_id", Big, ForeignKey("sources.source_id"), nullable=False),
+    Column("row_number", Big, nullable=False),
+    Column("custom_id", Text),
+    Column("params_hash", LargeBinary, nullable=False),
+    Column("identity", Big, nullable=False, index=True),
+    Column("attempt_id", Big, ForeignKey("answers.attempt_id"), nullable=False, index=True),
+    Column("shared_at", Big, nullable=False),
+    UniqueConstraint("source_id", "row_number"),
 )
 
 # Rows that are quarantined (never sent), failed (given up) or held (wait for a person).
@@ -265,6 +293,7 @@ price_books = Table(
 # rating grows while runs are on. A reprice is made while none is and none is open, so what
 # belongs to invocations up to its `position` (the newest there was) never changes again. A
 # reprice of one run names it. `as_of` is the ISO day whose prices were taken, NULL: each day's.
+# `rules` is the edition of the rules of trust, NULL: of a program that knew no intervals.
 ratings = Table(
     "ratings",
     metadata,
@@ -275,6 +304,7 @@ ratings = Table(
     Column("position", Big),
     Column("run_id", Big),
     Column("as_of", Text),
+    Column("rules", Integer),
 )
 
 # The rates that one charge was made with: pico-units per token (per request for web_search).
@@ -296,6 +326,8 @@ rate_sets = Table(
 
 # The amounts of one usage line under one rating. status: priced, assumed, unbilled, unpriced;
 # unpriced has quantities, a reason and NULL amounts. `current` is 1 on the rating in force.
+# An assumed charge is from total_amount, made of its quantities, to high_amount; elsewhere that
+# is NULL: there is one amount.
 charges = Table(
     "charges",
     metadata,
@@ -311,13 +343,15 @@ charges = Table(
     *(Column(f"{meter}_quantity", Big) for meter in METERS),
     *(Column(f"{meter}_amount", Big) for meter in METERS),
     Column("total_amount", Big),
+    Column("high_amount", Big),
 )
 
 # Sums of complete answers and their charges, so that reports need not read them; written with
 # them, and equal to them. `quarter` counts quarter hours of sending since 1970 UTC. `model` is
 # the served one, else the requested one; '' stands for no stop_reason, currency or status, and
 # rating 0 for answers that were never rated. What belongs to an answer is counted with its
-# charge of line 0. An amount is amount_whole * 10^9 + amount_rest. Each row has one writer, the
+# charge of line 0. An amount is amount_whole * 10^9 + amount_rest; assumed_high_* are the upper
+# ends of assumed charges, whose lower ends are the amount. Each row has one writer, the
 # invocation's. `superseded_by` is the rating that repriced the row's charges, NULL: current.
 rollups = Table(
     "rollups",
@@ -337,8 +371,9 @@ rollups = Table(
     Column("rating_id", Big, primary_key=True, autoincrement=False),
     Column("status", Text, primary_key=True),
     Column("currency", Text, primary_key=True),
-    *(Column(name, Big, nullable=False) for name in ROLLUP_SUMS),
+    *(Column(name, Big, nullable=False) for name in ROLLUP_SUMS if name not in ROLLUP_HIGHS),
     Column("superseded_by", Big),
+    *(Column(name, Big, nullable=False, server_default="0") for name in ROLLUP_HIGHS),
 )
 
 # A cap on money, in pico-USD: one row per scope ("run:7", "month:2026-11"). `settled` is spent,

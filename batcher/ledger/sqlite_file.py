@@ -7,13 +7,18 @@ unless it is forced.
 
 import os
 import re
+import stat
 import threading
+from collections.abc import Callable
+from contextlib import closing
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from batcher.errors import CannotCreate, ConfigurationError, UsageError
 from batcher.ledger.database_errors import BUSY
+from batcher.ledger.open_files import OPEN_FILES, FileId, file_id
 
 if TYPE_CHECKING:
     import sqlite3
@@ -26,18 +31,23 @@ _SQLITE_SETTINGS = (
     "PRAGMA secure_delete=ON",  # what is dropped is overwritten
     "PRAGMA journal_size_limit=67108864",  # a reader's WAL shrinks again
 )
+_ALONE = "mode=ro&immutable=1"
 _MOUNTS = Path("/proc/self/mountinfo")
 _REFUSED = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse"})
 # The root of a rootless container: FUSE, and local.
 _LOCAL = frozenset({"fuse.fuse-overlayfs"})
 
 
-def connect_sqlite(path: Path, *, read_only: bool) -> "sqlite3.Connection":
-    """A connection to the SQLite file at `path`, durable unless it only reads."""
-    import sqlite3  # noqa: PLC0415  a process that uses a server does without it
+def connect_sqlite(
+    path: Path, *, read_only: bool, immutable: bool = False
+) -> "sqlite3.Connection":
+    """A connection to the SQLite file at `path`, durable unless it only reads.
 
-    connection = sqlite3.connect(
-        f"file:{quote(str(path))}?{_mode(path, read_only=read_only)}",
+    An `immutable` one is written by nobody meanwhile: nothing is made beside it.
+    """
+    connection = _counted()(
+        path,
+        f"file:{quote(str(path))}?{_ALONE if immutable else _mode(path, read_only=read_only)}",
         uri=True,
         timeout=BUSY_SECONDS,
         isolation_level=None,  # `_begin_sqlite` begins
@@ -54,12 +64,59 @@ def connect_sqlite(path: Path, *, read_only: bool) -> "sqlite3.Connection":
     return connection
 
 
+@cache
+def _counted() -> "Callable[..., sqlite3.Connection]":
+    """Connections that are counted while they are open, see `open_files`."""
+    import sqlite3  # noqa: PLC0415  a process that uses a server does without it
+
+    class CountedConnection(sqlite3.Connection):
+        def __init__(self, path: Path, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
+            self._file: FileId | None = _identified(path)
+            if self._file:
+                OPEN_FILES.connecting(self._file)
+            try:
+                super().__init__(*arguments, **options)
+            except BaseException:
+                self._closed()
+                raise
+
+        def close(self) -> None:
+            super().close()
+            self._closed()
+
+        def _closed(self) -> None:
+            file, self._file = self._file, None  # it may be closed twice
+            if file:
+                OPEN_FILES.disconnected(file)
+
+    return CountedConnection
+
+
+def _identified(path: Path) -> FileId | None:
+    try:
+        return file_id(path.stat())
+    except OSError:
+        return None  # SQLite says what is wrong
+
+
+def number_of_commits(path: Path) -> int:
+    """How many commits the file has of a run that did not end cleanly; 0: there is none."""
+    import sqlite3  # noqa: PLC0415  as above
+
+    try:
+        with closing(connect_sqlite(path, read_only=True)) as connection:
+            (number,) = connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error:
+        return 0  # whoever works with it says what is wrong
+    return int(number)
+
+
 def _mode(path: Path, *, read_only: bool) -> str:
     if not read_only:
         return "mode=rw"
     # A reader of a WAL needs its index file; where none can be made, nobody can be writing.
     waiting = path.with_name(f"{path.name}-wal").exists()
-    return "mode=ro" if waiting or os.access(path.parent, os.W_OK) else "mode=ro&immutable=1"
+    return "mode=ro" if waiting or os.access(path.parent, os.W_OK) else _ALONE
 
 
 def _use_wal(connection: "sqlite3.Connection") -> None:
@@ -86,6 +143,23 @@ def check_file_system(path: Path) -> None:
             f"the database {path} would lie on a network file system ({kind}), where locks do"
             " not hold: use a local disk or PostgreSQL, or force it with"
             f" --database 'sqlite:///{path}?network=allow'"
+        )
+
+
+def check_one_name(path: Path) -> None:
+    """Raise `ConfigurationError` for a file that has several names.
+
+    SQLite keeps a log beside each name: what was committed under one is not seen under another.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return  # whoever opens it says it better
+    if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
+        raise ConfigurationError(
+            f"the database {path} has {status.st_nlink} names (hard links), and what was"
+            " written under one may be missing under another: remove all but one; they are"
+            f" listed by find / -xdev -samefile {path}"
         )
 
 

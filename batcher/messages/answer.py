@@ -6,8 +6,9 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from batcher.messages.codec import CODEC_ERRORS
-from batcher.messages.usage import Usage, parse_usage
+from batcher.messages.codec import AT_ONCE, CODEC_ERRORS, check_utf8
+from batcher.messages.parts import MOST_BLOCKS, MOST_PARTS, MOST_TEXT, has_more_parts
+from batcher.messages.usage import Evidence, Usage, parse_usage
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -16,6 +17,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `content` is the JSON text of the content array as received; `text` its text blocks joined
     without separators, NUL replaced by U+FFFD (then `text_repaired`). `usage_raw` is the JSON
     text of `usage`, `None` when absent or null. `stop_reason` is verbatim, `None` when missing.
+    `evidence` is set where something about its bill is open.
     """
 
     message_id: str | None
@@ -29,11 +31,23 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     usage_raw: bytes | None
     container_id: str | None = None
     stop_details: bytes | None = None
+    evidence: Evidence | None = None
 
     @property
     def is_empty(self) -> bool:
-        """Whether no content block came at all."""
-        return self.content.strip() in {b"[]", b'""'}
+        """Whether nothing was said: no content block at all, or text blocks without text."""
+        content = self.content.strip()
+        if content in {b"[]", b'""'}:
+            return True
+        if self.text or len(content) > _LONGEST_SILENCE:
+            return False
+        try:
+            blocks = _BLOCKS.decode(content)
+        except CODEC_ERRORS:
+            return False
+        return not isinstance(blocks, str) and all(
+            block.type == "text" and not block.text for block in blocks
+        )
 
 
 class NotAMessage(ValueError):  # noqa: N818 - it is what the body is
@@ -41,6 +55,7 @@ class NotAMessage(ValueError):  # noqa: N818 - it is what the body is
 
 
 _ABSENT: Final = msgspec.Raw()
+_LONGEST_SILENCE: Final = 64  # bytes of blocks that say nothing
 
 
 class _MessageFields(msgspec.Struct):
@@ -71,7 +86,7 @@ _WIRE: Final = msgspec.json.Decoder(_MessageFields)
 _BLOCKS: Final = msgspec.json.Decoder(list[_TextBlock] | str)
 # An escaped backslash, a surrogate pair, or half of one: a token cut in the middle of an emoji.
 _SURROGATES: Final = re.compile(
-    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"(?:\\\\)++|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
 _CONTAINER: Final = msgspec.json.Decoder(_Container)
@@ -89,7 +104,7 @@ def parse_answer(body: bytes) -> Answer:
     try:
         wire = _decode(body)
     except NotAMessage:
-        whole = _SURROGATES.sub(lambda m: rb"\ufffd" if m["half"] else m[0], body)
+        whole = _without_halves(body)
         if whole == body:
             raise
         return msgspec.structs.replace(parse_answer(whole), text_repaired=True)
@@ -97,6 +112,8 @@ def parse_answer(body: bytes) -> Answer:
     if raw_content is None or not (wire.type == "message" or wire.role):
         raise NotAMessage("the body is no Message: content, or type and role, are missing")
     text, content = _text(raw_content)
+    if len(text) > MOST_TEXT:
+        raise NotAMessage(f"its text has {len(text):,} characters, more than {MOST_TEXT:,}")
     usage_raw = _present(wire.usage)
     try:
         usage = parse_usage(usage_raw)
@@ -117,9 +134,20 @@ def parse_answer(body: bytes) -> Answer:
     )
 
 
+def _without_halves(body: bytes) -> bytes:
+    """Piece by piece: a list of all that match could be many times the body."""
+    whole, done = bytearray(), 0
+    for match in _SURROGATES.finditer(body):
+        if match["half"]:
+            whole += body[done : match.start()] + rb"\ufffd"
+            done = match.end()
+    return bytes(whole + body[done:])
+
+
 def _decode(body: bytes) -> _MessageFields:
     try:
-        body.decode()  # raw parts skip the decoder's own UTF-8 check
+        # raw parts skip the decoder's own check
+        body.decode() if len(body) <= AT_ONCE else check_utf8(body)
         return _WIRE.decode(body)
     except CODEC_ERRORS as exc:
         raise NotAMessage(f"the body is no Message: {exc}"[:300]) from exc
@@ -146,12 +174,16 @@ def _container_id(raw: msgspec.Raw) -> str | None:
 
 def _text(content: bytes) -> tuple[str, bytes]:
     """The joined text, and the content as an array: a plain string becomes one text block."""
+    if len(content) > MOST_PARTS and has_more_parts(content, MOST_PARTS):
+        raise NotAMessage(f"content holds more than {MOST_PARTS:,} values")
     try:
         blocks = _BLOCKS.decode(content)
     except CODEC_ERRORS as exc:
         raise NotAMessage(f"content is no list of blocks: {exc}"[:300]) from exc
     if isinstance(blocks, str):
         return blocks, msgspec.json.encode([{"type": "text", "text": blocks}])
+    if len(blocks) > MOST_BLOCKS:
+        raise NotAMessage(f"content has {len(blocks):,} blocks, more than {MOST_BLOCKS:,}")
     return "".join(
         block.text for block in blocks if block.type == "text" and block.text
     ), content

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from batcher.messages.answer import Answer
+from batcher.messages.evidence import RequestMeters
 from batcher.messages.failure import Failure
 from batcher.messages.request import Request
 
@@ -49,7 +50,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     of the request's first attempt. `number` counts the attempts of the request from 1, `leg`
     its legs. `body` is what is sent; on later legs it is not the request's own. `opened_at` is
     microseconds UTC. `cost_high` is the most it can cost in pico-USD, `None` when unbounded.
-    `replaces` is the attempt_id of the request's earlier attempt, if any.
+    `replaces` is the attempt_id of the request's earlier attempt, if any. `asked` is what the
+    body makes possible to be billed, `None` for one that is nothing but text.
     """
 
     attempt_id: int
@@ -63,6 +65,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     opened_at: int
     cost_high: int | None
     replaces: int | None = None
+    asked: RequestMeters | None = None
 
 
 def attempt_id_of(invocation_id: int, counter: int) -> int:

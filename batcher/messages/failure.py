@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from batcher.messages.codec import CODEC_ERRORS
+from batcher.messages.parts import MOST_PARTS_OF_EVENT, has_more_parts
 
 
 class Verdict(StrEnum):
@@ -130,7 +131,8 @@ def has_readable_error(body: bytes) -> bool:
 def retry_after_seconds(headers: Mapping[str, str], now_us: int) -> float | None:
     """The wait asked for: `retry-after-ms`, else `retry-after` as a number or HTTP date.
 
-    `None` for what is neither, or further away than 115 days: no server means that.
+    `None` for what is neither, or further away than 115 days: no server means that. A date
+    counts from the server's own, since our clock may be wrong.
     """
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
@@ -139,13 +141,21 @@ def retry_after_seconds(headers: Mapping[str, str], now_us: int) -> float | None
     seconds = _number(value)
     if seconds is not None or value is None:
         return seconds
+    moment = _moment(value)
+    if moment is None:
+        return None
+    now = _moment(headers.get("date")) or datetime.fromtimestamp(now_us / 1e6, tz=UTC)
+    asked = max((moment - now).total_seconds(), 0)
+    return asked if asked < _MOST_SECONDS else None
+
+
+def _moment(value: str | None) -> datetime | None:
+    """An HTTP date; `None` for what is none."""
     try:
-        moment = parsedate_to_datetime(value)
+        moment = parsedate_to_datetime(value) if value else None
     except (ValueError, OverflowError):
         return None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    asked = max((aware - datetime.fromtimestamp(now_us / 1e6, tz=UTC)).total_seconds(), 0)
-    return asked if asked < _MOST_SECONDS else None
+    return moment.replace(tzinfo=UTC) if moment and not moment.tzinfo else moment
 
 
 def _verdict(
@@ -199,6 +209,8 @@ def _clean(text: str) -> str:
 
 
 def _json(body: bytes) -> object:
+    if has_more_parts(body, MOST_PARTS_OF_EVENT):
+        return None
     try:
         return msgspec.json.decode(body)
     except CODEC_ERRORS:

@@ -8,11 +8,19 @@ from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
-from batcher.messages.answer import NotAMessage
+from batcher.messages.answer import Answer, NotAMessage, parse_answer
 from batcher.messages.codec import CODEC_ERRORS
+from batcher.messages.parts import (
+    ANSWER_LIMIT,
+    MOST_BLOCKS,
+    MOST_PARTS_OF_EVENT,
+    has_more_parts,
+)
 from batcher.messages.stream_block import StreamedBlock, raw_json, with_halves
-from batcher.messages.stream_events import STREAM_LIMIT, Event, EventParser, StreamTooLong
+from batcher.messages.stream_events import Event, EventParser, StreamTooLong
+from batcher.messages.usage import Evidence
 
 _ABSENT: Final = msgspec.Raw()
 _NULL: Final = msgspec.Raw(b"null")
@@ -31,6 +39,11 @@ _NEEDED: Final = (
 Fields = dict[str, msgspec.Raw]
 
 _DEFAULTS: Final[Fields] = {"type": msgspec.Raw(b'"message"'), "content": msgspec.Raw(b"[]")}
+
+
+_TOO_LONG: Final = f"the answer is longer than {ANSWER_LIMIT // 2**20} MiB"
+_LARGE_EVENT: Final = 2**16
+_BLOCK_BYTES: Final = 2**10  # what a block takes beside its text
 
 
 class _EventFields(msgspec.Struct):
@@ -67,9 +80,11 @@ class MessageStream:
         self._is_plain: bool | None = None  # None: too early to say
         self._message: Fields | None = None
         self._usage: Fields = {}
+        self._fell: dict[str, tuple[int, int]] = {}
         self._counts_output = False
         self._blocks: list[tuple[int, StreamedBlock]] = []
         self._by_index: dict[int, StreamedBlock] = {}
+        self._kept_bytes = 0
         self._has_reason = False
         self._has_stopped = False
 
@@ -77,6 +92,11 @@ class MessageStream:
     def has_begun(self) -> bool:
         """Whether the message has begun: from here on it costs money."""
         return self._message is not None
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much of it is in memory, at least."""
+        return len(self.raw) + self._parser.held_bytes + self._kept_bytes
 
     @property
     def is_complete(self) -> bool:
@@ -129,12 +149,23 @@ class MessageStream:
             fields["usage"] = msgspec.Raw(msgspec.json.encode(self._final_usage()))
         return msgspec.json.encode(fields)
 
+    def answer(self, body: bytes) -> Answer:
+        """The answer in `body`, which is `message()`, with what only the stream told of it.
+
+        Raises `NotAMessage` like `parse_answer`.
+        """
+        found = parse_answer(body)
+        if not self._fell:
+            return found
+        fell = tuple((name, least, most) for name, (least, most) in sorted(self._fell.items()))
+        return replace(found, evidence=Evidence(fell=fell))
+
     def _may_be_events(self) -> bool:
         if self._is_plain is None:
             start = bytes(self.raw.lstrip()[:1])
             self._is_plain = start in {b"{", b"[", b"<"} if start else None
-        if self._is_plain and len(self.raw) > STREAM_LIMIT:
-            self.violation = f"the answer is longer than {STREAM_LIMIT // 2**20} MiB"
+        if len(self.raw) > ANSWER_LIMIT:
+            self.violation = _TOO_LONG
         return not self._is_plain
 
     def _take_all(self, events: list[Event]) -> None:
@@ -154,6 +185,9 @@ class MessageStream:
             self.violation = f"event {kind!r} of the stream cannot be read: {exc}"[:300]
 
     def _take(self, event: Event) -> None:
+        if len(event.data) > _LARGE_EVENT and has_more_parts(event.data, MOST_PARTS_OF_EVENT):
+            self.violation = f"an event holds more than {MOST_PARTS_OF_EVENT:,} values"
+            return
         event.data.decode()  # raw parts skip the decoder's own UTF-8 check
         wire = _decoded(event.data)
         match wire.type or event.name:
@@ -164,7 +198,9 @@ class MessageStream:
             case "":
                 self.error = event.data if _is_given(wire.error) else None
             case kind if self._message is not None:
-                self._go_on(kind, wire, self._message)
+                self._kept_bytes += self._go_on(kind, wire, self._message, len(event.data))
+                if self._kept_bytes > ANSWER_LIMIT:
+                    self.violation = _TOO_LONG
             case _:
                 pass  # a ping, or something new
 
@@ -179,26 +215,31 @@ class MessageStream:
             message["usage"] = usage  # null, as it came
         self._counts_output = _is_given(message.get("stop_reason"))
         self._message = message
+        self._kept_bytes = len(self.raw)  # no less than the event that they came in
         self.raw.clear()
 
-    def _go_on(self, kind: str, wire: _EventFields, message: Fields) -> None:
+    def _go_on(self, kind: str, wire: _EventFields, message: Fields, size: int) -> int:
+        """Take one event of a message that has begun; how much of its `size` is kept."""
         match kind:
             case "content_block_start" if wire.content_block is not None:
                 self._open(wire.index, StreamedBlock(wire.content_block), message)
+                return size + _BLOCK_BYTES
             case "content_block_delta" if wire.delta is not None:
-                self._block_for(wire).apply(wire.delta)
+                block = self._block_for(wire)
                 self.has_content = True
+                return block.apply(wire.delta)
             case "message_delta":
                 self._end(wire, message)
+                return size
             case "message_stop":
                 self._has_stopped = True
             case _:
                 pass
+        return 0
 
     def _open(self, index: int | None, block: StreamedBlock, message: Fields) -> None:
         place = len(self._blocks) if index is None else index
-        self._blocks.append((place, block))
-        self._by_index[place] = block
+        self._add(place, block)
         model = block.fallback_model()
         if model is not None:
             message["model"] = model
@@ -208,14 +249,20 @@ class MessageStream:
         index = self._blocks[-1][0] if wire.index is None and self._blocks else wire.index or 0
         if index not in self._by_index:
             block = StreamedBlock({"type": msgspec.Raw(b'"text"'), "text": msgspec.Raw(b'""')})
-            self._blocks.append((index, block))
-            self._by_index[index] = block
+            self._add(index, block)
         return self._by_index[index]
+
+    def _add(self, place: int, block: StreamedBlock) -> None:
+        self._blocks.append((place, block))
+        self._by_index[place] = block
+        if len(self._blocks) > MOST_BLOCKS:
+            self.violation = f"the answer has more than {MOST_BLOCKS:,} content blocks"
 
     def _end(self, wire: _EventFields, message: Fields) -> None:
         """Numbers are cumulative: what is given replaces, what is missing or null does not."""
         if _is_given(wire.usage):
             given = {n: v for n, v in _FIELDS.decode(wire.usage).items() if _is_given(v)}
+            self._note_falls(given)
             self._counts_output |= not given.keys().isdisjoint(_OUTPUT_NAMES)
             self._usage |= given
         for name in ("stop_reason", "stop_sequence", "stop_details", "container"):
@@ -223,6 +270,16 @@ class MessageStream:
             if value is not None and _is_given(value):
                 message[name] = value
                 self._has_reason |= name == "stop_reason"
+
+    def _note_falls(self, given: Fields) -> None:
+        """Remember counts that fell: what is cumulative never does, so neither can be right."""
+        for name in given.keys() & self._usage.keys():
+            if name in _OUTPUT_NAMES and not self._counts_output:
+                continue  # a stream begins with a placeholder
+            old, new = _whole_number(self._usage[name]), _whole_number(given[name])
+            if old is not None and new is not None and new < old:
+                least, most = self._fell.get(name, (new, old))
+                self._fell[name] = (min(least, new), max(most, old))
 
     def _final_usage(self) -> Fields:
         """A whole answer whose output nobody counted has an unknown output, not the first 1."""
@@ -232,6 +289,7 @@ class MessageStream:
 
 
 _OUTPUT_NAMES: Final = ("output_tokens", "completion_tokens")
+_MOST_DIGITS: Final = 12  # of a count that is one
 
 
 def _decoded(data: bytes) -> _EventFields:
@@ -259,6 +317,11 @@ def _kind(event: Event) -> str:
     except CODEC_ERRORS:
         return event.name
     return kind if isinstance(kind, str) else event.name
+
+
+def _whole_number(value: msgspec.Raw) -> int | None:
+    digits = bytes(value)
+    return int(digits) if digits.isdigit() and len(digits) < _MOST_DIGITS else None
 
 
 def _is_given(value: msgspec.Raw | None) -> bool:

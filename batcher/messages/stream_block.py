@@ -12,6 +12,7 @@ Fields = dict[str, msgspec.Raw]
 
 _TEXT: Final = msgspec.json.Decoder(str)
 _LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_ANYTHING: Final = msgspec.json.Decoder(msgspec.Raw)  # checks, and makes nothing of it
 _ABSENT: Final = msgspec.Raw()
 _ESCAPED_HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _HALF: Final = re.compile("[\ud800-\udfff]")
@@ -22,38 +23,40 @@ class StreamedBlock:
 
     def __init__(self, fields: Fields) -> None:
         self._fields = fields
-        self._texts: dict[str, list[str]] = {}
-        self._json: list[str] = []
-        self._citations: list[msgspec.Raw] = []
+        # Each in one buffer: a list of what deltas bring takes ten times their bytes.
+        self._texts: dict[str, bytearray] = {}
+        self._json = bytearray()
+        self._citations = bytearray()
 
-    def apply(self, delta: Fields) -> None:
-        """Add what a delta brings; unknown ones are ignored."""
+    def apply(self, delta: Fields) -> int:
+        """Add what a delta brings; unknown ones are ignored. Gives how many bytes are kept."""
         match _string(delta.get("type", _ABSENT)):
-            case "text_delta":
-                self._append("text", delta)
-            case "thinking_delta":
-                self._append("thinking", delta)
+            case "text_delta" | "thinking_delta" as kind:
+                return self._append(kind.removesuffix("_delta"), delta)
             case "input_json_delta":
-                self._json.append(_string(delta.get("partial_json", _ABSENT)))
+                piece = _as_bytes(_string(delta.get("partial_json", _ABSENT)))
+                self._json += piece
+                return len(piece)
             case "citations_delta" if "citation" in delta:
-                self._citations.append(delta["citation"])
-            case "signature_delta" if "signature" in delta:
-                self._fields["signature"] = delta["signature"]
+                self._citations += b"," + bytes(delta["citation"])
+                return len(delta["citation"]) + 1
+            case "signature_delta":
+                return self._replace(delta, "signature")
             case "compaction_delta":
-                changed = ("content", "encrypted_content")
-                self._fields |= {name: delta[name] for name in changed if name in delta}
+                return self._replace(delta, "content", "encrypted_content")
             case _:
-                pass
+                return 0
 
     def fields(self) -> Fields:
         """The block as far as it came."""
         fields = dict(self._fields)
-        for name, pieces in self._texts.items():
-            text = _string(fields.get(name, _ABSENT)) + "".join(pieces)
-            fields[name] = raw_json(text)
+        for name, piece in self._texts.items():
+            fields[name] = raw_json(_string(fields.get(name, _ABSENT)) + _as_text(piece))
         if self._citations:
-            fields["citations"] = raw_json([*self._earlier_citations(), *self._citations])
-        if text := "".join(self._json).strip():
+            earlier = b",".join(map(bytes, self._earlier_citations()))
+            whole = earlier + self._citations if earlier else self._citations[1:]
+            fields["citations"] = msgspec.Raw(b"[" + whole + b"]")
+        if text := _as_text(self._json).strip():
             fields["input"] = _input(text)
         return fields
 
@@ -65,12 +68,29 @@ class StreamedBlock:
             "model"
         )
 
-    def _append(self, name: str, delta: Fields) -> None:
-        self._texts.setdefault(name, []).append(_string(delta.get(name, _ABSENT)))
+    def _append(self, name: str, delta: Fields) -> int:
+        piece = _as_bytes(_string(delta.get(name, _ABSENT)))
+        self._texts.setdefault(name, bytearray()).extend(piece)
+        return len(piece)
+
+    def _replace(self, delta: Fields, *names: str) -> int:
+        """Copies, since a part would keep the whole event that it came in."""
+        changed = {name: msgspec.Raw(bytes(delta[name])) for name in names if name in delta}
+        self._fields |= changed
+        return sum(map(len, changed.values()))
 
     def _earlier_citations(self) -> list[msgspec.Raw]:
         earlier = bytes(self._fields.get("citations", b"null"))
         return [] if earlier == b"null" else _LIST.decode(earlier)
+
+
+def _as_bytes(text: str) -> bytes:
+    """Halves of a pair stay halves, whose other half may come with the next delta."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _as_text(buffer: bytearray) -> str:
+    return buffer.decode("utf-8", "surrogatepass")
 
 
 def _input(text: str) -> msgspec.Raw:
@@ -78,7 +98,7 @@ def _input(text: str) -> msgspec.Raw:
     if _HALF.search(text):
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     try:
-        msgspec.json.decode(text)
+        _ANYTHING.decode(text)
     except CODEC_ERRORS:
         return raw_json(text)
     return msgspec.Raw(text.encode())

@@ -37,6 +37,11 @@ class EventParser:
         self._after_cr = False
         self._is_first_line = True
 
+    @property
+    def held_bytes(self) -> int:
+        """How much of it waits for the rest of its event."""
+        return len(self._rest) + self._data_bytes
+
     def feed(self, chunk: bytes) -> list[Event]:
         """The events that `chunk` completes; raises `StreamTooLong` beyond the limits."""
         self._total_bytes += len(chunk)
@@ -78,7 +83,7 @@ class EventParser:
         field, _, value = line.partition(b":")
         if field == b"data":
             self._data.append(value.removeprefix(b" "))
-            self._data_bytes += len(value)
+            self._data_bytes += len(value) + 1  # an empty line is one, too
             if self._data_bytes > LINE_LIMIT:
                 raise StreamTooLong(f"an event is longer than {LINE_LIMIT // 2**20} MiB")
         elif field == b"event":

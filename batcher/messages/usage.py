@@ -3,21 +3,20 @@
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from batcher.messages.codec import CODEC_ERRORS
+from batcher.messages.parts import MOST_ITERATIONS, USAGE_LIMIT
 
 MAX_TOKENS_PLAUSIBLE: Final = 1_000_000_000  # a count outside 0..10^9 is a broken server
 
 _KNOWN_TOOLS: Final = frozenset({"web_search_requests", "web_fetch_requests"})
 _LONG_NAME: Final = 40
-_OPENAI_NAMES: Final = {
-    "prompt_tokens": "input_tokens",
-    "completion_tokens": "output_tokens",
-}
+_PARTS: Final = ("prompt_tokens_details", "input_tokens_details")
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Token counts of one answer or one iteration of it; `None` means not reported.
+    """Token counts of one answer or one iteration of it; `None` means not known.
 
     `input_tokens` counts what was neither read from nor written to a cache.
     `cache_write_tokens` is the total written; the 5-minute and 1-hour parts are `None` when the
@@ -25,6 +24,11 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `service_tier` and `inference_geo` are verbatim. `model` is set on iterations only.
     `other_tools` are the names of further counters of server tools that are above zero; web
     fetches are free and not among them.
+
+    `odd` names the counts that no number could be made of; they are not known. `input_at_most`
+    and `output_at_most` are set where two spellings disagree, and the counts are then the lower
+    reading. `holds_whole_prompt`: the prompt was told as one number, which cached tokens are
+    part of, so that none can be beside it.
     """
 
     input_tokens: int | None = None
@@ -43,6 +47,10 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     kind: str | None = None
     iterations: tuple["Usage", ...] = ()
     provider_reported_cost: str | None = None
+    odd: tuple[str, ...] = ()
+    input_at_most: int | None = None
+    output_at_most: int | None = None
+    holds_whole_prompt: bool = False
 
     @property
     def is_known(self) -> bool:
@@ -50,61 +58,170 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.input_tokens is not None and self.output_tokens is not None
 
 
+class Evidence(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """What request and content say of an answer's bill, where usage leaves a question open.
+
+    Tokens of the whole request at least and at most, `None`: no bound; at least is what so much
+    text cannot be below. `spoke`: text or a call came; `silent`: no block with anything in it.
+    `cache_lifetimes`, `searches`, `geography`, `speed` and `tier` are what was asked for, see
+    `RequestMeters`. `search_results` and `failed_searches` stand in the content; `code`: code
+    may have run in a container; `other_results`: of a tool that is not known. `several`: the
+    model may have run more than once. `fell` are (name, least, most) of counts that fell within
+    a stream.
+    """
+
+    input_least: int = 0
+    input_most: int | None = None
+    output_least: int = 0
+    output_most: int | None = None
+    spoke: bool = False
+    silent: bool = False
+    cache_lifetimes: int = 0
+    searches: int = 0
+    search_results: int = 0
+    failed_searches: int = 0
+    code: bool = False
+    other_results: bool = False
+    several: bool = False
+    geography: str | None = None
+    speed: str | None = None
+    tier: str | None = None
+    fell: tuple[tuple[str, int, int], ...] = ()
+
+
 def parse_usage(raw: bytes | None) -> Usage | None:
-    """Usage from the JSON text of a `usage` field; `None` when absent, null or no object.
+    """Usage from the JSON text of a `usage` field; `None` when absent, null or not readable.
 
     Counts may be integers, integral floats or numeric strings; OpenAI names are understood
-    too. A count that is negative, above 10^9 or no number raises `ValueError`,
-    and so do iterations nested too deeply.
+    too. A count that is negative, above 10^9 or no number is not known, and named in `odd`:
+    what a server says of its own work never costs an answer. Usage that is too large, or has
+    too many iterations, raises `ValueError`.
     """
     if raw is None or raw == b"null":
         return None
+    if len(raw) > USAGE_LIMIT:
+        raise ValueError(f"usage has {len(raw):,} bytes, more than {USAGE_LIMIT:,}")
     try:
         fields = msgspec.json.decode(raw)
-    except CODEC_ERRORS as exc:
-        raise ValueError(f"usage cannot be read: {exc}") from exc
-    try:
-        return _usage(fields) if isinstance(fields, dict) and fields else None
-    except RecursionError as exc:
-        raise ValueError(f"usage cannot be read: {exc}") from exc
+        usage = _usage(fields) if isinstance(fields, dict) and fields else None
+    except (*CODEC_ERRORS, RecursionError):
+        return None
+    if usage is not None and len(usage.iterations) > MOST_ITERATIONS:
+        count = len(usage.iterations)
+        raise ValueError(f"usage has {count:,} iterations, more than {MOST_ITERATIONS:,}")
+    return usage
 
 
 def _usage(fields: dict[str, Any]) -> Usage:
-    for foreign, ours in _OPENAI_NAMES.items():
-        if foreign in fields and fields.get(ours) is None:
-            fields[ours] = fields[foreign]
-    split = _object(fields, "cache_creation")
-    details = _object(fields, "output_tokens_details")
-    tools = _object(fields, "server_tool_use")
-    five, hour = (
-        _count(split, "ephemeral_5m_input_tokens"),
-        _count(split, "ephemeral_1h_input_tokens"),
-    )
-    written = _count(fields, "cache_creation_input_tokens")
-    return Usage(
-        input_tokens=_count(fields, "input_tokens"),
-        cache_write_tokens=(five or 0) + (hour or 0) if written is None and split else written,
+    odd: list[str] = []
+    split = _object(fields, "cache_creation", odd)
+    details = _object(fields, "output_tokens_details", odd)
+    tools = _object(fields, "server_tool_use", odd)
+    five = _count(split, "ephemeral_5m_input_tokens", odd)
+    hour = _count(split, "ephemeral_1h_input_tokens", odd)
+    written = _count(fields, "cache_creation_input_tokens", odd)
+    if written is None and split and not odd:
+        written = (five or 0) + (hour or 0)
+    usage = Usage(
+        input_tokens=_count(fields, "input_tokens", odd),
+        cache_write_tokens=written,
         cache_write_5m_tokens=five,
         cache_write_1h_tokens=hour,
-        cache_read_tokens=_count(fields, "cache_read_input_tokens"),
-        output_tokens=_count(fields, "output_tokens"),
-        thinking_tokens=_count(details, "thinking_tokens"),
-        web_search_requests=_count(tools, "web_search_requests"),
+        cache_read_tokens=_count(fields, "cache_read_input_tokens", odd),
+        output_tokens=_count(fields, "output_tokens", odd),
+        thinking_tokens=_count(details, "thinking_tokens", odd),
+        web_search_requests=_count(tools, "web_search_requests", odd),
         other_tools=_other_tools(tools) if tools else (),
         service_tier=_text(fields, "service_tier"),
         inference_geo=_text(fields, "inference_geo"),
         speed=_text(fields, "speed"),
         model=_text(fields, "model"),
         kind=_text(fields, "type"),
-        iterations=_iterations(fields.get("iterations")),
+        iterations=_iterations(fields.get("iterations"), odd),
         provider_reported_cost=_cost(fields.get("cost")),
+        odd=tuple(odd),
+    )
+    return usage if _FOREIGN.isdisjoint(fields) else _translated(usage, fields)
+
+
+def _iterations(entries: object, odd: list[str]) -> tuple[Usage, ...]:
+    if entries is None:
+        return ()
+    if not isinstance(entries, list):
+        odd.append("iterations")
+        return ()
+    found = tuple(_usage(entry) for entry in entries if isinstance(entry, dict))
+    if len(found) < len(entries):
+        odd.append("iterations")
+    return found
+
+
+# --- OpenAI's names, in which cached tokens are part of the prompt's (and thinking of the
+# completion's), alone or beside Anthropic's.
+
+_FOREIGN: Final = frozenset({"prompt_tokens", "completion_tokens", *_PARTS})
+
+
+def _translated(usage: Usage, fields: dict[str, Any]) -> Usage:
+    odd = list(usage.odd)
+    parts: dict[str, Any] = {}
+    for name in _PARTS:
+        parts |= _object(fields, name, odd)
+    read = _either(usage.cache_read_tokens, _count(parts, "cached_tokens", odd), odd)
+    written = _either(
+        usage.cache_write_tokens, _count(parts, "cache_creation_tokens", odd), odd
+    )
+    prompt = _count(fields, "prompt_tokens", odd)
+    own: int | None = usage.input_tokens
+    if prompt is None and own is not None and _PARTS[1] in fields:
+        prompt, own = own, None  # the Responses API calls the whole prompt so
+    elif prompt is None and own is not None and parts and read:
+        odd.append("prompt")  # whole, or without what was read: nobody says
+    low, high = _uncached(prompt, own, read or 0, written or 0, odd)
+    completion = _count(fields, "completion_tokens", odd)
+    said = _object(fields, "completion_tokens_details", odd)
+    thinking = usage.thinking_tokens
+    outputs = [n for n in (usage.output_tokens, completion) if n is not None]
+    return replace(
+        usage,
+        input_tokens=low,
+        input_at_most=high if high != low else None,
+        cache_read_tokens=read,
+        cache_write_tokens=written,
+        output_tokens=min(outputs, default=None),
+        output_at_most=max(outputs) if len(set(outputs)) > 1 else None,
+        thinking_tokens=_count(said, "reasoning_tokens", odd) if thinking is None else thinking,
+        holds_whole_prompt=prompt is not None and "prompt" not in odd,
+        odd=tuple(odd),
     )
 
 
-def _iterations(entries: object) -> tuple[Usage, ...]:
-    if not isinstance(entries, list):
-        return ()
-    return tuple(_usage(entry) for entry in entries if isinstance(entry, dict))
+def _either(first: int | None, second: int | None, odd: list[str]) -> int | None:
+    if first is not None and second is not None and first != second:
+        odd.append("cache_spelling")
+        return min(first, second)
+    return second if first is None else first
+
+
+def _uncached(
+    prompt: int | None, own: int | None, read: int, written: int, odd: list[str]
+) -> tuple[int | None, int | None]:
+    """What of the prompt was neither read nor written, at least and at most.
+
+    Some count what was written as part of the prompt, others beside it.
+    """
+    if prompt is None:
+        return own, own
+    readings = [n for n in (prompt - read - written, prompt - read) if n >= 0]
+    if own is not None and own in readings:
+        return own, own
+    if own is not None and own != prompt:
+        odd.append("prompt")  # two spellings, and no way to read both
+        readings += [own, prompt]
+    if not readings:
+        odd.append("prompt")  # more was read from the cache than there was
+        return 0, prompt
+    return min(readings), max(readings)
 
 
 def _other_tools(tools: dict[str, Any]) -> tuple[str, ...]:
@@ -117,14 +234,24 @@ def _other_tools(tools: dict[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(used))[:3]
 
 
-def _object(fields: dict[str, Any], name: str) -> dict[str, Any]:
+def _object(fields: dict[str, Any], name: str, odd: list[str]) -> dict[str, Any]:
     value = fields.get(name)
-    return value if isinstance(value, dict) else {}
+    if isinstance(value, dict):
+        return value
+    if value is not None:
+        odd.append(name)
+    return _NO_FIELDS
+
+
+_NO_FIELDS: Final[dict[str, Any]] = {}
 
 
 def _text(fields: dict[str, Any], name: str) -> str | None:
+    """What is no text is told as the text that a program would print: nobody knows it."""
     value = fields.get(name)
-    return value.replace("\0", "\ufffd") if isinstance(value, str) else None
+    if value is None or isinstance(value, str):
+        return value.replace("\0", "\ufffd") if value else value
+    return str(value)[:_LONG_NAME]
 
 
 def _cost(value: object) -> str | None:
@@ -132,14 +259,14 @@ def _cost(value: object) -> str | None:
     return str(value).replace("\0", "\ufffd") if isinstance(value, (int, float, str)) else None
 
 
-def _count(fields: dict[str, Any], name: str) -> int | None:
+def _count(fields: dict[str, Any], name: str, odd: list[str]) -> int | None:
     value = fields.get(name)
     if value is None or (type(value) is int and 0 <= value <= MAX_TOKENS_PLAUSIBLE):
         return value
-    return _foreign_count(name, value)
+    return _foreign_count(name, value, odd)
 
 
-def _foreign_count(name: str, value: object) -> int:
+def _foreign_count(name: str, value: object, odd: list[str]) -> int | None:
     try:
         number = float(value) if isinstance(value, (int, float, str)) else None
     except (ValueError, OverflowError):
@@ -150,5 +277,6 @@ def _foreign_count(name: str, value: object) -> int:
         or not 0 <= number <= MAX_TOKENS_PLAUSIBLE
         or number != int(number)
     ):
-        raise ValueError(f"usage.{name} is {value!r:.40}, not a token count")
+        odd.append(name)
+        return None
     return int(number)

@@ -37,7 +37,7 @@ class Monitors:
     def finish(self, code: int, error: str = "") -> None:
         """See `Monitor.finish`; an empty `error` is what the run itself said."""
         ended = self._ended
-        said = error or (ended.error if ended else "")
+        said = error or (ended.cause if ended else "")
         self._tell(lambda monitor: monitor.finish(code, said, ended))
 
     def beside(self, display: Observer) -> Observer:
@@ -80,6 +80,11 @@ class _Beside:
         """See `Observer.ended`."""
         self._display.ended(event)
         self._monitors.ended(event)
+
+    def noted(self, sentence: str) -> None:
+        """See `Observer.noted`."""
+        self._display.noted(sentence)
+        self._monitors.said(sentence)
 
     def waiting(self, reason: str) -> None:
         """See `Observer.waiting`."""

@@ -33,7 +33,7 @@ class Ended:
 
     `unfinished_rows` counts rows of the inputs that are failed, quarantined or held, by kind,
     from all invocations. `rows_left` tells whether rows are still to do. `last`: no other
-    process does the run any more.
+    process does the run any more. `stopped`: what ended it early, empty where nothing did.
     """
 
     exit_code: int
@@ -43,14 +43,29 @@ class Ended:
     progress: Progress
     unfinished_rows: Mapping[str, int] = field(default_factory=dict)
     last: bool = True
+    stopped: str = ""
+
+    @property
+    def cause(self) -> str:
+        """Why the exit code is not 0, in one sentence; empty when it is."""
+        if self.error or not self.exit_code:
+            return self.error
+        if self.stopped:
+            return f"{self.stopped}; run the same command again"
+        counts = ", ".join(f"{n:,} {kind}" for kind, n in sorted(self.unfinished_rows.items()))
+        return f"finished, but not all is well: {counts}; v_failures says why"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resent:
-    """What a change of settings would send again; `cost_high` `None`: unbounded."""
+    """What a change of settings, or a round that was asked for (`again`), would send again.
+
+    `cost_high` `None`: unbounded.
+    """
 
     rows: int
     cost_high: int | None
+    again: bool = False
 
 
 class Observer(Protocol):
@@ -61,6 +76,9 @@ class Observer(Protocol):
 
     def ended(self, event: Ended) -> None:
         """Everything is recorded."""
+
+    def noted(self, sentence: str) -> None:
+        """Something about the rows that is good to know; the run goes on."""
 
     def waiting(self, reason: str) -> None:
         """Nothing can be done until something else happens; it goes on by itself then."""

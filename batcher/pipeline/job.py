@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from batcher.clock import Clock
-from batcher.ledger.write.records import Store
+from batcher.ledger.write.records import SharePolicy, Store, Taken
 from batcher.pacing.breaker import BreakerPolicy
 from batcher.pacing.limits import QuotaLimits
 from batcher.pacing.pacer import Pacer
@@ -24,6 +24,7 @@ from batcher.rows.build.settings import RequestSettings
 from batcher.rows.ranges import RowRanges
 from batcher.rows.read.source import SourceFile
 from batcher.transport.endpoint import Endpoint, Lane
+from batcher.transport.room import AnswerRoom
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,17 +55,19 @@ class RunLimits:
 class Job:
     """One job: inputs, endpoint, what a request looks like, limits.
 
-    `key` names the run: the job's name, or the arguments as typed. Relative `inputs` are
-    relative to `base`. `command` is what continues the run, for messages. `prices` is a price
-    file, "none" or `None` for the shipped prices. `preflight`: rows that the endpoint is known
-    to refuse are not sent. `ask_above` is the ceiling in pico-USD above which a person is asked
-    before anything is sent; `None`: never. `store` is how much of the answers is kept.
-    `lifeboat_folder` is where paid answers go when the ledger fails, `None`: beside it; then
-    the `spare_folders`. `min_free_space` is in bytes, 0: not watched, `None`: the usual.
-    `lease_seconds` is how long a run on PostgreSQL may be silent before another process may
-    take it over, `database_wait_seconds` how long a server that went away is waited for.
-    `join`: other processes may do the same job at the same time, each a part of its rows.
-    `processes` is how many of this machine do it together.
+    `key` names the run: the job's name, or the inputs as resolved paths. A run without a
+    `name` shares answers with others of its kind. `again`: all is sent anew, in a new round.
+    Relative `inputs` are relative to `base`. `command` is what continues the run, for
+    messages. `prices` is a price file, "none" or `None` for the shipped prices. `preflight`:
+    rows that the endpoint is known to refuse are not sent. `ask_above` is the ceiling in
+    pico-USD above which a person is asked before anything is sent; `None`: never. `store` is
+    how much of the answers is kept. `lifeboat_folder` is where paid answers go when the ledger
+    fails, `None`: beside it; then the `spare_folders`. `min_free_space` is in bytes, 0: not
+    watched, `None`: the usual. `lease_seconds` is how long a run on PostgreSQL may be silent
+    before another process may take it over, `database_wait_seconds` how long a server that
+    went away is waited for. `join`: other processes may do the same job at the same time, each
+    a part of its rows. `processes` is how many of this machine do it together.
+    `replace_output`: `output` is written also where a file is that the program did not write.
     """
 
     key: str
@@ -78,9 +81,11 @@ class Job:
     limits: RunLimits = field(default_factory=RunLimits)
     on_unknown: OnUnknown = OnUnknown.RETRY
     accept_change: bool = False
+    again: bool = False
     strict: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
     output: str | None = None
+    replace_output: bool = False
     prices: str | None = None
     price_book_max_age_days: int = 90
     preflight: bool = True
@@ -96,15 +101,35 @@ class Job:
     join: bool = False
     processes: int = 1
 
+    def sharing(self, run_id: int, invocation_id: int, since: int) -> SharePolicy | None:
+        """Which answers of other runs its rows may have, see `SharePolicy`; a name: none."""
+        if self.name is not None:
+            return None
+        choices = self.answers
+        longer = Taken.ALWAYS if choices.raise_factor is None else Taken.REPLACED
+        valid = Taken.REPLACED if choices.retries else Taken.ALWAYS
+        return SharePolicy(
+            run_id=run_id,
+            invocation_id=invocation_id,
+            endpoint=self.endpoint.name,
+            base_url=self.endpoint.shown_url,
+            since=since,
+            words=self.store is not Store.USAGE,
+            truncated=Taken.NEVER if choices.fail_truncated else longer,
+            invalid=Taken.NEVER if choices.fail_invalid else valid,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """Made in `wiring`, replaced piece by piece in tests.
 
     `make_lane` is called inside the event loop, with what is asked right before anything
-    leaves: whether the run is ours for sure. `price_note` says in words whose prices count.
+    leaves: whether the run is ours for sure. `price_note` says in words whose prices count,
+    `notes` what else is worth knowing before.
     `chosen` are the only rows to send, by the name of their source: a pilot; `None`: all.
     `largest_output` is that of `AnswerPolicy`.
+    `room` is what the lane takes for answers, until they are recorded.
     `pacer` is the one that the lane tells of headers; `None`: the engine makes its own.
     `fingerprint` names the address and the key whose quotas a run draws on, salted with its
     argument; `None`: its quotas are not shared with other runs of the database.
@@ -118,8 +143,10 @@ class Services:
     clock: Clock
     observer: Observer
     price_note: str
+    notes: Sequence[str] = ()
     chosen: Mapping[str, RowRanges] | None = None
     largest_output: LargestOutput | None = None
     pacer: Pacer | None = None
+    room: AnswerRoom = field(default_factory=AnswerRoom)
     fingerprint: Callable[[str], str] | None = None
     pass_on: Callable[[signal.Signals], None] | None = None

@@ -23,11 +23,16 @@ class BindingLimit:
 class Progress:
     """Counters of one invocation, written as a run goes on, read by displays.
 
-    Rows: `done_before` were finished by earlier invocations, `claimed` had an answer that moved
-    along, `elsewhere` are finished by other processes of the run. Money is pico-USD of this
-    invocation; `in_doubt_high` `None` means unbounded. Under a cap, `cap_free` is what may
-    still be reserved; it is `None` without one.
-    `total_rows` is exact when `total_is_exact`. `unknown_stop_reasons` counts answers by stop
+    Rows: `done_before` were finished by earlier invocations, `claimed` had an answer already:
+    it moved along, or, of those `shared`, was another run's and had cost `shared_cost`, but for
+    `shared_unpriced` answers whose cost nobody knows; `elsewhere` are finished by other
+    processes of the run. Money is pico-USD of this invocation; `in_doubt_high` `None` means
+    unbounded. `assumed` answers cost `assumed_low`, which is in `cost`, to `assumed_high`.
+    `maybe_billed` attempts were refused by a server that may bill them even so. Under a cap,
+    `cap_free` is what may still be reserved; it is `None` without one.
+    `total_rows` is exact when `total_is_exact`. `overbilled` counts answers that cost more
+    than they could by what was asked for. `repeated_fields` counts
+    lines that name a field twice. `unknown_stop_reasons` counts answers by stop
     reasons that the Messages API does not have. `recorded` counts the sent attempts that the
     ledger knows of: the others still wait for it. `binding_limit_now` is what limits the run at
     present, `binding_limit`, at its end, what did most of the time; `None`: nothing known.
@@ -39,12 +44,17 @@ class Progress:
     total_is_exact: bool = False
     done_before: int = 0
     claimed: int = 0
+    shared: int = 0
+    shared_cost: int = 0
+    shared_unpriced: int = 0
     elsewhere: int = 0
     answered: int = 0
     failed: int = 0
     held: int = 0
     quarantined: int = 0
     repeated_custom_ids: int = 0
+    repeated_fields: int = 0
+    blank_lines: int = 0
     own_model_rows: int = 0
     sent: int = 0
     recorded: int = 0
@@ -55,6 +65,12 @@ class Progress:
     cost: int = 0
     other_currencies: dict[str, int] = field(default_factory=dict)
     unpriced: int = 0
+    assumed: int = 0
+    assumed_low: int = 0
+    assumed_high: int = 0
+    maybe_billed: int = 0
+    maybe_billed_high: int | None = 0
+    overbilled: int = 0
     in_doubt: int = 0
     in_doubt_low: int = 0
     in_doubt_high: int | None = 0
@@ -82,9 +98,12 @@ class Progress:
 
 
 _SUMS: Final = (
-    "claimed", "answered", "failed", "held", "quarantined", "repeated_custom_ids",
+    "claimed", "shared", "shared_cost", "shared_unpriced",
+    "answered", "failed", "held", "quarantined", "repeated_custom_ids",
+    "repeated_fields", "blank_lines",
     "own_model_rows", "sent", "recorded", "in_flight", "pauses",
-    "input_tokens", "output_tokens", "cost", "unpriced", "in_doubt", "in_doubt_low",
+    "input_tokens", "output_tokens", "cost", "unpriced", "overbilled", "in_doubt",
+    "in_doubt_low", "assumed", "assumed_low", "assumed_high", "maybe_billed",
     "truncated", "refused", "invalid", "cap_reserved",
 )  # fmt: skip
 _TABLES: Final = ("other_currencies", "unknown_stop_reasons")
@@ -102,8 +121,9 @@ def sum_up(into: Progress, first: Progress, others: Sequence[Progress]) -> None:
     into.total_is_exact = any(each.total_is_exact for each in everybody)
     into.elsewhere = 0  # but for processes that were started elsewhere
     into.elsewhere = max(max(each.finished_rows for each in everybody) - into.finished_rows, 0)
-    highs = [each.in_doubt_high for each in everybody]
-    into.in_doubt_high = None if None in highs else sum(high or 0 for high in highs)
+    for name in ("in_doubt_high", "maybe_billed_high"):
+        highs = [getattr(each, name) for each in everybody]
+        setattr(into, name, None if None in highs else sum(highs))
     for name in ("money_wait", "database_wait", "outage"):
         setattr(into, name, next(filter(None, (getattr(each, name) for each in everybody)), ""))
     into.binding_limit_now, into.binding_limit = first.binding_limit_now, first.binding_limit
@@ -113,7 +133,11 @@ def sum_up(into: Progress, first: Progress, others: Sequence[Progress]) -> None:
 
 def _sum_cap(into: Progress, first: Progress, others: Sequence[Progress]) -> None:
     """The first knows what was spent before; the others add what they spent themselves."""
-    more = sum(each.cost + (each.in_doubt_high or 0) for each in others)
+    more = sum(
+        each.cost + each.assumed_high - each.assumed_low
+        + (each.in_doubt_high or 0) + (each.maybe_billed_high or 0)
+        for each in others
+    )  # fmt: skip
     into.cap_spent, into.cap_free = 0, None
     if first.cap_free is not None:
         cap = first.cap_spent + first.cap_reserved + first.cap_free

@@ -18,9 +18,11 @@ class Counts:
     earlier legs and late answers), `refused` by the server, `not_sent`, and `in_doubt` (among
     them the `open` ones). Tokens are those of complete answers; a cache write whose lifetime
     the server did not tell counts as 5 minutes; `output_tokens` include `thinking_tokens`.
-    `unpriced_*` are answers without a price and their tokens, `assumed_charges` rest on an
-    assumption. What is in doubt may have cost `in_doubt_low` to `in_doubt_high`, and more when
-    `in_doubt_unbounded` attempts have no upper bound.
+    `unpriced_*` are answers without a price and their tokens. `assumed_charges` rest on an
+    assumption: they cost `assumed_low`, which is in the cost, to `assumed_high`. Of the refused
+    attempts `maybe_billed` ones may have cost up to `maybe_billed_high`. What is in doubt may
+    have cost `in_doubt_low` to `in_doubt_high`. Both may be more when `unbounded` ones of them
+    have no upper bound.
     """
 
     requests: int = 0
@@ -40,6 +42,11 @@ class Counts:
     unpriced_requests: int = 0
     unpriced_tokens: int = 0
     assumed_charges: int = 0
+    assumed_low: int = 0
+    assumed_high: int = 0
+    maybe_billed_attempts: int = 0
+    maybe_billed_high: int = 0
+    maybe_billed_unbounded: int = 0
     in_doubt_low: int = 0
     in_doubt_high: int = 0
     in_doubt_unbounded: int = 0
@@ -59,6 +66,11 @@ class Counts:
     def in_doubt_at_most(self) -> int | None:
         """The most that what is in doubt may have cost, `None` when there is no bound."""
         return None if self.in_doubt_unbounded else self.in_doubt_high
+
+    @property
+    def maybe_billed_at_most(self) -> int | None:
+        """The most that refused attempts may have cost, `None` when there is no bound."""
+        return None if self.maybe_billed_unbounded else self.maybe_billed_high
 
     @property
     def cache_write_tokens(self) -> int:

@@ -3,14 +3,16 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, RowMapping, Select
 
 from batcher.errors import UsageError
-from batcher.ledger.connect import open_engine, parse_url, place, reading
+from batcher.ledger.connect import open_engine, parse_url, place, reading, storage_errors
 from batcher.ledger.migrate import require_head
-from batcher.ledger.runs import database_uid
+from batcher.ledger.runs import database_uid, input_files
+from batcher.outputs import Guard
 from batcher.report.adjusted import join_adjusted, read_adjusted
 from batcher.report.figures import Adjusted, Counts, Key
 from batcher.report.names import Grouping, LedgerNames, read_names
@@ -35,7 +37,8 @@ def ledger_to_read(url: str) -> Iterator[Engine]:
     engine = open_engine(url, read_only=True)
     try:
         require_head(engine)
-        yield engine
+        with storage_errors(url):
+            yield engine
     finally:
         engine.dispose()
 
@@ -57,6 +60,22 @@ def ledgers_to_read(urls: Sequence[str]) -> Iterator[tuple[Engine, ...]]:
         if len(engines) > 1:
             _require_different(engines)
         yield engines
+
+
+def guard_of(
+    engines: Sequence[Engine], *, force: bool = False, inputs: Sequence[Path] = ()
+) -> Guard:
+    """What a file written from these ledgers may not replace: they, and the inputs of runs.
+
+    `inputs` are what else is read.
+    """
+    read = list(inputs)
+    for engine in engines:
+        with reading(engine) as connection:
+            read += input_files(connection)
+    files = (place(engine).path for engine in engines)
+    ledgers = tuple(path for path in files if path is not None)
+    return Guard(inputs=tuple(read), ledgers=ledgers, force=force)
 
 
 def _require_different(engines: Sequence[Engine]) -> None:

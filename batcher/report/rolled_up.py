@@ -48,6 +48,11 @@ def rolled_up(scope: ReportScope) -> Select[Any]:
     sums = {name: func.sum(table[column]) for name, column in _COUNTS.items()}
     sums["assumed_charges"] = func.sum(table.charges).filter(table.status == "assumed")
     sums |= {name: func.sum(table[name]) for name in ("amount_whole", "amount_rest")}
+    in_usd = table.status == "assumed", table.currency == "USD"
+    for half in ("whole", "rest"):
+        lower, upper = table[f"amount_{half}"], table[f"assumed_high_{half}"]
+        sums[f"assumed_low_{half}"] = func.sum(lower).filter(*in_usd)
+        sums[f"assumed_high_{half}"] = func.sum(upper).filter(*in_usd)
     return (
         select(*(column.label(name) for name, column in (keys | sums).items()))
         .where(

@@ -6,7 +6,15 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, select
 from sqlalchemy.sql.elements import literal_column
 
-from batcher.ledger.schema import answers, attempts, failures, invocations, runs, sources
+from batcher.ledger.schema import (
+    answers,
+    attempts,
+    failures,
+    invocations,
+    runs,
+    shared_answers,
+    sources,
+)
 from batcher.messages.attempt import IN_DOUBT, State
 from batcher.report.figures import Counts
 from batcher.report.scope import NOT_ANSWERED
@@ -66,12 +74,12 @@ def read_files(connection: Connection, run_id: int) -> dict[str, int | None]:
 
 def count_answered(connection: Connection, run_id: int) -> int:
     """Rows that have their answer, in the current versions of the inputs."""
-    statement = (
-        select(func.count())
-        .select_from(answers)
-        .where(FINAL, answers.c.source_id.in_(_current_sources(run_id)))
+    current = _current_sources(run_id)
+    own = (
+        select(func.count()).select_from(answers).where(FINAL, answers.c.source_id.in_(current))
     )
-    return connection.execute(statement).scalar_one()
+    shared = select(func.count()).where(shared_answers.c.source_id.in_(current))
+    return sum(connection.execute(statement).scalar_one() for statement in (own, shared))
 
 
 def read_failures(connection: Connection, run_id: int) -> dict[str, tuple[int, int]]:

@@ -16,6 +16,7 @@ from batcher.ledger.schema import (
     price_books,
     rate_sets,
     ratings,
+    shared_answers,
     sources,
 )
 from batcher.report.run_state import FINAL
@@ -149,6 +150,7 @@ def find(connection: Connection, word: str) -> tuple[Match, ...]:
     request_ids = {
         *_ids(connection, attempts.c.request_id, _names_attempt(word, at)),
         *_ids(connection, answers.c.request_id, _names_answer(word, at)),
+        *_ids(connection, answers.c.request_id, _names_sharing_row(word, at)),
     }
     sent = [_sent_match(connection, each) for each in sorted(request_ids)[:MOST_MATCHES]]
     return (*sent, *_never_sent(connection, word, at))[:MOST_MATCHES]
@@ -236,6 +238,15 @@ def _names_answer(word: str, at: _Locator) -> ColumnElement[bool] | None:
     if at is not None:
         return and_(FINAL, answers.c.source_id.in_(at[0]), answers.c.row_number == at[1])
     return answers.c.message_id == word if word.startswith(_MESSAGE_PREFIX) else None
+
+
+def _names_sharing_row(word: str, at: _Locator) -> ColumnElement[bool]:
+    """The row has the answer of another one: what is found is the request that was paid."""
+    table = shared_answers.c
+    place = table.custom_id == word
+    if at is not None:
+        place = and_(table.source_id.in_(at[0]), table.row_number == at[1])
+    return answers.c.attempt_id.in_(select(table.attempt_id).where(place))
 
 
 def _ids(

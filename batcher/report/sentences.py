@@ -26,6 +26,7 @@ def sentences(report: Report) -> tuple[str, ...]:
         in_doubt_sentence(counts),
         _unpriced(counts, report.unpriced),
         _assumed(counts, report.assumed),
+        maybe_billed_sentence(counts),
         _adjusted(report),
         SIMULATED_LEFT_OUT if report.simulated_left_out else "",
         SIMULATED_ONLY if report.simulated_only else "",
@@ -43,7 +44,7 @@ def _footer(report: Report) -> str:
     books = ", ".join(report.price_books) or "none"
     return (
         f"Events: {count_of(counts.attempts, 'attempt')}, {count_of(counts.answers, 'answer')}:"
-        f" {counts.answers - counts.unpriced_requests:,} priced,"
+        f" {counts.answers - counts.unpriced_requests:,} with a cost,"
         f" {counts.unpriced_requests:,} unpriced. Prices: {books}."
     )
 
@@ -119,7 +120,23 @@ def _assumed(counts: Counts, reasons: tuple[ChargeReason, ...]) -> str:
         return ""
     rest = "rests" if counts.assumed_charges == 1 else "rest"
     charges = count_of(counts.assumed_charges, "charge")
-    return f"Assumed: {charges} {rest} on an assumption{_why(reasons)}."
+    low, high = format_usd(counts.assumed_low), format_usd(counts.assumed_high)
+    return (
+        f"Assumed: {charges} {rest} on an assumption, {low} (in the cost) to {high}"
+        f"{_why(reasons)}."
+    )
+
+
+def maybe_billed_sentence(counts: Counts) -> str:
+    """What refused attempts may have cost; empty where the provider does not bill them."""
+    if not counts.maybe_billed_attempts:
+        return ""
+    high = format_usd(counts.maybe_billed_high)
+    unbounded = counts.maybe_billed_unbounded
+    if unbounded:
+        high += f", without an upper bound for {count_of(unbounded, 'attempt')}"
+    refused = count_of(counts.maybe_billed_attempts, "refused attempt")
+    return f"Refused: {refused} may have been billed even so: $0.00 to {high}, not in the cost."
 
 
 def _why(reasons: tuple[ChargeReason, ...]) -> str:

@@ -37,6 +37,7 @@ from batcher.report.scope import (
 )
 
 _WHOLE_SQL: Final = literal_column(str(PICO_PER_WHOLE), BigInteger)
+_NOTHING_SQL: Final = literal_column("0", BigInteger)
 _UNPRICED: Final = "unpriced"
 _ASSUMED: Final = "assumed"
 _WITHOUT_CLEAR_PRICE: Final = (_UNPRICED, _ASSUMED)
@@ -136,6 +137,7 @@ def _answered(connection: Connection, scope: ReportScope) -> Select[Any]:
         *(func.sum(case((first, tokens))).label(name) for name, tokens in _TOKENS.items()),
         *exact_sum(connection, charges.c.total_amount, "amount"),
         *_unclear(),
+        *_assumed_ends(connection),
     ]
     return _grouped(answers_with_charges(scope), keys, sums)
 
@@ -155,12 +157,26 @@ def _unclear() -> list[ColumnElement[Any]]:
     ]
 
 
+def _assumed_ends(connection: Connection) -> list[ColumnElement[Any]]:
+    """Both ends of what is assumed, in USD."""
+    table = charges.c
+    in_usd = and_(table.status == _ASSUMED, table.currency == "USD")
+    high = func.coalesce(table.high_amount, table.total_amount)
+    return [
+        *exact_sum(connection, case((in_usd, table.total_amount)), "assumed_low"),
+        *exact_sum(connection, case((in_usd, high)), "assumed_high"),
+    ]
+
+
 def _not_answered(connection: Connection, scope: ReportScope) -> Select[Any]:
     """Attempts in doubt, refused or never sent; late ones are answers and only named here."""
     state = attempts.c.state
     in_doubt = state.in_([*(each.value for each in IN_DOUBT), State.OPEN.value])
     low = case((in_doubt, attempts.c.cost_low), else_=0)
     high = case((in_doubt, func.coalesce(attempts.c.cost_high, 0)), else_=0)
+    billed = and_(
+        state == State.REJECTED.value, func.coalesce(attempts.c.cost_high, 1) != _NOTHING_SQL
+    )
     unbounded = and_(in_doubt, attempts.c.cost_high.is_(None))
     sums = [
         _count_where(state != State.LATE.value).label("attempts"),
@@ -170,6 +186,11 @@ def _not_answered(connection: Connection, scope: ReportScope) -> Select[Any]:
         _count_where(state == State.NOT_SENT.value).label("not_sent_attempts"),
         _count_where(state == State.LATE.value).label("late_attempts"),
         _count_where(unbounded).label("in_doubt_unbounded"),
+        _count_where(billed).label("maybe_billed_attempts"),
+        _count_where(and_(billed, attempts.c.cost_high.is_(None))).label(
+            "maybe_billed_unbounded"
+        ),
+        *exact_sum(connection, case((billed, attempts.c.cost_high)), "maybe_billed_high"),
         *exact_sum(connection, low, "in_doubt_low"),
         *exact_sum(connection, high, "in_doubt_high"),
     ]
@@ -228,7 +249,9 @@ def _group(row: RowMapping) -> Group:
     return Group(**keys, counts=Counts(**counts), amount=amount)
 
 
-_HALVED: Final = ("in_doubt_low", "in_doubt_high")
+_HALVED: Final = (
+    "in_doubt_low", "in_doubt_high", "assumed_low", "assumed_high", "maybe_billed_high",
+)  # fmt: skip
 GROUP_KEYS: Final = (
     "invocation_id", "quarter", "source_id", "model", "requested_model", "stop_reason", "lane",
     "currency", "rating_id",

@@ -3,13 +3,12 @@
 import re
 from typing import Final
 
+from batcher.outputs import STEERING, no_formula
 from batcher.report.query import moment_of
 
-# C0 and C1 controls, line and paragraph separators, bidirectional overrides and isolates, zero
-# width characters: a model's text must not steer a terminal or pretend to be another name.
-_UNSAFE: Final = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
-)
+# A model's text must not steer a terminal or pretend to be another name.
+_UNSAFE: Final = re.compile(f"[{STEERING}]")
+_BLANKS: Final = "\t\n\v\f\r\u2028\u2029"
 NOTHING_HERE: Final = "Nothing was sent, so there is nothing to report."
 SIMULATED_LEFT_OUT: Final = (
     "Simulated: this database also holds charges of a simulated endpoint; they are not real"
@@ -18,17 +17,23 @@ SIMULATED_LEFT_OUT: Final = (
 SIMULATED_ONLY: Final = (
     "Simulated: all of these charges are of a simulated endpoint; nobody was billed."
 )
-_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def safe_text(text: str) -> str:
-    """`text` on one line without characters that steer a terminal; each becomes a space."""
-    return _UNSAFE.sub(" ", text)
+    """`text` on one line; each character that steers a terminal becomes a visible sign."""
+    return text if text.isprintable() and text.isascii() else _UNSAFE.sub(_sign, text)
+
+
+def _sign(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    if found[0] in _BLANKS:
+        return " "
+    return chr(0x2400 + number) if number < 0x20 else "\u2421" if number == 0x7F else "\ufffd"
 
 
 def csv_text(text: str) -> str:
     """`text` as a cell that no spreadsheet runs: a quote goes before a formula's sign."""
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+    return no_formula(text)
 
 
 def shorten(text: str, length: int) -> str:

@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
 from pathlib import Path
-from typing import Protocol
-from urllib.parse import urlsplit
+from typing import Final, Protocol
+from urllib.parse import parse_qsl, urlsplit
 
 from batcher.errors import ConfigurationError
 from batcher.messages.attempt import Attempt, Outcome
 from batcher.messages.failure import Verdict
 from batcher.messages.request import StreamMode
+
+_OK, _TIMED_OUT, _SERVER_ERROR, _OVERLOADED = 200, 408, 500, 529
+_PROVIDER = "api.anthropic.com"  # which documents that refused requests are not billed
 
 
 class Auth(StrEnum):
@@ -39,6 +42,10 @@ class Secret:
         return f"Secret(…{self._value[-4:] if len(self._value) >= 20 else ''})"
 
     __str__ = __repr__
+
+
+SIMULATOR_KEY: Final = Secret("simulator")  # any would do: it hides nothing
+SHORTEST_HIDDEN: Final = 8  # characters: a shorter key cannot be told from other words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +97,8 @@ class Endpoint:
     `base_url` may end in `/`, `/v1` or `/v1/messages`. `dialect` names the pre-flight rules
     that hold there. `attempt_uid_header` is `None` when the
     server must not see our uid. `price_list` is `None` for a server without prices.
-    `errors_may_be_billed` widens the cost interval of refused attempts. `verdicts` are the
+    `errors_may_be_billed` is what was said of refused attempts, `None`: nothing; see
+    `may_bill`. `verdicts` are the
     endpoint's own meanings of a status. `stream` says which answers are streamed. Times are
     seconds: `request_timeout_seconds` for an answer that comes whole; a stream may take
     `stream_timeout_seconds` in all and be silent for `stream_idle_seconds`. `proxy` is what was
@@ -113,7 +121,7 @@ class Endpoint:
     attempt_uid_header: str | None = "x-client-request-id"
     price_list: str | None = None
     simulated: bool = False
-    errors_may_be_billed: bool = False
+    errors_may_be_billed: bool | None = None
     verdicts: Mapping[int, Verdict] = field(default_factory=dict)
     stream: StreamMode = StreamMode.AUTO
     request_timeout_seconds: float = 600
@@ -130,12 +138,33 @@ class Endpoint:
     headers: tuple[ExtraHeader, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def may_bill(self, status: int | None) -> bool:
+        """Whether an attempt that was refused with this HTTP status may be on the bill.
+
+        Where nobody said so: an error inside a 200 may be, since the work had begun; so may
+        what a gateway gave up (408, 5xx but 529), which its provider may have done. At the
+        provider's own host refusals are free.
+        """
+        if self.errors_may_be_billed is not None:
+            return self.errors_may_be_billed
+        if self.simulated or status is None:
+            return False
+        if status == _OK:
+            return True
+        gave_up = status == _TIMED_OUT or (status >= _SERVER_ERROR and status != _OVERLOADED)
+        return gave_up and urlsplit(self.base_url).hostname != _PROVIDER
+
     @property
     def sentences(self) -> tuple[str, ...]:
         """What is worth saying of it before a run: notes, and a proxy with what named it."""
         if self.route.proxy is None:
             return self.notes
         return (*self.notes, f"{self.name} is reached {self.route.words}")
+
+    @property
+    def shown_url(self) -> str:
+        """The address as it may be shown and recorded."""
+        return shown_url(self.base_url)
 
     @property
     def messages_url(self) -> str:
@@ -163,10 +192,37 @@ class Endpoint:
         return f"{api_root(address)}/{path}{mark}{query}"
 
 
+_PLAIN_PARAMETER: Final = "api-version"
+
+
 def api_root(base_url: str) -> str:
     """The URL up to and including `/v1`, from any of the spellings people use."""
     url = base_url.rstrip("/").removesuffix("/messages")
     return url if url.endswith("/v1") else f"{url}/v1"
+
+
+def shown_url(url: str) -> str:
+    """The URL without user and password, and without the values of its query."""
+    address, mark, query = url.partition("?")
+    scheme, slashes, rest = address.rpartition("://")
+    values = "&".join(map(_shown_parameter, query.split("&")))
+    return f"{scheme}{slashes}{rest.rpartition('@')[2]}{mark}{values if mark else ''}"
+
+
+def _shown_parameter(parameter: str) -> str:
+    name, equals, _ = parameter.partition("=")
+    return parameter if name == _PLAIN_PARAMETER else f"{name}=***" if equals else "***"
+
+
+def hidden_parts(endpoint: Endpoint) -> tuple[Secret, ...]:
+    """What is secret besides the key: headers, values in the address, a proxy's password."""
+    query = parse_qsl(urlsplit(endpoint.base_url).query)
+    values = [Secret(value) for name, value in query if name != _PLAIN_PARAMETER]
+    values += [header.value for header in endpoint.headers if header.secret]
+    proxy = endpoint.route.proxy
+    if proxy is not None and proxy.authorization is not None:
+        values.append(proxy.authorization)
+    return tuple(values)
 
 
 def quota_fingerprint(endpoint: Endpoint, key: Secret | None, salt: str) -> str:
@@ -187,7 +243,7 @@ def check_route(endpoint: Endpoint) -> None:
     keyed = endpoint.auth is not Auth.NONE or any(header.secret for header in endpoint.headers)
     if endpoint.route.proxy and plain and keyed:
         raise ConfigurationError(
-            f"endpoint {endpoint.name}: {endpoint.base_url} is plain http, so the proxy "
+            f"endpoint {endpoint.name}: {endpoint.shown_url} is plain http, so the proxy "
             f"{endpoint.route.proxy.url} ({endpoint.route.why}) would see the key; use https, "
             'or set proxy = "none" for this endpoint'
         )
@@ -199,13 +255,15 @@ def check_url(endpoint: Endpoint) -> None:
         parts = urlsplit(endpoint.base_url)
         host = parts.hostname
         _ = parts.port, (host or "").encode("idna")  # as it is asked for
-    except ValueError as exc:
+    except ValueError:
         raise ConfigurationError(
-            f"endpoint {endpoint.name}: base_url {endpoint.base_url!r} is no URL: {exc}"
-        ) from exc
+            f"endpoint {endpoint.name}: base_url is no URL: its host or port cannot be read;"
+            " write it like https://host:443"
+        ) from None
     if parts.scheme not in {"http", "https"} or not host:
         raise ConfigurationError(
-            f"endpoint {endpoint.name}: base_url {endpoint.base_url!r} must start with https://"
+            f"endpoint {endpoint.name}: base_url {endpoint.shown_url!r} must start with"
+            " https://"
         )
     if parts.username or parts.password:
         raise ConfigurationError(
@@ -219,8 +277,9 @@ def check_url(endpoint: Endpoint) -> None:
         )
     if parts.scheme == "http" and not (endpoint.allow_insecure_http or is_loopback(host)):
         raise ConfigurationError(
-            f"endpoint {endpoint.name}: {endpoint.base_url} would send the key and the prompts "
-            "unencrypted; use https, or set allow_insecure_http = true for this endpoint"
+            f"endpoint {endpoint.name}: {endpoint.shown_url} would send the key and the"
+            " prompts unencrypted; use https, or set allow_insecure_http = true for this"
+            " endpoint"
         )
 
 

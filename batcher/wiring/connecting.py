@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from batcher.clock import Clock
 from batcher.config.keys import checked_key, read_key
 from batcher.transport.endpoint import Endpoint, Secret
+from batcher.transport.room import AnswerRoom
 
 if TYPE_CHECKING:
     from batcher.transport.live.client import HttpClient
@@ -19,13 +20,14 @@ def connect(
     key: Secret | None,
     clock: Clock,
     may_send: Callable[[], bool] = lambda: True,
+    room: AnswerRoom | None = None,
 ) -> "HttpClient":
     """A client that sends `key`, and after it what takes its place; inside an event loop."""
     from batcher.transport.live.client import HttpClient  # noqa: PLC0415 - aiohttp, late
 
     changes = endpoint.api_key_file or endpoint.api_key_command or endpoint.federation
     source = partial(_key_source, endpoint, clock) if changes else None
-    return HttpClient(endpoint, key, clock, may_send, source)
+    return HttpClient(endpoint, key, clock, may_send, source, room)
 
 
 def _key_source(endpoint: Endpoint, clock: Clock, exchange: "Exchange") -> "KeySource":

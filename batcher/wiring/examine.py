@@ -91,17 +91,17 @@ async def _endpoint(endpoint: Endpoint) -> str:
         reply = await client.get_models()
     except SendError as exc:
         raise ConfigurationError(
-            f"{endpoint.name} at {endpoint.base_url} cannot be reached "
+            f"{endpoint.name} at {endpoint.shown_url} cannot be reached "
             f"{endpoint.route.words}: {exc.message}"
         ) from exc
     finally:
         await client.close()
     if reply.status in {401, 403} and key is not None:
         raise ConfigurationError(
-            f"{endpoint.name} at {endpoint.base_url} refuses the key (HTTP {reply.status})"
+            f"{endpoint.name} at {endpoint.shown_url} refuses the key (HTTP {reply.status})"
         )
     return (
-        f"{endpoint.name} at {endpoint.base_url} answers (HTTP {reply.status}), reached "
+        f"{endpoint.name} at {endpoint.shown_url} answers (HTTP {reply.status}), reached "
         f"{endpoint.route.words}"
     )
 

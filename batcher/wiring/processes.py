@@ -104,6 +104,10 @@ class _Team:
         """See `Observer.draining`."""
         self._observer.draining(reason)
 
+    def noted(self, sentence: str) -> None:
+        """See `Observer.noted`."""
+        self._observer.noted(sentence)
+
     def waiting(self, reason: str) -> None:
         """See `Observer.waiting`."""
         self._observer.waiting(reason)
@@ -164,6 +168,8 @@ class _Team:
                 for kind in sorted(kinds)
             },
             last=any(end.last for end in everybody),
+            stopped=worst.stopped
+            or next((end.stopped for end in everybody if end.stopped), ""),
         )
 
     def _end_of(self, child: _Child) -> Ended | None:
@@ -276,6 +282,9 @@ class _Teller:
 
     def draining(self, reason: str) -> None:
         """See `Observer.draining`; the parent says it."""
+
+    def noted(self, sentence: str) -> None:
+        """See `Observer.noted`; the sum says it at the end."""
 
     def waiting(self, reason: str) -> None:
         """See `Observer.waiting`."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from batcher.clock import Clock, SystemClock
 from batcher.config.keys import read_key
-from batcher.errors import ConfigurationError, UsageError
+from batcher.errors import ConfigurationError
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.choices import IfRunning
 from batcher.pipeline.engine.rater import Rater
@@ -22,11 +22,18 @@ from batcher.preflight.preflight import Preflight
 from batcher.preflight.rules import shipped_rules
 from batcher.pricing.book.book import PriceBook, age_warning, load_file, load_shipped
 from batcher.rows.build.requests import RequestBuilder
-from batcher.rows.out.output import open_writer
-from batcher.rows.read.check import check_source
+from batcher.rows.read.check import check_source, hidden_rows
 from batcher.rows.read.source import SourceFile, find_sources
-from batcher.transport.endpoint import Endpoint, Lane, Secret, quota_fingerprint
+from batcher.transport.endpoint import (
+    SHORTEST_HIDDEN,
+    Endpoint,
+    Lane,
+    Secret,
+    quota_fingerprint,
+)
+from batcher.transport.room import AnswerRoom
 from batcher.wiring.connecting import connect
+from batcher.wiring.guarding import check_output
 from batcher.wiring.process import (
     allow_connections,
     collect_garbage_seldom,
@@ -81,22 +88,35 @@ def services_for(job: Job, observer: Observer, files: Sequence[SourceFile] = ())
     builder = request_builder(job)
     clock = SystemClock()
     files = files or checked_files(job, builder)
-    _check_output(job, files)
+    _refuse_hidden(job, files)
+    check_output(job, files)
     pacer = Pacer(job.limits.quota, job.limits.concurrency, clock.monotonic())
     key = read_key(job.endpoint)
+    room = AnswerRoom()
     return Services(
         builder=builder,
         files=files,
         rater=Rater(book, price_list(job, book)),
-        make_lane=partial(_live_lane, job.endpoint, key, clock, pacer),
+        make_lane=partial(_live_lane, job.endpoint, key, clock, pacer, room),
+        room=room,
         pacer=pacer,
         fingerprint=partial(quota_fingerprint, job.endpoint, key),
         clock=clock,
         observer=observer,
         price_note=price_note(job, book),
+        notes=_key_notes(key),
         largest_output=_rules(job.endpoint).largest_output
         if job.answers.raise_factor
         else None,
+    )
+
+
+def _key_notes(key: Secret | None) -> tuple[str, ...]:
+    if key is None or len(key.reveal()) >= SHORTEST_HIDDEN:
+        return ()
+    return (
+        f"the key has fewer than {SHORTEST_HIDDEN} characters: where a server repeats it in an"
+        " error it is not hidden",
     )
 
 
@@ -135,14 +155,17 @@ def checked_files(job: Job, builder: RequestBuilder) -> tuple[SourceFile, ...]:
     return found
 
 
-def _check_output(job: Job, files: Sequence[SourceFile]) -> None:
-    """Raise now for an output that could not be written, or takes an input's place, later."""
-    target = Path(job.output or "-")
-    if job.output in {None, "-"} or target.is_fifo() or target.is_char_device():
-        return
-    if any(target.exists() and target.samefile(file.path) for file in files):
-        raise UsageError(f"{job.output}: is an input too; name another file for the answers")
-    open_writer(str(job.output)).discard()
+def _refuse_hidden(job: Job, files: Sequence[SourceFile]) -> None:
+    """Raise for rows that a stray quote hides, unless `--max-bad` says that they may be."""
+    limit = job.limits.max_bad
+    for file in files:
+        found = hidden_rows(file)
+        if found is None or (limit is not None and limit.allows(found.hidden, found.rows)):
+            continue
+        raise ConfigurationError(
+            f"{found.words}; nothing was sent: close the quote or double it, or say that so "
+            f"many rows may be lost with --max-bad {found.hidden}"
+        )
 
 
 def inspect_inputs(job: Job) -> Inspection:
@@ -180,11 +203,13 @@ def _live_lane(
     key: Secret | None,
     clock: Clock,
     pacer: Pacer,
+    room: AnswerRoom,
     may_send: Callable[[], bool],
 ) -> Lane:
     from batcher.transport.live.live_lane import LiveLane  # noqa: PLC0415 - aiohttp, late
 
-    return LiveLane(connect(endpoint, key, clock, may_send), endpoint, clock, pacer.hear)
+    client = connect(endpoint, key, clock, may_send, room)
+    return LiveLane(client, endpoint, clock, pacer.hear)
 
 
 def _spool_folder(database: str) -> Path:

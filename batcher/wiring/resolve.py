@@ -1,9 +1,11 @@
 """From what was typed to a job: the layers of settings, merged and checked."""
 
+import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -22,7 +24,14 @@ from batcher.config.files import (
 )
 from batcher.config.origins import SettingInForce, settings_in_force
 from batcher.config.tables import DEFAULTS, ConfigFile, JobFile, Retry, Settings
-from batcher.config.values import checked_days, pico_usd, seconds, size_bytes
+from batcher.config.values import (
+    checked_days,
+    checked_tags,
+    checked_text,
+    pico_usd,
+    seconds,
+    size_bytes,
+)
 from batcher.errors import ConfigurationError, UsageError
 from batcher.ledger.connect import without_passwords
 from batcher.pacing.breaker import BreakerPolicy
@@ -34,10 +43,15 @@ from batcher.pipeline.run.bad_rows import bad_limit
 from batcher.preflight.preflight import check_dialect
 from batcher.preflight.rules import shipped_rules
 from batcher.rows.build.settings import RequestSettings
-from batcher.transport.endpoint import Endpoint
+from batcher.rows.read.source import STDIN
+from batcher.transport.endpoint import Endpoint, shown_url
 
 T = TypeVar("T")
-_PING: Final = "--ping-url"
+_ADDRESSES: Final[Mapping[str, Callable[[str], str]]] = {
+    "--ping-url": lambda _: "***",
+    "--base-url": shown_url,
+}
+_LONGEST_KEY: Final = 400  # characters; an index takes 2,704 bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +63,9 @@ class Asked:
     job_path: Path | None = None
     config_path: str | None = None
     accept_change: bool = False
+    force: bool = False
+    again: bool = False
+    name: str | None = None
     options: Settings = field(default_factory=Settings)
 
 
@@ -58,30 +75,42 @@ def asked(
     config_path: str | None,
     *,
     accept_change: bool = False,
+    force: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Asked:
     """What was typed, from the parts of a command line; texts like `@file` are read.
 
-    A `.toml` among the inputs is the job file.
+    A `.toml` among the inputs is the job file. Two of the `options` are no settings: the
+    `name` of the run, and whether it is done `again`.
     """
     inputs, job_path = _job_among(inputs, job_path)
+    options = dict(options or {})
+    name, again = options.pop("name", None), options.pop("again", False)
     return Asked(
         command=without_passwords(shlex.join(["batcher", *_shown(sys.argv[1:])])),
         inputs=inputs,
         job_path=job_path,
         config_path=config_path,
         accept_change=accept_change,
-        options=option_settings(options or {}),
+        force=force,
+        again=again,
+        name=name,
+        options=option_settings(options),
     )
 
 
 def _shown(arguments: Sequence[str]) -> Iterator[str]:
-    """Arguments as they may be recorded and shown: the address of a ping is a secret."""
-    hidden = False
+    """Arguments as they may be recorded and shown: addresses may hold secrets."""
+    before = ""
     for argument in arguments:
-        name, equals, _ = argument.partition("=")
-        yield "***" if hidden else f"{name}=***" if name == _PING and equals else argument
-        hidden = argument == _PING
+        name, equals, value = argument.partition("=")
+        if before in _ADDRESSES:
+            yield _ADDRESSES[before](argument)
+        elif name in _ADDRESSES and equals:
+            yield f"{name}={_ADDRESSES[name](value)}"
+        else:
+            yield argument
+        before = argument
 
 
 def _job_among(
@@ -120,11 +149,9 @@ def resolve(typed: Asked) -> Job:
     merged = _merge(layers)
     lifeboat_folder, spare_folders = lifeboat_folders(merged.lifeboat_folder)
     base = typed.job_path.parent if typed.job_path and not typed.inputs else Path()
-    name = None
-    if typed.job_path:
-        name = job_file.name or typed.job_path.stem
+    name = _name(typed, job_file)
     return Job(
-        key=name or shlex.join(inputs),
+        key=name or _key_of(inputs),
         name=name,
         command=typed.command,
         inputs=tuple(inputs),
@@ -135,9 +162,11 @@ def resolve(typed: Asked) -> Job:
         limits=_limits(merged),
         on_unknown=stated(merged.on_unknown),
         accept_change=typed.accept_change,
+        again=typed.again,
         strict=stated(merged.strict),
-        tags=_tables(layers, "tags"),
+        tags=checked_tags(_tables(layers, "tags")),
         output=merged.output,
+        replace_output=typed.force,
         prices=merged.prices,
         price_book_max_age_days=checked_days(merged.price_book_max_age_days),
         preflight=stated(merged.preflight),
@@ -160,6 +189,18 @@ def resolve(typed: Asked) -> Job:
         lifeboat_folder=lifeboat_folder,
         spare_folders=spare_folders,
     )
+
+
+def _name(typed: Asked, job_file: JobFile) -> str | None:
+    """The job's name, else the one that was typed; `None` for a run without a name."""
+    if typed.name is None:
+        named = (job_file.name or typed.job_path.stem) if typed.job_path else None
+        return named if named is None else checked_text("the name of the job", named)
+    if typed.job_path:
+        raise UsageError("--name: a job has its name in its file; name runs without a job only")
+    if not typed.name.strip() or "/" in typed.name:
+        raise UsageError(f"--name {typed.name!r}: a name has a letter at least, and no /")
+    return checked_text("--name", typed.name)
 
 
 def settings_of(typed: Asked) -> list[SettingInForce]:
@@ -203,6 +244,24 @@ def _merge(layers: Sequence[Settings]) -> Settings:
     return Settings(**merged)
 
 
+def _key_of(inputs: Sequence[str]) -> str:
+    """Where the inputs are, as one text, however they are typed.
+
+    A database can hold it as a key: of very many it is their digest.
+    """
+    key = shlex.join(map(_place_of_input, inputs))
+    if len(key) <= _LONGEST_KEY:
+        return key
+    digest = blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    return f"{key[:_LONGEST_KEY]}... {digest}"
+
+
+def _place_of_input(given: str) -> str:
+    if given == STDIN or "://" in given or "\0" in given:
+        return given
+    return os.path.realpath(os.path.expanduser(given))  # noqa: PTH111 - raises for no name
+
+
 def _tables(layers: Sequence[Settings], name: str) -> dict[str, Any]:
     """A table setting, merged key by key."""
     merged: dict[str, Any] = {}
@@ -239,6 +298,7 @@ def _request_settings(
         parameters=_tables(layers, "parameters"),
         betas=merged.betas or (),
         pass_fields=merged.request.passed if merged.request else (),
+        ignored=merged.request.ignore if merged.request else (),
     )
 
 

@@ -41,6 +41,11 @@ def check_together(job: Job, *, pilot: bool) -> None:
         raise UsageError(
             f"{option}: standard input cannot be read by several; write it to a file"
         )
+    if job.again:
+        raise UsageError(
+            f"--again and {option}: begin the round in one process, with --limit 1 for example;"
+            " then type the command without --again"
+        )
     if pilot:
         raise UsageError(
             "--pilot and --join: make the pilot alone, then run the rest with --join"

@@ -16,12 +16,14 @@ from batcher.monitoring.run_log import LogFile, RunLog, to_stderr
 from batcher.pipeline.choices import LogFormat
 from batcher.transport.endpoint import Secret
 from batcher.transport.proxy import FROM_ENVIRONMENT, VARIABLES, route_to
+from batcher.wiring.guarding import guard_of_run
 from batcher.wiring.resolve import Asked, merged_settings
 
 
 def watched(typed: Asked, run: Callable[[Monitors], int]) -> int:
     """What `run` gives, while everything that the settings name watches it."""
     settings = merged_settings(typed)
+    _check_files(typed, settings)
     monitors = Monitors(list(_monitors(settings, _job_name(typed))))
     monitors.begin()
     try:
@@ -34,6 +36,15 @@ def watched(typed: Asked, run: Callable[[Monitors], int]) -> int:
         raise
     monitors.finish(code)
     return code
+
+
+def _check_files(typed: Asked, settings: Settings) -> None:
+    """Raise `CannotCreate` for a log or a metrics file in the place of an input or a ledger."""
+    named = [Path(name) for name in (settings.log_file, settings.metrics_file) if name]
+    if named:
+        guard = guard_of_run(typed)
+        for path in named:
+            guard.check(path)
 
 
 def _job_name(typed: Asked) -> str:

@@ -101,7 +101,7 @@ def _begin(engine: Engine, book: PriceBook) -> Made:
             started_at=START_US, host="here", pid=1, os_user="me", version="0",
             command="batcher run rows.jsonl", endpoint="anthropic",
             base_url="https://api.anthropic.com", lane="live", simulated=False,
-            price_list="anthropic", settings_digest="s", options={}, tags={},
+            price_list="anthropic", settings_digest="s", token="", options={}, tags={},
         )  # fmt: skip
         invocation_id = runs.start_invocation(connection, run_id, start)
         source = runs.NewSource(

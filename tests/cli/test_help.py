@@ -123,7 +123,7 @@ def test_a_toml_file_is_a_job(tmp_path, monkeypatch):
     [
         (("reprot",), "report"),
         (("prices", "lst"), "list"),
-        (("run", "--modle", "x"), "--model"),
+        (("run", "--modell", "x"), "--model"),
         (("report", "--by", "modle"), "model"),
     ],
 )

@@ -52,6 +52,31 @@ def test_other_rows_get_a_prompt_of_their_columns(folder, name):
     assert b"subject: Late\\ntext: Where is it?" in found.first_body
 
 
+def test_columns_of_any_name_are_read(folder):
+    (folder / "people.csv").write_text("First Name,for,Größe\nAda,x,1\nBob,y,2\n")
+    assert init("people.csv").exit_code == 0
+    prompt = tomllib.loads((folder / "people.toml").read_text())["prompt"]
+    assert prompt.splitlines()[:2] == [
+        'First Name: {{ row["First Name"] }}',
+        'for: {{ row["for"] }}',
+    ]
+    assert inspected("people.toml").requests == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.jsonl", '{"prompt": "Hello", "max_token": 5}\n' * 3),
+        ("a.csv", "prompt,max_token\nHello,5\n"),
+    ],
+)
+def test_no_template_is_made_of_a_column_that_looks_like_a_field(folder, name, text):
+    (folder / name).write_text(text)
+    done = init(name)
+    assert isinstance(done.exception, ConfigurationError) or done.exit_code == 78
+    assert "looks like max_tokens" in f"{done.output}{done.exception}"
+
+
 def test_every_suggestion_can_be_switched_on(folder):
     (folder / "rows.jsonl").write_text('{"prompt": "Hello"}\n')
     init("rows.jsonl")

@@ -101,7 +101,7 @@ def test_strict_ends_with_65_when_an_answer_has_no_price(typed, tmp_path):
     write_rows(tmp_path / "rows.jsonl", [*rows(2), row("c", model="claude-opus-5")])
     invoke("run", *typed)
     invoke("run", *typed, "--strict", code=65)
-    assert "2 priced, 1 unpriced" in invoke("report", "--strict", code=65).stdout
+    assert "2 with a cost, 1 unpriced" in invoke("report", "--strict", code=65).stdout
     invoke("report", code=0)
     invoke("report", "--strict", "--format", "html", "-o", "page.html", code=65)
     invoke("report", "--strict", "--until", "2020-01-01", code=0)

@@ -36,14 +36,15 @@ def invoke(*words, error=None):
 
 
 CSV_LINE = (
-    "claude-sonnet-5,1,1,0,0,0,0,0,10,0,0,0,5,0,0,0,0,0,0,0.0034,3400000000,0,0,0,0,charges\n"
+    "claude-sonnet-5,1,1,0,0,0,0,0,10,0,0,0,5,0,0,0,0,0,0,0,0,0.0034,3400000000,"
+    "0,0,0,0,0,0,0,0,0,0,charges\n"
 )
 
 
 def test_a_pipe_gets_plain_columns_of_all_models(database):
     text = invoke("report", "--database", database)
     assert text.splitlines()[2].split() == [
-        "claude-sonnet-5", "1", "1", "10", "0", "0", "5", "0", "0", "$0.0034", "-", "0",
+        "claude-sonnet-5", "1", "1", "10", "0", "0", "5", "0", "0", "$0.0034", "-", "-", "0",
     ]  # fmt: skip
 
 

@@ -159,7 +159,7 @@ def test_export_writes_the_same_file_later(folder, sending):
 
 @pytest.mark.parametrize(
     ("target", "code"),
-    [("nowhere/out.jsonl", 73), ("out.xlsx", 2), ("rows.jsonl", 2), (".", 2)],
+    [("nowhere/out.jsonl", 73), ("out.xlsx", 2), ("rows.jsonl", 73), (".", 2)],
 )
 def test_an_output_that_cannot_be_is_told_before_anything_is_paid(
     folder, sending, target, code

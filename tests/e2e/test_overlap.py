@@ -66,6 +66,32 @@ def test_the_same_file_by_another_name_is_the_same_database(folder, long_run):
         assert folder.batcher(*long_run.command("rows.jsonl", name)).code == 75
 
 
+def test_no_name_and_no_lost_lock_file_makes_it_another_database(folder, long_run):
+    holder = long_run("rows.jsonl", "batcher.db")
+    sent = long_run.simulator.billed()
+    (folder.path / "hard.db").hardlink_to(folder.path / "batcher.db")
+    (folder.path / "batcher.db.lock").unlink()
+    (folder.path / "batcher.db.lock").symlink_to("rows.jsonl")
+    kept = (folder.path / "rows.jsonl").read_bytes()
+    for name in ("batcher.db", "hard.db"):
+        refused = folder.batcher(*long_run.command("rows.jsonl", name))
+        assert refused.code == 75, refused.err
+    assert long_run.simulator.billed() == sent
+    assert holder.poll() is None
+    assert (folder.path / "rows.jsonl").read_bytes() == kept
+
+
+def test_a_file_with_several_names_is_refused(folder, long_run):
+    kill(long_run("rows.jsonl", "batcher.db"))
+    sent = long_run.simulator.billed()
+    (folder.path / "hard.db").hardlink_to(folder.path / "batcher.db")
+    for words in (long_run.command("rows.jsonl", "hard.db"), ("report",), ("verify",)):
+        refused = folder.batcher(*words)
+        assert refused.code == 78, refused.err
+        assert "names (hard links)" in refused.err
+    assert long_run.simulator.billed() == sent
+
+
 def test_reading_is_possible_while_a_run_is_on(folder, long_run):
     holder = long_run("rows.jsonl", "batcher.db")
     for words in (("report",), ("status",), ("export", "-o", "out.jsonl")):

@@ -63,7 +63,8 @@ def test_500_power_cuts_lose_nothing_that_was_promised(recorded):
 def test_a_ledger_that_does_not_sync_its_log_is_caught(recorded):
     cuts = PowerCuts(recorded, random.Random(1), unsynced="-wal")
 
-    with pytest.raises(AssertionError, match=r"promised|before its intent was safe"):
+    caught = (AssertionError, sqlite3.DatabaseError)
+    with pytest.raises(caught, match=r"promised|before its intent was safe|malformed"):
         cuts.try_some(500)
 
 

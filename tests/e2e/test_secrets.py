@@ -148,10 +148,29 @@ def test_a_server_that_repeats_the_key_puts_it_nowhere(place, echo, status):
     write_jsonl(place.path / "rows.jsonl", [row(1)])
     url = f"http://127.0.0.1:{echo.server_port}"
     ended = place.batcher("run", "rows.jsonl", "--base-url", url)
-    assert ended.code in {65, 78}
+    assert ended.code in {65, 69, 78}
     assert_clean("run", (ended.out + ended.err).encode())
     assert read(str(place.path / "batcher.db"), "SELECT * FROM v_attempts")
     assert_nowhere_on_disk(place.path)
+
+
+@pytest.mark.parametrize("case", [bytes, bytes.upper])
+def test_a_server_that_spells_the_key_otherwise_puts_it_nowhere(place, echo, case):
+    spelled = [case(form).decode() for form in FORMS]
+    percents = "".join(f"%{byte:02x}" for byte in CANARY)
+    echo.status, echo.words = 400, " ".join([*spelled, percents, CANARY[5:17].decode()])
+    write_jsonl(place.path / "rows.jsonl", [row(1)])
+    url = f"http://127.0.0.1:{echo.server_port}?key={CANARY.decode()}"
+    ended = place.batcher("run", "rows.jsonl", "--base-url", url, "--log-file", "log")
+    assert ended.code in {65, 78}
+    shown = place.batcher("show", "row-1").out
+    for where in (ended.out, ended.err, shown, (place.path / "log").read_text()):
+        assert not any(form in where for form in [*spelled, percents])
+    assert_nowhere_on_disk(place.path)
+    (stored,) = read(
+        str(place.path / "batcher.db"), "SELECT base_url, command FROM invocations"
+    )
+    assert stored["base_url"] == url.replace(CANARY.decode(), "***")
 
 
 def test_a_database_password_is_stored_and_shown_nowhere(folder, simulate, postgres_server):

@@ -204,6 +204,20 @@ def test_a_run_that_failed_with_nothing_unsaved_says_in_the_ledger_how_it_ended(
     ledger.engine.dispose()
 
 
+def test_after_a_backup_was_put_back_no_attempt_has_the_uid_of_another(folder, simulate):
+    """Or the provider's bill and the ledger would be joined wrongly."""
+    write_jsonl(folder.path / "rows.jsonl", rows(5))
+    simulator, database = simulate(), folder.path / "batcher.db"
+    assert folder.batcher("db", "upgrade", "--database", database).code == 0
+    assert folder.batcher("db", "backup", "backup.db").code == 0
+    for name in ("batcher.db", "backup.db"):
+        assert folder.batcher(*options(simulator, folder.path / name)).code == 0
+    uids = [line["attempt_uid"] for line in simulator.bill()]
+    assert len(set(uids)) == len(uids) == 10
+    told = folder.batcher("verify", "--bill", simulator.bill_path)
+    assert told.out.count("was billed and is not in the ledger") == 5
+
+
 # --- After an unclean end
 
 
@@ -249,4 +263,43 @@ def test_a_damaged_database_sends_nothing_and_says_what_to_do(folder, killed_run
     assert "backup" in ended.err
     assert simulator.billed() == billed
     checked = folder.batcher("db", "check", "--database", database)
-    assert checked.code in {1, 74}
+    assert checked.code == 74
+
+
+def test_a_log_that_was_removed_is_noticed_and_named(folder, killed_run):
+    command, simulator, database = killed_run
+    log = Path(f"{database}-wal")
+    kept, billed = log.read_bytes(), simulator.billed()
+    for change in (log.unlink, lambda: log.write_bytes(kept[: len(kept) // 2])):
+        change()
+        for words in (command, ("verify", "--database", database)):
+            ended = folder.batcher(*words)
+            assert ended.code == 74, ended.err
+            assert f"{log} was removed or replaced" in ended.err
+    assert simulator.billed() == billed
+    assert folder.batcher("db", "backup", "copy.db").code == 0
+    assert folder.batcher("verify", "--database", "copy.db").code in {0, 1}
+    Path(f"{database}-shm").unlink(missing_ok=True)
+    log.write_bytes(kept)
+    assert folder.batcher("verify", "--database", database).code == 0
+    assert folder.batcher(*command).code == 0
+
+
+def test_a_copy_that_another_program_made_of_a_run_is_a_ledger(folder, killed_run):
+    _, _, database = killed_run
+    with (
+        closing(sqlite3.connect(database)) as source,
+        closing(sqlite3.connect(folder.path / "copy.db")) as copy,
+    ):
+        source.backup(copy)
+    assert folder.batcher("verify", "--database", "copy.db").code == 0
+
+
+def test_a_log_that_another_program_has_taken_in_is_not_missed(folder, killed_run):
+    command, _, database = killed_run
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("SELECT COUNT(*) FROM attempts").fetchall()
+    assert not Path(f"{database}-wal").exists()
+    assert folder.batcher("verify", "--database", database).code == 0
+    assert folder.batcher(*command).code == 0
+    assert Path(f"{database}.lock").read_bytes() == b""

@@ -129,9 +129,11 @@ def test_a_log_gets_plain_lines(folder, command):
     check_final_words(folder, ended.err)
 
 
-def test_quiet_says_nothing_when_nothing_is_wrong(folder, command):
+def test_quiet_says_in_one_sentence_why_it_is_not_0(folder, command):
     ended = folder.batcher(*command, "--quiet")
-    assert (ended.code, ended.out, ended.err) == (65, "", "")
+    assert (ended.code, ended.out) == (65, "")
+    assert ended.err.startswith("batcher: finished, but not all is well: ")
+    assert len(ended.err.splitlines()) == 1
 
 
 def test_quiet_still_says_what_is_wrong(folder, command):

@@ -170,3 +170,43 @@ def _sample(good, bad):
     for number in range(bad):
         sample.count("a.jsonl", BUILDER.build(b"{}", 0, number + 1, 0))
     return sample
+
+
+def misnamed(count):
+    return [
+        {"prompt": f"p{n}", "max_token": 5, "model": "claude-haiku-4-5"} for n in range(count)
+    ]
+
+
+def test_misnamed_fields_in_many_rows_end_a_run_before_it_sends(folder):
+    write_rows(folder / "rows.jsonl", [*rows(197), *misnamed(3)])
+    for options in ((), ("--no-preflight",), ("--quiet",)):
+        result, sent = run(*options)
+        assert sent == 0
+        assert isinstance(result.exception, ConfigurationError)
+        assert "3 of 200 rows have a column that would not be sent" in str(result.exception)
+        assert "looks like max_tokens" in str(result.exception)
+
+
+def test_misnamed_fields_in_few_rows_set_those_aside(folder):
+    few = [{**each, "topic": "t"} for each in misnamed(2)]
+    other = [{"prompt": "x", "topic": 1, "url": 2, "model": "claude-haiku-4-5"}]
+    write_rows(folder / "rows.jsonl", [*rows(197), *few, *other])
+    result, sent = run()
+    assert (result.return_value, sent) == (65, 198)
+    assert result.stderr.splitlines().count("not sent: topic, url") == 1
+
+
+def test_a_job_says_what_is_data(folder):
+    write_rows(folder / "rows.jsonl", misnamed(5))
+    (folder / "config.toml").write_text('[request]\nignore = ["max_token"]\n')
+    result, sent = run()
+    assert (result.return_value, sent) == (0, 5)
+
+
+def test_rows_refused_before_are_looked_at_again_when_their_column_is_data(folder):
+    write_rows(folder / "rows.jsonl", [*rows(199), *misnamed(1)])
+    assert run()[0].return_value == 65
+    (folder / "config.toml").write_text('[request]\nignore = ["max_token"]\n')
+    result, sent = run()
+    assert (result.return_value, sent) == (0, 1)

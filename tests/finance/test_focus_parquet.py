@@ -10,6 +10,7 @@ from batcher.finance.focus.columns import Grain, Version, columns_of
 from batcher.finance.focus.parquet import focus_parquet
 from batcher.finance.focus.write import FocusOptions
 from batcher.ledger.connect import open_engine
+from batcher.outputs import Guard
 from batcher.report.query import ReportQuery
 from batcher.report.render.delivery import target_file
 from batcher.report.summary import summarise
@@ -38,7 +39,7 @@ def weeks(sqlite_template, tmp_path_factory):
 def in_parquet(engine, tmp_path, at_once=1000, **options):
     target = tmp_path / "focus.parquet"
     options = FocusOptions(**options)
-    with target_file(str(target)) as file:
+    with target_file(str(target), Guard(force=True)) as file:
         said = focus_parquet([engine], ReportQuery(), options, file, at_once=at_once)
     return pq.read_table(target), said
 

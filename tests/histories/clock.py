@@ -31,6 +31,9 @@ class VirtualClock:
     def random(self) -> float:
         return self._chance.random()
 
+    def token(self) -> str:
+        return f"{self._chance.getrandbits(32):08x}"
+
     async def sleep(self, seconds: float) -> None:
         if seconds <= 0:
             await asyncio.sleep(0)

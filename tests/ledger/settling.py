@@ -95,7 +95,7 @@ class RunLedger:
             "started_at": NOON, "host": "here", "pid": 1, "os_user": "me", "version": "0",
             "command": "batcher run", "endpoint": "anthropic", "base_url": "http://127.0.0.1",
             "lane": "live", "simulated": False, "price_list": "anthropic",
-            "settings_digest": "s", "options": {}, "tags": {},
+            "settings_digest": "s", "token": "cafe", "options": {}, "tags": {},
         }  # fmt: skip
         with writing(self.engine) as connection:
             run_id = runs.open_run(connection, key, None, NOON)
@@ -122,11 +122,20 @@ class RunLedger:
             model=MODEL, max_tokens=10,
         )  # fmt: skip
         fields = {
-            "attempt_id": attempt_id, "uid": f"{self.uid()}-{attempt_id:x}",
+            "attempt_id": attempt_id, "uid": f"{self.uids()}{self._number:x}",
             "request_id": attempt_id, "request": request, "number": 1, "leg": 1,
             "purpose": Purpose.FIRST, "body": b"{}", "opened_at": NOON, "cost_high": 10**12,
         }  # fmt: skip
         return Attempt(**(fields | changes))
+
+    def uids(self) -> str:
+        """What the uids of the invocation's attempts begin with."""
+        with reading(self.engine) as connection:
+            return str(runs.attempt_uids(connection, self.scope.invocation_id))
+
+    def begin_numbers_anew(self) -> None:
+        """As another process does, which may be in another history."""
+        self._number = 0
 
     def uid(self) -> str:
         with reading(self.engine) as connection:

@@ -10,7 +10,7 @@ from sqlalchemy import delete, insert, select
 from batcher.ledger import resume, runs
 from batcher.ledger.connect import open_engine, writing
 from batcher.ledger.schema import answers, attempts, failures
-from batcher.ledger.write.records import identity
+from batcher.ledger.write.records import Claimable, identity
 from batcher.messages.request import Request
 from tests.ledger.test_writer import START
 
@@ -20,6 +20,10 @@ def request(row_number: int, name: int, *, source_id: int = 2, custom_id=None) -
         source_id=source_id, row_number=row_number, byte_offset=None, custom_id=custom_id,
         params_hash=bytes([name]) * 16, model="m", max_tokens=1, body=b"{}",
     )  # fmt: skip
+
+
+def among(run_id: int, *live_sources: int) -> Claimable:
+    return Claimable(run_id=run_id, live_sources=live_sources)
 
 
 @pytest.fixture
@@ -91,33 +95,33 @@ def places(connection) -> list[tuple[int, int, int]]:
 def test_an_answer_moves_to_the_row_that_asks_the_same(ledger):
     with writing(ledger) as connection:
         store(connection, request(5, 1, source_id=1), 1)
-        assert resume.claim(connection, 1, [2], [request(9, 1), request(10, 2)]) == {9}
+        assert resume.claim(connection, among(1, 2), [request(9, 1), request(10, 2)]) == {9}
         assert places(connection) == [(1, 2, 9)]
 
 
 def test_an_answer_of_a_live_source_stays_where_it_is(ledger):
     with writing(ledger) as connection:
         store(connection, request(5, 1, source_id=1), 1)
-        assert resume.claim(connection, 1, [1, 2], [request(9, 1)]) == set()
+        assert resume.claim(connection, among(1, 1, 2), [request(9, 1)]) == set()
 
 
 def test_a_leg_that_is_not_final_cannot_be_claimed(ledger):
     with writing(ledger) as connection:
         store(connection, request(5, 1, source_id=1), 1, final=0)
-        assert resume.claim(connection, 1, [2], [request(9, 1)]) == set()
+        assert resume.claim(connection, among(1, 2), [request(9, 1)]) == set()
 
 
 def test_the_same_body_under_another_custom_id_is_another_row(ledger):
     with writing(ledger) as connection:
         store(connection, request(5, 1, source_id=1, custom_id="a"), 1)
         asked = [request(1, 1, custom_id="b"), request(2, 1), request(3, 1, custom_id="a")]
-        assert resume.claim(connection, 1, [2], asked) == {3}
+        assert resume.claim(connection, among(1, 2), asked) == {3}
 
 
 def test_another_run_cannot_claim(ledger):
     with writing(ledger) as connection:
         store(connection, request(5, 1, source_id=1), 1)
-        assert resume.claim(connection, 99, [2], [request(9, 1)]) == set()
+        assert resume.claim(connection, among(99, 2), [request(9, 1)]) == set()
 
 
 def test_identities_that_share_their_64_bits_are_told_apart(ledger):
@@ -125,7 +129,7 @@ def test_identities_that_share_their_64_bits_are_told_apart(ledger):
         store(connection, request(5, 1, source_id=1), 1)
         alike = identity(None, request(0, 2).params_hash)
         connection.execute(answers.update().values(identity=alike))
-        assert resume.claim(connection, 1, [2], [request(9, 2)]) == set()
+        assert resume.claim(connection, among(1, 2), [request(9, 2)]) == set()
 
 
 def test_a_lasting_failure_is_claimed_and_a_transient_one_is_not(ledger):
@@ -147,14 +151,14 @@ def test_a_lasting_failure_is_claimed_and_a_transient_one_is_not(ledger):
                     failed_at=0,
                 )
             )
-        assert resume.claim(connection, 1, [2], [request(8, 1), request(9, 2)]) == {8}
+        assert resume.claim(connection, among(1, 2), [request(8, 1), request(9, 2)]) == {8}
 
 
 def test_ten_thousand_rows_are_matched_at_once(ledger):
     with writing(ledger) as connection:
         store(connection, request(5, 1, source_id=1), 1)
         asked = [request(n, n % 250 + 2) for n in range(1, 10_000)]
-        assert resume.claim(connection, 1, [2], [*asked, request(10_000, 1)]) == {10_000}
+        assert resume.claim(connection, among(1, 2), [*asked, request(10_000, 1)]) == {10_000}
 
 
 @settings(
@@ -167,7 +171,7 @@ def test_n_equal_rows_get_as_many_answers_as_there_are_and_never_one_twice(ledge
         for number, name in enumerate(old, 1):
             store(connection, request(number, name, source_id=1), number)
         asked = [request(number, name) for number, name in enumerate(new, 1)]
-        claimed = resume.claim(connection, 1, [2], asked)
+        claimed = resume.claim(connection, among(1, 2), asked)
         moved = [row for _, source, row in places(connection) if source == 2]
     assert Counter(moved) == Counter(claimed)
     assert Counter(new[n - 1] for n in claimed) == Counter(old) & Counter(new)

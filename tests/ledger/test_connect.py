@@ -157,6 +157,20 @@ def test_commits_are_durable(engine):
         assert "batcher pid" in one(engine, "SHOW application_name")
 
 
+def test_the_isolation_of_transactions_is_ours_whatever_the_database_says(postgres_server):
+    """Serializable ones fail beside others, and a run would end."""
+    url = postgres_server.new_database()
+    name = url.split("?")[0].rpartition("/")[2]
+    postgres_server.execute(
+        f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'"
+    )
+    opened = open_engine(url)
+    with writing(opened) as connection:
+        assert connection.scalar(text("SHOW transaction_isolation")) == "read committed"
+    assert one(opened, "SHOW transaction_isolation") == "repeatable read"
+    opened.dispose()
+
+
 def test_no_plan_outlives_the_size_of_the_table_that_it_was_made_for(postgres_url):
     """One that is kept from the first batches reads a table of millions from end to end."""
     ledger = RunLedger(postgres_url)

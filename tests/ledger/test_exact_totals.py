@@ -97,11 +97,12 @@ def record(chance, sums):
     speed = "fast" if model in FAST and chance.random() < 0.2 else "standard"
     tier = chance.choice(("standard", "batch")) if speed == "standard" else "standard"
     place = chance.choice(("global", "us")) if model not in WITHOUT_PLACE else "not_available"
-    searches = chance.randrange(5)
+    # Searches add up prompts, so that nobody knows the size which that model is priced by.
+    searches = 0 if model == "claude-haiku-5-5" else chance.randrange(5)
     own = part(chance, model)
     stop = "end_turn"
     if chance.random() < 0.02:  # refused before the first token: not charged
-        stop, own["output_tokens"] = "refusal", 0
+        stop, own["output_tokens"], searches = "refusal", 0, 0
     if chance.random() < 0.02:
         tier = "priority"  # committed capacity: no price per token
     usage = {

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from batcher.clock import SystemClock
 from batcher.errors import SchemaVersionError, StorageError
+from batcher.ledger.connect import reading
 from batcher.ledger.lifeboat import frames
 from batcher.ledger.lifeboat.lifeboat import Lifeboat, places_for
 from batcher.ledger.lifeboat.restore import import_lifeboats, record_late
@@ -138,6 +139,10 @@ class Place:
 
     def board(self):
         return self.places.import_into(self.ledger.engine, CLOCK)
+
+    def waiting(self):
+        with reading(self.ledger.engine) as connection:
+            return self.places.waiting(connection)
 
     def states(self) -> list[str]:
         return [row[0] for row in self.ledger.ask("SELECT state FROM attempts ORDER BY 1")]
@@ -274,7 +279,7 @@ def test_a_last_try_on_a_ledger_that_does_not_know_the_run_records_nothing(place
     settlements = [replace(each, **doubt) for each in place.open_attempts(2)]
     for table in ("attempts", "sources", "invocations"):
         place.ledger.execute(f"DELETE FROM {table}")
-    with pytest.raises(StorageError, match="later state of this database"):
+    with pytest.raises(StorageError, match="another history of this ledger"):
         record_late(
             place.ledger.engine, place.ledger.scope, settlements, CLOCK, store=Store.FULL,
             exit_code=74,
@@ -284,7 +289,7 @@ def test_a_last_try_on_a_ledger_that_does_not_know_the_run_records_nothing(place
 
 def test_a_lifeboat_says_whose_outcomes_it_holds(local):
     local.save(local.open_attempts(1))
-    (boat,) = local.places.waiting()
+    (boat,) = local.waiting()
     assert boat.invocation_id == local.ledger.scope.invocation_id
 
 
@@ -297,9 +302,31 @@ def test_a_backup_that_was_put_back_is_noticed(local, tmp_path):
     for suffix in ("-wal", "-shm"):
         Path(local.ledger.url + suffix).unlink(missing_ok=True)
     shutil.copy(before, local.ledger.url)
-    with pytest.raises(StorageError, match="later state of this database"):
+    with pytest.raises(StorageError, match="another history of this ledger"):
         local.board()
     assert boat.paths[0].exists()
+
+
+def test_a_lifeboat_of_another_history_is_refused_though_all_its_numbers_are_known(
+    local, tmp_path
+):
+    """The invocation that went on from the backup has the number of the one before."""
+    before = tmp_path / "backup.db"
+    shutil.copy(local.ledger.url, before)
+    local.ledger.next_run("second", token="1111")
+    boat = local.save(local.open_attempts(2))
+    local.ledger.engine.dispose()
+    shutil.copy(before, local.ledger.url)
+    local.ledger.next_run("second", token="2222")
+    local.ledger.begin_numbers_anew()
+    local.open_attempts(2)
+    with pytest.raises(StorageError, match="another history of this ledger"):
+        local.board()
+    assert boat.paths[0].exists()
+    assert local.states() == ["open", "open"]
+    (told,) = local.waiting()
+    assert "another history of this ledger" in told.words
+    assert told.invocation_id is None
 
 
 def test_a_lifeboat_of_another_ledger_is_left_alone(local):
@@ -348,7 +375,7 @@ def test_a_link_that_somebody_planted_is_not_followed(local, tmp_path):
     elsewhere = boat.paths[0].rename(tmp_path / "elsewhere")
     boat.paths[0].symlink_to(elsewhere)
     assert local.board().outcomes == 0
-    assert local.places.waiting() == []
+    assert local.waiting() == []
 
 
 # --- Where it lies
@@ -357,7 +384,7 @@ def test_a_link_that_somebody_planted_is_not_followed(local, tmp_path):
 def test_it_is_readable_by_its_owner_only_and_says_what_it_holds(local):
     boat = local.save(local.open_attempts(3))
     assert boat.paths[0].stat().st_mode & 0o777 == 0o600
-    (found,) = local.places.waiting()
+    (found,) = local.waiting()
     assert found.outcomes == 3
     assert "holds 3 outcomes that are not in the ledger yet" in found.words
 

@@ -1,7 +1,9 @@
 """Who may run at once, and who is told about whom."""
 
 import json
+import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -11,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from batcher.errors import Busy, CannotCreate
+from batcher.errors import Busy, CannotCreate, ConfigurationError, StorageError
+from batcher.ledger.connect import open_engine
 from batcher.ledger.owner.lock import hold_database
+from batcher.ledger.owner.session import Session
 
 HOLD = """
 import sys
@@ -119,7 +123,15 @@ def test_the_lock_file_stays_and_says_who_holds_it(sqlite_url):
     lock = Path(f"{sqlite_url}.lock")
     with hold_database(sqlite_url, "a", command="batcher run x"):
         line = json.loads(lock.read_text())
-        assert set(line) == {"pid", "host", "user", "started_at", "command", "process"}
+        assert set(line) == {
+            "pid",
+            "host",
+            "user",
+            "started_at",
+            "command",
+            "process",
+            "commits",
+        }
         assert line["command"] == "batcher run x"
     assert lock.read_text() == ""
     assert stat.S_IMODE(lock.stat().st_mode) == 0o600
@@ -135,7 +147,7 @@ def test_a_lock_file_that_cannot_be_read_hinders_nobody(sqlite_url, content):
 
 
 def test_a_database_in_a_missing_folder_is_refused(tmp_path):
-    with pytest.raises(CannotCreate, match="there is no such folder"):
+    with pytest.raises(CannotCreate, match="there is no folder"):
         hold(str(tmp_path / "absent" / "batcher.db"))
 
 
@@ -147,3 +159,132 @@ def eventually(attempt, times=2000):
         except Busy:
             continue
     return attempt()
+
+
+# --- One file, whatever it is called
+
+
+def test_a_lock_file_that_is_removed_or_replaced_lets_nobody_in(sqlite_url):
+    lock = Path(f"{sqlite_url}.lock")
+    with holder(sqlite_url):
+        lock.unlink()
+        with pytest.raises(Busy):
+            hold(sqlite_url)
+        lock.write_text("of somebody else")
+        with pytest.raises(Busy):
+            hold(sqlite_url)
+
+
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_a_lock_file_that_is_a_link_leads_to_no_write(sqlite_url, tmp_path, link):
+    kept = tmp_path / "kept"
+    kept.write_text("what somebody keeps")
+    link(Path(f"{sqlite_url}.lock"), kept)
+    with hold_database(sqlite_url, "a", command="x"), pytest.raises(Busy):
+        hold(sqlite_url)
+    assert kept.read_text() == "what somebody keeps"
+
+
+def test_a_pipe_in_the_place_of_the_lock_file_is_not_waited_for(sqlite_url):
+    os.mkfifo(f"{sqlite_url}.lock")
+    assert hold(sqlite_url)
+
+
+def test_a_hard_link_of_a_held_file_is_busy_and_of_a_free_one_refused(sqlite_url, tmp_path):
+    link = tmp_path / "link.db"
+    with holder(sqlite_url):
+        link.hardlink_to(sqlite_url)
+        with pytest.raises(Busy):
+            hold(str(link))
+    for name in (str(link), sqlite_url):
+        with pytest.raises(ConfigurationError, match=r"has 2 names .* -samefile"):
+            hold(name)
+        for read_only in (False, True):
+            with pytest.raises(ConfigurationError, match="has 2 names"):
+                open_engine(name, read_only=read_only)
+    link.unlink()
+    assert hold(sqlite_url)
+
+
+def test_a_symbolic_link_has_the_lock_of_what_it_leads_to(sqlite_url, tmp_path):
+    link = tmp_path / "link.db"
+    link.symlink_to(sqlite_url)
+    with holder(str(link)), pytest.raises(Busy, match=r"\(batcher run rows.jsonl\)"):
+        hold(sqlite_url)
+
+
+def test_the_mount_of_a_held_file_is_busy(sqlite_url, tmp_path):
+    mount = tmp_path / "elsewhere.db"
+    mount.touch()
+    if subprocess.run(["mount", "--bind", sqlite_url, mount], check=False).returncode:
+        pytest.skip("only who may mount can do this")
+    try:
+        with holder(sqlite_url), pytest.raises(Busy):
+            hold(str(mount))
+    finally:
+        subprocess.run(["umount", mount], check=True)
+
+
+def test_a_file_that_is_replaced_is_another(sqlite_url, tmp_path):
+    with hold_database(sqlite_url, "a", command="x") as held:
+        held.check_file()
+        Path(sqlite_url).rename(tmp_path / "moved.db")
+        with pytest.raises(StorageError, match="removed or replaced"):
+            held.check_file()
+        Path(sqlite_url).touch()
+        with pytest.raises(StorageError, match="removed or replaced"):
+            held.check_file()
+        Path(sqlite_url).unlink()
+        (tmp_path / "moved.db").rename(sqlite_url)
+        held.check_file()
+
+
+def test_no_commit_goes_into_a_file_that_was_replaced(sqlite_url, tmp_path):
+    with hold_database(sqlite_url, "a", command="x") as held:
+        engine = open_engine(sqlite_url)
+        with Session(engine, file=held.file) as session:
+            shutil.copy(sqlite_url, tmp_path / "copy.db")
+            (tmp_path / "copy.db").rename(sqlite_url)
+            with pytest.raises(StorageError, match="removed or replaced"):
+                session.transact(
+                    lambda c: c.exec_driver_sql("UPDATE ledger_info SET value = 1")
+                )
+        engine.dispose()
+
+
+# Leaving the log behind is possible only where no other process has a connection.
+ALONE = """
+import sqlite3, sys
+try:
+    connection = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)
+    print(*connection.execute("PRAGMA journal_mode = DELETE").fetchone())
+except sqlite3.OperationalError:
+    print("others")
+"""
+
+
+def is_alone(path):
+    command = [sys.executable, "-c", ALONE, path]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def descriptors():
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
+def test_the_locks_of_a_connection_outlive_the_lock_of_its_owner(sqlite_url):
+    """Closing a descriptor of a file takes all locks of the process on it away."""
+    held = hold_database(sqlite_url, "a", command="x")
+    held.__enter__()
+    engine = open_engine(sqlite_url)
+    connection = engine.connect()
+    connection.exec_driver_sql("SELECT 1 FROM ledger_info").all()
+    with pytest.raises(Busy):  # has a descriptor of its own, and gives it back
+        hold(sqlite_url)
+    held.__exit__(None, None, None)
+    before = descriptors()
+    assert is_alone(sqlite_url) == "others\n"
+    connection.close()
+    engine.dispose()
+    assert before - descriptors() >= 4  # file, log and two that waited
+    assert is_alone(sqlite_url) == "delete\n"

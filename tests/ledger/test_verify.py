@@ -123,7 +123,7 @@ TAMPERED = [
     ("UPDATE price_books SET version = 'two'", "price book: .* says that it is version one"),
     ("UPDATE answers SET usage = '{\"input_tokens\": 11}'",
      "usage: .* token columns"),
-    ("UPDATE answers SET usage = '{\"input_tokens\": -1}'", "usage: .* not a token count"),
+    ("UPDATE answers SET usage = '{\"input_tokens\": -1}'", "usage: .* token columns"),
     ("UPDATE answers SET model = 'unheard-of'", "charge: .* recomputed as no amount unpriced"),
     (f"DELETE FROM charges WHERE attempt_id = {ONE}", "charge: .* was never rated"),
     ("UPDATE rollups SET final_answers = 3",

@@ -31,6 +31,7 @@ ANSWERS = (
     " cache_write_5m_tokens cache_write_1h_tokens cache_read_tokens output_tokens"
     " thinking_tokens web_search_requests service_tier attempts legs latency_ms"
     " first_token_ms answered_at cost_pico_usd cost_status provider_reported_cost"
+    " paid_by_attempt_uid"
 )
 CONTRACT = {
     "v_answers": f"{LOCATOR} {ANSWERS}",
@@ -344,7 +345,7 @@ def test_the_answers_of_one_source_are_found_by_an_index(sqlite_url):
     plan = query(opened, "EXPLAIN QUERY PLAN SELECT * FROM v_answers WHERE source = 'a'")
     opened.dispose()
     scanned = [line for *_, line in plan if line.startswith("SCAN")]
-    assert scanned == ["SCAN s"]
+    assert scanned == ["SCAN s", "SCAN s"]  # own answers, and shared ones
     assert any("ix_answers_locator (source_id=?)" in line for *_, line in plan)
 
 

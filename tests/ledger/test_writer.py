@@ -27,7 +27,7 @@ from tests.simulator.asking import asynchronous
 START = {
     "started_at": 0, "host": "h", "pid": 1, "os_user": "u", "version": "v", "command": "c",
     "endpoint": "e", "base_url": "b", "lane": "live", "simulated": False,
-    "settings_digest": "d", "options": {}, "tags": {},
+    "settings_digest": "d", "token": "", "options": {}, "tags": {},
 }  # fmt: skip
 
 

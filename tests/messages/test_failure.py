@@ -230,3 +230,13 @@ def test_any_error_body_has_a_verdict_and_storable_words(body, status):
 )
 def test_a_readable_error_is_json_that_says_what_went_wrong(body, readable):
     assert has_readable_error(body) is readable
+
+
+@pytest.mark.parametrize("years_off", [-30, 0, 30])
+def test_a_date_to_come_back_counts_from_the_servers_own(years_off):
+    headers = {
+        "date": "Mon, 30 Nov 2026 10:00:00 GMT",
+        "retry-after": "Mon, 30 Nov 2026 10:00:20 GMT",
+    }
+    now_us = (1_796_032_800 + years_off * 31_536_000) * 10**6
+    assert retry_after_seconds(headers, now_us) == 20

@@ -390,6 +390,26 @@ def test_an_event_that_is_too_long_is_a_break_also_at_the_very_end():
     assert not fold(sse(begun()), long, b"\n", long).is_complete
 
 
-def test_usage_that_is_no_count_makes_no_answer():
-    with pytest.raises(NotAMessage):
-        answer_in(sse(begun(), ended("end_turn", {"output_tokens": -1}), STOP))
+def test_usage_that_is_no_count_does_not_cost_the_answer():
+    found = answer_in(sse(begun(), ended("end_turn", {"output_tokens": -1}), STOP)).usage
+    assert (found.output_tokens, found.odd) == (None, ("output_tokens",))
+
+
+def streamed(*pieces):
+    stream = fold(sse(*pieces))
+    return stream.answer(stream.message())
+
+
+def test_counts_that_fall_within_a_stream_are_kept_with_both_ends():
+    delta = {"input_tokens": 0, "output_tokens": 5}
+    answer = streamed(
+        begun(usage={"input_tokens": 2413, "output_tokens": 8}), ended("x", delta), STOP
+    )
+    assert answer.evidence.fell == (("input_tokens", 0, 2413),)  # the 8 was a placeholder
+
+
+def test_counts_that_grow_within_a_stream_are_no_evidence():
+    delta = {"input_tokens": 10_682, "output_tokens": 5}
+    assert (
+        streamed(begun(usage={"input_tokens": 2679}), ended("x", delta), STOP).evidence is None
+    )

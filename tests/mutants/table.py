@@ -101,8 +101,8 @@ MUTANTS = [
     Mutant(
         id="interval the wrong way round",
         room="ledger",
-        text="        settlement.cost_low,\n        settlement.cost_high,\n",
-        becomes="        settlement.cost_high,\n        settlement.cost_low,\n",
+        text='"cost_low": settlement.cost_low,\n        "cost_high": settlement.cost_high,',
+        becomes='"cost_low": settlement.cost_high,\n        "cost_high": settlement.cost_low,',
         wrong="low is above high",
         tests=("tests/ledger/test_writer.py", "tests/pipeline/test_whole_runs.py"),
     ),

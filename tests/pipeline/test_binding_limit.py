@@ -83,7 +83,7 @@ def test_a_quota_that_binds_is_named_and_its_option_helps(case, limit, option, t
     ended = case.run(FakeLane(), FastClock(factor=20))
     assert ended.progress.binding_limit.name == limit
     assert ended.progress.binding_limit.option == option
-    case = replace(case, key="wide").limit(quota=QuotaLimits(**wide))
+    case = replace(case, key="wide", name="wide").limit(quota=QuotaLimits(**wide))
     assert speed(case.run(FakeLane(), FastClock(factor=20))) > 1.5 * speed(ended)
 
 
@@ -92,7 +92,7 @@ def test_a_slow_server_makes_concurrency_the_limit(case):
     ended = case.limit(concurrency=2).run(slow_server(), FastClock())
     assert ended.progress.binding_limit.name == Limit.CONCURRENCY
     assert ended.progress.binding_limit.option == "--concurrency"
-    case = replace(case, key="wide").limit(concurrency=16)
+    case = replace(case, key="wide", name="wide").limit(concurrency=16)
     assert speed(case.run(slow_server(), FastClock())) > 1.5 * speed(ended)
 
 
@@ -102,7 +102,7 @@ def test_a_slow_database_is_named_and_a_faster_one_helps(case):
         ended = case.limit(concurrency=4).run(FakeLane(), FastClock())
     assert ended.progress.binding_limit.name == LocalLimit.DATABASE
     assert ended.progress.binding_limit.option == "--database"
-    case = replace(case, key="fast").limit(concurrency=4)
+    case = replace(case, key="fast", name="fast").limit(concurrency=4)
     assert speed(case.run(FakeLane(), FastClock())) > 1.5 * speed(ended)
 
 
@@ -112,7 +112,7 @@ def test_a_slow_reader_is_named_and_a_faster_input_helps(case):
     ended = case.run(FakeLane(), FastClock(), builder=SlowReader(SETTINGS))
     assert ended.progress.binding_limit.name == LocalLimit.READER
     assert ended.progress.binding_limit.option == "INPUT"
-    fast = replace(case, key="fast").run(FakeLane(), FastClock())
+    fast = replace(case, key="fast", name="fast").run(FakeLane(), FastClock())
     assert speed(fast) > 1.5 * speed(ended)
 
 

@@ -163,7 +163,7 @@ def _invocations(connection, count):
     start = runs.InvocationStart(
         started_at=0, host="h", pid=1, os_user="u", version="0", command="c", endpoint="e",
         base_url="b", lane="live", simulated=False, price_list=None, settings_digest="d",
-        options={}, tags={},
+        token="", options={}, tags={},
     )  # fmt: skip
     return [
         runs.start_invocation(connection, runs.open_run(connection, f"run {n}", None, 0), start)

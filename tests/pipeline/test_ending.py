@@ -126,6 +126,9 @@ def test_the_runs_time_is_up_and_it_says_so(case):
     ended = case.limit(max_runtime_seconds=5).run(lane, FastClock())
     assert (ended.exit_code, ended.rows_left) == (75, True)
     assert case.watcher.reasons == ["--max-runtime of 5 s is over"]
+    assert ended.cause == (
+        "--max-runtime of 5 s is over, rows are left; run the same command again"
+    )
     assert len(case.texts()) == len(lane.sent)
 
 

@@ -133,7 +133,7 @@ def test_a_repaired_row_is_no_longer_quarantined(on_both):
 
 
 def test_another_job_in_the_same_ledger_shares_nothing(done):
-    done.key = "other"
+    done.key = done.name = "other"
     assert len(sent(done)) == 6
     assert len(done.texts()) == 12
 

@@ -42,17 +42,21 @@ def broken_off(verdict: Verdict, retry_after: float | None = None) -> Partial:
     return Partial(exchange(200), failure, parse_answer(message()))
 
 
+def some_work() -> Work:
+    request = Request(
+        source_id=1, row_number=1, byte_offset=None, custom_id=None, model=MODEL,
+        max_tokens=10, body=b"{}", params_hash=b"",
+    )  # fmt: skip
+    return Work(request=request)
+
+
 def paced(outcome: Outcome, times: int) -> Pacer:
     """A pacer that was told of so many such outcomes."""
     clock = SystemClock()
     pacer = Pacer(QuotaLimits(), 100, clock.monotonic())
     pace = Pace(pacer, clock)
-    request = Request(
-        source_id=1, row_number=1, byte_offset=None, custom_id=None, model=MODEL,
-        max_tokens=10, body=b"{}", params_hash=b"",
-    )  # fmt: skip
     for _ in range(times):
-        work = Work(request=request)
+        work = some_work()
         work.reservation = pacer.sent(MODEL, Expected(0.0, 0.0), clock.monotonic())
         pace.end(work, outcome)
     return pacer
@@ -87,7 +91,7 @@ def test_a_refusal_in_the_middle_of_a_stream_pauses_the_quota_too():
 
 def test_overload_inside_a_200_is_an_outage_when_nothing_else_comes():
     health = Health(Breaker(BreakerPolicy(trips_after=3)), SystemClock(), "local")
-    changes = [health.observe(inside_a_200(Verdict.OVERLOADED)) for _ in range(3)]
+    changes = [health.observe(inside_a_200(Verdict.OVERLOADED), some_work()) for _ in range(3)]
     assert changes[-1].outage == (
         "endpoint local does not answer (error: no): one row at a time tries, for 60 s at most"
     )

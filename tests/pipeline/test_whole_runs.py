@@ -329,7 +329,7 @@ def test_an_answer_that_the_database_refuses_is_kept_as_bytes_and_the_others_lan
     )
     assert (state, high > 0) == ("unusable", True)
     ((body,),) = on_both.ask("SELECT body FROM unusable_bodies")
-    assert bytes(body).startswith(answer.content)
+    assert answer.content in bytes(body)
 
 
 def test_rows_of_several_models_and_files_find_their_answers(on_both):

@@ -7,7 +7,12 @@ from tests.pricing.answers import NOVEMBER, answer, tokens
 
 def charges(iterations, model="claude-opus-5", requested="claude-opus-5", **others):
     stop = {key: others.pop(key) for key in ("stop_reason", "content") if key in others}
-    usage = tokens(others.pop("top_input", 1), others.pop("top_output", 1), **others)
+    own = [each for each in iterations if each["type"] not in {"compaction", "advisor_message"}]
+    hops = [n for n, each in enumerate(own) if each["type"] == "fallback_message"]
+    served = own[hops[-1] :] if hops else own
+    names = "input_tokens", "output_tokens", "cache_creation_input_tokens"
+    sums = {name: sum(each.get(name) or 0 for each in served) for name in names}
+    usage = {**sums, **others}
     given = answer({**usage, "iterations": iterations}, model, **stop)
     return rate(given, requested_model=requested, price_list="anthropic", sent_at=NOVEMBER,
                 book=load_shipped())  # fmt: skip
@@ -67,14 +72,13 @@ def test_a_chain_that_only_refused_costs_nothing():
         [step("message", 900, 0), step("fallback_message", 900, 0, model="claude-opus-4-8")],
         stop_reason="refusal",
         content=b"[]",
-        top_output=0,
     )
     assert [charge.status for charge in found] == [ChargeStatus.UNBILLED] * 2
     assert total(found) == 0
 
 
 def test_a_prewarm_is_billed_though_it_has_no_output():
-    found = charges([step("message", 3, 0, cache_creation_input_tokens=8)], top_output=0,
+    found = charges([step("message", 3, 0, cache_creation_input_tokens=8)],
                     stop_reason="max_tokens", content=b"[]")  # fmt: skip
     assert (found[0].status, found[0].reason) == (ChargeStatus.ASSUMED, "ttl_assumed")
     assert found[0].total == 3 * 5_000_000 + 8 * 6_250_000
@@ -84,7 +88,6 @@ def test_the_prompt_size_is_judged_per_iteration():
     found = charges(
         [step("message", 60_000, 1), step("message", 60_000, 1), step("message", 100_001, 1)],
         model="claude-haiku-5-5",
-        top_input=220_001,
     )
     assert [charge.rates.terms for charge in found] == [
         "standard",
@@ -122,7 +125,7 @@ def test_tier_speed_and_geography_of_the_answer_hold_for_its_iterations():
 
 
 def test_side_work_alone_does_not_hide_the_answer():
-    found = charges([step("compaction", 1_000, 100)], top_input=10, top_output=1)
+    found = charges([step("compaction", 1_000, 100)], input_tokens=10, output_tokens=1)
     assert [charge.line for charge in found] == [0, 1]
     assert found[0].total == 10 * 5_000_000 + 25_000_000
 
@@ -133,5 +136,5 @@ def test_an_iteration_without_counts_is_unpriced():
 
 
 def test_an_empty_list_of_iterations_is_none():
-    (found,) = charges([], top_input=2, top_output=0)
+    (found,) = charges([], input_tokens=2, output_tokens=0)
     assert found.total == 10_000_000

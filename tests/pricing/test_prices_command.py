@@ -148,9 +148,15 @@ def test_import_of_a_csv_writes_a_price_file(tmp_path):
 
 
 def test_import_never_overwrites_a_file(mine):
-    with pytest.raises(CannotCreate, match="is there already"):
-        batcher_prices("import", mine, "-o", mine)
-    assert mine.read_text() == MINE
+    with pytest.raises(CannotCreate, match="is an input"):
+        batcher_prices("import", mine, "-o", mine, "--force")
+    other = mine.with_name("other.toml")
+    other.write_text("# by hand\n")
+    with pytest.raises(CannotCreate, match=r"is there already.*--force"):
+        batcher_prices("import", mine, "-o", other)
+    assert (mine.read_text(), other.read_text()) == (MINE, "# by hand\n")
+    batcher_prices("import", mine, "-o", other, "--force")
+    assert load_file(other).lists
 
 
 def test_import_of_ones_own_file_to_stdout_reads_back_the_same(mine, tmp_path):

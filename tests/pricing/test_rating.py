@@ -194,8 +194,7 @@ def test_a_refusal_before_output_is_not_billed():
 @pytest.mark.parametrize(
     ("usage", "content", "stop_reason"),
     [
-        (tokens(500, 3), b"[]", "refusal"),
-        (tokens(500, 0), b'[{"type":"text"}]', "refusal"),
+        (tokens(500, 3), b'[{"type":"text","text":"I"}]', "refusal"),
         (tokens(500, 0), b"[]", "end_turn"),
         (tokens(500, 0), b"[]", "max_tokens"),
     ],
@@ -204,6 +203,26 @@ def test_other_empty_answers_and_later_refusals_are_billed(usage, content, stop_
     found = charge(usage, stop_reason=stop_reason, content=content)
     assert found.status is ChargeStatus.PRICED
     assert found.total > 0
+
+
+def test_a_refusal_with_an_empty_text_block_is_not_billed():
+    content = b'[{"type":"text","text":""}]'
+    found = charge(tokens(500, 0), stop_reason="refusal", content=content)
+    assert (found.status, found.total, found.high) == (ChargeStatus.UNBILLED, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("usage", "content"),
+    [
+        (tokens(500, 3), b"[]"),
+        (tokens(500, 0, server_tool_use={"web_search_requests": 1}), b"[]"),
+        (tokens(500, 0), b'[{"type":"thinking","thinking":"","signature":"x"}]'),
+    ],
+)
+def test_a_refusal_of_which_nobody_knows_whether_it_began_is_free_at_best(usage, content):
+    found = charge(usage, stop_reason="refusal", content=content)
+    assert (found.status, found.reason) == (ChargeStatus.ASSUMED, "refusal_unclear")
+    assert found.total == 0 < found.high
 
 
 def test_cache_writes_without_a_lifetime_are_assumed_to_live_five_minutes():

@@ -9,7 +9,6 @@ from sqlalchemy import insert
 
 from batcher.errors import UsageError
 from batcher.ledger.connect import writing
-from batcher.ledger.owner.lock import LockHolder
 from batcher.ledger.owner.process import this_process
 from batcher.ledger.schema_internal import leases
 from batcher.report.figures import Counts
@@ -191,9 +190,8 @@ def note_process(here, process, pid):
                 )
             )  # fmt: skip
         return
-    holder = LockHolder(
-        pid=pid, host=HERE, user="ana", started_at="", command="", process=process
-    )
+    holder = {"pid": pid, "host": HERE, "user": "ana", "started_at": "", "command": ""}
+    holder |= {"process": process}
     Path(f"{here.engine.url.database}.lock").write_bytes(msgspec.json.encode(holder))
 
 

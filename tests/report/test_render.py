@@ -40,6 +40,8 @@ REPORT = Report(
 DOUBTFUL = Counts(
     requests=1, attempts=39, in_doubt_attempts=37, open_attempts=2, in_doubt_low=11 * 10**10,
     in_doubt_high=84 * 10**10, unpriced_requests=2, unpriced_tokens=34_000, assumed_charges=1,
+    assumed_low=2 * 10**10, assumed_high=3 * 10**10, maybe_billed_attempts=3,
+    maybe_billed_high=5 * 10**11,
 )  # fmt: skip
 
 
@@ -67,17 +69,17 @@ def on_terminal(report, width):
 def test_plain_columns_are_complete_and_aligned():
     assert render(REPORT, Format.TABLE) == (
         "Model            Answered  Attempts  Input  Cache write  Cache read  Output  Thinking"
-        "  Searches  Cost (USD)  In doubt (USD)  Unpriced\n"
+        "  Searches  Cost (USD)  In doubt (USD)  Assumed (USD)  Unpriced\n"
         "---------------  --------  --------  -----  -----------  ----------  ------  --------"
-        "  --------  ----------  --------------  --------\n"
+        "  --------  ----------  --------------  -------------  --------\n"
         "claude-sonnet-5         1         2  1,000            0           0      27         0"
-        "         0     $0.0034               -         0\n"
+        "         0     $0.0034               -              -         0\n"
         "---------------  --------  --------  -----  -----------  ----------  ------  --------"
-        "  --------  ----------  --------------  --------\n"
+        "  --------  ----------  --------------  -------------  --------\n"
         "Total                   1         2  1,000            0           0      27         0"
-        "         0     $0.0034               -         0\n"
+        "         0     $0.0034               -              -         0\n"
         "\n"
-        "Events: 2 attempts, 2 answers: 2 priced, 0 unpriced. Prices: 2026-01.\n"
+        "Events: 2 attempts, 2 answers: 2 with a cost, 0 unpriced. Prices: 2026-01.\n"
         "Reconciliation: none recorded.\n"
     )
 
@@ -91,16 +93,16 @@ def test_a_narrow_terminal_gets_the_most_important_columns():
         "├─────────────────┼──────────┼───────┼────────┼────────────┤\n"
         "│ Total           │        1 │ 1,000 │     27 │    $0.0034 │\n"
         "└─────────────────┴──────────┴───────┴────────┴────────────┘\n"
-        "Events: 2 attempts, 2 answers: 2 priced, 0 unpriced. Prices: 2026-01.\n"
+        "Events: 2 attempts, 2 answers: 2 with a cost, 0 unpriced. Prices: 2026-01.\n"
         "Reconciliation: none recorded.\n"
     )
 
 
 def test_a_wide_terminal_gets_the_columns_with_something_in_them():
-    titles = on_terminal(with_total(DOUBTFUL), 120).splitlines()[1]
+    titles = on_terminal(with_total(DOUBTFUL), 140).splitlines()[1]
     assert [title.strip() for title in titles.strip("│").split("│")] == [
         "Model", "Answered", "Attempts", "Input", "Output", "Cost (USD)", "In doubt (USD)",
-        "Unpriced",
+        "Assumed (USD)", "Unpriced",
     ]  # fmt: skip
 
 
@@ -118,10 +120,13 @@ def test_csv_has_exact_amounts_and_no_total():
         "not_sent_attempts,late_attempts,input_tokens,cache_write_5m_tokens,"
         "cache_write_1h_tokens,cache_read_tokens,output_tokens,thinking_tokens,"
         "web_search_requests,unpriced_requests,unpriced_tokens,assumed_charges,"
+        "maybe_billed_attempts,maybe_billed_unbounded,"
         "in_doubt_unbounded,cost_usd,cost_pico_usd,in_doubt_low_usd,in_doubt_low_pico_usd,"
-        "in_doubt_high_usd,in_doubt_high_pico_usd,entry\n"
-        "claude-sonnet-5,1,2,0,0,0,0,0,1000,0,0,0,27,0,0,0,0,0,0,0.0034,3400000000,0,0,0,0,"
-        "charges\n"
+        "in_doubt_high_usd,in_doubt_high_pico_usd,assumed_low_usd,assumed_low_pico_usd,"
+        "assumed_high_usd,assumed_high_pico_usd,maybe_billed_high_usd,"
+        "maybe_billed_high_pico_usd,entry\n"
+        "claude-sonnet-5,1,2,0,0,0,0,0,1000,0,0,0,27,0,0,0,0,0,0,0,0,0.0034,3400000000,0,0,0,0,"
+        "0,0,0,0,0,0,charges\n"
     )
 
 
@@ -133,10 +138,14 @@ def test_json_mirrors_the_report_with_amounts_as_text():
         "input_tokens": 1000, "cache_write_5m_tokens": 0, "cache_write_1h_tokens": 0,
         "cache_read_tokens": 0, "output_tokens": 27, "thinking_tokens": 0,
         "web_search_requests": 0, "unpriced_requests": 0, "unpriced_tokens": 0,
-        "assumed_charges": 0, "in_doubt_unbounded": 0,
+        "assumed_charges": 0, "in_doubt_unbounded": 0, "maybe_billed_attempts": 0,
+        "maybe_billed_unbounded": 0,
         "cost": {"USD": {"amount": "0.0034", "pico": "3400000000"}},
         "in_doubt_low": {"amount": "0", "pico": "0"},
         "in_doubt_high": {"amount": "0", "pico": "0"},
+        "assumed_low": {"amount": "0", "pico": "0"},
+        "assumed_high": {"amount": "0", "pico": "0"},
+        "maybe_billed_high": {"amount": "0", "pico": "0"},
     }  # fmt: skip
     assert document == {
         "schema": "batcher.report/1", "by": ["model"], "since": None, "until": None,
@@ -144,7 +153,7 @@ def test_json_mirrors_the_report_with_amounts_as_text():
         "lines": [{"key": {"model": "claude-sonnet-5"}, **figures}], "total": figures,
         "unpriced": [], "assumed": [], "price_books": ["2026-01"],
         "simulated_left_out": False, "simulated_only": False,
-        "notes": ["Events: 2 attempts, 2 answers: 2 priced, 0 unpriced. Prices: 2026-01.",
+        "notes": ["Events: 2 attempts, 2 answers: 2 with a cost, 0 unpriced. Prices: 2026-01.",
                   "Reconciliation: none recorded."],
         "adjusted": {
             "entries": 0, "cost": ZERO, "total": {"USD": figures["cost"]["USD"]}, "lines": [],
@@ -156,13 +165,14 @@ def test_json_mirrors_the_report_with_amounts_as_text():
 def test_markdown_is_a_table_and_a_list():
     assert render(REPORT, Format.MARKDOWN) == (
         "| Model | Answered | Attempts | Input | Cache write | Cache read | Output | Thinking"
-        " | Searches | Cost (USD) | In doubt (USD) | Unpriced |\n"
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
-        "| claude-sonnet-5 | 1 | 2 | 1,000 | 0 | 0 | 27 | 0 | 0 | $0.0034 | - | 0 |\n"
+        " | Searches | Cost (USD) | In doubt (USD) | Assumed (USD) | Unpriced |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+        " ---: |\n"
+        "| claude-sonnet-5 | 1 | 2 | 1,000 | 0 | 0 | 27 | 0 | 0 | $0.0034 | - | - | 0 |\n"
         "| **Total** | **1** | **2** | **1,000** | **0** | **0** | **27** | **0** | **0**"
-        " | **$0.0034** | **-** | **0** |\n"
+        " | **$0.0034** | **-** | **-** | **0** |\n"
         "\n"
-        "- Events: 2 attempts, 2 answers: 2 priced, 0 unpriced. Prices: 2026-01.\n"
+        "- Events: 2 attempts, 2 answers: 2 with a cost, 0 unpriced. Prices: 2026-01.\n"
         "- Reconciliation: none recorded.\n"
     )
 
@@ -179,10 +189,13 @@ def test_what_numbers_do_not_tell_is_said_in_sentences():
         " $0.11 to $0.84, not in the cost.",
         "Unpriced: 2 answers (34,000 tokens) have no price and are not in the cost:"
         " unknown model other (2).",
-        "Assumed: 1 charge rests on an assumption: cache lifetime assumed (1).",
+        "Assumed: 1 charge rests on an assumption, $0.02 (in the cost) to $0.03:"
+        " cache lifetime assumed (1).",
+        "Refused: 3 refused attempts may have been billed even so: $0.00 to $0.50, not in the"
+        " cost.",
         "Simulated: this database also holds charges of a simulated endpoint; they are not real"
         " money and in no line of this report.",
-        "Events: 39 attempts, 2 answers: 0 priced, 2 unpriced. Prices: 2026-01.",
+        "Events: 39 attempts, 2 answers: 0 with a cost, 2 unpriced. Prices: 2026-01.",
         "Reconciliation: none recorded.",
     )
 
@@ -197,7 +210,7 @@ def test_adjustments_are_lines_of_their_own_below_the_total():
     assert lay_out(table_of(report), Detail.FULL).sentences == (
         "Adjustments: $0.0006 billed beside these charges, not in the lines: not metered"
         " here $0.001 (1); rate -$0.0004 (2). As billed: $0.004.",
-        "Events: 2 attempts, 2 answers: 2 priced, 0 unpriced. Prices: 2026-01.",
+        "Events: 2 attempts, 2 answers: 2 with a cost, 0 unpriced. Prices: 2026-01.",
         "Reconciliation: 2 days, 2026-10-12 to 2026-10-13, 3 adjustments, the last by ana on"
         " build7 at 2026-11-01T00:00:00Z.",
     )
@@ -314,6 +327,11 @@ def test_safe_text_is_one_line_without_controls_and_as_long(text):
 def test_no_csv_text_begins_like_a_formula(text):
     assert not csv_text(text).startswith(("=", "+", "-", "@", "\t", "\r"))
     assert csv_text(text).removeprefix("'") == text.removeprefix("'")
+
+
+@pytest.mark.parametrize("sign", ["\x1b", "\x9b", "\x85", "\u202e", "\u2066", "\u200f"])
+def test_what_would_steer_a_terminal_is_a_visible_sign(sign):
+    assert safe_text(f"a{sign}b") in {"a\u241bb", "a\ufffdb"}
 
 
 @given(st.text(), st.integers(1, 30))

@@ -92,6 +92,7 @@ def test_every_state_in_doubt_is_an_interval_and_no_cost(here, engine):
     assert total.counts == Counts(
         attempts=7, in_doubt_attempts=5, open_attempts=1, refused_attempts=1,
         not_sent_attempts=1, in_doubt_low=5, in_doubt_high=40, in_doubt_unbounded=1,
+        maybe_billed_attempts=1, maybe_billed_high=99,
     )  # fmt: skip
 
 

@@ -100,9 +100,11 @@ def test_a_template_uses_them_when_the_job_passes_them(folder):
     assert json.loads(item.body).keys() == {"model", "max_tokens", "messages"}
 
 
-def test_they_stay_local_beside_messages(folder):
+def test_beside_messages_they_are_not_dropped_in_silence(folder):
     (item,) = of_rows(folder, {**params(), "images": "gone.png"})
-    assert content(item) == "hello"
+    assert (item.reason, "not sent" in item.message) == ("MISNAMED_FIELD", True)
+    data = built({**params(), "images": "gone.png"}, ignored=("images",))
+    assert content(data) == "hello"
 
 
 @pytest.mark.parametrize("images", [5, True, [7], [["a.png"]]])

@@ -3,6 +3,7 @@ import gzip
 import io
 import json
 import os
+import pty
 import stat
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet as pq
 
 from batcher.errors import CannotCreate, StorageError, UsageError
+from batcher.outputs import Guard
 from batcher.rows.out.output import Sink, open_writer
 from batcher.rows.read.reader import original_columns
 from tests.rows.making import prompts, source
@@ -47,11 +49,40 @@ def test_csv_has_all_columns_and_no_formula(tmp_path):
     )
 
 
-@pytest.mark.parametrize("text", ["=a", "+1", "-1", "@x", "\tx", "\rx"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=a",
+        "+1",
+        "-1",
+        "@x",
+        "\tx",
+        "\rx",
+        "\n=a",
+        "\uff1da",
+        "\uff0b1",
+        "\uff0d1",
+        "\uff20x",
+        "\ufeff=a",
+    ],
+)
 def test_text_a_spreadsheet_would_run_gets_an_apostrophe(tmp_path, text):
     path = written(tmp_path / "o.csv", [{text: text}])
     records = list(csv.reader(io.StringIO(path.read_bytes().decode(), newline="")))
     assert records == [["'" + text]] * 2
+
+
+@pytest.mark.parametrize("format_", ["jsonl", "csv"])
+def test_a_terminal_shows_what_would_steer_it(format_):
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "wb") as terminal:
+        with open_writer("-", format_, stdout=terminal) as writer:
+            writer.write([{"text": "a\x9b31mb\u202ec\x1b[0m"}])
+        shown = os.read(ours, 1000).decode()
+    os.close(ours)
+    assert not any(sign in shown for sign in "\x1b\x9b\u202e")
+    if format_ == "jsonl":
+        assert json.loads(shown) == {"text": "a\x9b31mb\u202ec\x1b[0m"}
 
 
 def test_in_csv_nothing_steers_a_terminal(tmp_path):
@@ -110,6 +141,7 @@ def test_gz_is_packed_and_always_the_same(tmp_path, name):
     plain = written(tmp_path / name.removesuffix(".gz")).read_bytes()
     packed = written(tmp_path / name).read_bytes()
     assert gzip.decompress(packed) == plain
+    (tmp_path / name).unlink()
     assert written(tmp_path / name).read_bytes() == packed
 
 
@@ -127,7 +159,9 @@ def test_a_failed_export_leaves_what_was_there(tmp_path, name):
         yield {"a": 1}
         raise RuntimeError
 
-    with pytest.raises(RuntimeError), open_writer(str(tmp_path / name)) as writer:
+    anything = Guard(force=True)
+    path = str(tmp_path / name)
+    with pytest.raises(RuntimeError), open_writer(path, guard=anything) as writer:
         writer.write(rows())
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "before"}
 

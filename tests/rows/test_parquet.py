@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet as pq
 
-from batcher.errors import ConfigurationError
+from batcher.errors import ConfigurationError, StorageError
 from batcher.rows.build.settings import RequestSettings
 from batcher.rows.read.arrow_values import column_cells
 from batcher.rows.read.check import check_source
@@ -260,6 +260,13 @@ def test_a_footer_that_breaks_after_the_check_is_a_bad_row(tmp_path):
     file = parquet(tmp_path / "a.parquet", pa.Table.from_pylist(prompts(5)))
     file.path.write_bytes(file.path.read_bytes()[:-20])
     assert reasons(items(file)) == ["TRUNCATED_FILE"]
+
+
+def test_a_file_that_is_gone_is_not_called_damaged(tmp_path):
+    file = parquet(tmp_path / "a.parquet", pa.Table.from_pylist(prompts(5)))
+    file.path.unlink()
+    with pytest.raises(StorageError, match="reading failed"):
+        items(file)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1PAR1", b"{}\n" * 10, b"x" * 5000])

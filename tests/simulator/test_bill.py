@@ -1,5 +1,7 @@
 """The tests' own price table, checked with sums done by hand."""
 
+import json
+
 import pytest
 
 from tests.bill import cost_pico_usd, read_bill, total_pico_usd
@@ -72,7 +74,7 @@ def test_an_unlisted_model_has_no_price():
 
 def test_a_torn_line_is_not_overlooked(tmp_path):
     (tmp_path / "bill").write_text('{"a": 1}\n{"a"')
-    with pytest.raises(ValueError, match="delimiter"):
+    with pytest.raises(json.JSONDecodeError):
         read_bill(tmp_path / "bill")
 
 

@@ -1,5 +1,6 @@
 """`batcher simulate` as a process: it says where it listens, and ends when told."""
 
+import errno
 import json
 import os
 import signal
@@ -66,24 +67,26 @@ def test_the_bill_survives_a_kill(tmp_path):
     assert line["output_tokens"] == answer["usage"]["output_tokens"]
 
 
+def refusal(url: str) -> int:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        ask(url, body_of("hi"))
+    caught.value.close()
+    return caught.value.code
+
+
 def test_quotas_and_faults_can_be_set():
     options = ("--rpm", "1", "--itpm", "9999", "--otpm", "9999", "--burst-seconds", "60")
     with simulator(*options) as (_, url):
         ask(url, body_of("hi"))
-        with pytest.raises(urllib.error.HTTPError, match="429"):
-            ask(url, body_of("hi"))
-    with (
-        simulator("--fault", "529=0.5", "--fault", "503=0.5") as (_, url),
-        pytest.raises(urllib.error.HTTPError, match=r"529|503"),
-    ):
-        ask(url, body_of("hi"))
+        assert refusal(url) == 429
+    with simulator("--fault", "529=0.5", "--fault", "503=0.5") as (_, url):
+        assert refusal(url) in {529, 503}
 
 
 def test_only_the_key_in_the_named_variable_is_accepted():
     with simulator("--expect-key-env", "SIM_KEY", SIM_KEY="secret") as (_, url):
         assert ask(url, body_of("hi"), **{"x-api-key": "secret"})["type"] == "message"
-        with pytest.raises(urllib.error.HTTPError, match="401"):
-            ask(url, body_of("hi"))
+        assert refusal(url) == 401
 
 
 @pytest.mark.parametrize(
@@ -114,4 +117,4 @@ def test_a_port_that_is_taken_is_said_in_one_line():
     with simulator() as (_, url):
         result = CliRunner().invoke(simulate, ["--port", url.rpartition(":")[2]])
     assert isinstance(result.exception, CannotCreate)
-    assert "address already in use" in str(result.exception)
+    assert os.strerror(errno.EADDRINUSE).lower() in str(result.exception).lower()

@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from batcher.errors import ConfigurationError
-from batcher.transport.endpoint import Secret, check_url, is_loopback
+from batcher.transport.endpoint import Endpoint, Secret, check_url, is_loopback
 from tests.transport.servers import KEY, endpoint
 
 
@@ -92,3 +92,23 @@ def test_a_secret_never_shows_itself(pattern):
 def test_a_secret_gives_itself_only_when_asked_to():
     assert Secret(KEY).reveal() == KEY
     assert pickle.loads(pickle.dumps(Secret(KEY))).reveal() == KEY
+
+
+@pytest.mark.parametrize(
+    ("base_url", "said", "status", "billed"),
+    [
+        ("https://api.anthropic.com", None, 200, True),
+        ("https://api.anthropic.com", None, 504, False),
+        ("https://gateway.example", None, 200, True),
+        ("https://gateway.example", None, 408, True),
+        ("https://gateway.example", None, 504, True),
+        ("https://gateway.example", None, 529, False),
+        ("https://gateway.example", None, 429, False),
+        ("https://gateway.example", None, 400, False),
+        ("https://gateway.example", False, 200, False),
+        ("https://gateway.example", True, 400, True),
+    ],
+)
+def test_which_refused_attempts_may_be_billed(base_url, said, status, billed):
+    endpoint = Endpoint(name="x", base_url=base_url, errors_may_be_billed=said)
+    assert endpoint.may_bill(status) is billed

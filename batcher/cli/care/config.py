@@ -7,6 +7,7 @@ import click
 
 from batcher.cli.commands import GroupWithExamples, command, format_options, write_new
 from batcher.cli.run.job_options import job_options, run_options
+from batcher.cli.words.say import tell
 
 
 @click.group(
@@ -39,7 +40,7 @@ def show_config(
 
     settings = wiring.settings_of(wiring.asked(inputs, job_path, config_path, options=options))
     if form == "json":
-        click.echo(msgspec.json.encode({"settings": settings}))
+        tell(msgspec.json.encode({"settings": settings}))
         return
     from batcher.cli.money.prices import print_columns
 
@@ -57,7 +58,7 @@ def init_config(file: Path) -> None:
     from batcher.config.files import sample_config
 
     write_new(file, sample_config())
-    click.echo(f"{file} written; see what is in force with: batcher config show")
+    tell(f"{file} written; see what is in force with: batcher config show")
 
 
 def _one_line(value: object) -> str:

@@ -7,6 +7,7 @@ import click
 from batcher.cli.care.db_purge import purge
 from batcher.cli.commands import GroupWithExamples
 from batcher.cli.ledger_options import ledger_options
+from batcher.cli.words.say import tell
 
 
 @click.group(cls=GroupWithExamples, examples=("batcher db check", "batcher db backup copy.db"))
@@ -28,7 +29,7 @@ def upgrade(database: str | None, config: str | None) -> None:
     done = upgrade_database(database_url(database, config))
     changed = "was created at" if done.before is None else f"went from schema {done.before} to"
     told = "is already at" if done.before == done.after else changed
-    click.echo(f"{done.shown} {told} schema {done.after}")
+    tell(f"{done.shown} {told} schema {done.after}")
 
 
 @db.command(examples=("batcher db current", "batcher db current -d batcher.db"))
@@ -38,7 +39,7 @@ def current(database: str | None, config: str | None) -> None:
     from batcher.config.files import database_url
     from batcher.ledger.maintenance import current_revision
 
-    click.echo(current_revision(database_url(database, config)) or "empty")
+    tell(current_revision(database_url(database, config)) or "empty")
 
 
 @db.command(examples=("batcher db check", "batcher db check -d batcher.db"))
@@ -53,7 +54,7 @@ def check(context: click.Context, database: str | None, config: str | None) -> N
     from batcher.ledger.maintenance import check_database
 
     differences = check_database(database_url(database, config))
-    click.echo("\n".join(differences) or "no difference")
+    tell("\n".join(differences) or "no difference")
     context.exit(1 if differences else 0)
 
 
@@ -68,7 +69,7 @@ def backup(file: Path, database: str | None, config: str | None) -> None:
     from batcher.ledger.maintenance import backup_database
 
     size = backup_database(database_url(database, config), file)
-    click.echo(f"{file}: {size:,} bytes")
+    tell(f"{file}: {size:,} bytes")
 
 
 @db.command(examples=("batcher db vacuum", "batcher db vacuum -d batcher.db"))
@@ -78,7 +79,7 @@ def vacuum(database: str | None, config: str | None) -> None:
     from batcher.config.files import database_url
     from batcher.ledger.maintenance import vacuum_database
 
-    click.echo(vacuum_database(database_url(database, config)))
+    tell(vacuum_database(database_url(database, config)))
 
 
 db.add_command(purge)

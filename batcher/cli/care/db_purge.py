@@ -8,6 +8,7 @@ import click
 
 from batcher.cli.commands import command, option
 from batcher.cli.ledger_options import ledger_options
+from batcher.cli.words.say import tell
 
 if TYPE_CHECKING:
     from batcher.ledger.maintenance import Purged
@@ -48,9 +49,9 @@ def purge(
     if not (dry_run or nothing):
         _ask(words_of(found, before, "are about to go"), yes=yes)
         found = purge_database(url, before_us=before_us)
-    click.echo(words_of(found, before, "would go" if dry_run or nothing else "are gone"))
+    tell(words_of(found, before, "would go" if dry_run or nothing else "are gone"))
     if found.kept:
-        click.echo(
+        tell(
             f"{found.kept:,} answers of unfinished requests stay: their rows need them to go on"
         )
 

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import click
-
 from batcher.cli.commands import command, format_options
 from batcher.cli.run.job_options import job_options
+from batcher.cli.words.say import tell
 
 
 @command("batcher doctor", "batcher doctor job.toml --json")
@@ -31,8 +30,8 @@ def doctor(
 
     findings = examine(wiring.asked(inputs, job_path, config_path, options=options))
     if form == "json":
-        click.echo(msgspec.json.encode({"findings": findings}))
+        tell(msgspec.json.encode({"findings": findings}))
     else:
         for finding in findings:
-            click.echo(f"{'ok  ' if finding.ok else 'FAIL'} {finding.what}: {finding.words}")
+            tell(f"{'ok  ' if finding.ok else 'FAIL'} {finding.what}: {finding.words}")
     return 0 if all(finding.ok for finding in findings) else 1

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from batcher.cli.commands import GroupWithExamples
+from batcher.cli.words.say import tell
 
 
 @click.group(
@@ -24,7 +25,7 @@ def list_jobs(folder: Path) -> None:
     for path in wiring.job_files(folder):
         job = wiring.job_file(path)
         where = job.endpoint or "anthropic"
-        click.echo(f"{path}: {job.name or path.stem} <- {', '.join(job.inputs)} -> {where}")
+        tell(f"{path}: {job.name or path.stem} <- {', '.join(job.inputs)} -> {where}")
 
 
 @jobs.command("check", examples=("batcher jobs check", "batcher jobs check jobs/nightly.toml"))
@@ -43,10 +44,10 @@ def check_jobs(paths: tuple[Path, ...]) -> int:
             found = wiring.inspect_inputs(wiring.resolve(wiring.asked((), path, None)))
         except BatcherError as exc:
             wrong += 1
-            click.echo(f"{path}: {exc}")
+            tell(f"{path}: {exc}")
             continue
         wrong += bool(found.bad_rows)
-        click.echo(f"{path}: {found.requests:,} requests, {found.bad_rows:,} bad rows")
+        tell(f"{path}: {found.requests:,} requests, {found.bad_rows:,} bad rows")
     return 1 if wrong else 0
 
 
@@ -59,4 +60,4 @@ def schema(kind: str) -> None:
     """Print the JSON schema of job files, or of config.toml, for editors and checks."""
     from batcher.config.schemas import schema_of
 
-    click.echo(schema_of(kind), nl=False)
+    tell(schema_of(kind), nl=False)

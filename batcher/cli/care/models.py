@@ -3,10 +3,9 @@
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from batcher.cli.commands import command, completed, format_options, option
 from batcher.cli.names import endpoint_names
+from batcher.cli.words.say import tell
 
 if TYPE_CHECKING:
     from batcher.pricing.book.book import PriceBook
@@ -41,14 +40,15 @@ def models(config_path: str | None, form: str, **options: str | None) -> None:
     prices = wiring.price_list(job, book)
     rows = [_row(model, _why_unpriced(book, prices, model.id)) for model in listed]
     if form == "json":
-        click.echo(msgspec.json.encode({"endpoint": job.endpoint.name, "models": rows}))
+        tell(msgspec.json.encode({"endpoint": job.endpoint.name, "models": rows}))
         return
     for line in _table(rows):
-        click.echo(line)
-    click.echo(
-        f"{len(rows):,} models at {job.endpoint.name} ({job.endpoint.base_url})", err=True
+        tell(line)
+    tell(
+        f"{len(rows):,} models at {job.endpoint.name} ({job.endpoint.shown_url})",
+        err=True,
     )
-    click.echo(wiring.price_note(job, book), err=True)
+    tell(wiring.price_note(job, book), err=True)
 
 
 async def _ask(endpoint: "Endpoint") -> "list[ListedModel]":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batcher.cli.commands import command, option
+from batcher.cli.words.say import tell
 
 if TYPE_CHECKING:
     import asyncio
@@ -68,9 +69,12 @@ def simulate(
     Answers are made up, the same ones for the same request. It costs nothing.
     """
     from batcher.errors import CannotCreate
+    from batcher.outputs import NOTHING_KEPT
     from batcher.simulator.server import serve
     from batcher.simulator.settings import SimulatorSettings
 
+    if bill is not None:
+        NOTHING_KEPT.check(bill)
     try:
         settings = SimulatorSettings(
             port=port,
@@ -88,7 +92,7 @@ def simulate(
     except ValueError as exc:
         raise click.UsageError(f"simulate: {exc}") from exc
     try:
-        serve(settings, lambda url: click.echo(f"listening on {url}"), _fast_loop())
+        serve(settings, lambda url: tell(f"listening on {url}"), _fast_loop())
     except OSError as exc:
         raise CannotCreate(
             f"simulate: {exc}; give another --port or a --bill that can be written"

@@ -6,6 +6,7 @@ import click
 
 from batcher.cli.commands import command, format_options, option
 from batcher.cli.ledger_options import ledger, ledger_options
+from batcher.cli.words.say import tell
 
 
 @command("batcher verify", "batcher verify -d batcher.db --json")
@@ -34,16 +35,16 @@ def verify(bill: Path | None, form: str, database: str | None, config: str | Non
         found = verify_ledger(engine, bill)
         boats = waiting_for(engine, *lifeboat_places(config))
     if form == "json":
-        click.echo(msgspec.json.encode({"schema": 1, **msgspec.to_builtins(found)}))
+        tell(msgspec.json.encode({"schema": 1, **msgspec.to_builtins(found)}))
     else:
         for finding in found.findings:
-            click.echo(f"{finding.kind}: {finding.text}")
-        click.echo(
+            tell(f"{finding.kind}: {finding.text}")
+        tell(
             f"verified: {count_of(found.charges, 'charge')} of"
             f" {count_of(found.answers, 'answer')} recomputed,"
             f" {count_of(found.rollups, 'sum')} compared;"
             f" {count_of(found.problems, 'problem') if found.problems else 'no problems'}"
         )
     for boat in boats:
-        click.echo(boat.words, err=True)
+        tell(boat.words, err=True)
     return 1 if found.problems else 0

@@ -8,14 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import click
-
 import batcher
 from batcher import wiring
 from batcher.cli.ledger_options import ledger
 from batcher.cli.run.display import Quiet, display
 from batcher.cli.run.summary import closing_lines
-from batcher.cli.words.say import say
+from batcher.cli.words.say import say, tell
 from batcher.config.tables import Settings
 from batcher.errors import ProviderUnavailable
 from batcher.pipeline.events import Ended
@@ -36,7 +34,7 @@ def run_demo(database: str) -> int:
             codes.append(ended.exit_code)
     _print_report(database)
     for line in _next_steps(database):
-        click.echo(line)
+        tell(line)
     return max(codes)
 
 
@@ -99,7 +97,7 @@ def _print_report(database: str) -> None:
     from batcher.report.render.formats import Format, write_report
 
     with ledger(database, None) as engine:
-        click.echo("")
+        tell("")
         write_report([engine], ReportQuery(), Format.TABLE, None, sys.stdout)
 
 

@@ -4,15 +4,16 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from batcher.cli.commands import FILE, command, option
+from batcher.cli.commands import FILE, command, force_option, option
 from batcher.cli.ledger_options import ledger, ledger_options
+from batcher.cli.words.say import tell
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from batcher.ledger.connect import Engine
     from batcher.report.export.answers import ExportOptions
-    from batcher.rows.out.output import OutputFormat
+    from batcher.rows.out.marks import OutputFormat
 
     Opened = AbstractContextManager[Engine]
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Only rows without an answer, as they came: to mend and run.",
 )
+@force_option()
 @ledger_options
 def export(
     run_id: int | None,
@@ -46,6 +48,7 @@ def export(
     form: str | None,
     answered_only: bool,
     failures: bool,
+    force: bool,
     database: str | None,
     config: str | None,
 ) -> None:
@@ -58,7 +61,10 @@ def export(
     from batcher.report.words import count_of
 
     options = ExportOptions(
-        target=output, form=cast("OutputFormat | None", form), answered_only=answered_only
+        target=output,
+        form=cast("OutputFormat | None", form),
+        answered_only=answered_only,
+        force=force,
     )
     where = "standard output" if output == "-" else output
     if failures:
@@ -68,7 +74,7 @@ def export(
         return
     with ledger(database, config) as engine:
         done = export_answers(engine, the_run(engine, run_id), options, _warn)
-    click.echo(f"{count_of(done.rows, 'row')} to {where}, {done.answered:,} answered", err=True)
+    tell(f"{count_of(done.rows, 'row')} to {where}, {done.answered:,} answered", err=True)
 
 
 def _export_failures(
@@ -80,8 +86,8 @@ def _export_failures(
     with opened as engine:
         done = export_failures(engine, the_run(engine, run_id), options, _warn)
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in done.reasons.items())
-    click.echo(f"{count_of(done.rows, 'row')} to {where}: {reasons or 'none'}", err=True)
+    tell(f"{count_of(done.rows, 'row')} to {where}: {reasons or 'none'}", err=True)
 
 
 def _warn(sentence: str) -> None:
-    click.echo(f"warning: {sentence}", err=True)
+    tell(f"warning: {sentence}", err=True)

@@ -6,15 +6,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batcher.cli.commands import FILE, choice, command, completed, format_options, option
+from batcher.cli.commands import (
+    FILE,
+    choice,
+    command,
+    completed,
+    force_option,
+    format_options,
+    option,
+)
 from batcher.cli.ledger_options import several_ledgers, several_ledgers_options
 from batcher.cli.names import dimension_names
+from batcher.cli.words.say import tell
 from batcher.finance.focus.columns import Grain, Version
 from batcher.report.query import Period
 from batcher.report.render.formats import Format, require_file, write, write_report
 
 if TYPE_CHECKING:
     from batcher.ledger.connect import Engine
+    from batcher.outputs import Guard
     from batcher.report.query import ReportQuery
     from batcher.report.table import Table
 
@@ -102,7 +112,12 @@ _VIEWS = ("waste", "cache", "costs", "latency", "units", "top")
 @option(
     "-o", "--output", type=FILE, metavar="FILE", help="Write to FILE, not to standard output."
 )
-@option("--strict", is_flag=True, help="Exit 65 when an answer in it has no price.")
+@force_option()
+@option(
+    "--strict",
+    is_flag=True,
+    help="Exit 65 when a price in it is missing or assumed.",
+)
 @several_ledgers_options
 def report(
     databases: tuple[str, ...],
@@ -116,7 +131,7 @@ def report(
     Works while a run is on. Money in doubt and answers without a price are told apart and never
     guessed. Dates are read in the zone of --tz. Several --database are read as one.
     """
-    from batcher.cli.look.report_checks import unpriced_exit_code, warn_of_old_books
+    from batcher.cli.look.report_checks import strict_exit_code, warn_of_old_books
 
     query = _query(asked)
     _check(asked, output)
@@ -124,7 +139,7 @@ def report(
     with several_ledgers(databases, config) as engines:
         _answer(engines, query, asked, output)
         warn_of_old_books(engines, config)
-        return unpriced_exit_code(engines, query) if strict else 0
+        return strict_exit_code(engines, query) if strict else 0
 
 
 def _answer(
@@ -133,14 +148,18 @@ def _answer(
     asked: dict[str, Any],
     output: str | None,
 ) -> None:
+    from batcher.outputs import NOTHING_KEPT
+    from batcher.report.ledgers import guard_of
+
     form = asked["form"]
+    guard = guard_of(engines, force=asked["force"]) if output else NOTHING_KEPT
     table = _table(engines, query, asked)
     if table is not None:
-        write(table, Format(form), output, sys.stdout)
+        write(table, Format(form), output, sys.stdout, guard)
     elif form == _FOCUS_FORMAT:
-        _write_focus(engines, query, asked, output)
+        _write_focus(engines, query, asked, output, guard)
     else:
-        write_report(engines, query, Format(form), output, sys.stdout)
+        write_report(engines, query, Format(form), output, sys.stdout, guard)
 
 
 def _write_focus(
@@ -148,25 +167,31 @@ def _write_focus(
     query: "ReportQuery",
     asked: dict[str, Any],
     output: str | None,
+    guard: "Guard",
 ) -> None:
+    from batcher.finance.focus.columns import columns_of
     from batcher.finance.focus.write import FocusOptions, write_focus
     from batcher.report.render.delivery import target_file, target_stream
+    from batcher.rows.out.marks import has_columns
 
     options = FocusOptions(
         grain=Grain(asked["focus_grain"] or "hour"),
         version=Version(asked["focus_version"] or "1.2"),
         account=asked["focus_account"],
     )
+    columns = columns_of(options.version)
     if (output or "").endswith(".parquet"):
         from batcher.finance.focus.parquet import focus_parquet
 
-        with target_file(output or "") as file:
+        is_ours = has_columns("parquet", columns)
+        with target_file(output or "", guard, is_ours) as file:
             said = focus_parquet(engines, query, options, file)
     else:
-        with target_stream(output, sys.stdout) as stream:
+        is_ours = has_columns("csv", columns)
+        with target_stream(output, sys.stdout, guard, is_ours) as stream:
             said = write_focus(engines, query, options, stream)
     for sentence in said:
-        click.echo(sentence, err=True)
+        tell(sentence, err=True)
 
 
 def _table(

@@ -9,7 +9,7 @@ from batcher.ledger.rate.ratings import books_in_use
 from batcher.report.query import ReportQuery
 from batcher.report.summary import summarise
 
-_UNPRICED = 65
+_UNCLEAR = 65
 
 
 def warn_of_old_books(engines: Sequence[Engine], config_path: str | None) -> None:
@@ -32,7 +32,7 @@ def warn_of_old_books(engines: Sequence[Engine], config_path: str | None) -> Non
         )
 
 
-def unpriced_exit_code(engines: Sequence[Engine], query: ReportQuery) -> int:
-    """65 when an answer that the report is about has no price, else 0."""
+def strict_exit_code(engines: Sequence[Engine], query: ReportQuery) -> int:
+    """65 when an answer that the report is about has no price or an assumed one, else 0."""
     counts = summarise(engines, query).total.counts
-    return _UNPRICED if counts.unpriced_requests else 0
+    return _UNCLEAR if counts.unpriced_requests or counts.assumed_charges else 0

@@ -4,6 +4,7 @@ import click
 
 from batcher.cli.commands import command, format_options, option
 from batcher.cli.ledger_options import ledger, ledger_options
+from batcher.cli.words.say import tell
 
 
 @command("batcher show ticket-29", "batcher show rows.jsonl:12 --json")
@@ -33,8 +34,8 @@ def show(
             listed = (
                 request_text.matches_json if form == "json" else request_text.render_matches
             )
-            click.echo(listed(matches), nl=False)
+            tell(listed(matches), nl=False)
             return
         request = read_request(engine, matches[0], rating=rating)
     shown = request_text.request_json if form == "json" else request_text.render_request
-    click.echo(shown(request), nl=False)
+    tell(shown(request), nl=False)

@@ -1,9 +1,8 @@
 """`batcher status`: how the runs stand."""
 
-import click
-
 from batcher.cli.commands import command, format_options, option
 from batcher.cli.ledger_options import ledger, ledger_options
+from batcher.cli.words.say import tell
 
 
 @command("batcher status", "batcher status --run 3 --json")
@@ -21,6 +20,6 @@ def status(run_id: int | None, form: str, database: str | None, config: str | No
         boats = waiting_for(engine, *lifeboat_places(config))
         saved = {boat.invocation_id for boat in boats if boat.invocation_id is not None}
         runs = read_status(engine, run_id, saved)
-    click.echo((status_json if form == "json" else render_status)(runs), nl=False)
+    tell((status_json if form == "json" else render_status)(runs), nl=False)
     for boat in boats:
-        click.echo(boat.words, err=True)
+        tell(boat.words, err=True)

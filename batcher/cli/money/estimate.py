@@ -9,6 +9,7 @@ import click
 
 from batcher.cli.commands import command, format_options, option
 from batcher.cli.run.job_options import job_options, no_preflight
+from batcher.cli.words.say import tell
 
 if TYPE_CHECKING:
     from batcher.estimate.preflight_sample import Sample
@@ -71,6 +72,8 @@ def look_ahead(job: "Job", services: "Services", *, quiet: bool, assume_yes: boo
 
     from batcher.cli.words.say import say
     from batcher.estimate.estimate import census_of, inputs_of, sample_of
+    from batcher.estimate.preflight_sample import refuse_misnamed
+    from batcher.rows.build.field_names import not_sent_words
 
     asks = not assume_yes and sys.stdin.isatty() and sys.stderr.isatty()
     must_know = job.ask_above is not None and asks
@@ -79,8 +82,12 @@ def look_ahead(job: "Job", services: "Services", *, quiet: bool, assume_yes: boo
     census = None
     if must_know or not (quiet or size > _QUICK_BYTES):
         census = census_of(job, inputs)
+    sample = census.sample if census else sample_of(job, inputs)
+    refuse_misnamed(sample)
+    if not quiet and (names := not_sent_words(services.builder.names.not_sent)):
+        say(names)
     if job.preflight:
-        _show_refusals(census.sample if census else sample_of(job, inputs), quiet=quiet)
+        _show_refusals(sample, quiet=quiet)
     if census is None:
         return
     from batcher.cli.money.estimate_words import ceiling_words
@@ -122,11 +129,11 @@ def _print_estimate(job: "Job", pilot_rows: int | None, *, as_json: bool) -> int
         say=silence if as_json else say,
     )
     if as_json:
-        click.echo(msgspec.json.encode(estimate_json(made)))
+        tell(msgspec.json.encode(estimate_json(made)))
     else:
         if made.database_created:
             say(f"database created: {made.database}")
-        click.echo("\n".join(estimate_lines(made)))
+        tell("\n".join(estimate_lines(made)))
     if made.pilot is not None and made.pilot.error:
         say(f"batcher: {made.pilot.error}")
         return made.pilot.exit_code
@@ -146,9 +153,9 @@ def _print_grades(asked: Any, *, as_json: bool) -> int:  # noqa: ANN401 - wiring
     with ledger_to_read(url) as engine, reading(engine) as connection:
         stored = stored_estimates(connection, None)
     if as_json:
-        click.echo(msgspec.json.encode(grades_json(stored)))
+        tell(msgspec.json.encode(grades_json(stored)))
     else:
-        click.echo("\n".join(grade_lines(stored)))
+        tell("\n".join(grade_lines(stored)))
     return 0
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from batcher.cli.commands import FILE, GroupWithExamples, option, write_new
+from batcher.cli.commands import FILE, GroupWithExamples, force_option, option
 from batcher.cli.ledger_options import ledger, ledger_options
+from batcher.cli.words.say import tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from batcher.ledger.rate.ratings import StoredRating
+    from batcher.outputs import Guard
     from batcher.pricing.book.book import PriceBook
     from batcher.pricing.book.layer import Layer
 
@@ -126,7 +130,7 @@ def check(file: str, max_age: int) -> None:
     """
     book = book_of(file)
     _warn_about_age(book, max_age)
-    click.echo(f"{_described(book)}: {len(book.lists)} price lists, consistent")
+    tell(f"{_described(book)}: {len(book.lists)} price lists, consistent")
     if _compare_with_genai_prices(book):
         click.get_current_context().exit(1)
 
@@ -179,6 +183,7 @@ def check(file: str, max_age: int) -> None:
     metavar="FILE",
     help="Where to write, default stdout.",
 )
+@force_option()
 def import_prices(
     file: str | None,
     source: str | None,
@@ -187,10 +192,12 @@ def import_prices(
     rounds: bool,
     replaces: bool,
     output: str,
+    force: bool,
 ) -> None:
     """Write a price file in our own format, from a TOML or CSV FILE or a package."""
     from batcher.pricing.book.book import parse_book, read_layer
     from batcher.pricing.book.text import render_layer
+    from batcher.report.render.delivery import deliver
     from batcher.report.words import count_of
 
     if (file is None) == (source is None):
@@ -198,10 +205,7 @@ def import_prices(
     layer = _genai(provider, price_list) if file is None else read_layer(Path(file))
     text = render_layer(_with_choices(layer, rounds=rounds, replaces=replaces))
     book = parse_book(text, output if file is None else file)
-    if output == "-":
-        click.echo(text, nl=False)
-    else:
-        write_new(Path(output), text)
+    deliver(text, output, sys.stdout, _guard(file, force=force))
     blocks = count_of(len(layer.periods), "block")
     _note(f"prices: {blocks} written to {output}, version {book.version}")
 
@@ -222,7 +226,7 @@ def close(month: str, database: str | None, config: str | None) -> None:
 
     url = database_url(database, config)
     rating_id = close_month(url, month, now_us=SystemClock().now_us())
-    click.echo(f"{month} is closed with rating {rating_id}")
+    tell(f"{month} is closed with rating {rating_id}")
 
 
 @prices.command(examples=("batcher prices ratings", "batcher prices ratings -d batcher.db"))
@@ -233,6 +237,20 @@ def ratings(database: str | None, config: str | None) -> None:
 
     with ledger(database, config) as engine:
         print_columns(_rating_rows(list_ratings(engine)))
+
+
+def _guard(file: str | None, *, force: bool) -> Guard:
+    """What the ledger that commands without a job use keeps, where there is one."""
+    from dataclasses import replace
+
+    from batcher.errors import BatcherError
+    from batcher.outputs import Guard
+    from batcher.report.ledgers import guard_of
+
+    kept = Guard(force=force)
+    with suppress(BatcherError), ledger(None, None) as engine:
+        kept = guard_of([engine], force=force)
+    return replace(kept, inputs=(*kept.inputs, *map(Path, [file] if file else [])))
 
 
 def _genai(provider: str, price_list: str) -> Layer:
@@ -305,7 +323,7 @@ def _compare_with_genai_prices(book: PriceBook) -> bool:
     if unknown:
         print_columns(difference_rows(unknown))
     known = len(found) - len(unknown)
-    click.echo(f"genai-prices {version}: {known} known differences, {len(unknown)} new ones")
+    tell(f"genai-prices {version}: {known} known differences, {len(unknown)} new ones")
     return bool(unknown)
 
 
@@ -314,11 +332,11 @@ def print_columns(rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+        tell("  ".join(cells).rstrip())
 
 
 def _note(text: str) -> None:
-    click.echo(text, err=True)
+    tell(text, err=True)
 
 
 def _rating_rows(found: list[StoredRating]) -> list[tuple[str, ...]]:

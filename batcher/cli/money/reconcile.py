@@ -2,13 +2,15 @@
 
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from batcher.cli.commands import FILE, command, completed, format_options, option
+from batcher.cli.commands import FILE, command, completed, force_option, format_options, option
 from batcher.cli.ledger_options import several_ledgers, several_ledgers_options
 from batcher.cli.names import endpoint_names
+from batcher.cli.words.say import tell
 from batcher.report.render.formats import TABLE_FORMATS, Format, require_file, write
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ _DOES = ("record", "undo", "recorded")
 @option(
     "-o", "--output", type=FILE, metavar="FILE", help="Write to FILE, not to standard output."
 )
+@force_option()
 @several_ledgers_options
 @click.pass_context
 def reconcile(
@@ -56,6 +59,7 @@ def reconcile(
     recorded: bool,
     form: str,
     output: str | None,
+    force: bool,
     databases: tuple[str, ...],
     config: str | None,
 ) -> None:
@@ -69,16 +73,18 @@ def reconcile(
     from batcher.finance.reconcile import record as book
     from batcher.finance.reconcile.comparison import comparison_table
     from batcher.finance.reconcile.lines import compare
+    from batcher.report.ledgers import guard_of
 
     _check(context, files)
     require_file(form, output)
     with several_ledgers(databases, config) as engines:
+        guard = guard_of(engines, force=force, inputs=list(map(Path, files)))
         if undo is not None:
             with _to_write(databases, config) as engine:
-                click.echo(book.undo(engine, undo, _author()))
+                tell(book.undo(engine, undo, _author()))
             return
         if recorded:
-            write(book.adjustments_table(engines), Format(form), output, sys.stdout)
+            write(book.adjustments_table(engines), Format(form), output, sys.stdout, guard)
             return
         found = compare(engines, files, endpoint=endpoint)
         done = book.Recorded((), len(found.differing))
@@ -86,7 +92,7 @@ def reconcile(
             with _to_write(databases, config) as engine:
                 done = book.record_residuals(engine, found, _author())
     table = comparison_table(found, every=every, further=done.sentences)
-    write(table, Format(form), output, sys.stdout)
+    write(table, Format(form), output, sys.stdout, guard)
     context.exit(1 if done.differing else 0)
 
 

@@ -6,6 +6,7 @@ import click
 
 from batcher.cli.commands import command, format_options, option
 from batcher.cli.ledger_options import ledger_options
+from batcher.cli.words.say import tell
 
 if TYPE_CHECKING:
     from batcher.ledger.rate.ratings import Repricing
@@ -86,7 +87,7 @@ def _show(found: "Repricing", *, as_json: bool, dry_run: bool) -> None:
     )
 
     if as_json:
-        click.echo(msgspec.json.encode(repricing_fields(found)))
+        tell(msgspec.json.encode(repricing_fields(found)))
         return
     print_columns([_COLUMNS, *repricing_rows(found)])
-    click.echo(repricing_sentence(found, dry_run=dry_run))
+    tell(repricing_sentence(found, dry_run=dry_run))

@@ -61,6 +61,9 @@ class Quiet:
     def close(self) -> None:
         """Leave the terminal as it was, however the run ended; may be called twice."""
 
+    def noted(self, sentence: str) -> None:
+        """See `Observer.noted`."""
+
     def waiting(self, reason: str) -> None:
         """See `Observer.waiting`."""
 
@@ -72,8 +75,9 @@ class Quiet:
         if self._assume_yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
             return self._assume_yes
         cost = "without a bound" if resent.cost_high is None else format_usd(resent.cost_high)
+        why = "A new round" if resent.again else "The settings changed"
         question = (
-            f"The settings changed: {resent.rows:,} answered rows would be sent again, "
+            f"{why}: {resent.rows:,} answered rows would be sent again, "
             f"for at most {cost}. Send them?"
         )
         return click.confirm(question, err=True)
@@ -100,6 +104,10 @@ class Lines(Quiet):
         self._stop.set()
         if self._thread:
             self._thread.join()
+
+    def noted(self, sentence: str) -> None:
+        """See `Observer.noted`."""
+        say(f"{sentence}.")
 
     def waiting(self, reason: str) -> None:
         """See `Observer.waiting`."""
@@ -153,6 +161,10 @@ class Panel(Quiet):
         if self.start is not None:
             with contextlib.suppress(OSError):
                 self._live.stop()
+
+    def noted(self, sentence: str) -> None:
+        """See `Observer.noted`."""
+        say(f"{sentence}.")
 
     def waiting(self, reason: str) -> None:
         """See `Observer.waiting`."""

@@ -2,14 +2,16 @@
 
 from typing import Any
 
-import click
 import msgspec
 
 from batcher import wiring
+from batcher.cli.run.summary import input_lines
+from batcher.cli.words.say import tell
 from batcher.pipeline.job import Job
 from batcher.pipeline.run.dry_run import Inspection
 from batcher.pricing.money import format_usd, usd_text
 from batcher.report.words import count_of
+from batcher.rows.build.field_names import not_sent_words
 
 
 def print_dry_run(job: Job, *, as_json: bool) -> int:
@@ -17,23 +19,23 @@ def print_dry_run(job: Job, *, as_json: bool) -> int:
     found = wiring.inspect_inputs(job)
     body = [] if found.first_body is None else ["first body:", found.first_body.decode()]
     _print(job, found, [*body, "dry run: nothing was sent"], as_json=as_json)
-    return 65 if found.bad_rows else 0
+    return 0 if found.is_clean else 65
 
 
 def print_inspection(job: Job, *, as_json: bool) -> int:
     """Inspect the job's inputs and print what was found; 1 when a row is bad."""
     found = wiring.inspect_inputs(job)
-    ending = [] if found.bad_rows else ["nothing is wrong"]
+    ending = ["nothing is wrong"] if found.is_clean else []
     _print(job, found, ending, as_json=as_json)
-    return 1 if found.bad_rows else 0
+    return 0 if found.is_clean else 1
 
 
 def _print(job: Job, found: Inspection, ending: list[str], *, as_json: bool) -> None:
     if as_json:
-        click.echo(msgspec.json.encode(_summary(found)))
+        tell(msgspec.json.encode(_summary(found)))
         return
     for line in [*_lines(job, found), *ending]:
-        click.echo(line)
+        tell(line)
 
 
 def _lines(job: Job, found: Inspection) -> list[str]:
@@ -41,6 +43,8 @@ def _lines(job: Job, found: Inspection) -> list[str]:
     requests = count_of(found.requests, "request")
     lines = [f"{requests} to endpoint {job.endpoint.name} ({models or 'none'})"]
     lines += bad_row_lines(found)
+    lines += input_lines(found.repeated_fields, found.blank_lines)
+    lines += filter(None, [*found.hidden, not_sent_words(found.not_sent)])
     return [*lines, _ceiling(found)]
 
 
@@ -70,6 +74,10 @@ def _summary(found: Inspection) -> dict[str, Any]:
         "requests": found.requests,
         "bad_rows": found.bad_rows,
         "reasons": found.reasons,
+        "not_sent": found.not_sent,
+        "hidden": found.hidden,
+        "repeated_fields": found.repeated_fields,
+        "blank_lines": found.blank_lines,
         "models": found.models,
         "cost_high_usd": usd_text(found.cost_high),
         "requests_without_ceiling": found.unbounded,

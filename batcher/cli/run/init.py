@@ -9,6 +9,7 @@ import click
 
 from batcher.cli.commands import FILE, command, completed, option, write_new
 from batcher.cli.names import endpoint_names, model_names
+from batcher.cli.words.say import tell
 
 if TYPE_CHECKING:
     from batcher.estimate.new_job import JobDraft
@@ -82,9 +83,9 @@ def _write(draft: "JobDraft") -> None:
         write_new(schema, schema_of("job"))
     rows = count_of(draft.sample.rows, "row")
     made = f"a prompt of {', '.join(draft.columns)}" if draft.columns else "rows as they are"
-    click.echo(f"{draft.path} written: {made}, tried on {rows}")
+    tell(f"{draft.path} written: {made}, tried on {rows}")
     if draft.sample.refused:
-        click.echo(f"{draft.sample.refused:,} of them would be quarantined; see batcher check")
+        tell(f"{draft.sample.refused:,} of them would be quarantined; see batcher check")
     name = shlex.quote(str(draft.path))
-    click.echo(f"next: batcher run {name} --dry-run shows the first request and the ceiling")
-    click.echo(f"then: batcher run {name}")
+    tell(f"next: batcher run {name} --dry-run shows the first request and the ceiling")
+    tell(f"then: batcher run {name}")

@@ -41,6 +41,12 @@ _OPTIONS = (
         section=WHAT,
         help="Where to send: anthropic, crun, sunra, simulator, yours.",
     ),
+    option(
+        "--name",
+        metavar="NAME",
+        section=WHAT,
+        help="A run of its own over these inputs; shares no answers.",
+    ),
     option("--base-url", metavar="URL", section=WHAT, help="Another address of the endpoint."),
     option(
         "-m",
@@ -153,14 +159,15 @@ _RUN_OPTIONS = (
         "--max-cost",
         metavar="USD",
         section=MONEY,
-        help="Never let the run cost more than this.",
+        help="Never let the run cost more than this, as long as the server bills no more than"
+        " max_tokens and the model's price allow; the first bill above that stops it.",
     ),
     option(
         "--strict",
         is_flag=True,
         default=None,
         section=MONEY,
-        help="Exit 65 when an answer has no price.",
+        help="Exit 65 when an answer's price is missing or assumed.",
     ),
     option(
         "--max-bad",

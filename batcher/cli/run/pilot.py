@@ -88,7 +88,8 @@ def _send(job: Job, rows: int, watcher: Observer, *, quiet: bool) -> Piloted:
         services=services,
     )
     limits = _left(job.limits, made)
-    return Piloted(job=replace(job, limits=limits), files=services.files, made=made)
+    rest = replace(job, limits=limits, again=False)  # the pilot has begun the round
+    return Piloted(job=rest, files=services.files, made=made)
 
 
 def _left(limits: RunLimits, made: Estimated) -> RunLimits:

@@ -1,9 +1,8 @@
 """`batcher retry`."""
 
-import click
-
 from batcher.cli.commands import choice, command, option
 from batcher.cli.ledger_options import ledger_options
+from batcher.cli.words.say import tell
 from batcher.ledger.write.records import FailureKind
 
 
@@ -36,6 +35,6 @@ def retry(
         database_url(database, config), run_id, kinds=kind or ("failed", "held"), reason=reason
     )
     rows, are = count_of(released.rows, "row"), "is" if released.rows == 1 else "are"
-    click.echo(f"{rows} of run {released.run_id} {are} to do again")
+    tell(f"{rows} of run {released.run_id} {are} to do again")
     if released.rows:
-        click.echo(f"send them with: {released.command}")
+        tell(f"send them with: {released.command}")

@@ -12,6 +12,7 @@ from batcher.cli.commands import (
     TROUBLE,
     WHAT,
     command,
+    force_option,
     format_options,
     option,
 )
@@ -49,19 +50,27 @@ if TYPE_CHECKING:
     section=TROUBLE,
     help="Pay answered rows again: settings changed.",
 )
+@option(
+    "--again",
+    is_flag=True,
+    section=TROUBLE,
+    help="Send all rows anew, answered ones too: a new round of the run.",
+)
 @format_options("text", "json", section=OUTPUT)
+@force_option(OUTPUT)
 @option("-q", "--quiet", is_flag=True, section=OUTPUT, help="No progress; errors only.")
 @option("-y", "--yes", is_flag=True, section=OUTPUT, help="Answer every question with yes.")
 def run(
     inputs: tuple[str, ...], job_path: Path | None, config_path: str | None,
-    tags: tuple[str, ...], accept_change: bool, pilot_rows: int | None,
-    dry_run: bool, yes: bool, form: str, quiet: bool,
+    tags: tuple[str, ...], accept_change: bool, again: bool, pilot_rows: int | None,
+    dry_run: bool, force: bool, yes: bool, form: str, quiet: bool,
     **options: Any,  # noqa: ANN401 - settings by name, checked by Settings
 ) -> int:  # fmt: skip
     """Send the rows of INPUT, or of a job, that are still to do.
 
     INPUT is a JSONL or Parquet file, also .gz or .zst, a glob in quotes, or - for standard
-    input. The same command again continues: answered rows are not sent again.
+    input. The same command again continues: answered rows are not sent again, under
+    whatever name their file comes.
     """
     from batcher import wiring
     from batcher.cli.run.dry_run import print_dry_run
@@ -76,7 +85,8 @@ def run(
             job_path,
             config_path,
             accept_change=accept_change or yes,
-            options={**options, "tags": tag_table(tags)},
+            force=force,
+            options={**options, "again": again, "tags": tag_table(tags)},
         )
         if dry_run:
             return print_dry_run(wiring.resolve(typed), as_json=as_json)

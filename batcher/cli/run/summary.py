@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, Final
 
-import click
 import msgspec
 
 from batcher.cli.run.display import Quiet
-from batcher.cli.words.say import say
+from batcher.cli.words.say import say, tell
 from batcher.errors import BatcherError, StorageError
 from batcher.ledger.connect import without_passwords
 from batcher.monitoring.limits import limit_json, limit_lines
@@ -21,14 +20,18 @@ from batcher.pricing.money import format_usd, usd_text
 from batcher.report.words import count_of
 
 _FINISHED: Final = (0, 65)
-_UNPRICED: Final = "unpriced"  # rows that have an answer: why `--strict` fails
+# Rows that have an answer: why `--strict` fails.
+_UNPRICED: Final = "unpriced"
+_ASSUMED: Final = "assumed"
+_OPEN: Final = (_UNPRICED, _ASSUMED)
 
 
 def refused(error: BatcherError, *, as_json: bool) -> int:
     """The end of a run that never began: its sentence, also as the one JSON object."""
     if not as_json:
         raise error
-    summary = {"exit_code": error.exit_code, "error": str(error)}
+    said = str(error)
+    summary = {"exit_code": error.exit_code, "error": said, "cause": said}
     return _print_json(summary, error.exit_code)
 
 
@@ -52,15 +55,15 @@ def finish(
     if not quiet:
         for line in closing_lines(job, ended, written):
             say(line)
-    if ended.error:
-        say(f"batcher: {ended.error}")
+    if said := ended.cause if quiet else ended.error:
+        say(f"batcher: {said}")
     return ended.exit_code
 
 
 def _print_json(summary: Mapping[str, Any], exit_code: int) -> int:
     """The exit code: that given, except where all was well and nobody can know."""
     try:
-        click.echo(msgspec.json.encode(summary))
+        tell(msgspec.json.encode(summary))
     except BrokenPipeError:
         return exit_code  # nobody wants to know
     except OSError as exc:
@@ -78,6 +81,8 @@ def _output_of(job: Job, ended: Ended, start: Started | None) -> tuple[int | Non
         return None, ended
     try:
         return _write_output(job, start), ended
+    except BrokenPipeError:  # whoever read it has seen enough; the run keeps its own code
+        return None, ended
     except BatcherError as error:
         words = "; ".join(filter(None, [ended.error, str(error)]))
         finished = ended.exit_code in _FINISHED
@@ -91,7 +96,7 @@ def _write_output(job: Job, start: Started) -> int:
 
     engine = open_engine(job.database, read_only=True)
     try:
-        options = ExportOptions(target=str(job.output))
+        options = ExportOptions(target=str(job.output), force=job.replace_output)
         return export_answers(engine, start.run_id, options, say).rows
     finally:
         engine.dispose()
@@ -105,6 +110,17 @@ def closing_lines(job: Job, ended: Ended, written: int | None) -> list[str]:
         lines.append(
             f"{progress.input_tokens:,} tokens in, {progress.output_tokens:,} out; "
             f"{money_so_far(progress)}"
+        )
+    if progress.assumed:
+        rest = told(progress.assumed, "answer", "is", "are")
+        lines.append(
+            f"the cost of {rest} assumed: from {format_usd(progress.assumed_low)}, which is in"
+            f" it, to {format_usd(progress.assumed_high)}"
+        )
+    if progress.maybe_billed:
+        refused = told(progress.maybe_billed, "refused attempt", "may", "may")
+        lines.append(
+            f"{refused} have been billed: up to {_upper(progress.maybe_billed_high)} more"
         )
     if progress.in_doubt:
         are = told(progress.in_doubt, "attempt", "is", "are")
@@ -134,7 +150,8 @@ def json_summary(
     ):  # fmt: skip
         progress.pop(name)
     for name in (
-        "cost", "in_doubt_low", "in_doubt_high", "cap_spent", "cap_reserved", "cap_free",
+        "cost", "shared_cost", "assumed_low", "assumed_high", "maybe_billed_high",
+        "in_doubt_low", "in_doubt_high", "cap_spent", "cap_reserved", "cap_free",
     ):  # fmt: skip
         value = progress.pop(name)
         progress[f"{name}_usd"] = None if value is None else usd_text(value)
@@ -145,6 +162,7 @@ def json_summary(
     return {
         "exit_code": ended.exit_code,
         "error": ended.error or None,
+        "cause": ended.cause or None,
         "run_id": start.run_id if start else None,
         "invocation_id": start.invocation_id if start else None,
         "database": start.database if start else without_passwords(job.database),
@@ -154,7 +172,7 @@ def json_summary(
         "recovered_attempts": start.recovery.attempts if start else 0,
         "rows_left": ended.rows_left,
         "rows_without_answer": {
-            kind: count for kind, count in ended.unfinished_rows.items() if kind != _UNPRICED
+            kind: count for kind, count in ended.unfinished_rows.items() if kind not in _OPEN
         },
         "seconds": round(ended.seconds, 3),
         "rows_written": written,
@@ -172,7 +190,8 @@ def _rows_line(progress: Progress, ended: Ended) -> str:
         return f"nothing left to do: {'' if before == 1 else 'all '}{were} finished before"
     parts = [f"{count_of(progress.answered, 'row')} answered"]
     if progress.claimed:
-        parts.append(f"{progress.claimed:,} had an answer already")
+        shared = f" ({progress.shared:,} of other runs)" * bool(progress.shared)
+        parts.append(f"{progress.claimed:,} had an answer already{shared}")
     counts = ((name, getattr(progress, name)) for name in ("failed", "held", "quarantined"))
     parts += [f"{count:,} {name}" for name, count in counts if count]
     rate = progress.answered / ended.seconds if ended.seconds else 0
@@ -200,7 +219,23 @@ def _warnings(progress: Progress) -> list[str]:
             progress.repeated_custom_ids,
             f"warning: about {repeats} the custom_id of an earlier row",
         ),
+        (
+            progress.overbilled,
+            f"warning: {told(progress.overbilled, 'answer', 'was', 'were')} billed for more"
+            " than what was asked for could cost: `batcher verify` lists them",
+        ),
         (progress.own_model_rows, f"{own} brought a model of its own"),
+    ]
+    told_lines = [line for count, line in lines if count]
+    return told_lines + input_lines(progress.repeated_fields, progress.blank_lines)
+
+
+def input_lines(repeated_fields: int, blank_lines: int) -> list[str]:
+    """What was strange about lines of the inputs, and hindered nothing."""
+    name = told(repeated_fields, "row", "names", "name")
+    lines = [
+        (repeated_fields, f"warning: {name} a field twice; the last one counts"),
+        (blank_lines, f"{count_of(blank_lines, 'blank line')} passed over"),
     ]
     return [line for count, line in lines if count]
 
@@ -208,7 +243,7 @@ def _warnings(progress: Progress) -> list[str]:
 def _without_answer(unfinished: Mapping[str, int], database: str) -> list[str]:
     """What keeps the exit code from being 0."""
     kinds = dict(unfinished)
-    unpriced = kinds.pop(_UNPRICED, 0)
+    unpriced, assumed = kinds.pop(_UNPRICED, 0), kinds.pop(_ASSUMED, 0)
     lines = []
     if kinds:
         counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
@@ -219,6 +254,9 @@ def _without_answer(unfinished: Mapping[str, int], database: str) -> list[str]:
     if unpriced:
         has = told(unpriced, "answer", "has", "have")
         lines.append(f"{has} no price, which --strict minds; give it with --prices FILE")
+    if assumed:
+        are = told(assumed, "charge", "is", "are")
+        lines.append(f"{are} assumed, which --strict minds; batcher report says why")
     return lines
 
 

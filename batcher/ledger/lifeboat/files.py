@@ -13,6 +13,10 @@ from batcher.ledger.lifeboat.frames import (
 )
 
 OF_ANOTHER: Final = "it belongs to another ledger, which had this name before; move it away"
+OF_ANOTHER_HISTORY: Final = (
+    "it belongs to another history of this ledger, such as that before a backup was put back;"
+    " move it away to go on without its answers"
+)
 
 
 @contextmanager

@@ -15,13 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import URL, Engine
+from sqlalchemy import URL, Connection, Engine
 
 from batcher.clock import Clock
 from batcher.errors import SchemaVersionError
 from batcher.ledger import runs
 from batcher.ledger.connect import parse_url, reading
-from batcher.ledger.lifeboat.files import OF_ANOTHER, create_locked, remove_durably, sync_folder
+from batcher.ledger.lifeboat.files import (
+    OF_ANOTHER,
+    OF_ANOTHER_HISTORY,
+    create_locked,
+    remove_durably,
+    sync_folder,
+)
 from batcher.ledger.lifeboat.frames import (
     MAGIC,
     LifeboatHeader,
@@ -30,7 +36,12 @@ from batcher.ledger.lifeboat.frames import (
     pack_header,
     read_frames,
 )
-from batcher.ledger.lifeboat.restore import Imported, import_lifeboats, record_late
+from batcher.ledger.lifeboat.restore import (
+    Imported,
+    import_lifeboats,
+    is_of_history,
+    record_late,
+)
 from batcher.ledger.migrate import current
 from batcher.ledger.write.records import Scope, Settlement, Store
 from batcher.ledger.write.store import kept
@@ -65,9 +76,9 @@ class LifeboatPlaces:
                 paths += [path for path in folder.iterdir() if _is_numbered(path, beginning)]
         return sorted(filter(_is_ours, paths), key=lambda p: int(p.name.rpartition("-")[2]))
 
-    def waiting(self) -> "list[WaitingLifeboat]":
-        """The lifeboats that lie there; reads only."""
-        return [_waiting(path, self.database_uid) for path in self.found()]
+    def waiting(self, connection: Connection) -> "list[WaitingLifeboat]":
+        """The lifeboats that lie there, for the ledger at `connection`; reads only."""
+        return [_waiting(path, self.database_uid, connection) for path in self.found()]
 
     def import_into(self, engine: Engine, clock: Clock) -> Imported:
         """Record every lifeboat that lies there, then remove it; the caller holds the database.
@@ -293,8 +304,8 @@ class WaitingLifeboat:
 
     @property
     def invocation_id(self) -> int | None:
-        """Whose outcomes it holds; `None` when it is of another ledger."""
-        if self.problem == OF_ANOTHER:
+        """Whose outcomes it holds; `None` when it is not of this ledger as it is."""
+        if self.problem in {OF_ANOTHER, OF_ANOTHER_HISTORY}:
             return None
         return int(self.path.name.rpartition("-")[2])
 
@@ -317,20 +328,25 @@ def waiting_for(
         return []
     with reading(engine) as connection:
         uid = runs.database_uid(connection)
-    return places_for(engine.url, uid, folder, spare).waiting()
+        return places_for(engine.url, uid, folder, spare).waiting(connection)
 
 
-def _waiting(path: Path, database_uid: str) -> WaitingLifeboat:
+def _waiting(path: Path, database_uid: str, connection: Connection) -> WaitingLifeboat:
     try:
         contents = read_frames(path.read_bytes())
     except (OSError, SchemaVersionError) as error:
         return WaitingLifeboat(path=path, outcomes=0, written_at=None, problem=str(error))
-    if contents.header and contents.header.database_uid != database_uid:
-        return WaitingLifeboat(path=path, outcomes=0, written_at=None, problem=OF_ANOTHER)
+    header, settlements = contents.header, contents.settlements
+    problem = ""
+    if header and header.database_uid != database_uid:
+        problem = OF_ANOTHER
+    elif header and not is_of_history(connection, header.scope, settlements):
+        problem = OF_ANOTHER_HISTORY
     return WaitingLifeboat(
         path=path,
-        outcomes=len(contents.settlements),
-        written_at=contents.header.written_at if contents.header else None,
+        outcomes=0 if problem else len(settlements),
+        written_at=header.written_at if header and not problem else None,
+        problem=problem,
     )
 
 

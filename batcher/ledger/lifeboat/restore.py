@@ -14,9 +14,10 @@ from sqlalchemy import Connection, Engine, delete, func, select, update
 from batcher.clock import Clock
 from batcher.errors import SchemaVersionError, StorageError
 from batcher.ledger.connect import writing
-from batcher.ledger.lifeboat.files import OF_ANOTHER, held, remove_durably
+from batcher.ledger.database_errors import may_be_about_data
+from batcher.ledger.lifeboat.files import OF_ANOTHER, OF_ANOTHER_HISTORY, held, remove_durably
 from batcher.ledger.lifeboat.frames import Contents
-from batcher.ledger.runs import DIED
+from batcher.ledger.runs import DIED, attempt_uids
 from batcher.ledger.schema import attempts, failures, invocations, price_books
 from batcher.ledger.write.competing import as_late, late_record
 from batcher.ledger.write.records import (
@@ -27,7 +28,7 @@ from batcher.ledger.write.records import (
     Store,
     initial_rating,
 )
-from batcher.ledger.write.repair import BAD_VALUES, without_offending_values
+from batcher.ledger.write.repair import mended
 from batcher.ledger.write.transaction import Batch
 from batcher.messages.attempt import NotSent, State
 
@@ -55,7 +56,7 @@ def import_lifeboats(
                 if not _is_of(contents, database_uid):
                     notes.append(f"the lifeboat {path} is not recorded: {OF_ANOTHER}")
                     continue
-                outcomes += (count := _import_one(engine, contents, clock))
+                outcomes += (count := _import_one(engine, path, contents, clock))
                 remove_durably(path)
                 notes.append(_words(str(path), count, contents))
         except SchemaVersionError as error:
@@ -89,7 +90,8 @@ def record_late(
     batch = Batch(engine.dialect, scope, clock, store)
     with writing(engine) as connection:
         if settlements:
-            _check_known(connection, scope)
+            if not is_of_history(connection, scope, settlements):
+                raise StorageError(f"what was saved is not recorded: {OF_ANOTHER_HISTORY}")
             _settle(connection, batch, settlements, taken_over=True)
             _look_again(connection, scope)
         _end(connection, scope, clock.now_us(), exit_code)
@@ -100,12 +102,13 @@ def _is_of(contents: Contents, database_uid: str) -> bool:
     return contents.header is None or contents.header.database_uid == database_uid
 
 
-def _import_one(engine: Engine, contents: Contents, clock: Clock) -> int:
+def _import_one(engine: Engine, path: Path, contents: Contents, clock: Clock) -> int:
     header = contents.header
     if header is None or not contents.settlements:
         return 0
     with writing(engine) as connection:
-        _check_known(connection, header.scope)
+        if not is_of_history(connection, header.scope, contents.settlements):
+            raise StorageError(f"the lifeboat {path} is not recorded: {OF_ANOTHER_HISTORY}")
         scope = _with_rating(connection, header.scope, clock.now_us())
         batch = Batch(connection.dialect, scope, clock, header.store)
         count = _settle(connection, batch, contents.settlements, taken_over=False)
@@ -121,17 +124,20 @@ def _words(path: str, count: int, contents: Contents) -> str:
     return f"{count:,} outcomes that the lifeboat {path} had kept are recorded{cut}"
 
 
-def _check_known(connection: Connection, scope: Scope) -> None:
-    for column, value in (
-        (invocations.c.invocation_id, scope.invocation_id),
-        (price_books.c.price_book_id, scope.price_book_id),
-    ):
-        if connection.execute(select(column).where(column == value)).first() is None:
-            raise StorageError(
-                "what was saved is of a later state of this database than the one that is here,"
-                " such as a backup that was put back: move the lifeboat away to go on without"
-                " its answers"
-            )
+def is_of_history(
+    connection: Connection, scope: Scope, settlements: Sequence[Settlement]
+) -> bool:
+    """Whether these are attempts of an invocation that the ledger here knows.
+
+    After a backup was put back, another invocation may have the number of theirs.
+    """
+    uids = attempt_uids(connection, scope.invocation_id)
+    if uids is None or not all(each.attempt.uid.startswith(uids) for each in settlements):
+        return False
+    book = price_books.c.price_book_id == scope.price_book_id
+    return (
+        connection.execute(select(price_books.c.price_book_id).where(book)).first() is not None
+    )
 
 
 def _with_rating(connection: Connection, scope: Scope, now_us: int) -> Scope:
@@ -242,14 +248,13 @@ def _write(connection: Connection, batch: Batch, records: Sequence[Record]) -> N
     try:
         with connection.begin_nested():
             batch.write(connection, records)
-    except BAD_VALUES:
+    except Exception as exc:
         batch.forget()
-        if len(records) > 1:
-            half = len(records) // 2
-            _write(connection, batch, records[:half])
-            _write(connection, batch, records[half:])
-            return
-        (record,) = records
-        if not isinstance(record, Settlement):
+        if not may_be_about_data(exc):
             raise
-        batch.write(connection, [without_offending_values(record)])
+        if len(records) == 1:
+            batch.write(connection, [mended(records[0])])
+            return
+        half = len(records) // 2
+        _write(connection, batch, records[:half])
+        _write(connection, batch, records[half:])

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, delete, func, insert, or_, select, update
 
 from batcher.ledger.money.spending import spending
-from batcher.ledger.schema import budgets, invocations
+from batcher.ledger.schema import budgets, invocations, rollups
 from batcher.ledger.schema_internal import budget_slices
 
 
@@ -161,3 +161,16 @@ def _gone(connection: Connection, invocation_id: int) -> Select[Any]:
     return others.where(
         or_(invocations.c.ended_at.is_not(None), invocations.c.run_id == mine.scalar_subquery())
     )
+
+
+def unclear_charges(connection: Connection, run_id: int) -> dict[str, int]:
+    """How many answers of the run are unpriced, and how many charges assumed, if any are."""
+    table = rollups.c
+    mine = select(invocations.c.invocation_id).where(invocations.c.run_id == run_id)
+    assumed = func.sum(table.charges).filter(table.status == "assumed")
+    statement = select(func.sum(table.unpriced_answers), assumed).where(
+        table.invocation_id.in_(mine), table.superseded_by.is_(None)
+    )
+    unpriced, charged = connection.execute(statement).one()
+    counts = {"unpriced": int(unpriced or 0), "assumed": int(charged or 0)}
+    return {name: count for name, count in counts.items() if count}

@@ -29,6 +29,10 @@ def first_rated() -> ColumnElement[bool]:
     )
 
 
+# What a cap counts: the upper end.
+_MOST: Final = func.coalesce(charges.c.high_amount, charges.c.total_amount)
+
+
 def in_force_at(moment_us: int) -> ColumnElement[bool]:
     """The charges that were in force at a moment, of answers from before it."""
     known = select(ratings.c.rating_id).where(
@@ -56,7 +60,7 @@ def spending(
     spent: Counter[int] = Counter()
     _add(
         connection, spent,
-        _sums(charges.c.total_amount).select_from(charges).join(attempts, charged)
+        _sums(_MOST).select_from(charges).join(attempts, charged)
         .where(rated, charges.c.attempt_id.not_in(of_unknown), inside),
     )  # fmt: skip
     bounds = _sums(attempts.c.cost_high)

@@ -1,25 +1,17 @@
 """Who may run at once: on SQLite one run per file, on PostgreSQL one process per run.
 
-On SQLite it is a `flock` on a file beside the database, which the kernel frees as soon as its
-holder is killed; what is written there is information for people and decides nothing. On
-PostgreSQL it is a lease (see `lease`), and a session's advisory lock keeps the schema as it is.
+On SQLite the file is locked (see `database_file`). On PostgreSQL it is a lease (see `lease`),
+and a session's advisory lock keeps the schema as it is.
 """
 
-import fcntl
-import os
-import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
-import msgspec
 from sqlalchemy import Connection, Engine, inspect, select
 
-from batcher.clock import SystemClock
-from batcher.errors import Busy, CannotCreate, StorageError
+from batcher.errors import Busy
 from batcher.ledger.connect import (
     DatabaseUrl,
     application_name,
@@ -27,9 +19,9 @@ from batcher.ledger.connect import (
     parse_url,
     place,
     storage_errors,
-    user_name,
 )
 from batcher.ledger.migrate import prepare
+from batcher.ledger.owner.database_file import HeldFile, hold_file, holder_of, iso
 from batcher.ledger.owner.lease import (
     FRESH_PART,
     LEASE_SECONDS,
@@ -41,25 +33,11 @@ from batcher.ledger.owner.lease import (
     run_lease,
     take,
 )
-from batcher.ledger.owner.process import is_living, this_process
+from batcher.ledger.owner.process import is_living
 from batcher.ledger.owner.renewal import Keeper
 from batcher.ledger.owner.server_session import lock_all, lock_shared, settle_in
 from batcher.ledger.owner.sharing import check_alone, join
 from batcher.ledger.schema_internal import leases
-from batcher.messages.codec import CODEC_ERRORS
-
-_MICROSECONDS = 1_000_000
-
-
-class LockHolder(msgspec.Struct, frozen=True, kw_only=True):
-    """The line in a lock file; `started_at` is ISO-8601 in UTC, `process` as in `process`."""
-
-    pid: int
-    host: str
-    user: str
-    started_at: str
-    command: str
-    process: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +45,13 @@ class Ownership:
     """What is held. `created`: a server's database was empty, its tables were just made.
 
     `keeper` keeps the lease on PostgreSQL; `None` where the kernel's lock is enough, or all of
-    the database is held. `waited_seconds` were spent until another run had ended.
+    the database is held. `file` is what is locked on SQLite. `waited_seconds` were spent until
+    another run had ended.
     """
 
     created: bool = False
     keeper: Keeper | None = None
+    file: HeldFile | None = None
     waited_seconds: float = 0.0
 
     @property
@@ -92,6 +72,14 @@ class Ownership:
         """Call `changed`, in another thread, when `lost` or `may_send` may have changed."""
         if self.keeper:
             self.keeper.changed = changed
+
+    def check_file(self) -> None:
+        """Nothing while the SQLite file that is held still has its name.
+
+        Raises `StorageError` when it was removed or replaced.
+        """
+        if self.file:
+            self.file.check()
 
     def fence(self, connection: Connection) -> None:
         """Begin a write transaction outside of the writer; raises `Fenced`."""
@@ -127,97 +115,18 @@ def hold_database(
 
     Raises:
         Busy: somebody else holds it; the sentence says who, since when.
-        CannotCreate: the lock file cannot be made.
+        CannotCreate: the file cannot be made.
+        ConfigurationError: the file has several names, or lies where locks do not hold.
         SchemaVersionError: the server's database is older or newer than this program.
     """
     where = parse_url(url)
     if where.path is None:
-        held = _hold_server(url, run_key, lease_seconds, together=together)
-    else:  # behind a link is the same database, so it has the same lock
-        held = _hold_file(where, where.path.resolve(), command)
-    with held as ownership:
-        yield ownership
-
-
-# --- SQLite
-
-
-@contextmanager
-def _hold_file(where: DatabaseUrl, database: Path, command: str) -> Iterator[Ownership]:
-    descriptor = _open_lock(lock_path(database))
-    try:
-        _lock(descriptor, where)
-        _write(descriptor, msgspec.json.encode(_this_process(command)) + b"\n")
-        yield Ownership()
-        _write(descriptor, b"")
-    finally:
-        os.close(descriptor)  # frees the lock; the file stays, or two could hold it
-
-
-def lock_path(database: Path) -> Path:
-    """The file that is locked while somebody holds the SQLite file `database`."""
-    return database.with_name(f"{database.name}.lock")
-
-
-def _open_lock(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except FileNotFoundError:
-        raise CannotCreate(
-            f"the database cannot be in {path.parent}: there is no such folder; make it, or"
-            " name another with --database"
-        ) from None
-    except OSError as error:
-        raise CannotCreate(
-            f"the lock file {path} cannot be opened: {error.strerror}; check the permissions of"
-            " its folder"
-        ) from error
-
-
-def _lock(descriptor: int, where: DatabaseUrl) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise Busy(
-            f"another run holds the database {where.shown}{_described(descriptor)}; run the"
-            " same command again when it has ended"
-        ) from None
-    except OSError as error:
-        raise StorageError(
-            f"the database {where.shown} cannot be locked: {error.strerror}; use a local disk"
-        ) from error
-
-
-def _described(descriptor: int) -> str:
-    """Who the lock file says it is; nothing while the holder is about to write it."""
-    with suppress(*CODEC_ERRORS, OSError):
-        holder = msgspec.json.decode(os.pread(descriptor, 65536, 0), type=LockHolder)
-        return (
-            f": process {holder.pid} of {holder.user} on {holder.host}, since"
-            f" {holder.started_at} ({holder.command})"
-        )
-    return ""
-
-
-def _write(descriptor: int, line: bytes) -> None:
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, line, 0)
-
-
-def _this_process(command: str) -> LockHolder:
-    now = SystemClock().now_us()
-    return LockHolder(
-        pid=os.getpid(),
-        host=socket.gethostname(),
-        user=user_name(),
-        started_at=_iso(now),
-        command=command,
-        process=this_process(),
-    )
-
-
-def _iso(microseconds: int) -> str:
-    return f"{datetime.fromtimestamp(microseconds // _MICROSECONDS, UTC):%Y-%m-%dT%H:%M:%SZ}"
+        with _hold_server(url, run_key, lease_seconds, together=together) as ownership:
+            yield ownership
+        return
+    # Behind a link is the same database, so it says who holds it in the same place.
+    with hold_file(where, where.path.resolve(), command) as file:
+        yield Ownership(file=file)
 
 
 # --- PostgreSQL
@@ -284,7 +193,7 @@ def _hold_run(
 
 
 def _busy(where: DatabaseUrl, held: LeaseHeld) -> LeaseHeld:
-    who = f": {held.holder.owner}, since {_iso(held.holder.acquired_at)}" if held.holder else ""
+    who = f": {held.holder.owner}, since {iso(held.holder.acquired_at)}" if held.holder else ""
     return LeaseHeld(
         f"another run is on in the database {where.shown}{who}; run the same command again when"
         " it has ended",
@@ -303,12 +212,12 @@ def is_process_of(connection: Connection, invocation_id: int, pid: int) -> bool 
         query = select(leases.c.process).where(leases.c.invocation_id == invocation_id)
         process = connection.scalar(query.limit(1)) or ""
     else:
-        lock = lock_path(path.resolve())
-        if not lock.exists():  # a copy of the file
+        try:
+            holder = holder_of(path.resolve())
+        except FileNotFoundError:  # a copy of the file
             return True
-        holder = None
-        with suppress(*CODEC_ERRORS, OSError):
-            holder = msgspec.json.decode(lock.read_bytes(), type=LockHolder)
+        except OSError:
+            return None
         if holder is None or holder.pid != pid:
             return False  # a run holds the lock from before its invocation until after it
         process = holder.process

@@ -10,8 +10,9 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from batcher.clock import boot_seconds
-from batcher.ledger.connect import ONE_BY_ONE
+from batcher.ledger.connect import BEGIN, ONE_BY_ONE
 from batcher.ledger.database_errors import passes
+from batcher.ledger.owner.database_file import HeldFile
 from batcher.ledger.owner.lease import (
     FRESH_PART,
     Lease,
@@ -37,6 +38,8 @@ class Session:
     `patience_seconds` at most.
 
     `lost` is called with a sentence when the connection is lost, with "" when it is back.
+    Commits to a `file` that is held are numbered in it, from the first to the clean end, and
+    made only while it has its name.
     """
 
     def __init__(
@@ -46,7 +49,9 @@ class Session:
         *,
         patience_seconds: float = PATIENCE_SECONDS,
         lost: Callable[[str], None] = lambda _: None,
+        file: HeldFile | None = None,
     ) -> None:
+        self._file = file
         self._engine = engine
         self._lease = lease
         self._patience_seconds = patience_seconds
@@ -59,6 +64,8 @@ class Session:
 
     def __enter__(self) -> "Session":
         self._connect()
+        if self._file:
+            self._mark(self._file)
         return self
 
     def __exit__(
@@ -69,7 +76,30 @@ class Session:
     ) -> None:
         if self._opened is not None:
             with suppress(SQLAlchemyError):
+                if self._file and kind is None:
+                    self._number_as(0)
+                    self._file.committed(0)
                 self._opened.close()
+
+    def _mark(self, file: HeldFile) -> None:
+        """The main file says that more may be in its log, before anything is."""
+        with self._connection.begin():
+            found = self._connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            self._number = int(found) + 1
+            self._connection.exec_driver_sql(f"PRAGMA user_version = {self._number}")
+        file.committed(self._number)
+        options = {BEGIN: None}
+        # A disk that is full fails the run when it matters: until then its log has everything.
+        with (
+            suppress(DBAPIError),
+            self._connection.execution_options(**options).begin(),
+        ):
+            self._connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+        self._connection.execution_options(**{BEGIN: "BEGIN IMMEDIATE"})
+
+    def _number_as(self, number: int) -> None:
+        with self._connection.begin():
+            self._connection.exec_driver_sql(f"PRAGMA user_version = {number}")
 
     def hurry(self) -> None:
         """Wait for a lost server no longer; may be called from any thread."""
@@ -88,8 +118,7 @@ class Session:
             DBAPIError: the database is not back in time, or `work` has a fault of its own.
         """
         if self._lease is None:
-            with self._connection.begin():
-                return work(self._connection)
+            return self._into_file(work)
         self._number += 1
         started: float | None = None
         while True:
@@ -105,6 +134,18 @@ class Session:
                     continue
             self._committed = self._number
             return results[0]
+
+    def _into_file(self, work: Callable[[Connection], T]) -> T:
+        number = self._number + 1
+        with self._connection.begin():
+            result = work(self._connection)
+            if self._file:
+                self._file.check()
+                self._connection.exec_driver_sql(f"PRAGMA user_version = {number}")
+        if self._file:
+            self._number = number
+            self._file.committed(number)
+        return result
 
     @property
     def committed(self) -> int:

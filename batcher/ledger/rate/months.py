@@ -28,7 +28,7 @@ def settle_everything(connection: Connection, now_us: int) -> None:
     Attempts of dead processes are settled as in doubt. Raises `Busy` when attempts are open all
     the same, because a batch is still under way, and while a lifeboat holds some of them.
     """
-    for boat in places_for(connection.engine.url, database_uid(connection)).waiting():
+    for boat in places_for(connection.engine.url, database_uid(connection)).waiting(connection):
         raise Busy(f"{boat.words}; then this one")
     recover(connection, invocation_id=0, run_id=None, now_us=now_us)
     is_open = (attempts.c.pending == 1) & (attempts.c.state == State.OPEN.value)

@@ -277,19 +277,12 @@ def close_month(url: str, month: str, *, now_us: int) -> int:
         Busy: a run is on, or attempts are still under way in a batch.
     """
     _check_month(month, now_us)
-    engine = open_engine(url, read_only=True)
-    try:
+    with _engine(url, read_only=True) as engine:
         require_head(engine)
-    finally:
-        engine.dispose()
-    engine = open_engine(url)
-    try:
-        held = hold_database(url, None, command="batcher prices close")
-        with held, writing(engine) as connection:
-            settle_everything(connection, now_us)
-            return _close(connection, month, now_us)
-    finally:
-        engine.dispose()
+    held = hold_database(url, None, command="batcher prices close")
+    with held, _engine(url) as engine, writing(engine) as connection:
+        settle_everything(connection, now_us)
+        return _close(connection, month, now_us)
 
 
 def list_ratings(engine: Engine) -> list[StoredRating]:

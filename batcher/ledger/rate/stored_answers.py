@@ -7,6 +7,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from sqlalchemy import Connection, Select, func, select
 from sqlalchemy.sql.elements import literal_column
 
@@ -21,13 +22,14 @@ from batcher.ledger.schema import (
     ratings,
 )
 from batcher.messages.answer import Answer
-from batcher.messages.usage import Usage, parse_usage
+from batcher.messages.usage import Evidence, Usage, parse_usage
 from batcher.pricing.book.book import PriceBook
-from batcher.pricing.rate.rating import Charge, RateSet, rate
+from batcher.pricing.rate.rating import Charge, ChargeStatus, RateSet, rate
 
 CHUNK: Final = 2_000
-FIRST_TOKENS: Final = 11  # where the columns of usage begin in a `BillableAnswer`
-_PREFIX: Final = 16  # enough of the content to see that there is none
+_EVIDENCE: Final = msgspec.json.Decoder(Evidence)
+FIRST_TOKENS: Final = 12  # where the columns of usage begin in a `BillableAnswer`
+_PREFIX: Final = 64  # enough of the content to see that there is none
 
 
 class BillableAnswer(NamedTuple):
@@ -45,6 +47,7 @@ class BillableAnswer(NamedTuple):
     stop_reason: str | None
     content: str
     usage: str | None
+    evidence: str | None
     final: int
     lane: str | None
     state: str | None
@@ -81,6 +84,7 @@ class StoredCharge(NamedTuple):
     status: str
     reason: str | None
     total: int | None
+    high: int | None
     quantities_and_amounts: tuple[int | None, ...]
 
 
@@ -88,13 +92,15 @@ class StoredCharge(NamedTuple):
 class Pricing:
     """What a rating needs: its book, the day if it took one, and each invocation's list.
 
-    `as_of_us` is a moment of that day, `None` when each answer's own day counts.
+    `as_of_us` is a moment of that day, `None` when each answer's own day counts. `rules` is the
+    edition of the rules of trust that it went by.
     """
 
     price_book_id: int
     book: PriceBook
     as_of_us: int | None
     price_lists: Mapping[int, str | None]
+    rules: int | None = None
 
 
 def answers_with_charges(
@@ -166,7 +172,7 @@ def read_ratings(connection: Connection) -> Sequence[Any]:
 
 
 def usage_of(stored: BillableAnswer) -> Usage | None:
-    """The usage as the provider reported it; raises `ValueError` where it cannot be read."""
+    """The usage as the provider reported it, as far as it can be read."""
     return parse_usage(None if stored.usage is None else stored.usage.encode())
 
 
@@ -184,6 +190,7 @@ def rate_usage(
         text_repaired=False,
         usage=usage,
         usage_raw=None,
+        evidence=None if stored.evidence is None else _EVIDENCE.decode(stored.evidence),
     )
     return rate(
         answer,
@@ -211,6 +218,7 @@ def equals(
         used == rates
         and charge[4:10]
         == (wanted.line, wanted.model, currency, wanted.status, wanted.reason, wanted.total)
+        and charge.high == (wanted.high if wanted.status is ChargeStatus.ASSUMED else None)
         and charge.quantities_and_amounts == wanted.quantities + wanted.amounts
     )
 
@@ -230,6 +238,7 @@ def _read_answers(connection: Connection, after: int) -> list[BillableAnswer]:
             table.stop_reason,
             func.substr(table.content, 1, literal_column(str(_PREFIX))),
             table.usage,
+            table.evidence,
             table.final,
             attempts.c.lane,
             attempts.c.state,
@@ -257,6 +266,7 @@ def _read_charges(connection: Connection, after: int, last: int | None) -> list[
             table.status,
             table.reason,
             table.total_amount,
+            table.high_amount,
             *(table[f"{meter}_quantity"] for meter in METERS),
             *(table[f"{meter}_amount"] for meter in METERS),
         )
@@ -265,7 +275,7 @@ def _read_charges(connection: Connection, after: int, last: int | None) -> list[
     )
     if last is not None:
         statement = statement.where(table.attempt_id <= last)
-    return [StoredCharge._make((*row[:10], row[10:])) for row in _rows(connection, statement)]
+    return [StoredCharge._make((*row[:11], row[11:])) for row in _rows(connection, statement)]
 
 
 def _rows(connection: Connection, statement: Select[Any]) -> list[tuple[Any, ...]]:

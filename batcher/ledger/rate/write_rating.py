@@ -9,11 +9,18 @@ from batcher.ledger.rate.stored_answers import BillableAnswer
 from batcher.ledger.schema import QUARTER_HOUR_US, charges, invocations, ratings, rollups
 from batcher.ledger.write.encode import charge_values
 from batcher.ledger.write.records import store_book
-from batcher.ledger.write.rollup import Sums, add_charges, answer_tokens, upsert
+from batcher.ledger.write.rollup import (
+    Sums,
+    add_charges,
+    answer_tokens,
+    rollup_place,
+    upsert,
+)
 from batcher.ledger.write.statements import HotPath
 from batcher.ledger.write.transaction import rate_set_id
 from batcher.pricing.book.book import PriceBook
 from batcher.pricing.rate.rating import Charge, RateSet
+from batcher.pricing.rate.trust import RULES_EDITION
 
 _AT_ONCE: Final = 5_000
 
@@ -43,6 +50,7 @@ class NewRating:
             "position": connection.scalar(select(func.max(invocations.c.invocation_id))),
             "run_id": run_id,
             "as_of": as_of,
+            "rules": RULES_EDITION,
         }
         insert = ratings.insert().values(values).returning(ratings.c.rating_id)
         self.rating_id = int(connection.execute(insert).scalar_one())
@@ -52,13 +60,13 @@ class NewRating:
         for charge in wanted:
             rates = self._rate_set_id(charge)
             self._rows.append(charge_values(stored.attempt_id, self.rating_id, charge, rates))
-        place = (
+        place = rollup_place(
             stored.invocation_id,
-            stored.sent_at // QUARTER_HOUR_US,
+            stored.sent_at,
             stored.lane,
             stored.requested_model,
-            stored.requested_model if stored.model is None else stored.model,
-            stored.stop_reason or "",
+            stored.model,
+            stored.stop_reason,
         )
         tokens = answer_tokens(stored.columns())
         final = bool(stored.final)

@@ -129,6 +129,9 @@ def _attempts(connection: Connection) -> Iterator[Any]:
             table.cost_high,
             func.max(charges.c.rating_id).label("rating_id"),
             func.sum(charges.c.total_amount).label("charged"),
+            func.sum(func.coalesce(charges.c.high_amount, charges.c.total_amount)).label(
+                "at_most"
+            ),
             func.count(case((charges.c.total_amount.is_(None), charges.c.line))).label(
                 "unpriced"
             ),
@@ -174,7 +177,7 @@ def _check_cost(
     low, high = attempt.cost_low, attempt.cost_high
     if attempt.state in _ANSWERED:
         low = int(attempt.charged or 0)
-        high = None if attempt.unpriced else low
+        high = None if attempt.unpriced else int(attempt.at_most or 0)
     if billed < low or (high is not None and billed > high):
         bound = "without a bound" if high is None else f"to {high}"
         findings.add(

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from batcher.ledger.connect import reading
+from batcher.ledger.connect import place, reading
+from batcher.ledger.damage import check_whole
+from batcher.ledger.owner.database_file import check_log
 from batcher.ledger.rate.stored_answers import (
     answers_with_charges,
     read_rate_sets,
@@ -25,8 +27,11 @@ from batcher.ledger.verify.rollups import rollups_agree
 def verify(engine: Engine, bill: Path | None = None) -> Verified:
     """Check the whole ledger, beside the `bill` of a simulator if there is one.
 
-    Raises `UsageError` for a file that is no bill.
+    Raises `UsageError` for a file that is no bill, `StorageError` for a damaged SQLite file.
     """
+    if path := place(engine).path:
+        check_log(path.resolve())
+        check_whole(path)
     findings = Findings()
     if bill is not None:
         check_bill(engine, read_bill(bill), findings)

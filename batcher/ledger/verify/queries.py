@@ -40,6 +40,42 @@ _QUERIES: Final = (
           AND a.final = 1""",
     ),
     (
+        "row",
+        "row {1} of source {0} has an answer of its own and shares that of attempt {2}",
+        """SELECT h.source_id, h.row_number, h.attempt_id FROM shared_answers h
+        JOIN answers a ON a.source_id = h.source_id AND a.row_number = h.row_number
+          AND a.final = 1""",
+    ),
+    (
+        "row",
+        "row {1} of source {0} shares an answer and is {2}",
+        """SELECT f.source_id, f.row_number, f.kind FROM failures f
+        JOIN shared_answers h ON h.source_id = f.source_id AND h.row_number = f.row_number""",
+    ),
+    (
+        "shared",
+        "row {1} of source {0} shares the answer of attempt {2}, which is not a final one",
+        """SELECT h.source_id, h.row_number, h.attempt_id FROM shared_answers h
+        JOIN answers a ON a.attempt_id = h.attempt_id
+        JOIN attempts t ON t.attempt_id = h.attempt_id
+        WHERE a.final <> 1 OR t.state <> 'answered'""",
+    ),
+    (
+        "shared",
+        "row {1} of source {0} shares the answer of attempt {2}, which answers another request",
+        """SELECT h.source_id, h.row_number, h.attempt_id FROM shared_answers h
+        JOIN answers a ON a.attempt_id = h.attempt_id WHERE a.params_hash <> h.params_hash""",
+    ),
+    (
+        "bill",
+        "attempt {0} was billed {1} nano-USD, and what was asked for could cost {2}",
+        """SELECT t.attempt_id, SUM(c.total_amount / 1000), t.cost_high / 1000 FROM charges c
+        JOIN ratings r ON r.rating_id = c.rating_id AND r.reason = 'initial'
+        JOIN attempts t ON t.attempt_id = c.attempt_id
+        WHERE c.currency = 'USD' GROUP BY t.attempt_id, t.cost_high
+        HAVING SUM(c.total_amount / 1000) > t.cost_high / 1000""",
+    ),
+    (
         "pending",
         "attempt {0} is to be followed by another, and {1} followed it",
         # In this order: few wait, and nothing finds an attempt by its request.
@@ -114,9 +150,14 @@ WHERE f.source_id = :source AND f.transient = 1
 UNION ALL
 SELECT t.row_number, t.state FROM attempts t WHERE t.source_id = :source AND t.pending = 1
   AND NOT EXISTS (SELECT 1 FROM answers a WHERE a.source_id = t.source_id
-    AND a.row_number = t.row_number AND a.final = 1)"""
-_BEYOND: Final = """SELECT MAX(row_number) FROM answers
-WHERE source_id = :source AND final = 1 AND row_number > :rows"""
+    AND a.row_number = t.row_number AND a.final = 1)
+  AND NOT EXISTS (SELECT 1 FROM shared_answers h WHERE h.source_id = t.source_id
+    AND h.row_number = t.row_number)"""
+_BEYOND: Final = """SELECT MAX(row_number) FROM (
+  SELECT row_number FROM answers
+  WHERE source_id = :source AND final = 1 AND row_number > :rows
+  UNION ALL SELECT row_number FROM shared_answers
+  WHERE source_id = :source AND row_number > :rows) AS beyond"""
 
 # Where a key would stand if it ever got there: everything that is not the provider's own text.
 _PLACES: Final = {

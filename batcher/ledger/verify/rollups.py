@@ -16,6 +16,7 @@ from sqlalchemy import (
 )
 
 from batcher.ledger.schema import (
+    KEY_CHARACTERS,
     NEVER_RATED,
     PICO_PER_WHOLE,
     QUARTER_HOUR_US,
@@ -35,6 +36,12 @@ _QUARTER_SQL: Final = literal_column(str(QUARTER_HOUR_US), BigInteger)
 _WHOLE_SQL: Final = literal_column(str(PICO_PER_WHOLE), BigInteger)
 _SENT_AT: Final = answers.c.answered_at - answers.c.latency_us
 _FIRST: Final = or_(charges.c.line == 0, charges.c.line.is_(None))
+_HIGH: Final = case(
+    (
+        charges.c.status == "assumed",
+        func.coalesce(charges.c.high_amount, charges.c.total_amount),
+    )
+)
 _UNPRICED: Final = or_(charges.c.status == "unpriced", charges.c.status.is_(None))
 
 
@@ -97,13 +104,18 @@ def _keys() -> list[ColumnElement[Any]]:
         answers.c.invocation_id,
         _SENT_AT // _QUARTER_SQL,
         attempts.c.lane,
-        answers.c.requested_model,
-        func.coalesce(answers.c.model, answers.c.requested_model),
-        func.coalesce(answers.c.stop_reason, ""),
+        _beginning(answers.c.requested_model),
+        _beginning(func.coalesce(answers.c.model, answers.c.requested_model)),
+        _beginning(func.coalesce(answers.c.stop_reason, "")),
         func.coalesce(charges.c.rating_id, 0),
         func.coalesce(charges.c.status, ""),
         func.coalesce(charges.c.currency, ""),
     ]
+
+
+def _beginning(text: ColumnElement[Any]) -> ColumnElement[Any]:
+    """As much of it as a key takes."""
+    return func.substr(text, 1, literal_column(str(KEY_CHARACTERS)))
 
 
 def _sums() -> list[ColumnElement[Any]]:
@@ -118,6 +130,8 @@ def _sums() -> list[ColumnElement[Any]]:
         func.sum(case((_UNPRICED, _unpriced_tokens(tokens)), else_=0)),
         func.coalesce(func.sum(charges.c.total_amount // _WHOLE_SQL), 0),
         func.coalesce(func.sum(charges.c.total_amount % _WHOLE_SQL), 0),
+        func.coalesce(func.sum(_HIGH // _WHOLE_SQL), 0),
+        func.coalesce(func.sum(_HIGH % _WHOLE_SQL), 0),
     ]
 
 

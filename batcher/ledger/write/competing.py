@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, delete, or_, select, update
 
 from batcher.ledger.runs import DIED
-from batcher.ledger.schema import answers, attempts, failures, invocations
+from batcher.ledger.schema import answers, attempts, failures, invocations, shared_answers
 from batcher.ledger.write.records import Settlement
 from batcher.messages.attempt import Answered, State, invocation_of
 
@@ -99,7 +99,11 @@ def _has_answer(connection: Connection, settlement: Settlement) -> bool:
     query = select(answers.c.attempt_id).where(
         answers.c.final == 1, or_(answers.c.request_id == settlement.attempt.request_id, row)
     )
-    return connection.execute(query.limit(1)).first() is not None
+    shared = select(shared_answers.c.attempt_id).where(
+        shared_answers.c.source_id == request.source_id,
+        shared_answers.c.row_number == request.row_number,
+    )
+    return any(connection.execute(each.limit(1)).first() for each in (query, shared))
 
 
 def _make_room(connection: Connection, settlement: Settlement) -> None:

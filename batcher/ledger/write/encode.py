@@ -4,6 +4,8 @@ Each function says by name what goes into which column; what it returns at last 
 alone, in the order that its statement wants.
 """
 
+import msgspec
+
 from batcher.ledger.write.in_order import Row, in_order_of
 from batcher.ledger.write.records import (
     Intent,
@@ -16,9 +18,10 @@ from batcher.ledger.write.statements import ANSWER, CHARGE, FAILURE, INTENT, SET
 from batcher.messages.answer import Answer
 from batcher.messages.attempt import Answered, Partial
 from batcher.messages.usage import Usage
-from batcher.pricing.rate.rating import Charge
+from batcher.pricing.rate.rating import Charge, ChargeStatus
 
 _NO_USAGE = Usage()
+_encode = msgspec.json.Encoder().encode
 
 
 @in_order_of(INTENT)
@@ -121,6 +124,7 @@ def answer_values(settlement: Settlement, outcome: Answered | Partial, scope: Sc
         "answered_at": exchange.settled_at,
         "valid": None if settlement.valid is None else int(settlement.valid),
         "invalid_reason": settlement.invalid_reason,
+        "evidence": None if answer.evidence is None else _encode(answer.evidence).decode(),
     }
 
 
@@ -155,6 +159,7 @@ def charge_values(
         "output_amount": out_cost,
         "web_search_amount": search_cost,
         "total_amount": charge.total,
+        "high_amount": charge.high if charge.status is ChargeStatus.ASSUMED else None,
     }
 
 

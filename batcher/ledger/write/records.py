@@ -3,19 +3,21 @@
 A `Scope` says under which run and rating they are written; `open_rating` makes that rating.
 """
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from hashlib import blake2b
 
 import msgspec
 from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from batcher.ledger.schema import price_books, ratings
+from batcher.ledger.schema import failures, price_books, ratings
 from batcher.messages.attempt import Attempt, Outcome, State
 from batcher.messages.request import BadRow
 from batcher.pricing.book.book import PriceBook
 from batcher.pricing.rate.rating import Charge
+from batcher.pricing.rate.trust import RULES_EDITION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,59 @@ class Store(StrEnum):
     FULL = "full"
     ANSWER = "answer"
     USAGE = "usage"
+
+
+class Taken(Enum):
+    """Whether an answer that is not quite good enough is taken from another run."""
+
+    ALWAYS = "always"
+    REPLACED = "replaced"  # only one that was asked for again already
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharePolicy:
+    """Which answers of other rows a run takes: of runs without a name, at the same endpoint.
+
+    Only those of invocations from `since` on, and with `words` only those whose words are kept.
+    `truncated` and `invalid` are those that were cut off, or do not follow their schema. Of
+    the run's own `invocation_id` none are taken (0: it has not begun), of its earlier ones
+    with `own`: those of its other inputs.
+    """
+
+    run_id: int
+    invocation_id: int
+    endpoint: str
+    base_url: str
+    since: int
+    words: bool
+    truncated: Taken
+    invalid: Taken
+    own: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Rows that got another row's answer, and what those answers had cost in pico-USD.
+
+    `unpriced` counts the answers whose cost nobody knows, or is in another currency.
+    """
+
+    rows: frozenset[int]
+    cost: int
+    unpriced: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimable:
+    """Whose results a row may claim: those of the run that no row of `live_sources` has.
+
+    Those of invocations before `since` belong to earlier rounds of the run, and stay there.
+    """
+
+    run_id: int
+    live_sources: Sequence[int]
+    since: int = 0
 
 
 class FailureKind(StrEnum):
@@ -125,12 +180,13 @@ def initial_rating(connection: Connection, book_id: int, now_us: int) -> int:
     rating = select(ratings.c.rating_id).where(
         ratings.c.price_book_id == book_id,
         ratings.c.reason == "initial",
+        ratings.c.rules == RULES_EDITION,
         ratings.c.rating_id > last_pass.scalar_subquery(),
     )
     rating_id = connection.execute(rating.limit(1)).scalar()
     if rating_id is None:
         initial = ratings.insert().values(
-            price_book_id=book_id, created_at=now_us, reason="initial"
+            price_book_id=book_id, created_at=now_us, reason="initial", rules=RULES_EDITION
         )
         rating_id = connection.execute(initial.returning(ratings.c.rating_id)).scalar_one()
     return int(rating_id)
@@ -149,3 +205,25 @@ def store_book(connection: Connection, book: PriceBook) -> int:
         )
         connection.execute(insert.on_conflict_do_nothing())
     return int(connection.execute(known.with_for_update()).scalar_one())
+
+
+def unfinished_rows(connection: Connection, source_ids: Collection[int]) -> dict[str, int]:
+    """How many rows of these sources are quarantined, failed or held; only kinds present."""
+    query = select(failures.c.kind, failures.c.source_id, func.count()).group_by(
+        failures.c.kind, failures.c.source_id
+    )
+    counts: dict[str, int] = {}
+    for kind, source_id, count in connection.execute(query):
+        if source_id in source_ids:
+            counts[kind] = counts.get(kind, 0) + count
+    return counts
+
+
+def has_failure(connection: Connection, source_id: int, reason: str) -> bool:
+    """Whether a row of this source got no answer for this reason."""
+    query = (
+        select(failures.c.failure_id)
+        .where(failures.c.source_id == source_id, failures.c.reason == reason)
+        .limit(1)
+    )
+    return connection.execute(query).first() is not None

@@ -11,6 +11,7 @@ from sqlalchemy import Dialect
 from sqlalchemy.dialects import postgresql, sqlite
 
 from batcher.ledger.schema import (
+    KEY_CHARACTERS,
     NEVER_RATED,
     PICO_PER_WHOLE,
     QUARTER_HOUR_US,
@@ -28,12 +29,14 @@ ROLLUP: Final = (*KEY, *ROLLUP_SUMS)
 
 _NO_USAGE: Final = Usage()
 _UNPRICED: Final = ChargeStatus.UNPRICED
+_ASSUMED: Final = ChargeStatus.ASSUMED
 _NOTHING: Final = [0] * len(ROLLUP_SUMS)
 _AT: Final = {name: place for place, name in enumerate(ROLLUP_SUMS)}
 _CHARGES, _ANSWERS, _FINAL = _AT["charges"], _AT["answers"], _AT["final_answers"]
 _FIRST_TOKENS: Final = _AT["input_tokens"]
 _UNPRICED_ANSWERS, _UNPRICED_TOKENS = _AT["unpriced_answers"], _AT["unpriced_tokens"]
 _WHOLE, _REST = _AT["amount_whole"], _AT["amount_rest"]
+_HIGH_WHOLE, _HIGH_REST = _AT["assumed_high_whole"], _AT["assumed_high_rest"]
 
 Key = tuple[Any, ...]
 Sums = dict[Key, list[int]]
@@ -60,17 +63,32 @@ def upsert(dialect: Dialect) -> Each:
 
 def _add_answer(sums: Sums, settlement: Settlement, outcome: Answered, scope: Scope) -> None:
     answer, charges = outcome.answer, settlement.charges
-    model = settlement.attempt.request.model
-    place = (
+    place = rollup_place(
         scope.invocation_id,
-        outcome.exchange.sent_at // QUARTER_HOUR_US,
+        outcome.exchange.sent_at,
         scope.lane,
-        model,
-        model if answer.model is None else answer.model,
-        answer.stop_reason or "",
+        settlement.attempt.request.model,
+        answer.model,
+        answer.stop_reason,
     )
     tokens = answer_tokens(answer.usage or _NO_USAGE)
     add_charges(sums, place, scope.rating_id, charges, final=settlement.final, tokens=tokens)
+
+
+def rollup_place(
+    invocation_id: int, sent_at: int, lane: str | None, requested_model: str,
+    model: str | None, stop_reason: str | None,
+) -> Key:  # fmt: skip
+    """`KEY` up to the stop reason; texts longer than a key may be count by their beginning."""
+    requested = requested_model[:KEY_CHARACTERS]
+    return (
+        invocation_id,
+        sent_at // QUARTER_HOUR_US,
+        lane,
+        requested,
+        requested if model is None else model[:KEY_CHARACTERS],
+        (stop_reason or "")[:KEY_CHARACTERS],
+    )
 
 
 def add_charges(
@@ -82,7 +100,7 @@ def add_charges(
     final: bool,
     tokens: tuple[int, ...],
 ) -> None:
-    """Add one answer under one rating; `place` is `KEY` up to the stop reason.
+    """Add one answer under one rating, at its `rollup_place`.
 
     `tokens` are in the order of `ROLLUP_SUMS`. What belongs to the answer goes with the charge
     of line 0; an answer without charges counts as unpriced.
@@ -97,6 +115,9 @@ def add_charges(
         if charge.total is not None:
             values[_WHOLE] += charge.total // PICO_PER_WHOLE
             values[_REST] += charge.total % PICO_PER_WHOLE
+        if charge.status is _ASSUMED and charge.high is not None:
+            values[_HIGH_WHOLE] += charge.high // PICO_PER_WHOLE
+            values[_HIGH_REST] += charge.high % PICO_PER_WHOLE
         if charge.status is _UNPRICED:
             values[_UNPRICED_ANSWERS] += not unpriced_seen
             values[_UNPRICED_TOKENS] += sum(used or 0 for used in charge.quantities[:5])

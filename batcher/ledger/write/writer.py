@@ -13,12 +13,14 @@ from sqlalchemy import Connection, Engine
 from batcher.clock import Clock
 from batcher.errors import LostTransactions
 from batcher.ledger.connect import storage_errors
+from batcher.ledger.database_errors import may_be_about_data
 from batcher.ledger.lifeboat.lifeboat import Lifeboat
+from batcher.ledger.owner.database_file import HeldFile
 from batcher.ledger.owner.lease import Lease
 from batcher.ledger.owner.session import PATIENCE_SECONDS, Session
 from batcher.ledger.write.recent import Recent
 from batcher.ledger.write.records import Intent, Record, Scope, Settlement, Store
-from batcher.ledger.write.repair import BAD_VALUES, without_offending_values
+from batcher.ledger.write.repair import mended
 from batcher.ledger.write.transaction import Batch
 from batcher.messages.attempt import NotSent
 
@@ -62,7 +64,7 @@ class Recording:
 
     Every transaction names the `lease`, if there is one; then a lost server is waited for, for
     `patience_seconds`. `connection_lost` is called in the writer's thread: with a sentence when
-    the connection is lost, with "" when it is back.
+    the connection is lost, with "" when it is back. `file`: see `Session`.
     """
 
     scope: Scope
@@ -71,6 +73,7 @@ class Recording:
     lease: Lease | None = None
     patience_seconds: float = PATIENCE_SECONDS
     connection_lost: Callable[[str], None] = lambda _: None
+    file: HeldFile | None = None
 
 
 class Writer:
@@ -210,23 +213,20 @@ class Writer:
             self._most = max(taken, FEW_ITEMS)
 
     def _write(self, items: Sequence[_Item]) -> None:
-        """One transaction; a value that cannot be stored is repaired, and the others land."""
+        """One transaction; a record that cannot be stored is mended, and the others land."""
         records = [record for record, _ in items]
         try:
             self._land(records)
-        except BAD_VALUES as exc:
+        except Exception as exc:
             self._batch.forget()
+            if not may_be_about_data(exc):
+                raise
             if len(items) == 1:
-                self._write_repaired(records[0], exc)
+                self._land([mended(records[0])])  # refused too: it was not about data
                 return
             half = len(items) // 2
             self._write(items[:half])
             self._write(items[half:])
-
-    def _write_repaired(self, record: Record, cause: Exception) -> None:
-        if not isinstance(record, Settlement):
-            raise cause  # all other records hold only values of our own making
-        self._land([without_offending_values(record)])
 
     def _land(self, records: Sequence[Record]) -> None:
         """All of them in one transaction, or an exception and none of them."""
@@ -305,5 +305,6 @@ def open_writer(
         recording.lease,
         patience_seconds=recording.patience_seconds,
         lost=recording.connection_lost,
+        file=recording.file,
     )
     return Writer(engine, batch, loop, on_failure, lifeboat, session)

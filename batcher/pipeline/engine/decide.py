@@ -1,5 +1,6 @@
 """From an outcome to what the ledger records and what happens next. Pure."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -70,13 +71,16 @@ Next = Done | Again | NextLeg | Better | StopRun
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomePolicy:
-    """The choices that outcomes are judged by."""
+    """The choices that outcomes are judged by.
+
+    `may_bill` says whether an attempt refused with this HTTP status may be billed even so.
+    """
 
     retry: RetryPolicy
     on_unknown: OnUnknown
     max_legs: int
     endpoint: str
-    errors_may_be_billed: bool
+    may_bill: Callable[[int | None], bool]
     answers: AnswerPolicy = field(default_factory=AnswerPolicy)
 
 
@@ -198,15 +202,18 @@ def _interval(
 ) -> tuple[int, int | None]:
     """What a failed attempt may have cost, from and to.
 
-    `charges` are for what is known of a broken stream; other currencies are no pico-USD.
+    `charges` are for what is known of a broken stream; other currencies are no pico-USD. What a
+    server says that it has billed already counts, also beyond the bound.
     """
     if isinstance(outcome, NotSent):
         return 0, 0
     if isinstance(outcome, Rejected):
-        return 0, attempt.cost_high if policy.errors_may_be_billed else 0
+        return 0, attempt.cost_high if policy.may_bill(outcome.exchange.http_status) else 0
     low = sum(c.total or 0 for c in charges if c.rates and c.rates.currency == "USD")
     high = attempt.cost_high
-    return low if high is None else min(low, high), high
+    if high is not None and low > high:  # the server counts more than the body can be
+        return low, low + high
+    return low, high
 
 
 def in_doubt(outcome: Outcome) -> bool:
@@ -280,12 +287,12 @@ def cut_off(attempt: Attempt, now_us: int, *, sent: bool) -> Outcome:
 
 
 def most_it_cost(settlement: Settlement) -> int:
-    """What counts against a cap: the charge, or the upper bound where it is not known."""
+    """What counts against a cap: the upper end of the charge, or of what nobody knows."""
     if not isinstance(settlement.outcome, Answered):
         return settlement.cost_high or 0
     if any(charge.total is None for charge in settlement.charges):
         return settlement.cost_high or 0
-    return sum(charge.total or 0 for charge in settlement.charges)
+    return sum(charge.high or 0 for charge in settlement.charges)
 
 
 def no_bound(request: Request) -> BadRow:

@@ -1,13 +1,11 @@
 """The engine: requests in, attempts out, outcomes settled, until nothing is left to do."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from batcher.clock import Clock
-from batcher.ledger.write.records import FailureKind, Intent, Quarantine
+from batcher.ledger.write.records import FailureKind, Intent, Quarantine, Settlement
 from batcher.ledger.write.writer import Writer
 from batcher.messages.attempt import Answered, Attempt, Outcome, Purpose, attempt_id_of
 from batcher.messages.request import BadRow, Request
@@ -32,30 +30,39 @@ from batcher.pipeline.engine.known_rows import BegunRequests, DoneRows
 from batcher.pipeline.engine.pace import Health, Pace
 from batcher.pipeline.engine.policies import Better, NextLeg, go_on
 from batcher.pipeline.engine.rater import Rater
-from batcher.pipeline.engine.reservations import Budget, Wallet, open_budget
+from batcher.pipeline.engine.reservations import (
+    Budget,
+    Wallet,
+    billed_beyond,
+    no_cap_holds,
+    no_price_now,
+    open_budget,
+)
 from batcher.pipeline.engine.supply import ALIKE_BEFORE_STOP, ScoutReport, Supply
 from batcher.pipeline.engine.tally import Tally
 from batcher.pipeline.engine.tools import Tools
+from batcher.pipeline.engine.waking import Waking
 from batcher.pipeline.engine.work import Work
 from batcher.pipeline.job import RunLimits
 from batcher.pipeline.progress import Progress
 from batcher.rows.batch import is_cut_off
 from batcher.transport.endpoint import Lane
-
-_AGAIN_SECONDS: Final = 0.01  # between two looks when woken workers found nothing they may send
+from batcher.transport.room import AnswerRoom
 
 
 @dataclass(kw_only=True, eq=False)
 class Engine:
     """Runs one invocation's requests. All methods belong to the event loop's thread.
 
+    `attempt_uids` is what the uids of its attempts begin with.
     `may_send` says whether the run is ours for sure: nothing leaves while it is not. `consumed`
     is told the body bytes of each row that needs no more room. `wallets` are the caps with what
-    was settled before; `first_purpose` is that of a fresh row's first attempt.
+    was settled before; `first_purpose` is that of a fresh row's first attempt. `say` is told
+    what people should hear at once.
     """
 
     invocation_id: int
-    database_uid: str
+    attempt_uids: str
     limits: RunLimits
     policy: OutcomePolicy
     lane: Lane
@@ -69,7 +76,9 @@ class Engine:
     wallets: Sequence[Wallet]
     consumed: Callable[[int], None]
     may_send: Callable[[], bool]
+    room: AnswerRoom
     first_purpose: Purpose = Purpose.FIRST
+    say: Callable[[str], None] = lambda _: None
     draining: bool = field(default=False, init=False)
     error: BaseException | None = field(default=None, init=False)
 
@@ -80,13 +89,12 @@ class Engine:
         self._health = Health(self._breaker, self.clock, self.policy.endpoint)
         self._supply = Supply(self._pace, self._breaker, self.consumed)
         self._tools = Tools(self.policy.answers.choices.tools)
-        caps, wake = self.wallets, self._wake_all
+        self._waking = Waking(self._supply, self._pace, self.clock, lambda: self._may_send)
+        caps, wake = self.wallets, self._waking.wake_all
         self._budget = open_budget(caps, self.invocation_id, self.writer, wake)
         self._counter = self._accepted = self._in_flight = 0
         self._body_bytes = 0
-        self._sleepers: deque[asyncio.Future[None]] = deque()
         self._workers: list[asyncio.Task[None]] = []
-        self._kick = asyncio.Event()
         self._over = asyncio.Event()
 
     async def run(self) -> None:
@@ -94,7 +102,7 @@ class Engine:
         self._workers = [
             asyncio.create_task(self._work()) for _ in range(self.limits.concurrency)
         ]
-        keeper = asyncio.create_task(self._keep_time())
+        keeper = asyncio.create_task(self._waking.keep_time())
         try:
             await self._over.wait()
         finally:
@@ -132,7 +140,7 @@ class Engine:
                 works.append(self.history.work_for(item, first, answers))
         self._tally.read(works)
         self._supply.add(works)
-        self._wake(len(works))
+        self._waking.wake(len(works))
 
     def input_ended(self) -> None:
         """No more rows come."""
@@ -141,7 +149,7 @@ class Engine:
 
     def look_again(self) -> None:
         """What `may_send` says may have changed."""
-        self._kick.set()
+        self._waking.look_again()
 
     def tell_spent(self, *, everything: bool = False) -> None:
         """Let the ledger know what was spent under caps; `everything`: see `Budget.tell`."""
@@ -175,13 +183,10 @@ class Engine:
             while not self._over.is_set():
                 work = self._take()
                 if work is None:
-                    sleeper = asyncio.get_running_loop().create_future()
-                    self._sleepers.append(sleeper)
-                    self._kick.set()
-                    await sleeper
+                    await self._waking.sleep()
                 else:
                     if self._supply.is_held:
-                        self._wake(1)  # there may be quota for one more
+                        self._waking.wake(1)  # there may be quota for one more
                     await (self._run_tools(work) if work.tools_due else self._attempt(work))
         except Exception as exc:  # noqa: BLE001 - the worker's edge: a bug must end the run
             self.stop(exc)
@@ -207,6 +212,11 @@ class Engine:
 
     def _refuse_unbounded(self, work: Work) -> None:
         """Under a cap nothing is sent whose worst case is not known."""
+        request, now = work.request, self.clock.now_us()
+        if self.rater.had_bound(work.body(), request.model, request.max_tokens):
+            self._supply.put_back(work)  # not the row's fault: it stays to do
+            self.stop(no_price_now(request.model, now, self.rater.book.published))
+            return
         self._supply.drop(work)
         self._quarantine(no_bound(work.request), takes_room=False)
         self._check_over()
@@ -249,7 +259,7 @@ class Engine:
             self._settle(work, attempt, outcome)
         finally:
             if not self._may_send:
-                self._kick.set()  # there may be room again
+                self._waking.look_again()  # there may be room again
             self._body_bytes -= size
             self._in_flight -= 1
             self.progress.in_flight = self._in_flight
@@ -276,7 +286,7 @@ class Engine:
         work.attempts += 1
         attempt = Attempt(
             attempt_id=attempt_id,
-            uid=f"{self.database_uid}-{self.invocation_id:x}-{self._counter:x}",
+            uid=f"{self.attempt_uids}{self._counter:x}",
             request_id=work.request_id or attempt_id,
             request=request,
             number=work.attempts,
@@ -286,6 +296,7 @@ class Engine:
             opened_at=now,
             cost_high=self.rater.bound(body, request.model, request.max_tokens, now),
             replaces=work.last_attempt_id or None,
+            asked=self.rater.asked(body),
         )
         work.request_id = attempt.request_id
         work.last_attempt_id = attempt_id
@@ -296,19 +307,29 @@ class Engine:
     # What an outcome leads to
 
     def _settle(self, work: Work, attempt: Attempt, outcome: Outcome) -> None:
-        work.used_up += uses_up_patience(outcome)
-        work.doubts += in_doubt(outcome)
+        doubt = in_doubt(outcome) and self._health.blames(work)
+        work.count(used_up=uses_up_patience(outcome), doubt=doubt)
+        outcome = self.rater.weighed(attempt, outcome)
         charges = self.rater.charges_of(outcome, attempt.request.model)
         verdicts = decide(work, attempt, outcome, charges, self.clock.random(), self.policy)
         self.writer.put(verdicts.settlement, lambda: self._durable(attempt, verdicts))
         if self._budget:
             self._budget.settle(attempt.cost_high or 0, most_it_cost(verdicts.settlement))
             self._budget.show(self.progress)
-        self._tally.settled(verdicts)
+        if self._tally.settled(verdicts):
+            self._billed_beyond(verdicts.settlement)
         self._pace.end(work, outcome)
-        self._observe(outcome)
+        self._observe(work, outcome)
         self._go_on(work, outcome, verdicts)
         self._report_scout(work, outcome)
+
+    def _billed_beyond(self, settlement: Settlement) -> None:
+        """The server does not keep its side: with it falls the promise that a cap holds."""
+        words = billed_beyond(settlement)
+        if self._budget:
+            self.stop(no_cap_holds(words))
+        elif self.progress.overbilled == 1:
+            self.say(words)
 
     def _go_on(self, work: Work, outcome: Outcome, verdicts: OutcomeDecision) -> None:
         now = self.clock.monotonic()
@@ -316,7 +337,7 @@ class Engine:
             case Again(wait_seconds):
                 work.retry()
                 self._supply.again(work, now + wait_seconds)
-                self._kick.set()
+                self._waking.look_again()
             case NextLeg() | Better() as step if isinstance(outcome, Answered):
                 go_on(work, outcome.answer, step)
                 self._supply.again(work, now)
@@ -329,17 +350,19 @@ class Engine:
         row = attempt.request
         lasting = isinstance(verdicts.next, Done) and verdicts.next.lasting
         self.done.settled(attempt.attempt_id)
+        if self.room.unsaved:
+            self.room.recorded(attempt.attempt_id)
         if lasting:
             self.done.add(row.source_id, row.row_number)
 
-    def _observe(self, outcome: Outcome) -> None:
-        change = self._health.observe(outcome)
+    def _observe(self, work: Work, outcome: Outcome) -> None:
+        change = self._health.observe(outcome, work)
         if change.shut:
             self.progress.outage = change.outage
-            self._kick.set()
+            self._waking.look_again()
         if change.recovered:
             self.progress.outage = ""
-            self._wake_all()
+            self._waking.wake_all()
         if change.error:
             self.stop(change.error)
 
@@ -348,7 +371,7 @@ class Engine:
         waiting = self._supply.waiting_for_scouts
         if self._supply.report(work, refusal) is ScoutReport.STOP and refusal is not None:
             self.stop(scout_error(refusal, self.policy.endpoint, ALIKE_BEFORE_STOP))
-        self._wake(waiting)
+        self._waking.wake(waiting)
 
     def _quarantine(self, row: BadRow, *, takes_room: bool) -> None:
         self.writer.put(Quarantine(row=row), lambda: self._refused(row, takes_room=takes_room))
@@ -368,30 +391,6 @@ class Engine:
         self._accepted += 1
         return True
 
-    def _wake_all(self) -> None:
-        self._wake(len(self._sleepers))
-
-    def _wake(self, count: int) -> None:
-        for _ in range(min(count, len(self._sleepers))):
-            sleeper = self._sleepers.popleft()
-            if not sleeper.done():
-                sleeper.set_result(None)
-
     def _check_over(self) -> None:
         if not self._in_flight and (self.draining or self._supply.is_empty):
             self._over.set()
-
-    async def _keep_time(self) -> None:
-        """Wake workers at the moments at which something may go that could not go before."""
-        while True:
-            self._kick.clear()
-            now = self.clock.monotonic()
-            moment = self._supply.next_moment(now)
-            idle = self._sleepers and self._may_send  # a worker that ends looks for itself
-            if moment is None or not idle:
-                await self._kick.wait()
-            elif moment > now:
-                await self._pace.wait(self._kick, moment - now)
-            else:
-                self._wake(self._supply.chances)
-                await self.clock.sleep(_AGAIN_SECONDS)

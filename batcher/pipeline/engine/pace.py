@@ -21,7 +21,7 @@ from batcher.pacing.breaker import Breaker
 from batcher.pacing.limits import Expected
 from batcher.pacing.pacer import Pacer, Reservation
 from batcher.pacing.pool import Refusal
-from batcher.pipeline.engine.decide import failure_of
+from batcher.pipeline.engine.decide import failure_of, in_doubt
 from batcher.pipeline.engine.work import Work
 
 _RAMP: Final = "ramp_limit_exceeded"  # too steep a rise of usage, not too much of it
@@ -132,6 +132,9 @@ class Change:
 _NOTHING: Final = Change()
 
 
+MOST_PAID_PROBES: Final = 8
+
+
 class Health:
     """Keeps the breaker informed."""
 
@@ -139,9 +142,16 @@ class Health:
         self._breaker = breaker
         self._clock = clock
         self._endpoint = endpoint
+        self._paid_probes = 0  # in a row, without an answer
+        self._failing: Work | None = None  # the first row that failed since the last answer
+        self._several_fail = False
 
-    def observe(self, outcome: Outcome) -> Change:
-        """Tell the pacing what `outcome` says about the server's state."""
+    def blames(self, work: Work) -> bool:
+        """Whether a failure of `work` may be its own fault: no other row fails beside it."""
+        return not self._several_fail and (self._failing is None or self._failing is work)
+
+    def observe(self, outcome: Outcome, work: Work) -> Change:
+        """Tell the pacing what `outcome` of `work` says about the server's state."""
         if isinstance(outcome, Answered):
             return self._alive()
         failure = failure_of(outcome)
@@ -149,6 +159,9 @@ class Health:
             return Change(shut=True, recovered=self._alive().recovered)
         if server_is_down(outcome):
             self._breaker.failed(self._clock.monotonic())
+            self._several_fail = not self.blames(work)
+            self._failing = self._failing or work
+            self._paid_probes += work.is_probe and in_doubt(outcome)
             error = self._given_up(failure)
             return Change(shut=True, outage=self._outage(failure), error=error)
         return self._alive()
@@ -156,9 +169,16 @@ class Health:
     def _alive(self) -> Change:
         was_open = self._breaker.is_open
         self._breaker.succeeded()
+        self._paid_probes = 0
+        self._failing, self._several_fail = None, False
         return Change(recovered=True) if was_open else _NOTHING
 
     def _given_up(self, failure: Failure) -> ProviderUnavailable | None:
+        if self._paid_probes >= MOST_PAID_PROBES:
+            return ProviderUnavailable(
+                f"{self._silent(failure)}; {self._paid_probes} rows that tried in turn may have"
+                " been billed in vain: type the same command again when it is back"
+            )
         if not self._breaker.gives_up(self._clock.monotonic()):
             return None
         return ProviderUnavailable(
@@ -178,8 +198,12 @@ class Health:
 
 
 def server_is_down(outcome: Outcome) -> bool:
-    """Whether this outcome says that the server is not there or not able to work."""
-    if isinstance(outcome, (NotSent, Unknown)):
+    """Whether this outcome says that the server is not there or not able to work.
+
+    So it does when a stream breaks off, or when 200 comes with a page of a proxy: whatever may
+    have been billed and brought no answer.
+    """
+    if isinstance(outcome, (NotSent, Unknown, Partial, Unusable)):
         return True
     if isinstance(outcome, Rejected) and outcome.failure.verdict is Verdict.OVERLOADED:
         return True  # also inside a 200

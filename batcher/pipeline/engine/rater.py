@@ -5,18 +5,21 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from batcher.messages.answer import Answer, billed_at_least
-from batcher.messages.attempt import Answered, Outcome, Partial
+from batcher.messages.attempt import Answered, Attempt, Outcome, Partial
+from batcher.messages.evidence import RequestMeters, gather, is_plain, ordinary
 from batcher.pricing.book.book import PriceBook
-from batcher.pricing.rate.bound import cost_bound, request_bound
-from batcher.pricing.rate.rating import Charge, rate
+from batcher.pricing.rate.bound import asked_for, cost_bound, request_bound
+from batcher.pricing.rate.rating import Charge, moment_of_day, needs_evidence, rate
 
 # Text alone is bounded by its length; a body with any of these words is looked into. A word
 # inside a prompt costs a look and changes nothing.
 _UNUSUAL: Final = re.compile(
-    rb'"(?:tools|source|output_config|fallbacks|mcp_servers|compaction|thread|container'
-    rb'|context_management|fallback_credit_token)"'
+    rb'"(?:tools|source|output_config|fallbacks|mcp_servers|compaction|thread|container|data'
+    rb"|context_management|fallback_credit_token|cache_control|inference_geo|speed|service_tier"
+    rb'|signature)"'
 )
 
 
@@ -37,15 +40,34 @@ class Rater:
             book=self.book,
         )
 
+    def weighed(self, attempt: Attempt, outcome: Outcome) -> Outcome:
+        """The same outcome; its answer with its evidence, where a charge depends on that."""
+        if not isinstance(outcome, (Answered, Partial)):
+            return outcome
+        answer, size = outcome.answer, len(attempt.body)
+        max_tokens = attempt.request.max_tokens
+        if attempt.asked is None and is_plain(answer, size, max_tokens):
+            return outcome
+        evidence = gather(answer, attempt.asked or ordinary(size, max_tokens))
+        if not needs_evidence(answer, evidence):
+            return outcome
+        return replace(outcome, answer=replace(answer, evidence=evidence))
+
     def charges_of(self, outcome: Outcome, requested_model: str) -> tuple[Charge, ...]:
         """The charges of an answer, or of what is known of a broken stream; else none."""
         if isinstance(outcome, Answered):
             answer = outcome.answer
         elif isinstance(outcome, Partial):
-            answer = billed_at_least(outcome.answer)
+            answer = replace(billed_at_least(outcome.answer), evidence=None)
         else:
             return ()
         return self.charges(answer, requested_model, outcome.exchange.sent_at)
+
+    def asked(self, body: bytes) -> RequestMeters | None:
+        """What `body` makes possible to be billed; `None` for one that is nothing but text."""
+        if not _UNUSUAL.search(body):
+            return None
+        return asked_for(msgspec.json.decode(body), len(body), self.book)
 
     def bound(
         self, body: bytes, model: str, max_tokens: int | None, sent_at: int
@@ -72,4 +94,14 @@ class Rater:
             price_list=self.price_list,
             sent_at=sent_at,
             book=self.book,
+        )
+
+    def had_bound(self, body: bytes, model: str, max_tokens: int | None) -> bool:
+        """Whether there was a bound on the day on which the prices were published."""
+        published = self.book.published
+        if published is None:
+            return False
+        return (
+            self.bound(body, model, max_tokens, moment_of_day(published.isoformat()))
+            is not None
         )

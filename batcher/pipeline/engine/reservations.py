@@ -1,22 +1,27 @@
 """Money under a cap: the worst case of each attempt is reserved before it opens.
 
 The truth is in `ledger.budget`; here is what this invocation has been granted of it. Nothing is
-sent that does not fit into the grant, so the cap cannot be passed, by any number of workers.
+sent that does not fit into the grant, so the cap cannot be passed, by any number of workers, as
+long as the server bills no more than `max_tokens` and the prices of the model allow.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import date
 from typing import Final
 
-from batcher.errors import AccessRefused
+from batcher.errors import AccessRefused, ConfigurationError
 from batcher.ledger.connect import Connection
 from batcher.ledger.money import budget as ledger
+from batcher.ledger.write.records import Settlement
 from batcher.ledger.write.writer import Writer
 from batcher.pipeline.progress import Progress
 from batcher.pricing.money import format_usd
 
+_DAY_US: Final = 86_400 * 10**6
+_EPOCH_DAYS: Final = date(1970, 1, 1).toordinal()
 _SLICES: Final = 50  # a worker asks for a fiftieth of a cap at a time, or what it needs
 
 
@@ -153,6 +158,35 @@ class Budget:
             if amount == 0:
                 self.refused = wallet.cap
         self._wake()
+
+
+def billed_beyond(settlement: Settlement) -> str:
+    """What to say of an attempt that was billed more than it could cost."""
+    attempt = settlement.attempt
+    billed = settlement.cost_low or sum(charge.total or 0 for charge in settlement.charges)
+    return (
+        f"the server billed {format_usd(billed)} for what could cost"
+        f" {format_usd(attempt.cost_high or 0)} (model {attempt.request.model},"
+        f" max_tokens {attempt.request.max_tokens}, attempt {attempt.uid})"
+    )
+
+
+def no_cap_holds(words: str) -> AccessRefused:
+    """Why a run with a cap ends with the first such bill."""
+    return AccessRefused(
+        f"{words}: no cap holds with such a server, so nothing more was sent; compare with its"
+        " own bill, then type the same command again to go on"
+    )
+
+
+def no_price_now(model: str, now_us: int, published: date | None) -> ConfigurationError:
+    """Why a run with a cap ends where only the day keeps a row from having a worst case."""
+    day = date.fromordinal(_EPOCH_DAYS + now_us // _DAY_US)
+    return ConfigurationError(
+        f"under a cap only rows with a known worst case are sent, and the price book of"
+        f" {published} has no price for {model} on {day}: set the clock of this machine if that"
+        " is not today, else name newer prices; then type the same command again"
+    )
 
 
 def open_budget(

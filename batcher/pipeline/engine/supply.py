@@ -133,6 +133,7 @@ class Supply:
         self._fresh: deque[Work] = deque()
         self._urgent: deque[Work] = deque()
         self._later: list[tuple[float, int, Work]] = []
+        self._probed: deque[Work] = deque()  # probes in vain: the next one is another row
         self._waiting: dict[str, deque[Work]] = {}
         self._held: dict[str, HeldRows] = {}
         self._order = 0
@@ -141,7 +142,8 @@ class Supply:
     @property
     def holds_nothing(self) -> bool:
         """Whether nothing waits, but more may be read."""
-        return not (self._fresh or self._urgent or self._later or self._waiting or self._held)
+        later = self._later or self._probed
+        return not (self._fresh or self._urgent or later or self._waiting or self._held)
 
     @property
     def is_empty(self) -> bool:
@@ -161,7 +163,8 @@ class Supply:
     @property
     def chances(self) -> int:
         """How many workers may find something to send, when it is time, at most."""
-        return len(self._fresh) + len(self._urgent) + len(self._later) + len(self._held)
+        later = len(self._later) + len(self._probed)
+        return len(self._fresh) + len(self._urgent) + later + len(self._held)
 
     def end_input(self) -> None:
         """No more rows are read."""
@@ -172,7 +175,10 @@ class Supply:
         self._fresh.extend(works)
 
     def again(self, work: Work, due: float) -> None:
-        """A row that goes again at the moment `due`."""
+        """A row that goes again at the moment `due`; a probe in vain when others have tried."""
+        if work.is_probe and self._breaker.is_open:
+            self._probed.append(work)
+            return
         self._order += 1
         heapq.heappush(self._later, (due, self._order, work))
 
@@ -224,7 +230,7 @@ class Supply:
         if self._breaker.is_probing:
             return None  # the probe's outcome wakes everybody
         dues = [held.until for held in self._held.values()]
-        if self._fresh or self._urgent:
+        if self._fresh or self._urgent or self._probed:
             dues.append(now)
         elif self._later:
             dues.append(self._later[0][0])
@@ -234,6 +240,7 @@ class Supply:
 
     def _go(self, work: Work, now: float) -> Work:
         self._pace.begin(work, now)
+        work.is_probe = self._breaker.is_open
         self._breaker.sent()
         if work.takes_room:
             work.takes_room = False
@@ -271,11 +278,16 @@ class Supply:
         return None
 
     def _pop(self, now: float) -> Work | None:
+        if self._probed and not self._breaker.is_open:
+            self._urgent.extend(self._probed)
+            self._probed.clear()
         if self._later and self._later[0][0] <= now:
             return heapq.heappop(self._later)[2]
         if self._urgent:
             return self._urgent.popleft()
-        return self._fresh.popleft() if self._fresh else None
+        if self._fresh:
+            return self._fresh.popleft()
+        return self._probed.popleft() if self._probed else None
 
     def _release(self, model: str) -> None:
         self._urgent.extend(self._waiting.pop(model, ()))

@@ -119,6 +119,8 @@ def _hashes(custom_id: str) -> bytes:
     return blake2b(custom_id.encode(), digest_size=32).digest()
 
 
+# Of a charge's reason: the server told more than there can be, and both ends are kept.
+_MORE_THAN_ASKED: Final = "_above_"
 _REASON_LENGTH: Final = 60
 _MOST_REASONS: Final = 20
 
@@ -137,21 +139,33 @@ class Tally:
             if custom_id is not None and self._ids.seen_before(custom_id):
                 self._progress.repeated_custom_ids += 1
 
-    def settled(self, verdicts: OutcomeDecision) -> None:
-        """An attempt ended, and this is what was decided."""
+    def settled(self, verdicts: OutcomeDecision) -> bool:
+        """An attempt ended, and this is what was decided.
+
+        Gives whether more was billed for it than it could cost.
+        """
         settlement, progress = verdicts.settlement, self._progress
+        billed = settlement.cost_low
         if isinstance(settlement.outcome, Answered):
             self._answer(settlement.outcome.answer, stays=not settlement.pending)
             self._progress.invalid += settlement.valid is False and settlement.final
-            self._money(settlement.charges)
+            billed = self._money(settlement.charges)
         elif in_doubt(settlement.outcome):
             progress.in_doubt += 1
             progress.in_doubt_low += settlement.cost_low
             progress.in_doubt_high = _plus(progress.in_doubt_high, settlement.cost_high)
+        elif settlement.cost_high != 0:  # refused, by a server that may bill it even so
+            progress.maybe_billed += 1
+            progress.maybe_billed_high = _plus(progress.maybe_billed_high, settlement.cost_high)
         if settlement.failure:
             self.gave_up(settlement.failure.kind)
         elif isinstance(verdicts.next, Done):
             progress.answered += 1
+        bound = settlement.attempt.cost_high
+        if bound is None or billed <= bound:
+            return False
+        progress.overbilled += 1
+        return True
 
     def gave_up(self, kind: FailureKind) -> None:
         """A row that gets no answer."""
@@ -181,17 +195,31 @@ class Tally:
             name = "others"
         counts[name] = counts.get(name, 0) + 1
 
-    def _money(self, charges: tuple[Charge, ...]) -> None:
+    def _money(self, charges: tuple[Charge, ...]) -> int:
+        """Count them; gives what they come to in pico-USD, as the server tells it."""
         progress = self._progress
+        billed = 0
+        if any(charge.status is ChargeStatus.ASSUMED for charge in charges):
+            progress.assumed += 1
         for charge in charges:
+            if charge.status is ChargeStatus.ASSUMED and _in_usd(charge):
+                progress.assumed_low += charge.total or 0
+                progress.assumed_high += charge.high or 0
             if charge.status is ChargeStatus.UNPRICED:
                 progress.unpriced += 1
-            elif charge.rates is None or charge.rates.currency == "USD":
+            elif _in_usd(charge):
                 progress.cost += charge.total or 0
-            else:
+                told_more = charge.reason is not None and _MORE_THAN_ASKED in charge.reason
+                billed += (charge.high if told_more else charge.total) or 0
+            elif charge.rates is not None:
                 currencies = progress.other_currencies
                 currency = charge.rates.currency
                 currencies[currency] = currencies.get(currency, 0) + (charge.total or 0)
+        return billed
+
+
+def _in_usd(charge: Charge) -> bool:
+    return charge.rates is None or charge.rates.currency == "USD"
 
 
 def _plus(total: int | None, part: int | None) -> int | None:

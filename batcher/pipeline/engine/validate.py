@@ -6,6 +6,7 @@ import msgspec
 
 from batcher.errors import ConfigurationError
 from batcher.messages.codec import CODEC_ERRORS
+from batcher.messages.parts import MOST_PARTS, has_more_parts
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -70,8 +71,11 @@ class AnswerValidator:
         validator = self._validator(schema)
         if isinstance(validator, str):
             return Validity(None, validator)
+        raw = text.strip().encode()
+        if has_more_parts(raw, MOST_PARTS):
+            return Validity(valid=False, reason=f"it holds more than {MOST_PARTS:,} values")
         try:
-            value = msgspec.json.decode(text.strip())
+            value = msgspec.json.decode(raw)
         except CODEC_ERRORS as exc:
             return Validity(valid=False, reason=_short(f"no JSON: {exc}"))
         return _follows(validator, value)

@@ -23,15 +23,16 @@ class Replaced:
 class Work:
     """One request and its history; owned by the event loop's thread.
 
-    The engine counts, `Supply` ends `takes_room`, `Pace` keeps `expected` and `reservation`;
-    everything else changes by the methods alone.
+    The engine counts, `Supply` ends `takes_room` and says `is_probe`, `Pace` keeps `expected`
+    and `reservation`; everything else changes by the methods alone.
 
     `attempts` counts everything put on the wire, `used_up` the attempts that count against
-    the row's patience, `doubts` those that may have been billed unseen. `legs` are the answered
-    ones, `replaced` the answers that were not good enough. `last_attempt_id` is 0 before the
-    first. `takes_room` is true until it is first sent: the reader waits for such rows.
-    `expected` is what the next attempt will probably take of the quota, `reservation` what the
-    one under way holds of it.
+    the row's patience, `doubts` those that may have been billed unseen and that the row may be
+    to blame for. `legs` are the answered ones, `replaced` the answers that were not good
+    enough. `last_attempt_id` is 0 before the first. `takes_room` is true until it is first
+    sent: the reader waits for such rows. `is_probe`: the attempt under way only asks whether
+    the server is back, and is not held against the row. `expected` is what the next attempt
+    will probably take of the quota, `reservation` what the one under way holds of it.
     """
 
     request: Request
@@ -44,6 +45,7 @@ class Work:
     legs: list[Leg] = field(default_factory=list)
     replaced: list[Replaced] = field(default_factory=list)
     takes_room: bool = True
+    is_probe: bool = False
     expected: Expected | None = None
     reservation: Reservation | None = None
 
@@ -79,6 +81,12 @@ class Work:
         self.legs[-1] = Leg(
             last.content, last.text, last.container_id, calls_tools=True, results=results
         )
+
+    def count(self, *, used_up: bool, doubt: bool) -> None:
+        """The attempt under way ended so; a probe is not held against its row."""
+        if not self.is_probe:
+            self.used_up += used_up
+            self.doubts += doubt
 
     def retry(self) -> None:
         """The next attempt asks for the same again."""

@@ -31,6 +31,12 @@ class BadLimit:
             return f"{self.rows}"
         return f"{float(self.share * 100):g}%"
 
+    def allows(self, bad: int, rows: int) -> bool:
+        """Whether so many of `rows` may be bad."""
+        if self.share is None:
+            return self.rows is None or bad <= self.rows
+        return bad <= self.share * rows
+
 
 def bad_limit(value: str | int | None) -> BadLimit | None:
     """What a setting such as `100` or `1%` means; raises `ConfigurationError`."""
@@ -85,10 +91,9 @@ class BadGate:
         self._bad += sum(isinstance(item, BadRow) for item in items)
 
     def _too_many(self, *, all_read: bool = False) -> bool:
-        share = self._limit.share
-        if share is None:
-            return self._limit.rows is not None and self._bad > self._limit.rows
-        return (all_read or self._rows >= LEAST_ROWS) and self._bad > share * self._rows
+        if self._limit.share is not None and not all_read and self._rows < LEAST_ROWS:
+            return False
+        return not self._limit.allows(self._bad, self._rows)
 
     def _release(self, *, all_read: bool = False) -> Iterator[Rows]:
         held, self._held = self._held, []

@@ -6,14 +6,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from batcher import __version__
-from batcher.errors import ChangedSettings
+from batcher.errors import ChangedSettings, ConfigurationError
 from batcher.ledger import resume, runs
 from batcher.ledger.connect import Connection, Engine, user_name, writing
 from batcher.ledger.money.budget import month_scope, open_scope, run_scope
 from batcher.ledger.owner.lock import NOTHING_HELD, Ownership
-from batcher.ledger.runs import unfinished_rows
 from batcher.ledger.write import records
-from batcher.ledger.write.records import FailureKind, Scope
+from batcher.ledger.write.records import (
+    Claimable,
+    FailureKind,
+    Scope,
+    SharePolicy,
+    unfinished_rows,
+)
 from batcher.pipeline.engine.known_rows import BegunRequests
 from batcher.pipeline.engine.reservations import Cap
 from batcher.pipeline.job import Job, Services
@@ -22,6 +27,7 @@ from batcher.pipeline.run.plan import (
     begun_requests,
     plan_sources,
     resent_by_change,
+    resent_by_round,
 )
 from batcher.pipeline.together.joining import join_others
 from batcher.rows.ranges import RowRanges
@@ -33,17 +39,22 @@ LANE = "live"
 class BegunInvocation:
     """An invocation as the ledger knows it.
 
+    `attempt_uids` is what the uids of its attempts begin with.
     `retrying` counts rows that failed for a while, `quarantined` those of the same inputs that
-    earlier invocations refused.
+    earlier invocations refused. `claimable` are the run's own answers that may move to other
+    rows, `sharing` those of other runs that its rows may have; `None`: none.
     """
 
     scope: Scope
     database_uid: str
+    attempt_uids: str
     plan: Sequence[PlannedSource]
     history: BegunRequests
     recovery: runs.Recovery
     retrying: int
     caps: Sequence[tuple[Cap, int]]
+    claimable: Claimable
+    sharing: SharePolicy | None = None
     quarantined: int = 0
     held: Ownership = NOTHING_HELD
 
@@ -68,22 +79,29 @@ def begin(
 
 
 def _check_change(connection: Connection, run_id: int, job: Job, services: Services) -> None:
+    if job.again and not runs.round_is_under_way(connection, run_id):
+        _ask_for_round(connection, run_id, job, services)
+        return
     before = runs.last_settings_digest(connection, run_id)
     if before in {None, job.settings.digest()} or job.accept_change:
         return
-    resent = resent_by_change(
-        connection,
-        run_id,
-        services.files,
-        services.builder,
-        services.rater,
-        services.clock.now_us(),
-    )
+    resent = resent_by_change(connection, run_id, services, services.clock.now_us())
     if resent.rows and not services.observer.confirm_resend(resent):
         raise ChangedSettings(
             f"the settings of this job changed, so {resent.rows:,} answered rows would be sent "
             "and paid again; nothing was sent: type the same command with --accept-change to "
             "do that, or restore the settings"
+        )
+
+
+def _ask_for_round(connection: Connection, run_id: int, job: Job, services: Services) -> None:
+    sharing = job.sharing(run_id, 0, runs.current_round(connection, run_id))
+    now = services.clock.now_us()
+    resent = resent_by_round(connection, run_id, services, sharing, now)
+    if resent.rows and not services.observer.confirm_resend(resent):
+        raise ConfigurationError(
+            f"--again would send and pay {resent.rows:,} answered rows again; nothing was sent:"
+            " type the same command with --yes to do that"
         )
 
 
@@ -103,8 +121,13 @@ def _begin(
         now_us=now,
         living=living,
     )
+    if job.again and not runs.round_is_under_way(connection, run_id):
+        runs.begin_round(connection, run_id, invocation_id)
     retrying = 0 if living else resume.forget_transient_failures(connection, run_id)
-    plan = plan_sources(connection, run_id, services.files, digest, living)
+    since = runs.current_round(connection, run_id)
+    sharing = job.sharing(run_id, invocation_id, since)
+    shared = sharing is not None and resume.others_answered(connection, sharing)
+    plan = plan_sources(connection, run_id, services.files, digest, living, sharing=shared)
     if services.chosen is not None:
         plan = [replace(s, only=services.chosen.get(s.file.name, RowRanges())) for s in plan]
     book_id, rating_id = records.open_rating(connection, services.rater.book, now)
@@ -121,6 +144,7 @@ def _begin(
     return BegunInvocation(
         scope=scope,
         database_uid=runs.database_uid(connection),
+        attempt_uids=runs.attempt_uids(connection, invocation_id) or "",
         plan=plan,
         history=history,
         recovery=recovery,
@@ -128,6 +152,10 @@ def _begin(
         caps=[
             _open_cap(connection, cap, invocation_id, living) for cap in _caps(job, run_id, now)
         ],
+        claimable=Claimable(
+            run_id=run_id, live_sources=[source.source_id for source in plan], since=since
+        ),
+        sharing=sharing,
         quarantined=_quarantined(connection, plan),
     )
 
@@ -166,11 +194,12 @@ def _start(job: Job, services: Services, digest: str, now: int) -> runs.Invocati
         version=__version__,
         command=job.command,
         endpoint=job.endpoint.name,
-        base_url=job.endpoint.base_url,
+        base_url=job.endpoint.shown_url,
         lane=LANE,
         simulated=job.endpoint.simulated,
         price_list=services.rater.price_list,
         settings_digest=digest,
+        token=services.clock.token(),
         options={
             "concurrency": limits.concurrency,
             "limit": limits.row_limit,
@@ -179,6 +208,7 @@ def _start(job: Job, services: Services, digest: str, now: int) -> runs.Invocati
             "on_unknown": job.on_unknown.value,
             "store": job.store.value,
             "inputs": list(job.inputs),
+            **({"again": True} if job.again else {}),
         },
         tags=dict(job.tags),
     )

@@ -7,6 +7,7 @@ from batcher.messages.request import BadRow
 from batcher.pipeline.engine.rater import Rater
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import AllBut, RowRanges
+from batcher.rows.read.check import hidden_rows
 from batcher.rows.read.reader import read_rows
 from batcher.rows.read.source import SourceFile
 
@@ -18,7 +19,9 @@ class Inspection:
     """What the inputs hold. `cost_high` is pico-USD over the `bounded` requests.
 
     `unbounded` requests have no ceiling: no price, no max_tokens, or tools without a limit.
-    `examples` are the first bad rows, with the name of their source.
+    `examples` are the first bad rows, with the name of their source. `not_sent` are columns
+    that stay here, `repeated_fields` lines that name a field twice, `hidden` sentences about
+    rows that stray quotes hide.
     """
 
     requests: int = 0
@@ -29,6 +32,15 @@ class Inspection:
     models: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
     examples: list[tuple[str, BadRow]] = field(default_factory=list)
+    not_sent: list[str] = field(default_factory=list)
+    repeated_fields: int = 0
+    blank_lines: int = 0
+    hidden: list[str] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every row that the inputs hold would be sent."""
+        return not (self.bad_rows or self.hidden)
 
 
 def inspect(
@@ -37,7 +49,11 @@ def inspect(
     """Read, render and check every row; nothing is opened, sent or recorded."""
     found = Inspection()
     for file in files:
+        hidden = hidden_rows(file)
+        if hidden is not None:
+            found.hidden.append(hidden.words)
         for batch in read_rows(file, source_id=0, builder=builder, rows=AllBut(RowRanges())):
+            found.blank_lines += len(batch.blank_rows)
             for item in batch.items:
                 if isinstance(item, BadRow):
                     _count_bad(found, file.name, item)
@@ -48,6 +64,8 @@ def inspect(
                 bound = rater.bound(item.body, item.model, item.max_tokens, now_us)
                 found.unbounded += bound is None
                 found.cost_high += bound or 0
+    found.not_sent = builder.names.not_sent
+    found.repeated_fields = builder.repeated_rows
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from batcher.clock import Clock
 from batcher.errors import Busy
+from batcher.ledger.maintenance import check_space
 from batcher.ledger.owner.lock import Ownership, hold_database
 from batcher.pipeline.choices import IfRunning
 from batcher.pipeline.events import Observer
@@ -32,6 +33,7 @@ def hold(job: Job, observer: Observer, clock: Clock) -> Iterator[Ownership]:
     """
     began = clock.monotonic()
     with ExitStack() as stack:
+        check_space(job.database, job.min_free_space)  # before a file is made
         held = _try(stack, job, told=False)
         if held is None:
             observer.waiting("another run is on: this one begins when it has ended")

@@ -2,12 +2,14 @@
 
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from batcher.clock import Clock
 from batcher.errors import InputChanged
 from batcher.ledger import resume
 from batcher.ledger.connect import Connection
 from batcher.ledger.resume import MATCH_BYTES, MATCH_ROWS
+from batcher.ledger.write.records import Claimable, Shared, SharePolicy
 from batcher.ledger.write.writer import Writer
 from batcher.messages.request import BadRow, Request
 from batcher.pipeline.engine.supply import Credit
@@ -32,7 +34,9 @@ class Intake:
     plan: Sequence[PlannedSource]
     builder: RequestBuilder
     writer: Writer
-    run_id: int
+    claimable: Claimable
+    sharing: SharePolicy | None
+    clock: Clock
     feed: RowFeed
     credit: Credit
     division: Division
@@ -41,7 +45,8 @@ class Intake:
 
     def __post_init__(self) -> None:
         self._changed: list[str] = []
-        self._live = [source.source_id for source in self.plan]
+        self._blank_lines = 0
+        self._repeated_before = self.builder.repeated_rows  # by a look ahead
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
 
     def start(self) -> None:
@@ -59,9 +64,14 @@ class Intake:
             if self.read_everything:
                 self._refuse_changed()
         except Exception as exc:  # noqa: BLE001 - the thread's edge: the engine ends the run
-            self.feed.ended(exc)
+            self._end(exc)
         else:
-            self.feed.ended(None)
+            self._end(None)
+
+    def _end(self, error: Exception | None) -> None:
+        repeated = self.builder.repeated_rows - self._repeated_before
+        self.feed.noticed(repeated, self._blank_lines)
+        self.feed.ended(error)
 
     def _read_all(self) -> bool:
         """Read everything to its end; `False` when the run is stopping."""
@@ -87,8 +97,9 @@ class Intake:
             broken = broken or any(map(is_cut_off, batch.items))
             if batch.blank_rows:
                 self.feed.blank(source.source_id, batch.blank_rows)
+                self._blank_lines += len(batch.blank_rows)
             size += body_bytes(batch.items)
-            if not source.matching or len(gathered) >= MATCH_ROWS or size >= MATCH_BYTES:
+            if not source.is_looked_up or len(gathered) >= MATCH_ROWS or size >= MATCH_BYTES:
                 if not self._deliver(source, gathered):
                     return False
                 gathered, size = [], 0
@@ -109,7 +120,7 @@ class Intake:
             )
 
     def _deliver(self, source: PlannedSource, items: list[Request | BadRow]) -> bool:
-        if source.matching and items:
+        if source.is_looked_up and items:
             items = self._without_claimed(source, items)
         if not items:
             return True
@@ -126,13 +137,26 @@ class Intake:
         self, source: PlannedSource, items: list[Request | BadRow]
     ) -> list[Request | BadRow]:
         requests = [item for item in items if isinstance(item, Request)]
-        claimed = self.writer.call(
-            lambda connection: self._claim(connection, requests)
+        claimed, shared = self.writer.call(
+            lambda connection: self._claim(connection, source, requests)
         ).result()
         if claimed:
             self.feed.claimed(source.source_id, claimed)
+        if shared is not None and shared.rows:
+            self.feed.shared(source.source_id, shared)
+            claimed |= shared.rows
         return [item for item in items if item.row_number not in claimed]
 
-    def _claim(self, connection: Connection, requests: Sequence[Request]) -> set[int]:
+    def _claim(
+        self, connection: Connection, source: PlannedSource, requests: Sequence[Request]
+    ) -> tuple[set[int], Shared | None]:
+        """Rows that have an answer of the run, and what others of them get from other runs."""
         self.division.lock(connection)  # two equal rows must not claim the same answer
-        return resume.claim(connection, self.run_id, self._live, requests)
+        claimed = set[int]()
+        if source.matching:
+            claimed = resume.claim(connection, self.claimable, requests)
+        if self.sharing is None:
+            return claimed, None
+        left = [request for request in requests if request.row_number not in claimed]
+        sharing = replace(self.sharing, own=source.matching)
+        return claimed, resume.share(connection, sharing, left, self.clock.now_us())

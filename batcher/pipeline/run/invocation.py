@@ -9,8 +9,9 @@ from batcher.errors import BatcherError, Fenced
 from batcher.ledger import runs
 from batcher.ledger.connect import Connection, place
 from batcher.ledger.connect import Engine as Database
+from batcher.ledger.money.budget import unclear_charges
 from batcher.ledger.money.estimates import grade_estimates
-from batcher.ledger.runs import has_failure, has_unpriced, unfinished_rows
+from batcher.ledger.write.records import has_failure, unfinished_rows
 from batcher.ledger.write.writer import Recording, Writer, open_writer
 from batcher.messages.attempt import Purpose
 from batcher.pacing.pacer import Pacer
@@ -32,7 +33,7 @@ from batcher.pipeline.run.intake import Intake
 from batcher.pipeline.run.plan import PlannedSource
 from batcher.pipeline.run.rescue import CheckedLedger, Rescue
 from batcher.pipeline.run.row_feed import RowFeed
-from batcher.pipeline.run.signals import Signals, exit_code
+from batcher.pipeline.run.signals import Signals, exit_code, why_stopped
 from batcher.pipeline.together.sharing import share_quotas
 from batcher.rows.batch import Reason
 from batcher.rows.read.check import estimated_rows
@@ -89,6 +90,7 @@ class Invocation:
                 lease=self._begun.held.lease,
                 patience_seconds=self._job.database_wait_seconds,
                 connection_lost=connection_lost(self._job, self._database_away),
+                file=self._begun.held.file,
             ),
             self._loop,
             self._storage_failed,
@@ -122,7 +124,7 @@ class Invocation:
             price_note=self._services.price_note,
             progress=self._progress,
             imported=checked.imported,
-            notes=checked.notes,
+            notes=(*checked.notes, *self._services.notes),
         )
 
     async def _send_all(self) -> Signals:
@@ -170,7 +172,9 @@ class Invocation:
             plan=begun.plan,
             builder=self._services.builder,
             writer=self._writer,
-            run_id=begun.scope.run_id,
+            claimable=begun.claimable,
+            sharing=begun.sharing,
+            clock=self._clock,
             feed=self._feed,
             credit=self._credit,
             division=self._division,
@@ -181,7 +185,7 @@ class Invocation:
         job, begun, services = self._job, self._begun, self._services
         return Engine(
             invocation_id=begun.scope.invocation_id,
-            database_uid=begun.database_uid,
+            attempt_uids=begun.attempt_uids,
             limits=job.limits,
             policy=_policy_of(job, services),
             lane=lane,
@@ -195,7 +199,9 @@ class Invocation:
             wallets=[Wallet(cap, settled) for cap, settled in begun.caps],
             consumed=self._credit.give_back,
             may_send=begun.held.may_send,
+            room=services.room,
             first_purpose=Purpose.FIRST if services.chosen is None else Purpose.PILOT,
+            say=services.observer.waiting,
         )
 
     def _rows_left(self) -> bool:
@@ -212,7 +218,7 @@ class Invocation:
                 connection,
                 run_id=self._begun.scope.run_id,
                 source_id=source.source_id,
-                name=source.file.name,
+                name=source.name,
                 rows=rows,
             )
 
@@ -223,6 +229,7 @@ class Invocation:
     def _storage_failed(self, error: BaseException) -> None:
         """Send nothing more; what is in flight is paid, so it is awaited, but not for ever."""
         self._ledger_failed = True
+        self._services.room.lift()
         self._end_early(error, "the database failed")
 
     def _end_early(self, error: BaseException, reason: str) -> None:
@@ -310,6 +317,11 @@ class Invocation:
             progress=self._progress,
             unfinished_rows=counts,
             last=self._last,
+            stopped=why_stopped(
+                signals,
+                out_of_time=self._out_of_time,
+                seconds=self._job.limits.max_runtime_seconds,
+            ),
         )
 
     async def _record_end(self, signals: Signals, *, left: bool) -> dict[str, int]:
@@ -321,8 +333,8 @@ class Invocation:
 
         def save(connection: Connection) -> dict[str, int]:
             counts = unfinished_rows(connection, {s.source_id for s in self._begun.plan})
-            if self._job.strict and has_unpriced(connection, scope.run_id):
-                counts["unpriced"] = self._progress.unpriced or 1
+            if self._job.strict:
+                counts |= unclear_charges(connection, scope.run_id)
             self._last = self._division.is_last(connection)
             if not left and self._last and self._services.chosen is None:
                 digest, now = self._job.settings.digest(), self._clock.now_us()
@@ -347,7 +359,7 @@ def _policy_of(job: Job, services: Services) -> OutcomePolicy:
         on_unknown=job.on_unknown,
         max_legs=job.limits.max_legs,
         endpoint=job.endpoint.name,
-        errors_may_be_billed=job.endpoint.errors_may_be_billed,
+        may_bill=job.endpoint.may_bill,
         answers=answer_policy(job.answers, services.largest_output),
     )
 

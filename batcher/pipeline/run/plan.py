@@ -1,21 +1,20 @@
 """Before anything is sent: what earlier invocations left, and what is therefore to do."""
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from batcher.errors import StorageError
 from batcher.ledger import resume, runs
 from batcher.ledger.connect import Connection
 from batcher.ledger.resume import MATCH_BYTES, MATCH_ROWS, count_unclaimed_but_answered
-from batcher.ledger.write.records import RowFailure, Scope
+from batcher.ledger.write.records import Claimable, RowFailure, Scope, SharePolicy
 from batcher.messages.failure import Failure, Verdict
 from batcher.messages.request import Request
 from batcher.pipeline.choices import OnUnknown
 from batcher.pipeline.engine.decide import given_up_in_doubt
 from batcher.pipeline.engine.known_rows import BegunRequests
-from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.events import Resent
-from batcher.pipeline.job import Job
+from batcher.pipeline.job import Job, Services
 from batcher.rows.batch import body_bytes
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import AllBut, RowRanges
@@ -27,17 +26,25 @@ from batcher.rows.read.source import SourceFile, fingerprint
 class PlannedSource:
     """One input with what is known of it: `done` rows are skipped unread.
 
-    `matching`: rows may claim answers of older snapshots, so each is looked up by identity.
+    `name` is what the run has called it since it first came. `matching`: rows may claim answers
+    of older snapshots, so each is looked up by identity; `sharing`: those of other runs too.
     `only` are the rows that a pilot sends; `None`: all of them. `fingerprint` is that of the
     file when the run began; empty: nobody looks whether it changes.
     """
 
     file: SourceFile
+    name: str
     source_id: int
     matching: bool
+    sharing: bool = False
     done: RowRanges = field(default_factory=RowRanges)
     only: RowRanges | None = None
     fingerprint: str = ""
+
+    @property
+    def is_looked_up(self) -> bool:
+        """Whether its rows may have an answer already."""
+        return self.matching or self.sharing
 
     def to_read(self) -> AllBut:
         """The rows that are still to do, for their only reader."""
@@ -58,20 +65,22 @@ def plan_sources(
     files: Sequence[SourceFile],
     settings_digest: str,
     living: Collection[int] = (),
+    *,
+    sharing: bool = False,
 ) -> list[PlannedSource]:
     """Each input with what is done of it; new snapshots are recorded.
 
     An unchanged input is skipped by its done ranges. A new or changed one is matched by
-    identity whenever the run has results that its rows could claim.
+    identity whenever the run has results that its rows could claim. With `sharing` there are
+    results of other runs too.
     """
     known = runs.latest_sources(connection, run_id)
-    fresh_run = not known
     planned = [
-        _plan(connection, run_id, file, known.get(file.name), settings_digest, fresh=fresh_run)
+        replace(_plan(connection, run_id, file, known, settings_digest), sharing=sharing)
         for file in files
     ]
     by_id = {source.source_id: source.done for source in planned}
-    names = {file.name for file in files}
+    names = {source.name for source in planned}
     elsewhere = {  # inputs that are not part of this invocation
         stored.source_id: stored.done_ranges
         for name, stored in known.items()
@@ -92,12 +101,12 @@ def _plan(
     connection: Connection,
     run_id: int,
     file: SourceFile,
-    stored: runs.StoredSource | None,
+    known: Mapping[str, runs.StoredSource],
     settings_digest: str,
-    *,
-    fresh: bool,
 ) -> PlannedSource:
     seen = fingerprint(file.path)
+    name = known_name(known, file)
+    stored, fresh = known.get(name), not known
     if stored and stored.fingerprint == seen and stored.settings_digest == settings_digest:
         done = RowRanges.from_json(stored.done_ranges)
         if not stored.matched:  # killed while matching: what moved here already is done
@@ -105,22 +114,30 @@ def _plan(
                 done.add(row_number)
         return PlannedSource(
             file=file,
+            name=name,
             source_id=stored.source_id,
             matching=not stored.matched,
             done=done,
             fingerprint=seen,
         )
     new = runs.NewSource(
-        name=file.name,
+        name=name,
         location=str(file.path.resolve()),
         fingerprint=seen,
         settings_digest=settings_digest,
         matched=fresh,
     )
     if stored is not None:
-        runs.set_aside(connection, run_id, file.name)
+        runs.set_aside(connection, run_id, name)
     source_id = runs.add_source(connection, run_id, new)
-    return PlannedSource(file=file, source_id=source_id, matching=not fresh, fingerprint=seen)
+    return PlannedSource(
+        file=file, name=name, source_id=source_id, matching=not fresh, fingerprint=seen
+    )
+
+
+def known_name(known: Mapping[str, runs.StoredSource], file: SourceFile) -> str:
+    """What the run calls this file, by its place: it may be typed in other ways."""
+    return runs.name_of(known, file.name, str(file.path.resolve()))
 
 
 def begun_requests(
@@ -161,32 +178,73 @@ def _given_up(entry: resume.Unfinished, on_unknown: OnUnknown) -> RowFailure | N
     return given_up_in_doubt(entry.doubts, failure, on_unknown)
 
 
+# Of these requests, from a source (`None`: a new one), those that are answered.
+_Answered = Callable[[int | None, list[Request]], list[Request]]
+
+
 def resent_by_change(
-    connection: Connection,
-    run_id: int,
-    files: Sequence[SourceFile],
-    builder: RequestBuilder,
-    rater: Rater,
-    now_us: int,
+    connection: Connection, run_id: int, services: Services, now_us: int
 ) -> Resent:
     """How many answered rows the present settings would send again, and at most for how much.
 
     Reads every input once and sends nothing.
     """
+    since = runs.current_round(connection, run_id)
+    among = Claimable(run_id=run_id, live_sources=(), since=since)
+
+    def answered(source_id: int | None, requests: list[Request]) -> list[Request]:
+        return count_unclaimed_but_answered(connection, among, source_id, requests)
+
     known = runs.latest_sources(connection, run_id)
+    return _resent(known, services, answered, now_us, again=False)
+
+
+def resent_by_round(
+    connection: Connection,
+    run_id: int,
+    services: Services,
+    sharing: SharePolicy | None,
+    now_us: int,
+) -> Resent:
+    """What a new round would send of that which has an answer, like `resent_by_change`."""
+    since = runs.current_round(connection, run_id)
+    among = Claimable(run_id=run_id, live_sources=(), since=since)
+    used, shared = set[tuple[str, int]](), set[int]()
+
+    def answered(source_id: int | None, requests: list[Request]) -> list[Request]:
+        changed = count_unclaimed_but_answered(connection, among, source_id, requests)
+        rows = {request.row_number for request in changed}
+        rows |= resume.claimable(connection, among, requests, used)
+        if sharing is not None:
+            rows |= resume.rows_to_share(connection, sharing, requests, shared)
+        return [request for request in requests if request.row_number in rows]
+
+    known = runs.latest_sources(connection, run_id)
+    return _resent(known, services, answered, now_us, again=True)
+
+
+def _resent(
+    known: Mapping[str, runs.StoredSource],
+    services: Services,
+    answered: _Answered,
+    now_us: int,
+    *,
+    again: bool,
+) -> Resent:
     rows, cost_high = 0, 0
     unbounded = False
-    for file in files:
-        stored = known.get(file.name)
-        source_id = stored.source_id if stored else None
-        for requests in _requests(file, builder):
-            again = count_unclaimed_but_answered(connection, run_id, source_id, requests)
-            rows += len(again)
-            for request in again:
-                bound = rater.bound(request.body, request.model, request.max_tokens, now_us)
+    for file in services.files:
+        stored = known.get(known_name(known, file))
+        for requests in _requests(file, services.builder):
+            found = answered(stored.source_id if stored else None, requests)
+            rows += len(found)
+            for request in found:
+                bound = services.rater.bound(
+                    request.body, request.model, request.max_tokens, now_us
+                )
                 unbounded |= bound is None
                 cost_high += bound or 0
-    return Resent(rows=rows, cost_high=None if unbounded else cost_high)
+    return Resent(rows=rows, cost_high=None if unbounded else cost_high, again=again)
 
 
 def _requests(file: SourceFile, builder: RequestBuilder) -> Iterator[list[Request]]:

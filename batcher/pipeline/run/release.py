@@ -29,16 +29,14 @@ def release(
     clear which run is meant or there is no database, `Busy` while that run is on.
     """
     run = _the_run(database, run_id)
-    engine = open_engine(database)
-    try:
-        with (
-            hold_database(database, run.key, command="batcher retry"),
-            writing(engine) as connection,
-        ):
-            rows = _release(connection, run.run_id, kinds, reason)
-        return Released(run_id=run.run_id, rows=rows, command=run.command)
-    finally:
-        engine.dispose()
+    with hold_database(database, run.key, command="batcher retry"):
+        engine = open_engine(database)
+        try:
+            with writing(engine) as connection:
+                rows = _release(connection, run.run_id, kinds, reason)
+        finally:
+            engine.dispose()
+    return Released(run_id=run.run_id, rows=rows, command=run.command)
 
 
 def _the_run(database: str, run_id: int | None) -> runs.StoredRun:

@@ -13,11 +13,11 @@ from batcher.ledger.lifeboat.lifeboat import (
     LifeboatPlaces,
     places_for,
 )
-from batcher.ledger.maintenance import check_after_crash, check_file, check_space, file_of
-from batcher.ledger.write.records import Scope
+from batcher.ledger.maintenance import check_after_crash, check_space
 from batcher.ledger.write.writer import Writer
 from batcher.pipeline.events import Observer
 from batcher.pipeline.job import Job
+from batcher.pipeline.run.begin import BegunInvocation
 
 WATCH_SECONDS: Final = 5.0  # between two looks at the free space
 
@@ -48,16 +48,18 @@ def check_ledger(database: Engine, job: Job, clock: Clock) -> CheckedLedger:
 
 
 def rescue_for(
-    database: Engine, job: Job, scope: Scope, places: LifeboatPlaces, clock: Clock
+    database: Engine, job: Job, begun: BegunInvocation, places: LifeboatPlaces, clock: Clock
 ) -> "Rescue":
     """Reserve the room that a lifeboat of this invocation would need."""
-    lifeboat = Lifeboat(places, scope, clock, in_flight=job.limits.concurrency, store=job.store)
+    lifeboat = Lifeboat(
+        places, begun.scope, clock, in_flight=job.limits.concurrency, store=job.store
+    )
     return Rescue(
         database=database,
         job=job,
         clock=clock,
         lifeboat=lifeboat,
-        file=file_of(job.database),
+        check_file=begun.held.check_file,
     )
 
 
@@ -69,21 +71,18 @@ class Rescue:
     job: Job
     clock: Clock
     lifeboat: Lifeboat
-    file: tuple[int, int] | None = None  # the ledger's; `None`: nobody looks
+    check_file: Callable[[], None] = lambda: None
 
     async def watch_space(
         self, observer: Observer, stop: Callable[[BaseException], None]
     ) -> None:
-        """Stop the run before SQLite fails on a full disk, and when its file is gone."""
+        """Stop the run before SQLite fails on a full disk."""
         while True:
             await self.clock.sleep(WATCH_SECONDS)
-            reason = "the disk is nearly full"
             try:
                 check_space(self.job.database, self.job.min_free_space)
-                reason = "the database file is gone"
-                check_file(self.job.database, self.file)
             except StorageError as error:
-                observer.draining(reason)
+                observer.draining("the disk is nearly full")
                 stop(error)
                 return
 
@@ -97,7 +96,7 @@ class Rescue:
 
     def _taken_away(self) -> StorageError | None:
         try:
-            check_file(self.job.database, self.file)
+            self.check_file()
         except StorageError as error:
             return error
         return None
@@ -147,6 +146,7 @@ class Rescue:
     def _record(self, writer: Writer) -> bool:
         """Whether the database takes everything on a new connection."""
         try:
+            self.check_file()  # another file is not ours, and may be somebody's
             self.database.dispose()
             code = getattr(writer.failure, "exit_code", BatcherError.exit_code)
             self.lifeboat.record_late(self.database, writer.unsaved, exit_code=code)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from batcher.ledger.write.records import Shared
 from batcher.messages.request import BadRow, Request
 from batcher.pipeline.engine.engine import Engine
 from batcher.pipeline.engine.known_rows import BegunRequests, DoneRows
@@ -13,6 +14,7 @@ from batcher.pipeline.events import Observer
 from batcher.pipeline.progress import Progress
 from batcher.pipeline.run.division import Division
 from batcher.pipeline.run.plan import PlannedSource
+from batcher.pricing.money import format_usd
 
 
 @dataclass(kw_only=True, eq=False)
@@ -34,6 +36,7 @@ class RowFeed:
     source_read: Callable[[PlannedSource, int], None]
     input_ended: bool = field(default=False, init=False)
     _found: int = field(default=0, init=False)
+    _told_shared: int = field(default=0, init=False)
 
     # Called by the reader's thread
 
@@ -45,6 +48,10 @@ class RowFeed:
         """Rows whose earlier answer or failure moved along."""
         self.loop.call_soon_threadsafe(self._claimed, source_id, row_numbers)
 
+    def shared(self, source_id: int, shared: Shared) -> None:
+        """Rows that got an answer which another row had paid for."""
+        self.loop.call_soon_threadsafe(self._shared, source_id, shared)
+
     def read_to_end(self, source: PlannedSource, rows: int) -> None:
         """The source holds `rows` rows, and all of them were told."""
         self.loop.call_soon_threadsafe(self.source_read, source, rows)
@@ -52,6 +59,10 @@ class RowFeed:
     def blank(self, source_id: int, row_numbers: Sequence[int]) -> None:
         """Lines that hold nothing, and need nothing."""
         self.loop.call_soon_threadsafe(self.done.add_all, source_id, row_numbers)
+
+    def noticed(self, repeated_fields: int, blank_lines: int) -> None:
+        """Lines that name a field twice, and lines that hold nothing."""
+        self.loop.call_soon_threadsafe(self._noticed, repeated_fields, blank_lines)
 
     def ended(self, error: Exception | None) -> None:
         """Nothing more comes; `error` is why, when it should not have ended."""
@@ -80,8 +91,34 @@ class RowFeed:
         self.progress.claimed += len(row_numbers)
         self.done.add_all(source_id, row_numbers)
 
+    def _noticed(self, repeated_fields: int, blank_lines: int) -> None:
+        self.progress.repeated_fields += repeated_fields
+        self.progress.blank_lines += blank_lines
+
+    def _shared(self, source_id: int, shared: Shared) -> None:
+        self.progress.shared += len(shared.rows)
+        self.progress.shared_cost += shared.cost
+        self.progress.shared_unpriced += shared.unpriced
+        self._claimed(source_id, set(shared.rows))
+        if not self._told_shared:
+            self._tell_shared()
+
+    def _tell_shared(self) -> None:
+        progress = self.progress
+        self._told_shared = progress.shared
+        unknown = f" and {progress.shared_unpriced:,} unknown amounts"
+        have = "row has" if progress.shared == 1 else "rows have"
+        self.observer.noted(
+            f"{progress.shared:,} {have} an answer of another run already: nothing is sent or"
+            f" paid for them; they would have cost {format_usd(progress.shared_cost)}"
+            + unknown
+            * bool(progress.shared_unpriced)
+        )
+
     def _ended(self, error: Exception | None) -> None:
         self.input_ended = True
+        if self.progress.shared != self._told_shared:
+            self._tell_shared()
         if error is not None:
             self.engine.stop(error)
         elif not (self.engine.limit_reached or self.engine.draining):

@@ -47,7 +47,7 @@ def run_job(
             before(services)
         begun = begin(database, job, services, held)
         runner = stack.enter_context(asyncio.Runner(loop_factory=loop_factory))
-        rescue = rescue_for(database, job, begun.scope, checked.places, services.clock)
+        rescue = rescue_for(database, job, begun, checked.places, services.clock)
         stack.callback(rescue.lifeboat.close)
         divide = _division(job, services, begun)
         invocation = Invocation(job, services, database, begun, rescue, divide)

@@ -75,6 +75,15 @@ def _is_ignored_hang_up(number: signal.Signals) -> bool:
     return number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
 
 
+def why_stopped(signals: Signals, *, out_of_time: bool, seconds: float | None) -> str:
+    """What ended a run before its rows were done; empty where nothing did."""
+    if signals.aborted_by is not None:
+        return f"aborted by {signals.aborted_by.name}: what was in flight is in doubt"
+    if signals.received is not None:
+        return f"{signals.received.name} received, rows are left"
+    return f"--max-runtime of {seconds or 0:g} s is over, rows are left" if out_of_time else ""
+
+
 _ROWS_WITHOUT_ANSWER: Final = 65
 _ABORTED: Final = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
 

@@ -32,7 +32,7 @@ def join_others(
         )
     known = runs.latest_sources(connection, run_id)
     for file in services.files:
-        stored = known.get(file.name)
+        stored = known.get(runs.name_of(known, file.name, str(file.path.resolve())))
         if stored is None or stored.fingerprint != fingerprint(file.path):
             raise InputChanged(
                 f"{file.name}: is not the file that the other processes of this run read (size,"

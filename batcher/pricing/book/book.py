@@ -83,6 +83,20 @@ class Resolution:
     regional: bool = False
     reason: str | None = None
 
+    def of_size(self, prompt: int) -> RateSet:
+        """The rates for a prompt of so many tokens; only where there is a `base`."""
+        for above, rates in self.tiers:
+            if prompt > above:
+                return rates
+        assert self.base is not None  # noqa: S101 - the caller looked
+        return self.base
+
+    def between(self, least: int, most: int) -> list[RateSet]:
+        """The rates for any prompt of `least` to `most` tokens, the smallest first."""
+        found = [self.of_size(least)]
+        found += [rates for above, rates in reversed(self.tiers) if least <= above < most]
+        return found
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceBook:

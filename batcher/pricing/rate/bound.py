@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from batcher.messages.evidence import NO_LIMIT, RequestMeters, cache_lifetimes, text_characters
 from batcher.pricing.book.book import PriceBook, load_shipped
 from batcher.pricing.money import LARGEST_AMOUNT, WEB_SEARCH
 from batcher.pricing.rate.rates import PriceList, rate_set
@@ -71,6 +72,13 @@ _UNBOUNDED_FIELDS: Final = frozenset(
 )
 _CLIENT_TOOLS: Final = ("bash_", "text_editor_", "memory_", "computer_", "browser_toolset_")
 _COUNTED_TOOLS: Final = ("web_search_", "web_fetch_")
+_CODE_TOOL: Final = "code_execution_"
+# What an answer is charged as where it does not say otherwise.
+_USUAL: Final = {
+    "inference_geo": ("global", "not_available"),
+    "speed": ("standard",),
+    "service_tier": ("standard", "standard_only", "auto"),
+}
 
 
 def request_bound(
@@ -82,13 +90,34 @@ def request_bound(
     book: PriceBook,
 ) -> int | None:
     """The most that the body `params` can cost, searches included; see `cost_bound`."""
-    tokens = input_token_bound(params, body_length, book)
-    searches = search_bound(params) if "tools" in params else 0
+    asked = asked_for(params, body_length, book)
     max_tokens = params.get("max_tokens")
-    if type(max_tokens) is not int or searches is None:
+    if type(max_tokens) is not int or asked.searches == NO_LIMIT:
         return None
-    used = (tokens, max_tokens, searches)
+    used = (asked.input_most, max_tokens, asked.searches)
     return _bound(str(params.get("model")), used, price_list, sent_at, book)
+
+
+def asked_for(params: dict[str, Any], body_length: int, book: PriceBook) -> RequestMeters:
+    """What the body `params` makes possible to be billed."""
+    tools = _tables(params.get("tools"))
+    searches = search_bound(params) if tools else 0
+    max_tokens = params.get("max_tokens")
+    window = book.context_window(str(params.get("model")))
+    samplings = _samplings(tools) or 0
+    output = max_tokens if type(max_tokens) is int else window
+    return RequestMeters(
+        input_most=input_token_bound(params, body_length, book),
+        output_most=output * samplings if output is not None and samplings else None,
+        text_characters=text_characters(params),
+        cache_lifetimes=cache_lifetimes(params),
+        searches=NO_LIMIT if searches is None else searches,
+        samplings=samplings,
+        runs_code=any(str(tool.get("type", "")).startswith(_CODE_TOOL) for tool in tools),
+        geography=_unusual(params, "inference_geo"),
+        speed=_unusual(params, "speed"),
+        tier=_unusual(params, "service_tier"),
+    )
 
 
 def cost_bound(
@@ -153,6 +182,12 @@ def _compacts(params: dict[str, Any]) -> bool:
     management = params.get("context_management")
     edits = management.get("edits") if isinstance(management, dict) else None
     return any(str(edit.get("type", "")).startswith("compact") for edit in _tables(edits))
+
+
+def _unusual(params: dict[str, Any], name: str) -> str | None:
+    """What was asked for under `name`, where that may be charged otherwise."""
+    value = params.get(name)
+    return str(value)[:40] if value and value not in _USUAL[name] else None
 
 
 def _tables(values: object) -> list[dict[str, Any]]:

@@ -11,6 +11,8 @@ from batcher.messages.answer import Answer
 from batcher.messages.usage import Usage
 from batcher.pricing.money import MeterQuantities
 
+Variant = tuple[str | None, str | None, str | None]
+
 _NO_USAGE: Final = Usage()
 _FALLBACK: Final = "fallback_message"
 # Iterations that are not counted in the top-level totals, and are billed even so.
@@ -24,8 +26,10 @@ class UsageLine:
     """A usage line before pricing.
 
     `counts` are the line's own, `answer_usage` the whole answer's: the same object when there
-    are no iterations. `assumed` names an assumption about the model. `unbilled` is why the
-    provider does not charge the line, `None` when it does.
+    are no iterations. `is_main`: what usage tells of the answer as a whole, such as searches,
+    stands on this line. `model_assumed`: nobody said which model served. `unbilled` is why the
+    provider does not charge the line, `None` when it does; `may_be_free`: perhaps it does not.
+    `gaps` are by how much the totals are (above, below) the iterations, by meter; `()`: not.
     """
 
     number: int
@@ -33,8 +37,11 @@ class UsageLine:
     counts: Usage
     answer_usage: Usage
     web_searches: int | None
-    assumed: str | None
+    is_main: bool
+    model_assumed: bool
     unbilled: str | None
+    may_be_free: bool
+    gaps: tuple[tuple[int, int], ...] = ()
 
 
 def usage_lines(answer: Answer, requested_model: str) -> list[UsageLine]:
@@ -44,7 +51,7 @@ def usage_lines(answer: Answer, requested_model: str) -> list[UsageLine]:
     return [_answer_line(answer, requested_model)]
 
 
-def variant(line: UsageLine) -> tuple[str | None, str | None, str | None]:
+def variant(line: UsageLine) -> Variant:
     """Service tier, speed and geography as reported, by the line itself or the answer."""
     own, answer = line.counts, line.answer_usage
     return (
@@ -54,16 +61,17 @@ def variant(line: UsageLine) -> tuple[str | None, str | None, str | None]:
     )
 
 
-def quantities(line: UsageLine) -> tuple[MeterQuantities, str | None]:
-    """What was used, in the order of `METERS`, and the assumption made about cache writes."""
+def quantities(line: UsageLine) -> MeterQuantities:
+    """What was used, in the order of `METERS`, as far as it is told.
+
+    What was written to a cache for nobody knows how long counts as five minutes, the API's
+    default (pricing, 2.3).
+    """
     counts = line.counts
     five, hour = counts.cache_write_5m_tokens, counts.cache_write_1h_tokens
-    written, assumed = counts.cache_write_tokens, None
-    if written and written != (split := (five or 0) + (hour or 0)):
-        if written > split:  # the API's default lifetime is five minutes
-            five, assumed = (five or 0) + written - split, "ttl_assumed"
-        else:
-            assumed = "cache_split_mismatch"
+    written = counts.cache_write_tokens
+    if written and written > (split := (five or 0) + (hour or 0)):
+        five = (five or 0) + written - split
     return (
         counts.input_tokens,
         five,
@@ -71,26 +79,21 @@ def quantities(line: UsageLine) -> tuple[MeterQuantities, str | None]:
         counts.cache_read_tokens,
         counts.output_tokens,
         line.web_searches,
-    ), assumed
+    )
 
 
 def _answer_line(answer: Answer, requested_model: str) -> UsageLine:
     usage = answer.usage or _NO_USAGE
-    unbilled = None
-    if answer.stop_reason == "refusal" and usage.output_tokens == 0 and answer.is_empty:
-        unbilled = "refusal_before_output"
-    assumed = None if answer.model else "model_assumed"
-    if usage.other_tools and not usage.iterations:
-        assumed = _unmetered(assumed, usage)
+    unbilled, may_be_free = None, False
+    if answer.stop_reason == "refusal":
+        silent = answer.is_empty or (answer.evidence is not None and answer.evidence.silent)
+        certain = silent and usage.output_tokens == 0 and not usage.web_search_requests
+        unbilled = "refusal_before_output" if certain else None
+        may_be_free = not certain and (silent or not usage.output_tokens)
     return UsageLine(
-        0,
-        answer.model or requested_model or None,
-        usage,
-        usage,
-        usage.web_search_requests,
-        assumed,
-        unbilled,
-    )
+        0, answer.model or requested_model or None, usage, usage, usage.web_search_requests,
+        True, not answer.model, unbilled, may_be_free,  # noqa: FBT003 - by name it takes longer
+    )  # fmt: skip
 
 
 def _iteration_lines(answer: Answer, usage: Usage, requested_model: str) -> list[UsageLine]:
@@ -98,14 +101,19 @@ def _iteration_lines(answer: Answer, usage: Usage, requested_model: str) -> list
     entries = usage.iterations
     last_fallback = max((n for n, e in enumerate(entries) if e.kind == _FALLBACK), default=-1)
     if last_fallback >= 0:  # then the answer's model is the fallback's, not the first one's
-        own.model, own.assumed = requested_model or None, None
+        own.model, own.model_assumed = requested_model or None, False
     lines = [
         _iteration_line(number, entry, own, refused=number < last_fallback)
         for number, entry in enumerate(entries)
     ]
     if all(entry.kind in _SIDE_WORK for entry in entries):  # then the answer itself is missing
         return [own, *(_shifted(line) for line in lines)]
-    _place_searches(lines, usage)
+    counted = [line for line in lines if line.counts.kind not in _SIDE_WORK]
+    _place_main(counted, usage)
+    served = counted if last_fallback < 0 else [n for n in counted if n.number >= last_fallback]
+    gaps = _gaps(usage, [line.counts for line in served])
+    for line in served if gaps else ():
+        line.gaps = gaps
     return lines
 
 
@@ -115,8 +123,10 @@ def _iteration_line(number: int, entry: Usage, own: UsageLine, *, refused: bool)
     unbilled = "declined_fallback" if declined and refused else None
     if declined and own.unbilled:
         unbilled = own.unbilled
-    assumed = None if entry.model else own.assumed
-    return UsageLine(number, model, entry, own.answer_usage, None, assumed, unbilled)
+    return UsageLine(
+        number, model, entry, own.answer_usage, None, False,  # noqa: FBT003 - see above
+        not entry.model and own.model_assumed, unbilled, own.may_be_free and not unbilled,
+    )  # fmt: skip
 
 
 def _shifted(line: UsageLine) -> UsageLine:
@@ -124,18 +134,34 @@ def _shifted(line: UsageLine) -> UsageLine:
     return line
 
 
-def _place_searches(lines: list[UsageLine], usage: Usage) -> None:
+def _place_main(counted: list[UsageLine], usage: Usage) -> None:
     """Searches are reported per answer: they go to its first billed line of its own work."""
-    billed = [
-        line for line in lines if not line.unbilled and line.counts.kind not in _SIDE_WORK
-    ]
-    first = (billed or lines)[0]
+    first = next((line for line in counted if not line.unbilled), counted[0])
     first.web_searches = usage.web_search_requests
-    if usage.other_tools:
-        first.assumed = _unmetered(first.assumed, usage)
+    first.is_main = True
 
 
-def _unmetered(assumed: str | None, usage: Usage) -> str:
-    """What the price of a line leaves out: tools whose cost no usage tells."""
-    names = (f"not_metered={name}" for name in usage.other_tools)
-    return "+".join(part for part in (assumed, *names) if part)
+def _gaps(usage: Usage, parts: list[Usage]) -> tuple[tuple[int, int], ...]:
+    """By how much the totals are above and below the sums of their parts, by meter."""
+    told, added = _totals(usage), _totals(parts[0])
+    for part in parts[1:]:
+        one, two, three, four, five = _totals(part)
+        added = (
+            added[0] + one, added[1] + two, added[2] + three, added[3] + four, added[4] + five,
+        )  # fmt: skip
+    if told == added:
+        return ()
+    pairs = zip(told, added, strict=True)
+    return tuple([(max(total - sum_, 0), max(sum_ - total, 0)) for total, sum_ in pairs])
+
+
+def _totals(usage: Usage) -> tuple[int, int, int, int, int]:
+    hour = usage.cache_write_1h_tokens or 0
+    written = max(usage.cache_write_tokens or 0, (usage.cache_write_5m_tokens or 0) + hour)
+    return (
+        usage.input_tokens or 0,
+        written - hour,
+        hour,
+        usage.cache_read_tokens or 0,
+        usage.output_tokens or 0,
+    )

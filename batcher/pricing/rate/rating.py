@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from batcher.messages.answer import Answer
+from batcher.messages.usage import Evidence
 from batcher.pricing.book.book import PriceBook, Resolution
 from batcher.pricing.money import (
     LARGEST_AMOUNT,
@@ -21,8 +22,11 @@ from batcher.pricing.money import (
     MeterAmounts,
     MeterQuantities,
 )
+from batcher.pricing.rate.interval import interval, regional_high
 from batcher.pricing.rate.lines import UsageLine, quantities, usage_lines, variant
 from batcher.pricing.rate.rates import BATCH, FAST, STANDARD, PriceList, RateSet, rate_set
+from batcher.pricing.rate.spread import PossibleUse
+from batcher.pricing.rate.trust import doubts, is_open
 
 MICROSECONDS_PER_DAY: Final = 86_400_000_000
 _EPOCH: Final = date(1970, 1, 1).toordinal()
@@ -146,7 +150,7 @@ class ChargeStatus(StrEnum):
     """How much an amount can be trusted."""
 
     PRICED = "priced"
-    ASSUMED = "assumed"  # priced, with an assumption that `reason` names
+    ASSUMED = "assumed"  # something that `reason` names is open: an interval that holds
     UNBILLED = "unbilled"  # the provider does not charge it: zero by rule
     UNPRICED = "unpriced"  # no amount is known; `reason` says why
 
@@ -160,6 +164,9 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     not reported. Amounts are pico-units of `rates.currency`; unpriced ones and their total are
     `None`. Web searches are reported once per answer and stand on one line only, the first
     that is billed. `rates` is `None` for unbilled and unpriced lines.
+
+    An assumed charge costs `total` at least and `high` at most, and its quantities and rates
+    are those of the lower end. Every other charge has one amount, and `high` is that.
     """
 
     line: int
@@ -169,6 +176,7 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     quantities: MeterQuantities
     amounts: MeterAmounts
     total: int | None
+    high: int | None
     rates: RateSet | None
 
 
@@ -187,15 +195,24 @@ def rate(
     """
     day = sent_at // MICROSECONDS_PER_DAY
     lines = usage_lines(answer, requested_model)
-    return tuple([_charge(line, price_list, day, book) for line in lines])
+    return tuple([_charge(line, answer.evidence, price_list, day, book) for line in lines])
 
 
-def _charge(line: UsageLine, price_list: str | None, day: int, book: PriceBook) -> Charge:
-    used, split = quantities(line)
+def needs_evidence(answer: Answer, evidence: Evidence) -> bool:
+    """Whether `evidence` changes how much a charge of `answer` is to be trusted."""
+    return is_open(usage_lines(answer, ""), evidence) or answer.stop_reason == "refusal"
+
+
+def _charge(
+    line: UsageLine,
+    evidence: Evidence | None,
+    price_list: str | None,
+    day: int,
+    book: PriceBook,
+) -> Charge:
+    used = quantities(line)
     if price_list is None:
         return _unpriced(line, used, "no_price_list")
-    if used[0] is None or used[4] is None:
-        return _unpriced(line, used, "usage_missing")
     if line.unbilled:
         return _unbilled(line, used)
     if line.model is None:
@@ -203,38 +220,77 @@ def _charge(line: UsageLine, price_list: str | None, day: int, book: PriceBook) 
     found = resolve(book, price_list, line.model, variant(line), day)
     if found.base is None:
         return _unpriced(line, used, found.reason or "unknown_model")
-    rates, tier = (
-        _tier(line, used, found.base, found.tiers) if found.tiers else (found.base, None)
-    )
-    assumed = line.assumed
-    if split or tier or found.regional:
-        region = "region_assumed" if found.regional else None
-        assumed = "+".join(part for part in (assumed, split, tier, region) if part)
-    return _priced(line, used, rates, assumed)
+    spread = doubts(line, evidence)
+    if spread is None and not found.regional:
+        prompt = (used[0] or 0) + (used[1] or 0) + (used[2] or 0) + (used[3] or 0)
+        return _priced(line, used, found.of_size(prompt))
+    plain = [n or 0 for n in used]
+    spread = spread or PossibleUse(plain, plain.copy())
+    others = [
+        (why, resolve(book, price_list, line.model, terms, day))
+        for why, terms in spread.variants
+    ]
+    return _assumed(line, used, spread, found, others)
 
 
-def _tier(
+def _assumed(
     line: UsageLine,
     used: MeterQuantities,
-    base: RateSet,
-    tiers: tuple[tuple[int, RateSet], ...],
-) -> tuple[RateSet, str | None]:
-    """The rates for this prompt's size, and whether the size had to be assumed.
-
-    Top-level totals of an answer with server tools add up several prompts, so that only
-    iterations tell the size of each.
-    """
-    prompt = (used[0] or 0) + (used[1] or 0) + (used[2] or 0) + (used[3] or 0)
-    for above, rates in tiers:
-        if prompt > above:
-            several = line.counts is line.answer_usage and line.web_searches
-            return rates, "tier_assumed" if several else None
-    return base, None
-
-
-def _priced(
-    line: UsageLine, used: MeterQuantities, rates: RateSet, assumed: str | None
+    spread: PossibleUse,
+    found: Resolution,
+    others: list[tuple[str, Resolution]],
 ) -> Charge:
+    """A charge with both of its ends; priced where what is open makes no difference."""
+    reasons = spread.reasons.copy()
+    unknown = [other.reason or "" for _, other in others if other.base is None]
+    reasons += [reason for reason in unknown if reason.startswith("service_tier")]
+    if spread.unbounded or len(reasons) > len(spread.reasons):
+        return _unpriced(line, used, "+".join(reasons))
+    sizes = _sizes(found, spread)
+    sets = sizes
+    for why, other in others:
+        sets = [*sets, *_sizes(other, spread)] if other.base else sets
+        reasons += [why] if other.base and other.base.rates != sizes[0].rates else []
+    reasons += ["tier_assumed"] if len(sizes) > 1 else []
+    reasons += ["region_assumed"] if found.regional else []
+    if not reasons:
+        return _priced(line, used, sizes[-1])
+    ends = interval(spread, sets)
+    if isinstance(ends, str):
+        return _unpriced(line, used, f"no_rate_for_{ends}")
+    high = regional_high(ends.high, line.model or "") if found.regional else ends.high
+    if high > LARGEST_AMOUNT:
+        return _unpriced(line, used, "amount_too_large")
+    return Charge(
+        line=line.number,
+        model=line.model,
+        status=ChargeStatus.ASSUMED,
+        reason="+".join(reasons),
+        quantities=_as_told(used, ends.quantities),
+        amounts=ends.amounts,
+        total=ends.low,
+        high=high,
+        rates=ends.rates,
+    )
+
+
+def _sizes(found: Resolution, spread: PossibleUse) -> list[RateSet]:
+    """The rates for every size that the prompt may have had, the smallest first."""
+    least = 0 if spread.several else sum(spread.low[:4])
+    most = sum(spread.high[:4]) + spread.pool
+    return found.between(least, most)
+
+
+def _as_told(used: MeterQuantities, counted: MeterQuantities) -> MeterQuantities:
+    """What nobody reported stays so where nothing is counted for it."""
+    one, two, three, four, five, six = (
+        None if told is None and not count else count
+        for told, count in zip(used, counted, strict=True)
+    )
+    return one, two, three, four, five, six
+
+
+def _priced(line: UsageLine, used: MeterQuantities, rates: RateSet) -> Charge:
     amounts = [
         0 if not quantity else None if rate is None else quantity * rate
         for quantity, rate in zip(used, rates.rates, strict=True)
@@ -247,11 +303,12 @@ def _priced(
     return Charge(
         line=line.number,
         model=line.model,
-        status=ChargeStatus.ASSUMED if assumed else ChargeStatus.PRICED,
-        reason=assumed,
+        status=ChargeStatus.PRICED,
+        reason=None,
         quantities=used,
         amounts=tuple(amounts),  # type: ignore[arg-type] # six, like the rates
         total=total,
+        high=total,
         rates=rates,
     )
 
@@ -265,6 +322,7 @@ def _unbilled(line: UsageLine, used: MeterQuantities) -> Charge:
         quantities=used,
         amounts=NOTHING,
         total=0,
+        high=0,
         rates=None,
     )
 
@@ -278,5 +336,6 @@ def _unpriced(line: UsageLine, used: MeterQuantities, reason: str) -> Charge:
         quantities=used,
         amounts=NOT_REPORTED,
         total=None,
+        high=None,
         rates=None,
     )

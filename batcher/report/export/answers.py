@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, Final
 from sqlalchemy import Engine
 
 from batcher.errors import StorageError, UsageError
+from batcher.outputs import never
 from batcher.report.export.rows import (
     ANSWER_NOT_KEPT,
     ExportSource,
@@ -18,8 +19,10 @@ from batcher.report.export.rows import (
     read_position,
     read_sources,
 )
+from batcher.report.ledgers import guard_of
 from batcher.report.status import read_status
-from batcher.rows.out.output import OutputFormat, Sink, format_of, open_writer, storage_errors
+from batcher.rows.out.marks import OutputFormat
+from batcher.rows.out.output import Sink, format_of, open_writer, storage_errors
 from batcher.rows.read.reader import original_columns, original_lines
 from batcher.rows.read.source import fingerprint, source_of
 
@@ -35,7 +38,7 @@ RESULT_COLUMNS: Final = (
     "cache_write_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "cache_read_tokens",
     "output_tokens", "thinking_tokens", "web_search_requests", "service_tier", "attempts",
     "legs", "latency_ms", "first_token_ms", "answered_at", "cost", "currency", "cost_status",
-    "attempt_uid",
+    "attempt_uid", "paid_by_attempt_uid",
 )  # fmt: skip
 _NOTHING: Final[Mapping[str, Any]] = dict.fromkeys(RESULT_COLUMNS)
 
@@ -45,12 +48,14 @@ class ExportOptions:
     """What to write where.
 
     `target` is a file name or `-`; `form` `None` tells by its ending, JSONL for `-`. `stdout`
-    stands in for standard output.
+    stands in for standard output. `force` replaces a file that is there, whosever it is, unless
+    it is an input or belongs to a ledger; without it only an earlier export of answers.
     """
 
     target: str = "-"
     form: OutputFormat | None = None
     answered_only: bool = False
+    force: bool = False
     stdout: BinaryIO | None = None
 
 
@@ -77,7 +82,13 @@ def export_answers(
     sources = read_sources(engine, run_id)
     position = read_position(engine)
     rows = answered = wordless = 0
-    with open_writer(options.target, options.form, stdout=options.stdout) as writer:
+    with open_writer(
+        options.target,
+        options.form,
+        guard=guard_of([engine], force=options.force),
+        known_by=RESULT_COLUMNS,
+        stdout=options.stdout,
+    ) as writer:
         for source in sources:
             found = _rows_of(engine, source, position, warn)
             for chunk in _chunks(found):
@@ -190,12 +201,15 @@ def export_failures(
     Raises `UsageError` for an unknown run or another kind of file, `CannotCreate` when the
     target cannot be written, `StorageError` for trouble with a disk or the database.
     """
+    guard = guard_of([engine], force=options.force)
+    if options.target != "-":
+        guard.check(Path(options.target))
     if (options.form or format_of(options.target)) != "jsonl":
         raise UsageError(f"{options.target}: rows to be mended are written as .jsonl only")
     sources = read_sources(engine, run_id)
     position = read_position(engine)
     reasons: Counter[str] = Counter()
-    sink = Sink(options.target, stdout=options.stdout)
+    sink = Sink(options.target, guard, never, stdout=options.stdout)  # rows carry no mark
     try:
         for source in sources:
             for line, reason in _lines(engine, source, position, warn):

@@ -12,7 +12,16 @@ from sqlalchemy.sql.elements import literal_column
 
 from batcher.errors import UsageError
 from batcher.ledger.connect import reading
-from batcher.ledger.schema import NOT_KEPT, answers, attempts, charges, failures, runs, sources
+from batcher.ledger.schema import (
+    NOT_KEPT,
+    answers,
+    attempts,
+    charges,
+    failures,
+    runs,
+    shared_answers,
+    sources,
+)
 from batcher.messages.attempt import State
 from batcher.messages.legs import LEG_STOP_REASONS
 from batcher.pricing.money import usd_text
@@ -30,8 +39,10 @@ _TOKENS: Final = (
 )  # fmt: skip
 _COPIED: Final = (
     "custom_id", "requested_model", "model", "message_id", "stop_reason", "stop_sequence",
-    "service_tier", "attempts", "legs", "attempt_uid",
+    "service_tier", "attempts", "legs",
 )  # fmt: skip
+_OF_THE_ROW: Final = ("row_number", "custom_id")  # where an answer is shared: not the answer's
+_PAID_ELSEWHERE: Final = {"cost": usd_text(0), "currency": "USD", "cost_status": "unbilled"}
 # The `reason` of an answer whose words are not in the ledger any more, or never were.
 ANSWER_NOT_KEPT: Final = "ANSWER_NOT_KEPT"
 # The least certain of an answer's charges names the whole.
@@ -56,6 +67,7 @@ class Position:
 
     attempt_id: int
     failure_id: int
+    shared_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +115,7 @@ def read_position(engine: Engine) -> Position:
         return Position(
             connection.execute(select(func.max(attempts.c.attempt_id))).scalar() or 0,
             connection.execute(select(func.max(failures.c.failure_id))).scalar() or 0,
+            connection.execute(select(func.max(shared_answers.c.shared_id))).scalar() or 0,
         )
 
 
@@ -115,6 +128,7 @@ def read_outcomes(
     """
     streams = (
         _keyset(engine, lambda c, after: _answers(c, source.source_id, position, after)),
+        _keyset(engine, lambda c, after: _shared(c, source.source_id, position, after)),
         _keyset(engine, lambda c, after: _failures(c, source.source_id, position, after)),
     )
     last = -1
@@ -158,7 +172,41 @@ def _answers(
     ids += [leg["attempt_id"] for each in legs.values() for leg in each]
     paid = _charges(connection, ids)
     return [
-        (row["row_number"], _answer_columns(row, legs.get(row["request_id"], []), paid))
+        (
+            row["row_number"],
+            _answer_columns(row, legs.get(row["request_id"], []))
+            | {"attempt_uid": row["attempt_uid"]}
+            | _cost([paid.get(part["attempt_id"], []) for part in parts]),
+        )
+        for row in rows
+        for parts in [[row, *legs.get(row["request_id"], [])]]
+    ]
+
+
+def _shared(
+    connection: Connection, source_id: int, position: Position, after: int
+) -> list[Outcome]:
+    """Answers of other rows, which paid for them."""
+    table = shared_answers.c
+    placed = [column for column in answers.c if column.name not in _OF_THE_ROW]
+    statement = (
+        select(*placed, *(table[name] for name in _OF_THE_ROW))
+        .add_columns(attempts.c.attempt_uid.label("paid_by_attempt_uid"))
+        .join(answers, answers.c.attempt_id == table.attempt_id)
+        .join(attempts, attempts.c.attempt_id == table.attempt_id)
+        .where(table.source_id == source_id, table.row_number > after)
+        .where(table.shared_id <= position.shared_id)
+        .order_by(table.row_number)
+        .limit(_CHUNK)
+    )
+    rows = connection.execute(statement).mappings().all()
+    legs = _earlier_legs(connection, [row["request_id"] for row in rows if row["legs"] > 1])
+    return [
+        (
+            row["row_number"],
+            _answer_columns(row, legs.get(row["request_id"], []))
+            | {"paid_by_attempt_uid": row["paid_by_attempt_uid"], **_PAID_ELSEWHERE},
+        )
         for row in rows
     ]
 
@@ -195,9 +243,7 @@ def _charges(connection: Connection, attempt_ids: Sequence[int]) -> dict[int, li
     return found
 
 
-def _answer_columns(
-    row: RowMapping, legs: Iterable[RowMapping], paid: Mapping[int, list[_Charge]]
-) -> dict[str, Any]:
+def _answer_columns(row: RowMapping, legs: Iterable[RowMapping]) -> dict[str, Any]:
     parts = [row, *legs]
     return {
         "status": "answered",
@@ -207,7 +253,6 @@ def _answer_columns(
         "latency_ms": row["latency_us"] // 1000,
         "first_token_ms": _milliseconds(row["first_token_us"]),
         "answered_at": moment_of(row["answered_at"]).isoformat().replace("+00:00", "Z"),
-        **_cost([paid.get(part["attempt_id"], []) for part in parts]),
     }
 
 

@@ -80,6 +80,8 @@ def _tiles(report: Report, currency: str) -> tuple[Tile, ...]:
              "all that was paid, by the rows that have an answer"),
         Tile("In doubt", _doubt(report), "may have been billed; not in the cost",
              alarming=counts.in_doubt_attempts > 0),
+        Tile("Assumed", _assumed(report), "from the part that is in the cost to all of it",
+             alarming=counts.assumed_charges > 0),
         Tile("Without a price", f"{counts.unpriced_requests:,}", "answers, not in the cost",
              alarming=counts.unpriced_requests > 0),
     ]  # fmt: skip
@@ -92,6 +94,13 @@ def _doubt(report: Report) -> str:
         return "none"
     high = "?" if counts.in_doubt_unbounded else format_usd(counts.in_doubt_high)
     return f"{format_usd(counts.in_doubt_low)} to {high}"
+
+
+def _assumed(report: Report) -> str:
+    counts = report.total.counts
+    if not counts.assumed_charges:
+        return "none"
+    return f"{format_usd(counts.assumed_low)} to {format_usd(counts.assumed_high)}"
 
 
 def _main_currency(report: Report) -> str:

@@ -1,12 +1,15 @@
 """The formats of a report, each with its file; libraries are imported when one needs them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO, assert_never
 
 from batcher.errors import UsageError
+from batcher.outputs import NOTHING_KEPT, Guard
 from batcher.report.figures import Report
 from batcher.report.query import ReportQuery
+from batcher.report.render import marks
 from batcher.report.render.csv_records import csv_records
 from batcher.report.render.delivery import deliver
 from batcher.report.render.json_document import report_json, table_json
@@ -43,35 +46,60 @@ def write_report(
     form: Format,
     target: str | None,
     stdout: TextIO,
+    guard: Guard = NOTHING_KEPT,
 ) -> None:
     """Write the report that `query` asks for, like `write`; raises like `summarise`, too."""
     if form is not Format.HTML:
         from batcher.report.summary import summarise  # noqa: PLC0415 - brings SQLAlchemy
 
-        write(summarise(engines, query), form, target, stdout)
+        write(summarise(engines, query), form, target, stdout, guard)
         return
     from batcher.report.html.document import render_page  # noqa: PLC0415 - brings Jinja2
     from batcher.report.html.page import gather  # noqa: PLC0415 - brings SQLAlchemy
 
-    deliver(render_page(gather(engines, query)), target, stdout)
+    deliver(render_page(gather(engines, query)), target, stdout, guard, marks.is_page)
 
 
-def write(found: Report | Table, form: Format, target: str | None, stdout: TextIO) -> None:
+def write(
+    found: Report | Table,
+    form: Format,
+    target: str | None,
+    stdout: TextIO,
+    guard: Guard = NOTHING_KEPT,
+) -> None:
     """Write to the file `target`, or to `stdout` for `None`; on a terminal as wide as that is.
 
-    Raises `CannotCreate` when the file cannot be written, `UsageError` like `require_file`.
+    Raises `CannotCreate` when the file cannot be written, or `guard` keeps what is there;
+    `UsageError` like `require_file`.
     """
     if form is Format.PARQUET:
         from batcher.report.render.parquet import write_parquet  # noqa: PLC0415 - pyarrow
 
         require_file(form, target)
-        write_parquet(_table(found), target or "")
+        write_parquet(_table(found), target or "", guard)
     elif form is Format.TABLE and target is None and stdout.isatty():
         from batcher.report.render.terminal import print_table  # noqa: PLC0415 - rich
 
         print_table(_table(found), stdout)
     else:
-        deliver(render(found, form), target, stdout)
+        deliver(render(found, form), target, stdout, guard, _mark(_table(found), form))
+
+
+def _mark(table: Table, form: Format) -> Callable[[Path], bool]:
+    """By what an earlier file of that kind is known."""
+    match form:
+        case Format.TABLE:
+            return marks.has_titles(table)
+        case Format.CSV:
+            return marks.has_names(table)
+        case Format.MARKDOWN:
+            return marks.has_bars(table)
+        case Format.JSON:
+            return marks.is_json
+        case Format.HTML | Format.PARQUET:
+            raise UsageError(f"--format {form} is not written as one table of text")
+        case _:
+            assert_never(form)
 
 
 def render(found: Report | Table, form: Format) -> str:

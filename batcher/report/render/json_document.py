@@ -14,7 +14,9 @@ from batcher.report.table import Cell, Table, Unit
 
 REPORT_SCHEMA: Final = "batcher.report/1"
 TABLE_SCHEMA: Final = "batcher.sheet/1"
-_MONEY: Final = ("in_doubt_low", "in_doubt_high")
+_MONEY: Final = (
+    "in_doubt_low", "in_doubt_high", "assumed_low", "assumed_high", "maybe_billed_high",
+)  # fmt: skip
 _NUMBERS: Final = tuple(name for name in COUNT_NAMES if name not in _MONEY)
 
 
@@ -96,12 +98,16 @@ def money(pico: int) -> dict[str, str]:
 
 def _figures(line: ReportLine) -> dict[str, Any]:
     counts, high = line.counts, line.counts.in_doubt_at_most
+    billed = counts.maybe_billed_at_most
     costs = () if line.is_unpriced else ((USD, 0), *line.costs)
     return {
         **{name: getattr(counts, name) for name in _NUMBERS},
         "cost": {currency: money(pico) for currency, pico in costs},
         "in_doubt_low": money(counts.in_doubt_low),
         "in_doubt_high": None if high is None else money(high),
+        "assumed_low": money(counts.assumed_low),
+        "assumed_high": money(counts.assumed_high),
+        "maybe_billed_high": None if billed is None else money(billed),
     }
 
 

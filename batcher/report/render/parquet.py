@@ -1,13 +1,16 @@
 """A table as Parquet: integers, and amounts as decimals with all twelve digits."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batcher.outputs import NOTHING_KEPT, Guard
 from batcher.pricing.money import DECIMALS
 from batcher.report.render.csv_records import plain_value
 from batcher.report.render.delivery import target_file
@@ -18,11 +21,11 @@ _MONEY: Final = pa.decimal128(38, DECIMALS)
 _SHARE: Final = pa.decimal128(38, 6)
 
 
-def write_parquet(table: Table, target: str) -> None:
+def write_parquet(table: Table, target: str, guard: Guard = NOTHING_KEPT) -> None:
     """Write the table to the file `target`, without a total.
 
     Columns are those of the CSV, each amount once, as decimal128(38, 12). Raises
-    `CannotCreate` when the file cannot be written.
+    `CannotCreate` when the file cannot be written, or `guard` keeps what is there.
     """
     records = (*table.rows, *table.further_records)
     columns = {
@@ -32,8 +35,14 @@ def write_parquet(table: Table, target: str) -> None:
     }
     about = {**_schema(table), "notes": table.sentences}
     found = pa.table(columns, metadata={"batcher": msgspec.json.encode(about)})
-    with target_file(target) as stream:
+    with target_file(target, guard, _is_ours) as stream:
         pq.write_table(found, stream, compression="zstd")
+
+
+def _is_ours(path: Path) -> bool:
+    with suppress(pa.ArrowException, OSError):
+        return b"batcher" in (pq.read_schema(path).metadata or {})
+    return False
 
 
 def _schema(table: Table) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 from batcher.pricing.money import format_usd
@@ -34,7 +35,13 @@ _TITLES: Final = {
     "web_search_requests": "Searches",
 }
 _ALWAYS: Final = frozenset({"requests", "input_tokens", "output_tokens"})
-_MONEY: Final = ("in_doubt_low", "in_doubt_high")
+_MONEY: Final[dict[str, Callable[[Counts], int | None]]] = {
+    "in_doubt_low": attrgetter("in_doubt_low"),
+    "in_doubt_high": attrgetter("in_doubt_at_most"),
+    "assumed_low": attrgetter("assumed_low"),
+    "assumed_high": attrgetter("assumed_high"),
+    "maybe_billed_high": attrgetter("maybe_billed_at_most"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +94,13 @@ def _columns(report: Report) -> Iterator[_Column]:
     yield _Column(
         Field("", "In doubt (USD)", Unit.MONEY, in_narrow=False, in_wide=is_in_doubt), _in_doubt
     )
-    for name in _MONEY:
+    is_assumed = counts.assumed_charges > 0
+    yield _Column(
+        Field("", "Assumed (USD)", Unit.MONEY, in_narrow=False, in_wide=is_assumed), _assumed
+    )
+    for name, amount in _MONEY.items():
         field = Field(f"{name}_usd", "", Unit.MONEY, pico_name=f"{name}_pico_usd")
-        yield _Column(field, _low if name == "in_doubt_low" else _high)
+        yield _Column(field, _amount_of(amount))
     yield _for_people("Unpriced", "unpriced_requests", counts)
 
 
@@ -130,12 +141,16 @@ def _in_doubt(line: ReportLine) -> Named:
     return Named(None, f"{low} or more" if high is None else f"{low} to {format_usd(high)}")
 
 
-def _low(line: ReportLine) -> int:
-    return line.counts.in_doubt_low
+def _assumed(line: ReportLine) -> Named:
+    counts = line.counts
+    if not counts.assumed_charges:
+        return Named(None, "-")
+    low, high = format_usd(counts.assumed_low), format_usd(counts.assumed_high)
+    return Named(None, f"{low} to {high}")
 
 
-def _high(line: ReportLine) -> int | None:
-    return line.counts.in_doubt_at_most
+def _amount_of(amount: Callable[[Counts], int | None]) -> Callable[[ReportLine], Cell]:
+    return lambda line: amount(line.counts)
 
 
 def _adjusted_totals(report: Report, columns: list[_Column]) -> Iterator[Row]:

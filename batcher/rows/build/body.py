@@ -6,7 +6,6 @@ so a path may lead anywhere the user may read; rows from standard input are ofte
 else's, and name no files.
 """
 
-import stat
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Final
 
 from batcher.rows.batch import Reason, RowProblem
 from batcher.rows.read.parse import kind
+from batcher.rows.read.source import is_on_disk
 
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024  # beyond it the API answers 413
 MAX_MODEL_LENGTH: Final = 256
@@ -218,7 +218,7 @@ def _source(block_type: str, source: dict[str, Any], folder: Path | None) -> dic
 def _read(path: Path, name: str, most: int) -> bytes:
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
+        if not is_on_disk(path, status):
             raise RowProblem(Reason.BAD_FILE, f"{name:.200}: is no regular file")
         with path.open("rb") as file:
             data = file.read(most + 1)

@@ -29,8 +29,15 @@ from batcher.rows.build.columns import (
     json_columns,
     row_betas,
 )
+from batcher.rows.build.field_names import RowNames
 from batcher.rows.build.settings import RequestSettings
-from batcher.rows.read.parse import as_it_came, kind, parse_row, quotes_of
+from batcher.rows.read.parse import (
+    as_it_came,
+    kind,
+    parse_row,
+    quotes_of,
+    repeats_a_field,
+)
 
 if TYPE_CHECKING:
     from batcher.rows.build.template import Conversation, RowTemplate
@@ -40,7 +47,9 @@ MAX_CUSTOM_ID_BYTES: Final = 1_000
 # Says what is known to be wrong with a body and the row's beta names; None: nothing.
 Preflight = Callable[[dict[str, Any], tuple[str, ...]], Problem | None]
 
-PROMPT_COLUMNS: Final = ("params", "messages", "prompt")  # one of them is a row's prompt
+PROMPT_COLUMNS: Final = frozenset(
+    {"params", "messages", "prompt"}
+)  # one of them is a row's prompt
 ID_COLUMNS: Final = ("custom_id", "id")
 
 
@@ -56,6 +65,8 @@ _TextOf = Callable[[Any], bytes]
 _LARGE_BYTES: Final = 2**20  # from here on copies of a row count
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 _ENCODER: Final = msgspec.json.Encoder()
+# Quotes around the body: of a bare one, and of `{"custom_id": "…", "params": …}`.
+_AROUND: Final = frozenset({0, 6})
 _JSON_COLUMNS: Final = frozenset((*FIELDS, "params", *OWN_COLUMNS))
 
 
@@ -69,12 +80,14 @@ class RequestBuilder:
         self.settings = settings
         self._preflight = preflight
         self._defaults = settings.defaults
-        self._fields = FIELDS.keys() | set(settings.pass_fields)
+        self._fields = (FIELDS.keys() | {*settings.pass_fields}) - {*settings.ignored}
         self._prompt_fields = self._fields - set(OWN_COLUMNS)
         self._template = _conversation(settings) if settings.has_template else None
         self._system = _system(settings.system) if "{" in (settings.system or "") else None
         if self._system is not None:
             del self._defaults["system"]
+        self.repeated_rows = 0  # lines seen that name a field twice
+        self.names = RowNames(self._fields, self.template_columns, settings.ignored)
         for name in settings.betas:
             if not is_beta_name(name):
                 raise ConfigurationError(f"betas: {name!r:.120} is no beta name; correct it")
@@ -134,20 +147,25 @@ class RequestBuilder:
             if self._system is not None and body.get("system") is None:
                 body, text_of = self._with_system(self._system, body, row, row_number), None
             check_body(body)
-            files = path_blocks(body["messages"])
-            if files:
+            if files := path_blocks(body["messages"]):
                 fill_in(files, folder)
                 text_of = None
             betas = self._betas(row)
             self._judge(body, betas)
             text = _encode(body) if text_of is None else b""
-            is_large = isinstance(raw, bytes) and len(raw) > _LARGE_BYTES
+            is_large = len(raw) > _LARGE_BYTES  # no record has as many columns
             named = params_hash(body, betas, is_large=is_large)
             model, max_tokens, streams = body["model"], body["max_tokens"], needs_stream(body)
-            if text_of is not None:
+            if text_of is None:
+                self._notice_repeats(row, raw)
+            else:
                 quotes = quotes_of(body, is_large=is_large)
+                is_odd = isinstance(raw, bytes) and raw.count(b'"') - quotes not in _AROUND
+                if is_odd:
+                    self._notice_repeats(row, raw)
                 del row, body  # a large row is in memory twice at most
-                text = as_it_came(text_of(raw), quotes)
+                text = as_it_came(came := text_of(raw), quotes)
+                self.repeated_rows += text is not came and not is_odd
             text = _within_limit(text)
         except RowProblem as problem:
             return bad_row(source_id, row_number, byte_offset, problem, custom_id)
@@ -163,6 +181,13 @@ class RequestBuilder:
             betas=betas,
             streams=streams,
         )
+
+    def _notice_repeats(self, row: dict[str, Any], raw: bytes | dict[str, Any]) -> None:
+        """Count a line that names a field twice; of those the last one counts."""
+        if not isinstance(raw, bytes) or len(raw) > _LARGE_BYTES:
+            return
+        if raw.count(b'"') != quotes_of(row, is_large=False) and repeats_a_field(raw):
+            self.repeated_rows += 1
 
     def _betas(self, row: dict[str, Any]) -> tuple[str, ...]:
         """The job's beta names and the row's own, each once."""
@@ -195,33 +220,57 @@ class RequestBuilder:
             fields = {n: v for n, v in passed.items() if n not in OWN_COLUMNS}
             return self._completed({**fields, "messages": _attach(messages, passed)}), None
         if row.get("params") is not None:
-            return self._from_params(row["params"], raw)
+            return self._from_params(row, raw)
         if row.get("messages") is not None:
             return self._from_messages(row, raw)
         if row.get("prompt") is not None:
-            fields = _present(row, self._prompt_fields)
-            return self._completed({**fields, "messages": _user(row["prompt"], row)}), None
+            return self._from_prompt(row), None
         raise _no_prompt(row)
 
+    # Names are judged without a call for each row: nearly all rows have known ones only.
+
     def _from_params(
-        self, params: object, raw: bytes | dict[str, Any]
+        self, row: dict[str, Any], raw: bytes | dict[str, Any]
     ) -> tuple[dict[str, Any], _TextOf | None]:
+        params = row["params"]
         if type(params) is not dict:
             raise RowProblem(
                 Reason.WRONG_TYPE, f"params is {kind(params)}; it must be an object"
             )
+        known = self.names.of_params.known
+        for name in row:
+            if name not in known:
+                self.names.of_params.judge(row)
+                break
+        for name in params:
+            if name not in self._fields:
+                self.names.inside_params.judge(params)
+                break
         body = self._completed(params)
-        is_text = isinstance(raw, bytes) or type(raw["params"]) is str
-        return body, _params_text if body is params and is_text else None
+        if body is not params:
+            return body, None
+        if isinstance(raw, bytes):
+            return body, _params_of_line
+        return body, _params_of_record if type(raw["params"]) is str else None
 
     def _from_messages(
         self, row: dict[str, Any], raw: bytes | dict[str, Any]
     ) -> tuple[dict[str, Any], _TextOf | None]:
         fields = row
         if not row.keys() <= self._fields or None in row.values():
+            self.names.of_messages.judge(row)
             fields = _present(row, self._fields)
         body = self._completed(fields)
         return body, bytes.strip if body is row and isinstance(raw, bytes) else None
+
+    def _from_prompt(self, row: dict[str, Any]) -> dict[str, Any]:
+        known = self.names.of_prompt.known
+        for name in row:
+            if name not in known:
+                self.names.of_prompt.judge(row)
+                break
+        fields = _present(row, self._prompt_fields)
+        return self._completed({**fields, "messages": _user(row["prompt"], row)})
 
     def _completed(self, fields: dict[str, Any]) -> dict[str, Any]:
         """`fields` itself when there is nothing to add, else a new body."""
@@ -282,12 +331,13 @@ def _present(row: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
     return {name: row[name] for name in row if name in names and row[name] is not None}
 
 
-def _params_text(raw: bytes | dict[str, Any]) -> bytes:
+def _params_of_line(raw: bytes) -> bytes:
     """The bytes of `params` as they came."""
-    if isinstance(raw, bytes):
-        return bytes(_ENVELOPE.decode(raw).params)
-    text: str = raw["params"]
-    return text.strip().encode()
+    return bytes(_ENVELOPE.decode(raw).params)
+
+
+def _params_of_record(raw: dict[str, str]) -> bytes:
+    return raw["params"].strip().encode()
 
 
 def _user(prompt: object, row: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -19,7 +19,8 @@ class RequestSettings:
     `system` with Jinja's marks is a template too. `parameters` are further body fields
     (`temperature`, `tools`, …) as the API has them. `betas` are `anthropic-beta` names.
     `pass_fields` are columns that go into the body although they are no known API field
-    (with a template: the only columns that go into the body). `None` means that rows must
+    (with a template: the only columns that go into the body), `ignored` are data whatever
+    their names resemble, and stay out of the body. `None` means that rows must
     bring it themselves.
     """
 
@@ -31,6 +32,7 @@ class RequestSettings:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     betas: tuple[str, ...] = ()
     pass_fields: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -44,12 +46,13 @@ class RequestSettings:
         return self.prompt is not None or bool(self.messages)
 
     def digest(self) -> str:
-        """32 hex digits that change when, and only when, a row's body or betas could change."""
+        """32 hex digits that change when, and only when, what becomes of a row could change."""
         everything = {
             "defaults": self.defaults,
             "prompt": self.prompt,
             "messages": self.messages,
             "betas": sorted(self.betas),
             "pass": sorted(self.pass_fields),
+            "ignore": sorted(self.ignored),
         }
         return blake2b(_CANONICAL.encode(everything), digest_size=16).hexdigest()

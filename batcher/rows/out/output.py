@@ -6,16 +6,19 @@ They go to standard output, or to a file that appears whole or not at all.
 import contextlib
 import gzip
 import os
+import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Literal, Self, assert_never
+from typing import Any, BinaryIO, Final, Self, assert_never, cast
 
 import msgspec
 
 from batcher.errors import CannotCreate, StorageError, UsageError
+from batcher.outputs import NOTHING_KEPT, Guard, is_opened_already, never, visible
+from batcher.rows.out.marks import OutputFormat, has_columns
 from batcher.rows.out.spooled import ByteStream, SpooledRows, write_csv, write_parquet
 
 _FRAME_BYTES: Final = 1 << 20
@@ -24,15 +27,25 @@ _FRAME_BYTES: Final = 1 << 20
 class Sink:
     """One output: `stream` takes its bytes, `commit` makes it appear, `discard` forgets it.
 
-    A regular file is written beside its target, readable by its owner only, and renamed onto
-    it. `-` and targets that are no regular files (pipes, devices) are written as it goes. A
-    name that ends in .gz or .zst is packed. Raises `CannotCreate` when the target cannot be
-    written.
+    A regular file is written beside its target, readable by its owner only unless the target
+    was there, and renamed onto it; behind a link it is the file that is replaced, not the link.
+    `-` and targets that are no regular files (pipes, devices) are written as it goes. A name
+    that ends in .gz or .zst is packed. Raises `CannotCreate` when the target cannot be written,
+    or may not be: see `Guard.check_replaceable`.
     """
 
-    def __init__(self, target: str, *, stdout: BinaryIO | None = None) -> None:
+    def __init__(
+        self,
+        target: str,
+        guard: Guard = NOTHING_KEPT,
+        is_ours: Callable[[Path], bool] = never,
+        *,
+        stdout: BinaryIO | None = None,
+    ) -> None:
         self.name = target
         self.path = None if target == "-" else Path(target)
+        self._guard = guard
+        self._is_ours = is_ours
         self._temporary: Path | None = None
         try:
             self._file = self._open(stdout)
@@ -42,18 +55,29 @@ class Sink:
 
     def _open(self, stdout: BinaryIO | None) -> BinaryIO:
         if self.path is None:
-            return stdout or sys.stdout.buffer
+            out = stdout or sys.stdout.buffer
+            return cast("BinaryIO", TerminalStream(out)) if out.isatty() else out
         if self.path.is_dir():
             raise CannotCreate(f"{self.name}: is a folder; name a file")
+        if is_opened_already(self.path):  # emptied by whoever opened it, if by anybody
+            self._guard.check(self.path)
+            return self.path.open("ab")
+        self._guard.check_replaceable(self.path, self._is_ours)
         if self.path.exists() and not self.path.is_file():
             return self.path.open("wb")
+        self.path = Path(os.path.realpath(self.path))
         folder = self.path.parent
         number, name = tempfile.mkstemp(dir=folder, prefix=f".{self.path.name}.")
         self._temporary = Path(name)
+        if self.path.exists():
+            self._temporary.chmod(stat.S_IMODE(self.path.stat().st_mode))
         return os.fdopen(number, "wb")
 
     def commit(self) -> None:
-        """Make the output appear under its name, for good; raises `StorageError`."""
+        """Make the output appear under its name, for good.
+
+        Raises `StorageError`, and `CannotCreate` when something else has that name by now.
+        """
         with storage_errors(self.name):
             if self.stream is not self._file:
                 self.stream.close()
@@ -64,6 +88,7 @@ class Sink:
                 os.fsync(self._file.fileno())
             self._file.close()
             if self._temporary is not None:
+                self._guard.check_replaceable(self.path, self._is_ours)
                 self._temporary.replace(self.path)
                 _sync_folder(self.path.parent)
 
@@ -76,6 +101,19 @@ class Sink:
                 stream.close()
         if self._temporary is not None:
             self._temporary.unlink(missing_ok=True)
+
+
+class TerminalStream:
+    """Takes whole lines for a terminal, which shows what would steer it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.flush, self.close = file.flush, file.close
+
+    def write(self, data: bytes) -> int:
+        """All of `data`; see `visible`."""
+        self._file.write(visible(data.decode(errors="backslashreplace")).encode())
+        return len(data)
 
 
 @contextlib.contextmanager
@@ -132,8 +170,6 @@ def _sync_folder(folder: Path) -> None:
         os.close(number)
 
 
-OutputFormat = Literal["jsonl", "csv", "parquet"]
-
 _FORMATS: Final[dict[str, OutputFormat]] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -149,18 +185,25 @@ def open_writer(
     format_: OutputFormat | None = None,
     *,
     columns: Sequence[str] | None = None,
+    guard: Guard = NOTHING_KEPT,
+    known_by: Collection[str] | None = None,
     stdout: BinaryIO | None = None,
 ) -> "RowWriter":
     """A writer of rows to the file `target`, or to standard output when it is `-`.
 
     Without `format_` the name's ending tells it, `-` means jsonl. `columns` are the ones to
-    write, in that order; `None` means all, in the order of their first appearance. Raises
-    `UsageError` for an unknown ending, `CannotCreate` when the target cannot be written.
+    write, in that order; `None` means all, in the order of their first appearance. A file that
+    is there is replaced if it has all the columns `known_by`, or `columns` where that is not
+    given, and `guard` allows it. Raises `UsageError` for an unknown ending, `CannotCreate` when
+    the target cannot be written.
     """
+    if target != "-":
+        guard.check(Path(target))  # a ledger is told as such, not as an unknown kind of file
     chosen = format_ or format_of(target)
     if chosen == "parquet" and target.endswith((".gz", ".zst")):
         raise UsageError(f"{target}: Parquet is packed inside; leave out the last ending")
-    return RowWriter(Sink(target, stdout=stdout), chosen, columns)
+    is_ours = has_columns(chosen, known_by or columns or ())
+    return RowWriter(Sink(target, guard, is_ours, stdout=stdout), chosen, columns)
 
 
 def format_of(target: str) -> OutputFormat:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
+from batcher.outputs import no_formula
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -20,7 +22,6 @@ _BATCH_ROWS: Final = 20_000
 _BATCH_BYTES: Final = 16 * 1024 * 1024
 _SPECIAL: Final = re.compile(r"[\",\r\n]")
 _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 class ByteStream(Protocol):
@@ -138,7 +139,7 @@ def _kind(cell: Scalar) -> type:
 def _safe(text: str) -> str:
     if not text.isprintable():
         text = _CONTROL.sub(_picture, text)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return no_formula(text)
 
 
 def _picture(control: re.Match[str]) -> str:

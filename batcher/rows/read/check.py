@@ -1,5 +1,6 @@
 """A look at a source before a run starts: a wrong file is refused before money flows."""
 
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -16,8 +17,9 @@ def check_source(source: SourceFile, builder: RequestBuilder) -> None:
     """Return if `source` is worth reading.
 
     Raises `ConfigurationError` for a file that is no Parquet or CSV file, has none of the
-    columns that a prompt can come from or one name twice, and for a JSONL file that is an
-    array, UTF-16 or Parquet. Single bad rows, and files that break off later, are no reason.
+    columns that a prompt can come from, one name twice or one that looks like a field, and for
+    a JSONL file that is an array, UTF-16 or Parquet. Single bad rows, and files that break off
+    later, are no reason.
     """
     try:
         if source.format == "jsonl":
@@ -58,12 +60,41 @@ def _check_columns(source: SourceFile, names: list[str], builder: RequestBuilder
         raise ConfigurationError(
             f"{source.name}: has several columns called {', '.join(twice)}; rename them"
         )
+    problems = [] if builder.settings.has_template else builder.names.problems(names)
+    if problems:
+        raise ConfigurationError(f"{source.name}: column {'; column '.join(problems)}")
     needed = builder.prompt_columns
     if needed and needed.isdisjoint(names):
         raise ConfigurationError(
             f"{source.name}: has none of the needed columns ({', '.join(sorted(needed))}); "
             f"its columns are {', '.join(names)}; rename one or give a prompt template"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenInput:
+    """Rows of an input that stray quotes hide, among `rows` in all; a sentence says where."""
+
+    hidden: int
+    rows: int
+    words: str
+
+
+def hidden_rows(source: SourceFile) -> HiddenInput | None:
+    """What stray quotes hide in a CSV file; `None` where they hide nothing.
+
+    Raises `StorageError` when the disk fails.
+    """
+    if source.format != "csv":
+        return None
+    from batcher.rows.read.csv_rows import scan_quotes  # noqa: PLC0415 - rarely needed
+
+    scan = scan_quotes(source)
+    if scan.first is None:
+        return None
+    more = f"; {scan.hidden:,} rows are hidden in all" if scan.hidden > scan.first.rows else ""
+    words = f"{source.name}: {scan.first}{more}"
+    return HiddenInput(scan.hidden, scan.records + scan.hidden, words)
 
 
 def _check_text(source: SourceFile) -> None:

@@ -1,9 +1,12 @@
 """CSV sources: every cell is text, columns are named by the header, empty cells are absent."""
 
 import csv
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
+from batcher.messages.parts import MOST_PARTS
 from batcher.messages.request import BadRow, Request
 from batcher.rows.batch import (
     BATCH_ROWS,
@@ -17,17 +20,26 @@ from batcher.rows.batch import (
 )
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import AllBut, RowRanges, RowsToRead
+from batcher.rows.read.csv_quotes import (
+    HiddenRows,
+    hidden_by_error,
+    hidden_in_text,
+)
 from batcher.rows.read.lines import MAX_LINE_BYTES, LineSplitter, read_blocks
 from batcher.rows.read.source import SourceFile
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record: its number from 1, where its first line starts, its cells or the problem."""
+    """One record: its number from 1, where its first line starts, its cells or the problem.
+
+    `hidden`: rows that a stray quote in it has swallowed.
+    """
 
     row_number: int
     offset: int
     cells: dict[str, str] | RowProblem
+    hidden: HiddenRows | None = None
 
 
 def read_csv(
@@ -61,45 +73,95 @@ def _item(
 
 def header(source: SourceFile) -> list[str]:
     """The columns' names; empty for an empty file. Raises `InputBroken`, `RowProblem`."""
-    reader = csv.reader(_TextLines(source), strict=True)
     try:
-        return next(reader, [])
+        return _header(_TextLines(source))[0]
     except csv.Error as exc:
         raise RowProblem(Reason.BAD_CSV, f"the header is no CSV: {exc}") from exc
+
+
+def _header(lines: "_TextLines") -> tuple[list[str], bool]:
+    """The names, without blanks around them: of `a, "b"` nobody means those.
+
+    And whether there are any after commas: then they are not meant in front of cells either.
+    """
+    names = next(csv.reader(lines, strict=True, skipinitialspace=True), [])
+    as_written = next(csv.reader(lines.taken), [])
+    return [name.strip() for name in names], any(n.startswith(" ") for n in as_written)
 
 
 def read_records(source: SourceFile) -> Iterator[Record]:
     """All records in order; a file that breaks off ends in a record with TRUNCATED_FILE."""
     csv.field_size_limit(MAX_LINE_BYTES)  # an unclosed quote would swallow the whole file
     lines = _TextLines(source)
-    reader = csv.reader(lines, strict=True)
-    names: list[str] | None = None
+    names: list[str] = []
     row_number, offset = 0, 0
+    reader: Iterator[list[str]] | None = None
     while True:
         offset = lines.offset
+        lines.taken.clear()
         try:
+            if reader is None:
+                names, spaced = _header(lines)
+                reader = csv.reader(lines, strict=True, skipinitialspace=spaced)
+                continue
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as exc:
             row_number += 1
-            yield Record(row_number, offset, _csv_problem(exc, at_end=lines.at_end))
+            hidden = lines.hidden(hidden_by_error, names, offset)
+            problem = _csv_problem(exc, hidden, at_end=lines.at_end)
+            yield Record(row_number, offset, problem, hidden)
         except InputBroken as exc:
             yield Record(row_number + 1, offset, broken_file(source.name, exc))
             return
         else:
-            if names is None:
-                names = cells
-            elif cells:
+            if cells:
                 row_number += 1
-                yield Record(row_number, offset, _named(names, cells))
+                yield _record(lines, names, cells, row_number, offset)
+
+
+def _record(
+    lines: "_TextLines", names: list[str], cells: list[str], row_number: int, offset: int
+) -> Record:
+    if len(cells) == len(names):
+        hidden = lines.hidden(hidden_in_text, names, offset)
+        return Record(row_number, offset, _named(names, cells), hidden)
+    hidden = lines.hidden(hidden_by_error, names, offset)
+    words = str(hidden or f"the record has {len(cells)} cells, the header {len(names)}")
+    return Record(row_number, offset, RowProblem(Reason.BAD_CSV, words), hidden)
+
+
+@dataclass(frozen=True, slots=True)
+class QuoteScan:
+    """What a whole file holds: records, and rows that stray quotes hide, with the first."""
+
+    records: int = 0
+    hidden: int = 0
+    first: HiddenRows | None = None
+
+
+def scan_quotes(source: SourceFile) -> QuoteScan:
+    """Look for rows that stray quotes hide; a file without quotes is not parsed.
+
+    Raises `StorageError` when the disk fails.
+    """
+    try:
+        if not any(b'"' in block for block in read_blocks(source)):
+            return QuoteScan()
+    except InputBroken:
+        pass  # reading tells where
+    records = hidden = 0
+    first: HiddenRows | None = None
+    for record in read_records(source):
+        records += 1
+        if record.hidden is not None:
+            hidden += record.hidden.rows
+            first = first or record.hidden
+    return QuoteScan(records, hidden, first)
 
 
 def _named(names: list[str], cells: list[str]) -> dict[str, str] | RowProblem:
-    if len(cells) != len(names):
-        return RowProblem(
-            Reason.BAD_CSV, f"the record has {len(cells)} cells, the header {len(names)}"
-        )
     try:
         "".join(cells).encode()
     except UnicodeEncodeError:
@@ -107,16 +169,33 @@ def _named(names: list[str], cells: list[str]) -> dict[str, str] | RowProblem:
     return dict(zip(names, cells, strict=True))
 
 
-def _csv_problem(exc: csv.Error, *, at_end: bool) -> RowProblem:
+def _csv_problem(exc: csv.Error, hidden: HiddenRows | None, *, at_end: bool) -> RowProblem:
+    if hidden is not None:
+        return RowProblem(Reason.BAD_CSV, str(hidden))
     if at_end:
         words = "the last record is cut off: a quote is not closed"
         return RowProblem(Reason.TRUNCATED_TAIL, words)
     return RowProblem(Reason.BAD_CSV, f"the record is no CSV: {exc}")
 
 
+_MOST_TAKEN: Final = 1_000_000
+_TOKENS: Final = re.compile(rb',|"[^"]*"?')
+
+
+def _within_cells(line: bytes) -> bytes:
+    """The line as far as its cells are not too many for memory: the record has too many."""
+    cells = 0
+    for token in _TOKENS.finditer(line):
+        cells += line[token.start()] == ord(",")
+        if cells > MOST_PARTS:
+            return line[: token.start()]
+    return line
+
+
 class _TextLines:
     """The lines of a file as text, for `csv`; `offset` is where the next one starts.
 
+    `taken` are those since somebody cleared them: the lines of one record, at most a million.
     `at_end` is set when a line was asked for and there is none: what is open stays open.
     Bytes that are no UTF-8 become lone surrogates, so that the record is known when they show.
     """
@@ -124,15 +203,30 @@ class _TextLines:
     def __init__(self, source: SourceFile) -> None:
         self.offset = 0
         self.at_end = False
+        self.taken: list[str] = []
+        self._number = self._first = 0
         self._lines = self._read(source)
 
     def __iter__(self) -> Iterator[str]:
         return self._lines
+
+    def hidden(
+        self, look: Callable[..., HiddenRows | None], names: list[str], offset: int
+    ) -> HiddenRows | None:
+        """What `look` finds in the lines of the record that starts at `offset`."""
+        return look(self.taken, len(names), first_line=self._first, offset=offset)
 
     def _read(self, source: SourceFile) -> Iterator[str]:
         for lines in LineSplitter(AllBut(RowRanges())).split(read_blocks(source)):
             self.offset = lines.offset
             for line in lines.lines:
                 self.offset += len(line) + 1
-                yield line.decode("utf-8", "surrogateescape") + "\n" * lines.terminated
+                self._number += 1
+                cut = _within_cells(line) if line.count(b",") > MOST_PARTS else line
+                text = cut.decode("utf-8", "surrogateescape") + "\n" * lines.terminated
+                if not self.taken:
+                    self._first = self._number
+                if len(self.taken) < _MOST_TAKEN:
+                    self.taken.append(text)
+                yield text
         self.at_end = True

@@ -12,6 +12,7 @@ from batcher.messages.request import BadRow, Request
 from batcher.rows.batch import (
     BATCH_ROWS,
     InputBroken,
+    Reason,
     RowBatch,
     RowProblem,
     bad_row,
@@ -21,10 +22,16 @@ from batcher.rows.batch import (
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import RowsToRead
 from batcher.rows.read.arrow_values import column_cells, with_texts_as_bytes
+from batcher.rows.read.decoded_size import (
+    MOST_ROW_BYTES,
+    pieces,
+    reading_plan,
+    row_bytes,
+    with_dictionaries,
+)
 from batcher.rows.read.source import SourceFile
 
-_CHUNK_BYTES: Final = 4 * 1024 * 1024
-_CHUNK_ROWS: Final = 128  # more of them cost memory and save no time
+_CHUNK_ROWS: Final = 128  # of a damaged row group, at a time
 _MAX_REFUSED: Final = 10_000_000
 # what pyarrow raises for damaged files; ValueError for names that are not UTF-8
 _DAMAGE: Final = (pa.ArrowException, OSError, ValueError)
@@ -105,26 +112,19 @@ def read_chunks(
                 if count and rows.none_in(first_row, first_row + count - 1):
                     yield Chunk(first_row, count)
                 elif count:
-                    yield from _read_group(file, group, first_row, names)
+                    yield from _read_group(source, file, group, first_row, names)
                 first_row += count
     except InputBroken as exc:
         yield Chunk(first_row, 1, broken=exc)
 
 
 def _read_group(
-    file: pq.ParquetFile, group: int, first_row: int, names: list[str]
+    source: SourceFile, file: pq.ParquetFile, group: int, first_row: int, names: list[str]
 ) -> Iterator[Chunk]:
-    metadata = file.metadata.row_group(group)
-    end = first_row + metadata.num_rows
-    per_row = metadata.total_byte_size // metadata.num_rows + 1
-    size = max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // per_row))
-    batches = file.iter_batches(size, row_groups=[group], columns=names, use_threads=False)
+    end = first_row + file.metadata.row_group(group).num_rows
     try:
-        for batch in _batches(batches):
-            cells = {
-                n: column_cells(n, batch.column(i)) for i, n in enumerate(batch.schema.names)
-            }
-            yield Chunk(first_row, batch.num_rows, cells)
+        for batch in _batches(_group_batches(source, file, group, names)):
+            yield Chunk(first_row, batch.num_rows, _cells(batch))
             first_row += batch.num_rows
         if first_row < end:
             raise InputBroken("the row group has fewer records than the footer says")  # noqa: TRY301 - same handling
@@ -137,12 +137,30 @@ def _read_group(
             first_row += rows
 
 
+def _group_batches(
+    source: SourceFile, file: pq.ParquetFile, group: int, names: list[str]
+) -> Iterator[pa.RecordBatch]:
+    plan = reading_plan(source.path, file.metadata.row_group(group), names)
+    opened = with_dictionaries(file, source.path, plan.as_dictionaries)
+    yield from opened.iter_batches(
+        plan.rows, row_groups=[group], columns=names, use_threads=False
+    )
+
+
+def _cells(batch: pa.RecordBatch) -> dict[str, list[Any]]:
+    names = batch.schema.names
+    if batch.num_rows == 1 and (size := row_bytes(batch)) > MOST_ROW_BYTES:
+        words = f"the record has {size:,} bytes; {MOST_ROW_BYTES:,} is the most"
+        return {name: [RowProblem(Reason.BODY_TOO_LARGE, words)] for name in names}
+    return {name: column_cells(name, batch.column(i)) for i, name in enumerate(names)}
+
+
 def _batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The batches, checked: what a damaged file makes of them must not reach Python."""
     try:
         for batch in batches:
             _validate(batch)
-            yield batch
+            yield from pieces(batch)
     except _DAMAGE as exc:
         raise _broken(exc) from exc
 

@@ -10,12 +10,14 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from batcher.messages.codec import CODEC_ERRORS, broken_utf8
+from batcher.messages.parts import MOST_PARTS, has_more_parts
 from batcher.messages.request import canonical_pieces
 from batcher.rows.batch import Reason, RowProblem
 
 MAX_DEPTH: Final = 100
 
 _DECODER: Final = msgspec.json.Decoder()
+_TOO_MANY: Final = f"more than {MOST_PARTS:,} values"
 _TOO_DEEP: Final = f"the row is nested more than {MAX_DEPTH} levels deep"
 # The standard library's reader takes numbers of any size when it need not tell their value.
 _ANY_NUMBER: Final[dict[str, Any]] = {"parse_int": len, "parse_float": len}
@@ -27,6 +29,8 @@ def parse_row(line: bytes) -> dict[str, Any]:
     Decoded untyped, because a typed decoder does not look at the fields it does not know:
     broken UTF-8 there would get through. For a repeated key the last value counts.
     """
+    if len(line) > MOST_PARTS and has_more_parts(line, MOST_PARTS):
+        raise RowProblem(Reason.TOO_MANY_VALUES, f"the row holds {_TOO_MANY}")
     try:
         row = _DECODER.decode(line)
     except CODEC_ERRORS as exc:
@@ -43,6 +47,8 @@ def parse_row(line: bytes) -> dict[str, Any]:
 
 def parse_value(name: str, text: str) -> object:
     """The JSON value that column `name` holds as text; raises `RowProblem`, naming it."""
+    if len(text) > MOST_PARTS and has_more_parts(text.encode("utf-8", "replace"), MOST_PARTS):
+        raise RowProblem(Reason.TOO_MANY_VALUES, f"column {name!r} holds {_TOO_MANY}")
     try:
         value = _DECODER.decode(text)
     except CODEC_ERRORS as exc:

@@ -6,6 +6,7 @@ Standard input becomes a file: retries and the next invocation must be able to r
 import contextlib
 import glob
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -207,7 +208,7 @@ def _checked(name: str, path: Path) -> SourceFile:
         raise UsageError(f"{name}: cannot be read: {exc.strerror}") from exc
     if path.is_dir():
         raise UsageError(f"{name}: is a folder; name its files, for example {name}/*.jsonl")
-    if not path.is_file():
+    if not is_on_disk(path, path.stat()):
         raise UsageError(f"{name}: is no regular file; use - and standard input instead")
     if not _is_utf8(str(path.resolve())):
         raise UsageError(f"{name!r:.300}: the name is not UTF-8; rename the file or its folder")
@@ -216,6 +217,18 @@ def _checked(name: str, path: Path) -> SourceFile:
     except OSError as exc:
         raise UsageError(f"{name}: cannot be read: {exc.strerror}") from exc
     return source_of(name, path)
+
+
+# What lies there looks like files and is none: without an end, without a size, not twice alike.
+_OF_THE_SYSTEM: Final = ("/proc", "/sys")
+
+
+def is_on_disk(path: Path, status: os.stat_result) -> bool:
+    """Whether `path`, of that `status`, is a file with an end, which can be read again."""
+    if not stat.S_ISREG(status.st_mode):
+        return False
+    real = path.resolve()
+    return not any(real.is_relative_to(folder) for folder in _OF_THE_SYSTEM)
 
 
 def _is_utf8(name: str) -> bool:

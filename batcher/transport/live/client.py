@@ -1,7 +1,6 @@
 """A POST, its answer, and what became of it otherwise; all that aiohttp raises ends here."""
 
 import asyncio
-import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,22 +12,33 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from batcher.clock import Clock
-from batcher.transport.endpoint import Auth, Endpoint, Secret, check_route, check_url
+from batcher.messages.parts import ANSWER_LIMIT
+from batcher.transport.endpoint import (
+    SIMULATOR_KEY,
+    Auth,
+    Endpoint,
+    Secret,
+    check_route,
+    check_url,
+    hidden_parts,
+)
 from batcher.transport.live.credentials import Exchange, Keys, KeySource
 from batcher.transport.live.deadlines import Deadlines
 from batcher.transport.live.encoding import Unpacked, is_packed, unpacked
+from batcher.transport.live.mask import Mask
 from batcher.transport.live.send_errors import TROUBLES, SendError, send_error
 from batcher.transport.live.tls import tls_context
 from batcher.transport.live.wire import (
     LONGEST_LINE,
     MOST_HEADERS,
     Answering,
-    Mask,
     Wire,
+    keep_alive_socket,
     proxy_headers,
 )
+from batcher.transport.room import SMALL_BYTES, AnswerRoom, HeldRoom, StreamTaker
 
-BODY_LIMIT: Final = 64 * 2**20  # bytes of one answer; the API's own texts end far below
+BODY_LIMIT: Final = ANSWER_LIMIT
 _REST_BYTES: Final = 64 * 2**10  # what may follow the end of a message
 _REST_SECONDS: Final = 1
 _COUNT_SECONDS: Final = 60
@@ -37,11 +47,15 @@ _PROXIED: Final = 3  # a proxy connects, and answers, and lets us connect
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Status, headers (case-insensitive) and whole body of one HTTP answer."""
+    """Status, headers (case-insensitive) and whole body of one HTTP answer.
+
+    `held` is the room that a larger body takes; whoever is done with it closes it.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    held: HeldRoom | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +65,7 @@ class StreamEnd:
     status: int
     headers: Mapping[str, str]
     broken_by: "SendError | None"
+    held: HeldRoom | None = None
 
 
 class HttpClient:
@@ -67,7 +82,9 @@ class HttpClient:
         clock: Clock,
         may_send: Callable[[], bool] = lambda: True,
         key_source: Callable[["Exchange"], KeySource] | None = None,
+        room: AnswerRoom | None = None,
     ) -> None:
+        self._room = room or AnswerRoom()
         check_url(endpoint)
         check_route(endpoint)
         self._models_url = URL(endpoint.models_url)
@@ -78,14 +95,13 @@ class HttpClient:
         self._silences = Deadlines(endpoint.stream_idle_seconds, clock)
         self._stream_seconds = endpoint.stream_timeout_seconds
         self._clock = clock
-        secrets = [header.value for header in endpoint.headers if header.secret]
-        self.mask = Mask(key, *secrets)
+        self.mask = Mask(None if key is SIMULATOR_KEY else key, *hidden_parts(endpoint))
         headers = _headers(endpoint, key)
         proxy = endpoint.route.proxy
         connector = aiohttp.TCPConnector(
             limit=0,
             ttl_dns_cache=300,
-            socket_factory=_keep_alive_socket,
+            socket_factory=keep_alive_socket,
             ssl=tls_context(endpoint),
         )
         seconds = endpoint.connect_timeout_seconds
@@ -124,7 +140,8 @@ class HttpClient:
         try:
             answering = await self._post(body, headers)
             try:
-                return self._reply(answering, await _read(answering.content))
+                body, held = await self._read_answer(answering.content, task)
+                return self._reply(answering, body, held)
             finally:
                 answering.close()
         except asyncio.CancelledError:
@@ -136,6 +153,29 @@ class HttpClient:
             raise send_error(exc, self.mask) from exc
         finally:
             self._deadlines.stop(task)
+
+    async def _read_answer(
+        self, content: aiohttp.StreamReader, task: asyncio.Task[Any]
+    ) -> tuple[bytes, HeldRoom | None]:
+        """The body, and the room it takes where it is no small one."""
+        first = await content.readany()
+        if content.at_eof() and len(first) <= BODY_LIMIT:
+            return first, None  # most answers come in one piece
+        whole, chunk = bytearray(), first
+        with HeldRoom(self._room) as held:
+            while chunk:
+                whole += chunk
+                if len(whole) > BODY_LIMIT:
+                    message = f"the answer is larger than {BODY_LIMIT // 2**20} MiB"
+                    raise SendError("answer_too_large", message, left=True)
+                if len(whole) > SMALL_BYTES and not held.fits(len(whole)):
+                    self._deadlines.stop(task)  # it is us who are slow
+                    await held.wait()
+                    self._deadlines.start()
+                chunk = await content.readany()
+            self._deadlines.stop(task)  # it came in time
+            await held.wait_to_be_read()
+            return bytes(whole), held.passed_on()
 
     async def _post_with(
         self, keys: Keys, body: bytes, own_headers: Mapping[str, str]
@@ -181,12 +221,12 @@ class HttpClient:
             ) from exc
 
     async def stream_message(
-        self, body: bytes, uid: str, betas: tuple[str, ...], take: Callable[[bytes], bool],
+        self, body: bytes, uid: str, betas: tuple[str, ...], taker: StreamTaker,
         begun: Callable[[int, Mapping[str, str]], None],
     ) -> StreamEnd:  # fmt: skip
-        """The answer to one Messages body, handed to `take` in pieces as they come.
+        """The answer to one Messages body, handed to `taker` in pieces as they come.
 
-        `begun` is told status and headers as soon as they are there. `take` says whether it
+        `begun` is told status and headers as soon as they are there. `taker` says whether it
         wants more: an answer may be over before its connection is. It gets refusals as well.
         Raises `SendError` when no answer line came.
         """
@@ -194,45 +234,55 @@ class HttpClient:
         answering: Answering | None = None
         broken_by: SendError | None = None
         task = self._silences.start()
-        try:
-            answering = await self._post(body, self._own_headers(uid, betas))
-            begun(answering.status, answering.headers)
-            await self._hand_over(answering, take, task, ends_at)
-            await _let_end(answering.content)
-        except asyncio.CancelledError:
-            if not self._silences.took_the_blame(task):
-                raise
-            message = f"nothing came for {self._silences.seconds:g} s"
-            broken_by = SendError("timeout", message, left=True)
-        except SendError as exc:
-            broken_by = exc
-        except TROUBLES as exc:
-            broken_by = send_error(exc, self.mask)
-        finally:
-            self._silences.stop(task)
-            if answering is not None:
-                answering.close()
-        if answering is None:
-            raise broken_by or SendError("connection_lost", "no answer came", left=True)
-        return StreamEnd(answering.status, self.mask.headers(answering.headers), broken_by)
+        with HeldRoom(self._room) as held:
+            try:
+                answering = await self._post(body, self._own_headers(uid, betas))
+                begun(answering.status, answering.headers)
+                await self._hand_over(answering, taker, held, task, ends_at)
+                await _let_end(answering.content)
+            except asyncio.CancelledError:
+                if not self._silences.took_the_blame(task):
+                    raise
+                message = f"nothing came for {self._silences.seconds:g} s"
+                broken_by = SendError("timeout", message, left=True)
+            except SendError as exc:
+                broken_by = exc
+            except TROUBLES as exc:
+                broken_by = send_error(exc, self.mask)
+            finally:
+                self._silences.stop(task)
+                if answering is not None:
+                    answering.close()
+            if answering is None:
+                raise broken_by or SendError("connection_lost", "no answer came", left=True)
+            headers = self.mask.headers(answering.headers)
+            await held.wait_to_be_read()
+            return StreamEnd(answering.status, headers, broken_by, held.passed_on())
 
     async def _hand_over(
         self,
         answering: Answering,
-        take: Callable[[bytes], bool],
+        taker: StreamTaker,
+        held: HeldRoom,
         task: asyncio.Task[Any],
         ends_at: float,
     ) -> None:
         unpacking = Unpacked(answering.headers, BODY_LIMIT)
         async for chunk in answering.content.iter_any():
-            if not take(unpacking.feed(chunk)):
+            if not taker.take(unpacking.feed(chunk)):
                 break
             self._silences.touch(task)
+            if taker.kept_bytes > SMALL_BYTES and not held.fits(taker.kept_bytes):
+                began = self._clock.monotonic()
+                self._silences.stop(task)  # it is us who are slow
+                await held.wait()
+                self._silences.start()
+                ends_at += self._clock.monotonic() - began
             if self._clock.monotonic() > ends_at:
                 message = f"the stream took longer than {self._stream_seconds:g} s"
                 raise SendError("timeout", message, left=True)
         else:
-            take(unpacking.finish())
+            taker.take(unpacking.finish())
         self._silences.stop(task)
 
     def _own_headers(self, uid: str, betas: tuple[str, ...]) -> dict[str, str]:
@@ -283,11 +333,16 @@ class HttpClient:
         except TROUBLES as exc:
             raise send_error(exc, self.mask) from exc
 
-    def _reply(self, response: Answering | aiohttp.ClientResponse, body: bytes) -> Reply:
+    def _reply(
+        self,
+        response: Answering | aiohttp.ClientResponse,
+        body: bytes,
+        held: HeldRoom | None = None,
+    ) -> Reply:
         headers = self.mask.headers(response.headers)
         if is_packed(headers):
             body = unpacked(body, headers, BODY_LIMIT)
-        return Reply(response.status, headers, self.mask.data(body))
+        return Reply(response.status, headers, self.mask.data(body), held)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -340,14 +395,3 @@ async def _let_end(content: aiohttp.StreamReader) -> None:
                 left -= len(chunk)
                 if left < 0:
                     return
-
-
-def _keep_alive_socket(address: tuple[Any, ...]) -> socket.socket:
-    """A socket that notices a vanished peer during the minutes in which a model thinks."""
-    family, kind, protocol, _, _ = address
-    sock = socket.socket(family, kind, protocol)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5)):
-        if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    return sock

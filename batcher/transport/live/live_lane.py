@@ -4,6 +4,8 @@ from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from msgspec.structs import replace
+
 from batcher.clock import Clock
 from batcher.messages.answer import NotAMessage, parse_answer
 from batcher.messages.attempt import (
@@ -29,11 +31,13 @@ from batcher.messages.stream import MessageStream
 from batcher.transport.endpoint import Endpoint
 from batcher.transport.live.client import HttpClient, Reply, StreamEnd
 from batcher.transport.live.send_errors import SendError
+from batcher.transport.room import HeldRoom
 
 # Where servers put what they charged, if they say it at all.
 _COST_HEADER: Final = "x-litellm-response-cost"
 # Whose bill it goes on, for reconciling.
 _WORKSPACE_HEADER: Final = "anthropic-workspace-id"
+_PIECE_BYTES: Final = 2**18
 _REQUEST_ID_HEADERS: Final = ("request-id", "x-request-id")
 
 
@@ -73,7 +77,12 @@ class LiveLane:
         self._hear(request.model, reply.status, reply.headers, self._clock.monotonic())
         exchange = self._exchange(sent_at, reply)
         if reply.status == 200:
-            return self._answered(reply, exchange)
+            outcome = self._answered(reply, exchange)
+            if reply.held is not None:
+                _hold(reply.held, attempt, outcome)
+            return outcome
+        if reply.held is not None:
+            reply.held.close()
         if reply.status == 401 and await self._client.has_another_key(sent_at):
             return _to_repeat(exchange)
         return self._refused(reply.status, reply, exchange)
@@ -94,17 +103,23 @@ class LiveLane:
                 streaming_body(attempt.body),
                 attempt.uid,
                 attempt.request.betas,
-                taker.take,
+                taker,
                 begun,
             )
         except SendError as exc:
             exchange = Exchange(sent_at=sent_at, settled_at=self._clock.now_us())
             return _not_answered(exc, exchange)
+        outcome = self._outcome_of_stream(taker, end, sent_at)
+        if end.held is not None:
+            _hold(end.held, attempt, outcome)
+        if end.status == 401 and await self._client.has_another_key(sent_at):
+            return _to_repeat(outcome.exchange)
+        return outcome
+
+    def _outcome_of_stream(self, taker: "_Taker", end: StreamEnd, sent_at: int) -> Outcome:
         taker.stream.finish()
         reply = Reply(end.status, end.headers, self._mask.data(bytes(taker.stream.raw)))
         exchange = self._exchange(sent_at, reply, taker.first_token_us)
-        if reply.status == 401 and await self._client.has_another_key(sent_at):
-            return _to_repeat(exchange)
         if reply.status != 200:
             return self._refused(reply.status, reply, exchange)
         if taker.stream.has_begun:
@@ -118,7 +133,7 @@ class LiveLane:
         body = b""
         try:
             body = self._mask.data(stream.message())
-            answer = parse_answer(body)
+            answer = stream.answer(body)
         except NotAMessage as exc:
             return _unusable(exc, body, exchange)
         if stream.is_complete:
@@ -154,11 +169,15 @@ class LiveLane:
             sent_at=sent_at,
             settled_at=self._clock.now_us(),
             http_status=reply.status,
-            provider_request_id=_provider_request_id(reply),
+            provider_request_id=self._shown(_provider_request_id(reply)),
             first_token_us=first_token_us,
             reported_cost=_storable(reply.headers.get(_COST_HEADER)),
-            workspace_id=_storable(reply.headers.get(_WORKSPACE_HEADER)),
+            workspace_id=self._shown(_storable(reply.headers.get(_WORKSPACE_HEADER))),
         )
+
+    def _shown(self, value: str | None) -> str | None:
+        """A header's value as it is recorded."""
+        return self._mask.text(value) if value else value
 
     def _answered(self, reply: Reply, exchange: Exchange) -> Outcome:
         try:
@@ -171,7 +190,8 @@ class LiveLane:
     def _folded(self, reply: Reply, exchange: Exchange) -> Outcome | None:
         """What a stream says that a gateway sent although nobody asked for one."""
         stream = MessageStream()
-        stream.feed(reply.body)
+        for start in range(0, len(reply.body), _PIECE_BYTES):
+            stream.feed(reply.body[start : start + _PIECE_BYTES])
         stream.finish()
         if stream.error is not None and not stream.has_begun:
             return self._disguised(self._error_of(stream.error, reply.headers), exchange)
@@ -189,8 +209,15 @@ class LiveLane:
         return status, self._meaning(status, reply, exchange)
 
     def _meaning(self, status: int, reply: Reply, exchange: Exchange) -> Failure:
-        return classify(
+        found = classify(
             status, reply.headers, reply.body, exchange.settled_at, self._endpoint.verdicts
+        )
+        hidden = self._mask.text
+        return replace(
+            found,
+            error_type=hidden(found.error_type),
+            message=hidden(found.message),
+            error_code=hidden(found.error_code) if found.error_code else None,
         )
 
     def _refused(self, status: int, reply: Reply, exchange: Exchange) -> Outcome:
@@ -211,12 +238,25 @@ class _Taker:
         self._clock = clock
         self._sent_at = sent_at
 
+    @property
+    def kept_bytes(self) -> int:
+        """How much of it is in memory."""
+        return self.stream.kept_bytes
+
     def take(self, chunk: bytes) -> bool:
         """Take the next bytes; gives whether there is more to come."""
         self.stream.feed(chunk)
         if self.first_token_us is None and self.stream.has_content:
             self.first_token_us = max(self._clock.now_us() - self._sent_at, 0)
         return not self.stream.is_over
+
+
+def _hold(held: HeldRoom, attempt: Attempt, outcome: Outcome) -> None:
+    """Answers take room until they are recorded; of a refusal only a sentence is left."""
+    if isinstance(outcome, (Answered, Partial, Unusable)):
+        held.keep(attempt.attempt_id)
+    else:
+        held.close()
 
 
 def _unheard(model: str, status: int, headers: Mapping[str, str], now: float) -> None:

@@ -7,7 +7,8 @@ import aiohttp
 from aiohttp.http import HttpProcessingError
 
 from batcher.messages.failure import Verdict
-from batcher.transport.live.wire import Mask, NotConnected, Withheld
+from batcher.transport.live.mask import Mask
+from batcher.transport.live.wire import NotConnected, Withheld
 
 
 class SendError(Exception):

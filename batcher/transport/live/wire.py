@@ -3,12 +3,11 @@
 A session builds a request, a response and a task for every POST, which costs three times what
 sending and receiving do. Every POST here has the same address and nearly the same headers, so
 they are prepared once. This leans on aiohttp's connector and response protocol, which may
-change: pyproject.toml names the versions that were tried. What comes back is recorded, and a
-key never is: `Mask` takes it out.
+change: pyproject.toml names the versions that were tried.
 """
 
 import asyncio
-import re
+import socket
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -16,15 +15,15 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError, StreamWriter
-from multidict import CIMultiDict
 from yarl import URL
 
-from batcher.transport.endpoint import Proxy, Secret
+from batcher.transport.endpoint import Proxy
 
 _PIECE_BYTES: Final = 2**18
 _PIECEWISE_BYTES: Final = 2**20
 _NOT_IN_HEADERS: Final = frozenset("\r\n\0")
 # Gateways add headers of their own; aiohttp would give up at 8 kB and 128.
+_BUFFERED_BYTES: Final = 2**15  # of each connection, and as much again, while nobody reads
 LONGEST_LINE: Final = 2**16
 MOST_HEADERS: Final = 1024
 _NO_TRACES: Final[list[Any]] = []
@@ -126,6 +125,7 @@ class Wire:
             assert protocol is not None  # noqa: S101 - it was just given out
             protocol.set_response_params(
                 read_until_eof=True,
+                read_bufsize=_BUFFERED_BYTES,
                 auto_decompress=False,  # whatever the label says: see `encoding`
                 max_line_size=LONGEST_LINE,
                 max_field_size=LONGEST_LINE,
@@ -176,6 +176,17 @@ class Wire:
         return self._loop.create_task(_pour(StreamWriter(protocol, self._loop), body))
 
 
+def keep_alive_socket(address: tuple[Any, ...]) -> socket.socket:
+    """A socket that notices a vanished peer during the minutes in which a model thinks."""
+    family, kind, protocol, _, _ = address
+    sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5)):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return sock
+
+
 def proxy_headers(proxy: Proxy | None) -> dict[str, str] | None:
     """What a proxy is shown of whoever uses it."""
     if proxy is None or proxy.authorization is None:
@@ -213,54 +224,3 @@ async def _pour(writer: StreamWriter, body: bytes) -> None:
 def _was_cut_off(writing: "asyncio.Task[None]") -> bool:
     """Whether the answer come before all of the request was written."""
     return writing.cancel()
-
-
-_SHORTEST: Final = 16  # shorter words may stand in an answer by themselves
-_MASK: Final = "[key]"
-
-
-class Mask:
-    """Replaces keys by `[key]`, wherever a server puts them; without a key changes nothing."""
-
-    def __init__(self, *secrets: Secret | None) -> None:
-        self._values: set[str] = set()
-        self.add(*secrets)
-
-    def add(self, *secrets: Secret | None) -> None:
-        """From now on these are hidden too; those before them still are."""
-        self._values |= {secret.reveal() for secret in secrets if secret}
-        long = (value for value in self._values if len(value) >= _SHORTEST)
-        self._keys = sorted(long, key=len, reverse=True)
-        self._bytes = [key.encode() for key in self._keys]
-        spelled = (b"".join(map(_in_json, key)) for key in self._bytes)
-        self._escaped = re.compile(b"|".join(spelled))
-
-    def data(self, value: bytes) -> bytes:
-        """A body without the key, also where JSON escapes stand for characters of it."""
-        if not self._keys:
-            return value
-        for key in self._bytes:
-            value = value.replace(key, _MASK.encode())
-        if b"\\u00" in value or b"\\/" in value:
-            return self._escaped.sub(_MASK.encode(), value)
-        return value
-
-    def text(self, value: str) -> str:
-        """Words without the key."""
-        for key in self._keys:
-            value = value.replace(key, _MASK)
-        return value
-
-    def headers(self, headers: Mapping[str, str]) -> Mapping[str, str]:
-        """Headers without the key; the same object when it is in none."""
-        values = list(headers.values())
-        if not any(key in value for key in self._keys for value in values):
-            return headers
-        return CIMultiDict((name, self.text(value)) for name, value in headers.items())
-
-
-def _in_json(byte: int) -> bytes:
-    """A pattern for the ASCII character in all its spellings in JSON."""
-    digits = b"".join(b"[%c%c]" % (each, ord(chr(each).upper())) for each in b"%02x" % byte)
-    plain = rb"\\?/" if byte == ord("/") else re.escape(bytes([byte]))
-    return rb"(?:%b|\\u00%b)" % (plain, digits)

@@ -1,0 +1,145 @@
+"""How large Parquet becomes when it is decoded, told before that is done.
+
+A value that occurs often is written once, so that a file of 1 kB may hold gigabytes; and what
+is much alike packs well. How many records are read at a time follows from what they can become.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import parquet as pq
+
+AT_ONCE_BYTES: Final = 2**25  # what the records of one read may become, by all that is known
+MOST_ROW_BYTES: Final = 2**26  # twice of what a body may have
+_CHUNK_BYTES: Final = 4 * 2**20
+_CHUNK_ROWS: Final = 128  # more of them cost memory and save no time
+_LARGE_DICTIONARY: Final = 5 * 2**18  # what writers make of themselves ends at 1 MiB
+_PLAIN_RATIO: Final = 20  # what text packs to, with much to spare
+_FREE_VALUES: Final = 8_000_000
+_MOST_RATIO: Final = 1_000
+_DICTIONARY_PAGE: Final = 2
+_FIELD: Final = 0x15  # of a page's header: the next field, an integer
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingPlan:
+    """How a row group is read: so many records at a time, these columns as dictionaries."""
+
+    rows: int
+    as_dictionaries: tuple[str, ...] = ()
+
+
+def reading_plan(path: Path, group: Any, names: list[str]) -> ReadingPlan:  # noqa: ANN401  a RowGroupMetaData
+    """How to read the columns `names` of a row group in bounded memory.
+
+    Raises `ValueError` where a list has so many values that only a bomb does.
+    """
+    columns = [group.column(number) for number in range(group.num_columns)]
+    chosen = [each for each in columns if each.path_in_schema.split(".")[0] in names]
+    unpacked = sum(each.total_uncompressed_size for each in chosen)
+    packed = sum(each.total_compressed_size for each in chosen)
+    rows = max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // (unpacked // group.num_rows + 1)))
+    if unpacked > max(AT_ONCE_BYTES, _PLAIN_RATIO * packed):
+        rows = min(rows, 2)  # of 32 MB each, perhaps
+    nested: list[str] = []
+    for column in chosen:
+        shared = _dictionary_bytes(path, column)
+        if "." not in column.path_in_schema:
+            rows = max(1, min(rows, AT_ONCE_BYTES // max(shared, 1)))
+            continue
+        _check_values(column, group.num_rows)
+        little_else = column.total_uncompressed_size <= 4 * shared + _LARGE_DICTIONARY
+        if column.num_values * shared > AT_ONCE_BYTES and (
+            shared > _LARGE_DICTIONARY or little_else
+        ):
+            nested.append(column.path_in_schema)
+    return ReadingPlan(rows, tuple(nested))
+
+
+def decoded_bytes(column: pa.Array) -> int:
+    """What a column's values take when each stands for itself."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        if not (pa.types.is_string(kind.value_type) or pa.types.is_binary(kind.value_type)):
+            return int(column.indices.nbytes)
+        lengths = pc.binary_length(column.dictionary).cast(pa.int64())
+        return int(pc.sum(lengths.take(column.indices)).as_py() or 0)
+    if pa.types.is_struct(kind):
+        return sum(map(decoded_bytes, column.flatten()))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return decoded_bytes(column.flatten())
+    return int(column.nbytes)
+
+
+def pieces(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
+    """The same records, as few at a time as their values take little memory; in order."""
+    if batch.num_rows < 2 or not any(map(_shares, batch.schema.types)):
+        return [batch]  # as they are, they are decoded
+    if row_bytes(batch) <= AT_ONCE_BYTES:
+        return [batch]
+    half = batch.num_rows // 2
+    return [*pieces(batch.slice(0, half)), *pieces(batch.slice(half))]
+
+
+def _shares(kind: pa.DataType) -> bool:
+    """Whether values of that type may be written once and occur often."""
+    if pa.types.is_dictionary(kind):
+        return True
+    return any(_shares(kind.field(number).type) for number in range(kind.num_fields))
+
+
+def row_bytes(batch: pa.RecordBatch) -> int:
+    """What its records take when they are decoded."""
+    return sum(map(decoded_bytes, batch.columns))
+
+
+def with_dictionaries(file: pq.ParquetFile, path: Path, names: tuple[str, ...]) -> Any:  # noqa: ANN401
+    """The same file, opened so that these columns stay dictionaries; itself for none."""
+    if not names:
+        return file
+    return pq.ParquetFile(
+        path,
+        read_dictionary=list(names),
+        page_checksum_verification=True,
+        pre_buffer=False,
+        buffer_size=1 << 16,
+    )
+
+
+def _check_values(column: Any, rows: int) -> None:  # noqa: ANN401  a ColumnChunkMetaData
+    most = max(_FREE_VALUES, _MOST_RATIO * column.total_compressed_size)
+    if column.num_values - rows > most:
+        raise ValueError(
+            f"column {column.path_in_schema} unpacks to {column.num_values:,} values from"
+            f" {column.total_compressed_size:,} bytes"
+        )
+
+
+def _dictionary_bytes(path: Path, column: Any) -> int:  # noqa: ANN401  a ColumnChunkMetaData
+    """The bytes of a column's dictionary, by the header of its page; 0: it has none."""
+    place = column.dictionary_page_offset or column.data_page_offset
+    with path.open("rb") as file:
+        file.seek(place)
+        header = file.read(32)
+    try:
+        kind, rest = _integer(header)
+        size, _ = _integer(rest)
+    except (IndexError, ValueError):
+        return int(column.total_uncompressed_size)
+    return size if kind == _DICTIONARY_PAGE else 0
+
+
+def _integer(header: bytes) -> tuple[int, bytes]:
+    """The integer of the next field, in Thrift's compact form, and what follows it."""
+    if header[0] != _FIELD:
+        raise ValueError("another field")
+    value = shift = 0
+    for place, byte in enumerate(header[1:], 2):
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return value >> 1, header[place:]
+    raise ValueError("cut")

@@ -1,0 +1,65 @@
+"""What the files that a run writes may not replace, known before anything is opened or sent."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from batcher.errors import BatcherError
+from batcher.ledger.connect import parse_url
+from batcher.outputs import Guard
+from batcher.pipeline.job import Job
+from batcher.rows.out.output import open_writer
+from batcher.rows.read.source import STDIN, SourceFile, find_sources
+from batcher.wiring.resolve import Asked, resolve
+
+
+def check_output(job: Job, files: Sequence[SourceFile]) -> None:
+    """Raise now for an output that could not be written, or must not be, at the end."""
+    if job.output in {None, "-"} or _is_pipe(Path(str(job.output))):
+        return
+    from batcher.report.export.answers import RESULT_COLUMNS  # noqa: PLC0415 - seldom needed
+
+    guard = _guard_of(job, [file.path for file in files])
+    open_writer(str(job.output), guard=guard, known_by=RESULT_COLUMNS).discard()
+
+
+def guard_of_run(typed: Asked) -> Guard:
+    """What a log or a metrics file of this run may not touch: also the files that it reads."""
+    with suppress(BatcherError):  # the run itself says what is wrong
+        job = resolve(typed)
+        return _guard_of(job, [*_inputs(job), *_settings(typed, job)])
+    return Guard()
+
+
+def _guard_of(job: Job, inputs: Sequence[Path]) -> Guard:
+    """The run's own inputs and ledger, and those that the ledger knows where it can be read."""
+    from batcher.report.ledgers import guard_of, ledger_to_read  # noqa: PLC0415 - as above
+
+    kept = Guard()
+    with suppress(BatcherError), ledger_to_read(job.database) as engine:
+        kept = guard_of([engine])
+    own = parse_url(job.database).path
+    return replace(
+        kept,
+        inputs=(*kept.inputs, *inputs),
+        ledgers=(*kept.ledgers, *([own] if own else [])),
+        force=job.replace_output,
+    )
+
+
+def _inputs(job: Job) -> Iterator[Path]:
+    for name in job.inputs:
+        if name != STDIN:
+            with suppress(BatcherError):
+                found = find_sources([name], base=job.base, spool=None)
+                yield from (file.path for file in found)
+
+
+def _settings(typed: Asked, job: Job) -> Iterator[Path]:
+    named = (typed.job_path, typed.config_path, job.prices)
+    yield from (Path(name) for name in named if name and Path(name).is_file())
+
+
+def _is_pipe(target: Path) -> bool:
+    return target.is_fifo() or target.is_char_device()

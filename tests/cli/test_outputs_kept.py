@@ -1,0 +1,134 @@
+"""Commands with an output leave alone what is not theirs, whatever it is called."""
+
+import json
+import shutil
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from batcher.cli import group
+from batcher.errors import CannotCreate
+from tests.databases import sqlite_template  # noqa: F401
+from tests.report.ledger_rows import LedgerRows
+
+FORMATS = ["table", "csv", "json", "markdown", "html", "parquet", "focus"]
+PRICES = "model,valid_from,input,output\nm,2026-01-01,1,2\n"
+
+
+@pytest.fixture
+def folder(tmp_path, sqlite_template, monkeypatch):  # noqa: F811
+    """A ledger with one run over `q.jsonl`, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(sqlite_template, "batcher.db")
+    Path("q.jsonl").write_text('{"prompt": "a"}\n{"broken\n')
+    Path("prices.csv").write_text(PRICES)
+    Path("usage.json").write_text(json.dumps({"data": [], "has_more": False}))
+    rows = LedgerRows("batcher.db")
+    rows.run(job="nightly")
+    rows.invocation(1)
+    rows.source(1, name="q.jsonl", location=str(tmp_path / "q.jsonl"))
+    rows.charge(rows.answer(1, 1, 1), 3_400_000_000)
+    rows.engine.dispose()
+    return tmp_path
+
+
+def seen(folder):
+    return {
+        path.name: sha256(path.read_bytes()).hexdigest()
+        for path in folder.iterdir()
+        if not path.name.endswith(("-wal", "-shm"))
+    }
+
+
+def invoke(*words):
+    return CliRunner().invoke(group, words)
+
+
+COMMANDS = {
+    **{f"report {form}": ["report", "--format", form] for form in FORMATS},
+    "view": ["report", "--view", "top"],
+    "export": ["export", "--format", "csv"],
+    "failures": ["export", "--failures", "--format", "jsonl"],
+    "recorded": ["reconcile", "--recorded"],
+    "import": ["prices", "import", "prices.csv"],
+}
+
+
+@pytest.mark.parametrize("forced", [False, True])
+@pytest.mark.parametrize("name", ["batcher.db", "batcher.db-wal", "q.jsonl", "soft", "hard"])
+@pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
+def test_no_output_replaces_an_input_or_a_ledger(folder, words, name, forced):
+    Path("soft").symlink_to("batcher.db")
+    Path("hard").hardlink_to("q.jsonl")
+    before = seen(folder)
+    done = invoke(*words, "-o", name, *(["--force"] if forced else []))
+    assert isinstance(done.exception, CannotCreate), done.exception
+    assert "name another file" in str(done.exception)
+    assert seen(folder) == before
+
+
+@pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
+def test_a_file_of_somebody_else_is_replaced_by_force_only(folder, words):
+    Path("mine").write_text("my notes\n")
+    before = seen(folder)
+    done = invoke(*words, "-o", "mine")
+    assert isinstance(done.exception, CannotCreate), done.exception
+    assert "--force" in str(done.exception)
+    assert seen(folder) == before
+    assert invoke(*words, "-o", "mine", "--force").exception is None
+    assert Path("mine").read_bytes() != b"my notes\n"
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_report_of_yesterday_is_replaced_by_that_of_today(folder, form):
+    words = ["report", "--format", form, "-o", "report"]
+    assert invoke(*words, "--until", "2026-01-01").exception is None  # nothing was sent yet
+    for more in ([], ["--until", "2026-01-01"], []):
+        assert invoke(*words, *more).exception is None
+    assert Path("report").read_bytes()
+    assert sorted(path.name for path in folder.iterdir() if path.name.startswith(".")) == []
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet", "jsonl.gz", "csv.zst"])
+def test_an_export_is_replaced_by_a_later_one(folder, ending):
+    words = ["export", "-o", f"answers.{ending}"]
+    assert invoke(*words).exception is None
+    Path(f"answers.{ending}").chmod(0o640)
+    assert invoke(*words, "--answered-only").exception is None
+    assert Path(f"answers.{ending}").stat().st_mode & 0o777 == 0o640
+
+
+def test_behind_a_link_it_is_the_file_that_is_replaced(folder):
+    Path("current.csv").symlink_to("answers-2026.csv")
+    for _ in range(2):
+        assert invoke("export", "-o", "current.csv").exception is None
+    assert Path("current.csv").is_symlink()
+    assert Path("answers-2026.csv").read_text().startswith("custom_id,")
+
+
+def test_a_backup_and_new_files_keep_the_places_of_a_ledger_free(folder):
+    for words in (["db", "backup"], ["config", "init"], ["simulate", "--bill"]):
+        done = invoke(*words, "batcher.db-journal")
+        assert isinstance(done.exception, CannotCreate), words
+    Path("q.jsonl").unlink()
+    assert isinstance(invoke("db", "backup", "q.jsonl").exception, CannotCreate)
+
+
+@pytest.mark.parametrize("target", ["q.jsonl", "new.jsonl", "batcher.db", "batcher.db.lock"])
+@pytest.mark.parametrize("option", ["-o", "--log-file"])
+def test_a_run_writes_into_none_of_its_own_files(folder, target, option):
+    Path("new.jsonl").write_text('{"prompt": "a"}\n')
+    before = seen(folder)
+    words = ["run", "q.jsonl", "new.jsonl", "-m", "claude-haiku-4-5", "-e", "simulator"]
+    done = invoke(*words, option, target, "--force")
+    assert isinstance(done.exception, CannotCreate), done.exception
+    assert seen(folder) == before
+
+
+def test_a_run_says_before_it_sends_that_its_output_is_somebody_elses(folder):
+    Path("mine.csv").write_text("a,b\n1,2\n")
+    words = ["run", "q.jsonl", "-m", "claude-haiku-4-5", "-e", "simulator", "-o", "mine.csv"]
+    assert "--force" in str(invoke(*words).exception)
+    assert Path("mine.csv").read_text() == "a,b\n1,2\n"
