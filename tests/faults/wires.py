@@ -156,8 +156,8 @@ WIRES = [
     _wire("an answer too many", Stage.BODY, http(200, OK) * 2, reason="broken_answer"),
     _packed("gzip though not asked", gzip.compress(OK), FINE),
     _packed("gzip cut off", gzip.compress(OK)[:-12], UNUSABLE),
-    _packed("gzip damaged", b"\x1f\x8b\x08\0" + b"\xff" * 60),
-    _packed("gzip that is none", OK),
+    _packed("gzip damaged", b"\x1f\x8b\x08\0" + b"\xff" * 60, UNUSABLE),
+    _packed("gzip that is none", OK, FINE),
     _packed("an unknown packing", OK, FINE, "future"),
     _wire(
         "a cut answer until the end",
