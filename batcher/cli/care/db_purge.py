@@ -57,7 +57,7 @@ def purge(
 
 
 def moment(words: str, now: datetime) -> datetime:
-    """What `--older-than` means: to the microsecond for an age, so that `0h` is all there is."""
+    """What `--older-than` means; an age to the microsecond, so that `0h` is all there is."""
     number, unit = words[:-1], _UNITS.get(words[-1:])
     try:
         if unit and number.isascii() and number.isdecimal():
