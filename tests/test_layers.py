@@ -164,7 +164,7 @@ HOMES = {
     ),
     "multidict": (
         "transport/live/client.py",
-        "transport/live/wire.py",
+        "transport/live/mask.py",
         "simulator/",
     ),  # the header type of aiohttp
     "yarl": (

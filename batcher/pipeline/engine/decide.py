@@ -37,6 +37,7 @@ from batcher.pipeline.engine.work import Work
 from batcher.pricing.rate.rating import Charge
 
 DOUBTS_BEFORE_PARKING = 3
+ABORTED = "aborted"  # the error type of attempts that a second signal cut off
 
 _STATES: dict[type, State] = {
     Answered: State.ANSWERED,
@@ -280,7 +281,7 @@ def cut_off(attempt: Attempt, now_us: int, *, sent: bool) -> Outcome:
     exchange = Exchange(sent_at=attempt.opened_at, settled_at=now_us)
     failure = Failure(
         verdict=Verdict.RETRY_ROW,
-        error_type="aborted",
+        error_type=ABORTED,
         message="the run was aborted while this attempt was under way",
     )
     return Unknown(exchange, failure) if sent else NotSent(exchange, failure)

@@ -11,7 +11,7 @@ from batcher.ledger.write.records import Claimable, RowFailure, Scope, SharePoli
 from batcher.messages.failure import Failure, Verdict
 from batcher.messages.request import Request
 from batcher.pipeline.choices import OnUnknown
-from batcher.pipeline.engine.decide import given_up_in_doubt
+from batcher.pipeline.engine.decide import ABORTED, given_up_in_doubt
 from batcher.pipeline.engine.known_rows import BegunRequests
 from batcher.pipeline.events import Resent
 from batcher.pipeline.job import Job, Services
@@ -175,7 +175,10 @@ def _given_up(entry: resume.Unfinished, on_unknown: OnUnknown) -> RowFailure | N
         return None
     error_type, message = entry.doubt
     failure = Failure(verdict=Verdict.RETRY_ROW, error_type=error_type, message=message)
-    return given_up_in_doubt(entry.doubts, failure, on_unknown)
+    # An invocation that saw how its last attempt ended has judged the row: doubts of an outage
+    # park none. What died under way, nobody has judged.
+    doubts = entry.doubts if error_type in {runs.DIED, ABORTED} else 0
+    return given_up_in_doubt(doubts, failure, on_unknown)
 
 
 # Of these requests, from a source (`None`: a new one), those that are answered.
