@@ -75,7 +75,7 @@ def test_a_broken_stream_that_names_such_usage_is_one_too(tmp_path, sqlite_url):
     ((low, high),) = case.ask(
         "SELECT cost_low_pico_usd, cost_high_pico_usd FROM v_attempts WHERE state = 'partial'"
     )
-    assert low == high > parse_usd("1")
+    assert high > low > parse_usd("1")  # and what follows the break may come on top
 
 
 def test_the_same_command_goes_on(tmp_path, sqlite_url):

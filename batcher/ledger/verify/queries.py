@@ -69,11 +69,17 @@ _QUERIES: Final = (
     (
         "bill",
         "attempt {0} was billed {1} nano-USD, and what was asked for could cost {2}",
-        """SELECT t.attempt_id, SUM(c.total_amount / 1000), t.cost_high / 1000 FROM charges c
-        JOIN ratings r ON r.rating_id = c.rating_id AND r.reason = 'initial'
-        JOIN attempts t ON t.attempt_id = c.attempt_id
-        WHERE c.currency = 'USD' GROUP BY t.attempt_id, t.cost_high
-        HAVING SUM(c.total_amount / 1000) > t.cost_high / 1000""",
+        # What the server told beyond what there can be (`output_above_max_tokens` and the like)
+        # is the upper end of a charge; other upper ends are our own, and told by nobody.
+        """WITH told AS (
+          SELECT c.attempt_id, SUM(CASE WHEN c.reason LIKE '%!_above!_%' ESCAPE '!'
+            THEN c.high_amount ELSE c.total_amount END / 1000) AS billed
+          FROM charges c
+          JOIN ratings r ON r.rating_id = c.rating_id AND r.reason = 'initial'
+          WHERE c.currency = 'USD' GROUP BY c.attempt_id)
+        SELECT t.attempt_id, told.billed, t.cost_high / 1000 FROM told
+        JOIN attempts t ON t.attempt_id = told.attempt_id
+        WHERE told.billed > t.cost_high / 1000""",
     ),
     (
         "pending",
