@@ -8,7 +8,7 @@ from batcher.pricing.money import METERS, MeterAmounts, MeterQuantities, MeterRa
 from batcher.pricing.rate.rates import RateSet
 from batcher.pricing.rate.spread import PossibleUse
 
-# What the endpoints of one region cost more than the global ones, in tenths (pricing, 2.2).
+# What the endpoints of one region cost more than the global ones, in tenths.
 _REGION_TENTHS: Final = 11
 _GOVERNMENT_TENTHS: Final = 12
 

@@ -65,7 +65,7 @@ def quantities(line: UsageLine) -> MeterQuantities:
     """What was used, in the order of `METERS`, as far as it is told.
 
     What was written to a cache for nobody knows how long counts as five minutes, the API's
-    default (pricing, 2.3).
+    default.
     """
     counts = line.counts
     five, hour = counts.cache_write_5m_tokens, counts.cache_write_1h_tokens
