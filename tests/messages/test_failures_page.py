@@ -125,6 +125,7 @@ def test_every_reason_of_our_own_is_on_the_page():
             "ledger/runs.py",
         )
     )
-    before = r"SendError\(|_stopped\(\n? *|error_type=|DIED: Final = |Error, |Exception, "
+    before = r"SendError\(|_stopped\(\n? *|error_type=|(?:DIED: Final|ABORTED) = |"
+    before += r"Error, |Exception, "
     named = rf'(?:{before})"([a-z_]+)"'
     assert set(re.findall(named, source)) == shown
