@@ -319,7 +319,7 @@ def test_cells_for_people():
     ]  # fmt: skip
     assert cell_text(Fraction(-1, 3), Unit.SHARE) == "-33.3 %"
     assert cell_text(None, Unit.MONEY) == "-"
-    assert cell_text("a\x1b[31m", Unit.TEXT) == "a [31m"
+    assert cell_text("a\x1b[31m", Unit.TEXT) == "a\N{SYMBOL FOR ESCAPE}[31m"
 
 
 def test_invalid_answers_are_waste_whether_they_are_kept_or_not(here, engine):

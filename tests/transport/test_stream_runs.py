@@ -83,12 +83,15 @@ def test_only_streamed_answers_have_a_first_token(tmp_path, simulator, sqlite_ur
     assert case.one(slower) == 0
 
 
-def test_an_output_that_the_server_did_not_count_is_unpriced(tmp_path, simulator, sqlite_url):
+def test_an_output_that_the_server_did_not_count_is_assumed(tmp_path, simulator, sqlite_url):
     case = case_of(tmp_path, sqlite_url, simulator)
     case.write([row("[[stream:no_usage]] hi", stream=True)])
     case.run()
-    query = "SELECT input_tokens > 0, output_tokens, cost_pico_usd, cost_status FROM v_answers"
-    assert case.ask(query) == [(1, None, None, "unpriced")]
+    query = "SELECT input_tokens > 0, output_tokens, cost_status FROM v_answers"
+    assert case.ask(query) == [(1, None, "assumed")]
+    ends = "SELECT cost_low_pico_usd, cost_high_pico_usd FROM v_answers"
+    ((low, high),) = case.ask(ends)
+    assert 0 < low < total_pico_usd(map(msgspec.structs.asdict, simulator.bill)) < high
 
 
 BREAKS = ["200_cut", "stream_error", "reset_after_headers"]
@@ -161,12 +164,15 @@ def test_a_leg_that_broke_is_no_part_of_the_answer(tmp_path, simulator, sqlite_u
     assert case.ask(query) == whole.ask(query)
 
 
-def test_an_error_before_the_message_costs_nothing(tmp_path, simulator, sqlite_url):
-    case = case_of(tmp_path, sqlite_url, simulator)
+@pytest.mark.parametrize(("said", "most"), [(None, 1), (False, 0)])
+def test_an_error_before_the_message_is_free_where_the_provider_says_so(
+    tmp_path, simulator, sqlite_url, said, most
+):
+    case = case_of(tmp_path, sqlite_url, simulator, errors_may_be_billed=said)
     case.write([row("[[fault:stream_refused*1]] hi", stream=True)])
     assert case.run().exit_code == 0
     query = "SELECT state, error_type, cost_high_pico_usd > 0 FROM v_attempts ORDER BY attempt"
-    assert case.ask(query) == [("rejected", "overloaded_error", 0), ("answered", None, 1)]
+    assert case.ask(query) == [("rejected", "overloaded_error", most), ("answered", None, 1)]
     assert case.one("SELECT cost_pico_usd FROM v_answers") == total_pico_usd(
         map(msgspec.structs.asdict, simulator.bill)
     )
