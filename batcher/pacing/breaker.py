@@ -12,13 +12,15 @@ class BreakerPolicy:
     """When a server counts as down, and how long it may be.
 
     `trips_after` failures in a row without any answer open the breaker, and so does a later one
-    than `trips_after_seconds` since the first of them.
+    than `trips_after_seconds` since the first of them. After `suspects_after` of them the
+    server is suspected when another row fails too, rather than the rows.
     `first_contact_seconds` is the patience with a server that never answered this invocation,
     `give_up_seconds` with one that did.
     """
 
     trips_after: int = 10
     trips_after_seconds: float = 60.0
+    suspects_after: int = 1
     first_contact_seconds: float = 60.0
     give_up_seconds: float = 3600.0
 
@@ -48,6 +50,11 @@ class Breaker:
         return self._failures >= self._policy.trips_after or (
             not self._ever_answered and self._failures > 0
         )
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the server may be what fails, not the rows."""
+        return self._failures >= self._policy.suspects_after
 
     @property
     def patience_seconds(self) -> float:

@@ -14,7 +14,8 @@ from tests.faults.kinds import End, Order, WireFault
 from tests.faults.serving import faulty, serving
 from tests.making_runs import AT_ONCE, Case, FakeLane, FastClock, row, simulating
 
-PATIENT = BreakerPolicy(trips_after=10**6)  # many rows fail side by side, the server is there
+# Many rows fail side by side, and the server is there.
+PATIENT = BreakerPolicy(trips_after=10**6, suspects_after=10**6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -148,7 +148,7 @@ class Health:
 
     def blames(self, work: Work) -> bool:
         """Whether a failure of `work` may be its own fault: no other row fails beside it."""
-        return not self._several_fail and (self._failing is None or self._failing is work)
+        return not (self._fails_too(work) and self._breaker.is_suspect)
 
     def observe(self, outcome: Outcome, work: Work) -> Change:
         """Tell the pacing what `outcome` of `work` says about the server's state."""
@@ -159,12 +159,16 @@ class Health:
             return Change(shut=True, recovered=self._alive().recovered)
         if server_is_down(outcome):
             self._breaker.failed(self._clock.monotonic())
-            self._several_fail = not self.blames(work)
+            self._several_fail = self._fails_too(work)
             self._failing = self._failing or work
             self._paid_probes += work.is_probe and in_doubt(outcome)
             error = self._given_up(failure)
             return Change(shut=True, outage=self._outage(failure), error=error)
         return self._alive()
+
+    def _fails_too(self, work: Work) -> bool:
+        """Whether another row than `work` failed since the last answer."""
+        return self._several_fail or not (self._failing is None or self._failing is work)
 
     def _alive(self) -> Change:
         was_open = self._breaker.is_open
