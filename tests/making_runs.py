@@ -41,6 +41,7 @@ from batcher.simulator.settings import SimulatorSettings
 from batcher.transport.endpoint import Endpoint, Secret
 from batcher.transport.live.client import HttpClient
 from batcher.transport.live.live_lane import LiveLane
+from batcher.transport.room import AnswerRoom
 
 MODEL = "claude-sonnet-4-6"
 SETTINGS = RequestSettings(model=MODEL, max_tokens=256)
@@ -298,15 +299,15 @@ class Case:
             builder=builder or RequestBuilder(self.settings),
             files=find_sources(self.inputs, base=self.folder, spool=None),
             rater=Rater(BOOK, self.endpoint.price_list),
-            make_lane=lambda _: lane or self._live(clock),
+            make_lane=lambda _, room: lane or self._live(clock, room),
             clock=clock,
             observer=self.watcher,
             price_note="",
         )
         return run_job(job, services)
 
-    def _live(self, clock: Any) -> LiveLane:
-        client = HttpClient(self.endpoint, Secret("sk-test"), clock)
+    def _live(self, clock: Any, room: AnswerRoom) -> LiveLane:
+        client = HttpClient(self.endpoint, Secret("sk-test"), clock, room=room)
         return LiveLane(client, self.endpoint, clock)
 
     def ask(self, query: str, **values: Any) -> list[tuple[Any, ...]]:

@@ -125,11 +125,11 @@ class Services:
     """Made in `wiring`, replaced piece by piece in tests.
 
     `make_lane` is called inside the event loop, with what is asked right before anything
-    leaves: whether the run is ours for sure. `price_note` says in words whose prices count,
+    leaves: whether the run is ours for sure, and with the room that its answers take until they
+    are recorded. `price_note` says in words whose prices count,
     `notes` what else is worth knowing before.
     `chosen` are the only rows to send, by the name of their source: a pilot; `None`: all.
     `largest_output` is that of `AnswerPolicy`.
-    `room` is what the lane takes for answers, until they are recorded.
     `pacer` is the one that the lane tells of headers; `None`: the engine makes its own.
     `fingerprint` names the address and the key whose quotas a run draws on, salted with its
     argument; `None`: its quotas are not shared with other runs of the database.
@@ -139,7 +139,7 @@ class Services:
     builder: RequestBuilder
     files: Sequence[SourceFile]
     rater: Rater
-    make_lane: Callable[[Callable[[], bool]], Lane]
+    make_lane: Callable[[Callable[[], bool], AnswerRoom], Lane]
     clock: Clock
     observer: Observer
     price_note: str
@@ -147,6 +147,5 @@ class Services:
     chosen: Mapping[str, RowRanges] | None = None
     largest_output: LargestOutput | None = None
     pacer: Pacer | None = None
-    room: AnswerRoom = field(default_factory=AnswerRoom)
     fingerprint: Callable[[str], str] | None = None
     pass_on: Callable[[signal.Signals], None] | None = None

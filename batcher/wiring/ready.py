@@ -92,13 +92,11 @@ def services_for(job: Job, observer: Observer, files: Sequence[SourceFile] = ())
     check_output(job, files)
     pacer = Pacer(job.limits.quota, job.limits.concurrency, clock.monotonic())
     key = read_key(job.endpoint)
-    room = AnswerRoom()
     return Services(
         builder=builder,
         files=files,
         rater=Rater(book, price_list(job, book)),
-        make_lane=partial(_live_lane, job.endpoint, key, clock, pacer, room),
-        room=room,
+        make_lane=partial(_live_lane, job.endpoint, key, clock, pacer),
         pacer=pacer,
         fingerprint=partial(quota_fingerprint, job.endpoint, key),
         clock=clock,
@@ -203,8 +201,8 @@ def _live_lane(
     key: Secret | None,
     clock: Clock,
     pacer: Pacer,
-    room: AnswerRoom,
     may_send: Callable[[], bool],
+    room: AnswerRoom,
 ) -> Lane:
     from batcher.transport.live.live_lane import LiveLane  # noqa: PLC0415 - aiohttp, late
 

@@ -50,7 +50,7 @@ def services_of(case, fake):
         builder=RequestBuilder(case.settings),
         files=find_sources(case.inputs, base=case.folder, spool=None),
         rater=Rater(BOOK, "anthropic"),
-        make_lane=lambda _: fake,
+        make_lane=lambda *_: fake,
         clock=SystemClock(),
         observer=case.watcher,
         price_note="",

@@ -3,6 +3,8 @@
 import json
 
 from tests.faults.kinds import (
+    ASSUMED,
+    ASSUMED_IN_PART,
     FINE,
     IN_DOUBT,
     UNPRICED,
@@ -110,18 +112,18 @@ BODIES = [
     _says("message of another model", FINE, message(model="claude-haiku-4-5")),
     # What cannot be priced is never free
     _says("message of an unknown model", UNPRICED, message(model="claude-unheard-of")),
-    _says("usage absent", UNPRICED, _without("usage")),
-    _usage("null", UNPRICED, None),
-    _usage("empty", UNPRICED, {}),
-    _usage("of nulls", UNPRICED, {"input_tokens": None, "output_tokens": None}),
-    _usage("without output", UNPRICED, {"input_tokens": 10}),
-    _usage("a list", UNPRICED, [10, 5]),
+    _says("usage absent", ASSUMED, _without("usage")),
+    _usage("null", ASSUMED, None),
+    _usage("empty", ASSUMED, {}),
+    _usage("of nulls", ASSUMED, {"input_tokens": None, "output_tokens": None}),
+    _usage("without output", ASSUMED_IN_PART, {"input_tokens": 10}),
+    _usage("a list", ASSUMED, [10, 5]),
     _usage("as texts", FINE, {"input_tokens": "10", "output_tokens": "5"}),
     _usage("as floats", FINE, {"input_tokens": 10.0, "output_tokens": 5.0}),
     _usage("in words of OpenAI", FINE, {"prompt_tokens": 10, "completion_tokens": 5}),
     _usage("with details of the future", FINE, _counts(future_tokens={"a": -1})),
     *(
-        _usage(f"{name} {value}", UNUSABLE, _counts(**{name: value}))
+        _usage(f"{name} {value}", ASSUMED_IN_PART, _counts(**{name: value}))
         for name, value in (
             ("input_tokens", -1),
             ("output_tokens", -1),
@@ -141,8 +143,8 @@ BODIES = [
             follows=follows,
         )
         for form, follows in (
-            ("none", UNPRICED),
-            ("null", UNPRICED),
+            ("none", ASSUMED),
+            ("null", ASSUMED),
             ("nulls", FINE),
             ("openai", FINE),
             ("two_fields", FINE),

@@ -1,7 +1,7 @@
 """What an entry of the table of faults is made of."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -74,6 +74,8 @@ BROKEN = Follows(state="partial", cost=Cost.USED, end=End.HELD, exit=65, most=3)
 UNUSABLE = Follows(state="unusable", cost=Cost.BOUND, end=End.HELD, exit=65, most=3)
 ABSENT = Follows(state="not_sent", cost=Cost.NOTHING, end=End.TO_DO, exit=69, most=None)
 FINE = Follows(state="answered", cost=Cost.BILLED, end=End.ANSWERED, exit=0)
+ASSUMED = replace(FINE, cost=Cost.BOUND)
+ASSUMED_IN_PART = replace(FINE, cost=Cost.USED)
 UNPRICED = Follows(state="answered", cost=Cost.UNPRICED, end=End.ANSWERED, exit=0)
 
 
@@ -125,3 +127,8 @@ class WireFault:
     def is_overcome(self) -> bool:
         """Whether it stops before the row is given up."""
         return self.times is not None and self.times < (self.follows.most or 10**9)
+
+
+def maybe_billed(follows: Follows) -> Follows:
+    """The same, where nobody says that the refused work was not done, nor billed."""
+    return replace(follows, cost=Cost.BOUND)

@@ -17,6 +17,7 @@ from tests.faults.kinds import (
     Order,
     Stage,
     WireFault,
+    maybe_billed,
 )
 from tests.making_runs import message
 from tests.transport.servers import http
@@ -66,15 +67,23 @@ def _json(id_: str, follows: Follows, status: int, body: bytes, *headers: str) -
     return _status(id_, follows, http(status, body, *headers), times)
 
 
+def _inside(id_: str, follows: Follows, kind: str) -> WireFault:
+    """The work had begun: nobody says what of it is billed."""
+    times = 2 if follows is PAUSED else None
+    return _status(f"200 {id_}", maybe_billed(follows), http(200, envelope(kind)), times)
+
+
 _NEVER = "x-should-retry: false"
 _AGAIN = "x-should-retry: true"
 _ELSEWHERE = "location: http://127.0.0.2:9/v1/messages"
 
 REFUSALS = [
-    *_ordered(REFUSED, "400", "413", "422", "500_no_retry", "501"),
+    *_ordered(REFUSED, "400", "413", "422"),
+    *_ordered(maybe_billed(REFUSED), "500_no_retry", "501"),
     *_ordered(NO_ACCESS, "400_spend", "400_on_hold", "401", "402", "403", "429_spend"),
     *_ordered(MISCONFIGURED, "404", "model_not_found", "redirect"),
-    *_ordered(RETRIED, "408", "409", "500", "503", "504", "200_error"),
+    *_ordered(RETRIED, "409"),
+    *_ordered(maybe_billed(RETRIED), "408", "500", "503", "504", "200_error"),
     *_ordered(PAUSED, "429", "429_date", "429_ms", "429_no_header", "429_ramp", times=2),
     *_ordered(PAUSED, "529", "529_retry_after", times=2),
     *_ordered(IN_DOUBT, "500_html", "502_html"),
@@ -97,7 +106,7 @@ REFUSALS = [
     _json("505 version", IN_DOUBT, 505, _HTML),
     _json("500 empty", IN_DOUBT, 500, b""),
     _json("503 text", IN_DOUBT, 503, b"upstream connect error"),
-    _json("503 detail", RETRIED, 503, b'{"detail":"no worker"}'),
+    _json("503 detail", maybe_billed(RETRIED), 503, b'{"detail":"no worker"}'),
     _json("504 cut JSON", IN_DOUBT, 504, b'{"error":{"type":"api_'),
     _json("520 gateway", IN_DOUBT, 520, _HTML),
     _json("522 gateway", IN_DOUBT, 522, _HTML),
@@ -108,7 +117,7 @@ REFUSALS = [
     _json("429 wait in words", PAUSED, 429, b"", "retry-after: soon"),
     # The server's wish
     _json("500 HTML, never again", NOT_RETRIED, 500, _HTML, _NEVER),
-    _json("503 never again", REFUSED, 503, envelope("api_error"), _NEVER),
+    _json("503 never again", maybe_billed(REFUSED), 503, envelope("api_error"), _NEVER),
     _json("400 again", RETRIED, 400, envelope("invalid_request_error"), _AGAIN),
     _json("401 again", NO_ACCESS, 401, envelope("authentication_error"), _AGAIN),
     _json("429 never again", PAUSED, 429, envelope("rate_limit_error"), _NEVER),
@@ -133,16 +142,16 @@ REFUSALS = [
         "103 early hints", FINE, b"HTTP/1.1 103 X\r\nlink: </x>\r\n\r\n" + http(200, message())
     ),
     # Errors inside HTTP 200
-    _json("200 invalid_request_error", REFUSED, 200, envelope("invalid_request_error")),
-    _json("200 authentication_error", NO_ACCESS, 200, envelope("authentication_error")),
-    _json("200 billing_error", NO_ACCESS, 200, envelope("billing_error")),
-    _json("200 permission_error", NO_ACCESS, 200, envelope("permission_error")),
-    _json("200 not_found_error", MISCONFIGURED, 200, envelope("not_found_error")),
-    _json("200 conflict_error", RETRIED, 200, envelope("conflict_error")),
-    _json("200 request_too_large", REFUSED, 200, envelope("request_too_large")),
-    _json("200 rate_limit_error", PAUSED, 200, envelope("rate_limit_error")),
-    _json("200 api_error", RETRIED, 200, envelope("api_error")),
-    _json("200 timeout_error", RETRIED, 200, envelope("timeout_error")),
-    _json("200 overloaded_error", PAUSED, 200, envelope("overloaded_error")),
-    _json("200 an error of the future", RETRIED, 200, envelope("future_error")),
+    _inside("invalid_request_error", REFUSED, "invalid_request_error"),
+    _inside("authentication_error", NO_ACCESS, "authentication_error"),
+    _inside("billing_error", NO_ACCESS, "billing_error"),
+    _inside("permission_error", NO_ACCESS, "permission_error"),
+    _inside("not_found_error", MISCONFIGURED, "not_found_error"),
+    _inside("conflict_error", RETRIED, "conflict_error"),
+    _inside("request_too_large", REFUSED, "request_too_large"),
+    _inside("rate_limit_error", PAUSED, "rate_limit_error"),
+    _inside("api_error", RETRIED, "api_error"),
+    _inside("timeout_error", RETRIED, "timeout_error"),
+    _inside("overloaded_error", PAUSED, "overloaded_error"),
+    _inside("an error of the future", RETRIED, "future_error"),
 ]

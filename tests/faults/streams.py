@@ -7,6 +7,8 @@ from typing import Any
 
 from batcher.messages.request import StreamMode
 from tests.faults.kinds import (
+    ASSUMED,
+    ASSUMED_IN_PART,
     BROKEN,
     FINE,
     IN_DOUBT,
@@ -15,7 +17,6 @@ from tests.faults.kinds import (
     PAUSED,
     REFUSED,
     RETRIED,
-    UNPRICED,
     UNUSABLE,
     Bytes,
     End,
@@ -23,6 +24,7 @@ from tests.faults.kinds import (
     Order,
     Stage,
     WireFault,
+    maybe_billed,
 )
 from tests.faults.wires import then
 from tests.making_runs import MODEL
@@ -155,7 +157,7 @@ STREAMS = [
     *(
         _stream(
             f"first event {kind}",
-            follows,
+            maybe_billed(follows),
             http(200, sse(error(kind)), _TYPE),
             kind,
             **({"times": 2} if follows is PAUSED else {}),
@@ -227,11 +229,13 @@ STREAMS = [
     _events("two stops", FINE, *WHOLE, STOP),
     _events("no stop", FINE, *WHOLE[:5]),
     _events("an event of the future", FINE, {"type": "future", "index": "x"}, *WHOLE),
-    _events("negative usage at the start", UNUSABLE, start(input_tokens=-1), *WHOLE[1:]),
-    _events("negative usage at the end", UNUSABLE, *WHOLE[:4], ended(output_tokens=-1), STOP),
+    _events("negative usage at the start", ASSUMED_IN_PART, start(input_tokens=-1), *WHOLE[1:]),
+    _events(
+        "negative usage at the end", ASSUMED_IN_PART, *WHOLE[:4], ended(output_tokens=-1), STOP
+    ),
     _events(
         "no usage at all",
-        UNPRICED,
+        ASSUMED,
         start(input_tokens=None, output_tokens=None),
         *WHOLE[1:4],
         ended(output_tokens=None),
@@ -239,7 +243,7 @@ STREAMS = [
     ),
     _events(
         "no usage at the end",
-        UNPRICED,
+        ASSUMED_IN_PART,
         *WHOLE[:4],
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
         STOP,
@@ -266,7 +270,7 @@ STREAMS = [
             "split=7",
         )
     ),
-    _ordered("refused", PAUSED, "[[fault:stream_refused{n}]]", times=2),
+    _ordered("refused", maybe_billed(PAUSED), "[[fault:stream_refused{n}]]", times=2),
     _ordered("cut at once", UNUSABLE, "[[fault:200_cut{n}]][[stream:at=0]]"),
     *(
         _ordered(

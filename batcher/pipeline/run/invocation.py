@@ -38,6 +38,7 @@ from batcher.pipeline.together.sharing import share_quotas
 from batcher.rows.batch import Reason
 from batcher.rows.read.check import estimated_rows
 from batcher.transport.endpoint import Lane
+from batcher.transport.room import AnswerRoom
 
 _CHECKPOINT_SECONDS: Final = 5.0
 _AHEAD_BYTES: Final = 64 * 2**20
@@ -72,6 +73,7 @@ class Invocation:
             limits.quota, limits.concurrency, services.clock.monotonic()
         )
         self._gauge = LimitGauge(self._progress, self._pacer, limits.quota)
+        self._room = AnswerRoom()
         self._out_of_time = False
         self._ledger_failed = False
         self._last = not job.join  # whether nobody else does the run any more
@@ -80,7 +82,7 @@ class Invocation:
         """Send, settle and record until the run is over."""
         began = self._clock.monotonic()
         self._loop = asyncio.get_running_loop()
-        lane = self._services.make_lane(self._begun.held.may_send)
+        lane = self._services.make_lane(self._begun.held.may_send, self._room)
         self._writer = open_writer(
             self._database,
             Recording(
@@ -199,7 +201,7 @@ class Invocation:
             wallets=[Wallet(cap, settled) for cap, settled in begun.caps],
             consumed=self._credit.give_back,
             may_send=begun.held.may_send,
-            room=services.room,
+            room=self._room,
             first_purpose=Purpose.FIRST if services.chosen is None else Purpose.PILOT,
             say=services.observer.waiting,
         )
@@ -229,7 +231,7 @@ class Invocation:
     def _storage_failed(self, error: BaseException) -> None:
         """Send nothing more; what is in flight is paid, so it is awaited, but not for ever."""
         self._ledger_failed = True
-        self._services.room.lift()
+        self._room.lift()
         self._end_early(error, "the database failed")
 
     def _end_early(self, error: BaseException, reason: str) -> None:
