@@ -17,7 +17,7 @@ from batcher.errors import BatcherError, Busy, CannotCreate, StorageError
 # Primary result codes, https://www.sqlite.org/rescode.html. The driver has names for them, but
 # importing it costs a run on a server 1 MB; a test compares.
 PERM, ABORT, BUSY, LOCKED, NOMEM, READONLY, INTERRUPT = 3, 4, 5, 6, 7, 8, 9
-IOERR, CORRUPT, FULL, CANTOPEN, NOTADB = 10, 11, 13, 14, 26
+IOERR, CORRUPT, FULL, CANTOPEN, AUTH, NOTADB = 10, 11, 13, 14, 23, 26
 
 _SQLITE: dict[int, tuple[type[BatcherError], str]] = {
     PERM: (StorageError, "may not be used by this user: check its permissions"),
@@ -60,7 +60,21 @@ _POSTGRESQL: dict[str, tuple[type[BatcherError], str]] = {
 # for the moment, or chose our transaction to end a deadlock. Prefixes of the same codes.
 _PASSING = ("08", "25006", "25P03", "25P04", "40", "53", "55P03", "57014", "57P", "58030")
 # Trouble of a server, a session or of somebody's rights, whatever was written; the same codes.
-_NOT_ABOUT_DATA = (*_PASSING, "25", "28", "3D", NO_RIGHT, "55", "58", "F0", "XX001", "XX002")
+_NO_TABLE, _NO_COLUMN = "42P01", "42703"
+_NOT_ABOUT_DATA = (
+    *_PASSING,
+    _NO_TABLE,
+    _NO_COLUMN,
+    "25",
+    "28",
+    "3D",
+    NO_RIGHT,
+    "55",
+    "58",
+    "F0",
+    "XX001",
+    "XX002",
+)
 # How SQLite's driver words that a text is none: nothing that is not UTF-8 was ever written.
 _UNDECODABLE = re.compile(r"Could not decode to UTF-8 (column '\w*')")
 # How libpq words a connection that failed; it gives no code.
@@ -101,7 +115,7 @@ def may_be_about_data(error: Exception) -> bool:
         return True  # no driver has seen it: a value that cannot even be written down
     if _is_of_sqlite(error):
         number = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-        return number not in _SQLITE and number not in (ABORT, INTERRUPT, NOMEM)
+        return number not in _SQLITE and number not in (ABORT, INTERRUPT, NOMEM, AUTH)
     code = sqlstate(error)
     if code is None:
         return not passes(error)

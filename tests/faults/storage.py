@@ -20,6 +20,7 @@ from tests.faults.kinds import Stage
 from tests.making_runs import Case, Script, answered, prompt_of
 
 LARGE = "x" * 15_000
+_USED = {"input_tokens": 10, "output_tokens": 15_000 // 4}
 ROWS = 12
 Cause = Callable[[Case], AbstractContextManager[Script]]
 
@@ -54,7 +55,7 @@ def _connections(prepare: Callable[[sqlite3.Connection], object]) -> Iterator[No
 
 
 def _answering(_: Any) -> Any:
-    return answered(LARGE)
+    return answered(LARGE, usage=_USED)
 
 
 def _full(pages: int) -> Cause:
@@ -96,7 +97,7 @@ def _armed(arm: Callable[[Case], object], disarm: Callable[[Case], object], at: 
         def script(attempt: Any) -> Any:
             if prompt_of(attempt) == at:
                 arm(case)
-            return answered(LARGE)
+            return answered(LARGE, usage=_USED)
 
         try:
             yield script

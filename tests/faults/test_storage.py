@@ -4,13 +4,13 @@ import pytest
 
 from batcher.errors import BatcherError
 from tests.faults.storage import ROWS, STORAGE
-from tests.making_runs import Case, FakeLane, rows
+from tests.making_runs import Case, FakeLane, row
 
 
 @pytest.mark.parametrize("fault", STORAGE, ids=lambda fault: f"{fault.stage}: {fault.id}")
 def test_a_ledger_that_fails(tmp_path, sqlite_url, fault):
     case = Case(folder=tmp_path, database=sqlite_url).limit(concurrency=4)
-    case.write(rows(ROWS))
+    case.write(row(f"row {n}", f"id-{n}", max_tokens=4096) for n in range(1, ROWS + 1))
     with fault.cause(case) as script:
         lane = FakeLane(script)
         assert _exit_of(case, lane) == fault.exit

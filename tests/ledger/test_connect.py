@@ -224,7 +224,7 @@ def test_a_read_only_engine_writes_nothing(database_url):
 
 def test_the_codes_of_sqlite_are_those_of_its_driver():
     names = ("PERM", "BUSY", "LOCKED", "READONLY", "INTERRUPT", "IOERR", "CORRUPT", "FULL")
-    for name in (*names, "CANTOPEN", "NOTADB"):
+    for name in (*names, "CANTOPEN", "AUTH", "NOTADB"):
         assert getattr(database_errors, name) == getattr(sqlite3, f"SQLITE_{name}"), name
 
 
