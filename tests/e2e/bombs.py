@@ -169,8 +169,10 @@ def write(path: Path, pieces: Pieces) -> Path:
     return path
 
 
-def parquet(path: Path, *, nested: bool = False, skewed: bool = False) -> Path:
-    """128 records of 30 MB in a file of 2 kB."""
+def parquet(
+    path: Path, records: int = 128, *, nested: bool = False, skewed: bool = False
+) -> Path:
+    """Records of 30 MB in a file that holds one of them."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -179,13 +181,14 @@ def parquet(path: Path, *, nested: bool = False, skewed: bool = False) -> Path:
         rows = pa.table({"prompt": [large] * 12 + ["short"] * 100_000})
         pq.write_table(rows, path, compression="zstd", use_dictionary=False)
         return path
-    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 128, pa.int32()), pa.array([large]))
+    which = pa.array([0] * records, pa.int32())
+    texts = pa.DictionaryArray.from_arrays(which, pa.array([large]))
     if not nested:
         pq.write_table(pa.table({"prompt": texts}), path, store_schema=False)
         return path
-    role = pa.DictionaryArray.from_arrays(pa.array([0] * 128, pa.int32()), pa.array(["user"]))
+    role = pa.DictionaryArray.from_arrays(which, pa.array(["user"]))
     message = pa.StructArray.from_arrays([role, texts], ["role", "content"])
-    lists = pa.ListArray.from_arrays(pa.array(range(129), pa.int32()), message)
+    lists = pa.ListArray.from_arrays(pa.array(range(records + 1), pa.int32()), message)
     pq.write_table(pa.table({"messages": lists}), path, store_schema=False)
     return path
 
@@ -215,6 +218,7 @@ INPUTS: dict[str, Callable[[Path], Path]] = {
     ),
     "zeros, packed": lambda d: write(d / "i.jsonl.gz", iter([gzipped(512 * MB)])),
     "parquet": lambda d: parquet(d / "i.parquet"),
+    "parquet, few records": lambda d: parquet(d / "i.parquet", records=16),
     "parquet, nested": lambda d: parquet(d / "i.parquet", nested=True),
     "parquet, skewed": lambda d: parquet(d / "i.parquet", skewed=True),
 }
