@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from batcher.cli.care.db_purge import moment
-from tests.e2e.inputs import PAUSES, row, rows, write_jsonl
+from tests.e2e.inputs import PAUSES, QUICK, row, rows, write_jsonl
 from tests.e2e.invariants import check_everything
 from tests.e2e.ledgers import read
 from tests.e2e.processes import kill, wait_until
@@ -146,6 +146,7 @@ def echo() -> Iterator[ThreadingHTTPServer]:
 def test_a_server_that_repeats_the_key_puts_it_nowhere(place, echo, status):
     echo.status = status
     write_jsonl(place.path / "rows.jsonl", [row(1)])
+    (place.path / "config.toml").write_text(f"{QUICK}first_contact_seconds = 1\n")
     url = f"http://127.0.0.1:{echo.server_port}"
     ended = place.batcher("run", "rows.jsonl", "--base-url", url)
     assert ended.code in {65, 69, 78}

@@ -8,6 +8,7 @@ from batcher.errors import ConfigurationError
 from batcher.ledger.connect import open_engine
 from batcher.ledger.verify.checks import verify
 from batcher.ledger.write.records import Store
+from batcher.pacing.breaker import BreakerPolicy
 from batcher.pipeline.choices import AnswerChoices, OnUnknown
 from batcher.report.export.answers import ExportOptions, export_answers
 from tests.making_runs import (
@@ -223,7 +224,8 @@ def test_cut_off_answers_are_shared_with_runs_that_keep_them(on_both, choices, s
 
 def test_what_has_no_answer_yet_is_not_waited_for(on_both):
     on_both.write(rows(2))
-    on_both.run(FakeLane(lambda _: unknown()))
+    impatient = on_both.limit(breaker=BreakerPolicy(first_contact_seconds=0))
+    assert impatient.run(FakeLane(lambda _: unknown())).exit_code == 69
     assert len(sent(other(on_both, rows(2)))) == 2
 
 
