@@ -55,7 +55,6 @@ class Progress:
     repeated_custom_ids: int = 0
     repeated_fields: int = 0
     blank_lines: int = 0
-    own_model_rows: int = 0
     sent: int = 0
     recorded: int = 0
     in_flight: int = 0
@@ -101,7 +100,7 @@ _SUMS: Final = (
     "claimed", "shared", "shared_cost", "shared_unpriced",
     "answered", "failed", "held", "quarantined", "repeated_custom_ids",
     "repeated_fields", "blank_lines",
-    "own_model_rows", "sent", "recorded", "in_flight", "pauses",
+    "sent", "recorded", "in_flight", "pauses",
     "input_tokens", "output_tokens", "cost", "unpriced", "overbilled", "in_doubt",
     "in_doubt_low", "assumed", "assumed_low", "assumed_high", "maybe_billed",
     "truncated", "refused", "invalid", "cap_reserved",

@@ -45,7 +45,6 @@ def test_who_reads_of_rows_without_an_answer_is_told_how_to_get_them(job):
         ({"answered": 1, "sent": 1}, "1 row answered"),
         ({"truncated": 1, "sent": 1}, "1 answer was cut off by the token limit"),
         ({"refused": 1, "sent": 1}, "1 answer is a refusal"),
-        ({"own_model_rows": 1, "sent": 1}, "1 row brought a model of its own"),
         ({"in_doubt": 1, "sent": 1}, "1 attempt is in doubt and may have cost"),
         ({"done_before": 1}, "nothing left to do: 1 row was finished before"),
         ({"unpriced": 1, "sent": 1}, "1 answer unpriced"),

@@ -213,7 +213,6 @@ def _warnings(progress: Progress) -> list[str]:
         for reason, count in sorted(progress.unknown_stop_reasons.items())
     ]
     repeats = told(progress.repeated_custom_ids, "row", "repeats", "repeat")
-    own = count_of(progress.own_model_rows, "row")
     lines += [
         (
             progress.repeated_custom_ids,
@@ -224,7 +223,6 @@ def _warnings(progress: Progress) -> list[str]:
             f"warning: {told(progress.overbilled, 'answer', 'was', 'were')} billed for more"
             " than what was asked for could cost: `batcher verify` lists them",
         ),
-        (progress.own_model_rows, f"{own} brought a model of its own"),
     ]
     told_lines = [line for count, line in lines if count]
     return told_lines + input_lines(progress.repeated_fields, progress.blank_lines)
