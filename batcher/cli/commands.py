@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from batcher.errors import did_you_mean
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+    Choice = click.Choice[str]
+else:
+    Choice = click.Choice  # older ones take no type
 
 # The headings under which options stand, in this order.
 WHAT: Final = "What is asked for"
@@ -34,6 +40,22 @@ class SectionedOption(click.Option):
     def __init__(self, *names: Any, section: str = OTHER, **attributes: Any) -> None:  # noqa: ANN401 - click's
         super().__init__(*names, **attributes)
         self.section = section
+
+
+class NearChoice(Choice):
+    """One of some words; a word that is nearly one of them is told what it is near."""
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """See click."""
+        try:
+            word: str = super().convert(value, param, ctx)
+        except click.BadParameter as refused:
+            words = refused.message.rstrip(".")
+            near = did_you_mean(str(value), map(str, self.choices))
+            raise click.BadParameter(words + near, ctx, param) from None
+        return word
 
 
 class CommandWithExamples(click.Command):
@@ -139,7 +161,7 @@ def format_options(
         return option(
             "--format",
             "form",
-            type=click.Choice(formats),
+            type=NearChoice(formats),
             default=formats[0],
             show_default=True,
             section=section,
@@ -159,9 +181,9 @@ def force_option(section: str = OTHER) -> Callable[[F], F]:
     )
 
 
-def choice(words: type[StrEnum]) -> "click.Choice[str]":
+def choice(words: type[StrEnum]) -> NearChoice:
     """One of the words of a setting."""
-    return click.Choice([str(word) for word in words])
+    return NearChoice([str(word) for word in words])
 
 
 def write_new(file: Path, text: str) -> None:

@@ -73,8 +73,10 @@ def price_note(job: Job, book: PriceBook) -> str:
     if name is None:
         return f"no price list for endpoint {job.endpoint.name}: answers stay unpriced"
     note = f"priced with list {name} of price book {book.version}"
+    model = job.settings.model
+    unknown = book.no_price_words(name, model) if model else ""
     warning = age_warning(book, SystemClock().now_us(), job.price_book_max_age_days)
-    return f"{note}; {warning}" if warning else note
+    return "; ".join(filter(None, [note, unknown, warning]))
 
 
 def services_for(job: Job, observer: Observer, files: Sequence[SourceFile] = ()) -> Services:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.inputs import write_jsonl
 from tests.e2e.processes import finish
 
 FULL = Path("/dev/full")
@@ -27,6 +28,25 @@ def test_a_command_that_was_mistyped_is_guessed(folder):
     assert ended.code == 2
     assert "no such command 'rnu': did you mean 'run'?" in ended.err
     assert "No such command 'zzz'" in folder.batcher("zzz").err
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        (("report", "--view", "latncy"), "latency"),
+        (("report", "--format", "cvs"), "csv"),
+        (("prices", "show", "claude-hiaku-4-5"), "claude-haiku-4-5"),
+        (("run", "q.jsonl", "-e", "simulater"), "simulator"),
+    ],
+)
+def test_a_name_that_was_mistyped_is_guessed(folder, words, near):
+    assert f"did you mean '{near}'?" in folder.batcher(*words).err
+
+
+def test_a_model_that_was_mistyped_is_guessed_before_anything_is_sent(folder):
+    write_jsonl(folder.path / "q.jsonl", [{"prompt": "hello"}])
+    command = ("run", "q.jsonl", "-e", "simulator", "-m", "claude-hiaku-4-5", "--dry-run")
+    assert "did you mean 'claude-haiku-4-5'?" in folder.batcher(*command).out
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import click
 
-from batcher.cli.commands import command
+from batcher.cli.commands import NearChoice, command
 
 
 @click.command("help", hidden=True)
@@ -25,7 +25,7 @@ def helping(context: click.Context, names: tuple[str, ...]) -> None:
     "batcher completion bash > ~/.local/share/bash-completion/completions/batcher",
     "batcher completion fish > ~/.config/fish/completions/batcher.fish",
 )
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=NearChoice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the script that makes a shell complete commands and names.
 

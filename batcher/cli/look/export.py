@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from batcher.cli.commands import FILE, command, force_option, option
+from batcher.cli.commands import FILE, NearChoice, command, force_option, option
 from batcher.cli.ledger_options import ledger, ledger_options
 from batcher.cli.words.say import tell
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @option(
     "--format",
     "form",
-    type=click.Choice(["jsonl", "csv", "parquet"]),
+    type=NearChoice(["jsonl", "csv", "parquet"]),
     help="What to write; told by the name of FILE, else jsonl.",
 )
 @option("--answered-only", is_flag=True, help="Leave out rows without an answer.")

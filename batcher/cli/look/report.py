@@ -8,6 +8,7 @@ import click
 
 from batcher.cli.commands import (
     FILE,
+    NearChoice,
     choice,
     command,
     completed,
@@ -71,7 +72,7 @@ _VIEWS = ("waste", "cache", "costs", "latency", "units", "top")
 )
 @option(
     "--view",
-    type=click.Choice(_VIEWS),
+    type=NearChoice(_VIEWS),
     help="Another look: what was wasted, what caching saved, list price beside what was charged"
     " and what providers report, how long it took, what one row costs, the dearest rows.",
 )

@@ -74,7 +74,7 @@ def list_prices(book_file: str, price_list: str, day: str | None) -> None:
 @_book_option
 def show(model: str, book_file: str) -> None:
     """Show every price that MODEL ever had, with its days and its source."""
-    from batcher.errors import ConfigurationError
+    from batcher.errors import ConfigurationError, did_you_mean
     from batcher.pricing.book.differences import all_periods
 
     book = book_of(book_file)
@@ -83,6 +83,7 @@ def show(model: str, book_file: str) -> None:
         raise ConfigurationError(
             f"prices: no price for model {model} in {_described(book)}; see `batcher prices "
             "list`, or give it one in a price file of your own"
+            + did_you_mean(model, _models_of(book))
         )
     print_columns(rows)
     _note(f"prices: {_described(book)}")
@@ -355,3 +356,7 @@ def _rating_row(rating: StoredRating) -> tuple[str, ...]:
         "all" if rating.run_id is None else str(rating.run_id),
         ", ".join(rating.closes) or "-",
     )
+
+
+def _models_of(book: PriceBook) -> set[str]:
+    return {model for prices in book.lists.values() for model in prices.models()}

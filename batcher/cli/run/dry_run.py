@@ -44,7 +44,7 @@ def _lines(job: Job, found: Inspection) -> list[str]:
     lines = [f"{requests} to endpoint {job.endpoint.name} ({models or 'none'})"]
     lines += bad_row_lines(found)
     lines += input_lines(found.repeated_fields, found.blank_lines)
-    lines += filter(None, [*found.hidden, not_sent_words(found.not_sent)])
+    lines += filter(None, [*found.hidden, *found.unpriced, not_sent_words(found.not_sent)])
     return [*lines, _ceiling(found)]
 
 
@@ -76,6 +76,7 @@ def _summary(found: Inspection) -> dict[str, Any]:
         "reasons": found.reasons,
         "not_sent": found.not_sent,
         "hidden": found.hidden,
+        "unpriced": found.unpriced,
         "repeated_fields": found.repeated_fields,
         "blank_lines": found.blank_lines,
         "models": found.models,

@@ -21,7 +21,7 @@ class Inspection:
     `unbounded` requests have no ceiling: no price, no max_tokens, or tools without a limit.
     `examples` are the first bad rows, with the name of their source. `not_sent` are columns
     that stay here, `repeated_fields` lines that name a field twice, `hidden` sentences about
-    rows that stray quotes hide.
+    rows that stray quotes hide, `unpriced` about models without a price.
     """
 
     requests: int = 0
@@ -36,6 +36,7 @@ class Inspection:
     repeated_fields: int = 0
     blank_lines: int = 0
     hidden: list[str] = field(default_factory=list)
+    unpriced: list[str] = field(default_factory=list)
 
     @property
     def is_clean(self) -> bool:
@@ -64,6 +65,9 @@ def inspect(
                 bound = rater.bound(item.body, item.model, item.max_tokens, now_us)
                 found.unbounded += bound is None
                 found.cost_high += bound or 0
+    if rater.price_list is not None:
+        words = (rater.book.no_price_words(rater.price_list, name) for name in found.models)
+        found.unpriced = sorted(filter(None, words))
     found.not_sent = builder.names.not_sent
     found.repeated_fields = builder.repeated_rows
     return found

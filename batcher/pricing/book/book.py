@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from batcher.errors import ConfigurationError, UsageError
+from batcher.errors import ConfigurationError, UsageError, did_you_mean
 from batcher.pricing.book.layer import Layer, parse_csv, parse_toml
 from batcher.pricing.book.merge import merge_aliases, merge_lists
 from batcher.pricing.book.text import render_layer
@@ -141,6 +141,13 @@ class PriceBook:
                 if candidate in known:
                     return candidate, from_region
         return None, False
+
+    def no_price_words(self, price_list: str, model: str) -> str:
+        """That the list has no price for `model`, and whose name is near; empty when it has."""
+        if self.priced_model(price_list, model)[0] is not None:
+            return ""
+        near = did_you_mean(model, self.lists[price_list].models())
+        return f"no price for {model}, whose answers stay unpriced{near}"
 
     def context_window(self, model: str) -> int | None:
         """The most tokens that `model` reads in one sampling, `None` when unknown."""
