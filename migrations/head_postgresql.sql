@@ -442,6 +442,8 @@ ALTER TABLE rollups ADD COLUMN assumed_high_whole BIGINT DEFAULT '0' NOT NULL;
 
 ALTER TABLE rollups ADD COLUMN assumed_high_rest BIGINT DEFAULT '0' NOT NULL;
 
+ALTER TABLE answers ADD COLUMN checksum BIGINT;
+
 CREATE VIEW v_answers AS
 SELECT
   a.run_id, a.invocation_id, r.job, i.endpoint, t.lane, s.name AS source,
@@ -837,5 +839,5 @@ LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
 LEFT JOIN answers a ON a.attempt_id = t.attempt_id AND t.state <> 'partial'
 GROUP BY 1, 2, 3;
 
-INSERT INTO batcher_version (version_num) VALUES ('0003');
+INSERT INTO batcher_version (version_num) VALUES ('0004');
 

@@ -193,7 +193,7 @@ CREATE TABLE answers (
   first_token_us INTEGER,
   answered_at INTEGER NOT NULL,
   valid INTEGER,
-  invalid_reason TEXT, evidence TEXT,
+  invalid_reason TEXT, evidence TEXT, checksum INTEGER,
   CONSTRAINT fk_answers_attempt_id FOREIGN KEY (attempt_id) REFERENCES attempts (attempt_id),
   CONSTRAINT fk_answers_run_id FOREIGN KEY (run_id) REFERENCES runs (run_id),
   CONSTRAINT fk_answers_invocation_id FOREIGN KEY (invocation_id) REFERENCES invocations (invocation_id),
@@ -451,187 +451,6 @@ CREATE INDEX ix_shared_answers_identity ON shared_answers (identity);
 
 CREATE INDEX ix_shared_answers_attempt_id ON shared_answers (attempt_id);
 
-CREATE VIEW v_answers AS
-SELECT
-  a.run_id, a.invocation_id, r.job, i.endpoint, t.lane, s.name AS source,
-  a.row_number, a.custom_id, t.attempt_uid, a.request_id, a.final, t.state, t.leg,
-  a.requested_model, a.model, a.message_id, a.stop_reason, a.stop_sequence, a.stop_details,
-  COALESCE(a.joined_text, a.text) AS text, a.text_repaired, COALESCE(a.joined_content, a.content) AS content, a.valid, a.invalid_reason,
-  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.input_tokens) AS bigint)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE a.input_tokens END AS input_tokens,
-  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_tokens) AS bigint)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE a.cache_write_tokens END AS cache_write_tokens,
-  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_5m_tokens) AS bigint)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE a.cache_write_5m_tokens END AS cache_write_5m_tokens,
-  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_1h_tokens) AS bigint)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE a.cache_write_1h_tokens END AS cache_write_1h_tokens,
-  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_read_tokens) AS bigint)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE a.cache_read_tokens END AS cache_read_tokens,
-  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.output_tokens) AS bigint)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE a.output_tokens END AS output_tokens,
-  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.thinking_tokens) AS bigint)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE a.thinking_tokens END AS thinking_tokens,
-  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.web_search_requests) AS bigint)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE a.web_search_requests END AS web_search_requests,
-  a.service_tier, a.inference_geo, a.speed, a.attempts, a.legs,
-  a.latency_us / 1000 AS latency_ms, a.first_token_us / 1000 AS first_token_ms,
-  strftime('%Y-%m-%dT%H:%M:%S', a.answered_at / 1000000, 'unixepoch') || printf('.%06dZ', a.answered_at % 1000000) AS answered_at,
-  CASE WHEN a.legs > 1 THEN (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS cost_pico_usd,
-  CASE WHEN a.legs > 1 THEN CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END ELSE CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END END AS cost_status,
-  a.provider_reported_cost AS provider_reported_cost, CAST(NULL AS text) AS paid_by_attempt_uid,
-  CASE WHEN a.legs > 1 THEN CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END ELSE CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END END AS trust, CASE WHEN a.legs > 1 THEN (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END / 1e12 AS cost_usd,
-  CASE WHEN a.legs > 1 THEN (SELECT COALESCE(CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint), 0)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE (SELECT COALESCE(CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint), 0)
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS cost_low_pico_usd, CASE WHEN a.legs > 1 THEN (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS cost_high_pico_usd
-FROM sources s
-CROSS JOIN answers a
-LEFT JOIN runs r ON r.run_id = a.run_id
-LEFT JOIN invocations i ON i.invocation_id = a.invocation_id
-LEFT JOIN attempts t ON t.attempt_id = a.attempt_id
-WHERE a.source_id = s.source_id AND a.final = 1 AND s.superseded_by IS NULL
-UNION ALL
-SELECT
-  h.run_id, h.invocation_id, r.job, i.endpoint, t.lane, s.name AS source,
-  h.row_number, h.custom_id, CAST(NULL AS text) AS attempt_uid,
-  CAST(NULL AS bigint) AS request_id, a.final, t.state, t.leg,
-  a.requested_model, a.model, a.message_id, a.stop_reason, a.stop_sequence, a.stop_details,
-  COALESCE(a.joined_text, a.text) AS text, a.text_repaired, COALESCE(a.joined_content, a.content) AS content, a.valid, a.invalid_reason,
-  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.input_tokens) AS bigint)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE a.input_tokens END AS input_tokens,
-  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_tokens) AS bigint)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE a.cache_write_tokens END AS cache_write_tokens,
-  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_5m_tokens) AS bigint)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE a.cache_write_5m_tokens END AS cache_write_5m_tokens,
-  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_1h_tokens) AS bigint)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE a.cache_write_1h_tokens END AS cache_write_1h_tokens,
-  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_read_tokens) AS bigint)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE a.cache_read_tokens END AS cache_read_tokens,
-  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.output_tokens) AS bigint)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE a.output_tokens END AS output_tokens,
-  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.thinking_tokens) AS bigint)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE a.thinking_tokens END AS thinking_tokens,
-  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.web_search_requests) AS bigint)
-    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
-    WHERE (l.attempt_id = a.attempt_id OR
-      (l.final = 0 AND l.request_id = a.request_id
-        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE a.web_search_requests END AS web_search_requests,
-  a.service_tier, a.inference_geo, a.speed, a.attempts, a.legs,
-  a.latency_us / 1000 AS latency_ms, a.first_token_us / 1000 AS first_token_ms,
-  strftime('%Y-%m-%dT%H:%M:%S', a.answered_at / 1000000, 'unixepoch') || printf('.%06dZ', a.answered_at % 1000000) AS answered_at,
-  0 AS cost_pico_usd,
-  'unbilled' AS cost_status,
-  CAST(NULL AS text) AS provider_reported_cost, t.attempt_uid AS paid_by_attempt_uid,
-  'unbilled' AS trust, 0 / 1e12 AS cost_usd,
-  0 AS cost_low_pico_usd, 0 AS cost_high_pico_usd
-FROM sources s
-CROSS JOIN shared_answers h
-CROSS JOIN answers a
-LEFT JOIN runs r ON r.run_id = h.run_id
-LEFT JOIN invocations i ON i.invocation_id = h.invocation_id
-LEFT JOIN attempts t ON t.attempt_id = a.attempt_id
-WHERE h.source_id = s.source_id AND a.attempt_id = h.attempt_id AND s.superseded_by IS NULL;
-
 CREATE VIEW v_answers_all AS
 SELECT
   a.run_id, a.invocation_id, r.job, i.endpoint, t.lane, s.name AS source,
@@ -834,5 +653,127 @@ LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
 LEFT JOIN answers a ON a.attempt_id = t.attempt_id AND t.state <> 'partial'
 GROUP BY 1, 2, 3;
 
-INSERT INTO batcher_version (version_num) VALUES ('0003');
+CREATE VIEW v_answers AS
+SELECT
+  h.run_id, h.invocation_id, r.job, i.endpoint, t.lane, h.source,
+  h.row_number, h.custom_id, CASE WHEN h.is_shared = 0 THEN t.attempt_uid END AS attempt_uid,
+  CASE WHEN h.is_shared = 0 THEN a.request_id END AS request_id, a.final, t.state, t.leg,
+  a.requested_model, a.model, a.message_id, a.stop_reason, a.stop_sequence, a.stop_details,
+  COALESCE(a.joined_text, a.text) AS text, a.text_repaired,
+  COALESCE(a.joined_content, a.content) AS content, a.valid, a.invalid_reason,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.input_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.input_tokens END AS input_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.cache_write_tokens END AS cache_write_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_5m_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.cache_write_5m_tokens END AS cache_write_5m_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_write_1h_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.cache_write_1h_tokens END AS cache_write_1h_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.cache_read_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.cache_read_tokens END AS cache_read_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.output_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.output_tokens END AS output_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.thinking_tokens) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.thinking_tokens END AS thinking_tokens,
+  CASE WHEN a.legs > 1 THEN (SELECT CAST(SUM(l.web_search_requests) AS bigint)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE a.web_search_requests END AS web_search_requests,
+  a.service_tier, a.inference_geo, a.speed, a.attempts, a.legs,
+  a.latency_us / 1000 AS latency_ms, a.first_token_us / 1000 AS first_token_ms,
+  strftime('%Y-%m-%dT%H:%M:%S', a.answered_at / 1000000, 'unixepoch') || printf('.%06dZ', a.answered_at % 1000000) AS answered_at,
+  CASE WHEN h.is_shared = 1 THEN 0 ELSE CASE WHEN a.legs > 1 THEN (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END END AS cost_pico_usd,
+  CASE WHEN h.is_shared = 1 THEN 'unbilled' ELSE CASE CASE WHEN a.legs > 1 THEN (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END END AS cost_status,
+  CASE WHEN h.is_shared = 0 THEN a.provider_reported_cost END AS provider_reported_cost,
+  CASE WHEN h.is_shared = 1 THEN t.attempt_uid END AS paid_by_attempt_uid,
+  CASE WHEN h.is_shared = 1 THEN 'unbilled' ELSE CASE CASE WHEN a.legs > 1 THEN (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END END AS trust, CASE WHEN h.is_shared = 1 THEN 0 ELSE CASE WHEN a.legs > 1 THEN (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END END / 1e12 AS cost_usd,
+  CASE WHEN h.is_shared = 1 THEN 0 ELSE CASE WHEN a.legs > 1 THEN (SELECT COALESCE(CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint), 0)
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE (SELECT COALESCE(CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint), 0)
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END END AS cost_low_pico_usd, CASE WHEN h.is_shared = 1 THEN 0 ELSE CASE WHEN a.legs > 1 THEN (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered') ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END END AS cost_high_pico_usd
+FROM (SELECT
+    a.run_id, a.invocation_id, s.name AS source, a.row_number, a.custom_id, a.attempt_id,
+    0 AS is_shared
+  FROM sources s CROSS JOIN answers a
+  WHERE a.source_id = s.source_id AND a.final = 1 AND s.superseded_by IS NULL
+  UNION ALL
+  SELECT
+    h.run_id, h.invocation_id, s.name, h.row_number, h.custom_id, h.attempt_id, 1
+  FROM sources s CROSS JOIN shared_answers h
+  WHERE h.source_id = s.source_id AND s.superseded_by IS NULL) h
+CROSS JOIN answers a ON a.attempt_id = h.attempt_id
+LEFT JOIN runs r ON r.run_id = h.run_id
+LEFT JOIN invocations i ON i.invocation_id = h.invocation_id
+LEFT JOIN attempts t ON t.attempt_id = a.attempt_id;
+
+INSERT INTO batcher_version (version_num) VALUES ('0004');
 

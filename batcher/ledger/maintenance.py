@@ -25,6 +25,8 @@ from batcher.ledger.lifeboat.files import sync_folder
 from batcher.ledger.owner.lock import hold_database
 from batcher.ledger.runs import input_files
 from batcher.ledger.schema import invocations
+from batcher.ledger.verify.contents import contents_agree
+from batcher.ledger.verify.findings import Findings
 from batcher.outputs import Guard
 
 if TYPE_CHECKING:
@@ -86,11 +88,11 @@ def current_revision(url: str) -> str | None:
         return migrate.current(engine)
 
 
-def check_database(url: str) -> list[str]:
+def check_database(url: str, *, deep: bool = False) -> list[str]:
     """What is wrong with the ledger at `url`, a line each.
 
-    How its schema differs from what this program expects. A SQLite file is read as a whole
-    before.
+    How its schema differs from what this program expects, and when `deep`, which answers are
+    not what was recorded. A SQLite file is read as a whole before.
 
     Raises:
         StorageError: the file is damaged.
@@ -100,7 +102,12 @@ def check_database(url: str) -> list[str]:
     with _engine(url, read_only=path is not None) as engine:
         if path is not None:
             check_whole(path, "integrity_check")
-        return migrate.check(engine)
+        differences = migrate.check(engine)
+        if deep and not differences:  # else there may be nothing to be read
+            findings = Findings()
+            contents_agree(engine, findings)
+            differences = findings.lines
+        return differences
 
 
 def check_after_crash(engine: Engine, clock: Clock) -> str | None:

@@ -175,6 +175,8 @@ attempts = Table(
 # columns are set when there were several legs: all legs' content and text in order. `valid` is
 # whether it follows its JSON schema, NULL: it has none, or (with a reason) nobody could tell.
 # `evidence` is what request and content say of its bill where usage leaves it open, JSON.
+# `checksum` is of the words and the usage as they were recorded; NULL: of a program that made
+# none, or the words were dropped.
 answers = Table(
     "answers",
     metadata,
@@ -221,6 +223,7 @@ answers = Table(
     Column("valid", Integer),
     Column("invalid_reason", Text),
     Column("evidence", Text),
+    Column("checksum", Big),
     Index(
         "ix_answers_locator",
         "source_id",

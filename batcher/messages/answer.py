@@ -134,6 +134,11 @@ def parse_answer(body: bytes) -> Answer:
     )
 
 
+def text_of(content: bytes) -> str:
+    """The text of an answer by its content as it is stored; raises `NotAMessage`."""
+    return _text(content)[0].replace("\0", "\ufffd")
+
+
 def _without_halves(body: bytes) -> bytes:
     """Piece by piece: a list of all that match could be many times the body."""
     whole, done = bytearray(), 0

@@ -93,3 +93,38 @@ def test_a_backup_that_was_verified_is_whole(whole, tmp_path, monkeypatch):
     assert ended("db", "backup", "copy.db")[0] == 0
     assert [path.name for path in Path().glob("copy*")] == ["copy.db"]
     assert ended("db", "check", "--database", "copy.db")[0] == 0
+
+
+# --- what can be read and is not what was recorded
+
+CHANGES = (
+    "content = replace(content, 'many words many', 'many words  any')",
+    "usage = replace(usage, '1', '2')",
+    "text = replace(text, 'many words many', 'many words  any')",
+)
+
+
+@pytest.fixture
+def ledger(database_url):
+    made = RunLedger(database_url)
+    yield made
+    made.engine.dispose()
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_deep_check_names_each_answer_that_is_not_what_was_recorded(ledger, change):
+    words = {"content": [{"type": "text", "text": "many words " * 9}]}
+    ledger.write(ledger.answered(message=words), ledger.answered(message=words))
+    ((second,),) = ledger.ask("SELECT MAX(attempt_id) FROM answers")
+    assert ended("db", "check", "--deep", "-d", ledger.url)[0] == 0
+    ledger.execute(f"UPDATE answers SET {change} WHERE attempt_id = {second}")
+    assert ended("db", "check", "-d", ledger.url)[0] == 0
+    code, said = ended("db", "check", "--deep", "-d", ledger.url)
+    assert (code, said.count("\n")) == (1, 1)
+    assert said.startswith(f"the answer of attempt {second}: ")
+
+
+def test_a_deep_check_takes_no_offence_at_answers_without_words(ledger):
+    ledger.write(ledger.answered(), ledger.answered())
+    assert ended("db", "purge", "--older-than", "1d", "-d", ledger.url, "--yes")[0] == 0
+    assert ended("db", "check", "--deep", "-d", ledger.url)[0] == 0

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from batcher.cli.care.db_purge import purge
-from batcher.cli.commands import GroupWithExamples
+from batcher.cli.commands import GroupWithExamples, option
 from batcher.cli.ledger_options import ledger_options
 from batcher.cli.words.say import tell
 
@@ -42,10 +42,11 @@ def current(database: str | None, config: str | None) -> None:
     tell(current_revision(database_url(database, config)) or "empty")
 
 
-@db.command(examples=("batcher db check", "batcher db check -d batcher.db"))
+@db.command(examples=("batcher db check", "batcher db check --deep -d batcher.db"))
+@option("--deep", is_flag=True, help="Compare each answer with its checksum, too.")
 @ledger_options
 @click.pass_context
-def check(context: click.Context, database: str | None, config: str | None) -> None:
+def check(context: click.Context, deep: bool, database: str | None, config: str | None) -> None:
     """Look for damage, and compare tables and views with what this program expects.
 
     A SQLite file is read as a whole. Exits with 1 and a line each for what is wrong.
@@ -53,7 +54,7 @@ def check(context: click.Context, database: str | None, config: str | None) -> N
     from batcher.config.files import database_url
     from batcher.ledger.maintenance import check_database
 
-    differences = check_database(database_url(database, config))
+    differences = check_database(database_url(database, config), deep=deep)
     tell("\n".join(differences) or "no difference")
     context.exit(1 if differences else 0)
 

@@ -38,6 +38,12 @@ class Findings:
         """Those that were kept, in the order they came."""
         return tuple(self._kept)
 
+    @property
+    def lines(self) -> list[str]:
+        """They, to be printed, and how many more there are."""
+        more = self.count - len(self._kept)
+        return [found.text for found in self._kept] + [f"and {more:,} more"] * bool(more)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:

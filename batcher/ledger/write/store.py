@@ -26,6 +26,7 @@ WITHOUT_WORDS: Final[dict[str, Any]] = {
     "stop_sequence": None,
     "stop_details": None,
     "invalid_reason": None,
+    "checksum": None,
 }
 
 
