@@ -56,7 +56,8 @@ class RunStatus:
 
     `inputs` are the names of its files. `failed` includes `failed_transient` ones, which the
     next invocation tries again. `doubt` has the attempts in doubt and still open, and what they
-    may have cost. `last` is `None` when no process ever started.
+    may have cost. `reasons` are the commonest of rows without an answer. `last` is `None` when
+    no process ever started.
     """
 
     run_id: int
@@ -71,6 +72,7 @@ class RunStatus:
     held: int
     to_do: int | None
     doubt: Counts
+    reasons: tuple[run_state.CommonReason, ...]
     last: LastInvocation | None
 
     @property
@@ -107,6 +109,12 @@ def read_status(
         return tuple(_status(connection, run, lifeboats) for run in found)
 
 
+def commonest_reasons(engine: Engine, run_id: int) -> list[run_state.CommonReason]:
+    """Why rows of the run have no answer: the three commonest reasons."""
+    with reading(engine) as connection:
+        return run_state.read_reasons(connection, run_id)
+
+
 def _status(
     connection: Connection, run: run_state.Run, lifeboats: Collection[int]
 ) -> RunStatus:
@@ -134,6 +142,7 @@ def _status(
         held=held,
         to_do=None if rows is None else max(rows - settled, 0),
         doubt=run_state.read_doubt(connection, run.run_id),
+        reasons=tuple(run_state.read_reasons(connection, run.run_id)),
         last=None
         if last is None
         else _last(connection, last, lifeboats, also_running=len(running[1:])),

@@ -281,3 +281,16 @@ def test_failed_rows_are_written_as_lines_only(folder, simulate, options):
     url = simulate().url
     assert folder.batcher("run", "rows.jsonl", "--endpoint", "simulator", "--base-url", url)
     assert folder.batcher("export", "--failures", *options).code == 2
+
+
+def test_the_end_of_a_run_and_status_say_why_rows_have_no_answer(folder, simulate):
+    refused = [row(n, "[[fault:413]]") for n in range(3)]
+    write_jsonl(folder.path / "q.jsonl", [*refused, row(3), {"prompt": 5}])
+    command = ("run", "q.jsonl", "--endpoint", "simulator", "--base-url", simulate().url)
+    ended = folder.batcher(*command)
+    failed = "3 failed with http_413, first at q.jsonl:1: 413 Request Entity Too Large"
+    bad = "1 quarantined with WRONG_TYPE at q.jsonl:5: prompt is a number; it must be a string"
+    status = folder.batcher("status").out
+    assert (ended.code, failed in ended.err, bad in ended.err) == (65, True, True), ended.err
+    assert (failed in status, bad in status) == (True, True), status
+    assert "next: batcher export --run 1 -o answers.jsonl" in ended.err

@@ -47,6 +47,9 @@ def test_rows_are_counted_by_what_became_of_them(here, engine):
         "  inputs    rows.jsonl\n"
         "  rows      10: 2 answered, 2 failed (1 to be tried again), 1 quarantined, 1 held,"
         " 4 to do\n"
+        "  why       2 failed with overloaded_error, first at rows.jsonl:3: Overloaded\n"
+        "  why       1 held with overloaded_error at rows.jsonl:6: Overloaded\n"
+        "  why       1 quarantined with overloaded_error at rows.jsonl:5: Overloaded\n"
         "  in doubt  2 attempts (1 still open) may have cost $0.11 to $0.84\n"
         "  last      invocation 1 by ana on elsewhere, process 7, began 2026-01-05T12:00:00Z,"
         " ended 2026-01-05T12:01:00Z: exit code 75 (interrupted)\n"
@@ -163,7 +166,8 @@ def test_json_has_the_same_with_exact_amounts(here, engine):
             {
                 "run_id": 1, "key": "rows.jsonl", "job": "nightly", "inputs": ["rows.jsonl"],
                 "rows": 2, "answered": 0, "failed": 0, "failed_transient": 0, "quarantined": 0,
-                "held": 0, "to_do": 2, "open_attempts": 0, "in_doubt_attempts": 1,
+                "held": 0, "to_do": 2, "reasons": [],
+                "open_attempts": 0, "in_doubt_attempts": 1,
                 "in_doubt_unbounded": 1,
                 "in_doubt_low": {"amount": "0.000000000001", "pico": "1"},
                 "in_doubt_high": None,

@@ -53,7 +53,7 @@ def finish(
         summary = {**json_summary(job, ended, watcher.start, written), **(more or {})}
         return _print_json(summary, ended.exit_code)
     if not quiet:
-        for line in closing_lines(job, ended, written):
+        for line in closing_lines(job, ended, written, watcher.start):
             say(line)
     if said := ended.cause if quiet else ended.error:
         say(f"batcher: {said}")
@@ -102,8 +102,27 @@ def _write_output(job: Job, start: Started) -> int:
         engine.dispose()
 
 
-def closing_lines(job: Job, ended: Ended, written: int | None) -> list[str]:
-    """The end of a run, in words."""
+def _why(job: Job, ended: Ended, start: Started | None) -> list[str]:
+    """A line for each of the commonest reasons why rows have no answer."""
+    if start is None or not set(ended.unfinished_rows) - set(_OPEN):
+        return []
+    from batcher.ledger.connect import open_engine
+    from batcher.report.render.status_text import reason_line
+    from batcher.report.status import commonest_reasons
+
+    engine = open_engine(job.database, read_only=True)
+    try:
+        return [reason_line(common) for common in commonest_reasons(engine, start.run_id)]
+    except BatcherError:
+        return []  # what went wrong with the database is said already
+    finally:
+        engine.dispose()
+
+
+def closing_lines(
+    job: Job, ended: Ended, written: int | None, start: Started | None = None
+) -> list[str]:
+    """The end of a run, in words; `start` is `None` when it did not come so far."""
     progress = ended.progress
     lines = [_rows_line(progress, ended)]
     if progress.sent:
@@ -130,12 +149,13 @@ def closing_lines(job: Job, ended: Ended, written: int | None) -> list[str]:
         )
     lines += limit_lines(progress)
     lines += _warnings(progress)
+    lines += _why(job, ended, start)
     lines += _without_answer(ended.unfinished_rows, without_passwords(job.database))
     if written is not None:
         lines.append(f"{count_of(written, 'row')} written to {job.output}")
     elif job.output and not ended.last:
         lines.append(f"others still do this run: the last of them writes {job.output}")
-    lines.append(_next_line(job, ended))
+    lines.append(_next_line(job, ended, start))
     return lines
 
 
@@ -258,10 +278,15 @@ def _without_answer(unfinished: Mapping[str, int], database: str) -> list[str]:
     return lines
 
 
-def _next_line(job: Job, ended: Ended) -> str:
+def _next_line(job: Job, ended: Ended, start: Started | None) -> str:
     if ended.rows_left:
         return f"rows are left to do; continue with: {job.command}"
-    return f"next: batcher report --database {shlex.quote(without_passwords(job.database))}"
+    database = f"--database {shlex.quote(without_passwords(job.database))}"
+    report = f"batcher report {database}"
+    if start is None or job.output or not ended.progress.answered:
+        return f"next: {report}"
+    answers = f"batcher export --run {start.run_id} -o answers.jsonl {database}"
+    return f"next: {answers}; what it cost: {report}"
 
 
 def _upper(pico: int | None) -> str:

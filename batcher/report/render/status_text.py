@@ -1,5 +1,6 @@
 """The status of runs, for people and for programs."""
 
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -7,11 +8,14 @@ import msgspec
 
 from batcher.report.figures import Counts
 from batcher.report.render.json_document import json_text, money
+from batcher.report.run_state import CommonReason
 from batcher.report.sentences import in_doubt_range
 from batcher.report.status import LastInvocation, Life, RunStatus
 from batcher.report.words import count_of, moment_text, safe_text
 
 SCHEMA: Final = "batcher.status/1"
+_TAG: Final = re.compile(r"<[^>]*>")  # a gateway's page says little else
+_SAID: Final = 200  # characters of a failure's message
 _EXIT_WORDS: Final = {
     0: "all rows done",
     2: "wrong command line",
@@ -39,12 +43,23 @@ def status_json(runs: Iterable[RunStatus]) -> str:
     return json_text(document)
 
 
+def reason_line(common: CommonReason) -> str:
+    """Why so many rows have no answer, with the place and the sentence of the first."""
+    place = f"{common.source}:{common.row_number}"
+    first = " at" if common.rows == 1 else ", first at"
+    page = common.message.lstrip().startswith("<")
+    words = _TAG.sub(" ", common.message) if page else common.message
+    said = " ".join(words.split())[:_SAID]
+    return f"{common.rows:,} {common.kind} with {common.reason}{first} {place}: {said}"
+
+
 def _block(run: RunStatus) -> list[str]:
     lines = [
         f"run {run.run_id}: {run.job or run.key}",
         f"  inputs    {', '.join(run.inputs) or 'none yet'}",
         f"  rows      {_rows(run)}",
     ]
+    lines += [f"  why       {reason_line(common)}" for common in run.reasons]
     if run.doubt.in_doubt_attempts:
         lines.append(f"  in doubt  {_doubt(run.doubt)}")
     if run.last is not None:
@@ -109,6 +124,7 @@ def _run_fields(run: RunStatus) -> dict[str, Any]:
         "quarantined": run.quarantined,
         "held": run.held,
         "to_do": run.to_do,
+        "reasons": [msgspec.to_builtins(common) for common in run.reasons],
         "open_attempts": doubt.open_attempts,
         "in_doubt_attempts": doubt.in_doubt_attempts,
         "in_doubt_unbounded": doubt.in_doubt_unbounded,
