@@ -98,7 +98,7 @@ ROWS = [
     _line("null", "NOT_OBJECT", b"null"),
     _line("of a list", "NOT_OBJECT", b"[{}]"),
     _line("of an empty object", "NO_PROMPT", b"{}"),
-    _line("that begins with a byte order mark", "BAD_JSON", b"\xef\xbb\xbf{}"),
+    _line("that begins with a byte order mark", "NO_PROMPT", b"\xef\xbb\xbf{}"),
     _line("nested too deeply", "TOO_DEEP", b'{"a":' + b"[" * 300 + b"]" * 300 + b"}"),
     _line("nested without end", "TOO_DEEP", b'{"a":' + b"[" * 100_000),
     _line("longer than is read", "LINE_TOO_LONG", b'{"a":"' + b"x" * (33 * 2**20) + b'"}'),

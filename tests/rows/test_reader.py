@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from batcher.errors import StorageError
 from batcher.messages.request import Request
+from batcher.rows.read.check import layout_note
 from batcher.rows.read.lines import MAX_LINE_BYTES
 from tests.rows.making import batches, items, lines_of, prompts, reasons, source
 
@@ -36,17 +37,18 @@ def test_a_million_blank_lines_are_passed_at_once_and_what_follows_is_found(tmp_
 
 
 def test_only_line_feeds_end_a_line(tmp_path):
-    content = '{"prompt":"a\u2028b\x85c\u2029"}\r{"x":1}\n'.encode()
-    assert reasons(items(source(tmp_path / "a.jsonl", content))) == ["BAD_JSON"]
+    content = '{"prompt":"a"}\n{"prompt":"a\u2028b\x85c\u2029"}\r{"x":1}\n'.encode()
+    assert reasons(items(source(tmp_path / "a.jsonl", content))) == ["ok", "BAD_JSON"]
     content = '{"prompt":"a\u2028b\x85c\u2029"}\n'.encode()
     assert reasons(items(source(tmp_path / "a.jsonl", content))) == ["ok"]
 
 
-def test_a_byte_order_mark_is_dropped_at_the_start_only(tmp_path):
-    content = b'\xef\xbb\xbf{"prompt":"a"}\n\xef\xbb\xbf{"prompt":"a"}\n'
-    found = items(source(tmp_path / "a.jsonl", content))
-    assert reasons(found) == ["ok", "BAD_JSON"]
-    assert found[0].byte_offset == 3
+def test_a_byte_order_mark_is_dropped_at_the_start_of_lines(tmp_path):
+    line = b'\xef\xbb\xbf{"prompt":"a\xef\xbb\xbf"}\n'
+    found = items(source(tmp_path / "a.jsonl", line * 20_000))
+    assert {item.body for item in found} == {found[0].body}
+    assert (len(found), b"a\xef\xbb\xbf" in found[0].body) == (20_000, True)
+    assert [item.byte_offset for item in found[:3]] == [3, len(line), 2 * len(line)]
 
 
 @pytest.mark.parametrize(
@@ -160,6 +162,8 @@ def test_mutated_files_lose_no_line_and_never_crash(tmp_path_factory, data):
     content = mutated(data, lines_of(rows))
     path = tmp_path_factory.mktemp("m") / "a.jsonl"
     found = batches(source(path, content))
+    if layout_note(source(path)):  # objects that are no lines any more
+        return
     handled = sum(len(batch.items) + len(batch.blank_rows) for batch in found)
     assert handled == content.count(b"\n") + (not content.endswith(b"\n") and content != b"")
     for item in (item for batch in found for item in batch.items):

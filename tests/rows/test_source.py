@@ -157,8 +157,6 @@ def test_a_fingerprint_follows_size_time_and_both_ends(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b'[{"prompt":"a"},\n', "is one JSON array; write one object per line"),
-        (b"[\n", "is one JSON array"),
         ('{"prompt":"a"}\n'.encode("utf-16"), "is UTF-16; convert it to UTF-8"),
         (b"PAR1....", "is a Parquet file"),
     ],

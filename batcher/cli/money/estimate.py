@@ -74,6 +74,7 @@ def look_ahead(job: "Job", services: "Services", *, quiet: bool, assume_yes: boo
     from batcher.estimate.estimate import census_of, inputs_of, sample_of
     from batcher.estimate.preflight_sample import refuse_misnamed
     from batcher.rows.build.field_names import not_sent_words
+    from batcher.rows.read.check import reading_notes
 
     asks = not assume_yes and sys.stdin.isatty() and sys.stderr.isatty()
     must_know = job.ask_above is not None and asks
@@ -84,8 +85,12 @@ def look_ahead(job: "Job", services: "Services", *, quiet: bool, assume_yes: boo
         census = census_of(job, inputs)
     sample = census.sample if census else sample_of(job, inputs)
     refuse_misnamed(sample)
-    if not quiet and (names := not_sent_words(services.builder.names.not_sent)):
-        say(names)
+    notes = [
+        *reading_notes(services.files),
+        *filter(None, [not_sent_words(services.builder.names.not_sent)]),
+    ]
+    for line in () if quiet else notes:
+        say(line)
     if job.preflight:
         _show_refusals(sample, quiet=quiet)
     if census is None:

@@ -42,6 +42,7 @@ def _lines(job: Job, found: Inspection) -> list[str]:
     models = ", ".join(f"{model} {count:,}" for model, count in sorted(found.models.items()))
     requests = count_of(found.requests, "request")
     lines = [f"{requests} to endpoint {job.endpoint.name} ({models or 'none'})"]
+    lines += found.read_as
     lines += bad_row_lines(found)
     lines += input_lines(found.repeated_fields, found.blank_lines)
     lines += filter(None, [*found.hidden, *found.unpriced, not_sent_words(found.not_sent)])
@@ -74,6 +75,7 @@ def _summary(found: Inspection) -> dict[str, Any]:
         "requests": found.requests,
         "bad_rows": found.bad_rows,
         "reasons": found.reasons,
+        "read_as": found.read_as,
         "not_sent": found.not_sent,
         "hidden": found.hidden,
         "unpriced": found.unpriced,

@@ -7,7 +7,7 @@ from batcher.messages.request import BadRow
 from batcher.pipeline.engine.rater import Rater
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import AllBut, RowRanges
-from batcher.rows.read.check import hidden_rows
+from batcher.rows.read.check import hidden_rows, reading_notes
 from batcher.rows.read.reader import read_rows
 from batcher.rows.read.source import SourceFile
 
@@ -21,7 +21,8 @@ class Inspection:
     `unbounded` requests have no ceiling: no price, no max_tokens, or tools without a limit.
     `examples` are the first bad rows, with the name of their source. `not_sent` are columns
     that stay here, `repeated_fields` lines that name a field twice, `hidden` sentences about
-    rows that stray quotes hide, `unpriced` about models without a price.
+    rows that stray quotes hide, `unpriced` about models without a price; `read_as` says what
+    is special about how inputs are read.
     """
 
     requests: int = 0
@@ -37,6 +38,7 @@ class Inspection:
     blank_lines: int = 0
     hidden: list[str] = field(default_factory=list)
     unpriced: list[str] = field(default_factory=list)
+    read_as: list[str] = field(default_factory=list)
 
     @property
     def is_clean(self) -> bool:
@@ -68,6 +70,7 @@ def inspect(
     if rater.price_list is not None:
         words = (rater.book.no_price_words(rater.price_list, name) for name in found.models)
         found.unpriced = sorted(filter(None, words))
+    found.read_as = reading_notes(files)
     found.not_sent = builder.names.not_sent
     found.repeated_fields = builder.repeated_rows
     return found

@@ -1,16 +1,21 @@
 """A look at a source before a run starts: a wrong file is refused before money flows."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
-from batcher.errors import ConfigurationError
+from batcher.errors import ConfigurationError, StorageError
 from batcher.messages.codec import CODEC_ERRORS
 from batcher.rows.batch import InputBroken, RowProblem
 from batcher.rows.build.requests import RequestBuilder
+from batcher.rows.ranges import AllBut, RowRanges
+from batcher.rows.read.layout import recognised
 from batcher.rows.read.lines import BLOCK_BYTES, read_blocks
 from batcher.rows.read.source import SourceFile
+from batcher.rows.read.values import RowsOfText
 
 
 def check_source(source: SourceFile, builder: RequestBuilder) -> None:
@@ -18,7 +23,7 @@ def check_source(source: SourceFile, builder: RequestBuilder) -> None:
 
     Raises `ConfigurationError` for a file that is no Parquet or CSV file, has none of the
     columns that a prompt can come from, one name twice or one that looks like a field, and for
-    a JSONL file that is an array, UTF-16 or Parquet. Single bad rows, and files that break off
+    a JSONL file that is UTF-16 or Parquet. Single bad rows, and files that break off
     later, are no reason.
     """
     try:
@@ -47,11 +52,37 @@ def column_names(source: SourceFile) -> list[str]:
 
 
 def _keys_of_first_row(source: SourceFile) -> list[str]:
-    start = next(iter(read_blocks(source)), b"").removeprefix(b"\xef\xbb\xbf").lstrip()
     try:
-        return list(msgspec.json.decode(start.split(b"\n", 1)[0], type=dict[str, msgspec.Raw]))
-    except CODEC_ERRORS:
+        first = next((rows.lines[0] for rows in RowsOfText(source, AllBut(RowRanges()))), b"")
+        return list(msgspec.json.decode(first, type=dict[str, msgspec.Raw]))
+    except (*CODEC_ERRORS, InputBroken):
         return []
+
+
+def layout_note(source: SourceFile) -> str:
+    """How the rows lie in a JSON text that is not one object a line; else nothing."""
+    if source.format != "jsonl":
+        return ""
+    try:
+        layout, _ = recognised(read_blocks(source))
+    except InputBroken:
+        return ""
+    return layout.value
+
+
+def reading_notes(sources: Sequence[SourceFile]) -> list[str]:
+    """What is special about how inputs are read, a line for all that are alike."""
+    alike: dict[str, list[str]] = {}
+    for source in sources:
+        if source.compression and not source.path.name.lower().endswith(source.compression):
+            alike.setdefault(f"packed ({source.compression})", []).append(source.name)
+        if note := layout_note(source):
+            alike.setdefault(note, []).append(source.name)
+    return [f"{_names(names)}: read as {note}" for note, names in alike.items()]
+
+
+def _names(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1:,} more"
 
 
 def _check_columns(source: SourceFile, names: list[str], builder: RequestBuilder) -> None:
@@ -104,22 +135,8 @@ def _check_text(source: SourceFile) -> None:
         what = "is UTF-16; convert it to UTF-8"
     elif start.startswith(b"PAR1"):
         what = "is a Parquet file; name it .parquet"
-    elif _starts_array(start):
-        what = "is one JSON array; write one object per line"
     if what:
         raise ConfigurationError(f"{source.name}: {what}")
-
-
-def _starts_array(start: bytes) -> bool:
-    """Whether an array begins on the first line and does not end there."""
-    line = start.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].strip()
-    if not line.startswith(b"["):
-        return False
-    try:
-        msgspec.json.decode(line)
-    except CODEC_ERRORS:
-        return True
-    return False
 
 
 _SAMPLE_BYTES: Final = 256 * 1024
@@ -139,14 +156,27 @@ def estimated_rows(source: SourceFile) -> int | None:
         return None
     try:
         return _by_first_lines(source)
-    except OSError:
+    except (OSError, StorageError):
         return None
 
 
 def _by_first_lines(source: SourceFile) -> int:
+    if source.format == "jsonl" and layout_note(source):
+        return _by_first_values(source)
     with source.path.open("rb") as file:
         sample = file.read(_SAMPLE_BYTES)
     lines = sample.count(b"\n") + (not sample.endswith(b"\n") and bool(sample))
     if len(sample) < _SAMPLE_BYTES or lines == 0:
         return lines
     return source.path.stat().st_size * lines // len(sample)
+
+
+def _by_first_values(source: SourceFile) -> int:
+    text = RowsOfText(source, AllBut(RowRanges()))
+    with suppress(InputBroken):
+        for rows in text:
+            if rows.offset >= _SAMPLE_BYTES:
+                break
+        else:
+            return text.row_number - 1
+    return source.path.stat().st_size * text.row_number // max(text.offset, 1)

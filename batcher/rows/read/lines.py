@@ -40,10 +40,15 @@ class LineBatch:
 
 
 class LineSplitter:
-    """Splits one stream; `row_number` is that of the line now being read, from 1."""
+    """Splits one stream; `row_number` is that of the line now being read, from 1.
 
-    def __init__(self, rows: RowsToRead) -> None:
+    `are_joined`: a byte order mark may begin any line, where files were put together; it
+    counts as blanks.
+    """
+
+    def __init__(self, rows: RowsToRead, *, are_joined: bool = False) -> None:
         self._rows = rows
+        self._are_joined = are_joined
         self._started = False
         self.row_number = 1
         self.offset = 0
@@ -67,6 +72,9 @@ class LineSplitter:
         return block
 
     def _take(self, block: bytes) -> Iterator[LineBatch]:
+        if self._are_joined and b"\xef" in block and _BOM in block:  # the former is fast
+            block = block if self._tail_bytes else self._without_mark(block)
+            block = block.replace(b"\n" + _BOM, b"\n   ")
         end = block.rfind(b"\n")
         if end < 0:
             self._keep(block)
@@ -112,9 +120,13 @@ class LineSplitter:
             yield LineBatch(first_row=row, offset=offset, lines=[b""], too_long=True)
         else:
             self._tail += end
-            line = bytes(self._tail)
+            line = self._without_mark(bytes(self._tail))
             self._tail = bytearray()  # not held beside the line while that is looked at
             yield LineBatch(first_row=row, offset=offset, lines=[line])
+
+    def _without_mark(self, line: bytes) -> bytes:
+        is_marked = self._are_joined and line.startswith(_BOM)
+        return b"   " + line[len(_BOM) :] if is_marked else line
 
     def _last_line(self) -> Iterator[LineBatch]:
         for lines in self._joined(b"", self._tail_bytes):

@@ -22,9 +22,10 @@ from batcher.rows.batch import (
 )
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import AllBut, RowRanges, RowsToRead
-from batcher.rows.read.lines import MAX_LINE_BYTES, LineBatch, LineSplitter, read_blocks
+from batcher.rows.read.lines import MAX_LINE_BYTES, LineBatch
 from batcher.rows.read.parse import parse_row
 from batcher.rows.read.source import SourceFile
+from batcher.rows.read.values import RowsOfText
 
 
 def read_rows(
@@ -37,7 +38,7 @@ def read_rows(
     """
     match source.format:
         case "jsonl":
-            return _read_jsonl(source, source_id, builder, rows)
+            return _together(_read_jsonl(source, source_id, builder, rows))
         case "csv":
             from batcher.rows.read.csv_rows import read_csv  # noqa: PLC0415 - rarely needed
 
@@ -53,9 +54,9 @@ def read_rows(
 def _read_jsonl(
     source: SourceFile, source_id: int, builder: RequestBuilder, rows: RowsToRead
 ) -> Iterator[RowBatch]:
-    splitter = LineSplitter(rows)
+    text = RowsOfText(source, rows)
     try:
-        for lines in splitter.split(read_blocks(source)):
+        for lines in text:
             if lines.skipped:
                 rows_read = lines.first_row + lines.skipped - 1
                 yield RowBatch(items=[], rows_read=rows_read, skipped=lines.skipped)
@@ -64,10 +65,29 @@ def _read_jsonl(
             else:
                 yield from _build(lines, source, source_id, builder)
     except InputBroken as exc:
-        row = splitter.row_number
+        row = text.row_number
         if rows.take_one(row):
-            bad = bad_row(source_id, row, splitter.offset, broken_file(source.name, exc))
+            bad = bad_row(source_id, row, text.offset, broken_file(source.name, exc))
             yield RowBatch(items=[bad], rows_read=row)
+
+
+def _together(batches: Iterator[RowBatch]) -> Iterator[RowBatch]:
+    """The same rows in larger batches, where a text gives them one by one."""
+    items: list[Request | BadRow] = []
+    for batch in batches:
+        is_alone = len(batch.items) == 1 and not (
+            batch.blank_rows or ends_batch(batch.items[0])
+        )
+        if is_alone and len(items) < BATCH_ROWS:
+            items.append(batch.items[0])
+            rows_read = batch.rows_read
+            continue
+        if items:
+            yield RowBatch(items=items, rows_read=rows_read)
+            items = []
+        yield batch
+    if items:
+        yield RowBatch(items=items, rows_read=rows_read)
 
 
 def _build(
@@ -140,9 +160,9 @@ def original_columns(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]
 def original_lines(source: SourceFile) -> Iterator[tuple[int, bytes]]:
     """Every row's number and itself as one line, in order.
 
-    A line of a JSONL file as its bytes came, whatever they are; a record of another file as a
-    JSON object of its columns. Rows that cannot be read are left out. Raises `StorageError`
-    when the disk fails.
+    A line of a JSONL file as its bytes came, whatever they are, an object over several lines
+    put on one; a record of another file as a JSON object of its columns. Rows that
+    cannot be read are left out. Raises `StorageError` when the disk fails.
     """
     if source.format == "jsonl":
         yield from _raw_lines(source)
@@ -154,22 +174,26 @@ def original_lines(source: SourceFile) -> Iterator[tuple[int, bytes]]:
 
 
 def _raw_lines(source: SourceFile) -> Iterator[tuple[int, bytes]]:
-    splitter = LineSplitter(AllBut(RowRanges()))
     with contextlib.suppress(InputBroken):
-        for lines in splitter.split(read_blocks(source)):
+        for lines in RowsOfText(source, AllBut(RowRanges())):
             if not lines.too_long:
-                yield from enumerate(lines.lines, lines.first_row)
+                yield from enumerate(map(_on_one_line, lines.lines), lines.first_row)
+
+
+def _on_one_line(row: bytes) -> bytes:
+    """The row without line feeds: as JSON has them they only shape it."""
+    return row.replace(b"\n", b" ").replace(b"\r", b" ") if b"\n" in row else row
 
 
 def _of_lines(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
-    splitter = LineSplitter(AllBut(RowRanges()))
+    text = RowsOfText(source, AllBut(RowRanges()))
     try:
-        for lines in splitter.split(read_blocks(source)):
+        for lines in text:
             for row_number, line in enumerate(lines.lines, lines.first_row):
                 if lines.too_long or (line and not line.isspace()):
                     yield row_number, _fields(line)
     except InputBroken:
-        yield splitter.row_number, {}
+        yield text.row_number, {}
 
 
 def _fields(line: bytes) -> dict[str, Any]:

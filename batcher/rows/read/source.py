@@ -78,7 +78,7 @@ _FORMATS: Final[dict[str, Format]] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json-lines": "jsonl",
-    ".json": "jsonl",  # often holds lines; one big array is refused by check_source
+    ".json": "jsonl",
     ".parquet": "parquet",
     ".csv": "csv",
 }
@@ -132,7 +132,10 @@ def find_sources(
 
 
 def source_of(name: str, path: Path) -> SourceFile:
-    """The source for an existing file, its kind told by its name; raises `UsageError`."""
+    """The source for an existing file; raises `UsageError`.
+
+    Its kind is told by its name, and by its first bytes whether it is packed.
+    """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     compression = _COMPRESSIONS.get(suffixes[-1]) if suffixes else None
     if compression:
@@ -143,9 +146,22 @@ def source_of(name: str, path: Path) -> SourceFile:
             f"{name}: unknown kind of file; known are {' '.join(_FORMATS)}, "
             f"the text ones also with {' '.join(_COMPRESSIONS)}"
         )
+    if format_ != "parquet" and compression is None:
+        compression = _compression_inside(path)
     if format_ == "parquet" and compression:
         raise UsageError(f"{name}: a compressed Parquet file cannot be read; unpack it first")
     return SourceFile(name, path, format_, compression)
+
+
+def _compression_inside(path: Path) -> Compression | None:
+    """That of a packed file whose name does not say so; no text begins with such bytes."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError:
+        return None  # reading tells
+    kinds = (kind for magic, kind in _MAGIC.items() if start.startswith(magic))
+    return _COMPRESSIONS.get(Path(next(kinds, "")).suffix)
 
 
 def fingerprint(path: Path) -> str:

@@ -1,0 +1,218 @@
+"""JSON values that are rows although they are no lines: found one by one, never all at once.
+
+They are told apart by their brackets alone; whether one is JSON is seen when it is parsed.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from batcher.rows.batch import InputBroken
+from batcher.rows.ranges import RowsToRead
+from batcher.rows.read.layout import (
+    AROUND_REQUESTS,
+    BOM,
+    SAMPLE_BYTES,
+    TextLayout,
+    recognised,
+    value_end,
+)
+from batcher.rows.read.lines import MAX_LINE_BYTES, LineBatch, LineSplitter, read_blocks
+from batcher.rows.read.source import SourceFile
+
+_GAP: Final = re.compile(rb"(?:[\s,]|\xef\xbb\xbf)*+")
+
+
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What stands before and behind the entries; the latter without blanks."""
+
+    begin: re.Pattern[bytes]
+    end: bytes
+
+
+_AROUND: Final = {
+    TextLayout.ARRAY: _Around(re.compile(rb"\s*+\["), b"]"),
+    TextLayout.REQUESTS: _Around(AROUND_REQUESTS, b"]}"),
+}
+_MOST_AT_ONCE: Final = 4 * 2**20
+# What is no value with brackets: refused as a row, never passed over.
+_OTHER: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^\s,\[\]{}"]++|.', re.DOTALL)
+_OTHER_LINE: Final = re.compile(rb"[^\n{\[]++")
+
+
+class RowsOfText:
+    """The rows of a JSON text, however they lie in it.
+
+    `row_number` and `offset` are those of the row that is being read, from 1 and 0.
+    """
+
+    def __init__(self, source: SourceFile, rows: RowsToRead) -> None:
+        self._source = source
+        self._rows = rows
+        self.layout = TextLayout.LINES
+        self._reading: LineSplitter | ValueSplitter = LineSplitter(rows)
+
+    @property
+    def row_number(self) -> int:
+        """The number of the row that is being read."""
+        return self._reading.row_number
+
+    @property
+    def offset(self) -> int:
+        """Where that row starts in the unpacked text."""
+        return self._reading.offset
+
+    def __iter__(self) -> Iterator[LineBatch]:
+        """All rows that are to be read, in order; raises what `read_blocks` does."""
+        self.layout, blocks = recognised(read_blocks(self._source))
+        if self.layout is TextLayout.RETURNS:
+            blocks = (block.replace(b"\r", b"\n") for block in blocks)
+        elif self.layout is not TextLayout.LINES:
+            self._reading = ValueSplitter(self._rows, self.layout)
+            return self._reading.split(blocks)
+        self._reading = LineSplitter(self._rows, are_joined=True)
+        return self._reading.split(blocks)
+
+
+class ValueSplitter:
+    """Splits one text into values; the attributes are those of `LineSplitter`."""
+
+    def __init__(self, rows: RowsToRead, layout: TextLayout) -> None:
+        self._rows = rows
+        self._around = _AROUND.get(layout)
+        self._blocks: Iterator[bytes] = iter(())
+        self._text, self._at, self._base = b"", 0, 0
+        self._is_over = False
+        self.row_number = 1
+
+    @property
+    def offset(self) -> int:
+        """Where the value starts that is being read."""
+        return self._base + self._at
+
+    def split(self, blocks: Iterator[bytes]) -> Iterator[LineBatch]:
+        """The values of `blocks` that are to be read, in order."""
+        self._blocks = blocks
+        if self._more():
+            self._begin()
+        while True:
+            yield from self._whole_values()
+            if self._is_over:
+                self._end()
+                return
+            if not self._more():
+                break
+        if self._around:
+            raise InputBroken("the file is cut off: its JSON array does not end")
+        yield from self._last()
+
+    def _more(self) -> bool:
+        """Take in about as much again as is waiting; `False` at the end of the file."""
+        waiting = [self._text[self._at :]]
+        wanted, got = min(max(len(waiting[0]), 1), _MOST_AT_ONCE), 0
+        if len(waiting[0]) > MAX_LINE_BYTES:
+            raise InputBroken(f"an entry is longer than {MAX_LINE_BYTES:,} bytes")
+        while got < wanted and (block := next(self._blocks, None)) is not None:
+            waiting.append(block)
+            got += len(block)
+        self._base, self._at = self._base + self._at, 0
+        self._text = b"".join(waiting)
+        return got > 0
+
+    def _begin(self) -> None:
+        self._at = len(BOM) if self._text.startswith(BOM) else 0
+        if self._around:
+            while (begins := self._around.begin.match(self._text, self._at)) is None:
+                if len(self._text) < SAMPLE_BYTES and self._more():
+                    continue
+                raise InputBroken("the file does not begin with a JSON array")
+            self._at = begins.end()
+
+    def _whole_values(self) -> Iterator[LineBatch]:
+        """The values that end in the present text."""
+        group = _Group()
+        while (end := self._next()) > 0:
+            start, number = self._at, self.row_number
+            self._at, self.row_number = end, number + 1
+            is_wanted = self._rows.take_one(number)
+            if not group.takes(start, is_wanted=is_wanted):
+                yield group.batch()
+                group = _Group()
+            value = self._text[start:end] if is_wanted else None
+            group.add(number, self._base, start, value)
+        if group.rows:
+            yield group.batch()
+
+    def _next(self) -> int:
+        """Where the next value ends, which begins where we are then; -1: not here."""
+        gap = _GAP.match(self._text, self._at)
+        self._at = gap.end() if gap else self._at
+        if self._at == len(self._text):
+            return -1
+        if self._text[self._at] in b"{[":
+            return value_end(self._text, self._at)
+        if self._around and self._text[self._at] == ord("]"):
+            self._is_over = True
+            return -1
+        other = (_OTHER if self._around else _OTHER_LINE).match(self._text, self._at)
+        end = other.end() if other else len(self._text)
+        return end if end < len(self._text) else -1  # else it may go on
+
+    def _end(self) -> None:
+        """Raise unless nothing but the end of what is around the entries follows."""
+        expected = self._around.end if self._around else b""
+        seen = b""
+        while True:
+            seen += b"".join(self._text[self._at :].split())[: len(expected) + 1]
+            if not expected.startswith(seen):
+                raise InputBroken("something follows the end of the JSON array")
+            self._at = len(self._text)
+            if not self._more():
+                break
+        if seen != expected:
+            raise InputBroken("the file is cut off behind its JSON array")
+
+    def _last(self) -> Iterator[LineBatch]:
+        """What is left behind the last whole value."""
+        left = self._text[self._at :].rstrip()
+        if left and self._rows.take_one(self.row_number):
+            yield LineBatch(
+                first_row=self.row_number, offset=self.offset, lines=[left], terminated=False
+            )
+
+
+class _Group:
+    """Consecutive values that lie one byte apart, as lines do, or that are passed over."""
+
+    def __init__(self) -> None:
+        self._lines: list[bytes] = []
+        self._first = self._offset = self._end = 0
+        self.rows = 0
+
+    def takes(self, start: int, *, is_wanted: bool) -> bool:
+        """Whether another value may join: all are wanted and side by side, or none is."""
+        if not self.rows:
+            return True
+        return (
+            start == self._end + 1
+            if is_wanted and self._lines
+            else not (is_wanted or self._lines)
+        )
+
+    def add(self, number: int, base: int, start: int, value: bytes | None) -> None:
+        """A value at `start` in the text that begins at `base`; `None`: passed over."""
+        if not self.rows:
+            self._first, self._offset = number, base + start
+        self.rows += 1
+        if value is not None:
+            self._lines.append(value)
+            self._end = start + len(value)
+
+    def batch(self) -> LineBatch:
+        """All of them."""
+        skipped = 0 if self._lines else self.rows
+        return LineBatch(
+            first_row=self._first, offset=self._offset, lines=self._lines, skipped=skipped
+        )
