@@ -6,6 +6,7 @@
     +-- ProviderUnavailable       69  the endpoint cannot be reached or keeps failing
     +-- CannotCreate              73  a file or database cannot be created
     +-- StorageError              74  disk or database trouble while running
+        +-- DamagedDatabase       74  what a database holds cannot be read, or not be trusted
         +-- LostTransactions      74  a server came back without what it had committed
     +-- Busy                      75  another run holds the database or the job
         +-- Fenced                75  another process has taken over this one's run
@@ -76,6 +77,10 @@ class StorageError(BatcherError):
     """The disk or the database failed while it was in use."""
 
     exit_code = 74
+
+
+class DamagedDatabase(StorageError):  # noqa: N818
+    """What the database holds cannot be read any more, or not be trusted."""
 
 
 class LostTransactions(StorageError):  # noqa: N818

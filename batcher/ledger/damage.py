@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from batcher.clock import Clock, SystemClock
-from batcher.errors import StorageError
+from batcher.errors import DamagedDatabase
 from batcher.ledger.database_errors import CORRUPT, INTERRUPT, IOERR, NOTADB
 from batcher.ledger.sqlite_file import connect_sqlite
 
@@ -56,16 +56,16 @@ def _limit(connection: "sqlite3.Connection", seconds: float | None, clock: Clock
 
 
 def check_whole(path: Path, pragma: str = "quick_check") -> None:
-    """Read the whole file; raises `StorageError` when it is damaged."""
+    """Read the whole file; raises `DamagedDatabase` when it is damaged."""
     damages = damages_of(path, pragma)
     if damages:
         raise damaged(path, damages)
 
 
-def damaged(path: Path, damages: Sequence[str]) -> StorageError:
+def damaged(path: Path, damages: Sequence[str]) -> DamagedDatabase:
     """The sentence about them."""
     more = f"; and {len(damages) - 1:,} more" if len(damages) > 1 else ""
-    return StorageError(
+    return DamagedDatabase(
         f"the database {path} is damaged: restore a backup of it, or what `sqlite3 FILE"
         f" .recover` makes of it ({damages[0]}{more})"
     )

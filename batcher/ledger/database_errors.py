@@ -12,7 +12,7 @@ from sqlalchemy.exc import (
     ProgrammingError,
 )
 
-from batcher.errors import BatcherError, Busy, CannotCreate, StorageError
+from batcher.errors import BatcherError, Busy, CannotCreate, DamagedDatabase, StorageError
 
 # Primary result codes, https://www.sqlite.org/rescode.html. The driver has names for them, but
 # importing it costs a run on a server 1 MB; a test compares.
@@ -28,11 +28,11 @@ _SQLITE: dict[int, tuple[type[BatcherError], str]] = {
         "cannot be written: check the permissions of the file and of its folder",
     ),
     IOERR: (
-        StorageError,
+        DamagedDatabase,
         "could not be read or written by the disk: check the disk, then run the command again",
     ),
     CORRUPT: (
-        StorageError,
+        DamagedDatabase,
         "is damaged: restore a backup of it, or what `sqlite3 FILE .recover` makes of it",
     ),
     FULL: (
@@ -51,6 +51,8 @@ NO_RIGHT = "42501"
 _POSTGRESQL: dict[str, tuple[type[BatcherError], str]] = {
     "25006": (StorageError, "is read-only: it may be a standby; use the primary"),
     NO_RIGHT: (StorageError, "does not let this user do that: grant the rights"),
+    "XX001": (DamagedDatabase, "is damaged: restore a backup of it"),
+    "XX002": (DamagedDatabase, "has a damaged index: REINDEX it, or restore a backup"),
     "53100": (StorageError, "cannot grow, the disk is full: free some space on the server"),
     "53300": (StorageError, "has no connection left: raise max_connections or wait"),
     "55P03": (Busy, "is locked by another program: try again when it has ended"),

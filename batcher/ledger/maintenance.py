@@ -25,7 +25,7 @@ from batcher.ledger.lifeboat.files import sync_folder
 from batcher.ledger.owner.lock import hold_database
 from batcher.ledger.runs import input_files
 from batcher.ledger.schema import invocations
-from batcher.ledger.verify.contents import contents_agree
+from batcher.ledger.verify.checks import contents_agree
 from batcher.ledger.verify.findings import Findings
 from batcher.outputs import Guard
 

@@ -4,10 +4,12 @@ Works while a run is on: each check sees one moment of the database, and the lon
 charges, reads chunk by chunk, so that no reader holds back the log of a writer for long.
 """
 
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, Final
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from batcher.ledger.connect import place, reading
 from batcher.ledger.damage import check_whole
@@ -16,12 +18,23 @@ from batcher.ledger.rate.stored_answers import (
     answers_with_charges,
     read_rate_sets,
 )
+from batcher.ledger.schema import NOT_KEPT, answers
 from batcher.ledger.verify.bill import check_bill, read_bill
 from batcher.ledger.verify.budgets import budgets_agree
 from batcher.ledger.verify.charges import ChargeChecker, pricings
 from batcher.ledger.verify.findings import Findings, Verified
 from batcher.ledger.verify.queries import contradictions, keys_in_plain_sight
 from batcher.ledger.verify.rollups import rollups_agree
+from batcher.ledger.write.records import checksum_of
+from batcher.messages.answer import NotAMessage, text_of
+
+_CHUNK: Final = 50  # answers may be large
+_READ: Final = tuple(
+    answers.c[name]
+    for name in (
+        "attempt_id", "content", "usage", "joined_content", "joined_text", "text", "checksum",
+    )
+)  # fmt: skip
 
 
 def verify(engine: Engine, bill: Path | None = None) -> Verified:
@@ -53,3 +66,41 @@ def verify(engine: Engine, bill: Path | None = None) -> Verified:
         findings=findings.some,
         problems=findings.count,
     )
+
+
+def contents_agree(engine: Engine, findings: Findings) -> None:
+    """Compare each answer with its checksum, and its text with its content."""
+    for chunk in _chunks(engine):
+        for row in chunk:
+            if said := what_changed(row):
+                findings.add("content", f"the answer of attempt {row.attempt_id}: {said}")
+
+
+def _chunks(engine: Engine) -> Iterator[Sequence[Any]]:
+    after = -1
+    while rows := _after(engine, after):
+        yield rows
+        after = rows[-1].attempt_id
+
+
+def _after(engine: Engine, after: int) -> Sequence[Any]:
+    query = select(*_READ).where(answers.c.attempt_id > after).order_by(answers.c.attempt_id)
+    with reading(engine) as connection:
+        return connection.execute(query.limit(_CHUNK)).all()
+
+
+def what_changed(row: Any) -> str | None:  # noqa: ANN401 - a row with these columns
+    """How an answer is not what was recorded, in words; `None`: it is, or has no checksum."""
+    if row.checksum is None:
+        return None
+    usage = None if row.usage is None else row.usage.encode()
+    found = checksum_of(row.content.encode(), usage, row.joined_content, row.joined_text)
+    if row.checksum != found:
+        return "content or usage is not what was recorded"
+    if row.content == NOT_KEPT:
+        return None
+    try:
+        text = text_of(row.content.encode())
+    except NotAMessage as error:
+        return str(error)
+    return None if text == row.text else "its text is not that of its content"

@@ -4,8 +4,6 @@ Each function says by name what goes into which column; what it returns at last 
 alone, in the order that its statement wants.
 """
 
-from zlib import crc32
-
 import msgspec
 
 from batcher.ledger.write.in_order import Row, in_order_of
@@ -14,6 +12,7 @@ from batcher.ledger.write.records import (
     Quarantine,
     Scope,
     Settlement,
+    checksum_of,
     identity,
 )
 from batcher.ledger.write.statements import ANSWER, CHARGE, FAILURE, INTENT, SETTLED
@@ -134,20 +133,6 @@ def answer_values(settlement: Settlement, outcome: Answered | Partial, scope: Sc
             settlement.joined_text,
         ),
     }
-
-
-def checksum_of(
-    content: bytes, usage: bytes | None, joined_content: str | None, joined_text: str | None
-) -> int:
-    """What tells later whether these are still as they were recorded.
-
-    The text is left out: it follows from the content.
-    """
-    checksum = crc32(content, crc32(usage or b""))
-    for joined in (joined_content, joined_text):
-        if joined is not None:
-            checksum = crc32(joined.encode(errors="surrogatepass"), checksum)
-    return checksum
 
 
 @in_order_of(CHARGE)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from hashlib import blake2b
+from zlib import crc32
 
 import msgspec
 from sqlalchemy import Connection, func, select
@@ -160,6 +161,20 @@ def identity(custom_id: str | None, params_hash: bytes) -> int:
     if custom_id is not None:
         digest.update(b"\0" + custom_id.encode())
     return int.from_bytes(digest.digest(), "big", signed=True)
+
+
+def checksum_of(
+    content: bytes, usage: bytes | None, joined_content: str | None, joined_text: str | None
+) -> int:
+    """What tells later whether these are still as they were recorded.
+
+    The text is left out: it follows from the content.
+    """
+    checksum = crc32(content, crc32(usage or b""))
+    for joined in (joined_content, joined_text):
+        if joined is not None:
+            checksum = crc32(joined.encode(errors="surrogatepass"), checksum)
+    return checksum
 
 
 def open_rating(connection: Connection, book: PriceBook, now_us: int) -> tuple[int, int]:

@@ -8,8 +8,10 @@ from typing import Any, BinaryIO, Final
 
 from sqlalchemy import Engine
 
-from batcher.errors import StorageError, UsageError
+from batcher.errors import DamagedDatabase, StorageError, UsageError
+from batcher.ledger.connect import reading
 from batcher.outputs import never
+from batcher.report.export.past_damage import UNREADABLE, named
 from batcher.report.export.rows import (
     ANSWER_NOT_KEPT,
     ExportSource,
@@ -20,7 +22,7 @@ from batcher.report.export.rows import (
     read_sources,
 )
 from batcher.report.ledgers import guard_of
-from batcher.report.status import read_status
+from batcher.report.run_state import read_runs
 from batcher.rows.out.marks import OutputFormat
 from batcher.rows.out.output import Sink, format_of, open_writer, storage_errors
 from batcher.rows.read.reader import original_columns, original_lines
@@ -73,14 +75,17 @@ def export_answers(
     """Write a line per row of the run; works while it is on, with bounded memory.
 
     Rows without an answer say why (`status` failed, quarantined, held or to_do), unless only
-    answered ones are asked for. An input that is gone or has changed since is told to `warn`;
-    then its answers and failures come without the rows' own columns. Amounts are exact text.
+    answered ones are asked for. Where the database is damaged they are `unreadable`, and when
+    everything else is written, that is raised. An input that is gone or has changed since is
+    told to `warn`; then its answers and failures come without the rows' own columns. Amounts
+    are exact text.
 
     Raises `UsageError` for an unknown run or kind of file, `CannotCreate` when the target
     cannot be written, `StorageError` for trouble with a disk or the database.
     """
     sources = read_sources(engine, run_id)
     position = read_position(engine)
+    lost: dict[str, list[int]] = {}
     rows = answered = wordless = 0
     with open_writer(
         options.target,
@@ -97,17 +102,38 @@ def export_answers(
                 writer.write(chosen)
                 rows += len(chosen)
                 answered += len(ready)
+                _note_unreadable(chunk, lost)
                 wordless += sum(row["reason"] == ANSWER_NOT_KEPT for row in ready)
     if wordless:
         warn(f"{wordless:,} answers come without text and content: not stored, or purged")
+    _raise_if_lost(lost, f"{answered:,} answers are written")
     return Exported(rows=rows, answered=answered)
+
+
+def _note_unreadable(rows: list[dict[str, Any]], lost: dict[str, list[int]]) -> None:
+    for row in rows:
+        if row["status"] == UNREADABLE:
+            lost.setdefault(row["source"], []).append(row["row_number"])
+
+
+def _raise_if_lost(lost: dict[str, list[int]], written: str) -> None:
+    if lost:
+        places = "; ".join(f"{source}: {named(numbers)}" for source, numbers in lost.items())
+        count = sum(map(len, lost.values()))
+        raise DamagedDatabase(
+            f"{written}, and the database is damaged where {count:,} rows are ({places}):"
+            " restore a backup of it to have them, too"
+        )
 
 
 def the_run(engine: Engine, run_id: int | None) -> int:
     """The run asked for, or the only one there is; raises `UsageError` when it is not clear."""
-    runs = read_status(engine, run_id)
+    with reading(engine) as connection:
+        runs = read_runs(connection, run_id)
     if len(runs) == 1:
         return runs[0].run_id
+    if run_id is not None:
+        raise UsageError(f"there is no run {run_id} here: `batcher status` lists all runs")
     if not runs:
         raise UsageError("there is no run here yet: `batcher run` makes one")
     names = ", ".join(f"{run.run_id} ({run.job or run.key})" for run in runs)
@@ -209,10 +235,11 @@ def export_failures(
     sources = read_sources(engine, run_id)
     position = read_position(engine)
     reasons: Counter[str] = Counter()
+    lost: dict[str, list[int]] = {}
     sink = Sink(options.target, guard, never, stdout=options.stdout)  # rows carry no mark
     try:
         for source in sources:
-            for line, reason in _lines(engine, source, position, warn):
+            for line, reason in _lines(engine, source, position, warn, lost):
                 with storage_errors(sink.name):
                     sink.stream.write(line + b"\n")
                 reasons[reason] += 1
@@ -220,14 +247,19 @@ def export_failures(
     except BaseException:
         sink.discard()
         raise
+    _raise_if_lost(lost, f"{reasons.total():,} rows are written")
     return ExportedFailures(reasons.total(), dict(reasons.most_common()))
 
 
 def _lines(
-    engine: Engine, source: ExportSource, position: Position, warn: Callable[[str], None]
+    engine: Engine,
+    source: ExportSource,
+    position: Position,
+    warn: Callable[[str], None],
+    lost_to_damage: dict[str, list[int]],
 ) -> Iterator[tuple[bytes, str]]:
     """Lines and reasons; both sides are in row order."""
-    failed = read_failed(engine, source, position)
+    failed = _readable(read_failed(engine, source, position), source, lost_to_damage)
     number, failure = next(failed, (None, {}))
     if number is None:
         return
@@ -248,3 +280,15 @@ def _lines(
     lost += (number is not None) + sum(1 for _ in failed)
     if lost:
         warn(f"{source.name}: {lost:,} rows cannot be read, so they are left out")
+
+
+def _readable(
+    outcomes: Iterator[tuple[int, Mapping[str, Any]]],
+    source: ExportSource,
+    lost: dict[str, list[int]],
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for row_number, outcome in outcomes:
+        if outcome["status"] == UNREADABLE:
+            lost.setdefault(source.name, []).append(row_number)
+        else:
+            yield row_number, outcome

@@ -1,8 +1,9 @@
 """What became of each row of an input, read from the ledger in small pieces, in row order."""
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,14 +23,23 @@ from batcher.ledger.schema import (
     shared_answers,
     sources,
 )
+from batcher.ledger.verify.checks import what_changed
 from batcher.messages.attempt import State
 from batcher.messages.legs import LEG_STOP_REASONS
 from batcher.pricing.money import usd_text
+from batcher.report.export.past_damage import (
+    CHUNK,
+    UNREADABLE,
+    Outcome,
+    in_row_order,
+    unreadable,
+)
 from batcher.report.query import moment_of
 from batcher.report.run_state import FINAL
 from batcher.report.scope import charges_in_force
+from batcher.rows.read.reader import original_lines
+from batcher.rows.read.source import source_of
 
-_CHUNK: Final = 200  # answers may be large
 _EARLIER_LEG: Final[ColumnElement[bool]] = literal_column(
     "answers.final = 0"
 )  # as the index says it
@@ -48,7 +58,8 @@ ANSWER_NOT_KEPT: Final = "ANSWER_NOT_KEPT"
 # The least certain of an answer's charges names the whole.
 _CERTAINTY: Final = ("unbilled", "priced", "assumed", "unpriced")
 
-Outcome = tuple[int, Mapping[str, Any]]
+# Which outcome of a row counts: what may hide an answer goes before a failure.
+_RANKS: Final = {"answered": 0, UNREADABLE: 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +70,14 @@ class ExportSource:
     name: str
     path: Path
     fingerprint: str
+    rows: int | None
+
+    def last_row(self) -> int | None:
+        """Its number; where the run has not seen the end of the input, that is read."""
+        if self.rows is not None or not self.path.is_file():
+            return self.rows
+        lines = original_lines(source_of(self.name, self.path))
+        return max((number for number, _ in lines), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +103,7 @@ def read_sources(engine: Engine, run_id: int) -> tuple[ExportSource, ...]:
     """
     table = sources.c
     statement = (
-        select(table.source_id, table.name, table.location, table.fingerprint)
+        select(table.source_id, table.name, table.location, table.fingerprint, table.rows)
         .where(table.run_id == run_id, table.superseded_by.is_(None))
         .order_by(table.source_id)
     )
@@ -103,6 +122,7 @@ def read_sources(engine: Engine, run_id: int) -> tuple[ExportSource, ...]:
                 name=row.name,
                 path=Path(row.location),
                 fingerprint=row.fingerprint,
+                rows=row.rows,
             )
             for row in connection.execute(statement)
         ]
@@ -125,14 +145,14 @@ def read_outcomes(
     """Row number and result columns of every row with an answer or a reason not to have one.
 
     In row order, each row once: an answer wins. No transaction stays open between two rows.
+    Rows where the database is damaged are `unreadable`.
     """
-    streams = (
-        _keyset(engine, lambda c, after: _answers(c, source.source_id, position, after)),
-        _keyset(engine, lambda c, after: _shared(c, source.source_id, position, after)),
-        _keyset(engine, lambda c, after: _failures(c, source.source_id, position, after)),
-    )
+    streams = [
+        in_row_order(engine, partial(read, source.source_id, position), source.last_row)
+        for read in (_answers, _shared, _failures)
+    ]
     last = -1
-    for row_number, outcome in heapq.merge(*streams, key=lambda pair: pair[0]):  # stable
+    for row_number, outcome in heapq.merge(*streams, key=_rank):
         if row_number != last:
             yield row_number, outcome
         last = row_number
@@ -140,31 +160,26 @@ def read_outcomes(
 
 def read_failed(engine: Engine, source: ExportSource, position: Position) -> Iterator[Outcome]:
     """The rows that are quarantined, failed or held, like `read_outcomes`."""
-    return _keyset(engine, lambda c, after: _failures(c, source.source_id, position, after))
+    read = partial(_failures, source.source_id, position)
+    return in_row_order(engine, read, source.last_row)
 
 
-def _keyset(
-    engine: Engine, read: Callable[[Connection, int], list[Outcome]]
-) -> Iterator[Outcome]:
-    after, full = -1, True
-    while full:
-        with reading(engine) as connection:
-            chunk = read(connection, after)
-        yield from chunk
-        full = len(chunk) == _CHUNK
-        after = chunk[-1][0] if chunk else after
+def _rank(outcome: Outcome) -> tuple[int, int]:
+    row_number, columns = outcome
+    return row_number, _RANKS.get(columns["status"], len(_RANKS))
 
 
 def _answers(
-    connection: Connection, source_id: int, position: Position, after: int
+    source_id: int, position: Position, connection: Connection, after: int, until: int
 ) -> list[Outcome]:
     statement = (
         select(answers, attempts.c.attempt_uid)
         .join(attempts, attempts.c.attempt_id == answers.c.attempt_id)
-        .where(FINAL, answers.c.source_id == source_id, answers.c.row_number > after)
+        .where(FINAL, answers.c.source_id == source_id)
+        .where(answers.c.row_number > after, answers.c.row_number <= until)
         .where(answers.c.attempt_id <= position.attempt_id)
         .order_by(answers.c.row_number)
-        .limit(_CHUNK)
+        .limit(CHUNK)
     )
     rows = connection.execute(statement).mappings().all()
     legs = _earlier_legs(connection, [row["request_id"] for row in rows if row["legs"] > 1])
@@ -178,13 +193,15 @@ def _answers(
             | {"attempt_uid": row["attempt_uid"]}
             | _cost([paid.get(part["attempt_id"], []) for part in parts]),
         )
+        if what_changed(row) is None
+        else unreadable(row["row_number"])
         for row in rows
         for parts in [[row, *legs.get(row["request_id"], [])]]
     ]
 
 
 def _shared(
-    connection: Connection, source_id: int, position: Position, after: int
+    source_id: int, position: Position, connection: Connection, after: int, until: int
 ) -> list[Outcome]:
     """Answers of other rows, which paid for them."""
     table = shared_answers.c
@@ -194,10 +211,11 @@ def _shared(
         .add_columns(attempts.c.attempt_uid.label("paid_by_attempt_uid"))
         .join(answers, answers.c.attempt_id == table.attempt_id)
         .join(attempts, attempts.c.attempt_id == table.attempt_id)
-        .where(table.source_id == source_id, table.row_number > after)
+        .where(table.source_id == source_id)
+        .where(table.row_number > after, table.row_number <= until)
         .where(table.shared_id <= position.shared_id)
         .order_by(table.row_number)
-        .limit(_CHUNK)
+        .limit(CHUNK)
     )
     rows = connection.execute(statement).mappings().all()
     legs = _earlier_legs(connection, [row["request_id"] for row in rows if row["legs"] > 1])
@@ -207,6 +225,8 @@ def _shared(
             _answer_columns(row, legs.get(row["request_id"], []))
             | {"paid_by_attempt_uid": row["paid_by_attempt_uid"], **_PAID_ELSEWHERE},
         )
+        if what_changed(row) is None
+        else unreadable(row["row_number"])
         for row in rows
     ]
 
@@ -281,15 +301,16 @@ def _cost(of_parts: list[list[_Charge]]) -> dict[str, str | None]:
 
 
 def _failures(
-    connection: Connection, source_id: int, position: Position, after: int
+    source_id: int, position: Position, connection: Connection, after: int, until: int
 ) -> list[Outcome]:
     table = failures.c
     statement = (
         select(table.row_number, table.custom_id, table.kind, table.reason, table.message)
-        .where(table.source_id == source_id, table.row_number > after)
+        .where(table.source_id == source_id)
+        .where(table.row_number > after, table.row_number <= until)
         .where(table.failure_id <= position.failure_id)
         .order_by(table.row_number)
-        .limit(_CHUNK)
+        .limit(CHUNK)
     )
     return [
         (
