@@ -54,3 +54,9 @@ def test_an_alias_finds_its_model(alias):
 )
 def test_a_name_that_only_looks_similar_has_no_price(name):
     assert load_shipped().priced_model("anthropic", name) == (None, False)
+
+
+def test_a_list_that_is_not_in_the_book_has_no_price_for_any_model():
+    words = load_shipped().no_price_words("of another price file", "claude-haiku-4-5")
+    assert words == "no price for claude-haiku-4-5, whose answers stay unpriced"
+    assert load_shipped().no_price_words("anthropic", "claude-haiku-4-5") == ""

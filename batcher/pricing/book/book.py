@@ -143,10 +143,14 @@ class PriceBook:
         return None, False
 
     def no_price_words(self, price_list: str, model: str) -> str:
-        """That the list has no price for `model`, and whose name is near; empty when it has."""
-        if self.priced_model(price_list, model)[0] is not None:
+        """That the list has no price for `model`, and whose name is near; empty when it has.
+
+        A list that is not in the book has no price for any.
+        """
+        known = self.lists[price_list].models() if price_list in self.lists else ()
+        if known and self.priced_model(price_list, model)[0] is not None:
             return ""
-        near = did_you_mean(model, self.lists[price_list].models())
+        near = did_you_mean(model, known)
         return f"no price for {model}, whose answers stay unpriced{near}"
 
     def context_window(self, model: str) -> int | None:
