@@ -133,3 +133,26 @@ def test_one_run_of_a_server_does_not_recover_the_attempts_of_a_living_one(
     books = open_books(postgres_url, long_run.simulator.bill())
     states = {line["source"]: line["state"] for line in books.attempts.values()}
     assert states == {"slow.jsonl": "open", "quick.jsonl": "answered"}
+
+
+def test_status_watches_a_run_until_it_ends(folder, long_run):
+    holder = long_run("rows.jsonl", "batcher.db")
+    with (folder.path / "watched.txt").open("w+") as shown:
+        watcher = folder.start("status", "--watch", stdout=shown)
+        seen = (folder.path / "watched.txt").read_text
+        assert wait_until(lambda: "is running" in seen(), watcher)
+        kill(holder)
+        assert watcher.wait(60) == 0
+        assert "died without a word" in seen()
+
+
+def test_status_of_several_runs_is_a_line_each_the_newest_first(folder, simulate):
+    where = ("--endpoint", "simulator", "--base-url", simulate().url)
+    for name in ("first.jsonl", "second.jsonl"):
+        write_jsonl(folder.path / name, rows(2))
+        assert folder.batcher("run", name, *where, "--name", name).code == 0
+    lines = folder.batcher("status").out.splitlines()
+    assert [line.split()[:4] for line in lines[2:4]] == [
+        ["2", "second.jsonl", "2", "2"],
+        ["1", "first.jsonl", "2", "2"],
+    ]

@@ -1,19 +1,33 @@
 """The status of runs, for people and for programs."""
 
 import re
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TextIO
 
 import msgspec
 
+from batcher.outputs import visible
 from batcher.report.figures import Counts
+from batcher.report.render.formats import Format, write
 from batcher.report.render.json_document import json_text, money
 from batcher.report.run_state import CommonReason
 from batcher.report.sentences import in_doubt_range
 from batcher.report.status import LastInvocation, Life, RunStatus
+from batcher.report.table import Field, Row, Table, Unit
 from batcher.report.words import count_of, moment_text, safe_text
 
 SCHEMA: Final = "batcher.status/1"
+_FIELDS: Final = (
+    Field("run", "Run", Unit.COUNT),
+    Field("job", "Job or input", Unit.TEXT),
+    Field("rows", "Rows", Unit.COUNT),
+    Field("answered", "Answered", Unit.COUNT),
+    Field("without_answer", "Without answer", Unit.COUNT, in_narrow=False),
+    Field("to_do", "To do", Unit.COUNT),
+    Field("in_doubt", "In doubt", Unit.COUNT, in_narrow=False),
+    Field("state", "State", Unit.TEXT),
+    Field("last", "Since", Unit.TEXT, in_narrow=False),
+)
 _TAG: Final = re.compile(r"<[^>]*>")  # a gateway's page says little else
 _SAID: Final = 200  # characters of a failure's message
 _EXIT_WORDS: Final = {
@@ -31,10 +45,44 @@ _EXIT_WORDS: Final = {
 }
 
 
+def print_status(runs: Sequence[RunStatus], stream: TextIO) -> None:
+    """A line per run, the newest first; all about it where there is only one."""
+    if len(runs) > 1:
+        write(status_table(runs), Format.TABLE, None, stream)
+    else:
+        stream.write(visible(render_status(runs)))
+
+
 def render_status(runs: Iterable[RunStatus]) -> str:
     """A block of lines per run; ends with a newline."""
     blocks = ["\n".join(map(safe_text, _block(run))) for run in runs]
     return "\n\n".join(blocks or ["There is no run here yet."]) + "\n"
+
+
+def status_table(runs: Iterable[RunStatus]) -> Table:
+    """A line per run, the newest first."""
+    rows = [_line(run) for run in sorted(runs, key=lambda run: run.run_id, reverse=True)]
+    sentences = ("`batcher status --run ID` says more of one.",)
+    return Table(name="status", fields=_FIELDS, rows=tuple(rows), sentences=sentences)
+
+
+def _line(run: RunStatus) -> Row:
+    last = run.last
+    return (
+        run.run_id,
+        run.job or run.key,
+        run.rows,
+        run.answered,
+        run.failed + run.quarantined + run.held,
+        run.to_do,
+        run.doubt.in_doubt_attempts,
+        "never began" if last is None else _state(last),
+        "" if last is None else moment_text(last.ended_at or last.started_at),
+    )
+
+
+def _state(last: LastInvocation) -> str:
+    return f"ended {last.exit_code}" if last.life is Life.ENDED else str(last.life)
 
 
 def status_json(runs: Iterable[RunStatus]) -> str:
