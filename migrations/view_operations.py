@@ -30,9 +30,12 @@ class ViewOperations(MigrateOperation):
     @classmethod
     def require_unused_names(cls, operations: Operations, names: list[str]) -> None:
         """Refuse to go on where a table or view of somebody else has one of these names."""
-        inspector = sa.inspect(operations.get_bind())
+        connection = operations.get_bind()
+        inspector, schema = sa.inspect(connection), None
+        if connection.dialect.name == "postgresql":
+            schema = connection.scalar(sa.text("SELECT current_schema()"))
         for name in names:
-            if inspector.has_table(name, schema=inspector.default_schema_name):
+            if inspector.has_table(name, schema=schema):
                 raise CommandError(
                     f"something that is not ours is called {name}, as this version's own is:"
                     " rename it, then type batcher db upgrade again"

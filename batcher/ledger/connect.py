@@ -12,10 +12,9 @@ import re
 import shlex
 import socket
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy
 from sqlalchemy import URL, create_engine, event, make_url
@@ -24,6 +23,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from batcher.errors import BatcherError, ConfigurationError
 from batcher.ledger.damage import LOOK_SECONDS, damaged, damages_of
 from batcher.ledger.database_errors import translate
+from batcher.ledger.server import BEGIN, BEGIN_READING, open_server, schema_of
 from batcher.ledger.sqlite_file import (
     check_exists,
     check_file_system,
@@ -39,28 +39,6 @@ Engine = sqlalchemy.Engine
 POSTGRESQL = ("postgresql", "postgresql+psycopg", "postgres")
 _SECRETS = ("password", "sslpassword", "passfile")
 _ALLOW_NETWORK = "network"
-BEGIN = "batcher_begin"
-# An option of connections to PostgreSQL: many rows do not go through the driver's pipeline. At
-# its end the server gets a Flush after the Sync, and forgets to watch how long we idle.
-ONE_BY_ONE = "batcher_one_by_one"
-# A dead machine is noticed after 25 s, not after the system's two hours.
-_KEEPALIVE = {
-    "connect_timeout": "10",
-    "keepalives": "1",
-    "keepalives_idle": "10",
-    "keepalives_interval": "5",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "25000",  # the same for bytes on their way, in milliseconds
-    "client_encoding": "utf8",
-}
-# A plan that is kept was made for a small table, and reads all of it when it has grown. Servers
-# older than 12 do not know it.
-_PLANS = (
-    "SELECT set_config(name, 'force_custom_plan', false) FROM pg_settings"
-    " WHERE name = 'plan_cache_mode'"
-)
-# PostgreSQL: every statement of the transaction sees the same state.
-_SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +101,8 @@ def open_engine(url: str, *, read_only: bool = False) -> Engine:
     """
     where = parse_url(url)
     if where.path is None:
-        return _open_postgresql(where, read_only=read_only)
+        name = application_name()
+        return open_server(where.url, where.shown, our_name=name, read_only=read_only)
     return _open_sqlite(where, where.path, read_only=read_only)
 
 
@@ -177,11 +156,9 @@ def _blame_damage(where: DatabaseUrl, error: Exception) -> None:
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """A transaction that only reads: one state of the database, and no lock to wait for."""
-    options: dict[str, Any] = {BEGIN: "BEGIN"}
-    if engine.dialect.name == "postgresql":
-        options = _SNAPSHOT
+    begin = BEGIN_READING if engine.dialect.name == "postgresql" else "BEGIN"
     with storage_errors(engine.url), engine.connect() as connection:
-        yield connection.execution_options(**options)
+        yield connection.execution_options(**{BEGIN: begin})
 
 
 @contextmanager
@@ -194,11 +171,21 @@ def writing(engine: Engine) -> Iterator[Connection]:
 @contextmanager
 def outside_transactions(engine: Engine) -> Iterator[Connection]:
     """Every statement commits by itself, for those that refuse to be in a transaction."""
-    options: dict[str, Any] = {BEGIN: None}
-    if engine.dialect.name == "postgresql":
-        options = {"isolation_level": "AUTOCOMMIT"}
     with storage_errors(engine.url), engine.connect() as connection:
-        yield connection.execution_options(**options)
+        yield connection.execution_options(**{BEGIN: None})
+
+
+def application_name() -> str:
+    """Who we are in pg_stat_activity: at most 63 bytes, as the server cuts there."""
+    return f"batcher pid {os.getpid()} of {user_name()} on {socket.gethostname()}"[:63]
+
+
+def user_name() -> str:
+    """The user's name, or the number where it has none."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 # --- Addresses
@@ -209,6 +196,7 @@ def _of_url(url: URL) -> DatabaseUrl:
         return _of_path(url.database or "", query=dict(url.query))
     if url.drivername in POSTGRESQL:
         url = url.set(drivername="postgresql+psycopg")
+        schema_of(url)
         return DatabaseUrl(url=url, shown=_masked(url))
     raise ConfigurationError(
         f"the database {url.drivername}://… is not supported; use a file name or"
@@ -274,56 +262,3 @@ def _begin_sqlite(connection: Connection, usual: str) -> None:
     statement = connection.get_execution_options().get(BEGIN, usual)
     if statement is not None:
         connection.exec_driver_sql(statement)
-
-
-# --- PostgreSQL
-
-
-def _open_postgresql(where: DatabaseUrl, *, read_only: bool) -> Engine:
-    ours = _KEEPALIVE | {"application_name": application_name()}
-    given = {name: value for name, value in ours.items() if name not in where.url.query}
-    options = _SNAPSHOT if read_only else {}
-    try:
-        engine = create_engine(where.url, connect_args=given, execution_options=options)
-    except ImportError as error:
-        raise ConfigurationError(
-            f"the database {where.shown} needs the PostgreSQL driver: type"
-            " pip install 'messages-batcher[postgres]'"
-        ) from error
-    event.listen(engine, "connect", lambda raw, _: _set_up(raw, read_only=read_only))
-    event.listen(engine, "do_executemany", _execute_one_by_one)
-    return engine
-
-
-def _execute_one_by_one(cursor: Any, statement: str, rows: Any, context: Any) -> bool:  # noqa: ANN401  psycopg is optional
-    """See `ONE_BY_ONE`; `False`: the driver is to do it its way."""
-    if not context.execution_options.get(ONE_BY_ONE):
-        return False
-    for row in rows:
-        cursor.execute(statement, row)
-    return True
-
-
-def application_name() -> str:
-    """Who we are in pg_stat_activity: at most 63 bytes, as the server cuts there."""
-    return f"batcher pid {os.getpid()} of {user_name()} on {socket.gethostname()}"[:63]
-
-
-def user_name() -> str:
-    """The user's name, or the number where it has none."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
-
-
-def _set_up(raw: Any, *, read_only: bool) -> None:  # noqa: ANN401  psycopg is optional
-    raw.autocommit = True
-    with closing(raw.cursor()) as cursor:
-        cursor.execute(
-            "SET TIME ZONE 'UTC'; SET synchronous_commit = on;"
-            " SET default_transaction_isolation = 'read committed'"
-            + ("; SET default_transaction_read_only = on" if read_only else "")
-        )
-        cursor.execute(_PLANS)
-    raw.autocommit = False

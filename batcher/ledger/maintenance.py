@@ -77,8 +77,9 @@ def upgrade_database(url: str) -> Upgraded:
         SchemaVersionError: the database is newer than this program.
     """
     shown = parse_url(url).shown
-    with hold_database(url, None, command="batcher db upgrade"), _engine(url) as engine:
-        before = migrate.upgrade(engine)
+    held = hold_database(url, None, command="batcher db upgrade")
+    with held as ownership, _engine(url) as engine:
+        before = migrate.upgrade(engine, fence=ownership.fence)
     return Upgraded(shown=shown, before=before, after=migrate.SHIPPED.head)
 
 

@@ -7,6 +7,7 @@ database gets the script that the revisions add up to; tests compare them.
 
 import hashlib
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -116,10 +117,16 @@ def current(engine: Engine) -> str | None:
         return _revision(connection, place(engine))
 
 
-def upgrade(engine: Engine, revisions: Revisions = SHIPPED) -> str | None:
+def upgrade(
+    engine: Engine,
+    revisions: Revisions = SHIPPED,
+    *,
+    fence: Callable[[Connection], object] = lambda _: None,
+) -> str | None:
     """Bring the database to head in one transaction; returns the revision it had.
 
-    Killed at any statement, it leaves the database as it was.
+    `fence` begins it: it raises where the database is not ours any more. Killed at any
+    statement, it leaves the database as it was.
 
     Raises:
         SchemaVersionError: the database is newer than this program, or of batcher 0.1.0.
@@ -128,6 +135,7 @@ def upgrade(engine: Engine, revisions: Revisions = SHIPPED) -> str | None:
     """
     where = place(engine)
     with writing(engine) as connection:
+        fence(connection)
         _wait_for_turn(connection)
         before = _revision(connection, where)
         if before is None:
@@ -346,7 +354,9 @@ def _differs_sqlite(connection: Connection, name: str, statement: str) -> bool:
 
 def _differs_postgresql(connection: Connection, name: str, statement: str) -> bool:
     """The server rewrites what it stores, so it is asked to write the expected one too."""
-    stored = sa.text("SELECT pg_get_viewdef(to_regclass(current_schema() || :name))")
+    stored = sa.text(
+        "SELECT pg_get_viewdef(to_regclass(quote_ident(current_schema()) || :name))"
+    )
     wanted = sa.text("SELECT pg_get_viewdef(to_regclass('pg_temp' || :name))")
     found = connection.scalar(stored, {"name": f".{name}"})
     try:

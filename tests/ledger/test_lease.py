@@ -130,16 +130,19 @@ def test_who_holds_what_is_listed_by_the_beginning_of_the_name(engine):
 def test_whoever_needs_everything_fences_off_the_silent_and_respects_the_living(engine):
     lease = take(engine)
     with pytest.raises(leases.LeaseHeld):
-        do(engine, leases.fence_off)
+        do(engine, lambda connection: leases.take_all(connection, owner="them"))
     expire(engine)
-    do(engine, leases.fence_off)
+    all_of_it = do(engine, lambda connection: leases.take_all(connection, owner="them"))
     with pytest.raises(Fenced):
         do(engine, leases.fence, lease, 1)
+    do(engine, leases.fence, all_of_it, 1)
+    with pytest.raises(leases.LeaseHeld, match="them has all of the database"):
+        do(engine, leases.keep_from_all)
 
 
 def test_a_keeper_keeps_it_and_gives_it_back(engine):
     lease = take(engine, seconds=0.6)
-    keeper = Keeper(engine, engine.connect(), lease)
+    keeper = Keeper(engine, lease)
     before = do(engine, expiry)
     wait_for(lambda: do(engine, expiry) != before)
     wait_for(lambda: keeper.is_fresh)  # held up for long, it is so at the next renewal
@@ -150,7 +153,7 @@ def test_a_keeper_keeps_it_and_gives_it_back(engine):
 def test_a_keeper_learns_that_it_was_followed(engine):
     lease = take(engine, seconds=0.6)
     told = []
-    keeper = Keeper(engine, engine.connect(), lease)
+    keeper = Keeper(engine, lease)
     keeper.changed = lambda: told.append(keeper.lost)
     with writing(engine) as connection:
         connection.execute(text("UPDATE leases SET token = token + 1, owner = 'them'"))
@@ -182,8 +185,7 @@ def test_a_process_of_elsewhere_is_never_called_dead(name):
 
 def test_a_session_that_renews_ends_when_its_process_is_stopped_in_the_middle(postgres_url):
     """Else the row of the lease stays locked, and nobody can follow."""
-    with hold_database(postgres_url, "here", command="test", lease_seconds=60) as ownership:
-        connection = ownership.keeper._connection
+    held = hold_database(postgres_url, "here", command="test", lease_seconds=60)
+    with held as ownership, writing(ownership.keeper._engine) as connection:
         ends_after = connection.scalar(text("SHOW idle_in_transaction_session_timeout"))
-        connection.rollback()
     assert ends_after == "40s"

@@ -179,7 +179,7 @@ def test_an_owner_that_was_followed_while_its_connection_was_cut_learns_it(
     engine = open_engine(proxy.url(postgres_url))
     stack.callback(engine.dispose)
     session = Session(engine, direct.lease, lost=follow)
-    proxy.cut_before.add(proxy.commits + 2)  # the first is that of its own settings
+    proxy.cut_before.add(proxy.commits + 1)
     insert = text("INSERT INTO done VALUES (1)")
     with session, pytest.raises(Fenced):
         session.transact(lambda connection: connection.execute(insert))

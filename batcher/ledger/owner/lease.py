@@ -32,6 +32,7 @@ from batcher.ledger.schema_internal import leases
 LEASE_SECONDS: Final = 30.0
 # An owner not renewed for this part of the time sends nothing: it may be followed soon.
 FRESH_PART: Final = 2 / 3
+ALL: Final = "all of the database"  # the lease of whoever needs it for itself
 RENEWALS: Final = 6  # how often a lease is renewed in the time that it lasts
 
 # The moment on the database's clock, in microseconds since 1970 UTC.
@@ -84,6 +85,14 @@ def run_lease(run_key: str) -> str:
     return f"run {run_key}"
 
 
+def most_idle_ms(lease: Lease) -> int:
+    """For how long its owner may say nothing in a transaction: then the server ends it.
+
+    A process that is stopped in the middle must not keep its locks for ever.
+    """
+    return max(round(lease.seconds * FRESH_PART * 1000), 1)
+
+
 def take(
     connection: Connection, name: str, *, owner: str, seconds: float = LEASE_SECONDS
 ) -> Lease:
@@ -96,10 +105,7 @@ def take(
         Held: it has an owner who may live.
         Busy: (from the caller's `storage_errors`) its owner is in the middle of a write.
     """
-    connection.execute(text(f"SET LOCAL lock_timeout = {_TAKING_MS}"))
-    free = {"token": 0, "owner": "", "process": "", "acquired_at": 0, "expires_at": 0}
-    new = insert(leases).values(name=name, written=0, **free)
-    connection.execute(new.on_conflict_do_nothing())
+    _make(connection, name)
     found = connection.execute(
         select(leases, (leases.c.expires_at > NOW).label("lasts"))
         .where(leases.c.name == name)
@@ -181,14 +187,32 @@ def holders(connection: Connection, prefix: str = "") -> list[LeaseHolder]:
     return [_holder(row) for row in found if not is_dead(row.process)]
 
 
-def fence_off(connection: Connection) -> None:
-    """Take every lease away from owners who are silent; raises `LeaseHeld` for one who is not.
+def take_all(connection: Connection, *, owner: str, seconds: float = LEASE_SECONDS) -> Lease:
+    """Become the only one who works: every owner who is silent loses its lease.
 
-    For whoever needs the whole database: an owner that wakes later changes nothing.
+    An owner that wakes later changes nothing. Raises `LeaseHeld` for one who is not silent.
     """
+    ours = take(connection, ALL, owner=owner, seconds=seconds)
     for holder in holders(connection):
-        raise LeaseHeld(f"{holder.owner} has {holder.name}", holder)
-    connection.execute(update(leases).values(token=leases.c.token + 1, expires_at=0))
+        if holder.name != ALL:
+            raise LeaseHeld(f"{holder.owner} has {holder.name}", holder)
+    others = update(leases).where(leases.c.name != ALL)
+    connection.execute(others.values(token=leases.c.token + 1, expires_at=0))
+    return ours
+
+
+def keep_from_all(connection: Connection) -> None:
+    """Until the transaction ends, nobody becomes the only one; raises `LeaseHeld` for one.
+
+    Whoever takes another lease does so first: `take_all` then waits, and finds it.
+    """
+    _make(connection, ALL)
+    query = select(leases, (leases.c.expires_at > NOW).label("lasts"))
+    found = connection.execute(
+        query.where(leases.c.name == ALL).with_for_update(read=True)
+    ).one()
+    if found.lasts and not is_dead(found.process):
+        raise LeaseHeld(f"{found.owner} has {ALL}", _holder(found))
 
 
 def fenced(connection: Connection, lease: Lease) -> Fenced:
@@ -209,6 +233,14 @@ def lost_transactions(number: int, committed: int) -> LostTransactions:
         " run, as a standby does that had not received everything when it took over: nothing"
         " more was sent; run the same command again, and use synchronous replication"
     )
+
+
+def _make(connection: Connection, name: str) -> None:
+    """See that there is a row to be locked; others are not waited for for long."""
+    connection.execute(text(f"SET LOCAL lock_timeout = {_TAKING_MS}"))
+    free = {"token": 0, "owner": "", "process": "", "acquired_at": 0, "expires_at": 0}
+    new = insert(leases).values(name=name, written=0, **free)
+    connection.execute(new.on_conflict_do_nothing())
 
 
 def _ours(lease: Lease) -> tuple[ColumnElement[bool], ...]:

@@ -1,7 +1,7 @@
 """Who may run at once: on SQLite one run per file, on PostgreSQL one process per run.
 
-On SQLite the file is locked (see `database_file`). On PostgreSQL it is a lease (see `lease`),
-and a session's advisory lock keeps the schema as it is.
+On SQLite the file is locked (see `database_file`). On PostgreSQL it is a lease (see `lease`):
+a row, so nothing is left behind by a session that a pooler gives to others.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, Engine, inspect, select
+from sqlalchemy import Connection, Engine, select
 
 from batcher.errors import Busy
 from batcher.ledger.connect import (
@@ -18,35 +18,37 @@ from batcher.ledger.connect import (
     open_engine,
     parse_url,
     place,
-    storage_errors,
+    writing,
 )
-from batcher.ledger.migrate import prepare
+from batcher.ledger.migrate import current, prepare, require_head
 from batcher.ledger.owner.database_file import HeldFile, hold_file, holder_of, iso
 from batcher.ledger.owner.lease import (
-    FRESH_PART,
+    ALL,
     LEASE_SECONDS,
     Lease,
     LeaseHeld,
     bind,
     fence,
-    fence_off,
+    keep_from_all,
+    most_idle_ms,
     run_lease,
     take,
+    take_all,
 )
 from batcher.ledger.owner.process import is_living
 from batcher.ledger.owner.renewal import Keeper
-from batcher.ledger.owner.server_session import lock_all, lock_shared, settle_in
 from batcher.ledger.owner.sharing import check_alone, join
 from batcher.ledger.schema_internal import leases
+from batcher.ledger.server import MOST_IDLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ownership:
     """What is held. `created`: a server's database was empty, its tables were just made.
 
-    `keeper` keeps the lease on PostgreSQL; `None` where the kernel's lock is enough, or all of
-    the database is held. `file` is what is locked on SQLite. `waited_seconds` were spent until
-    another run had ended.
+    `keeper` keeps the lease on PostgreSQL; `None` where the kernel's lock is enough, or there
+    is nothing yet to be held. `file` is what is locked on SQLite. `waited_seconds` were spent
+    until another run had ended.
     """
 
     created: bool = False
@@ -138,65 +140,74 @@ def _hold_server(
 ) -> Iterator[Ownership]:
     engine = open_engine(url)
     try:
-        with storage_errors(url):
-            connection = engine.connect()
-        with connection:
-            with storage_errors(url), connection.begin():
-                most_idle = None if run_key is None else lease_seconds * FRESH_PART
-                settle_in(connection, most_idle_seconds=most_idle)
-            if run_key is None:
-                yield _hold_all(engine, connection)
-            else:
-                held = _hold_run(engine, connection, run_key, lease_seconds, together=together)
-                with held as ownership:
-                    yield ownership
+        if run_key is None:
+            held = _hold_all(engine, lease_seconds)
+        else:
+            held = _hold_run(engine, run_key, lease_seconds, together=together)
+        with held as ownership:
+            yield ownership
     finally:
-        engine.dispose()  # the session ends, and its locks with it
+        engine.dispose()
 
 
-def _hold_all(engine: Engine, connection: Connection) -> Ownership:
+@contextmanager
+def _hold_all(engine: Engine, seconds: float) -> Iterator[Ownership]:
     """Nobody works, and nobody who wakes up later can write."""
-    where = place(engine)
-    with storage_errors(engine.url), connection.begin():
-        lock_all(connection, where)
-        if inspect(connection).has_table(leases.name):
-            try:
-                fence_off(connection)
-            except LeaseHeld as held:
-                raise _busy(where, held) from None
-    return Ownership()
+    if current(engine) is None:  # nobody works without tables
+        yield NOTHING_HELD
+        return
+    owner = application_name()
+    with _taking(engine) as connection:
+        lease = take_all(connection, owner=owner, seconds=seconds)
+    with _kept(engine, lease) as keeper:
+        yield Ownership(keeper=keeper)
 
 
 @contextmanager
 def _hold_run(
-    engine: Engine, connection: Connection, run_key: str, seconds: float, *, together: bool
+    engine: Engine, run_key: str, seconds: float, *, together: bool
 ) -> Iterator[Ownership]:
-    where = place(engine)
-    with storage_errors(engine.url), connection.begin():
-        lock_shared(connection, where)
     created = prepare(engine).created
-    try:
-        with storage_errors(engine.url), connection.begin():
-            owner = application_name()
-            if together:
-                lease = join(connection, run_key, owner=owner, seconds=seconds)
-            else:
-                lease = take(connection, run_lease(run_key), owner=owner, seconds=seconds)
-                check_alone(connection, run_key)
-    except LeaseHeld as held:
-        raise _busy(where, held) from None
-    keeper = Keeper(engine, connection, lease)
-    try:
+    owner = application_name()
+    with _taking(engine) as connection:
+        keep_from_all(connection)
+        if together:
+            lease = join(connection, run_key, owner=owner, seconds=seconds)
+        else:
+            lease = take(connection, run_lease(run_key), owner=owner, seconds=seconds)
+            check_alone(connection, run_key)
+    with _kept(engine, lease) as keeper:
+        require_head(engine)  # nobody changes it from now on, but somebody may have until now
         yield Ownership(created=created, keeper=keeper)
+
+
+@contextmanager
+def _taking(engine: Engine) -> Iterator[Connection]:
+    """A transaction that takes leases; whoever has one is told of."""
+    try:
+        with writing(engine) as connection:
+            yield connection
+    except LeaseHeld as held:
+        raise _busy(place(engine), held) from None
+
+
+@contextmanager
+def _kept(engine: Engine, lease: Lease) -> Iterator[Keeper]:
+    keeper = Keeper(engine.execution_options(**{MOST_IDLE: most_idle_ms(lease)}), lease)
+    try:
+        yield keeper
     finally:
         keeper.close()
 
 
 def _busy(where: DatabaseUrl, held: LeaseHeld) -> LeaseHeld:
+    if held.holder and held.holder.name == ALL:
+        what = "another command uses all of the database"
+    else:
+        what = "another run is on in the database"
     who = f": {held.holder.owner}, since {iso(held.holder.acquired_at)}" if held.holder else ""
     return LeaseHeld(
-        f"another run is on in the database {where.shown}{who}; run the same command again when"
-        " it has ended",
+        f"{what} {where.shown}{who}; run the same command again when it has ended",
         held.holder,
     )
 

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from batcher.clock import boot_seconds
-from batcher.errors import Busy
-from batcher.ledger.connect import place
+from batcher.errors import BatcherError, Busy
+from batcher.ledger.connect import writing
 from batcher.ledger.owner.lease import (
     FRESH_PART,
     RENEWALS,
@@ -19,23 +19,21 @@ from batcher.ledger.owner.lease import (
     release,
     renew,
 )
-from batcher.ledger.owner.server_session import lock_shared, settle_in
 
 _AGAIN_SECONDS: Final = 1.0  # after a renewal that failed
 
 
 class Keeper:
-    """Renews `lease` until `close`; `connection` becomes its own, with the lock it holds.
+    """Renews `lease` until `close`, by connections of `engine`.
 
     `changed` is called in the keeper's thread when `is_fresh` or `lost` may have changed.
     """
 
-    def __init__(self, engine: Engine, connection: Connection, lease: Lease) -> None:
+    def __init__(self, engine: Engine, lease: Lease) -> None:
         self.lease = lease
         self.lost: Busy | None = None
         self.changed: Callable[[], object] = lambda: None
         self._engine = engine
-        self._connection = connection
         self._fresh_until = boot_seconds() + lease.seconds * FRESH_PART
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
@@ -50,10 +48,8 @@ class Keeper:
         """Give the lease back. Blocks."""
         self._ending.set()
         self._thread.join()
-        with suppress(SQLAlchemyError), self._connection.begin():  # else it ends by itself
-            release(self._connection, self.lease)
-        with suppress(SQLAlchemyError):
-            self._connection.close()
+        with suppress(BatcherError, SQLAlchemyError), writing(self._engine) as connection:
+            release(connection, self.lease)  # else it ends by itself
 
     def _run(self) -> None:
         pause = every = self.lease.seconds / RENEWALS
@@ -61,29 +57,17 @@ class Keeper:
             try:
                 self._renew()
                 pause = every
-            except (SQLAlchemyError, Busy):  # the server is gone, or somebody holds all of it
-                self._begin_anew()
+            except (BatcherError, SQLAlchemyError):  # the server is gone: connect anew
+                self._engine.dispose()
                 pause = min(every, _AGAIN_SECONDS)
 
     def _renew(self) -> None:
         before, was_fresh = boot_seconds(), self.is_fresh
-        with self._connection.begin():
-            ours = renew(self._connection, self.lease)
-            self.lost = None if ours else fenced(self._connection, self.lease)
+        with writing(self._engine) as connection:
+            ours = renew(connection, self.lease)
+            self.lost = None if ours else fenced(connection, self.lease)
         if ours:
             self._fresh_until = before + self.lease.seconds * FRESH_PART
         if not (ours and was_fresh):
             with suppress(RuntimeError):  # the event loop to be told is closed: the run is over
                 self.changed()
-
-    def _begin_anew(self) -> None:
-        """A new session, with the lock that ended with the old one."""
-        with suppress(SQLAlchemyError):
-            self._connection.invalidate()
-            self._connection.close()
-        with suppress(SQLAlchemyError, Busy):
-            self._engine.dispose()
-            self._connection = self._engine.connect()
-            with self._connection.begin():
-                settle_in(self._connection, most_idle_seconds=self.lease.seconds * FRESH_PART)
-                lock_shared(self._connection, place(self._engine))

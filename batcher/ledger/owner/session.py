@@ -10,17 +10,16 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from batcher.clock import boot_seconds
-from batcher.ledger.connect import BEGIN, ONE_BY_ONE
 from batcher.ledger.database_errors import passes
 from batcher.ledger.owner.database_file import HeldFile
 from batcher.ledger.owner.lease import (
-    FRESH_PART,
     Lease,
     fence,
     lost_transactions,
+    most_idle_ms,
     written,
 )
-from batcher.ledger.owner.server_session import settle_in
+from batcher.ledger.server import BEGIN, MOST_IDLE, ONE_BY_ONE
 
 T = TypeVar("T")
 
@@ -204,6 +203,6 @@ class Session:
             self._engine.dispose()
         self._opened = self._engine.connect()
         if self._lease is not None:
-            self._opened.execution_options(**{ONE_BY_ONE: True})
-            with self._opened.begin():
-                settle_in(self._opened, most_idle_seconds=self._lease.seconds * FRESH_PART)
+            self._opened.execution_options(
+                **{ONE_BY_ONE: True, MOST_IDLE: most_idle_ms(self._lease)}
+            )

@@ -105,13 +105,15 @@ def reprice(url: str, options: RepriceOptions, *, now_us: int) -> Repricing:
     with _engine(url, read_only=True) as engine:
         require_head(engine)  # before anything is locked or changed
     held = hold_database(url, None, command="batcher reprice")
-    with held, _engine(url) as engine:
+    with held as ownership, _engine(url) as engine:
         with writing(engine) as connection:
+            ownership.fence(connection)
             settle_everything(connection, now_us)
         found = _compare(partial(reading, engine), options)
         if not found.changed:
             return found
         with writing(engine) as connection:
+            ownership.fence(connection)
             rating_id = _write(connection, options, now_us)
     return Repricing(
         rating_id=rating_id,
@@ -280,7 +282,8 @@ def close_month(url: str, month: str, *, now_us: int) -> int:
     with _engine(url, read_only=True) as engine:
         require_head(engine)
     held = hold_database(url, None, command="batcher prices close")
-    with held, _engine(url) as engine, writing(engine) as connection:
+    with held as ownership, _engine(url) as engine, writing(engine) as connection:
+        ownership.fence(connection)
         settle_everything(connection, now_us)
         return _close(connection, month, now_us)
 
