@@ -31,6 +31,12 @@ class RequestTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     ignore: tuple[str, ...] = ()
 
 
+class ModelsTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The `[models]` table: what stands for the models that rows of other APIs name."""
+
+    map: dict[str, str] = {}
+
+
 class ValueSource(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """`{ env = … }` or `{ file = … }`, as it is read; one of the two."""
 
@@ -120,6 +126,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     parameters: dict[str, Any] | None = None
     stream: StreamMode | None = None
     request: RequestTable | None = None
+    models: ModelsTable | None = None
     retry: Retry | None = None
     tags: dict[str, str] | None = None
     headers: dict[str, HeaderValue] | None = None

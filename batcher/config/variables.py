@@ -10,7 +10,7 @@ from batcher.errors import ConfigurationError
 PREFIX: Final = "BATCHER_"
 CONFIG: Final = f"{PREFIX}CONFIG"
 _TABLES: Final = frozenset(
-    {"parameters", "request", "retry", "tags", "betas", "headers", "notify"}
+    {"parameters", "request", "models", "retry", "tags", "betas", "headers", "notify"}
 )
 _ALIKE: Final = 0.8  # DATABSE and DATABASE_URL are meant for DATABASE, HISTORY for nothing
 

@@ -30,6 +30,7 @@ class Reason(StrEnum):
     TRUNCATED_FILE = "TRUNCATED_FILE"
     NO_PROMPT = "NO_PROMPT"
     MISNAMED_FIELD = "MISNAMED_FIELD"  # a column that looks like a field and would not be sent
+    UNTRANSLATABLE = "UNTRANSLATABLE"  # made for another tool, and cannot be said here
     WRONG_TYPE = "WRONG_TYPE"
     MISSING_MODEL = "MISSING_MODEL"
     MISSING_MAX_TOKENS = "MISSING_MAX_TOKENS"

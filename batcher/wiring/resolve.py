@@ -299,6 +299,7 @@ def _request_settings(
         betas=merged.betas or (),
         pass_fields=merged.request.passed if merged.request else (),
         ignored=merged.request.ignore if merged.request else (),
+        models=merged.models.map if merged.models else {},
     )
 
 

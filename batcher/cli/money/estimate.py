@@ -73,7 +73,6 @@ def look_ahead(job: "Job", services: "Services", *, quiet: bool, assume_yes: boo
     from batcher.cli.words.say import say
     from batcher.estimate.estimate import census_of, inputs_of, sample_of
     from batcher.estimate.preflight_sample import refuse_misnamed
-    from batcher.rows.build.field_names import not_sent_words
     from batcher.rows.read.check import reading_notes
 
     asks = not assume_yes and sys.stdin.isatty() and sys.stderr.isatty()
@@ -85,10 +84,7 @@ def look_ahead(job: "Job", services: "Services", *, quiet: bool, assume_yes: boo
         census = census_of(job, inputs)
     sample = census.sample if census else sample_of(job, inputs)
     refuse_misnamed(sample)
-    notes = [
-        *reading_notes(services.files),
-        *filter(None, [not_sent_words(services.builder.names.not_sent)]),
-    ]
+    notes = [*reading_notes(services.files), *services.builder.notices]
     for line in () if quiet else notes:
         say(line)
     if job.preflight:

@@ -70,7 +70,7 @@ def inspect(
     if rater.price_list is not None:
         words = (rater.book.no_price_words(rater.price_list, name) for name in found.models)
         found.unpriced = sorted(filter(None, words))
-    found.read_as = reading_notes(files)
+    found.read_as = [*reading_notes(files), *builder.translator.sentences]
     found.not_sent = builder.names.not_sent
     found.repeated_fields = builder.repeated_rows
     return found

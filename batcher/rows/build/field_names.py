@@ -128,6 +128,9 @@ class RowNames:
         }
         sent = {*free, *fields, "betas"}
         self.of_params = FieldNames({*free, "params", "betas"}, targets, beside)
+        self.of_batch_lines = FieldNames(
+            {*free, "method", "url", "body", "betas"}, targets, beside
+        )
         self.of_messages = FieldNames(sent, targets, lost)
         self.of_prompt = FieldNames({*sent, "prompt", "images", "documents"}, targets, {})
         self.inside_params = FieldNames({*free, *fields}, FIELDS, {}, _NO_TABLE)

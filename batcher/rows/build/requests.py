@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from batcher.errors import ConfigurationError
-from batcher.messages.codec import CODEC_ERRORS
 from batcher.messages.request import BadRow, Request, needs_stream, params_hash
 from batcher.preflight.rules import Problem
 from batcher.rows.batch import Reason, RowProblem, bad_row
 from batcher.rows.build.body import (
     FIELDS,
-    MAX_BODY_BYTES,
     check_body,
     fill_in,
     path_blocks,
@@ -24,13 +22,30 @@ from batcher.rows.build.columns import (
     ATTACHMENTS,
     BETAS,
     OWN_COLUMNS,
-    attached,
     is_beta_name,
     json_columns,
     row_betas,
 )
-from batcher.rows.build.field_names import RowNames
+from batcher.rows.build.field_names import RowNames, not_sent_words
+from batcher.rows.build.pieces import (
+    encoded_body,
+    no_prompt,
+    prompt_messages,
+    row_custom_id,
+    with_attachments,
+    within_limit,
+)
 from batcher.rows.build.settings import RequestSettings
+from batcher.rows.build.shapes import (
+    CONVERSATIONS,
+    Translator,
+    chat_names,
+    is_batch_line,
+    is_chat,
+    is_plain,
+    is_spoken,
+    is_turns,
+)
 from batcher.rows.read.parse import (
     as_it_came,
     kind,
@@ -41,8 +56,6 @@ from batcher.rows.read.parse import (
 
 if TYPE_CHECKING:
     from batcher.rows.build.template import Conversation, RowTemplate
-
-MAX_CUSTOM_ID_BYTES: Final = 1_000
 
 # Says what is known to be wrong with a body and the row's beta names; None: nothing.
 Preflight = Callable[[dict[str, Any], tuple[str, ...]], Problem | None]
@@ -59,12 +72,18 @@ class _Envelope(msgspec.Struct):
     params: msgspec.Raw
 
 
+class _BatchLine(msgspec.Struct):
+    """A line of an OpenAI batch file; `body` as its bytes came."""
+
+    body: msgspec.Raw
+
+
 # From a row as it came to the text of its body.
 _TextOf = Callable[[Any], bytes]
 
 _LARGE_BYTES: Final = 2**20  # from here on copies of a row count
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
-_ENCODER: Final = msgspec.json.Encoder()
+_BATCH_LINE: Final = msgspec.json.Decoder(_BatchLine)
 # Quotes around the body: of a bare one, and of `{"custom_id": "…", "params": …}`.
 _AROUND: Final = frozenset({0, 6})
 _JSON_COLUMNS: Final = frozenset((*FIELDS, "params", *OWN_COLUMNS))
@@ -86,11 +105,18 @@ class RequestBuilder:
         self._system = _system(settings.system) if "{" in (settings.system or "") else None
         if self._system is not None:
             del self._defaults["system"]
+        self.translator = Translator(settings)
         self.repeated_rows = 0  # lines seen that name a field twice
         self.names = RowNames(self._fields, self.template_columns, settings.ignored)
         for name in settings.betas:
             if not is_beta_name(name):
                 raise ConfigurationError(f"betas: {name!r:.120} is no beta name; correct it")
+
+    @property
+    def notices(self) -> list[str]:
+        """What was translated, and which columns stay here, a line each; of the rows so far."""
+        lines = [*self.translator.sentences, not_sent_words(self.names.not_sent)]
+        return [line for line in lines if line]
 
     @cached_property
     def columns(self) -> frozenset[str] | None:
@@ -142,7 +168,7 @@ class RequestBuilder:
         custom_id = None
         try:
             row = parse_row(raw) if isinstance(raw, bytes) else self._columns(raw)
-            custom_id = _custom_id(row)
+            custom_id = row_custom_id(row)
             body, text_of = self._body(row, raw, custom_id, row_number)
             if self._system is not None and body.get("system") is None:
                 body, text_of = self._with_system(self._system, body, row, row_number), None
@@ -152,7 +178,7 @@ class RequestBuilder:
                 text_of = None
             betas = self._betas(row)
             self._judge(body, betas)
-            text = _encode(body) if text_of is None else b""
+            text = encoded_body(body) if text_of is None else b""
             is_large = len(raw) > _LARGE_BYTES  # no record has as many columns
             named = params_hash(body, betas, is_large=is_large)
             model, max_tokens, streams = body["model"], body["max_tokens"], needs_stream(body)
@@ -166,7 +192,7 @@ class RequestBuilder:
                 del row, body  # a large row is in memory twice at most
                 text = as_it_came(came := text_of(raw), quotes)
                 self.repeated_rows += text is not came and not is_odd
-            text = _within_limit(text)
+            text = within_limit(text)
         except RowProblem as problem:
             return bad_row(source_id, row_number, byte_offset, problem, custom_id)
         return Request(
@@ -218,14 +244,28 @@ class RequestBuilder:
             messages = self._template.render(row, custom_id, row_number)
             passed = _present(row, self.settings.pass_fields)
             fields = {n: v for n, v in passed.items() if n not in OWN_COLUMNS}
-            return self._completed({**fields, "messages": _attach(messages, passed)}), None
+            messages = with_attachments(messages, passed)
+            return self._completed({**fields, "messages": messages}), None
         if row.get("params") is not None:
             return self._from_params(row, raw)
         if row.get("messages") is not None:
-            return self._from_messages(row, raw)
-        if row.get("prompt") is not None:
+            if is_plain(row["messages"]) and "tools" not in row:  # nearly all rows
+                return self._from_messages(row, raw)
+            return self._from_conversation(row, raw, "messages")
+        if row.get("prompt") is not None and not is_turns(row["prompt"]):
             return self._from_prompt(row), None
-        raise _no_prompt(row)
+        return self._from_another_shape(row, raw)
+
+    def _from_another_shape(
+        self, row: dict[str, Any], raw: bytes | dict[str, Any]
+    ) -> tuple[dict[str, Any], _TextOf | None]:
+        if row.get("prompt") is not None:
+            return self._from_conversation(row, raw, "prompt")
+        if is_batch_line(row):
+            return self._from_batch_line(row, raw)
+        if row.get(CONVERSATIONS) is not None:
+            return self._from_conversation(row, raw, CONVERSATIONS)
+        raise no_prompt(row)
 
     # Names are judged without a call for each row: nearly all rows have known ones only.
 
@@ -263,6 +303,39 @@ class RequestBuilder:
         body = self._completed(fields)
         return body, bytes.strip if body is row and isinstance(raw, bytes) else None
 
+    def _from_conversation(
+        self, row: dict[str, Any], raw: bytes | dict[str, Any], column: str
+    ) -> tuple[dict[str, Any], _TextOf | None]:
+        """The body of a row whose messages stand in `column`, ours or another API's."""
+        turns = row[column]
+        if column != "messages" or is_spoken(turns):
+            row = {name: value for name, value in row.items() if name != column}
+            row["messages"] = self.translator.spoken(turns, column)
+            raw = row
+        if is_chat(row):
+            return self._from_chat(row), None
+        return self._from_messages(row, raw)
+
+    def _from_batch_line(
+        self, row: dict[str, Any], raw: bytes | dict[str, Any]
+    ) -> tuple[dict[str, Any], _TextOf | None]:
+        self.names.of_batch_lines.judge(row)
+        theirs = self.translator.chat_body_of(row)
+        if theirs is not None:
+            return self._completed(self.translator.chat(theirs, (), is_whole=True)), None
+        params = row["body"]
+        self.names.inside_params.judge(params)
+        body = self._completed(params)
+        is_sent_as_it_came = body is params and isinstance(raw, bytes)
+        return body, _body_of_line if is_sent_as_it_came else None
+
+    def _from_chat(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The body of a row that is one of /v1/chat/completions beside other columns."""
+        theirs = chat_names()
+        self.names.of_messages.judge({n: v for n, v in row.items() if n not in theirs})
+        ours = self._fields - theirs
+        return self._completed(self.translator.chat(row, ours, is_whole=False))
+
     def _from_prompt(self, row: dict[str, Any]) -> dict[str, Any]:
         known = self.names.of_prompt.known
         for name in row:
@@ -270,7 +343,7 @@ class RequestBuilder:
                 self.names.of_prompt.judge(row)
                 break
         fields = _present(row, self._prompt_fields)
-        return self._completed({**fields, "messages": _user(row["prompt"], row)})
+        return self._completed({**fields, "messages": prompt_messages(row["prompt"], row)})
 
     def _completed(self, fields: dict[str, Any]) -> dict[str, Any]:
         """`fields` itself when there is nothing to add, else a new body."""
@@ -287,7 +360,7 @@ class RequestBuilder:
         self, template: "RowTemplate", body: dict[str, Any], row: dict[str, Any], number: int
     ) -> dict[str, Any]:
         """The body with the row's own system text; none where that is blank."""
-        text = template.render(row, _custom_id(row), number)
+        text = template.render(row, row_custom_id(row), number)
         return {**body, "system": text} if text.strip() else body
 
 
@@ -306,27 +379,6 @@ def _system(text: str | None) -> "RowTemplate | None":
     return system_template(text or "")
 
 
-def _custom_id(row: dict[str, Any]) -> str | None:
-    """`custom_id`, or an `id` that can be one; an integer counts as its decimal text."""
-    value = row.get("custom_id")
-    if value is None:
-        value = row.get("id")
-        if type(value) not in {str, int}:
-            return None  # `id` is a common column: what cannot be a custom_id is just data
-    if type(value) is int:
-        value = str(value)
-    if type(value) is not str:
-        raise RowProblem(
-            Reason.BAD_CUSTOM_ID, f"custom_id is {kind(value)}; it must be a string or integer"
-        )
-    if "\0" in value or len(value.encode()) > MAX_CUSTOM_ID_BYTES:
-        raise RowProblem(
-            Reason.BAD_CUSTOM_ID,
-            f"custom_id holds a NUL or is longer than {MAX_CUSTOM_ID_BYTES:,} bytes",
-        )
-    return value or None
-
-
 def _present(row: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
     return {name: row[name] for name in row if name in names and row[name] is not None}
 
@@ -336,48 +388,10 @@ def _params_of_line(raw: bytes) -> bytes:
     return bytes(_ENVELOPE.decode(raw).params)
 
 
+def _body_of_line(raw: bytes) -> bytes:
+    """The bytes of `body` as they came."""
+    return bytes(_BATCH_LINE.decode(raw).body)
+
+
 def _params_of_record(raw: dict[str, str]) -> bytes:
     return raw["params"].strip().encode()
-
-
-def _user(prompt: object, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The one message of a prompt, with the pictures and documents that `row` brings."""
-    if type(prompt) is not str:
-        raise RowProblem(Reason.WRONG_TYPE, f"prompt is {kind(prompt)}; it must be a string")
-    if not prompt.strip():
-        raise RowProblem(Reason.NO_PROMPT, "the prompt is empty")
-    return _attach([{"role": "user", "content": prompt}], row)
-
-
-def _attach(messages: list[dict[str, Any]], row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """`messages` of texts, the last of the user's with what `row` brings before it."""
-    blocks = attached(row)
-    if blocks:
-        last = next(m for m in reversed(messages) if m["role"] == "user")
-        last["content"] = [*blocks, {"type": "text", "text": last["content"]}]
-    return messages
-
-
-def _encode(body: dict[str, Any]) -> bytes:
-    try:
-        return _ENCODER.encode(body)
-    except CODEC_ERRORS as exc:  # a job's text that came from a broken command line
-        raise RowProblem(Reason.BAD_UNICODE, f"the body is no valid text: {exc}") from exc
-
-
-def _within_limit(text: bytes) -> bytes:
-    if len(text) > MAX_BODY_BYTES:
-        raise RowProblem(
-            Reason.BODY_TOO_LARGE,
-            f"the body has {len(text):,} bytes; {MAX_BODY_BYTES:,} is the most",
-        )
-    return text
-
-
-def _no_prompt(row: dict[str, Any]) -> RowProblem:
-    names = ", ".join(sorted(row)) or "none"
-    return RowProblem(
-        Reason.NO_PROMPT,
-        f"the row has no params, messages or prompt, and the job no prompt template; "
-        f"its columns: {names}",
-    )

@@ -20,7 +20,8 @@ class RequestSettings:
     (`temperature`, `tools`, …) as the API has them. `betas` are `anthropic-beta` names.
     `pass_fields` are columns that go into the body although they are no known API field
     (with a template: the only columns that go into the body), `ignored` are data whatever
-    their names resemble, and stay out of the body. `None` means that rows must
+    their names resemble, and stay out of the body. `models` are those that stand for the models
+    of other APIs, by their names. `None` means that rows must
     bring it themselves.
     """
 
@@ -33,6 +34,7 @@ class RequestSettings:
     betas: tuple[str, ...] = ()
     pass_fields: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    models: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -55,4 +57,6 @@ class RequestSettings:
             "pass": sorted(self.pass_fields),
             "ignore": sorted(self.ignored),
         }
+        if self.models:
+            everything["models"] = dict(self.models)
         return blake2b(_CANONICAL.encode(everything), digest_size=16).hexdigest()

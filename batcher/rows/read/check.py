@@ -9,11 +9,13 @@ import msgspec
 
 from batcher.errors import ConfigurationError, StorageError
 from batcher.messages.codec import CODEC_ERRORS
-from batcher.rows.batch import InputBroken, RowProblem
+from batcher.rows.batch import InputBroken, Reason, RowProblem
 from batcher.rows.build.requests import RequestBuilder
+from batcher.rows.build.shapes import foreign_model
 from batcher.rows.ranges import AllBut, RowRanges
 from batcher.rows.read.layout import recognised
 from batcher.rows.read.lines import BLOCK_BYTES, read_blocks
+from batcher.rows.read.parse import parse_row
 from batcher.rows.read.source import SourceFile
 from batcher.rows.read.values import RowsOfText
 
@@ -23,12 +25,14 @@ def check_source(source: SourceFile, builder: RequestBuilder) -> None:
 
     Raises `ConfigurationError` for a file that is no Parquet or CSV file, has none of the
     columns that a prompt can come from, one name twice or one that looks like a field, and for
-    a JSONL file that is UTF-16 or Parquet. Single bad rows, and files that break off
+    a JSONL file that is UTF-16 or Parquet, or whose first row names a model of another API for
+    which there is none of ours. Single bad rows, and files that break off
     later, are no reason.
     """
     try:
         if source.format == "jsonl":
             _check_text(source)
+            _check_model(source, builder)
         else:
             _check_columns(source, column_names(source), builder)
     except InputBroken:
@@ -53,10 +57,30 @@ def column_names(source: SourceFile) -> list[str]:
 
 def _keys_of_first_row(source: SourceFile) -> list[str]:
     try:
-        first = next((rows.lines[0] for rows in RowsOfText(source, AllBut(RowRanges()))), b"")
-        return list(msgspec.json.decode(first, type=dict[str, msgspec.Raw]))
+        return list(msgspec.json.decode(_first_row(source), type=dict[str, msgspec.Raw]))
     except (*CODEC_ERRORS, InputBroken):
         return []
+
+
+def _check_model(source: SourceFile, builder: RequestBuilder) -> None:
+    if builder.settings.has_template:
+        return
+    try:
+        row = parse_row(_first_row(source))
+        theirs = foreign_model(row)
+        if theirs is not None:
+            builder.translator.our_model(theirs)
+    except RowProblem as problem:
+        if problem.reason == Reason.MISSING_MODEL:
+            raise ConfigurationError(f"{source.name}: {problem.message}") from problem
+
+
+def _first_row(source: SourceFile) -> bytes:
+    for rows in RowsOfText(source, AllBut(RowRanges())):
+        for row in rows.lines:
+            if row.strip():
+                return row
+    return b""
 
 
 def layout_note(source: SourceFile) -> str:
