@@ -20,7 +20,7 @@ from batcher.ledger.connect import (
     reading,
     storage_errors,
 )
-from batcher.ledger.damage import LOOK_SECONDS, check_whole, damaged, damages_of
+from batcher.ledger.damage import END_SECONDS, LOOK_SECONDS, check_whole, damaged, damages_of
 from batcher.ledger.lifeboat.files import sync_folder
 from batcher.ledger.owner.lock import hold_database
 from batcher.ledger.runs import input_files
@@ -135,6 +135,18 @@ def check_after_crash(engine: Engine, clock: Clock) -> str | None:
     if damages:
         raise damaged(path, damages)
     return "the last run did not end cleanly: the database was checked and is whole"
+
+
+def check_at_end(engine: Engine, clock: Clock) -> None:
+    """Look for damage in a SQLite file that is all written, as far as a moment allows.
+
+    Raises:
+        StorageError: it is damaged.
+    """
+    path = place(engine).path
+    damages = damages_of(path, seconds=END_SECONDS, clock=clock) if path else None
+    if path and damages:
+        raise damaged(path, damages)
 
 
 def _ended_uncleanly(connection: Connection) -> bool:

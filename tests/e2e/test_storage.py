@@ -303,3 +303,24 @@ def test_a_log_that_another_program_has_taken_in_is_not_missed(folder, killed_ru
     assert folder.batcher("verify", "--database", database).code == 0
     assert folder.batcher(*command).code == 0
     assert Path(f"{database}.lock").read_bytes() == b""
+
+
+def test_a_run_does_not_end_well_on_pages_that_went_bad_under_it(folder, simulate, gated):
+    write_jsonl(folder.path / "rows.jsonl", rows(ROWS))
+    write_jsonl(folder.path / "more.jsonl", rows(30, first=ROWS))
+    simulator, database = simulate(), folder.path / "batcher.db"
+    assert folder.batcher(*options(simulator, database)).code == 0
+    gate = gated(simulator, 10)
+    words = ("run", "more.jsonl", *options(gate, database)[2:])
+    process = folder.start(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert wait_until(lambda: simulator.billed() >= ROWS + 10, process)
+    content = database.read_bytes()
+    page = content.index(b'"type":"text"', len(content) // 3) // 4096
+    with database.open("r+b") as file:
+        file.seek(page * 4096)
+        file.write(b"\x55" * 4096)
+    gate.open()
+    ended = finish(process)
+    assert ended.code == 74, ended.err
+    assert "is damaged" in ended.err
+    assert simulator.billed() == ROWS + 30

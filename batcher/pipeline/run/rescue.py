@@ -13,7 +13,7 @@ from batcher.ledger.lifeboat.lifeboat import (
     LifeboatPlaces,
     places_for,
 )
-from batcher.ledger.maintenance import check_after_crash, check_space
+from batcher.ledger.maintenance import check_after_crash, check_at_end, check_space
 from batcher.ledger.write.writer import Writer
 from batcher.pipeline.events import Observer
 from batcher.pipeline.job import Job
@@ -91,12 +91,13 @@ class Rescue:
         writer.close()
         if writer.failure is None:
             self.lifeboat.close()
-            return error or self._taken_away()
+            return error or self._not_to_be_trusted()
         return self._saved(writer, writer.failure)
 
-    def _taken_away(self) -> StorageError | None:
+    def _not_to_be_trusted(self) -> StorageError | None:
         try:
             self.check_file()
+            check_at_end(self.database, self.clock)
         except StorageError as error:
             return error
         return None
