@@ -248,8 +248,8 @@ def _parts(content: object, where: str) -> Iterator[dict[str, Any]]:
         return
     for part in _list(f"{where}.content", content):
         match part:
-            case {"type": "text", "text": str() as text}:
-                yield {"type": "text", "text": text}
+            case {"type": "text", "text": str()}:
+                yield part
             case {"type": "image_url", "image_url": {"url": str() as url} | (str() as url)}:
                 yield {"type": "image", "source": url_source(url)}
             case {"type": "file", "file": {"file_data": str() as data}}:

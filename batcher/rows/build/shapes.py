@@ -163,7 +163,14 @@ def is_chat(row: Mapping[str, Any]) -> bool:
 
 
 def _first_is_system(messages: list[Any]) -> bool:
-    return type(messages[0]) is dict and messages[0].get("role") == "system"
+    """Whether a system message of texts stands first, which the Messages API has not."""
+    first = messages[0]
+    if type(first) is not dict or first.get("role") != "system":
+        return False
+    content = first.get("content")
+    blocks = content if type(content) is list else []
+    are_texts = all(type(b) is dict and b.keys() == {"type", "text"} for b in blocks)
+    return type(content) is str or (bool(blocks) and are_texts)
 
 
 def _are_chat(messages: list[Any]) -> bool:
