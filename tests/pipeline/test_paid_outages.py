@@ -74,7 +74,7 @@ def ran(case, kind: str, breaks: Callable[[Attempt, float], bool]):
     case.write(rows(ROWS))
     clock = FastClock()
     server = Server(kind, clock, breaks)
-    patient = BreakerPolicy(first_contact_seconds=600, give_up_seconds=600)
+    patient = BreakerPolicy(first_contact_seconds=150, give_up_seconds=150)
     limited = case.limit(concurrency=CONCURRENCY, breaker=patient)
     return limited.run(server, clock), server
 

@@ -163,7 +163,7 @@ class Budget:
 def billed_beyond(settlement: Settlement) -> str:
     """What to say of an attempt that was billed more than it could cost."""
     attempt = settlement.attempt
-    billed = settlement.cost_low or sum(charge.total or 0 for charge in settlement.charges)
+    billed = settlement.cost_low or sum(charge.told for charge in settlement.charges)
     return (
         f"the server billed {format_usd(billed)} for what could cost"
         f" {format_usd(attempt.cost_high or 0)} (model {attempt.request.model},"

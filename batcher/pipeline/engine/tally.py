@@ -119,8 +119,6 @@ def _hashes(custom_id: str) -> bytes:
     return blake2b(custom_id.encode(), digest_size=32).digest()
 
 
-# Of a charge's reason: the server told more than there can be, and both ends are kept.
-_MORE_THAN_ASKED: Final = "_above_"
 _REASON_LENGTH: Final = 60
 _MOST_REASONS: Final = 20
 
@@ -209,8 +207,7 @@ class Tally:
                 progress.unpriced += 1
             elif _in_usd(charge):
                 progress.cost += charge.total or 0
-                told_more = charge.reason is not None and _MORE_THAN_ASKED in charge.reason
-                billed += (charge.high if told_more else charge.total) or 0
+                billed += charge.told
             elif charge.rates is not None:
                 currencies = progress.other_currencies
                 currency = charge.rates.currency

@@ -179,6 +179,16 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     high: int | None
     rates: RateSet | None
 
+    @property
+    def told(self) -> int:
+        """What the server says that it billed, also where it is more than there can be."""
+        more = self.reason is not None and _MORE_THAN_ASKED in self.reason
+        return (self.high if more else self.total) or 0
+
+
+# Of a reason: the server told more than there can be, and the upper end of the charge is that.
+_MORE_THAN_ASKED: Final = "_above_"
+
 
 def rate(
     answer: Answer,
