@@ -8,8 +8,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import text
 
@@ -124,10 +125,13 @@ def exchange(status: int | None = 200, **fields: Any) -> Exchange:
     return Exchange(sent_at=now, settled_at=now + 1000, http_status=status, **fields)
 
 
+_MESSAGE_NUMBERS: Final = count(1)
+
+
 def message(text_: str = "yes", **fields: Any) -> bytes:
     return json.dumps(
         {
-            "id": "msg_1",
+            "id": f"msg_{next(_MESSAGE_NUMBERS)}",
             "type": "message",
             "role": "assistant",
             "model": MODEL,

@@ -64,7 +64,7 @@ def gather(answer: Answer, asked: RequestMeters) -> Evidence:
     letters = len(answer.text)
     known = answer.evidence or Evidence()
     return Evidence(
-        input_least=asked.text_characters // _CHARACTERS_PER_TOKEN,
+        input_least=max(asked.text_characters // _CHARACTERS_PER_TOKEN, 1),
         input_most=asked.input_most,
         output_least=letters // _CHARACTERS_PER_TOKEN if letters >= _LITTLE_TEXT else 0,
         output_most=asked.output_most,
@@ -108,9 +108,10 @@ def is_plain(answer: Answer, body_bytes: int, max_tokens: int | None) -> bool:
             not usage.iterations
             or all(step.is_known and not step.odd for step in usage.iterations)
         )
-        and (body_bytes - _NOT_TEXT) // _CHARACTERS_PER_TOKEN <= prompt <= body_bytes
+        and max((body_bytes - _NOT_TEXT) // _CHARACTERS_PER_TOKEN, 1) <= prompt <= body_bytes
         and output is not None
         and 0 < output <= (max_tokens or output)
+        and (usage.thinking_tokens or 0) <= output
         and (letters < _LITTLE_TEXT or letters // _CHARACTERS_PER_TOKEN <= output)
         and b"tool_" not in answer.content
         and answer.stop_reason != "refusal"

@@ -25,6 +25,10 @@ _HELP: Final = {
     "batcher_cost_usd": "What this invocation's answers cost.",
     "batcher_in_doubt_attempts": "Attempts that may have been billed without an answer.",
     "batcher_in_doubt_usd": "What those may have cost at most.",
+    "batcher_assumed_answers": "Answers with a cost that is assumed.",
+    "batcher_assumed_usd": "What those cost at least, which is in the cost, and at most.",
+    "batcher_maybe_billed_attempts": "Refused attempts that may have been billed even so.",
+    "batcher_maybe_billed_usd": "What those may have cost at most.",
     "batcher_unpriced_answers": "Answers without a price.",
     "batcher_in_flight": "Attempts under way.",
     "batcher_limited_by": "What limits the run at present.",
@@ -129,6 +133,12 @@ def _of_progress(progress: Progress) -> Iterator[tuple[str, dict[str, str], str]
     yield "batcher_in_doubt_attempts", {}, str(progress.in_doubt)
     if progress.in_doubt_high is not None:
         yield "batcher_in_doubt_usd", {}, _usd(progress.in_doubt_high)
+    yield "batcher_assumed_answers", {}, str(progress.assumed)
+    yield "batcher_assumed_usd", {"end": "low"}, _usd(progress.assumed_low)
+    yield "batcher_assumed_usd", {"end": "high"}, _usd(progress.assumed_high)
+    yield "batcher_maybe_billed_attempts", {}, str(progress.maybe_billed)
+    if progress.maybe_billed_high is not None:
+        yield "batcher_maybe_billed_usd", {}, _usd(progress.maybe_billed_high)
     yield "batcher_unpriced_answers", {}, str(progress.unpriced)
     yield "batcher_in_flight", {}, str(progress.in_flight)
     if progress.binding_limit_now is not None:

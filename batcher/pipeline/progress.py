@@ -32,7 +32,8 @@ class Progress:
     `cap_free` is what may still be reserved; it is `None` without one.
     `total_rows` is exact when `total_is_exact`. `overbilled` counts answers that cost more
     than they could by what was asked for. `repeated_fields` counts
-    lines that name a field twice. `unknown_stop_reasons` counts answers by stop
+    lines that name a field twice, `repeated_message_ids` answers that came under the id of one
+    of the latest 65,536. `unknown_stop_reasons` counts answers by stop
     reasons that the Messages API does not have. `recorded` counts the sent attempts that the
     ledger knows of: the others still wait for it. `binding_limit_now` is what limits the run at
     present, `binding_limit`, at its end, what did most of the time; `None`: nothing known.
@@ -54,6 +55,7 @@ class Progress:
     quarantined: int = 0
     repeated_custom_ids: int = 0
     repeated_fields: int = 0
+    repeated_message_ids: int = 0
     blank_lines: int = 0
     sent: int = 0
     recorded: int = 0
@@ -99,7 +101,7 @@ class Progress:
 _SUMS: Final = (
     "claimed", "shared", "shared_cost", "shared_unpriced",
     "answered", "failed", "held", "quarantined", "repeated_custom_ids",
-    "repeated_fields", "blank_lines",
+    "repeated_fields", "repeated_message_ids", "blank_lines",
     "sent", "recorded", "in_flight", "pauses",
     "input_tokens", "output_tokens", "cost", "unpriced", "overbilled", "in_doubt",
     "in_doubt_low", "assumed", "assumed_low", "assumed_high", "maybe_billed",

@@ -3,22 +3,21 @@
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, select
 from sqlalchemy.sql.elements import literal_column
 
 from batcher.ledger.schema import (
     answers,
-    attempts,
     failures,
     invocations,
     runs,
     shared_answers,
     sources,
 )
-from batcher.messages.attempt import IN_DOUBT, State
-from batcher.report.figures import Counts
-from batcher.report.scope import NOT_ANSWERED
-from batcher.report.totals import exact_sum, whole_sum
+from batcher.report.figures import LineSums, ReportLine
+from batcher.report.query import ReportQuery
+from batcher.report.scope import ReportScope
+from batcher.report.totals import read_groups
 
 # Written as the index says it, or a database would read every answer.
 FINAL: Final[ColumnElement[bool]] = literal_column("answers.final = 1")
@@ -145,28 +144,13 @@ def read_reasons(connection: Connection, run_id: int, most: int = 3) -> list[Com
     return [CommonReason(*row) for row in connection.execute(statement)]
 
 
-def read_doubt(connection: Connection, run_id: int) -> Counts:
-    """Attempts of the run that are in doubt or open, and what they may have cost."""
-    mine = select(invocations.c.invocation_id).where(invocations.c.run_id == run_id)
-    states = [*(state.value for state in IN_DOUBT), State.OPEN.value]
-    high = attempts.c.cost_high
-    statement = select(
-        func.count().label("all"),
-        func.count(case((attempts.c.state == State.OPEN.value, 1))).label("open"),
-        func.count(case((high.is_(None), 1))).label("unbounded"),
-        *exact_sum(connection, attempts.c.cost_low, "low"),
-        *exact_sum(connection, func.coalesce(high, 0), "high"),
-    ).where(
-        NOT_ANSWERED, and_(attempts.c.state.in_(states), attempts.c.invocation_id.in_(mine))
-    )
-    row = connection.execute(statement).mappings().one()
-    return Counts(
-        in_doubt_attempts=row["all"],
-        open_attempts=row["open"],
-        in_doubt_unbounded=row["unbounded"],
-        in_doubt_low=whole_sum(row, "low"),
-        in_doubt_high=whole_sum(row, "high"),
-    )
+def read_money(connection: Connection, run_id: int) -> ReportLine:
+    """What the run sent, used and paid, and what nobody can say, as a report has it."""
+    scope = ReportScope(ReportQuery(run=run_id), with_simulated=True, only_simulated=False)
+    sums = LineSums()
+    for group in read_groups(connection, scope):
+        sums.add(group.counts, group.currency, group.amount)
+    return sums.line(())
 
 
 def read_latest(connection: Connection, run_id: int) -> list[Process]:

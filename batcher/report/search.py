@@ -55,7 +55,10 @@ class MeterAmount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PricedLine:
-    """One usage line under the rating in force. See `schema.charges` and `schema.rate_sets`."""
+    """One usage line under the rating in force. See `schema.charges` and `schema.rate_sets`.
+
+    It cost `total` at least and `high` at most: the same, but where something is assumed.
+    """
 
     line: int
     model: str | None
@@ -63,6 +66,7 @@ class PricedLine:
     reason: str | None
     currency: str | None
     total: int | None
+    high: int | None
     meters: tuple[MeterAmount, ...]
     rating_id: int
     price_book_id: int
@@ -379,6 +383,7 @@ def _line(row: RowMapping) -> PricedLine:
         **{name: row[name] for name in copied},
         price_book=row["version"],
         total=row["total_amount"],
+        high=row["total_amount"] if row["high_amount"] is None else row["high_amount"],
         meters=tuple(
             MeterAmount(
                 name=meter,

@@ -12,7 +12,7 @@ from batcher.errors import UsageError
 from batcher.ledger.connect import reading
 from batcher.ledger.owner.lock import is_process_of
 from batcher.report import run_state
-from batcher.report.figures import Counts
+from batcher.report.figures import ReportLine
 
 
 class Life(StrEnum):
@@ -55,9 +55,9 @@ class RunStatus:
     """One run. `rows` and `to_do` are `None` while an input has not been read to its end.
 
     `inputs` are the names of its files. `failed` includes `failed_transient` ones, which the
-    next invocation tries again. `doubt` has the attempts in doubt and still open, and what they
-    may have cost. `reasons` are the commonest of rows without an answer. `last` is `None` when
-    no process ever started.
+    next invocation tries again. `money` is what it cost, and what of that is assumed, in doubt,
+    perhaps billed or without a price. `reasons` are the commonest of rows without an answer.
+    `last` is `None` when no process ever started.
     """
 
     run_id: int
@@ -71,7 +71,7 @@ class RunStatus:
     quarantined: int
     held: int
     to_do: int | None
-    doubt: Counts
+    money: ReportLine
     reasons: tuple[run_state.CommonReason, ...]
     last: LastInvocation | None
 
@@ -141,7 +141,7 @@ def _status(
         quarantined=quarantined,
         held=held,
         to_do=None if rows is None else max(rows - settled, 0),
-        doubt=run_state.read_doubt(connection, run.run_id),
+        money=run_state.read_money(connection, run.run_id),
         reasons=tuple(run_state.read_reasons(connection, run.run_id)),
         last=None
         if last is None

@@ -10,6 +10,7 @@ def test_status_tells_how_runs_stand(database):  # noqa: F811
         "run 1: nightly\n"
         "  inputs    rows.jsonl\n"
         "  rows      not all read yet: 1 answered\n"
+        "  cost      $0.0034\n"
         "  last      invocation 1 by ana on elsewhere, process 7, began 2026-01-05T12:00:00Z,"
         " ended 2026-01-05T12:01:00Z: exit code 0 (all rows done)\n"
     )

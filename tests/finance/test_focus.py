@@ -54,6 +54,21 @@ def one(rows, used, model=MODEL, rates=None, number=1, **fields):
     )  # fmt: skip
 
 
+def test_both_ends_of_what_is_assumed_add_up(here, engine):
+    one(here, (100, 0, 0, 0, 10, 0))
+    one(here, (50, 0, 0, 0, 5, 0), number=2, status="assumed", high_amount=PICO)
+    one(here, (0, 0, 0, 0, 0, 0), number=3, status="assumed", high_amount=PICO)
+    rows, _ = written(engine)
+    low, above = total(rows), total([r for r in rows if r["x_AssumedAbove"]], "x_AssumedAbove")
+    sure = (100 + 50) * RATES[MODEL][0] + (10 + 5) * RATES[MODEL][4]
+    assert low == Fraction(sure, PICO)
+    assert low + above == Fraction(100 * RATES[MODEL][0] + 10 * RATES[MODEL][4], PICO) + 2
+    assert {r["x_CostStatus"] for r in rows if r["x_AssumedAbove"]} == {"assumed"}
+    report = summarise([engine], ReportQuery()).total
+    assert report.cost() == sure
+    assert report.counts.assumed_high == 2 * PICO
+
+
 @pytest.fixture
 def here(rows):
     rows.run(job="nightly")

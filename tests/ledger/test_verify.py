@@ -45,6 +45,13 @@ def fill(ledger):
     return ledger
 
 
+def test_two_answers_under_one_message_id_are_found(filled):
+    with filled.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE answers SET message_id = 'msg_same' WHERE final = 1")
+    (found,) = [line for line in problems(filled) if line.startswith("message: ")]
+    assert "2 answers have the message id msg_same" in found
+
+
 # --- nothing to find
 
 

@@ -136,10 +136,19 @@ def test_metrics_are_whole_readable_and_remember_the_last_success(tmp_path):
     first = MetricsFile(path, 'a "job"', clock)
     first.begin()
     assert samples(path)["batcher_running", None] == "1"
-    first.finish(0, "", ended(answered=3, sent=4, cost=1_500_000_000_000))
+    first.finish(
+        0,
+        "",
+        ended(
+            answered=3, sent=4, cost=1_500_000_000_000, assumed=2, assumed_high=700_000_000_000
+        ),
+    )
     said = samples(path)
     assert said["batcher_rows", "answered"] == "3"
     assert said["batcher_cost_usd", None] == "1.500000000000"
+    assert (said["batcher_assumed_answers", None], said["batcher_assumed_usd", "high"]) == (
+        "2", "0.700000000000",
+    )  # fmt: skip
     assert said["batcher_exit_code", None] == "0"
     assert said["batcher_last_success_timestamp_seconds", None] == "1700000000"
     assert path.stat().st_mode & 0o777 == 0o644

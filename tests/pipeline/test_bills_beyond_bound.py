@@ -129,3 +129,13 @@ def test_a_clock_that_is_wrong_by_years_makes_no_row_fail_for_good(tmp_path, sql
         assert "set the clock of this machine" in ended.error
     assert case.run(FakeLane(lambda _: answered(usage=HONEST))).exit_code == 0
     assert len(case.texts()) == 60
+
+
+def test_answers_under_one_message_id_are_told_at_the_end_and_by_verify(case):
+    case.write(rows(4))
+    ended = case.run(
+        FakeLane(lambda attempt: answered(id=f"msg_{attempt.request.row_number // 3}"))
+    )
+    assert (ended.exit_code, ended.progress.repeated_message_ids) == (0, 2)
+    found = [line for line in found_by_verify(case.database) if line.startswith("message: ")]
+    assert ["2 answers have the message id" in line for line in found] == [True, True]

@@ -80,7 +80,9 @@ def judge(case: Case) -> str:
     said = {charge.status for charge in found}
     low = sum(charge.total or 0 for charge in found)
     assert low <= case.bill, f"low {low} above {case.bill}: {found} {case.words}"
-    if ChargeStatus.UNPRICED not in said:
+    if ChargeStatus.UNPRICED in said:
+        assert not case.bounded, f"bounded, and {found} {case.words}"
+    else:
         high = sum(charge.high or 0 for charge in found)
         assert case.bill <= high, f"{case.bill} above {high}: {found} {case.words}"
     if said <= CLEAR:

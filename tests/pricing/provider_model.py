@@ -79,6 +79,11 @@ class Case:
     falls: list[tuple[str, int]] = field(default_factory=list)  # what a stream's start said
 
     @property
+    def bounded(self) -> bool:
+        """Whether no more than a known number of things can be billed for the request."""
+        return all("max_uses" in tool for tool in self.body.get("tools", ()))
+
+    @property
     def words(self) -> str:
         return (
             f"{self.told}: {json.dumps(self.body)[:600]} -> {json.dumps(self.message)[:1500]}"

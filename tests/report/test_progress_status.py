@@ -11,7 +11,6 @@ from batcher.errors import UsageError
 from batcher.ledger.connect import writing
 from batcher.ledger.owner.process import this_process
 from batcher.ledger.schema_internal import leases
-from batcher.report.figures import Counts
 from batcher.report.render.status_text import render_status, status_json
 from batcher.report.status import Life, read_status
 from tests.report.ledger_rows import NOON, SECOND
@@ -50,6 +49,7 @@ def test_rows_are_counted_by_what_became_of_them(here, engine):
         "  why       2 failed with overloaded_error, first at rows.jsonl:3: Overloaded\n"
         "  why       1 held with overloaded_error at rows.jsonl:6: Overloaded\n"
         "  why       1 quarantined with overloaded_error at rows.jsonl:5: Overloaded\n"
+        "  cost      unknown, 3 answers without a price\n"
         "  in doubt  2 attempts (1 still open) may have cost $0.11 to $0.84\n"
         "  last      invocation 1 by ana on elsewhere, process 7, began 2026-01-05T12:00:00Z,"
         " ended 2026-01-05T12:01:00Z: exit code 75 (interrupted)\n"
@@ -63,7 +63,7 @@ def test_a_finished_run_has_no_advice(here, engine):
     here.source(1, rows=1)
     here.answer(1, 1, 1)
     (run,) = read_status(engine)
-    assert (run.to_do, run.advice, run.doubt) == (0, (), Counts())
+    assert (run.to_do, run.advice, run.money.counts.in_doubt_attempts) == (0, (), 0)
 
 
 def test_a_row_that_failed_and_was_answered_since_is_answered(here, engine):
@@ -147,13 +147,34 @@ def test_runs_are_told_apart(here, engine):
     here.source(2, "other.jsonl", rows=1)
     here.attempt(1, 1, cost_high=None)
     first, second = read_status(engine)
-    assert (first.doubt.in_doubt_attempts, second.doubt.in_doubt_unbounded) == (0, 1)
+    counts = [run.money.counts for run in (first, second)]
+    assert [each.in_doubt_unbounded for each in counts] == [0, 1]
+    assert counts[0].in_doubt_attempts == 0
     assert read_status(engine, 2) == (second,)
 
 
 def test_a_run_that_is_not_there_is_refused(here, engine):
     with pytest.raises(UsageError, match="there is no run 9 here"):
         read_status(engine, 9)
+
+
+NOTHING = {"amount": "0", "pico": "0"}
+
+
+def test_status_tells_what_it_cost_and_what_of_that_is_not_sure(here, engine):
+    here.invocation(1)
+    here.source(1, rows=3)
+    here.charge(here.answer(1, 1, 1), 20_000_000_000)
+    here.charge(here.answer(1, 1, 2), 10_000_000_000, status="assumed", high_amount=10**12)
+    here.charge(here.answer(1, 1, 3), None)
+    here.attempt(1, 1, 4, state="rejected", cost_high=5 * 10**12)
+    text = render_status(read_status(engine))
+    assert "cost      $0.03 (1 charge assumed: $0.01 of it to $1.00), 1 answer without" in text
+    assert "refused   1 attempt may have been billed even so: up to $5.00" in text
+    (run,) = json.loads(status_json(read_status(engine)))["runs"]
+    assert run["cost"] == {"USD": {"amount": "0.03", "pico": "30000000000"}}
+    assert (run["assumed_charges"], run["assumed_high"]["amount"]) == (1, "1")
+    assert (run["maybe_billed_attempts"], run["maybe_billed_high"]["amount"]) == (1, "5")
 
 
 def test_json_has_the_same_with_exact_amounts(here, engine):
@@ -166,8 +187,10 @@ def test_json_has_the_same_with_exact_amounts(here, engine):
             {
                 "run_id": 1, "key": "rows.jsonl", "job": "nightly", "inputs": ["rows.jsonl"],
                 "rows": 2, "answered": 0, "failed": 0, "failed_transient": 0, "quarantined": 0,
-                "held": 0, "to_do": 2, "reasons": [],
-                "open_attempts": 0, "in_doubt_attempts": 1,
+                "held": 0, "to_do": 2, "reasons": [], "cost": {}, "unpriced_requests": 0,
+                "assumed_charges": 0, "assumed_low": NOTHING, "assumed_high": NOTHING,
+                "maybe_billed_attempts": 0, "maybe_billed_high": NOTHING, "open_attempts": 0,
+                "in_doubt_attempts": 1,
                 "in_doubt_unbounded": 1,
                 "in_doubt_low": {"amount": "0.000000000001", "pico": "1"},
                 "in_doubt_high": None,

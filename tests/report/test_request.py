@@ -36,6 +36,27 @@ def priced(here):
     )  # fmt: skip
 
 
+def test_both_ends_of_an_assumed_charge_are_shown(here, engine):
+    rates = here.rate_set(input_rate=3_000_000)
+    here.charge(
+        here.answer(1, 1, 1), 30_000_000, rate_set_id=rates, input_amount=30_000_000,
+        status="assumed", reason="searches_not_reported", high_amount=10_030_000_000,
+    )  # fmt: skip
+    text = shown(engine, "row-1")
+    assert "assumed: searches not reported" in text
+    assert "    total 0.00003 USD at least, 0.01003 USD at most\n" in text
+    (match,) = find_requests(engine, "row-1")
+    (attempt,) = json.loads(request_json(read_request(engine, match)))["request"]["attempts"]
+    assert attempt["lines"][0]["at_most"] == {"amount": "0.01003", "pico": "10030000000"}
+
+
+def test_a_refused_attempt_that_may_be_billed_shows_what_it_may_have_cost(here, engine):
+    here.attempt(1, 1, 1, state="rejected", cost_high=10**12)
+    here.attempt(1, 1, 2, state="rejected", cost_high=0)
+    assert "may have cost $0.00 to $1.00" in shown(engine, "row-1")
+    assert "may have cost" not in shown(engine, "row-2")
+
+
 @pytest.mark.parametrize("word", ["row-1", "rows.jsonl:1", "uid-1", "req_1", "msg_1"])
 def test_a_request_is_found_by_each_of_its_names(here, engine, word):
     here.answer(1, 1, 1)

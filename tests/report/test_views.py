@@ -57,7 +57,23 @@ def test_waste_tells_cut_off_refused_discarded_late_and_in_doubt_apart(here, eng
         ("late", 1, 7, 7), ("in doubt", 1, 1, 9),
     ]  # fmt: skip
     assert (total["cost"], total["cost_at_most"]) == (71, 79)
-    assert rows[0]["share"] == Fraction(20, 250)
+    assert rows[0]["share"] == Fraction(20, 251)  # what is in doubt is on both sides
+    assert rows[4]["share"] == Fraction(1, 251)
+
+
+def test_waste_has_the_upper_end_of_what_is_assumed_and_of_what_was_refused(here, engine):
+    here.charge(
+        here.answer(1, 1, 1, stop_reason="max_tokens"), 20, status="assumed", high_amount=90
+    )
+    late = here.answer(1, 1, 2, attempt={"state": "late"}, final=0)
+    here.charge(late, 7, status="assumed", high_amount=8)
+    here.attempt(1, 1, 3, state="rejected", cost_high=50)
+    here.attempt(1, 1, 4, state="rejected", cost_high=0)
+    rows, (total,), _ = seen(engine, View.WASTE)
+    assert [(r["waste"], r["attempts"], r["cost"], r["cost_at_most"]) for r in rows] == [
+        ("truncated", 1, 20, 90), ("late", 1, 7, 8), ("maybe billed", 1, 0, 50),
+    ]  # fmt: skip
+    assert (total["cost"], total["cost_at_most"]) == (27, 148)
 
 
 def test_earlier_legs_are_no_waste(here, engine):

@@ -133,8 +133,8 @@ def closing_lines(
     if progress.assumed:
         rest = told(progress.assumed, "answer", "is", "are")
         lines.append(
-            f"the cost of {rest} assumed: from {format_usd(progress.assumed_low)}, which is in"
-            f" it, to {format_usd(progress.assumed_high)}"
+            f"{rest} assumed: from {format_usd(progress.assumed_low)}, which is in the cost,"
+            f" to {format_usd(progress.assumed_high)}"
         )
     if progress.maybe_billed:
         refused = told(progress.maybe_billed, "refused attempt", "may", "may")
@@ -242,6 +242,12 @@ def _warnings(progress: Progress) -> list[str]:
             progress.overbilled,
             f"warning: {told(progress.overbilled, 'answer', 'was', 'were')} billed for more"
             " than what was asked for could cost: `batcher verify` lists them",
+        ),
+        (
+            progress.repeated_message_ids,
+            f"warning: {told(progress.repeated_message_ids, 'answer', 'has', 'have')} the"
+            " message id of another, so the same work may have been told twice: `batcher"
+            " verify` lists them",
         ),
     ]
     told_lines = [line for count, line in lines if count]

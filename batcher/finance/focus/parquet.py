@@ -49,7 +49,7 @@ def focus_parquet(
 
 
 def _kind(name: str) -> Any:  # noqa: ANN401 - a type of pyarrow, which has no stubs
-    if name.endswith(("Cost", "Quantity", "UnitPrice")):
+    if name.endswith(("Cost", "Quantity", "UnitPrice", "_AssumedAbove")):
         return _MONEY
     is_time = name.endswith(("PeriodStart", "PeriodEnd")) or name == "x_SentAt"
     return _TIME if is_time else pa.string()

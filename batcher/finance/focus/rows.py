@@ -13,6 +13,7 @@ from batcher.finance.focus.columns import Grain
 from batcher.pricing.money import PRICED_PER, decimal_text, rate_text, usd_text
 from batcher.pricing.rate.public_prices import public_rates
 from batcher.pricing.rate.rates import RateSet
+from batcher.pricing.rate.rating import ChargeStatus
 from batcher.report.ledgers import Ledger, Ledgers
 from batcher.report.query import moment_of
 from batcher.report.views.meters import HOUR, USAGE_LINE, read_meters
@@ -32,7 +33,10 @@ class LeftOut:
 
 @dataclass(slots=True, kw_only=True)
 class Charged:
-    """What becomes up to six rows. `hours` is the length of its period from hour `start`."""
+    """What becomes up to six rows, of which the bill may be `above` more.
+
+    `hours` is the length of its period from hour `start`.
+    """
 
     start: int
     hours: int
@@ -47,6 +51,7 @@ class Charged:
     rating_id: int
     quantities: list[int]
     amounts: list[int]
+    above: int
     request: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -91,6 +96,7 @@ def _add(sums: Charged, other: Charged) -> None:
     ):
         sums.quantities[meter] += quantity
         sums.amounts[meter] += amount
+    sums.above += other.above
 
 
 def _charged(ledger: Ledger, grain: Grain, left_out: LeftOut) -> Iterator[Charged]:
@@ -122,15 +128,21 @@ def _charged(ledger: Ledger, grain: Grain, left_out: LeftOut) -> Iterator[Charge
             rating_id=group.rating_id,
             quantities=list(group.quantities),
             amounts=list(group.amounts),
+            above=group.above,
             request=dict(group.row) if one_by_one else {},
         )
 
 
 def _rows(charged: Charged, account: str | None) -> Iterator[FocusRow]:
+    """The first tells what the charge may be above all of them; there is one if that is so."""
     about = _about(charged, account)
-    for meter, quantity in enumerate(charged.quantities):
-        if quantity:
-            yield {**about, **_meter(charged, meter, quantity)}
+    used = [meter for meter, quantity in enumerate(charged.quantities) if quantity]
+    assumed = charged.status == ChargeStatus.ASSUMED
+    for number, meter in enumerate(used or ([0] if charged.above else [])):
+        row = {**about, **_meter(charged, meter, charged.quantities[meter])}
+        if assumed:
+            row["x_AssumedAbove"] = _number(usd_text(0 if number else charged.above))
+        yield row
 
 
 def _about(charged: Charged, account: str | None) -> FocusRow:

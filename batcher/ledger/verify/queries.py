@@ -67,6 +67,14 @@ _QUERIES: Final = (
         JOIN answers a ON a.attempt_id = h.attempt_id WHERE a.params_hash <> h.params_hash""",
     ),
     (
+        "message",
+        "{1} answers have the message id {0}, the first is that of attempt {2}: the same work"
+        " may have been told twice",
+        """SELECT message_id, COUNT(*), MIN(attempt_id) FROM answers
+        WHERE message_id <> '' GROUP BY message_id HAVING COUNT(*) > 1
+        ORDER BY MIN(attempt_id)""",
+    ),
+    (
         "bill",
         "attempt {0} was billed {1} nano-USD, and what was asked for could cost {2}",
         # What the server told beyond what there can be (`output_above_max_tokens` and the like)

@@ -1,5 +1,6 @@
 """Keeps a `Progress` up to date from what the engine decides; tells repeated custom_ids."""
 
+from array import array
 from collections.abc import Sequence
 from hashlib import blake2b
 from struct import Struct
@@ -22,6 +23,7 @@ _MOST_PATTERNS: Final = 64
 _MOST_RANGES: Final = 1_000
 _FIRST_BITS: Final = 2**22
 _LAST_BITS: Final = 2**29
+_RECENT_IDS: Final = 2**16
 _EIGHT: Final = Struct("8I")
 
 
@@ -119,6 +121,25 @@ def _hashes(custom_id: str) -> bytes:
     return blake2b(custom_id.encode(), digest_size=32).digest()
 
 
+class RecentIds:
+    """Tells ids that are among the latest few; of the others it knows nothing.
+
+    A table of digests, in which a newer one takes the place of an older.
+    """
+
+    def __init__(self) -> None:
+        self._digests = array("q", bytes(_RECENT_IDS * 8))
+
+    def seen_before(self, message_id: str) -> bool:
+        """Whether it came lately; it did from now on."""
+        digest = hash(message_id)
+        place = digest & _RECENT_IDS - 1
+        if self._digests[place] == digest:
+            return True
+        self._digests[place] = digest
+        return False
+
+
 _REASON_LENGTH: Final = 60
 _MOST_REASONS: Final = 20
 
@@ -129,6 +150,7 @@ class Tally:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._ids = SeenIds()
+        self._message_ids = RecentIds()
 
     def read(self, works: Sequence[Work]) -> None:
         """Rows that are going to be sent."""
@@ -177,6 +199,8 @@ class Tally:
 
     def _answer(self, answer: Answer, *, stays: bool) -> None:
         usage, progress = answer.usage, self._progress
+        if answer.message_id and self._message_ids.seen_before(answer.message_id):
+            progress.repeated_message_ids += 1
         if usage:
             progress.input_tokens += usage.input_tokens or 0
             progress.output_tokens += usage.output_tokens or 0

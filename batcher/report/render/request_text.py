@@ -83,13 +83,19 @@ def _attempt_lines(attempt: FoundAttempt, request: StoredRequest) -> list[str]:
     if attempt.error_type is not None:
         code = f" {attempt.error_code}" if attempt.error_code else ""
         lines.append(f"  {attempt.error_type}{code}: {attempt.error_message}")
-    if attempt.state in _DOUBTFUL:
+    if _is_open(attempt):
         lines.append(f"  may have cost {_interval(attempt)}")
     if attempt.answer is not None:
         lines += _answer_lines(attempt.answer)
     for line in attempt.lines:
         lines += _price_lines(line, request.rate_sources.get((attempt.uid, line.line)))
     return lines
+
+
+def _is_open(attempt: FoundAttempt) -> bool:
+    """Whether it may have cost something that no charge tells."""
+    maybe_billed = attempt.state == State.REJECTED.value and attempt.cost_high != 0
+    return maybe_billed or attempt.state in _DOUBTFUL
 
 
 def _times(attempt: FoundAttempt) -> str:
@@ -134,11 +140,17 @@ def _price_lines(line: PricedLine, rate_source: str | None) -> list[str]:
     return [
         head,
         *meters,
-        f"    total {_exact(line.total, line.currency)}",
+        f"    total {_exact(line.total, line.currency)}{_at_most(line)}",
         f"{book}, list {line.price_list}, {line.model_priced} {line.terms} from"
         f" {line.valid_from}",
         f"    source of the rates: {rate_source or 'not said'}",
     ]
+
+
+def _at_most(line: PricedLine) -> str:
+    if line.high == line.total or line.high is None or line.currency is None:
+        return ""
+    return f" at least, {_exact(line.high, line.currency)} at most"
 
 
 def _arithmetic(meter: MeterAmount, line: PricedLine) -> str:
@@ -180,7 +192,7 @@ def _match_fields(match: Match) -> dict[str, Any]:
 
 
 def _attempt_fields(attempt: FoundAttempt, request: StoredRequest) -> dict[str, Any]:
-    in_doubt = attempt.state in _DOUBTFUL
+    in_doubt = _is_open(attempt)
     high = attempt.cost_high
     fields: dict[str, Any] = msgspec.to_builtins(attempt)
     return {
@@ -206,9 +218,12 @@ def _answer_fields(answer: FoundAnswer) -> dict[str, Any]:
 
 
 def _line_fields(line: PricedLine, rate_source: str | None) -> dict[str, Any]:
+    fields = msgspec.to_builtins(line)
+    del fields["high"]
     return {
-        **msgspec.to_builtins(line),
+        **fields,
         "total": None if line.total is None else money(line.total),
+        "at_most": None if line.high is None else money(line.high),
         "meters": [
             {
                 "name": meter.name,

@@ -7,7 +7,8 @@ from typing import Any, Final, TextIO
 import msgspec
 
 from batcher.outputs import visible
-from batcher.report.figures import Counts
+from batcher.pricing.money import format_usd, usd_text
+from batcher.report.figures import USD, Counts, ReportLine
 from batcher.report.render.formats import Format, write
 from batcher.report.render.json_document import json_text, money
 from batcher.report.run_state import CommonReason
@@ -75,7 +76,7 @@ def _line(run: RunStatus) -> Row:
         run.answered,
         run.failed + run.quarantined + run.held,
         run.to_do,
-        run.doubt.in_doubt_attempts,
+        run.money.counts.in_doubt_attempts,
         "never began" if last is None else _state(last),
         "" if last is None else moment_text(last.ended_at or last.started_at),
     )
@@ -108,8 +109,13 @@ def _block(run: RunStatus) -> list[str]:
         f"  rows      {_rows(run)}",
     ]
     lines += [f"  why       {reason_line(common)}" for common in run.reasons]
-    if run.doubt.in_doubt_attempts:
-        lines.append(f"  in doubt  {_doubt(run.doubt)}")
+    counts = run.money.counts
+    if counts.answers:
+        lines.append(f"  cost      {_cost(run.money)}")
+    if counts.in_doubt_attempts:
+        lines.append(f"  in doubt  {_doubt(counts)}")
+    if counts.maybe_billed_attempts:
+        lines.append(f"  refused   {_refused(counts)}")
     if run.last is not None:
         lines.append(f"  last      {_last(run.last)}")
     return [*lines, *(f"  {sentence}" for sentence in run.advice)]
@@ -132,6 +138,32 @@ def _doubt(doubt: Counts) -> str:
     still = f" ({doubt.open_attempts:,} still open)" if doubt.open_attempts else ""
     attempts = count_of(doubt.in_doubt_attempts, "attempt")
     return f"{attempts}{still} may have cost {in_doubt_range(doubt)}"
+
+
+def _cost(money: ReportLine) -> str:
+    """`$0.0323 (9 charges assumed: $0.0317 of it to $26.55), 1 answer without a price`."""
+    counts = money.counts
+    costs = dict(money.costs) or {USD: 0}
+    parts = [
+        format_usd(pico) if currency == USD else f"{usd_text(pico)} {currency}"
+        for currency, pico in sorted(costs.items(), key=lambda cost: cost[0] != USD)
+    ]
+    said = "unknown" if money.is_unpriced else " + ".join(parts)
+    if counts.assumed_charges:
+        low, high = format_usd(counts.assumed_low), format_usd(counts.assumed_high)
+        said += (
+            f" ({count_of(counts.assumed_charges, 'charge')} assumed: {low} of it to {high})"
+        )
+    if counts.unpriced_requests:
+        said += f", {count_of(counts.unpriced_requests, 'answer')} without a price"
+    return said
+
+
+def _refused(counts: Counts) -> str:
+    attempts = count_of(counts.maybe_billed_attempts, "attempt")
+    high = counts.maybe_billed_at_most
+    most = "an unknown amount" if high is None else format_usd(high)
+    return f"{attempts} may have been billed even so: up to {most}"
 
 
 def _last(last: LastInvocation) -> str:
@@ -158,8 +190,8 @@ def _exit(code: int | None) -> str:
 
 
 def _run_fields(run: RunStatus) -> dict[str, Any]:
-    doubt, high = run.doubt, run.doubt.in_doubt_at_most
-    last = run.last
+    counts, high = run.money.counts, run.money.counts.in_doubt_at_most
+    maybe, last = counts.maybe_billed_at_most, run.last
     return {
         "run_id": run.run_id,
         "key": run.key,
@@ -173,10 +205,17 @@ def _run_fields(run: RunStatus) -> dict[str, Any]:
         "held": run.held,
         "to_do": run.to_do,
         "reasons": [msgspec.to_builtins(common) for common in run.reasons],
-        "open_attempts": doubt.open_attempts,
-        "in_doubt_attempts": doubt.in_doubt_attempts,
-        "in_doubt_unbounded": doubt.in_doubt_unbounded,
-        "in_doubt_low": money(doubt.in_doubt_low),
+        "cost": {currency: money(pico) for currency, pico in run.money.costs},
+        "unpriced_requests": counts.unpriced_requests,
+        "assumed_charges": counts.assumed_charges,
+        "assumed_low": money(counts.assumed_low),
+        "assumed_high": money(counts.assumed_high),
+        "maybe_billed_attempts": counts.maybe_billed_attempts,
+        "maybe_billed_high": None if maybe is None else money(maybe),
+        "open_attempts": counts.open_attempts,
+        "in_doubt_attempts": counts.in_doubt_attempts,
+        "in_doubt_unbounded": counts.in_doubt_unbounded,
+        "in_doubt_low": money(counts.in_doubt_low),
         "in_doubt_high": None if high is None else money(high),
         "last_invocation": None if last is None else _last_fields(last),
         "advice": list(run.advice),

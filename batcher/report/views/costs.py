@@ -28,6 +28,7 @@ _FIELDS: Final = (
     currency_field(),
     Field("list_cost", "List", Unit.MONEY),
     Field("cost", "Charged", Unit.MONEY),
+    Field("cost_at_most", "At most", Unit.MONEY, in_narrow=False),
     Field("cost_less_list", "Charged less list", Unit.MONEY),
     Field("cost_less_list_share", "Of list", Unit.SHARE, in_narrow=False),
     Field("reported_answers", "Reported for", Unit.COUNT, in_narrow=False),
@@ -41,12 +42,14 @@ _FIELDS: Final = (
 class Costs:
     """Sums of one group and currency, in pico-units; differences are of what has both sides.
 
-    `charged` is everything, `charged_with_list` what also has a public price, `listed` that
+    `charged` is everything, `above` by how much what is assumed
+    of it may be more, `charged_with_list` what also has a public price, `listed` that
     price. `reported` is what providers stated for `answers`; `reported_with_charge` and
     `charged_with_report` are of those answers whose every charge has a price in USD.
     """
 
     charged: int = 0
+    above: int = 0
     listed: int = 0
     charged_with_list: int = 0
     charges_with_list: int = 0
@@ -101,6 +104,7 @@ def _take_charged(found: CostsFound, group: MeterGroup) -> None:
     listed = _listed(group)
     costs = found.at(group.key, group.currency)
     costs.charged += group.amount
+    costs.above += group.above
     if listed is None:
         costs.charges_without_list += group.charges
         return
@@ -182,6 +186,7 @@ def _cells(costs: Costs, currency: str) -> tuple[Cell, ...]:
         currency,
         listed,
         costs.charged,
+        costs.charged + costs.above,
         None if listed is None else less,
         Fraction(less, listed) if listed else None,
         costs.answers or None,
@@ -197,7 +202,8 @@ def _said(found: CostsFound) -> tuple[str, ...]:
     alone = answered - sum(costs.compared for costs in found.groups.values())
     said = [
         f"List is the public price ({public_book().version}) of the day, terms, geography and"
-        " prompt size; charged is what the prices of this ledger made; reported is what"
+        " prompt size; charged is what the prices of this ledger made, at"
+        " least and, where something is assumed, at most; reported is what"
         " providers stated with their answers, read as USD. Differences are of what has both.",
         "No provider reported a cost." if not answered else "",
         f"Without a public price: {count_of(without, 'charge')}." if without else "",

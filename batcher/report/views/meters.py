@@ -35,6 +35,8 @@ USAGE_LINE: Final = {
     "message_id": answers.c.message_id,
     "end_reason": answers.c.stop_reason,
 }
+# By how much an assumed charge may be more than its amount; nothing for others.
+ABOVE: Final = charges.c.high_amount - charges.c.total_amount
 _RATED: Final = {
     "rate_set_id": charges.c.rate_set_id,
     "rating_id": charges.c.rating_id,
@@ -49,7 +51,8 @@ class MeterGroup:
     """Sums of one group, rated alike, in the order of `METERS`.
 
     `amounts` are pico-units, zero where nothing was charged. `rates` is `None` for what is
-    unbilled, unpriced or never rated. `row` holds the further columns that were asked for.
+    unbilled, unpriced or never rated. `above` is by how much what is assumed may have
+    cost more. `row` holds the further columns that were asked for.
     """
 
     key: Key
@@ -62,6 +65,7 @@ class MeterGroup:
     charges: int
     quantities: tuple[int, ...]
     amounts: tuple[int, ...]
+    above: int
     row: RowMapping
 
     @property
@@ -95,6 +99,7 @@ def read_meters(
             charges=row["charges"],
             quantities=tuple(int(row[f"{meter}_quantity"] or 0) for meter in METERS),
             amounts=tuple(whole_sum(row, f"{meter}_amount") for meter in METERS),
+            above=whole_sum(row, "above"),
             row=row,
         )
 
@@ -153,6 +158,7 @@ def _statement(ledger: Ledger, further: Mapping[str, ColumnElement[Any]]) -> Sel
             func.count().label("charges"),
             *quantities,
             *amounts,
+            *exact_sum(ledger.connection, ABOVE, "above"),
         )
         .group_by(*keys.values())
     )

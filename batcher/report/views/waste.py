@@ -46,6 +46,7 @@ from batcher.report.table import (
 )
 from batcher.report.totals import exact_sum, read_answered, whole_sum
 from batcher.report.views.frame import asked, sentences_of
+from batcher.report.views.meters import ABOVE
 from batcher.report.words import count_of
 
 
@@ -58,6 +59,7 @@ class Waste(StrEnum):
     DISCARDED = "discarded"  # complete, and not the row's answer: asked again, or given up
     LATE = "late"  # complete after another attempt had answered
     IN_DOUBT = "in doubt"  # may have been billed; no answer came
+    MAYBE_BILLED = "maybe billed"  # refused, by a server that may bill it even so
 
 
 _CUT_OFF: Final = ("max_tokens", "model_context_window_exceeded")
@@ -66,6 +68,7 @@ _LEGS: Final = ("pause_turn", "tool_use")  # a step of a longer answer, not thro
 # Grouped by, so without parameters: a database would not know them for the same ones.
 _LATE_SQL: Final = literal_column(f"'{State.LATE.value}'", Text)
 _UNPRICED_SQL: Final = literal_column(f"'{ChargeStatus.UNPRICED.value}'", Text)
+_REFUSED_SQL: Final = attempts.c.state == State.REJECTED.value
 _ONE, _NONE = literal_column("1", BigInteger), literal_column("0", BigInteger)
 _FIELDS: Final = (
     Field("waste", "Waste", Unit.TEXT),
@@ -79,8 +82,9 @@ _FIELDS: Final = (
 _SAID: Final = (
     "Truncated and refused answers are final answers of their rows; invalid ones do not follow"
     " the schema that was asked for; discarded and late ones were paid beside the final answer."
-    " What is in doubt may have cost from Cost to At most,"
-    " and is in no other report's cost."
+    " What is in doubt may have cost from Cost to At most, and so may what was refused by a"
+    " server that may bill it even so; both are in no other report's cost. A share is Cost of"
+    " all that was paid, with what is in doubt at its Cost."
 )
 
 
@@ -110,7 +114,10 @@ class Wasted:
 
 @dataclass(frozen=True, slots=True)
 class WasteFound:
-    """What was wasted by key, kind and currency; and the cost of everything, by currency."""
+    """What was wasted by key, kind and currency; and the cost of everything, by currency.
+
+    What is in doubt is on both sides of a share, with what it cost at least.
+    """
 
     wasted: dict[tuple[Key, Waste, str], Wasted]
     paid: dict[str, int]
@@ -129,11 +136,14 @@ class WasteFound:
 
 
 def read_waste(ledgers: Ledgers) -> WasteFound:
-    """Everything wasted, and the cost of all complete answers to hold it against."""
+    """Everything wasted, and the cost of everything to hold it against."""
     found = WasteFound({}, {})
     for ledger in ledgers.each:
         _add_answers(ledger, found)
-        for key, kind, currency, wasted in (*_special(ledger), *_in_doubt(ledger)):
+        open_ends = [*_in_doubt(ledger), *_maybe_billed(ledger)]
+        for _, _, currency, wasted in open_ends:
+            found.paid[currency] = found.paid.get(currency, 0) + wasted.cost
+        for key, kind, currency, wasted in (*_special(ledger), *open_ends):
             if kind is not None:
                 found.wasted.setdefault((key, kind, currency), Wasted()).add(wasted)
     for place in [place for place, wasted in found.wasted.items() if not wasted.attempts]:
@@ -155,7 +165,7 @@ def waste_table(ledgers: Ledgers) -> Table:
         for key, kind, currency in keys
     ]
     clean = () if rows else ("Nothing was wasted: no answer was cut off, refused, discarded"
-                             " or late, and none is in doubt.",)  # fmt: skip
+                             " or late, none is in doubt or perhaps billed.",)  # fmt: skip
     return Table(
         name="waste",
         fields=(*key_fields(ledgers.query.by), *_FIELDS),
@@ -196,7 +206,7 @@ def _add_answers(ledger: Ledger, found: WasteFound) -> None:
                     attempts=counts.attempts,
                     output_tokens=counts.output_tokens,
                     cost=group.amount,
-                    cost_at_most=group.amount,
+                    cost_at_most=group.amount + counts.assumed_high - counts.assumed_low,
                     unpriced=counts.unpriced_requests,
                 )
             )
@@ -210,7 +220,7 @@ def _special(ledger: Ledger) -> Iterator[_Found]:
             attempts=row["attempts"],
             output_tokens=int(row["output_tokens"] or 0),
             cost=amount,
-            cost_at_most=amount,
+            cost_at_most=amount + whole_sum(row, "above"),
             unpriced=row["unpriced"],
         )
         key, currency = ledger.key(row), row["currency"] or USD
@@ -259,6 +269,7 @@ def _special_by_end(ledger: Ledger) -> Select[Any]:
             func.sum(case((first, answers.c.output_tokens))).label("output_tokens"),
             func.count(case((unpriced, answers.c.attempt_id)).distinct()).label("unpriced"),
             *exact_sum(ledger.connection, charges.c.total_amount, "amount"),
+            *exact_sum(ledger.connection, ABOVE, "above"),
         )
         .group_by(*(column.element for column in columns))
     )
@@ -266,6 +277,17 @@ def _special_by_end(ledger: Ledger) -> Select[Any]:
 
 def _in_doubt(ledger: Ledger) -> Iterator[_Found]:
     states = [*(each.value for each in IN_DOUBT), State.OPEN.value]
+    return _unanswered(ledger, Waste.IN_DOUBT, attempts.c.state.in_(states))
+
+
+def _maybe_billed(ledger: Ledger) -> Iterator[_Found]:
+    billed = func.coalesce(attempts.c.cost_high, _ONE) != _NONE
+    return _unanswered(ledger, Waste.MAYBE_BILLED, _REFUSED_SQL & billed)
+
+
+def _unanswered(
+    ledger: Ledger, kind: Waste, condition: ColumnElement[bool]
+) -> Iterator[_Found]:
     keys = attempt_keys(ledger.scope.query)
     connection = ledger.connection
     statement = (
@@ -278,7 +300,7 @@ def _in_doubt(ledger: Ledger) -> Iterator[_Found]:
         )
         .where(
             NOT_ANSWERED,
-            attempts.c.state.in_(states),
+            condition,
             *conditions(ledger.scope, ATTEMPT_SENT_AT, attempts.c.invocation_id),
         )
         .group_by(*keys.values())
@@ -286,7 +308,7 @@ def _in_doubt(ledger: Ledger) -> Iterator[_Found]:
     for row in ledger.rows(statement):
         low, high = whole_sum(row, "low"), whole_sum(row, "high")
         wasted = Wasted(row["attempts"], 0, low, high, row["unbounded"])
-        yield ledger.key(row), Waste.IN_DOUBT, USD, wasted
+        yield ledger.key(row), kind, USD, wasted
 
 
 def _cells(wasted: Wasted, currency: str, paid: dict[str, int]) -> tuple[Cell, ...]:
