@@ -80,7 +80,10 @@ class PostgresServer:
         self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     def execute(self, statement: str) -> None:
-        parameters = f"host={self.folder} user=postgres dbname=postgres"
+        self.execute_in("postgres", statement)
+
+    def execute_in(self, database: str, statement: str) -> None:
+        parameters = f"host={self.folder} user=postgres dbname={database}"
         with closing(psycopg.connect(parameters, autocommit=True)) as connection:
             connection.execute(statement)
 

@@ -54,7 +54,8 @@ def several_ledgers(
     from batcher.config.files import database_url
     from batcher.report.ledgers import ledgers_to_read
 
-    return ledgers_to_read(databases or (database_url(None, config),))
+    named = databases or (None,)
+    return ledgers_to_read([database_url(each, config) for each in named])
 
 
 def ledger(database: str | None, config: str | None) -> "AbstractContextManager[Engine]":

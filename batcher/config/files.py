@@ -1,12 +1,14 @@
 """Settings from files and environment variables: where they are, and what they say."""
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
@@ -108,10 +110,21 @@ def sample_config() -> str:
 
 def database_url(option: str | None, config: str | None = None) -> str:
     """The database that commands without a job use: option, environment, config.toml, here."""
-    for named in (option, environment_settings().database, read_config(config).database):
-        if named:
-            return named
-    return DATABASE_NAME
+    layers = (environment_settings(), read_config(config))
+    named = (option, *(layer.database for layer in layers))
+    schemas = (layer.schema for layer in layers)
+    return in_schema(
+        next(filter(None, named), DATABASE_NAME), next(filter(None, schemas), None)
+    )
+
+
+def in_schema(database: str, schema: str | None) -> str:
+    """The URL of `schema` in a server's `database`, unless that names one; a file has none."""
+    if schema is None or not database.startswith("postgres") or "://" not in database:
+        return database
+    if re.search(r"[?&]schema=", database):
+        return database
+    return f"{database}{'&' if '?' in database else '?'}schema={quote(schema, safe='')}"
 
 
 def price_book_max_age(config: str | None = None) -> int:

@@ -89,6 +89,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     """What any of the layers may say; `None` leaves it to the next layer."""
 
     database: str | None = None
+    schema: str | None = None
     endpoint: str | None = None
     base_url: str | None = None
     model: str | None = None

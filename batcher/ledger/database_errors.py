@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Final
 
 from sqlalchemy.exc import (
     DataError,
@@ -79,6 +80,7 @@ _NOT_ABOUT_DATA = (
 )
 # How SQLite's driver words that a text is none: nothing that is not UTF-8 was ever written.
 _UNDECODABLE = re.compile(r"Could not decode to UTF-8 (column '\w*')")
+_SHORT: Final = 8  # letters of a password that may be a part of other words by chance
 # How libpq words a connection that failed; it gives no code.
 _CONNECTING = (
     (r"password|authentication|pg_hba", "check the user and the password in its URL"),
@@ -170,9 +172,17 @@ def _of_connecting(shown: str, words: str) -> BatcherError:
 
 
 def _words(error: DBAPIError, passwords: Sequence[str]) -> str:
-    """The driver's own words in one line; a driver may quote the connection string."""
-    lines = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
-    words = lines[-1].strip().removeprefix("connection failed: ").rstrip(".")
+    """All of the driver's own words in one line; it may quote the connection string."""
+    said = " ".join(str(error.orig).split()) or type(error.orig).__name__
+    words = said.removeprefix("connection failed: ").rstrip(".")
     for password in passwords:
-        words = words.replace(password, "***")
+        words = _masked(words, password)
     return words
+
+
+def _masked(words: str, password: str) -> str:
+    """A long password is masked anywhere, a short one where it is one, not within words."""
+    known = re.escape(password)
+    if len(password) < _SHORT:
+        known = rf"(?<=password=){known}(?!\w)|(?<=:){known}(?=@)|(?<!\S){known}(?!\S)"
+    return re.sub(known, "***", words)

@@ -17,8 +17,15 @@ from sqlalchemy import Connection, Engine
 
 from batcher.clock import SystemClock
 from batcher.errors import ConfigurationError, SchemaVersionError, StorageError
-from batcher.ledger.connect import DatabaseUrl, place, reading, storage_errors, writing
+from batcher.ledger.connect import (
+    DatabaseUrl,
+    place,
+    reading,
+    storage_errors,
+    writing,
+)
 from batcher.ledger.database_errors import NO_RIGHT, sqlstate
+from batcher.ledger.own_schema import check_schema, make_schema
 from batcher.ledger.schema import UNCHECKED, metadata
 from batcher.ledger.schema_internal import ledger_info
 
@@ -29,7 +36,7 @@ HEAD_SCRIPT_END: Final = ";\n\n"  # of each statement; see `Revisions.head_scrip
 # A name of our own: `alembic_version` is that of every other application in the same schema.
 VERSION_TABLE: Final = "batcher_version"
 
-_OR_A_SCHEMA: Final = ", or an empty schema of it, with options=-csearch_path%3DNAME in its URL"
+_OR_A_SCHEMA: Final = ", or a schema of its own, by the setting schema"
 
 # Where batcher 0.1.0 kept its revision, and the revisions it had.
 _FIRST_VERSION_TABLE: Final = "alembic_version"
@@ -139,6 +146,8 @@ def upgrade(
         _wait_for_turn(connection)
         before = _revision(connection, where)
         if before is None:
+            make_schema(connection, where)
+        if before is None:
             _check_encoding(connection, where)
         elif not revisions.know(before):
             raise _newer(before, where, revisions)
@@ -217,6 +226,7 @@ def _create(engine: Engine, revisions: Revisions) -> bool:
         _wait_for_turn(connection)
         if _look(connection, where, revisions) is not None:
             return False  # another process was faster
+        check_schema(connection, where)
         _check_encoding(connection, where)
         _create_at_head(connection, revisions)
     return True

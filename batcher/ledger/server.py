@@ -10,6 +10,7 @@ import re
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import ArgumentError
 
 from batcher.errors import ConfigurationError
 
@@ -37,12 +38,11 @@ _KEEPALIVE: Final = {
     "tcp_user_timeout": "25000",  # the same for bytes on their way, in milliseconds
     "client_encoding": "utf8",
 }
-# How the driver and libpq word a parameter that they do not understand; neither gives a code.
+# How the driver, libpq and the server word a parameter that they do not understand; no code.
 _NOT_UNDERSTOOD: Final = re.compile(
-    r"invalid [\w ]*(option|value|number|parameter|integer|encoding|sslmode)|bad value|"
-    r"unexpected keyword|unrecognized (configuration )?parameter|could not match|"
-    r"unsupported startup parameter|command-line argument|weak sslmode|cannot be used|"
-    r"may not be",
+    r"invalid [\w ]*(option|value|number|parameter|integer)|bad value|requires a value|"
+    r"unrecognized configuration parameter|unsupported startup parameter|weak sslmode|"
+    r"could not match \d|could not parse network address|definition of service|service file",
     re.IGNORECASE,
 )
 
@@ -53,18 +53,21 @@ def open_server(url: URL, shown: str, *, our_name: str, read_only: bool) -> Engi
     `our_name` is who we are for others who use it.
 
     Raises:
-        ConfigurationError: the driver is missing.
+        ConfigurationError: the driver is missing, or does not know a parameter of the URL.
     """
     ours: dict[str, Any] = _KEEPALIVE | {"application_name": our_name}
     given = {name: value for name, value in ours.items() if name not in url.query}
     schema = schema_of(url)
     try:
         engine = create_engine(url, connect_args=given, use_native_hstore=False)
+        _check_names(url)
     except ImportError as error:
         raise ConfigurationError(
             f"the database {shown} needs the PostgreSQL driver: type"
             " pip install 'messages-batcher[postgres]'"
         ) from error
+    except (ArgumentError, ValueError) as error:
+        raise _not_understood(shown, error) from error
     usual = BEGIN_READING if read_only else _BEGIN_WRITING
     event.listen(
         engine, "do_connect", lambda dialect, _, __, how: _connect(dialect, how, shown)
@@ -101,14 +104,28 @@ def _connect(dialect: Any, how: dict[str, Any], shown: str) -> Any:  # noqa: ANN
     how = {name: value for name, value in how.items() if name != SCHEMA}
     try:
         return dialect.connect(**how | {"autocommit": True, "prepare_threshold": None})
-    except (dialect.dbapi.Error, TypeError, ValueError) as error:
+    except dialect.dbapi.Error as error:
         if not _NOT_UNDERSTOOD.search(str(error)) or getattr(error, "sqlstate", None):
             raise
-        words = " ".join(str(error).split())
-        raise ConfigurationError(
-            f"the database URL {shown} has a parameter that is not understood: {words};"
-            " docs/database.md lists what may stand there"
-        ) from error
+        raise _not_understood(shown, error) from error
+
+
+def _check_names(url: URL) -> None:
+    """Raise `ValueError` for a parameter that libpq does not have; ones of the driver's too."""
+    from psycopg import ProgrammingError  # noqa: PLC0415  optional
+    from psycopg.conninfo import make_conninfo  # noqa: PLC0415  as above
+
+    try:
+        make_conninfo(**{name: "" for name in url.query if name != SCHEMA})
+    except ProgrammingError as error:
+        raise ValueError(str(error)) from error
+
+
+def _not_understood(shown: str, error: Exception) -> ConfigurationError:
+    words = " ".join(str(error).split()).rstrip(".")
+    return ConfigurationError(
+        f"the database URL {shown} has a parameter that is not understood: {words}"
+    )
 
 
 def _begin(connection: Connection, usual: str, schema: str | None) -> None:

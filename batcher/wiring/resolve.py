@@ -17,6 +17,7 @@ from batcher.config.files import (
     environment_of,
     environment_settings,
     find_config,
+    in_schema,
     lifeboat_folders,
     option_settings,
     read_config,
@@ -156,7 +157,9 @@ def resolve(typed: Asked) -> Job:
         command=typed.command,
         inputs=tuple(inputs),
         base=base,
-        database=merged.database or str(_database_folder(typed) / DATABASE_NAME),
+        database=in_schema(
+            merged.database or str(_database_folder(typed) / DATABASE_NAME), merged.schema
+        ),
         endpoint=_endpoint(merged, layers, config_file),
         settings=_request_settings(merged, layers, job_file),
         limits=_limits(merged),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, event, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from batcher.clock import SystemClock
 from batcher.errors import Busy, CannotCreate, ConfigurationError, StorageError, UsageError
@@ -343,6 +343,53 @@ def test_a_server_that_is_not_there_is_said_to_be_out_of_reach(tmp_path):
     with pytest.raises(StorageError, match="check that the server runs") as caught:
         prepare(engine)
     assert "hunter2" not in str(caught.value)
+
+
+def prepare_once(url):
+    engine = open_engine(url)
+    try:
+        prepare(engine)
+    finally:
+        engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        "ssl=true", "pgbouncer=true", "prepare_threshold=0", "autocommit=true", "row_factory=x",
+        "port=abc", "connect_timeout=abc", "sslmode=foo", "target_session_attrs=x",
+        "service=nope", "options=--nonsense", "options=-cfoo", "client_encoding=klingon",
+        "options=-csearch_path%3Dnowhere", "schema=not_there",
+    ],
+)  # fmt: skip
+def test_a_parameter_that_is_not_understood_is_named(postgres_server, parameter):
+    url = postgres_server.new_database()
+    with pytest.raises(ConfigurationError, match=f"(?i){parameter.split('=')[0][:4]}"):
+        prepare_once(f"{url}&{parameter}")
+    postgres_server.drop(url)
+
+
+@pytest.mark.parametrize(
+    ("said", "password", "shown"),
+    [
+        ("user ro may not read rows", "ro", "user *** may not read rows"),
+        ("host=db user=plainer password=plain", "plain", "host=db user=plainer password=***"),
+        ("postgresql://ro:ro@host/x", "ro", "postgresql://ro:***@host/x"),
+        ("it is correct-horse-battery!", "correct-horse", "it is ***-battery!"),
+        ("no password supplied", "p", "no password supplied"),
+    ],
+)
+def test_a_short_password_garbles_no_word(said, password, shown):
+    error = OperationalError(None, None, Exception(said))
+    assert f"({shown})" in str(database_errors.translate(error, "x", [password]))
+
+
+def test_all_that_the_driver_says_is_shown(tmp_path):
+    engine = open_engine(f"postgresql://me@/x?host={tmp_path}/a,{tmp_path}/b")
+    with pytest.raises(StorageError) as caught:
+        prepare(engine)
+    assert f"{tmp_path}/a" in str(caught.value)
+    assert f"{tmp_path}/b" in str(caught.value)
 
 
 def test_a_refused_password_is_said_to_be_refused(postgres_server):

@@ -115,7 +115,7 @@ def _to_write(databases: tuple[str, ...], config: str | None) -> "Iterator[Engin
     from batcher.config.files import database_url
     from batcher.ledger.connect import open_engine
 
-    engine = open_engine(databases[0] if databases else database_url(None, config))
+    engine = open_engine(database_url(databases[0] if databases else None, config))
     try:
         yield engine
     finally:
