@@ -50,7 +50,7 @@ class Guard:
             CannotCreate: it is an input or belongs to a ledger.
         """
         if what := self._taken(target):
-            raise CannotCreate(f"{target}: is {what}; name another file")
+            raise CannotCreate(f"{target}: is {what}")
 
     def check_replaceable(self, target: Path, is_ours: Callable[[Path], bool]) -> None:
         """As `check`, for a file that is replaced whole: it must be empty, or `is_ours`.
@@ -74,13 +74,16 @@ class Guard:
         if number is None and place.exists():
             return None  # a device or a pipe
         if any(_is_same(place, number, path) for path in self.inputs):
-            return "an input"
+            return (
+                "an input of a run in this database, and such a file is never replaced: name"
+                " another file, or another --database for the run that writes it"
+            )
         if any(
             _is_same(place, number, path) for ledger in self.ledgers for path in _family(ledger)
         ):
-            return "a ledger, or part of one"
+            return "a ledger, or part of one; name another file"
         if beginning(place, 32).startswith(_LEDGER_BEGINNINGS) or _belongs_to_ledger(place):
-            return "a database, or part of one"
+            return "a database, or part of one; name another file"
         return None
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Final
 
 from batcher.errors import ConfigurationError
 from batcher.messages.request import BadRow, Request
 from batcher.rows.batch import Reason, RowBatch
+from batcher.rows.build.field_names import MISNAMED_SHARE
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import AllBut, RowRanges
 from batcher.rows.read.reader import read_rows
@@ -15,7 +15,6 @@ from batcher.rows.read.source import SourceFile
 
 SAMPLE_ROWS: Final = 1_000  # of each input
 SAMPLE_BYTES: Final = 16 * 2**20  # bodies of all inputs; rows may bring large files
-MISNAMED_SHARE: Final = Fraction(1, 100)  # from here on it is the file that is wrong
 FEWEST_ROWS: Final = 3  # fewer say nothing about the job: they are just bad rows
 
 

@@ -138,3 +138,14 @@ def test_rows_of_earlier_invocations_count():
     gate = BadGate(BadLimit(share=Fraction(1, 10)), bad=0, rows=5_000)
     assert sum(map(len, gate.admit([bad(n) for n in range(500)]))) == 0
     assert sum(map(len, gate.end())) == 500
+
+
+def test_wrong_names_in_more_than_one_row_of_a_hundred_end_the_run_wherever_they_are(case):
+    wrong = [{"model": "another", **row(f"wrong {n}")} for n in range(30)]
+    case.write([*rows(1_500), *wrong[:10]])
+    assert case.run(FakeLane()).exit_code == 65
+    case.write([*rows(1_200, "new {}"), *wrong])
+    ended = case.run(lane := FakeLane())
+    assert (ended.exit_code, lane.sent) == (78, [])
+    assert "stands beside params" in ended.error
+    assert case.one("SELECT COUNT(*) FROM attempts WHERE state <> 'answered'") == 0

@@ -8,6 +8,8 @@ from typing import Final
 
 from batcher.errors import ConfigurationError, TooManyBadRows
 from batcher.messages.request import BadRow, Request
+from batcher.rows.batch import Reason
+from batcher.rows.build.field_names import MISNAMED_SHARE
 
 WINDOW_ROWS: Final = 10_000  # are read before the first one is sent
 WINDOW_BYTES: Final = 64 * 2**20  # or fewer, when their bodies are this large together
@@ -108,5 +110,25 @@ class BadGate:
         yield from held
 
 
-def _bad_of(items: Rows) -> Rows:
+class MisnamedRows:
+    """Ends a run whose input has a wrong name in more than 1 % of its rows."""
+
+    def __init__(self) -> None:
+        self._rows = self._misnamed = 0
+
+    def count(self, items: Rows) -> None:
+        """Raise `ConfigurationError` when these are too many, of all that were read."""
+        misnamed = [i for i in _bad_of(items) if i.reason == Reason.MISNAMED_FIELD]
+        self._rows += len(items)
+        self._misnamed += len(misnamed)
+        most = MISNAMED_SHARE * max(self._rows, LEAST_ROWS)
+        if misnamed and self._misnamed > most:
+            raise ConfigurationError(
+                f"{self._misnamed:,} of the first {self._rows:,} rows have a column that would"
+                f" not be sent, so no more are sent: row {misnamed[-1].row_number:,}:"
+                f" {misnamed[-1].message}"
+            )
+
+
+def _bad_of(items: Rows) -> list[BadRow]:
     return [item for item in items if isinstance(item, BadRow)]

@@ -13,7 +13,7 @@ from batcher.ledger.write.records import Claimable, Shared, SharePolicy
 from batcher.ledger.write.writer import Writer
 from batcher.messages.request import BadRow, Request
 from batcher.pipeline.engine.supply import Credit
-from batcher.pipeline.run.bad_rows import BadGate
+from batcher.pipeline.run.bad_rows import BadGate, MisnamedRows
 from batcher.pipeline.run.division import Division
 from batcher.pipeline.run.plan import PlannedSource
 from batcher.pipeline.run.row_feed import RowFeed
@@ -45,6 +45,7 @@ class Intake:
 
     def __post_init__(self) -> None:
         self._changed: list[str] = []
+        self._misnamed = MisnamedRows()
         self._blank_lines = 0
         self._repeated_before = self.builder.repeated_rows  # by a look ahead
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
@@ -103,7 +104,7 @@ class Intake:
                 if not self._deliver(source, gathered):
                     return False
                 gathered, size = [], 0
-        if not self._deliver(source, gathered):
+        if not self._deliver(source, gathered, last=source is self.plan[-1]):
             return False
         if source.has_changed():
             self._changed.append(source.file.name)
@@ -119,11 +120,14 @@ class Intake:
                 " recorded: type the same command again for the rest"
             )
 
-    def _deliver(self, source: PlannedSource, items: list[Request | BadRow]) -> bool:
+    def _deliver(
+        self, source: PlannedSource, items: list[Request | BadRow], *, last: bool = False
+    ) -> bool:
         if source.is_looked_up and items:
-            items = self._without_claimed(source, items)
+            items = self._without_claimed(source, items, last=last)
         if not items:
             return True
+        self._misnamed.count(items)
         return self._hand_over(self.gate.admit(items) if self.gate else [items])
 
     def _hand_over(self, groups: Iterable[list[Request | BadRow]]) -> bool:
@@ -134,7 +138,7 @@ class Intake:
         return True
 
     def _without_claimed(
-        self, source: PlannedSource, items: list[Request | BadRow]
+        self, source: PlannedSource, items: list[Request | BadRow], *, last: bool
     ) -> list[Request | BadRow]:
         requests = [item for item in items if isinstance(item, Request)]
         claimed, shared = self.writer.call(
@@ -143,7 +147,7 @@ class Intake:
         if claimed:
             self.feed.claimed(source.source_id, claimed)
         if shared is not None and shared.rows:
-            self.feed.shared(source.source_id, shared)
+            self.feed.shared(source.source_id, shared, last=last)
             claimed |= shared.rows
         return [item for item in items if item.row_number not in claimed]
 

@@ -36,7 +36,7 @@ class RowFeed:
     source_read: Callable[[PlannedSource, int], None]
     input_ended: bool = field(default=False, init=False)
     _found: int = field(default=0, init=False)
-    _told_shared: int = field(default=0, init=False)
+    _told_at_least: bool = field(default=False, init=False)  # so many rows are shared
 
     # Called by the reader's thread
 
@@ -48,9 +48,9 @@ class RowFeed:
         """Rows whose earlier answer or failure moved along."""
         self.loop.call_soon_threadsafe(self._claimed, source_id, row_numbers)
 
-    def shared(self, source_id: int, shared: Shared) -> None:
-        """Rows that got an answer which another row had paid for."""
-        self.loop.call_soon_threadsafe(self._shared, source_id, shared)
+    def shared(self, source_id: int, shared: Shared, *, last: bool) -> None:
+        """Rows that got an answer which another row had paid for; `last`: there are no more."""
+        self.loop.call_soon_threadsafe(self._shared, source_id, shared, last)
 
     def read_to_end(self, source: PlannedSource, rows: int) -> None:
         """The source holds `rows` rows, and all of them were told."""
@@ -95,29 +95,33 @@ class RowFeed:
         self.progress.repeated_fields += repeated_fields
         self.progress.blank_lines += blank_lines
 
-    def _shared(self, source_id: int, shared: Shared) -> None:
+    def _shared(self, source_id: int, shared: Shared, last: bool) -> None:  # noqa: FBT001
         self.progress.shared += len(shared.rows)
         self.progress.shared_cost += shared.cost
         self.progress.shared_unpriced += shared.unpriced
         self._claimed(source_id, set(shared.rows))
-        if not self._told_shared:
+        if last:
             self._tell_shared()
+        elif not self._told_at_least:
+            self._tell_shared(at_least=True)
 
-    def _tell_shared(self) -> None:
+    def _tell_shared(self, *, at_least: bool = False) -> None:
+        self._told_at_least = at_least
         progress = self.progress
-        self._told_shared = progress.shared
         unknown = f" and {progress.shared_unpriced:,} unknown amounts"
         have = "row has" if progress.shared == 1 else "rows have"
         self.observer.noted(
-            f"{progress.shared:,} {have} an answer of another run already: nothing is sent or"
+            "at least "
+            * at_least
+            + f"{progress.shared:,} {have} an answer of another run already: nothing is sent or"
             f" paid for them; they would have cost {format_usd(progress.shared_cost)}"
-            + unknown
-            * bool(progress.shared_unpriced)
+            + unknown * bool(progress.shared_unpriced)
+            + "; more are looked for as the input is read" * at_least
         )
 
     def _ended(self, error: Exception | None) -> None:
         self.input_ended = True
-        if self.progress.shared != self._told_shared:
+        if self._told_at_least:
             self._tell_shared()
         if error is not None:
             self.engine.stop(error)

@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
+from fractions import Fraction
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
@@ -12,6 +13,7 @@ import msgspec
 from batcher.rows.batch import Reason, RowProblem
 from batcher.rows.build.body import FIELDS
 
+MISNAMED_SHARE: Final = Fraction(1, 100)  # in more rows than that it is the input that is wrong
 LEAST_LETTERS: Final = 6  # of shorter names one wrong letter makes another word
 _MOST_NAMES: Final = 1_000  # that are remembered; rows may have any
 _SHOWN: Final = 10
