@@ -17,6 +17,8 @@ from batcher.rows.ranges import AllBut, RowRanges
 from batcher.rows.read.reader import read_rows
 from batcher.rows.read.source import SourceFile, fingerprint
 
+_TOOLS: Final = b'"tools"'
+
 TICKETS: Final = 50  # rows that may be drawn from one cell, unless a larger pilot is asked for
 
 Place = tuple[str, int]  # (name of the source, row number)
@@ -62,7 +64,10 @@ class Cell:
 
 @dataclass(slots=True)
 class Census:
-    """What the inputs hold. `ceiling` is pico-USD of the requests that have a bound.
+    """What the inputs hold.
+
+    `ceiling` is pico-USD of one attempt of each request with a bound, `in_legs` the
+    part of it for requests with tools, which may go on in further legs.
 
     `finished` rows need nothing more. `lengths` are the bodies of finished rows that were
     asked for, in bytes. `sample` is every row that was read.
@@ -72,11 +77,24 @@ class Census:
     finished: int = 0
     bad_rows: int = 0
     ceiling: int = 0
+    in_legs: int = 0
     unbounded: int = 0
     models: dict[str, int] = field(default_factory=dict)
     cells: dict[CellKey, Cell] = field(default_factory=dict)
     lengths: dict[Place, int] = field(default_factory=dict)
     sample: Sample = field(default_factory=Sample)
+
+    def most(self, job: Job) -> int | None:
+        """What `ceiling` grows to with every attempt and leg that a row may have in a run.
+
+        `None`: a row may be asked again for more than before, or with what a tool of ours says,
+        and nothing bounds that.
+        """
+        choices = job.answers
+        if choices.raise_factor is not None or (choices.tools and self.in_legs):
+            return None
+        attempts = job.limits.retry.max_attempts * (1 + choices.retries)
+        return attempts * (self.ceiling + self.in_legs * (job.limits.max_legs - 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,6 +279,7 @@ def _count(
     size = len(request.body)
     census.requests += 1
     census.ceiling += bound or 0
+    census.in_legs += (bound or 0) if _TOOLS in request.body else 0
     census.unbounded += bound is None
     census.models[request.model] = census.models.get(request.model, 0) + 1
     key = (request.model, size_class(size))

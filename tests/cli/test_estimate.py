@@ -1,6 +1,7 @@
 """`batcher estimate`, and what `run` says and asks before it starts."""
 
 import json
+from decimal import Decimal
 
 import click
 import pytest
@@ -43,7 +44,9 @@ def refused(*words):
 def test_without_answers_it_says_the_ceiling_and_that_it_knows_no_more(typed, simulator):
     lines = invoke("estimate", *typed).stdout.splitlines()
     assert lines[0] == "50 requests to do, to endpoint simulator"
-    assert lines[3] == "ceiling   at most $0.245 for one attempt per row"
+    assert (
+        lines[3] == "ceiling   at most $1.22 with all attempts, $0.245 with one attempt per row"
+    )
     assert lines[4].startswith("expected  only the ceiling is known: no answers")
     assert simulator.bill == []
 
@@ -102,13 +105,31 @@ def test_the_command_that_continues_a_pilot_is_a_run(typed):
 
 def test_the_run_says_its_ceiling_before_it_starts(typed):
     words = invoke("run", *typed).stderr
-    assert words.startswith("50 rows to do; ceiling: at most $0.245 for one attempt per row\n")
+    assert words.startswith(
+        "50 rows to do; ceiling: at most $1.22 with all attempts, $0.245 with one attempt per"
+        " row\n"
+    )
     assert "ceiling" not in invoke("run", *typed, "--quiet").stderr
 
 
 def test_a_wrong_amount_to_ask_above_is_refused(typed, monkeypatch):
     monkeypatch.setenv("BATCHER_ASK_ABOVE", "much")
     assert isinstance(refused("run", *typed), ConfigurationError)
+
+
+TOOLS = {"tools": [{"name": "f", "input_schema": {"type": "object"}}]}
+
+
+def test_at_most_is_of_every_attempt_and_leg_that_a_row_may_have(typed, tmp_path):
+    (plain, *_) = rows(1)
+    write_rows(
+        tmp_path / "rows.jsonl", [*rows(3), {**plain, "params": {**plain["params"], **TOOLS}}]
+    )
+    made = json.loads(invoke("estimate", *typed, "--json").stdout)
+    one, most = Decimal(made["ceiling_usd"]), Decimal(made["ceiling_with_retries_usd"])
+    assert one * 5 < most < one * 5 * 10  # five attempts a row, ten legs of the one with tools
+    run = invoke("run", *typed, "--on-truncate", "raise=2x").stderr
+    assert "4 rows to do; ceiling: none for all attempts, $" in run
 
 
 @pytest.mark.parametrize("few", ["0", "4"])
@@ -132,7 +153,10 @@ def test_bad_rows_are_counted_and_the_others_estimated(typed, tmp_path):
 def test_a_person_is_asked_above_the_amount_and_a_no_sends_nothing(typed, simulator):
     code, shown = run_on_a_terminal(*typed, answer=b"n\n", **ASKING)
     assert code == 130
-    assert "Ceiling: at most $0.245 for one attempt per row. Send 50 rows?" in shown
+    assert (
+        "Ceiling: at most $1.22 with all attempts, $0.245 with one attempt per row. Send 50"
+        " rows?"
+    ) in shown
     assert simulator.bill == []
 
 

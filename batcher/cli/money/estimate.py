@@ -95,7 +95,7 @@ def look_ahead(job: "Job", services: "Services", *, quiet: bool, assume_yes: boo
     from batcher.report.words import count_of
 
     rows = count_of(census.requests, "row")
-    words = ceiling_words(census.ceiling, census.unbounded)
+    words = ceiling_words(census.ceiling, census.most(job), census.unbounded)
     if census.requests and not quiet:
         say(f"{rows} to do; ceiling: {words}")
     above = census.unbounded or census.ceiling > (job.ask_above or 0)

@@ -10,7 +10,7 @@ from batcher.ledger.money.estimates import StoredEstimate
 from batcher.pricing.money import format_usd, usd_text
 from batcher.report.words import count_of, moment_text, safe_text
 
-_ATTEMPTS = "for one attempt per row"
+_ATTEMPTS = "one attempt per row"
 _METHODS = {
     Method.PILOT: "{:,} rows of a pilot, drawn at random from every length",
     Method.HISTORY: "{:,} earlier answers of the same settings and models",
@@ -43,7 +43,9 @@ def estimate_lines(made: Estimated) -> list[str]:
         lines.append(f"{bad} would be quarantined; batcher check lists them")
     lines += [_model_line(model) for model in made.parts.models]
     lines.append(made.price_note)
-    lines.append(f"ceiling   {ceiling_words(census.ceiling, census.unbounded)}")
+    lines.append(
+        f"ceiling   {ceiling_words(census.ceiling, census.most(made.job), census.unbounded)}"
+    )
     lines += _expectation_lines(made)
     if made.count_note:
         lines.append(f"input tokens are not counted exactly: {made.count_note}")
@@ -54,17 +56,21 @@ def estimate_lines(made: Estimated) -> list[str]:
     return lines
 
 
-def ceiling_words(ceiling: int, unbounded: int) -> str:
-    """The most that requests can cost, in words."""
-    if unbounded and not ceiling:
+def ceiling_words(one_each: int, most: int | None, unbounded: int) -> str:
+    """The most that requests can cost, in words: with all their attempts, and with one each."""
+    if unbounded and not one_each:
         return f"none: nothing bounds what {count_of(unbounded, 'request')} cost"
     beyond = f" plus {count_of(unbounded, 'request')} without a ceiling" if unbounded else ""
-    return f"at most {format_usd(ceiling)} {_ATTEMPTS}{beyond}"
+    one = format_usd(one_each)
+    if most is None:
+        return f"none for all attempts, {one} with {_ATTEMPTS}{beyond}"
+    return f"at most {format_usd(most)} with all attempts, {one} with {_ATTEMPTS}{beyond}"
 
 
 def estimate_json(made: Estimated) -> dict[str, Any]:
     """The estimate for programs; amounts are exact decimal text."""
     census, parts, expected = made.census, made.parts, made.expectation
+    most = census.most(made.job)
     return {
         "estimate": made.estimate_id,
         "database": made.database,
@@ -74,6 +80,7 @@ def estimate_json(made: Estimated) -> dict[str, Any]:
         "rows_finished": census.finished,
         "bad_rows": census.bad_rows,
         "ceiling_usd": usd_text(census.ceiling),
+        "ceiling_with_retries_usd": None if most is None else usd_text(most),
         "requests_without_ceiling": census.unbounded,
         "expected_usd": usd_text(expected.expected) if expected else None,
         "low_usd": usd_text(expected.low) if expected else None,
@@ -94,7 +101,7 @@ def pilot_lines(made: Estimated) -> list[str]:
     census = made.census
     return [
         *map(_model_line, made.parts.models),
-        f"ceiling   {ceiling_words(census.ceiling, census.unbounded)}",
+        f"ceiling   {ceiling_words(census.ceiling, census.most(made.job), census.unbounded)}",
         *_expectation_lines(made),
     ]
 
@@ -103,7 +110,9 @@ def expectation_words(made: Estimated) -> str:
     """What the rows that are left will cost, as far as that is known, in a few words."""
     expected, census = made.expectation, made.census
     if expected is None:
-        return f"Ceiling: {ceiling_words(census.ceiling, census.unbounded)}"
+        return (
+            f"Ceiling: {ceiling_words(census.ceiling, census.most(made.job), census.unbounded)}"
+        )
     return (
         f"Expected: {format_usd(expected.expected)} ({format_usd(expected.low)} to "
         f"{format_usd(expected.high)})"
