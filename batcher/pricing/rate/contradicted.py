@@ -3,7 +3,7 @@
 
 from typing import Final
 
-from batcher.messages.usage import Evidence
+from batcher.messages.usage import Evidence, Usage
 from batcher.pricing.rate.lines import UsageLine
 from batcher.pricing.rate.missing import cache_is_missing
 from batcher.pricing.rate.spread import (
@@ -97,8 +97,13 @@ def _prompt_is_too_short(line: UsageLine, evidence: Evidence) -> bool:
         line.is_main
         and usage.input_tokens is not None
         and not cache_is_missing(line, evidence)
-        and prompt_tokens(usage) < evidence.input_least
+        and _longest_prompt(usage) < evidence.input_least
     )
+
+
+def _longest_prompt(usage: Usage) -> int:
+    """After a compaction, which is told by itself, a prompt is shorter than what was sent."""
+    return max(prompt_tokens(usage), *map(prompt_tokens, usage.iterations), 0)
 
 
 def _widen_short_prompt(spread: PossibleUse, line: UsageLine, evidence: Evidence) -> None:
