@@ -9,6 +9,7 @@ from batcher.messages.failure import Verdict
 from batcher.messages.request import StreamMode
 from batcher.pipeline.choices import IfRunning, LogFormat, OnUnknown, ToolTable, ValidateTable
 from batcher.pricing.book.book import MOST_DAYS
+from batcher.rows.build.settings import Attachments
 from batcher.transport.endpoint import Auth
 
 
@@ -97,6 +98,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     system: str | None = None
     prompt: str | None = None
     betas: tuple[str, ...] | None = None
+    attachments: Attachments | None = None
     concurrency: int | None = None
     rpm: int | None = None
     itpm: int | None = None
@@ -142,6 +144,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
 DEFAULTS: Final = Settings(
     endpoint="anthropic",
     max_tokens=1024,
+    attachments=Attachments.BESIDE_INPUT,
     concurrency=64,
     quota_share=1.0,
     on_unknown=OnUnknown.RETRY,

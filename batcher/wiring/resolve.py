@@ -302,6 +302,7 @@ def _request_settings(
         betas=merged.betas or (),
         pass_fields=merged.request.passed if merged.request else (),
         ignored=merged.request.ignore if merged.request else (),
+        attachments=stated(merged.attachments),
         models=merged.models.map if merged.models else {},
     )
 

@@ -1,10 +1,27 @@
 import json
+from base64 import b64encode
 
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet as pq
 
 from batcher.errors import ConfigurationError
 from batcher.messages.request import BadRow, Request
-from tests.rows.making import FULL, builder, built, items, lines_of, params, refused, source
+from batcher.rows.build.pixels import sides_of
+from batcher.rows.read.reader import original_columns
+from tests.rows.making import (
+    FULL,
+    build,
+    builder,
+    built,
+    items,
+    lines_of,
+    params,
+    refused,
+    source,
+)
 from tests.rows.test_local_files import FILES
 
 URL = "https://example.org/a"
@@ -100,11 +117,146 @@ def test_a_template_uses_them_when_the_job_passes_them(folder):
     assert json.loads(item.body).keys() == {"model", "max_tokens", "messages"}
 
 
-def test_beside_messages_they_are_not_dropped_in_silence(folder):
-    (item,) = of_rows(folder, {**params(), "images": "gone.png"})
-    assert (item.reason, "not sent" in item.message) == ("MISNAMED_FIELD", True)
+def test_beside_messages_they_go_into_the_last_of_the_users(folder):
+    turns = [
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "two"},
+        {"role": "user", "content": [{"type": "text", "text": "three"}]},
+        {"role": "assistant", "content": "{"},
+    ]
+    row = {**params(), "messages": turns, "images": "a.png", "documents": ["a.pdf"]}
+    (item,) = of_rows(folder, row)
+    first, second, third, last = json.loads(item.body)["messages"]
+    assert [first, second, last] == [turns[0], turns[1], turns[3]]
+    expected = [("document", "base64"), ("image", "base64"), ("text", None)]
+    assert kinds(third["content"]) == expected
+    assert "images" not in json.loads(item.body)
     data = built({**params(), "images": "gone.png"}, ignored=("images",))
     assert content(data) == "hello"
+    bad = refused({**params(), "messages": [turns[1]], "images": "https://x.example/a.png"})
+    assert (bad.reason, "no message is the user's" in bad.message) == ("NO_PROMPT", True)
+
+
+def test_the_column_image_is_the_same_as_images(folder):
+    for row in ({"prompt": "p"}, params(), {"messages": [*SYSTEM, *params()["messages"]]}):
+        (item,) = of_rows(folder, {**row, "image": "a.png"})
+        assert kinds(content(item)) == [("image", "base64"), ("text", None)]
+
+
+SYSTEM = [{"role": "system", "content": "s"}]
+DATA = {"a.png": "image/png", "a.jpg": "image/jpeg"}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_data_urls_are_looked_at_and_sent_as_base64(folder, name):
+    data = b64encode(FILES[name]).decode()
+    url = f"data:{DATA[name]};base64,{data}"
+    block = {"type": "image", "source": {"type": "url", "url": url}}
+    for row in (
+        {"prompt": "p", "images": url},
+        {"prompt": "p", "image": [url]},
+        {"prompt": "p", "images": {"bytes": data, "path": None}},
+        {"messages": [{"role": "user", "content": [block, {"type": "text", "text": "p"}]}]},
+    ):
+        (item,) = of_rows(folder, row)
+        source_ = {"type": "base64", "media_type": DATA[name], "data": data}
+        assert content(item)[0] == {"type": "image", "source": source_}
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("data:image/png,abc", "not in base64"),
+        ("data:image/png;base64,a b c", "is not base64"),
+        ("data:image/png;base64,\u00e9", "is not base64"),
+        ("data:image/png;base64,aGVsbG8=", "the content is no JPEG, PNG"),
+    ],
+)
+def test_data_urls_that_hold_no_picture_are_refused(url, words):
+    bad = refused({"prompt": "p", "images": url}, model="m", max_tokens=1)
+    assert (bad.reason, words in bad.message) == ("BAD_FILE", True)
+
+
+def picture_columns():
+    png = FILES["a.png"]
+    one = {"bytes": png, "path": "x.png"}
+    by_path = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    return {
+        "bytes": pa.array([png], pa.binary()),
+        "large bytes": pa.array([png], pa.large_binary()),
+        "a list of bytes": pa.array([[png]], pa.list_(pa.binary())),
+        "of a data set": pa.array([one], by_path),
+        "a list of those": pa.array([[one]], pa.list_(by_path)),
+        "by its path": pa.array([{"bytes": None, "path": "a.png"}], by_path),
+    }
+
+
+@pytest.mark.parametrize("column", ["image", "images"])
+@pytest.mark.parametrize("name", picture_columns())
+def test_pictures_as_parquet_holds_them(folder, name, column):
+    table = pa.table({"prompt": ["p"], column: picture_columns()[name]})
+    pq.write_table(table, folder / "rows.parquet")
+    file = source(folder / "rows.parquet")
+    (item,) = items(file)
+    data = b64encode(FILES["a.png"]).decode()
+    source_ = {"type": "base64", "media_type": "image/png", "data": data}
+    assert content(item)[0] == {"type": "image", "source": source_}
+    assert len(content(item)) == 2
+    passing = type(FULL)(model="m", max_tokens=1, prompt="{{ prompt }}", pass_fields=(column,))
+    (item,) = items(file, passing)
+    assert content(item)[0]["source"] == source_
+    ((_, exported),) = original_columns(file)
+    assert exported["prompt"] == "p"
+    assert json.dumps(exported[column])
+    assert name == "by its path" or data in json.dumps(exported[column])
+
+
+def test_a_picture_is_no_text_for_a_template(folder):
+    table = pa.table({"prompt": ["p"], "image": picture_columns()["bytes"]})
+    pq.write_table(table, folder / "rows.parquet")
+    settings = type(FULL)(model="m", max_tokens=1, prompt="{{ image }}")
+    (item,) = items(source(folder / "rows.parquet"), settings)
+    assert item.reason == "BAD_UNICODE"
+
+
+def jpeg(width, height):
+    app = b"\xff\xe0\0\x10JFIF" + bytes(10)
+    sides = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return b"\xff\xd8" + app + b"\xff\xc2\0\x11\x08" + sides + bytes(9)
+
+
+def webp(chunk, body):
+    return b"RIFF\x40\0\0\0WEBP" + chunk + b"\x20\0\0\0" + body
+
+
+def webps(width, height):
+    little = [(side - 1).to_bytes(3, "little") for side in (width, height)]
+    bits = (width - 1) | (height - 1) << 14
+    plain = width.to_bytes(2, "little") + height.to_bytes(2, "little")
+    return [
+        webp(b"VP8X", bytes(4) + b"".join(little)),
+        webp(b"VP8L", b"\x2f" + bits.to_bytes(4, "little")),
+        webp(b"VP8 ", bytes(3) + b"\x9d\x01\x2a" + plain),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sides", "reason"), [((8000, 7), None), ((7, 8001), "FILE_TOO_LARGE")]
+)
+def test_pictures_have_a_longest_side(sides, reason):
+    for data in (jpeg(*sides), *webps(*sides)):
+        row = {"prompt": "p", "images": {"bytes": b64encode(data).decode()}}
+        found = build(row, model="m", max_tokens=1)
+        assert getattr(found, "reason", None) == reason
+        if reason:
+            assert "7 x 8001 pixels" in found.message
+
+
+@given(st.binary(max_size=60))
+def test_no_header_is_read_beyond_its_end(rest):
+    for start in (jpeg(5, 5)[:2], *(each[:16] for each in webps(5, 5)), b"\x89PNG\r\n\x1a\n"):
+        for media in ("image/jpeg", "image/webp", "image/png", "image/gif"):
+            sides_of(start + rest, media)
 
 
 @pytest.mark.parametrize("images", [5, True, [7], [["a.png"]]])

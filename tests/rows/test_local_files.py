@@ -5,7 +5,8 @@ from base64 import b64decode, b64encode
 import pytest
 
 from batcher.messages.request import BadRow, Request
-from batcher.rows.build.body import MAX_IMAGE_BYTES
+from batcher.rows.build.attachments import MAX_IMAGE_BYTES
+from batcher.rows.build.settings import Attachments, RequestSettings
 from batcher.rows.read.source import find_sources
 from tests.rows.making import FULL, batches, build, items, lines_of, params, reasons, source
 
@@ -88,17 +89,51 @@ def test_paths_inside_tool_results_and_documents_are_read_too(folder):
     assert document["source"]["content"][0]["source"]["media_type"] == "image/gif"
 
 
-def test_paths_are_relative_to_the_input_and_may_lead_out_of_its_folder(folder):
-    (folder / "sub").mkdir()
-    found = items(
-        source(
-            folder / "sub" / "rows.jsonl",
-            lines_of(
-                [row(by_path("image", "../a.png")), row(by_path("image", f"{folder}/a.png"))]
-            ),
-        )
-    )
-    assert reasons(found) == ["ok", "ok"]
+WAYS_OUT = ["../a.png", "{folder}/a.png", "link.png", "linked/a.png", "below/../../a.png"]
+WAYS_IN = ["b.png", "below/b.png", "../sub/b.png", "{folder}/sub/b.png", "inner.png"]
+
+
+def of_sub(folder, names, attachments):
+    """What becomes of rows in a folder below, which name these files."""
+    sub = folder / "sub"
+    (sub / "below").mkdir(parents=True, exist_ok=True)
+    for name in ("b.png", "below/b.png"):
+        (sub / name).write_bytes(PNG)
+    for name, target in [("link.png", "../a.png"), ("linked", ".."), ("inner.png", "b.png")]:
+        if not (sub / name).is_symlink():
+            (sub / name).symlink_to(target)
+    rows = [row(by_path("image", name.format(folder=folder))) for name in names]
+    settings = RequestSettings(model="m", max_tokens=10, attachments=attachments)
+    return items(source(sub / "rows.jsonl", lines_of(rows)), settings)
+
+
+def test_rows_name_files_beside_their_input_or_below(folder):
+    found = of_sub(folder, WAYS_IN + WAYS_OUT, Attachments.BESIDE_INPUT)
+    assert reasons(found) == ["ok"] * len(WAYS_IN) + ["BAD_FILE"] * len(WAYS_OUT)
+    for bad in found[len(WAYS_IN) :]:
+        assert "is not beside the input or below; if the rows are yours, say" in bad.message
+    assert of_sub(folder, ["gone.png"], Attachments.BESIDE_INPUT)[0].reason == "BAD_FILE"
+
+
+def test_an_input_that_is_reached_by_a_link_has_its_files_beside_it(folder):
+    (folder / "there").symlink_to(folder / "sub")
+    of_sub(folder, [], Attachments.BESIDE_INPUT)
+    file = source(folder / "there" / "rows.jsonl", lines_of([row(by_path("image", "b.png"))]))
+    assert reasons(items(file)) == ["ok"]
+
+
+def test_rows_may_name_any_file_or_none(folder):
+    found = of_sub(folder, WAYS_IN + WAYS_OUT, Attachments.ANYWHERE)
+    assert set(reasons(found)) == {"ok"}
+    found = of_sub(folder, WAYS_IN + WAYS_OUT, Attachments.NONE)
+    assert set(reasons(found)) == {"BAD_FILE"}
+    assert found[0].message == 'b.png: attachments = "none"'
+    assert RequestSettings(attachments=Attachments.NONE).digest() != RequestSettings().digest()
+
+
+def test_links_in_a_ring_are_refused(folder):
+    (folder / "ring.png").symlink_to("ring.png")
+    assert refused(folder, by_path("image", "ring.png"))[0] == "BAD_FILE"
 
 
 @pytest.mark.parametrize(

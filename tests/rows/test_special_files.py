@@ -7,7 +7,7 @@ import pytest
 from batcher.errors import UsageError
 from batcher.messages.request import BadRow
 from batcher.rows.build.requests import RequestBuilder
-from batcher.rows.build.settings import RequestSettings
+from batcher.rows.build.settings import Attachments, RequestSettings
 from batcher.rows.read.source import find_sources
 
 SPECIAL = ["/proc/self/environ", "/proc/version", "/sys/kernel/mm/transparent_hugepage/enabled",
@@ -47,7 +47,8 @@ def test_a_pipe_as_an_attachment_is_not_waited_for(tmp_path):
 
 
 def attached(folder) -> BadRow:
-    builder = RequestBuilder(RequestSettings(model="m", max_tokens=1))
+    anywhere = Attachments.ANYWHERE
+    builder = RequestBuilder(RequestSettings(model="m", max_tokens=1, attachments=anywhere))
     found = builder.build(b'{"prompt": "hi", "documents": "a.txt"}', 1, 1, 0, folder)
     assert isinstance(found, BadRow)
     assert found.reason == "BAD_FILE"

@@ -9,23 +9,25 @@ from batcher.rows.build.body import FIELDS
 from batcher.rows.read.parse import kind, parse_value
 
 IMAGES: Final = "images"
+IMAGE: Final = "image"  # as data sets call a column that holds one
 DOCUMENTS: Final = "documents"
 BETAS: Final = "betas"
-ATTACHMENTS: Final = (IMAGES, DOCUMENTS)
+ATTACHMENTS: Final = (IMAGES, IMAGE, DOCUMENTS)
 OWN_COLUMNS: Final = (*ATTACHMENTS, BETAS)  # never body fields where they mean something
 
 _BETA: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def attached(row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The blocks that the columns `documents` and `images` stand for, in this order.
+    """The blocks that the columns `documents`, `images` and `image` stand for, in this order.
 
-    A cell is one of, or a list of: a path, a URL, a source object, a whole block. Raises
-    `RowProblem`.
+    A cell is one of, or a list of: a path, a URL (also `data:`), bytes, an object with `bytes`
+    or `path`, a source object, a whole block. Raises `RowProblem`.
     """
     return [
         *_blocks("document", DOCUMENTS, row.get(DOCUMENTS)),
         *_blocks("image", IMAGES, row.get(IMAGES)),
+        *_blocks("image", IMAGE, row.get(IMAGE)),
     ]
 
 
@@ -59,8 +61,10 @@ def _blocks(block_type: str, column: str, value: object) -> list[dict[str, Any]]
 
 
 def _block(block_type: str, column: str, value: object) -> dict[str, Any]:
+    if type(value) is bytes:
+        return {"type": block_type, "source": {"type": "bytes", "data": value}}
     if type(value) is str:
-        is_url = value.lower().startswith(("http://", "https://"))
+        is_url = value.lower().startswith(("http://", "https://", "data:"))
         source = {"type": "url", "url": value} if is_url else {"type": "path", "path": value}
         return {"type": block_type, "source": source}
     if type(value) is not dict:
@@ -68,7 +72,17 @@ def _block(block_type: str, column: str, value: object) -> dict[str, Any]:
             Reason.WRONG_TYPE,
             f"{column} holds {kind(value)}; it must hold paths, URLs or source objects",
         )
+    if value.keys() and value.keys() <= {"bytes", "path"}:
+        return {"type": block_type, "source": _of_data_set(value)}
     return value if value.get("type") == block_type else {"type": block_type, "source": value}
+
+
+def _of_data_set(value: dict[str, Any]) -> dict[str, Any]:
+    """The source of a picture as data sets hold it: its bytes, else where it lies."""
+    data = value.get("bytes")
+    if data is not None:
+        return {"type": "bytes", "data": data}
+    return {"type": "path", "path": value.get("path")}
 
 
 _TEXT_FIELDS: Final = frozenset(name for name, allowed in FIELDS.items() if str in allowed)

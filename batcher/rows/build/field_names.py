@@ -19,6 +19,7 @@ _MOST_NAMES: Final = 1_000  # that are remembered; rows may have any
 _SHOWN: Final = 10
 _SHOWN_PROBLEMS: Final = 3
 _PROMPTS: Final = frozenset({"params", "messages", "prompt"})
+_ATTACHED: Final = ("images", "image", "documents")
 _IDS: Final = frozenset({"custom_id", "id"})
 _SEPARATORS: Final = re.compile(r"[\s_-]+")
 
@@ -119,22 +120,18 @@ class RowNames:
         self, fields: Collection[str], own: Collection[str], ignored: Collection[str]
     ) -> None:
         free = {*own, *ignored, *_IDS}
-        targets = [*FIELDS, "prompt", "params", "custom_id", "betas", "images", "documents"]
+        targets = [*FIELDS, "prompt", "params", "custom_id", "betas", *_ATTACHED]
         beside = {
             name: f"{name} stands beside params, where it is not sent; put it inside"
-            for name in {*fields, "images", "documents"} - free
-        }
-        lost = {
-            name: f"{name} beside messages are not sent; put them into a message"
-            for name in {"images", "documents"} - {*free, *fields}
+            for name in {*fields, *_ATTACHED} - free
         }
         sent = {*free, *fields, "betas"}
         self.of_params = FieldNames({*free, "params", "betas"}, targets, beside)
         self.of_batch_lines = FieldNames(
             {*free, "method", "url", "body", "betas"}, targets, beside
         )
-        self.of_messages = FieldNames(sent, targets, lost)
-        self.of_prompt = FieldNames({*sent, "prompt", "images", "documents"}, targets, {})
+        self.of_messages = FieldNames({*sent, *_ATTACHED}, targets, {})
+        self.of_prompt = FieldNames({*sent, "prompt", *_ATTACHED}, targets, {})
         self.inside_params = FieldNames({*free, *fields}, FIELDS, {}, _NO_TABLE)
 
     def problems(self, header: Iterable[str]) -> list[str]:

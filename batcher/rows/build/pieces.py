@@ -1,6 +1,6 @@
 """Parts of a request that are the same whatever the form of its row."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -12,6 +12,22 @@ from batcher.rows.build.columns import attached
 from batcher.rows.read.parse import kind
 
 MAX_CUSTOM_ID_BYTES: Final = 1_000
+
+
+class _Envelope(msgspec.Struct):
+    """A row of the Message Batches form; `params` as its bytes came."""
+
+    params: msgspec.Raw
+
+
+class _BatchLine(msgspec.Struct):
+    """A line of an OpenAI batch file; `body` as its bytes came."""
+
+    body: msgspec.Raw
+
+
+_ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
+_BATCH_LINE: Final = msgspec.json.Decoder(_BatchLine)
 _ENCODER: Final = msgspec.json.Encoder()
 
 
@@ -36,24 +52,41 @@ def row_custom_id(row: dict[str, Any]) -> str | None:
     return value or None
 
 
-def prompt_messages(prompt: object, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+def prompt_messages(prompt: object, row: Mapping[str, Any], columns: Container[str]) -> Any:  # noqa: ANN401 - looked at later, as all messages are
     """The one message of a prompt, with the pictures and documents that `row` brings."""
     if type(prompt) is not str:
         raise RowProblem(Reason.WRONG_TYPE, f"prompt is {kind(prompt)}; it must be a string")
     if not prompt.strip():
         raise RowProblem(Reason.NO_PROMPT, "the prompt is empty")
-    return with_attachments([{"role": "user", "content": prompt}], row)
+    return with_attachments([{"role": "user", "content": prompt}], row, columns)
 
 
 def with_attachments(
-    messages: list[dict[str, Any]], row: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """`messages` of texts, the last of the user's with what `row` brings before it."""
-    blocks = attached(row)
-    if blocks:
-        last = next(m for m in reversed(messages) if m["role"] == "user")
-        last["content"] = [*blocks, {"type": "text", "text": last["content"]}]
-    return messages
+    messages: Any,  # noqa: ANN401 - any JSON value
+    row: Mapping[str, Any],
+    columns: Container[str],
+) -> Any:  # noqa: ANN401 - the same, looked at later
+    """`messages`, the last of the user's with what `columns` of `row` bring before its content.
+
+    Raises `RowProblem`.
+    """
+    blocks = attached(present(row, columns))
+    if not blocks or type(messages) is not list:
+        return messages
+    last = next((n for n in reversed(range(len(messages))) if _is_of_user(messages[n])), None)
+    if last is None:
+        raise RowProblem(Reason.NO_PROMPT, "no message is the user's, to hold images")
+    content = messages[last].get("content")
+    if type(content) not in {list, str}:
+        return messages  # refused for that
+    if type(content) is str:
+        content = [{"type": "text", "text": content}]
+    whole = {**messages[last], "content": [*blocks, *content]}
+    return [*messages[:last], whole, *messages[last + 1 :]]
+
+
+def _is_of_user(message: object) -> bool:
+    return type(message) is dict and message.get("role") == "user"
 
 
 def encoded_body(body: dict[str, Any]) -> bytes:
@@ -82,3 +115,23 @@ def no_prompt(row: dict[str, Any]) -> RowProblem:
         f"the row has no params, messages or prompt, and the job no prompt template; "
         f"its columns: {names}",
     )
+
+
+def present(row: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
+    """The fields of `row` that are among `names` and not null."""
+    return {name: row[name] for name in row if name in names and row[name] is not None}
+
+
+def params_of_line(raw: bytes) -> bytes:
+    """The bytes of `params` as they came."""
+    return bytes(_ENVELOPE.decode(raw).params)
+
+
+def body_of_line(raw: bytes) -> bytes:
+    """The bytes of `body` as they came."""
+    return bytes(_BATCH_LINE.decode(raw).body)
+
+
+def params_of_record(raw: dict[str, str]) -> bytes:
+    """The same of a record that holds it as text."""
+    return raw["params"].strip().encode()

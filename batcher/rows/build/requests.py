@@ -1,21 +1,18 @@
 """From a row to a request: the row forms of the contract, completed by the job's settings."""
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-
-import msgspec
 
 from batcher.errors import ConfigurationError
 from batcher.messages.request import BadRow, Request, needs_stream, params_hash
 from batcher.preflight.rules import Problem
 from batcher.rows.batch import Reason, RowProblem, bad_row
+from batcher.rows.build.attachments import blocks_to_fill, fill_in
 from batcher.rows.build.body import (
     FIELDS,
     check_body,
-    fill_in,
-    path_blocks,
     tool_choice_object,
 )
 from batcher.rows.build.columns import (
@@ -28,8 +25,12 @@ from batcher.rows.build.columns import (
 )
 from batcher.rows.build.field_names import RowNames, not_sent_words
 from batcher.rows.build.pieces import (
+    body_of_line,
     encoded_body,
     no_prompt,
+    params_of_line,
+    params_of_record,
+    present,
     prompt_messages,
     row_custom_id,
     with_attachments,
@@ -66,24 +67,10 @@ PROMPT_COLUMNS: Final = frozenset(
 ID_COLUMNS: Final = ("custom_id", "id")
 
 
-class _Envelope(msgspec.Struct):
-    """A row of the Message Batches form; `params` as its bytes came."""
-
-    params: msgspec.Raw
-
-
-class _BatchLine(msgspec.Struct):
-    """A line of an OpenAI batch file; `body` as its bytes came."""
-
-    body: msgspec.Raw
-
-
 # From a row as it came to the text of its body.
 _TextOf = Callable[[Any], bytes]
 
 _LARGE_BYTES: Final = 2**20  # from here on copies of a row count
-_ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
-_BATCH_LINE: Final = msgspec.json.Decoder(_BatchLine)
 # Quotes around the body: of a bare one, and of `{"custom_id": "…", "params": …}`.
 _AROUND: Final = frozenset({0, 6})
 _JSON_COLUMNS: Final = frozenset((*FIELDS, "params", *OWN_COLUMNS))
@@ -100,6 +87,7 @@ class RequestBuilder:
         self._preflight = preflight
         self._defaults = settings.defaults
         self._fields = (FIELDS.keys() | {*settings.pass_fields}) - {*settings.ignored}
+        self._attachments = {*ATTACHMENTS} - {*settings.ignored}
         self._prompt_fields = self._fields - set(OWN_COLUMNS)
         self._template = _conversation(settings) if settings.has_template else None
         self._system = _system(settings.system) if "{" in (settings.system or "") else None
@@ -128,6 +116,13 @@ class RequestBuilder:
         if self._template is not None:
             return frozenset((*ID_COLUMNS, *read, *pass_fields))
         return frozenset((*ID_COLUMNS, *PROMPT_COLUMNS, *OWN_COLUMNS, *self._fields, *read))
+
+    @property
+    def attachment_columns(self) -> Collection[str]:
+        """The columns that hold pictures and documents: there bytes are no text."""
+        if self._template is None:
+            return self._attachments - self.template_columns
+        return self._attachments & {*self.settings.pass_fields} - self.template_columns
 
     @cached_property
     def template_columns(self) -> frozenset[str]:
@@ -173,8 +168,8 @@ class RequestBuilder:
             if self._system is not None and body.get("system") is None:
                 body, text_of = self._with_system(self._system, body, row, row_number), None
             check_body(body)
-            if files := path_blocks(body["messages"]):
-                fill_in(files, folder)
+            if blocks := blocks_to_fill(body["messages"]):
+                fill_in(blocks, folder, self.settings.attachments)
                 text_of = None
             betas = self._betas(row)
             self._judge(body, betas)
@@ -242,9 +237,9 @@ class RequestBuilder:
         """The body, and where to find its text in a row whose own bytes can be sent."""
         if self._template is not None:
             messages = self._template.render(row, custom_id, row_number)
-            passed = _present(row, self.settings.pass_fields)
+            passed = present(row, self.settings.pass_fields)
             fields = {n: v for n, v in passed.items() if n not in OWN_COLUMNS}
-            messages = with_attachments(messages, passed)
+            messages = with_attachments(messages, passed, ATTACHMENTS)
             return self._completed({**fields, "messages": messages}), None
         if row.get("params") is not None:
             return self._from_params(row, raw)
@@ -290,8 +285,8 @@ class RequestBuilder:
         if body is not params:
             return body, None
         if isinstance(raw, bytes):
-            return body, _params_of_line
-        return body, _params_of_record if type(raw["params"]) is str else None
+            return body, params_of_line
+        return body, params_of_record if type(raw["params"]) is str else None
 
     def _from_messages(
         self, row: dict[str, Any], raw: bytes | dict[str, Any]
@@ -299,7 +294,10 @@ class RequestBuilder:
         fields = row
         if not row.keys() <= self._fields or None in row.values():
             self.names.of_messages.judge(row)
-            fields = _present(row, self._fields)
+            fields = present(row, self._fields)
+            if not row.keys().isdisjoint(self._attachments):
+                fields = present(row, self._fields - self._attachments)
+                fields["messages"] = with_attachments(row["messages"], row, self._attachments)
         body = self._completed(fields)
         return body, bytes.strip if body is row and isinstance(raw, bytes) else None
 
@@ -327,14 +325,16 @@ class RequestBuilder:
         self.names.inside_params.judge(params)
         body = self._completed(params)
         is_sent_as_it_came = body is params and isinstance(raw, bytes)
-        return body, _body_of_line if is_sent_as_it_came else None
+        return body, body_of_line if is_sent_as_it_came else None
 
     def _from_chat(self, row: dict[str, Any]) -> dict[str, Any]:
         """The body of a row that is one of /v1/chat/completions beside other columns."""
         theirs = chat_names()
         self.names.of_messages.judge({n: v for n, v in row.items() if n not in theirs})
         ours = self._fields - theirs
-        return self._completed(self.translator.chat(row, ours, is_whole=False))
+        body = self.translator.chat(row, ours, is_whole=False)
+        body["messages"] = with_attachments(body["messages"], row, self._attachments)
+        return self._completed(body)
 
     def _from_prompt(self, row: dict[str, Any]) -> dict[str, Any]:
         known = self.names.of_prompt.known
@@ -342,8 +342,13 @@ class RequestBuilder:
             if name not in known:
                 self.names.of_prompt.judge(row)
                 break
-        fields = _present(row, self._prompt_fields)
-        return self._completed({**fields, "messages": prompt_messages(row["prompt"], row)})
+        fields = present(row, self._prompt_fields)
+        return self._completed(
+            {
+                **fields,
+                "messages": prompt_messages(row["prompt"], row, self._attachments),
+            }
+        )
 
     def _completed(self, fields: dict[str, Any]) -> dict[str, Any]:
         """`fields` itself when there is nothing to add, else a new body."""
@@ -377,21 +382,3 @@ def _system(text: str | None) -> "RowTemplate | None":
     from batcher.rows.build.template import system_template  # noqa: PLC0415 - see above
 
     return system_template(text or "")
-
-
-def _present(row: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
-    return {name: row[name] for name in row if name in names and row[name] is not None}
-
-
-def _params_of_line(raw: bytes) -> bytes:
-    """The bytes of `params` as they came."""
-    return bytes(_ENVELOPE.decode(raw).params)
-
-
-def _body_of_line(raw: bytes) -> bytes:
-    """The bytes of `body` as they came."""
-    return bytes(_BATCH_LINE.decode(raw).body)
-
-
-def _params_of_record(raw: dict[str, str]) -> bytes:
-    return raw["params"].strip().encode()

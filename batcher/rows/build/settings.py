@@ -2,12 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
 
 _CANONICAL: Final = msgspec.json.Encoder(order="sorted")
+
+
+class Attachments(StrEnum):
+    """Which local files rows may name."""
+
+    BESIDE_INPUT = "beside-input"  # or below; links that lead out are refused
+    ANYWHERE = "anywhere"
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +44,7 @@ class RequestSettings:
     pass_fields: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     models: Mapping[str, str] = field(default_factory=dict)
+    attachments: Attachments = Attachments.BESIDE_INPUT
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -59,4 +69,6 @@ class RequestSettings:
         }
         if self.models:
             everything["models"] = dict(self.models)
+        if self.attachments is not Attachments.BESIDE_INPUT:
+            everything["attachments"] = str(self.attachments)
         return blake2b(_CANONICAL.encode(everything), digest_size=16).hexdigest()

@@ -1,9 +1,10 @@
 """From Arrow columns to JSON values, by one rule per type (docs/rows.md lists them)."""
 
 import struct
+from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from math import isfinite
 from typing import Any
@@ -14,18 +15,44 @@ import pyarrow as pa
 from batcher.messages.codec import broken_utf8
 from batcher.rows.batch import Reason, RowProblem
 
+Binary = Callable[[bytes], Any]
 Convert = Callable[[Any], Any] | None  # None: the value is JSON already
 
 
-def column_cells(name: str, column: pa.Array) -> list[Any]:
+def as_text(value: bytes) -> str:
+    """Bytes as the text that they are; raises `ValueError` for others."""
+    return value.decode()
+
+
+def as_bytes(value: bytes) -> bytes:
+    """Bytes as they are, for what is no JSON."""
+    return value
+
+
+def as_text_or_base64(value: bytes) -> str:
+    """Bytes as the text that they are, else in base64."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return b64encode(value).decode()
+
+
+def as_interval(value: bytes) -> str:
+    """Parquet's INTERVAL, months, days and milliseconds, as ISO 8601 has it."""
+    months, days, milliseconds = struct.unpack("<3I", value)
+    seconds = Decimal(milliseconds).scaleb(-3).normalize()
+    return f"P{months}M{days}DT{seconds:f}S"
+
+
+def column_cells(name: str, column: pa.Array, binary: Binary = as_text) -> list[Any]:
     """The values of a column; a `RowProblem` takes the place of each that JSON cannot hold.
 
-    A null is `None`; inside a struct it is left out.
+    A null is `None`; inside a struct it is left out. `binary` makes something of bytes.
     """
     wanted = _plain_type(column.type)
     if wanted != column.type:
         column = column.cast(wanted, safe=False)
-    convert = _converter(column.type)
+    convert = _converter(column.type, binary)
     try:
         values = column.to_pylist()
         return (
@@ -98,6 +125,8 @@ _NESTED: tuple[tuple[Callable[[pa.DataType], bool], Callable[[Any], pa.DataType]
     (pa.types.is_struct, lambda kind: pa.struct([_bytes_field(field) for field in kind])),
     (pa.types.is_list, lambda kind: pa.list_(_bytes_field(kind.value_field))),
     (pa.types.is_large_list, lambda kind: pa.large_list(_bytes_field(kind.value_field))),
+    (pa.types.is_list_view, lambda kind: pa.list_(_bytes_field(kind.value_field))),
+    (pa.types.is_large_list_view, lambda kind: pa.large_list(_bytes_field(kind.value_field))),
     (
         pa.types.is_fixed_size_list,
         lambda kind: pa.list_(_bytes_field(kind.value_field), kind.list_size),
@@ -116,32 +145,39 @@ _NESTED: tuple[tuple[Callable[[pa.DataType], bool], Callable[[Any], pa.DataType]
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
     """The type with times in microseconds UTC: Python's own have no nanoseconds."""
-    if pa.types.is_timestamp(kind):
-        return pa.timestamp("us", tz="UTC" if kind.tz else None)
-    if pa.types.is_time64(kind):
-        return pa.time64("us")
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_plain_type(field.type)) for field in kind])
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        make = pa.list_ if pa.types.is_list(kind) else pa.large_list
-        return make(kind.value_field.with_type(_plain_type(kind.value_type)))
-    return kind
+    return next((plain(kind) for test, plain in _PLAIN if test(kind)), kind)
 
 
-def _converter(kind: pa.DataType) -> Convert:
+def _plain_field(field: pa.Field) -> pa.Field:
+    return field.with_type(_plain_type(field.type))
+
+
+def _is_large_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_large_list(kind) or pa.types.is_large_list_view(kind))
+
+
+def _converter(kind: pa.DataType, binary: Binary) -> Convert:
     if pa.types.is_dictionary(kind):
-        return _converter(kind.value_type)
+        return _converter(kind.value_type, binary)
     if pa.types.is_struct(kind):
-        return _struct({field.name: _converter(field.type) for field in kind})
+        return _struct({field.name: _converter(field.type, binary) for field in kind})
     if pa.types.is_map(kind):
-        return _map(_converter(kind.item_type))
+        return _map(_converter(kind.item_type, binary))
     if _is_list(kind):
-        return _list(_converter(kind.value_type))
+        return _list(_converter(kind.value_type, binary))
+    if _is_binary(kind):
+        return binary
     return next((convert for test, convert in _RULES if test(kind)), _refuse)
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    tests = (
+        pa.types.is_list,
+        pa.types.is_large_list,
+        pa.types.is_fixed_size_list,
+        pa.types.is_list_view,
+        pa.types.is_large_list_view,
+    )
     return any(test(kind) for test in tests)
 
 
@@ -202,8 +238,15 @@ def _moment(value: datetime) -> str:
     return value.isoformat().replace("+00:00", "Z")
 
 
-def _text(value: bytes) -> str:
-    return value.decode()
+def _duration(value: timedelta) -> str:
+    """ISO 8601, in seconds: exact, whatever the unit was, down to the microsecond."""
+    seconds, rest = divmod(value // timedelta(microseconds=1), 1_000_000)
+    if seconds < 0 and rest:
+        seconds, rest, sign = -seconds - 1, 1_000_000 - rest, "-"
+    else:
+        seconds, sign = abs(seconds), "-" if seconds < 0 else ""
+    fraction = f".{rest:06}".rstrip("0") if rest else ""
+    return f"{sign}PT{seconds}{fraction}S"
 
 
 def _extension(value: object) -> object:
@@ -245,6 +288,20 @@ _RULES: tuple[tuple[Callable[[pa.DataType], bool], Convert], ...] = (
     (pa.types.is_timestamp, _moment),
     (pa.types.is_date, lambda value: value.isoformat()),
     (pa.types.is_time, lambda value: value.isoformat()),
-    (_is_binary, _text),
+    (pa.types.is_duration, _duration),
     (_is_extension, _extension),
+)
+
+_PLAIN: tuple[tuple[Callable[[pa.DataType], bool], Callable[[Any], pa.DataType]], ...] = (
+    (pa.types.is_timestamp, lambda kind: pa.timestamp("us", tz="UTC" if kind.tz else None)),
+    (pa.types.is_time64, lambda _: pa.time64("us")),
+    (pa.types.is_duration, lambda _: pa.duration("us")),
+    (pa.types.is_struct, lambda kind: pa.struct([_plain_field(field) for field in kind])),
+    (
+        pa.types.is_map,
+        lambda kind: pa.map_(_plain_type(kind.key_type), _plain_field(kind.item_field)),
+    ),
+    (_is_large_list, lambda kind: pa.large_list(_plain_field(kind.value_field))),
+    # also those of a fixed size: it says nothing about a value
+    (_is_list, lambda kind: pa.list_(_plain_field(kind.value_field))),
 )

@@ -1,6 +1,6 @@
 """Parquet sources: needed columns only, whole finished row groups passed unread."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,7 +21,14 @@ from batcher.rows.batch import (
 )
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import RowsToRead
-from batcher.rows.read.arrow_values import column_cells, with_texts_as_bytes
+from batcher.rows.read.arrow_values import (
+    Binary,
+    as_bytes,
+    as_interval,
+    as_text,
+    column_cells,
+    with_texts_as_bytes,
+)
 from batcher.rows.read.decoded_size import (
     MOST_ROW_BYTES,
     pieces,
@@ -74,7 +81,10 @@ def read_parquet(
     source: SourceFile, source_id: int, builder: RequestBuilder, rows: RowsToRead
 ) -> Iterator[RowBatch]:
     """See `reader.read_rows`; every record of a row group that is damaged becomes a bad row."""
-    for chunk in read_chunks(source, builder.columns, rows):
+    pictures = builder.attachment_columns
+    for chunk in read_chunks(
+        source, builder.columns, rows, lambda name: as_bytes if name in pictures else as_text
+    ):
         wanted = list(rows.take(chunk.first_row, chunk.last_row))
         numbers = [number for first, last in wanted for number in range(first, last + 1)]
         items: list[Request | BadRow] = []
@@ -100,31 +110,43 @@ def _item(
 
 
 def read_chunks(
-    source: SourceFile, columns: Collection[str] | None, rows: RowsToRead
+    source: SourceFile,
+    columns: Collection[str] | None,
+    rows: RowsToRead,
+    binary: Callable[[str], Binary] = lambda _: as_text,
 ) -> Iterator[Chunk]:
-    """All records in order; only `columns`, where they are there, or all when `None`."""
+    """All records in order; only `columns`, where they are there, or all when `None`.
+
+    `binary` says what becomes of bytes in a column of that name.
+    """
     first_row = 1
     try:
         with _open(source) as file:
             names = [n for n in file.schema_arrow.names if columns is None or n in columns]
+            intervals = _intervals(file)
+            of_bytes = {n: as_interval if n in intervals else binary(n) for n in names}
             for group in range(file.num_row_groups):
                 count = file.metadata.row_group(group).num_rows
                 if count and rows.none_in(first_row, first_row + count - 1):
                     yield Chunk(first_row, count)
                 elif count:
-                    yield from _read_group(source, file, group, first_row, names)
+                    yield from _read_group(source, file, group, first_row, of_bytes)
                 first_row += count
     except InputBroken as exc:
         yield Chunk(first_row, 1, broken=exc)
 
 
 def _read_group(
-    source: SourceFile, file: pq.ParquetFile, group: int, first_row: int, names: list[str]
+    source: SourceFile,
+    file: pq.ParquetFile,
+    group: int,
+    first_row: int,
+    of_bytes: Mapping[str, Binary],
 ) -> Iterator[Chunk]:
     end = first_row + file.metadata.row_group(group).num_rows
     try:
-        for batch in _batches(_group_batches(source, file, group, names)):
-            yield Chunk(first_row, batch.num_rows, _cells(batch))
+        for batch in _batches(_group_batches(source, file, group, [*of_bytes])):
+            yield Chunk(first_row, batch.num_rows, _cells(batch, of_bytes))
             first_row += batch.num_rows
         if first_row < end:
             raise InputBroken("the row group has fewer records than the footer says")  # noqa: TRY301 - same handling
@@ -147,12 +169,15 @@ def _group_batches(
     )
 
 
-def _cells(batch: pa.RecordBatch) -> dict[str, list[Any]]:
+def _cells(batch: pa.RecordBatch, of_bytes: Mapping[str, Binary]) -> dict[str, list[Any]]:
     names = batch.schema.names
     if batch.num_rows == 1 and (size := row_bytes(batch)) > MOST_ROW_BYTES:
         words = f"the record has {size:,} bytes; {MOST_ROW_BYTES:,} is the most"
         return {name: [RowProblem(Reason.BODY_TOO_LARGE, words)] for name in names}
-    return {name: column_cells(name, batch.column(i)) for i, name in enumerate(names)}
+    return {
+        name: column_cells(name, batch.column(i), of_bytes[name])
+        for i, name in enumerate(names)
+    }
 
 
 def _batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -174,6 +199,12 @@ def _validate(batch: pa.RecordBatch) -> None:
             with_texts_as_bytes(column).validate(full=True)
 
 
+def _intervals(file: pq.ParquetFile) -> set[str]:
+    """The columns of type INTERVAL, which Arrow takes for bytes."""
+    columns = [file.schema.column(number) for number in range(len(file.schema))]
+    return {each.path for each in columns if each.converted_type == "INTERVAL"}
+
+
 def _open(source: SourceFile) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(
@@ -192,4 +223,8 @@ def _broken(exc: Exception) -> InputBroken | StorageError:
     """A damaged file, or a disk that fails: only the latter has an error number."""
     if isinstance(exc, OSError) and exc.errno is not None:
         return StorageError(f"reading failed: {exc}")
+    if isinstance(exc, pa.ArrowNotImplementedError):
+        return InputBroken(
+            f"it holds a type that cannot be read ({exc}); cast that column to text"
+        )
     return InputBroken(f"the file is damaged: {exc}")

@@ -212,9 +212,11 @@ def _of_csv(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _of_parquet(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
+    from batcher.rows.read.arrow_values import as_text_or_base64  # noqa: PLC0415 - imports pyarrow
     from batcher.rows.read.parquet import read_chunks  # noqa: PLC0415 - imports pyarrow
 
-    for chunk in read_chunks(source, None, AllBut(RowRanges())):
+    every = AllBut(RowRanges())
+    for chunk in read_chunks(source, None, every, lambda _: as_text_or_base64):
         for row_number in range(chunk.first_row, chunk.last_row + 1):
             record = chunk.record(row_number)
             yield row_number, {name: _readable(value) for name, value in record.items()}
