@@ -93,6 +93,24 @@ TABLE = [
 ]  # fmt: skip
 
 
+def test_a_split_beside_a_total_of_nothing_is_a_contradiction_without_evidence_too():
+    usage = tokens(0, 1, cache_creation_input_tokens=0, cache_creation=split(5, 0))
+    (found,) = rate(answer(usage, "claude-opus-5"), requested_model="", price_list="anthropic",
+                    sent_at=NOVEMBER, book=BOOK)  # fmt: skip
+    assert (found.status, found.reason) == (ChargeStatus.ASSUMED, "cache_split_mismatch")
+    assert (found.total, found.high) == (OUTPUT, 5 * WRITE + OUTPUT)
+
+
+def test_the_short_way_of_a_clear_answer_charges_like_all_the_rules():
+    for usage in (tokens(10, 2), tokens(0, 0), tokens(7, 3, service_tier="batch"),
+                  tokens(5, 2, cache_creation_input_tokens=8, cache_creation=split(3, 5)),
+                  tokens(5, 2, cache_read_input_tokens=9, inference_geo="us")):  # fmt: skip
+        row = Row("", usage, 0, 0, {"input_most": 100}, "claude-opus-4-8")
+        (short,) = rate(answer(usage, row.model), requested_model="", price_list="anthropic",
+                        sent_at=NOVEMBER, book=BOOK)  # fmt: skip
+        assert charge(row) == short
+
+
 def charge(row):
     evidence = Evidence(**{**KNOWN, **row.evidence})
     given = answer(row.usage, row.model, **row.others)

@@ -1,6 +1,6 @@
 """From what may have been used, at rates that may have held, to both ends of the cost."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,7 +30,7 @@ def interval(spread: PossibleUse, sets: Iterable[RateSet]) -> Ends | str:
     high = 0
     for rates in sets:
         counted = _cheapest(spread, rates.rates)
-        missing = _without_rate([*map(max, counted, spread.high)], rates.rates)
+        missing = without_rate([*map(max, counted, spread.high)], rates.rates)
         if missing is not None:
             return missing
         amounts = [n * (rate or 0) for n, rate in zip(counted, rates.rates, strict=True)]
@@ -71,7 +71,8 @@ def _dearest(spread: PossibleUse, rates: MeterRates) -> int:
     return high
 
 
-def _without_rate(counted: list[int], rates: MeterRates) -> str | None:
+def without_rate(counted: Sequence[int | None], rates: MeterRates) -> str | None:
+    """The first meter of which something was used that has no rate."""
     for meter, count in enumerate(counted):
         if count and rates[meter] is None:
             return METERS[meter]

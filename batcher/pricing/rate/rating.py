@@ -16,13 +16,12 @@ from batcher.messages.usage import Evidence
 from batcher.pricing.book.book import PriceBook, Resolution
 from batcher.pricing.money import (
     LARGEST_AMOUNT,
-    METERS,
     NOT_REPORTED,
     NOTHING,
     MeterAmounts,
     MeterQuantities,
 )
-from batcher.pricing.rate.interval import interval, regional_high
+from batcher.pricing.rate.interval import interval, regional_high, without_rate
 from batcher.pricing.rate.lines import UsageLine, quantities, usage_lines, variant
 from batcher.pricing.rate.rates import BATCH, FAST, STANDARD, PriceList, RateSet, rate_set
 from batcher.pricing.rate.spread import PossibleUse
@@ -204,6 +203,8 @@ def rate(
     1970). `price_list` `None` means that there are no prices, so that all is unpriced.
     """
     day = sent_at // MICROSECONDS_PER_DAY
+    if price_list is not None and (clear := _clear(answer, price_list, day, book)) is not None:
+        return (clear,)
     lines = usage_lines(answer, requested_model)
     return tuple([_charge(line, answer.evidence, price_list, day, book) for line in lines])
 
@@ -211,6 +212,43 @@ def rate(
 def needs_evidence(answer: Answer, evidence: Evidence) -> bool:
     """Whether `evidence` changes how much a charge of `answer` is to be trusted."""
     return is_open(usage_lines(answer, ""), evidence) or answer.stop_reason == "refusal"
+
+
+def _clear(answer: Answer, price_list: str, day: int, book: PriceBook) -> Charge | None:
+    """The charge of an answer of which nothing can be open; `None`: look closer.
+
+    Most answers are such ones; all the rules say the same of them, and take longer.
+    """
+    usage, model = answer.usage, answer.model
+    if (
+        usage is None
+        or not model
+        or answer.evidence is not None
+        or answer.stop_reason == "refusal"
+        or usage.iterations
+        or usage.odd
+        or usage.web_search_requests
+        or usage.other_tools
+        or usage.input_at_most is not None
+        or usage.output_at_most is not None
+    ):
+        return None
+    fresh, output, read = usage.input_tokens, usage.output_tokens, usage.cache_read_tokens
+    five, hour = usage.cache_write_5m_tokens, usage.cache_write_1h_tokens
+    written = (five or 0) + (hour or 0)
+    if (
+        fresh is None
+        or output is None
+        or (usage.thinking_tokens or 0) > output
+        or (usage.cache_write_tokens or 0) != written
+    ):
+        return None
+    terms = (usage.service_tier, usage.speed, usage.inference_geo)
+    found = resolve(book, price_list, model, terms, day)
+    if found.base is None or found.regional:
+        return None
+    used = (fresh, five, hour, read, output, usage.web_search_requests)
+    return _priced(0, model, used, found.of_size(fresh + written + (read or 0)))
 
 
 def _charge(
@@ -222,18 +260,18 @@ def _charge(
 ) -> Charge:
     used = quantities(line)
     if price_list is None:
-        return _unpriced(line, used, "no_price_list")
+        return _unpriced(line.number, line.model, used, "no_price_list")
     if line.unbilled:
         return _unbilled(line, used)
     if line.model is None:
-        return _unpriced(line, used, "model_missing")
+        return _unpriced(line.number, line.model, used, "model_missing")
     found = resolve(book, price_list, line.model, variant(line), day)
     if found.base is None:
-        return _unpriced(line, used, found.reason or "unknown_model")
+        return _unpriced(line.number, line.model, used, found.reason or "unknown_model")
     spread = doubts(line, evidence)
     if spread is None and not found.regional:
         prompt = (used[0] or 0) + (used[1] or 0) + (used[2] or 0) + (used[3] or 0)
-        return _priced(line, used, found.of_size(prompt))
+        return _priced(line.number, line.model, used, found.of_size(prompt))
     plain = [n or 0 for n in used]
     spread = spread or PossibleUse(plain, plain.copy())
     others = [
@@ -255,7 +293,7 @@ def _assumed(
     unknown = [other.reason or "" for _, other in others if other.base is None]
     reasons += [reason for reason in unknown if reason.startswith("service_tier")]
     if spread.unbounded or len(reasons) > len(spread.reasons):
-        return _unpriced(line, used, "+".join(reasons))
+        return _unpriced(line.number, line.model, used, "+".join(reasons))
     sizes = _sizes(found, spread)
     sets = sizes
     for why, other in others:
@@ -264,13 +302,13 @@ def _assumed(
     reasons += ["tier_assumed"] if len(sizes) > 1 else []
     reasons += ["region_assumed"] if found.regional else []
     if not reasons:
-        return _priced(line, used, sizes[-1])
+        return _priced(line.number, line.model, used, sizes[-1])
     ends = interval(spread, sets)
     if isinstance(ends, str):
-        return _unpriced(line, used, f"no_rate_for_{ends}")
+        return _unpriced(line.number, line.model, used, f"no_rate_for_{ends}")
     high = regional_high(ends.high, line.model or "") if found.regional else ends.high
     if high > LARGEST_AMOUNT:
-        return _unpriced(line, used, "amount_too_large")
+        return _unpriced(line.number, line.model, used, "amount_too_large")
     return Charge(
         line=line.number,
         model=line.model,
@@ -300,23 +338,31 @@ def _as_told(used: MeterQuantities, counted: MeterQuantities) -> MeterQuantities
     return one, two, three, four, five, six
 
 
-def _priced(line: UsageLine, used: MeterQuantities, rates: RateSet) -> Charge:
-    amounts = [
-        0 if not quantity else None if rate is None else quantity * rate
-        for quantity, rate in zip(used, rates.rates, strict=True)
-    ]
-    if None in amounts:
-        return _unpriced(line, used, f"no_rate_for_{METERS[amounts.index(None)]}")
-    total = sum(amounts)  # type: ignore[arg-type] # None was ruled out above
+def _priced(number: int, model: str | None, used: MeterQuantities, rates: RateSet) -> Charge:
+    one, two, three, four, five, six = used
+    a, b, c, d, e, f = rates.rates
+    if a is None or b is None or c is None or d is None or e is None or f is None:
+        missing = without_rate(used, rates.rates)
+        if missing is not None:
+            return _unpriced(number, model, used, f"no_rate_for_{missing}")
+    amounts = (
+        one * (a or 0) if one else 0,
+        two * (b or 0) if two else 0,
+        three * (c or 0) if three else 0,
+        four * (d or 0) if four else 0,
+        five * (e or 0) if five else 0,
+        six * (f or 0) if six else 0,
+    )
+    total = sum(amounts)
     if total > LARGEST_AMOUNT:
-        return _unpriced(line, used, "amount_too_large")
+        return _unpriced(number, model, used, "amount_too_large")
     return Charge(
-        line=line.number,
-        model=line.model,
+        line=number,
+        model=model,
         status=ChargeStatus.PRICED,
         reason=None,
         quantities=used,
-        amounts=tuple(amounts),  # type: ignore[arg-type] # six, like the rates
+        amounts=amounts,
         total=total,
         high=total,
         rates=rates,
@@ -337,10 +383,10 @@ def _unbilled(line: UsageLine, used: MeterQuantities) -> Charge:
     )
 
 
-def _unpriced(line: UsageLine, used: MeterQuantities, reason: str) -> Charge:
+def _unpriced(number: int, model: str | None, used: MeterQuantities, reason: str) -> Charge:
     return Charge(
-        line=line.number,
-        model=line.model,
+        line=number,
+        model=model,
         status=ChargeStatus.UNPRICED,
         reason=reason,
         quantities=used,

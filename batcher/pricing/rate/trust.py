@@ -48,10 +48,9 @@ def is_open(lines: list[UsageLine], evidence: Evidence) -> bool:
 def _is_clear(line: UsageLine) -> bool:
     """Whether no rule can see anything that usage alone tells."""
     counts = line.counts
-    written, output = counts.cache_write_tokens, counts.output_tokens
-    if written and written != (counts.cache_write_5m_tokens or 0) + (
-        counts.cache_write_1h_tokens or 0
-    ):
+    output = counts.output_tokens
+    split = (counts.cache_write_5m_tokens or 0) + (counts.cache_write_1h_tokens or 0)
+    if (counts.cache_write_tokens or 0) != split:
         return False
     return not (
         counts.input_tokens is None
