@@ -68,7 +68,6 @@ def test_a_cut_packed_file_is_never_complete(make_file):
     ("content", "words"),
     [
         (b"a,b\n1,2\n", "none of the needed columns"),
-        (b"", "none of the needed columns"),
         (b"prompt,x,x\n", "several columns called x"),
         (b'"a"b\n', "the header is no CSV"),
     ],

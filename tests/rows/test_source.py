@@ -52,7 +52,7 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path):
     [
         ("missing.jsonl", r"missing\.jsonl: no such file"),
         ("*.jsonl", r"\*\.jsonl: no file matches"),
-        ("folder", "folder: is a folder; name its files"),
+        ("folder", "folder: no file in this folder is of a known kind"),
         ("", "an input without a name"),
         ("a.txt", r"a\.txt: unknown kind of file; known are \.jsonl"),
         ("noend", "noend: unknown kind"),

@@ -119,7 +119,17 @@ def _json_value(name: str, value: object) -> object:
         return _text_or_json(name, value)
     if name != "params" and name not in FIELDS:
         return value
-    return parse_value(name, value) if value.strip() else None
+    read = parse_value(name, value) if value.strip() else None
+    return int(read) if name in _WHOLE and type(read) is float and read.is_integer() else read
+
+
+def whole_numbers(body: dict[str, Any]) -> dict[str, Any]:
+    """The body with integers where the API wants those; itself where it has no whole floats."""
+    for name in _WHOLE:
+        value = body.get(name)
+        if type(value) is float and value.is_integer():
+            body = {**body, name: int(value)}
+    return body
 
 
 def _text_or_json(name: str, value: str) -> object:

@@ -38,6 +38,8 @@ def row_custom_id(row: dict[str, Any]) -> str | None:
         value = row.get("id")
         if type(value) not in {str, int}:
             return None  # `id` is a common column: what cannot be a custom_id is just data
+    if type(value) is float and value.is_integer():
+        value = int(value)
     if type(value) is int:
         value = str(value)
     if type(value) is not str:

@@ -22,6 +22,7 @@ from batcher.rows.build.columns import (
     is_beta_name,
     json_columns,
     row_betas,
+    whole_numbers,
 )
 from batcher.rows.build.field_names import RowNames, not_sent_words
 from batcher.rows.build.pieces import (
@@ -359,7 +360,7 @@ class RequestBuilder:
         choice = body.get("tool_choice")
         if type(choice) is str:
             body = {**body, "tool_choice": tool_choice_object(choice)}
-        return body
+        return whole_numbers(body)
 
     def _with_system(
         self, template: "RowTemplate", body: dict[str, Any], row: dict[str, Any], number: int

@@ -40,7 +40,15 @@ def check_source(source: SourceFile, builder: RequestBuilder) -> None:
 
 
 def column_names(source: SourceFile) -> list[str]:
-    """The columns of `source`; of JSONL those of its first row, none if that is no object."""
+    """The columns of `source`; of JSONL those of its first row, none if that is no object.
+
+    With those that its folders say.
+    """
+    names = _columns_inside(source)
+    return [*names, *(name for name in source.partitions if names and name not in names)]
+
+
+def _columns_inside(source: SourceFile) -> list[str]:
     if source.format == "jsonl":
         return _keys_of_first_row(source)
     if source.format == "parquet":
@@ -94,13 +102,20 @@ def layout_note(source: SourceFile) -> str:
     return layout.value
 
 
+def _csv_note(source: SourceFile) -> str:
+    from batcher.rows.read.csv_dialect import dialect_of  # noqa: PLC0415 - rarely needed
+
+    return dialect_of(source).note
+
+
 def reading_notes(sources: Sequence[SourceFile]) -> list[str]:
     """What is special about how inputs are read, a line for all that are alike."""
     alike: dict[str, list[str]] = {}
     for source in sources:
         if source.compression and not source.path.name.lower().endswith(source.compression):
             alike.setdefault(f"packed ({source.compression})", []).append(source.name)
-        if note := layout_note(source):
+        note = _csv_note(source) if source.format == "csv" else layout_note(source)
+        if note:
             alike.setdefault(note, []).append(source.name)
     return [f"{_names(names)}: read as {note}" for note, names in alike.items()]
 
@@ -119,6 +134,8 @@ def _check_columns(source: SourceFile, names: list[str], builder: RequestBuilder
     if problems:
         raise ConfigurationError(f"{source.name}: column {'; column '.join(problems)}")
     needed = builder.prompt_columns
+    if not names and source.format == "csv":
+        return  # an empty file has no rows, whatever its columns would be
     if needed and needed.isdisjoint(names):
         raise ConfigurationError(
             f"{source.name}: has none of the needed columns ({', '.join(sorted(needed))}); "

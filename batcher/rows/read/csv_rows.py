@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from batcher.messages.parts import MOST_PARTS
@@ -20,6 +21,7 @@ from batcher.rows.batch import (
 )
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import AllBut, RowRanges, RowsToRead
+from batcher.rows.read.csv_dialect import CsvDialect, as_utf8, dialect_of
 from batcher.rows.read.csv_quotes import (
     HiddenRows,
     hidden_by_error,
@@ -40,6 +42,12 @@ class Record:
     offset: int
     cells: dict[str, str] | RowProblem
     hidden: HiddenRows | None = None
+    has_offset: bool = True
+
+    @property
+    def place(self) -> int | None:
+        """Where it starts in the file; `None` where that is not known in bytes."""
+        return self.offset if self.has_offset else None
 
 
 def read_csv(
@@ -65,10 +73,11 @@ def _item(
     record: Record, source: SourceFile, source_id: int, builder: RequestBuilder
 ) -> Request | BadRow:
     if isinstance(record.cells, RowProblem):
-        return bad_row(source_id, record.row_number, record.offset, record.cells)
+        return bad_row(source_id, record.row_number, record.place, record.cells)
     kept = builder.template_columns  # there an empty text is a text
     row = {name: cell if cell or name in kept else None for name, cell in record.cells.items()}
-    return builder.build(row, source_id, record.row_number, record.offset, source.folder)
+    row = {**source.partitions, **row}
+    return builder.build(row, source_id, record.row_number, record.place, source.folder)
 
 
 def header(source: SourceFile) -> list[str]:
@@ -82,10 +91,12 @@ def header(source: SourceFile) -> list[str]:
 def _header(lines: "_TextLines") -> tuple[list[str], bool]:
     """The names, without blanks around them: of `a, "b"` nobody means those.
 
-    And whether there are any after commas: then they are not meant in front of cells either.
+    And whether there are any after delimiters: then none are meant in front of cells either.
     """
-    names = next(csv.reader(lines, strict=True, skipinitialspace=True), [])
-    as_written = next(csv.reader(lines.taken), [])
+    between = lines.dialect.delimiter
+    reader = csv.reader(lines, strict=True, skipinitialspace=True, delimiter=between)
+    names = next(reader, [])
+    as_written = next(csv.reader(lines.taken, delimiter=between), [])
     return [name.strip() for name in names], any(n.startswith(" ") for n in as_written)
 
 
@@ -102,7 +113,12 @@ def read_records(source: SourceFile) -> Iterator[Record]:
         try:
             if reader is None:
                 names, spaced = _header(lines)
-                reader = csv.reader(lines, strict=True, skipinitialspace=spaced)
+                reader = csv.reader(
+                    lines,
+                    strict=True,
+                    skipinitialspace=spaced,
+                    delimiter=lines.dialect.delimiter,
+                )
                 continue
             cells = next(reader)
         except StopIteration:
@@ -111,7 +127,7 @@ def read_records(source: SourceFile) -> Iterator[Record]:
             row_number += 1
             hidden = lines.hidden(hidden_by_error, names, offset)
             problem = _csv_problem(exc, hidden, at_end=lines.at_end)
-            yield Record(row_number, offset, problem, hidden)
+            yield Record(row_number, offset, problem, hidden, lines.dialect.has_offsets)
         except InputBroken as exc:
             yield Record(row_number + 1, offset, broken_file(source.name, exc))
             return
@@ -126,10 +142,13 @@ def _record(
 ) -> Record:
     if len(cells) == len(names):
         hidden = lines.hidden(hidden_in_text, names, offset)
-        return Record(row_number, offset, _named(names, cells), hidden)
+        return Record(
+            row_number, offset, _named(names, cells), hidden, lines.dialect.has_offsets
+        )
     hidden = lines.hidden(hidden_by_error, names, offset)
     words = str(hidden or f"the record has {len(cells)} cells, the header {len(names)}")
-    return Record(row_number, offset, RowProblem(Reason.BAD_CSV, words), hidden)
+    problem = RowProblem(Reason.BAD_CSV, words)
+    return Record(row_number, offset, problem, hidden, lines.dialect.has_offsets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,14 +198,13 @@ def _csv_problem(exc: csv.Error, hidden: HiddenRows | None, *, at_end: bool) -> 
 
 
 _MOST_TAKEN: Final = 1_000_000
-_TOKENS: Final = re.compile(rb',|"[^"]*"?')
 
 
-def _within_cells(line: bytes) -> bytes:
+def _within_cells(line: bytes, between: bytes) -> bytes:
     """The line as far as its cells are not too many for memory: the record has too many."""
     cells = 0
-    for token in _TOKENS.finditer(line):
-        cells += line[token.start()] == ord(",")
+    for token in re.finditer(re.escape(between) + rb'|"[^"]*"?', line):
+        cells += token[0] == between
         if cells > MOST_PARTS:
             return line[: token.start()]
     return line
@@ -205,6 +223,7 @@ class _TextLines:
         self.at_end = False
         self.taken: list[str] = []
         self._number = self._first = 0
+        self.dialect = dialect_of(source)
         self._lines = self._read(source)
 
     def __iter__(self) -> Iterator[str]:
@@ -214,19 +233,43 @@ class _TextLines:
         self, look: Callable[..., HiddenRows | None], names: list[str], offset: int
     ) -> HiddenRows | None:
         """What `look` finds in the lines of the record that starts at `offset`."""
-        return look(self.taken, len(names), first_line=self._first, offset=offset)
+        return look(
+            self.taken,
+            len(names),
+            first_line=self._first,
+            offset=offset,
+            delimiter=self.dialect.delimiter,
+        )
 
     def _read(self, source: SourceFile) -> Iterator[str]:
-        for lines in LineSplitter(AllBut(RowRanges())).split(read_blocks(source)):
+        dialect = self.dialect
+        encoding = "utf-8" if dialect.encoding == "utf-16" else dialect.encoding
+        between = dialect.delimiter.encode()
+        for lines in LineSplitter(AllBut(RowRanges())).split(_blocks(source, dialect)):
             self.offset = lines.offset
             for line in lines.lines:
                 self.offset += len(line) + 1
                 self._number += 1
-                cut = _within_cells(line) if line.count(b",") > MOST_PARTS else line
-                text = cut.decode("utf-8", "surrogateescape") + "\n" * lines.terminated
+                if dialect.has_sep_line and self._number == 1:
+                    continue
+                cut = line
+                if line.count(between) > MOST_PARTS:
+                    cut = _within_cells(line, between)
+                text = cut.decode(encoding, "surrogateescape") + "\n" * lines.terminated
                 if not self.taken:
                     self._first = self._number
                 if len(self.taken) < _MOST_TAKEN:
                     self.taken.append(text)
                 yield text
         self.at_end = True
+
+
+def _blocks(source: SourceFile, dialect: CsvDialect) -> Iterator[bytes]:
+    """The blocks of a file as UTF-8, or in an encoding of single bytes, lines ending alike."""
+    blocks = read_blocks(source)
+    if dialect.encoding == "utf-16":
+        blocks = as_utf8(blocks)
+    first = next(blocks, b"")
+    if b"\r" in first and b"\n" not in first:
+        return (block.replace(b"\r", b"\n") for block in chain([first], blocks))
+    return chain([first], blocks)

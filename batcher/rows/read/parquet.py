@@ -106,6 +106,7 @@ def _item(
     for value in record.values():
         if isinstance(value, RowProblem):
             return bad_row(source_id, row_number, None, value)
+    record = {**source.partitions, **record}
     return builder.build(record, source_id, row_number, None, source.folder)
 
 

@@ -97,13 +97,14 @@ def _build(
         last = lines.first_row + len(lines.lines) - 1
         yield RowBatch(items=[], rows_read=last, blank_rows=range(lines.first_row, last + 1))
         return
-    build, folder = builder.build, source.folder
+    build, folder, partitions = builder.build, source.folder, source.partitions
     row_number, offset = lines.first_row, lines.offset
     items: list[Request | BadRow] = []
     blank: list[int] = []
     for line in lines.lines:
         if line and not line.isspace():
-            items.append(build(line, source_id, row_number, offset, folder))
+            row = _placed(line, partitions) if partitions else line
+            items.append(build(row, source_id, row_number, offset, folder))
         else:
             blank.append(row_number)
         row_number += 1
@@ -113,6 +114,14 @@ def _build(
             items, blank = [], []
     if items or blank:
         yield RowBatch(items=items, rows_read=row_number - 1, blank_rows=tuple(blank))
+
+
+def _placed(line: bytes, partitions: dict[str, str | None]) -> bytes | dict[str, Any]:
+    """The row with the columns that its file's folders say; its own ones win."""
+    try:
+        return {**partitions, **parse_row(line)}
+    except RowProblem:
+        return line
 
 
 def _odd_line(
@@ -146,6 +155,13 @@ def original_columns(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]
     A row that cannot be read has no fields, and so has the one at which a damaged file ends; a
     Parquet value that JSON cannot hold is `None`. Raises `StorageError` when the disk fails.
     """
+    rows = _columns_of(source)
+    if not source.partitions:
+        return rows
+    return ((number, source.partitions | fields) for number, fields in rows)
+
+
+def _columns_of(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
     match source.format:
         case "jsonl":
             return _of_lines(source)

@@ -12,8 +12,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO, Final, Literal
+from urllib.parse import unquote
 
 from batcher.errors import CannotCreate, StorageError, UsageError
 
@@ -81,7 +82,9 @@ _FORMATS: Final[dict[str, Format]] = {
     ".json": "jsonl",
     ".parquet": "parquet",
     ".csv": "csv",
+    ".tsv": "csv",
 }
+_KINDS: Final = " ".join(_FORMATS)
 _COMPRESSIONS: Final[dict[str, Compression]] = {".gz": "gz", ".zst": "zst", ".bz2": "bz2"}
 _EDGE_BYTES: Final = 64 * 1024
 STDIN: Final = "-"
@@ -105,6 +108,17 @@ class SourceFile:
         """Where files that its rows name are looked for; `None`: rows of standard input."""
         return None if self.name == STDIN else self.path.parent
 
+    @property
+    def partitions(self) -> dict[str, str | None]:
+        """The columns that the folders in its name say, as Hive does: `year=2026/`."""
+        folders = PurePath(self.name).parts[:-1]
+        pairs = [folder.partition("=") for folder in folders if folder.find("=") > 0]
+        return {unquote(name): _partition(value) for name, _, value in pairs}
+
+
+def _partition(value: str) -> str | None:
+    return None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value)
+
 
 def find_sources(
     inputs: Sequence[str],
@@ -113,7 +127,10 @@ def find_sources(
     spool: Path | None,
     stdin: BinaryIO | None = None,
 ) -> tuple[SourceFile, ...]:
-    """The files that `inputs` name, in that order; those of one glob sorted by name.
+    """The files that `inputs` name, in that order; those of one glob or folder sorted by name.
+
+    A folder stands for the files of known kinds in it and below. What begins with a dot or an
+    underscore is nobody's data in there: `_SUCCESS`, `.part-0.crc`.
 
     Relative names are below `base`. `-` is standard input, written to the folder `spool`
     under a name made of its content, so that the same input again is the same source. Raises
@@ -143,7 +160,7 @@ def source_of(name: str, path: Path) -> SourceFile:
     format_ = _FORMATS.get(suffixes[-1]) if suffixes else None
     if format_ is None:
         raise UsageError(
-            f"{name}: unknown kind of file; known are {' '.join(_FORMATS)}, "
+            f"{name}: unknown kind of file; known are {_KINDS}, "
             f"the text ones also with {' '.join(_COMPRESSIONS)}"
         )
     if format_ != "parquet" and compression is None:
@@ -190,15 +207,41 @@ def _expand(
         return
     _check_name(given)
     path = base / os.path.expanduser(given)  # noqa: PTH111 - raises nothing for an unknown user
+    if os.path.isdir(path):  # noqa: PTH112 - raises nothing for a long name
+        yield from _in_folder(given, path, base)
+        return
     if os.path.exists(path) or not glob.has_magic(given):  # noqa: PTH110 - nor for a long name
         yield _checked(given, path)
         return
     matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - absolute patterns
     files = [Path(match) for match in matches if not Path(match).is_dir()]
+    if not Path(given).name.startswith(_MARKS):
+        files = [file for file in files if not file.name.startswith(_MARKS)]
     if not files:
         raise UsageError(f"{given}: no file matches; check the pattern")
     for file in files:
         yield _checked(_name_of_match(given, file, base), file)
+
+
+_MARKS: Final = (".", "_")  # of files that writers leave beside their data
+
+
+def _in_folder(given: str, folder: Path, base: Path) -> Iterator[SourceFile]:
+    found = sorted(file for file in folder.rglob("*") if _is_data(file, folder))
+    if not found:
+        raise UsageError(f"{given}: no file in this folder is of a known kind ({_KINDS})")
+    for file in found:
+        yield _checked(_name_of_match(given, file, base), file)
+
+
+def _is_data(file: Path, folder: Path) -> bool:
+    inside = file.relative_to(folder).parts
+    if any(part.startswith(_MARKS) for part in inside):
+        return False
+    kinds = [suffix.lower() for suffix in file.suffixes]
+    if kinds and kinds[-1] in _COMPRESSIONS:
+        kinds.pop()
+    return bool(kinds) and kinds[-1] in _FORMATS and not file.is_dir()
 
 
 def _check_name(given: str) -> None:
@@ -222,8 +265,6 @@ def _checked(name: str, path: Path) -> SourceFile:
         raise UsageError(f"{name}: no such file; check the name") from exc
     except OSError as exc:
         raise UsageError(f"{name}: cannot be read: {exc.strerror}") from exc
-    if path.is_dir():
-        raise UsageError(f"{name}: is a folder; name its files, for example {name}/*.jsonl")
     if not is_on_disk(path, path.stat()):
         raise UsageError(f"{name}: is no regular file; use - and standard input instead")
     if not _is_utf8(str(path.resolve())):
