@@ -1,4 +1,6 @@
+import json
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
@@ -203,3 +205,129 @@ def test_of_several_endpoints_one_must_be_chosen(here, engine, tmp_path):
     with pytest.raises(UsageError, match="nothing was sent to endpoint 'sunra'"):
         causes(engine, path, endpoint="sunra")
     assert causes(engine, path, endpoint="crun") == {}
+
+
+# --- it cannot be fooled
+
+
+def sentences(engine, *files):
+    return reconcile([engine], files, endpoint=None, every=True).table.sentences
+
+
+def changed(path, name, old, new):
+    """The same file under another name, with something else in it."""
+    other = path.replace(path.rsplit("/", 1)[1], name)
+    text = Path(path).read_text()
+    assert old in text
+    Path(other).write_text(text.replace(old, new))
+    return other
+
+
+def test_a_report_saved_twice_counts_once(here, engine, tmp_path):
+    path = costs(tmp_path, RIGHT)
+    again = changed(path, "again.json", '"has_more": false', '"has_more":  false')
+    found = reconcile([engine], [path, again], endpoint=None, every=False)
+    assert found.differing == 0
+    assert any(
+        "both have 3 figures: counted once" in each for each in sentences(engine, path, again)
+    )
+
+
+def test_two_reports_that_differ_about_the_same_are_refused_with_both_names(
+    here, engine, tmp_path
+):
+    path = costs(tmp_path, RIGHT)
+    other = changed(path, "other.json", '"0.4"', '"0.5"')
+    with pytest.raises(
+        UsageError, match=r"costs\.json and .*other\.json differ about the same"
+    ):
+        causes(engine, path, other)
+
+
+def test_one_page_twice_in_a_list_counts_once(here, engine, tmp_path):
+    page = json.loads(Path(usage(tmp_path)).read_text())
+    (tmp_path / "list.json").write_text(json.dumps([page, page]))
+    assert (
+        reconcile([engine], [str(tmp_path / "list.json")], endpoint=None, every=False).differing
+        == 0
+    )
+
+
+def test_the_reports_and_the_export_of_one_day_count_once_or_are_refused(
+    here, engine, tmp_path
+):
+    export = tmp_path / "c.csv"
+    head = "usage_date_utc,model,token_type,cost_usd,cost_type\n"
+    lines = [("input_no_cache", "0.004"), ("input_cache_read", "0.0001"), ("output", "0.004")]
+    body = "".join(f"{DAY},Claude Opus 5.5,{kind},{usd},token\n" for kind, usd in lines)
+    export.write_text(head + body)
+    path = costs(tmp_path, RIGHT)
+    assert reconcile([engine], [path, str(export)], endpoint=None, every=False).differing == 0
+    assert any(
+        "say the same of 2026-01-05" in each for each in sentences(engine, path, str(export))
+    )
+    export.write_text(head + body.replace("0.0001", "0.0002"))
+    with pytest.raises(UsageError, match="both tell of 2026-01-05"):
+        causes(engine, path, str(export))
+
+
+def test_an_empty_cost_report_beside_money_of_ours_is_a_finding(here, engine, tmp_path):
+    path = costs(tmp_path, {})
+    for files in ([path], [usage(tmp_path), path]):
+        found = reconcile([engine], files, endpoint=None, every=False)
+        assert found.differing == 3
+        assert {row[-1] for row in found.table.rows} <= {
+            "coverage: ours only", "rate: theirs $0.00, ours $4.00 per million",
+            "rate: theirs $0.00, ours $0.20 per million",
+            "rate: theirs $0.00, ours $20.00 per million",
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("amounts", [("0.00", "0.01", "0.40"), ("0", "0", "0")])
+def test_lines_rounded_to_nothing_agree_within_half_a_digit(here, engine, tmp_path, amounts):
+    cents = dict(zip(("uncached_input_tokens", "cache_read_input_tokens", "output_tokens"),
+                     ("0.40", "0.01", "0.40"), strict=True))  # fmt: skip
+    rounded = dict(zip(cents, amounts, strict=True))
+    agree = causes(engine, costs(tmp_path, rounded)) == {}
+    assert agree == (amounts == ("0", "0", "0"))  # half a cent is more than all of it
+
+
+def test_unknown_token_types_and_new_fields_are_lines_of_their_own(here, engine, tmp_path):
+    path = costs(tmp_path, RIGHT | {"cache_write_30d": "5"})
+    assert causes(engine, usage(tmp_path), path) == {"cache write 30d": "not metered here"}
+    new = '"output_tokens": 200, "moon_tokens": 7'
+    more = changed(usage(tmp_path), "more.json", '"output_tokens": 200', new)
+    assert causes(engine, more) == {"moon tokens": "not metered here"}
+
+
+def test_a_further_page_is_a_finding_even_where_all_agrees(here, engine, tmp_path):
+    path = changed(usage(tmp_path), "more.json", '"has_more": false', '"has_more": true')
+    assert reconcile([engine], [path], endpoint=None, every=False).differing == 1
+
+
+def test_what_stands_elsewhere_is_named(here, engine, tmp_path):
+    charge(here, here.answer(1, 1, 2, model=MODEL), (0, 60, 0, 0, 0, 0))
+    swapped = usage(tmp_path, used=(1000, 0, 60, 500, 200, 0))
+    assert causes(engine, swapped) == {
+        "cache write 5m": "lifetime: cache write 1h",
+        "cache write 1h": "lifetime: cache write 5m",
+    }  # fmt: skip
+    other = usage(tmp_path, used=(1000, 60, 0, 500, 200, 0), service_tier="priority")
+    assert set(causes(engine, other).values()) == {"tier: priority"}
+
+
+def test_what_was_booked_on_the_next_day_is_named(here, engine, tmp_path):
+    path = usage(tmp_path, used=(0, 0, 0, 0, 0, 0), end="2026-01-06")
+    page = json.loads(Path(path).read_text())
+    text = Path(usage(tmp_path, name="right.json")).read_text()
+    later = text.replace("2026-01-06T", "2026-01-07T").replace(f"{DAY}T", "2026-01-06T")
+    (tmp_path / "both.json").write_text(json.dumps([page, json.loads(later)]))
+    found = reconcile([engine], [str(tmp_path / "both.json")], endpoint=None, every=False)
+    assert {row[-1].split(":")[0] for row in found.table.rows} == {"midnight"}
+
+
+def test_another_workspace_s_files_are_named(here, engine, tmp_path):
+    path = usage(
+        tmp_path, used=(0, 0, 0, 0, 9, 0), model="claude-haiku-4-5", workspace_id="wrkspc_1"
+    )
+    assert set(causes(engine, path).values()) == {"workspace: theirs wrkspc_1"}

@@ -18,6 +18,11 @@ EXPLAINED: Final = {
     " workspace, another day at midnight, not reported yet.",
     "refusals": "the usage of refusals before output, which is reported and not billed.",
     "in doubt": "attempts of that day and model that may have been billed without our knowing.",
+    "lifetime": "what ours has for one lifetime of cache writes, theirs has for the other.",
+    "tier": "the same is there under another service tier.",
+    "geography": "the same is there under another geography.",
+    "midnight": "the same is there on the day before or after: who answered around midnight.",
+    "workspace": "their files are of a workspace that has nothing of ours.",
     "other users": "somebody else uses the key, or a database is missing here.",
     "rate": "the same tokens at another price: theirs is what their cost implies.",
     "units": "cents taken for dollars, or dollars for cents.",
@@ -32,7 +37,8 @@ class Line:
     """One place. `None` where their files have no such measure; costs are pico-USD.
 
     `recorded` are adjustments of the cost. `slack` is how far their rounding may have moved the
-    cost; `whole`: their files hold all of the day.
+    cost; `whole`: their files hold all of the day. `elsewhere` is the cause where the opposite
+    difference stands on another line.
     """
 
     place: BillPlace
@@ -45,6 +51,7 @@ class Line:
     slack: Fraction = Fraction(0)
     whole: bool = True
     doubt: Doubt | None = None
+    elsewhere: str = ""
 
     def take(self, measure: Measure, ours: Amounts, theirs: Fraction) -> None:
         """Set both sides of a measure."""
@@ -81,13 +88,15 @@ def cause_of(line: Line) -> str:
         return "recorded" if line.recorded else ""
     if not line.whole:
         return "coverage: part of the day"
-    if line.recorded:
+    if line.recorded and not line.elsewhere:
         return f"changed since: {format_usd(line.recorded)} recorded"
+    return line.elsewhere or _between_them(line)
+
+
+def _between_them(line: Line) -> str:
     if line.place.kind not in METERS:
         return "not metered here"
-    if line.used_difference:
-        return _usage(line)
-    return _cost(line)
+    return _usage(line) if line.used_difference else _cost(line)
 
 
 def explained(causes: Iterable[str]) -> tuple[str, ...]:
@@ -122,6 +131,8 @@ def _cost(line: Line) -> str:
     )
     if ours and theirs in {Fraction(ours) * _CENTS, Fraction(ours, _CENTS)}:
         return "units: times 100"
+    if not theirs and line.theirs_used is None:
+        return "coverage: ours only"
     if own.unpriced:
         return f"rate: {count_of(own.unpriced, 'token')} without a price here"
     if not own.used or (line.theirs_used is None and line.cost_difference > 0 and line.doubt):

@@ -35,7 +35,7 @@ _FIELDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """The table, and how many of the lines compared do not agree."""
+    """The table, and how many of the lines compared do not agree, or files are not whole."""
 
     table: Table
     differing: int
@@ -50,7 +50,7 @@ def reconcile(
     Raises `UsageError` for files and endpoints that will not do.
     """
     found = compare(engines, names, endpoint=endpoint)
-    return Reconciled(comparison_table(found, every=every), len(found.differing))
+    return Reconciled(comparison_table(found, every=every), found.findings)
 
 
 def comparison_table(found: Comparison, *, every: bool, further: tuple[str, ...] = ()) -> Table:
@@ -111,6 +111,7 @@ def _said(found: Comparison) -> tuple[str, ...]:
     ]
     said += [f"There is a further page: {name} is not the whole report."
              for name in found.theirs.unfinished]  # fmt: skip
+    said += found.theirs.once
     said += explained(map(cause_of, found.differing))
     said += _not_compared(found)
     said += [SIMULATED_ONLY] if ours.simulated else []

@@ -11,30 +11,34 @@ from sqlalchemy import Engine
 
 from batcher.errors import UsageError
 from batcher.finance.reconcile.cause import Line, is_settled
+from batcher.finance.reconcile.elsewhere import relate
 from batcher.finance.reconcile.ours import Amounts, Doubt, LedgerFigures, read_ours
-from batcher.finance.reconcile.theirs import BillPlace, Measure, Theirs
+from batcher.finance.reconcile.overlaps import together
+from batcher.finance.reconcile.theirs import BillPage, BillPlace, Measure, Theirs
 from batcher.finance.reconcile.theirs_csv import read_csv
 from batcher.finance.reconcile.theirs_json import read_json
 from batcher.pricing.money import METERS
 
 
 def read_theirs(names: Iterable[str]) -> Theirs:
-    """All of the files; the same file twice is refused, since it would count twice.
+    """All of the files; what several have counts once.
 
-    Raises `UsageError` for a file that is missing, is none of the known shapes, or is wrong in
-    a place that is named.
+    Raises `UsageError` for a file that is missing, is none of the known shapes, is wrong in a
+    place that is named, is given twice, or differs from another about the same.
     """
-    found, known = Theirs(), dict[bytes, str]()
+    pages: list[BillPage] = []
+    files: list[tuple[str, str]] = []
+    known = dict[bytes, str]()
     for name in names:
         content = _content(name)
         if content in known:
             raise UsageError(f"{name} and {known[content]} are the same: each counts once")
         known[content] = name
-        found.files.append((Path(name).name, hashlib.sha256(content).hexdigest()))
-        if content.lstrip()[:1] in {b"{", b"["}:
-            read_json(content, name, found)
-        else:
-            read_csv(content, name, found)
+        files.append((Path(name).name, hashlib.sha256(content).hexdigest()))
+        is_json = content.lstrip()[:1] in {b"{", b"["}
+        pages += read_json(content, name) if is_json else [read_csv(content, name)]
+    found = together(pages)
+    found.files = files
     return found
 
 
@@ -60,6 +64,11 @@ class Comparison:
         """The lines that do not agree."""
         return tuple(line for line in self.lines if not is_settled(line))
 
+    @property
+    def findings(self) -> int:
+        """How many lines do not agree, and files that are not whole."""
+        return len(self.differing) + len(self.theirs.unfinished)
+
 
 def compare(
     engines: Sequence[Engine], names: Iterable[str], *, endpoint: str | None
@@ -81,7 +90,8 @@ def _lines(ours: LedgerFigures, theirs: Theirs) -> list[Line]:
         for place in {*mine, *amounts}:
             line = found.setdefault(place, Line(place))
             line.take(measure, mine.get(place, Amounts()), amounts.get(place, Fraction(0)))
-            line.slack = max(line.slack, slack.get(place, Fraction(0)))
+            if measure is Measure.COST:
+                line.slack = slack.get(place) or theirs.rounded(measure, place.day)
             line.whole = line.whole and theirs.is_whole(measure, place.day)
     for place, amount in _recorded_like(ours, theirs).items():
         line = found.setdefault(
@@ -91,6 +101,7 @@ def _lines(ours: LedgerFigures, theirs: Theirs) -> list[Line]:
         line.ours_cost, line.theirs_cost = line.ours_cost or 0, line.theirs_cost or Fraction(0)
     for place, line in found.items():
         line.doubt = _doubt(ours, place)
+    relate(found, theirs.workspaces)
     return [found[place] for place in sorted(found, key=_order)]
 
 
@@ -100,10 +111,11 @@ def _theirs_by_place(
     amounts: dict[BillPlace, Fraction] = {}
     slack: dict[BillPlace, Fraction] = {}
     for figure in theirs.figures:
-        if figure.measure is measure and figure.amount:
+        if figure.measure is measure:
             place = figure.place
-            amounts[place] = amounts.get(place, Fraction(0)) + figure.amount
             slack[place] = slack.get(place, Fraction(0)) + figure.slack
+            if figure.amount:
+                amounts[place] = amounts.get(place, Fraction(0)) + figure.amount
     return amounts, slack
 
 

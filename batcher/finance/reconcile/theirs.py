@@ -5,12 +5,15 @@ list of pages, and the Console's CSV exports. The API's amounts are decimal text
 in **cents**, the Console's are dollars.
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
+from typing import Final
 
 from batcher.pricing.book.book import normalise
+from batcher.report.query import microseconds
 
 DAY_US = 86_400_000_000
 
@@ -33,14 +36,48 @@ class BillPlace:
     kind: str
 
 
+Dimensions = tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One number of the provider's. `slack` is how far rounding may have moved it."""
+    """One number of the provider's. `slack` is how far rounding may have moved it.
+
+    `bucket` is the time it is of, and `told` all that the file names beside it, as written.
+    """
 
     measure: Measure
     place: BillPlace
     amount: Fraction
     slack: Fraction = Fraction(0)
+    bucket: str
+    told: Dimensions
+
+
+@dataclass(slots=True, kw_only=True)
+class BillPage:
+    """One response or export. `measure` is `None` where it has no result at all.
+
+    `name` is for people, `file` the file it stands in, `form` how that is written. `covered`
+    are the parts of days that it speaks of, in microseconds since 1970.
+    """
+
+    name: str
+    file: str
+    form: str
+    measure: Measure | None
+    figures: list[Figure] = field(default_factory=list)
+    covered: list[tuple[date, int, int]] = field(default_factory=list)
+    has_more: bool = False
+
+    def cover(self, start: datetime, end: datetime) -> None:
+        """Take note of a time, day by day."""
+        moment = start
+        while moment < end:
+            midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+            until = min(end, midnight + timedelta(days=1))
+            self.covered.append((moment.date(), microseconds(moment), microseconds(until)))
+            moment = until
 
 
 @dataclass(slots=True)
@@ -48,13 +85,15 @@ class Theirs:
     """All files together.
 
     `files` are name and sha256 of each. `covered` is, by measure and day, how many microseconds
-    of the day the files speak of; `unfinished` names files that say there is a further page.
+    of the day the files speak of; `unfinished` names files that say there is a further page,
+    `once` says what several have and counts once.
     """
 
     files: list[tuple[str, str]] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     covered: dict[tuple[Measure, date], int] = field(default_factory=dict)
     unfinished: list[str] = field(default_factory=list)
+    once: list[str] = field(default_factory=list)
 
     def days(self, measure: Measure) -> set[date]:
         """The days that the files speak of at all."""
@@ -64,10 +103,22 @@ class Theirs:
         """Whether the files hold all of a day."""
         return self.covered.get((measure, day), 0) >= DAY_US and not self.unfinished
 
-    def cover(self, measure: Measure, first: date, last: date) -> None:
-        """Take note of whole days, both included."""
-        for number in range((last - first).days + 1):
-            self.covered[measure, first + timedelta(days=number)] = DAY_US
+    def rounded(self, measure: Measure, day: date) -> Fraction:
+        """How far a figure may be off that is not there: a file leaves out what rounds to 0."""
+        slacks = [
+            each.slack
+            for each in self.figures
+            if each.measure is measure and each.place.day == day
+        ]
+        return min(slacks, default=Fraction(0))
+
+    @property
+    def workspaces(self) -> tuple[str, ...]:
+        """The workspaces that the files name."""
+        names = ("workspace_id", "workspace")
+        return tuple(
+            sorted({word for each in self.figures for name, word in each.told if name in names})
+        )
 
 
 def canonical_model(name: str | None) -> str | None:
@@ -78,6 +129,26 @@ def canonical_model(name: str | None) -> str | None:
     return plain
 
 
+_NOTHING: Final = frozenset({"", "none", "null"})
+
+
+def told_of(fields: Mapping[str, object], beside: Collection[str]) -> Dimensions:
+    """What a line names, sorted; `None`, empty and absent are one. `beside`: its numbers."""
+    return tuple(
+        sorted(
+            (name, value)
+            for name, value in fields.items()
+            if isinstance(value, str) and name not in beside and value.lower() not in _NOTHING
+        )
+    )
+
+
 def canonical_place(name: str | None) -> str | None:
     """The geography; older models report none, which is everywhere."""
-    return "global" if name == "not_available" else name or None
+    return (
+        "global"
+        if name == "not_available"
+        else None
+        if (name or "").lower() in _NOTHING
+        else name
+    )

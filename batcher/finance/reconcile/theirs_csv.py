@@ -3,18 +3,19 @@
 import csv
 import io
 from collections.abc import Iterator, Mapping
-from datetime import date
+from datetime import UTC, date, datetime, time, timedelta
 from fractions import Fraction
 from typing import Final
 
 from batcher.errors import UsageError
 from batcher.finance.reconcile.theirs import (
+    BillPage,
     BillPlace,
     Figure,
     Measure,
-    Theirs,
     canonical_model,
     canonical_place,
+    told_of,
 )
 from batcher.finance.reconcile.theirs_json import slack_of
 from batcher.pricing.money import PICO, parse_decimal
@@ -36,12 +37,15 @@ _TOKEN_TYPES: Final = {
     "input_cache_read": "cache_read",
     "output": "output",
 }
+_NO_DIMENSIONS: Final = frozenset(
+    {_DAY, _COST, "list_price_usd", "cost_type", "token_type", *_USAGE}
+)
 _TIERS: Final = {"message": "standard"}  # the cost export's word
 Line = Mapping[str, str | None]
 
 
-def read_csv(content: bytes, name: str, found: Theirs) -> None:
-    """Put one export into `found`; raises `UsageError` naming `name` and the line."""
+def read_csv(content: bytes, name: str) -> BillPage:
+    """One export; raises `UsageError` naming `name` and the line."""
     try:
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig")))
         columns = set(reader.fieldnames or ())
@@ -54,35 +58,43 @@ def read_csv(content: bytes, name: str, found: Theirs) -> None:
             " usage_input_tokens_no_cache and others"
         )
     measure = Measure.COST if _COST in columns else Measure.USAGE
-    days: list[date] = []
+    page = BillPage(name=name, file=name, form="csv", measure=measure)
     for line in reader:
         try:
-            figures = list(_cost(line) if measure is Measure.COST else _usage(line))
+            page.figures += [_cost(line)] if measure is Measure.COST else _usage(line)
         except (KeyError, ValueError) as exc:
             raise UsageError(f"{name}: line {reader.line_num} cannot be read: {exc}") from exc
-        found.figures += figures
-        days += [figure.place.day for figure in figures]
+    days = [figure.place.day for figure in page.figures]
     if days:  # an export has no line for a day without any use
-        found.cover(measure, min(days), max(days))
+        first, last = (datetime.combine(day, time(), UTC) for day in (min(days), max(days)))
+        page.cover(first, last + timedelta(days=1))
+    return page
 
 
 def _usage(line: Line) -> Iterator[Figure]:
     for column, kind in _USAGE.items():
         text = (line.get(column) or "0").replace(",", "")
         place = _place(line, "model_version", kind)
-        yield Figure(measure=Measure.USAGE, place=place, amount=Fraction(int(text)))
+        yield Figure(
+            measure=Measure.USAGE, place=place, amount=Fraction(int(text)),
+            bucket=place.day.isoformat(), told=told_of(line, _NO_DIMENSIONS),
+        )  # fmt: skip
 
 
-def _cost(line: Line) -> Iterator[Figure]:
+def _cost(line: Line) -> Figure:
     text = (line[_COST] or "0").replace(",", "")
     kind = (line.get("cost_type") or "token").strip()
     if kind in {"token", "tokens"}:
-        kind = _TOKEN_TYPES[line["token_type"] or ""]
-    yield Figure(
+        named = line.get("token_type") or "tokens"
+        kind = _TOKEN_TYPES.get(named, named)
+    place = _place(line, "model", kind)
+    return Figure(
         measure=Measure.COST,
-        place=_place(line, "model", kind),
+        place=place,
         amount=parse_decimal(text) * PICO,
         slack=slack_of(text),
+        bucket=place.day.isoformat(),
+        told=told_of(line, _NO_DIMENSIONS),
     )
 
 

@@ -1,7 +1,7 @@
 """Saved responses of the provider's usage report and cost report."""
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from fractions import Fraction
 from typing import Any, Final
 
@@ -9,17 +9,16 @@ import msgspec
 
 from batcher.errors import UsageError
 from batcher.finance.reconcile.theirs import (
-    DAY_US,
+    BillPage,
     BillPlace,
     Figure,
     Measure,
-    Theirs,
     canonical_model,
     canonical_place,
+    told_of,
 )
 from batcher.messages.codec import CODEC_ERRORS
 from batcher.pricing.money import PICO, parse_decimal
-from batcher.report.query import microseconds
 
 _CENTS: Final = 100
 # Where a token count stands in a usage result.
@@ -41,81 +40,103 @@ TOKEN_TYPES: Final = {
 }
 
 
-def read_json(content: bytes, name: str, found: Theirs) -> None:
-    """Put one response, or a list of pages, into `found`; raises `UsageError` naming `name`."""
+# Names of a result that are no dimension.
+_NO_DIMENSIONS: Final = frozenset({"amount", "currency", "cost_type", "token_type"})
+
+
+def read_json(content: bytes, name: str) -> list[BillPage]:
+    """One response, or a list of pages; raises `UsageError` naming `name`."""
     try:
         document = msgspec.json.Decoder(float_hook=str).decode(content)
     except CODEC_ERRORS as exc:
         raise UsageError(f"{name}: is no JSON: {exc}") from exc
     pages = document if isinstance(document, list) else [document]
     try:
-        _read_pages(pages, name, found)
+        read = [_page(page, name, number, len(pages)) for number, page in enumerate(pages, 1)]
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise UsageError(
             f"{name}: is no saved usage or cost report: give a response with data, starting_at,"
             f" ending_at and results ({type(exc).__name__}: {exc})"
         ) from exc
+    for page in read[:-1]:
+        page.has_more = False  # the next one is here
+    return read
 
 
-def _read_pages(pages: list[dict[str, Any]], name: str, found: Theirs) -> None:
-    results = [result for page in pages for each in page["data"] for result in each["results"]]
+def _page(page: dict[str, Any], file: str, number: int, of: int) -> BillPage:
+    results = [result for bucket in page["data"] for result in bucket["results"]]
     is_cost = any("amount" in result for result in results)
-    measures = [Measure.COST if is_cost else Measure.USAGE]
-    for page in pages:
-        for bucket in page["data"]:
-            day = _cover(bucket, measures[0], found)
-            for result in bucket["results"]:
-                found.figures += _cost(result, day) if is_cost else _usage(result, day)
-    if pages and pages[-1].get("has_more"):
-        found.unfinished.append(name)
+    measure = Measure.COST if is_cost else Measure.USAGE if results else None
+    name = f"{file} (page {number})" if of > 1 else file
+    found = BillPage(name=name, file=file, form="json", measure=measure)
+    found.has_more = bool(page.get("has_more"))
+    whole_cents = not any("." in str(result.get("amount")) for result in results)
+    for bucket in page["data"]:
+        start, end = (
+            datetime.fromisoformat(bucket[key]).astimezone(UTC)
+            for key in ("starting_at", "ending_at")
+        )
+        found.cover(start, end)
+        time = f"{start.isoformat()}/{end.isoformat()}"
+        for result in bucket["results"]:
+            if is_cost:
+                found.figures.append(_cost(result, start.date(), time, whole_cents=whole_cents))
+            else:
+                found.figures += _usage(result, start.date(), time)
+    return found
 
 
-def _cover(bucket: dict[str, Any], measure: Measure, found: Theirs) -> date:
-    """Take note of the bucket's time, which may be days, hours or minutes; its first day."""
-    start, end = (
-        datetime.fromisoformat(bucket[key]).astimezone(UTC)
-        for key in ("starting_at", "ending_at")
-    )
-    moment = start
-    while moment < end:
-        midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
-        until = min(end, midnight + timedelta(days=1))
-        key = (measure, moment.date())
-        length = microseconds(until) - microseconds(moment)
-        found.covered[key] = min(found.covered.get(key, 0) + length, DAY_US)
-        moment = until
-    return start.date()
+def _usage(result: dict[str, Any], day: date, bucket: str) -> Iterator[Figure]:
+    told = told_of(result, _NO_DIMENSIONS)
+    counts = dict.fromkeys(_USAGE, 0)
+    for path, count in _counts(result):
+        kind = _KINDS.get(path, path)
+        if kind in counts or count:
+            counts[kind] = count
+    for kind, count in counts.items():
+        yield Figure(
+            measure=Measure.USAGE, place=_place(result, day, kind), amount=Fraction(count),
+            bucket=bucket, told=told,
+        )  # fmt: skip
 
 
-def _usage(result: dict[str, Any], day: date) -> Iterator[Figure]:
-    for kind, path in _USAGE.items():
-        value: Any = result
-        for step in path:
-            value = (value or {}).get(step)
-        place = _place(result, day, kind)
-        yield Figure(measure=Measure.USAGE, place=place, amount=Fraction(int(value or 0)))
+def _counts(fields: dict[str, Any], before: str = "") -> Iterator[tuple[str, int]]:
+    """Every number, by its path; also those of kinds that came after this was written."""
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            yield from _counts(value, f"{before}{name}.")
+        elif type(value) is int:
+            yield before + name, value
 
 
-def _cost(result: dict[str, Any], day: date) -> Iterator[Figure]:
-    if result.get("currency", "USD") != "USD":
+_KINDS: Final = {".".join(path): kind for kind, path in _USAGE.items()}
+
+
+def _cost(result: dict[str, Any], day: date, bucket: str, *, whole_cents: bool) -> Figure:
+    if (result.get("currency") or "USD") != "USD":
         raise ValueError(f"currency {result['currency']}")
     kind = str(result.get("cost_type") or "all")
     if kind == "tokens":
-        kind = TOKEN_TYPES[result["token_type"]]
+        named = str(result.get("token_type") or "tokens")
+        kind = TOKEN_TYPES.get(named, named)
     text = str(result["amount"])
-    amount = parse_decimal(text) * PICO / _CENTS
-    yield Figure(
+    return Figure(
         measure=Measure.COST,
         place=_place(result, day, kind),
-        amount=amount,
-        slack=slack_of(text) / _CENTS,
+        amount=parse_decimal(text) * PICO / _CENTS,
+        slack=slack_of(text, rounded=whole_cents) / _CENTS,
+        bucket=bucket,
+        told=told_of(result, _NO_DIMENSIONS),
     )
 
 
-def slack_of(text: str) -> Fraction:
-    """Half of the last printed digit of a decimal text, in pico-units."""
+def slack_of(text: str, *, rounded: bool = False) -> Fraction:
+    """Half of the last printed digit of a decimal text, in pico-units.
+
+    A whole number is exact, but where all of its file are `rounded` to whole ones.
+    """
     decimals = len(text.partition(".")[2])
-    return Fraction(PICO, 2 * 10**decimals) if decimals else Fraction(0)
+    return Fraction(PICO, 2 * 10**decimals) if decimals or rounded else Fraction(0)
 
 
 def _place(result: dict[str, Any], day: date, kind: str) -> BillPlace:
