@@ -116,12 +116,15 @@ GOOD_STREAM = b"".join(stream(delta(type="text_delta", text="yes"), 0)())
 
 
 class Server:
-    """Answers the first request of each model honestly, all others with the bomb."""
+    """Answers the first request honestly, then so many with the bomb, and then honestly again.
+
+    A server that only breaks is asked little, and seldom: it would be no bomb.
+    """
 
     def __init__(
-        self, pieces: Callable[[], Pieces] | None, status: int, *, streams: bool
+        self, pieces: Callable[[], Pieces] | None, status: int, *, streams: bool, bombs: int = 0
     ) -> None:
-        self.honest_left, self._lock = 1, threading.Lock()
+        self._asked, self._bombs, self._lock = 0, bombs, threading.Lock()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -152,8 +155,8 @@ class Server:
 
     def takes_honest(self) -> bool:
         with self._lock:
-            self.honest_left -= 1
-            return self.honest_left >= 0
+            self._asked += 1
+            return not 1 < self._asked <= 1 + self._bombs
 
     def close(self) -> None:
         self._http.shutdown()

@@ -111,7 +111,7 @@ class HostileHistory:
 
     def renamed(self) -> None:
         """Moved, copied, or reached through a link."""
-        new = f"rows-{len(self._kept)}.jsonl"
+        new = f"rows-{self.happened['renamed']}.jsonl"
         match self.chance.choice(["copy", "link", "move"]):
             case "copy":
                 shutil.copy(self.place / self._names[-1], self.place / new)
@@ -292,11 +292,13 @@ class HostileHistory:
     def _files(self) -> list[Path]:
         return [self._precious, *(self.place / name for name in self._names)]
 
-    def _exists(self) -> bool:
-        return bool(self.server) or Path(self.database).exists()
+    def _exists(self) -> object:
+        if not self.server:
+            return Path(self.database).exists()
+        return read(self.database, "SELECT to_regclass('v_attempts') AS here")[0]["here"]
 
     def _has_run(self) -> bool:
-        return self._exists() and bool(read(self.database, "SELECT 1 AS one FROM runs"))
+        return bool(self._exists() and read(self.database, "SELECT 1 AS one FROM runs"))
 
     def _attempts(self) -> set[str]:
         found = read(self.database, "SELECT attempt_uid FROM attempts")

@@ -102,8 +102,8 @@ def each(names):
 
 @pytest.mark.parametrize("name", each(WHOLE))
 def test_an_answer(name, tmp_path, normal):
-    server = Server(WHOLE[name], 200, streams=False)
     many = FEW if name in CHEAP else IN_FLIGHT
+    server = Server(WHOLE[name], 200, streams=False, bombs=many)
     megabytes = peak(tmp_path, rows_of(tmp_path, many, streams=False), server.url, many)
     server.close()
     check(name, megabytes, normal("whole"))
@@ -112,8 +112,8 @@ def test_an_answer(name, tmp_path, normal):
 @pytest.mark.parametrize("name", each(REFUSALS))
 def test_a_refusal(name, tmp_path, normal):
     status, pieces = REFUSALS[name]
-    server = Server(pieces, status, streams=False)
     many = FEW if name in CHEAP else IN_FLIGHT
+    server = Server(pieces, status, streams=False, bombs=many)
     megabytes = peak(tmp_path, rows_of(tmp_path, many, streams=False), server.url, many)
     server.close()
     check(name, megabytes, normal("whole"))
@@ -121,8 +121,8 @@ def test_a_refusal(name, tmp_path, normal):
 
 @pytest.mark.parametrize("name", each(STREAMS))
 def test_a_stream(name, tmp_path, normal):
-    server = Server(STREAMS[name], 200, streams=True)
     many = FEW if name in CHEAP else IN_FLIGHT
+    server = Server(STREAMS[name], 200, streams=True, bombs=many)
     megabytes = peak(tmp_path, rows_of(tmp_path, many, streams=True), server.url, many)
     server.close()
     check(name, megabytes, normal("stream"))
