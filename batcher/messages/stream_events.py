@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 LINE_LIMIT: Final = 8 * 2**20  # bytes of one line, and of one event's data
+_LINE_COST: Final = 49  # bytes that each line of an event takes besides its own
 STREAM_LIMIT: Final = 128 * 2**20  # bytes of one stream; 300,000 tokens need about 50 MB
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -83,7 +84,7 @@ class EventParser:
         field, _, value = line.partition(b":")
         if field == b"data":
             self._data.append(value.removeprefix(b" "))
-            self._data_bytes += len(value) + 1  # an empty line is one, too
+            self._data_bytes += len(value) + _LINE_COST
             if self._data_bytes > LINE_LIMIT:
                 raise StreamTooLong(f"an event is longer than {LINE_LIMIT // 2**20} MiB")
         elif field == b"event":

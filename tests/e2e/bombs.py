@@ -122,7 +122,13 @@ class Server:
     """
 
     def __init__(
-        self, pieces: Callable[[], Pieces] | None, status: int, *, streams: bool, bombs: int = 0
+        self,
+        pieces: Callable[[], Pieces] | None,
+        status: int,
+        *,
+        streams: bool,
+        bombs: int = 0,
+        headers: int = 0,
     ) -> None:
         self._asked, self._bombs, self._lock = 0, bombs, threading.Lock()
         outer = self
@@ -137,7 +143,10 @@ class Server:
                 kind = "text/event-stream" if streams else "application/json"
                 self.send_header("content-type", kind)
                 self.send_header("connection", "close")
-                self.end_headers()
+                for number in range(0 if honest else headers):
+                    self.send_header(f"x-{number}", "v" * 60_000)
+                with contextlib.suppress(OSError):
+                    self.end_headers()
                 good = GOOD_STREAM if streams else HONEST
                 with contextlib.suppress(OSError):
                     for piece in [good] if honest else pieces():

@@ -119,6 +119,14 @@ def test_a_refusal(name, tmp_path, normal):
     check(name, megabytes, normal("whole"))
 
 
+@pytest.mark.campaign
+def test_headers(tmp_path, normal):
+    server = Server(WHOLE["a page"], 200, streams=False, bombs=IN_FLIGHT, headers=1_000)
+    megabytes = peak(tmp_path, rows_of(tmp_path, streams=False), server.url)
+    server.close()
+    check("headers", megabytes, normal("whole"))
+
+
 @pytest.mark.parametrize("name", each(STREAMS))
 def test_a_stream(name, tmp_path, normal):
     many = FEW if name in CHEAP else IN_FLIGHT

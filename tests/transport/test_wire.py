@@ -7,6 +7,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from batcher.transport.live.wire import NotConnected, Wire, Withheld, header_line
@@ -196,3 +197,37 @@ async def test_a_header_of_its_own_comes_instead_of_the_common_one():
 def test_a_value_that_would_be_two_headers_is_refused(value):
     with pytest.raises(ValueError, match="line break"):
         header_line("anthropic-beta", value)
+
+
+def with_headers(lines: int, size: int):
+    """A server whose answers have so many headers of that size."""
+    head = b"".join(b"x-%d: %s\r\n" % (n, b"v" * size) for n in range(lines))
+
+    async def answer(reader, writer, _):
+        await request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\n" + head + b"content-length: 2\r\n\r\n{}")
+        await writer.drain()
+
+    return answer
+
+
+@asynchronous
+async def test_long_and_many_headers_are_read_and_bounded_together():
+    async with keeping_server(with_headers(15, 60_000)) as (url, _), wire(url) as there:
+        assert await ask(there) == b"{}"
+        assert await ask(there) == b"{}"
+    async with keeping_server(with_headers(40, 60_000)) as (url, _), wire(url) as there:
+        with pytest.raises(HttpProcessingError, match="status and headers"):
+            await ask(there)
+
+
+@asynchronous
+async def test_the_headers_of_all_answers_share_one_bound_that_comes_free_again():
+    async with keeping_server(with_headers(15, 60_000)) as (url, _), wire(url) as there:
+        asked = [there.post(b"{}", {}) for _ in range(40)]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        refused = [each for each in answers if isinstance(each, HttpProcessingError)]
+        assert 10 < len(refused) < 40
+        for answering in set(answers) - set(refused):
+            answering.close()
+        assert await ask(there) == b"{}"

@@ -26,13 +26,70 @@ _NOT_IN_HEADERS: Final = frozenset("\r\n\0")
 _BUFFERED_BYTES: Final = 2**15  # of each connection, and as much again, while nobody reads
 LONGEST_LINE: Final = 2**16
 MOST_HEADERS: Final = 1024
+_SMALL_HEAD_BYTES: Final = 2**15  # below that nothing is counted
+_MOST_HEAD_BYTES: Final = 2**20
+_ALL_HEADS_BYTES: Final = 2**24
 _NO_TRACES: Final[list[Any]] = []
+
+
+class Heads:
+    """What larger statuses and headers of answers take together, while they are at work."""
+
+    def __init__(self) -> None:
+        self._taken = 0
+
+    def take(self, size: int) -> None:
+        """So much more; raises `HttpProcessingError` when it is too much."""
+        self._taken += size
+        if self._taken > _ALL_HEADS_BYTES:
+            raise _too_long(self._taken)
+
+    def free(self, size: int) -> None:
+        """So much less."""
+        self._taken -= size
+
+
+class _BoundedHead:
+    """aiohttp's parser, which bounds each header and their number, but not their sum."""
+
+    def __init__(self, parser: Any, heads: Heads) -> None:  # noqa: ANN401 - of aiohttp
+        self._parser = parser
+        self._heads = heads
+        self._size = self._taken = 0
+        self._is_whole = False
+        self.feed_eof = parser.feed_eof
+        self.pause_reading = parser.pause_reading
+
+    def feed_data(self, data: bytes) -> Any:  # noqa: ANN401 - messages, whether upgraded, rest
+        """See aiohttp's `HttpParser.feed_data`."""
+        if self._is_whole:
+            return self._parser.feed_data(data)
+        self._size += len(data)
+        if self._size > _MOST_HEAD_BYTES:
+            raise _too_long(self._size)
+        if self._size > _SMALL_HEAD_BYTES:
+            more, self._taken = self._size - self._taken, self._size
+            self._heads.take(more)
+        found = self._parser.feed_data(data)
+        self._is_whole = any(message.code >= 200 for message, _ in found[0])
+        return found
+
+    def free(self) -> None:
+        """Nobody needs the headers any more."""
+        self._heads.free(self._taken)
+        self._taken = 0
+
+
+def _too_long(size: int) -> HttpProcessingError:
+    return HttpProcessingError(
+        code=400, message=f"status and headers of answers have more than {size - 1:,} bytes"
+    )
 
 
 class Answering:
     """An answer whose status and headers are there. `close` it, read to its end or not."""
 
-    __slots__ = ("_connection", "_writing", "content", "headers", "status")
+    __slots__ = ("_connection", "_head", "_writing", "content", "headers", "status")
 
     def __init__(
         self,
@@ -40,8 +97,10 @@ class Answering:
         message: aiohttp.http.RawResponseMessage,
         content: aiohttp.StreamReader,
         writing: "asyncio.Task[None] | None",
+        head: _BoundedHead,
     ) -> None:
         self._connection = connection
+        self._head = head
         self._writing = writing
         self.status: int = message.code
         self.headers: Mapping[str, str] = message.headers
@@ -49,6 +108,7 @@ class Answering:
 
     def close(self) -> None:
         """Give the connection back; one that is not at the end of an exchange is closed."""
+        self._head.free()
         if self._writing is not None and _was_cut_off(self._writing):
             self._connection.close()
         if self._connection.protocol is not None and self.content.is_eof():
@@ -83,6 +143,7 @@ class Wire:
         proxy: Proxy | None = None,
     ) -> None:
         self._connector = connector
+        self._heads = Heads()
         self._may_send = may_send
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
@@ -119,7 +180,7 @@ class Wire:
         if not self._may_send():
             connection.release()
             raise Withheld("it is not certain that the run is still ours")
-        writing = None
+        writing = head = None
         try:
             protocol = connection.protocol
             assert protocol is not None  # noqa: S101 - it was just given out
@@ -131,14 +192,17 @@ class Wire:
                 max_field_size=LONGEST_LINE,
                 max_headers=MOST_HEADERS,
             )
+            head = _bounded(protocol, self._heads)
             writing = self._write(protocol, self._head_for(body, own_headers), body)
             while True:
                 message, content = await protocol.read()
                 if message.code >= 200 or message.code == 101:
-                    return Answering(connection, message, content, writing)
+                    return Answering(connection, message, content, writing, head)
         except BaseException:
             if writing is not None:
                 writing.cancel()
+            if head is not None:
+                head.free()
             connection.close()
             raise
 
@@ -192,6 +256,13 @@ def proxy_headers(proxy: Proxy | None) -> dict[str, str] | None:
     if proxy is None or proxy.authorization is None:
         return None
     return {"Proxy-Authorization": proxy.authorization.reveal()}
+
+
+def _bounded(protocol: ResponseHandler, heads: Heads) -> _BoundedHead:
+    """Put our bound before the parser that the protocol has just made."""
+    head = _BoundedHead(protocol._parser, heads)  # noqa: SLF001
+    protocol._parser = head  # type: ignore[assignment] # noqa: SLF001
+    return head
 
 
 def _forget(protocol: ResponseHandler) -> None:
