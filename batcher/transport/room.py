@@ -23,7 +23,7 @@ class AnswerRoom:
 
     def __init__(self, limit_bytes: int = ROOM_BYTES) -> None:
         self.unsaved: dict[int, int] = {}
-        self._limit: float = limit_bytes
+        self._limit = limit_bytes
         self._taken = 0
         self._guest: HeldRoom | int | None = None  # the one that may go beyond the limit
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -34,13 +34,8 @@ class AnswerRoom:
         return self._taken
 
     def recorded(self, attempt_id: int) -> None:
-        """That answer is in the ledger, and no longer in memory."""
+        """That answer is in the ledger, or where it waits for one, and its room is free."""
         self.free(self.unsaved.pop(attempt_id, 0), attempt_id)
-
-    def lift(self) -> None:
-        """From now on nobody waits: there is no ledger that could take answers."""
-        self._limit = float("inf")
-        self._wake()
 
     def take(self, size: int) -> None:
         """So much more is taken."""

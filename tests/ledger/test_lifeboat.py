@@ -505,6 +505,30 @@ async def test_a_writer_whose_database_fails_keeps_every_outcome_and_refuses_int
         assert boat.paths == []
 
 
+@asynchronous
+async def test_what_a_lifeboat_took_is_let_go_of_so_that_memory_stays_bounded(
+    sqlite_url, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("batcher.ledger.write.writer.MOST_BYTES", 12)
+    kept: list[int] = []
+    async with writer_on(sqlite_url) as ledger:
+        for number in (1, 2, 3):
+            await ledger.writer.durable(Intent(attempt=attempt(number)))
+        ledger.writer._lifeboat = Lifeboat(places_for(sqlite_url, "u", tmp_path), SCOPE, CLOCK)
+        ledger.writer._on_kept = kept.extend
+        with closing(sqlite3.connect(sqlite_url)) as connection:
+            connection.execute("ALTER TABLE attempts RENAME TO elsewhere")
+        for number in (1, 2, 3):
+            ledger.writer.put(settlement(number, answered()), lambda: None)
+            await until(lambda number=number: len(kept) == number)
+        await asyncio.to_thread(ledger.writer.close)
+        unsaved = len(ledger.writer.unsaved)
+        assert (unsaved + ledger.writer.let_go, kept) == (3, [1, 2, 3])
+        assert ledger.writer.let_go > 0
+        assert ledger.writer._lifeboat.saved == 3
+        ledger.writer._lifeboat.discard()
+
+
 def test_what_is_mended_keeps_the_bytes_of_the_answer():
     mended = without_offending_values(settlement(1, answered("kept")))
     assert b"kept" in frames.read_frames(bytes_of([mended])).settlements[0].outcome.body

@@ -78,16 +78,6 @@ async def test_one_that_is_given_up_while_it_waits_leaves_nothing_behind():
 
 
 @asynchronous
-async def test_without_a_ledger_nobody_waits():
-    room, most = AnswerRoom(MB), []
-    (await read(room, 2 * MB, MB, most)).keep(1)
-    waiting = asyncio.create_task(read(room, 4 * MB, MB, most))
-    await asyncio.sleep(0)
-    room.lift()
-    await waiting
-
-
-@asynchronous
 async def test_nobody_knows_of_attempts_that_took_no_room():
     room = AnswerRoom(MB)
     room.recorded(99)

@@ -152,7 +152,7 @@ class Lifeboat:
         self.saved = 0
         self.lost = 0
 
-    def save(self, settlements: Sequence[Settlement]) -> None:
+    def save(self, settlements: Sequence[Settlement]) -> bool:
         """Make them durable somewhere; those that no folder takes are counted as `lost`."""
         payloads = [pack(kept(settlement, self._store)) for settlement in settlements]
         while payloads and (self._file is not None or self._launch()):
@@ -162,8 +162,9 @@ class Lifeboat:
                 self._leave()
                 continue
             self.saved += len(payloads)
-            return
+            return True
         self.lost += len(payloads)
+        return False
 
     def close(self) -> None:
         """Give back the room that was not needed."""

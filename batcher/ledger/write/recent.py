@@ -12,7 +12,7 @@ from batcher.ledger.lifeboat.frames import pack, unpack
 from batcher.ledger.write.records import Record, Settlement
 
 _MOST: Final = 512
-_MOST_BYTES: Final = 16 * 2**20
+MOST_BYTES: Final = 16 * 2**20
 
 
 class Recent:
@@ -33,7 +33,7 @@ class Recent:
                 packed = pack(record)
                 self._kept.append((number, packed))
                 self._bytes += len(packed)
-        while len(self._kept) > _MOST or self._bytes > _MOST_BYTES:
+        while len(self._kept) > _MOST or self._bytes > MOST_BYTES:
             self._dropped, packed = self._kept.popleft()
             self._bytes -= len(packed)
 

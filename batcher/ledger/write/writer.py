@@ -18,11 +18,11 @@ from batcher.ledger.lifeboat.lifeboat import Lifeboat
 from batcher.ledger.owner.database_file import HeldFile
 from batcher.ledger.owner.lease import Lease
 from batcher.ledger.owner.session import PATIENCE_SECONDS, Session
-from batcher.ledger.write.recent import Recent
+from batcher.ledger.write.recent import MOST_BYTES, Recent
 from batcher.ledger.write.records import Intent, Record, Scope, Settlement, Store
 from batcher.ledger.write.repair import mended
 from batcher.ledger.write.transaction import Batch
-from batcher.messages.attempt import NotSent
+from batcher.messages.attempt import Answered, NotSent, Partial, Unusable
 
 T = TypeVar("T")
 
@@ -83,10 +83,11 @@ class Writer:
     `on_failure` is told once, in the loop, and nothing is acknowledged any more: intents are
     refused, so that nothing more is sent, and every settlement that was not durable, or comes
     from then on, goes into the `lifeboat` and is kept in `unsaved`, to be read after `close`.
-    So do those that a server has forgotten, as far as they are still in memory.
+    So do those that a server has forgotten, as far as they are still in memory. Beyond 16 MB
+    only the lifeboat has what it took. `on_kept` is told their attempt_ids, in the loop.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - all of them are of one owner
         self,
         engine: Engine,
         batch: Batch,
@@ -94,7 +95,11 @@ class Writer:
         on_failure: Callable[[BaseException], None],
         lifeboat: Lifeboat | None = None,
         session: Session | None = None,
+        on_kept: Callable[[Sequence[int]], None] = lambda _: None,
     ) -> None:
+        self._on_kept = on_kept
+        self._unsaved_bytes = 0
+        self.let_go = 0  # of the unsaved
         self._session = session or Session(engine)
         self._lifeboat = lifeboat
         self.unsaved: list[Settlement] = []
@@ -270,10 +275,16 @@ class Writer:
         self._keep(settled)
 
     def _keep(self, settled: Sequence[Settlement]) -> None:
-        if settled:
+        if not settled:
+            return
+        is_saved = self._lifeboat is not None and self._lifeboat.save(settled)
+        self._unsaved_bytes += sum(map(_size, settled))
+        if is_saved and self._unsaved_bytes > MOST_BYTES:
+            self.let_go += len(settled)
+        else:
             self.unsaved += settled
-            if self._lifeboat:
-                self._lifeboat.save(settled)
+        ids = [settlement.attempt.attempt_id for settlement in settled]
+        self._loop.call_soon_threadsafe(self._on_kept, ids)
 
     def _refuse(self, intent: Intent, acknowledged: Callable[[], None]) -> None:
         self._refused.add(intent.attempt.attempt_id)
@@ -284,6 +295,13 @@ class Writer:
         """Whether there never was such an attempt: its intent came to nothing."""
         never_sent = isinstance(settlement.outcome, NotSent)
         return never_sent and settlement.attempt.attempt_id in self._refused
+
+
+def _size(settlement: Settlement) -> int:
+    outcome = settlement.outcome
+    if isinstance(outcome, (Answered, Partial)):
+        return len(outcome.answer.content) + len(outcome.answer.text)
+    return len(outcome.body) if isinstance(outcome, Unusable) else 0
 
 
 def _acknowledge(items: Sequence[_Item]) -> None:
@@ -297,6 +315,7 @@ def open_writer(
     loop: asyncio.AbstractEventLoop,
     on_failure: Callable[[BaseException], None],
     lifeboat: Lifeboat | None = None,
+    on_kept: Callable[[Sequence[int]], None] = lambda _: None,
 ) -> Writer:
     """A writer with a session of its own; `close` ends it."""
     batch = Batch(engine.dialect, recording.scope, recording.clock, recording.store)
@@ -307,4 +326,4 @@ def open_writer(
         lost=recording.connection_lost,
         file=recording.file,
     )
-    return Writer(engine, batch, loop, on_failure, lifeboat, session)
+    return Writer(engine, batch, loop, on_failure, lifeboat, session, on_kept)

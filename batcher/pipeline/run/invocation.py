@@ -97,6 +97,7 @@ class Invocation:
             self._loop,
             self._storage_failed,
             self._rescue.lifeboat,
+            self._kept_elsewhere,
         )
         self._division = self._divide(self._writer)
         self._credit = Credit(self._division.rows_ahead, _AHEAD_BYTES)
@@ -231,8 +232,11 @@ class Invocation:
     def _storage_failed(self, error: BaseException) -> None:
         """Send nothing more; what is in flight is paid, so it is awaited, but not for ever."""
         self._ledger_failed = True
-        self._room.lift()
         self._end_early(error, "the database failed")
+
+    def _kept_elsewhere(self, attempt_ids: Sequence[int]) -> None:
+        for attempt_id in attempt_ids:
+            self._room.recorded(attempt_id)
 
     def _end_early(self, error: BaseException, reason: str) -> None:
         followed = isinstance(error, Fenced)

@@ -146,6 +146,8 @@ class Rescue:
 
     def _record(self, writer: Writer) -> bool:
         """Whether the database takes everything on a new connection."""
+        if writer.let_go:
+            return False  # only the lifeboat has them all
         try:
             self.check_file()  # another file is not ours, and may be somebody's
             self.database.dispose()
