@@ -136,13 +136,21 @@ class HostileHistory:
                 ["export", "--run", "1", "--failures", "-o"],
             ]
         )
-        if target == str(self._precious):  # with --force it is the user's own wish
-            force = []
+        if Path(target).name in self._names and not self._is_an_input(target):
+            force = []  # else it would be the user's own wish
         ledger = self._ledger_bytes()
         ended = self.typed(*words, target, *force, "-d", self.database, allowed={2, 73, 74})
         assert ended.code == 73 or not self._has_run(), (words, target, ended)
         assert self._ledger_bytes() == ledger
         self.typed(*self.command(), "--log-file", target, allowed={0, 65, 73, 78})
+
+    def _is_an_input(self, target: str) -> bool:
+        if not self._exists():
+            return False
+        places = {
+            line["location"] for line in read(self.database, "SELECT location FROM sources")
+        }
+        return os.path.realpath(target) in map(os.path.realpath, places)
 
     def _targets(self) -> list[str]:
         names = [str(self.place / name) for name in self._names]

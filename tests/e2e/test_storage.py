@@ -198,7 +198,7 @@ def test_a_run_that_failed_with_nothing_unsaved_says_in_the_ledger_how_it_ended(
     job = SimpleNamespace(store=Store.FULL)
     boat = Lifeboat(places_for(sqlite_url, ledger.uid()), ledger.scope, FastClock())
     rescue = Rescue(database=ledger.engine, job=job, clock=FastClock(), lifeboat=boat)
-    writer = SimpleNamespace(failure=failure, unsaved=[], close=lambda: None)
+    writer = SimpleNamespace(let_go=0, failure=failure, unsaved=[], close=lambda: None)
     assert str(rescue.end(writer, None)) == str(failure)
     assert ledger.ask("SELECT exit_code FROM invocations WHERE ended_at > 0") == [(code,)]
     ledger.engine.dispose()
