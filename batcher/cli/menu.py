@@ -49,6 +49,11 @@ MENU: Final[dict[str, dict[str, tuple[str, str]]]] = {
             "batcher.cli.look.export:export",
             "Write answers in input order to a file.",
         ),
+        "answers": ("batcher.cli.look.answers:answers", "Print the latest answers."),
+        "failures": (
+            "batcher.cli.look.answers:failures",
+            "Print the rows without an answer, grouped by reason.",
+        ),
         "show": (
             "batcher.cli.look.show:show",
             "Show one request: attempts, legs, usage, prices.",

@@ -1,8 +1,14 @@
-"""One request, walked back to the bytes it came from: attempts, usage, prices, answer."""
+"""Requests as people look at them: one walked back to where it came from, answers, failures.
+
+Answers and failures are read from the stable views, so that what is printed is what anybody
+finds who asks the database.
+"""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, and_, column, func, select, table, true
 
 from batcher.errors import ConfigurationError, UsageError
 from batcher.ledger.connect import reading
@@ -85,3 +91,120 @@ def _rate_source(line: PricedLine, stored: search.StoredBook) -> str:
         ):
             return period.source
     return stored.source
+
+
+_ANSWERS: Final = table(
+    "v_answers",
+    *map(
+        column,
+        ("run_id", "source", "row_number", "custom_id", "model", "stop_reason", "answered_at",
+         "input_tokens", "output_tokens", "text"),
+    ),
+)  # fmt: skip
+_FAILURES: Final = table(
+    "v_failures",
+    *map(
+        column,
+        ("run_id", "source", "row_number", "byte_offset", "custom_id", "kind", "reason",
+         "message"),
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedAnswer:
+    """A row's current answer, as `v_answers` has it; `answered_at` is ISO 8601."""
+
+    run_id: int
+    source: str
+    row_number: int
+    custom_id: str | None
+    model: str | None
+    stop_reason: str | None
+    answered_at: str
+    input_tokens: int | None
+    output_tokens: int | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedFailure:
+    """A row without an answer, as `v_failures` has it."""
+
+    run_id: int
+    source: str
+    row_number: int
+    byte_offset: int | None
+    custom_id: str | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureGroup:
+    """Rows without an answer for the same reason: how many, and the first of them."""
+
+    kind: str
+    reason: str
+    rows: int
+    first: tuple[ListedFailure, ...]
+
+
+def latest_answers(
+    engine: Engine, most: int, *, run: int | None, custom_id: str | None, grep: str | None
+) -> list[ListedAnswer]:
+    """The latest answers, `most` of them, the oldest first.
+
+    Of a run, with a custom_id, or whose text holds `grep` in whatever case.
+    """
+    view = _ANSWERS.c
+    wanted = [
+        view.run_id == run if run is not None else true(),
+        view.custom_id == custom_id if custom_id is not None else true(),
+        func.lower(view.text).contains(grep.lower(), autoescape=True) if grep else true(),
+    ]
+    order = (view.answered_at.desc(), view.run_id.desc(), view.row_number.desc())
+    statement = select(_ANSWERS).where(and_(*wanted)).order_by(*order).limit(most)
+    with reading(engine) as connection:
+        found = connection.execute(statement).mappings().all()
+    return [
+        ListedAnswer(**{**row, "answered_at": _iso(row["answered_at"])})
+        for row in reversed(found)
+    ]
+
+
+def _iso(moment: object) -> str:
+    """The moment as SQLite's view has it; PostgreSQL gives one with its zone."""
+    if not isinstance(moment, datetime):
+        return str(moment)
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def failure_groups(
+    engine: Engine, most: int, *, run: int | None, reason: str | None
+) -> list[FailureGroup]:
+    """Rows without an answer by reason, the commonest first, each with the first `most`."""
+    view = _FAILURES.c
+    wanted = and_(
+        view.run_id == run if run is not None else true(),
+        view.reason == reason if reason is not None else true(),
+    )
+    grouped = (
+        select(view.kind, view.reason, func.count())
+        .where(wanted)
+        .group_by(view.kind, view.reason)
+        .order_by(func.count().desc(), view.kind, view.reason)
+    )
+    fields = [view[name] for name in ListedFailure.__dataclass_fields__]
+    groups = []
+    with reading(engine) as connection:
+        for kind, why, rows in connection.execute(grouped).all():
+            statement = (
+                select(*fields)
+                .where(wanted, view.kind == kind, view.reason == why)
+                .order_by(view.run_id, view.source, view.row_number)
+                .limit(most)
+            )
+            first = connection.execute(statement).mappings()
+            listed = tuple(ListedFailure(**row) for row in first)
+            groups.append(FailureGroup(kind=kind, reason=why, rows=rows, first=listed))
+    return groups

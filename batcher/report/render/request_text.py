@@ -1,6 +1,6 @@
-"""One request for people and for programs; the arithmetic of its cost, line by line."""
+"""Requests, answers and failures for people and for programs; a cost line by line."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -10,7 +10,7 @@ from batcher.messages.attempt import IN_DOUBT, State
 from batcher.pricing.money import METERS, format_usd, rate_text, usd_text
 from batcher.report.query import moment_of
 from batcher.report.render.json_document import json_text, money
-from batcher.report.request import StoredRequest
+from batcher.report.request import FailureGroup, ListedAnswer, ListedFailure, StoredRequest
 from batcher.report.search import (
     FoundAnswer,
     FoundAttempt,
@@ -19,9 +19,11 @@ from batcher.report.search import (
     MeterAmount,
     PricedLine,
 )
-from batcher.report.words import moment_text, safe_text, shorten
+from batcher.report.words import count_of, moment_text, safe_text, shorten
 
 SCHEMA: Final = "batcher.request/1"
+ANSWERS_SCHEMA: Final = "batcher.answers/1"
+FAILURES_SCHEMA: Final = "batcher.failures/1"
 _TEXT_SHOWN: Final = 600
 _PER: Final = {"web_search": "per thousand searches"}
 _DOUBTFUL: Final = {*(state.value for state in IN_DOUBT), State.OPEN.value}
@@ -50,6 +52,52 @@ def request_json(request: StoredRequest) -> str:
 def matches_json(matches: Iterable[Match]) -> str:
     """One object that lists several requests. Ends with a newline."""
     return _document({"matches": [_match_fields(match) for match in matches]})
+
+
+def render_answers(listed: Sequence[ListedAnswer]) -> str:
+    """Each answer whole, below a line that says whose it is; ends with a newline."""
+    parts = []
+    for answer in listed:
+        name = f" {answer.custom_id}" if answer.custom_id is not None else ""
+        tokens = f"{answer.input_tokens or 0:,} in, {answer.output_tokens or 0:,} out"
+        parts.append(
+            safe_text(
+                f"# {answer.source}:{answer.row_number}{name} (run {answer.run_id},"
+                f" {answer.model}, {answer.stop_reason}, {tokens}, {answer.answered_at})"
+            )
+        )
+        parts += [*map(safe_text, answer.text.splitlines()), ""]
+    return "".join(f"{part}\n" for part in parts[:-1]) or "no answers\n"
+
+
+def answers_json(listed: Sequence[ListedAnswer]) -> str:
+    """One object with the answers. Ends with a newline."""
+    answers = [msgspec.to_builtins(answer) for answer in listed]
+    return json_text({"schema": ANSWERS_SCHEMA, "answers": answers})
+
+
+def render_failures(groups: Sequence[FailureGroup]) -> str:
+    """Reasons with their rows below them; ends with a newline."""
+    lines = []
+    for group in groups:
+        lines.append(f"{group.kind} {group.reason}: {count_of(group.rows, 'row')}")
+        lines += [f"  {_failure_line(each)}" for each in group.first]
+        if group.rows > len(group.first):
+            lines.append(f"  and {group.rows - len(group.first):,} more")
+    lines = lines or ["no rows without an answer"]
+    return "".join(f"{safe_text(line)}\n" for line in lines)
+
+
+def _failure_line(failure: ListedFailure) -> str:
+    at = "" if failure.byte_offset is None else f" (byte {failure.byte_offset:,})"
+    name = f" {failure.custom_id}" if failure.custom_id is not None else ""
+    return f"{failure.source}:{failure.row_number}{at}{name}: {failure.message}"
+
+
+def failures_json(groups: Sequence[FailureGroup]) -> str:
+    """One object with all groups. Ends with a newline."""
+    found = [msgspec.to_builtins(group) for group in groups]
+    return json_text({"schema": FAILURES_SCHEMA, "groups": found})
 
 
 def _document(fields: dict[str, Any]) -> str:

@@ -1,0 +1,83 @@
+"""`batcher answers` and `batcher failures`: what rows got, and why others got nothing."""
+
+import click
+
+from batcher.cli.commands import command, format_options, option
+from batcher.cli.ledger_options import ledger, ledger_options
+from batcher.cli.words.say import tell
+
+_ANSWERS = 10
+_OF_EACH_REASON = 5
+_RUN = option("--run", "run_id", type=int, metavar="ID", help="Of this run only.")
+
+
+@command("batcher answers -n 3", "batcher answers --grep refund --json")
+@option(
+    "-n",
+    "--limit",
+    type=click.IntRange(min=1),
+    default=_ANSWERS,
+    show_default=True,
+    metavar="N",
+    help="So many, the latest ones.",
+)
+@option("--custom-id", metavar="ID", help="Of the row with this custom_id.")
+@option("--grep", metavar="TEXT", help="Whose text holds TEXT, in whatever case.")
+@_RUN
+@format_options("text", "json")
+@ledger_options
+def answers(
+    limit: int,
+    custom_id: str | None,
+    grep: str | None,
+    run_id: int | None,
+    form: str,
+    database: str | None,
+    config: str | None,
+) -> None:
+    """Print the latest answers.
+
+    The oldest of them first, each below a line that says whose it is.
+    """
+    from batcher.report.render import request_text
+    from batcher.report.request import latest_answers
+
+    with ledger(database, config) as engine:
+        listed = latest_answers(engine, limit, run=run_id, custom_id=custom_id, grep=grep)
+    shown = request_text.answers_json if form == "json" else request_text.render_answers
+    tell(shown(listed), nl=False)
+
+
+@command("batcher failures", "batcher failures --reason BAD_JSON -n 100")
+@option(
+    "-n",
+    "--limit",
+    type=click.IntRange(min=1),
+    default=_OF_EACH_REASON,
+    show_default=True,
+    metavar="N",
+    help="So many rows of each reason.",
+)
+@option("--reason", metavar="CODE", help="For this reason only.")
+@_RUN
+@format_options("text", "json")
+@ledger_options
+def failures(
+    limit: int,
+    reason: str | None,
+    run_id: int | None,
+    form: str,
+    database: str | None,
+    config: str | None,
+) -> None:
+    """Print the rows without an answer, grouped by reason.
+
+    Each with its place and a sentence. Mend them with batcher export --failures.
+    """
+    from batcher.report.render import request_text
+    from batcher.report.request import failure_groups
+
+    with ledger(database, config) as engine:
+        groups = failure_groups(engine, limit, run=run_id, reason=reason)
+    shown = request_text.failures_json if form == "json" else request_text.render_failures
+    tell(shown(groups), nl=False)
