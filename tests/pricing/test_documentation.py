@@ -41,3 +41,9 @@ def test_the_csv_example_is_read(tmp_path):
 
 def test_the_page_names_the_shipped_book():
     assert f"Version {load_shipped().version}" in PAGE
+
+
+def test_the_page_names_exactly_the_models_that_the_book_holds():
+    text = PAGE.partition("Its models: ")[2].partition(". A test")[0]
+    named = [word.strip("`") for word in text.replace("\n", " ").split(", ")]
+    assert named == list(load_shipped().lists["anthropic"].models())

@@ -140,21 +140,21 @@ def check(file: str, max_age: int) -> None:
     "import",
     examples=(
         "batcher prices import prices.csv -o prices.toml",
-        "batcher prices import --from genai-prices --provider anthropic",
+        "batcher prices import --from litellm -o prices.toml",
     ),
 )
 @click.argument("file", required=False)
 @option(
     "--from",
     "source",
-    type=click.Choice(["genai-prices"]),
-    help="Take the prices of an installed package instead of a FILE.",
+    type=click.Choice(["genai-prices", "litellm"]),
+    help="Whose prices: of an installed package, or for litellm a FILE that is its price map.",
 )
 @option(
     "--provider",
     default="anthropic",
     show_default=True,
-    help="Whose prices to take from genai-prices.",
+    help="Whose prices to take from there.",
 )
 @option(
     "--list",
@@ -195,18 +195,30 @@ def import_prices(
     output: str,
     force: bool,
 ) -> None:
-    """Write a price file in our own format, from a TOML or CSV FILE or a package."""
+    """Write a price file in our own format, from a TOML or CSV FILE or another collection.
+
+    The prices of a collection go into the shipped book: what they say otherwise holds from
+    today on, what they do not say stays. What that adds, changes and loses is printed.
+    """
     from batcher.pricing.book.book import parse_book, read_layer
     from batcher.pricing.book.text import render_layer
     from batcher.report.render.delivery import deliver
     from batcher.report.words import count_of
 
-    if (file is None) == (source is None):
-        raise click.UsageError("give either a FILE or --from genai-prices")
-    layer = _genai(provider, price_list) if file is None else read_layer(Path(file))
+    if source is None and file is None:
+        raise click.UsageError("give a FILE, or --from genai-prices or litellm")
+    if source == "genai-prices" and file is not None:
+        raise click.UsageError("--from genai-prices reads an installed package, and no FILE")
+    if source is None:
+        layer = read_layer(Path(file or ""))
+    else:
+        layer = _collected(source, file, provider, price_list)
+        layer = layer if replaces else _into_shipped(layer, price_list)
     text = render_layer(_with_choices(layer, rounds=rounds, replaces=replaces))
     book = parse_book(text, output if file is None else file)
     deliver(text, output, sys.stdout, _guard(file, force=force))
+    if source is not None:
+        _tell_changes(book, price_list)
     blocks = count_of(len(layer.periods), "block")
     _note(f"prices: {blocks} written to {output}, version {book.version}")
 
@@ -254,10 +266,34 @@ def _guard(file: str | None, *, force: bool) -> Guard:
     return replace(kept, inputs=(*kept.inputs, *map(Path, [file] if file else [])))
 
 
-def _genai(provider: str, price_list: str) -> Layer:
+def _collected(source: str, file: str | None, provider: str, price_list: str) -> Layer:
     from batcher.pricing.book.genai import genai_layer
+    from batcher.pricing.book.litellm import litellm_layer
 
-    return genai_layer(provider, price_list=price_list)
+    if source == "genai-prices":
+        return genai_layer(provider, price_list=price_list)
+    return litellm_layer(Path(file) if file else None, provider, price_list=price_list)
+
+
+def _into_shipped(layer: Layer, price_list: str) -> Layer:
+    from batcher.pricing.book.update import updated
+
+    return updated(layer, book_of(SHIPPED), price_list, _day(None))
+
+
+def _tell_changes(book: PriceBook, price_list: str) -> None:
+    """What the file makes of the shipped prices: a line each, and how many."""
+    from batcher.pricing.book.differences import NO_PRICE, compare_lists, difference_rows
+
+    shipped = book_of(SHIPPED).lists
+    ours = {name: each for name, each in shipped.items() if name == price_list}
+    theirs = {name: each for name, each in book.lists.items() if name == price_list}
+    found = compare_lists(ours, theirs)
+    if found:
+        print_columns(difference_rows(found), err=True)
+    added = sum(each.before == NO_PRICE for each in found)
+    gone = sum(each.after == NO_PRICE for each in found)
+    _note(f"prices: adds {added}, changes {len(found) - added - gone}, loses {gone}")
 
 
 def _with_choices(layer: Layer, *, rounds: bool, replaces: bool) -> Layer:
@@ -328,12 +364,12 @@ def _compare_with_genai_prices(book: PriceBook) -> bool:
     return bool(unknown)
 
 
-def print_columns(rows: Sequence[tuple[str, ...]]) -> None:
+def print_columns(rows: Sequence[tuple[str, ...]], *, err: bool = False) -> None:
     """Aligned columns, never cut: a terminal wraps them, a file keeps them."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        tell("  ".join(cells).rstrip())
+        tell("  ".join(cells).rstrip(), err=err)
 
 
 def _note(text: str) -> None:
