@@ -14,6 +14,7 @@ from batcher.cli.words.say import tell
 if TYPE_CHECKING:
     from batcher.estimate.preflight_sample import Sample
     from batcher.pipeline.job import Job, Services
+    from batcher.pricing.book.book import PriceBook
 
 _PILOT_ROWS = 30
 _FEWEST_PILOT_ROWS = 5
@@ -79,6 +80,7 @@ def look_ahead(job: "Job", services: "Services", *, quiet: bool, assume_yes: boo
     must_know = job.ask_above is not None and asks
     size = sum(file.path.stat().st_size for file in services.files)
     inputs = inputs_of(services)
+    _mind_prices(job, inputs.rater.book, quiet=quiet, assume_yes=assume_yes)
     census = None
     if must_know or not (quiet or size > _QUICK_BYTES):
         census = census_of(job, inputs)
@@ -101,6 +103,28 @@ def look_ahead(job: "Job", services: "Services", *, quiet: bool, assume_yes: boo
     above = census.unbounded or census.ceiling > (job.ask_above or 0)
     if must_know and census.requests and above:
         click.confirm(f"Ceiling: {words}. Send {rows}?", err=True, abort=True)
+
+
+def _mind_prices(job: "Job", book: "PriceBook", *, quiet: bool, assume_yes: bool) -> None:
+    """Refuse prices that cannot be meant where a cap rests on them; else warn."""
+    from batcher.cli.words.say import say
+    from batcher.clock import SystemClock
+    from batcher.errors import ConfigurationError
+    from batcher.pricing.book.book import load_shipped
+    from batcher.pricing.book.plausible import implausible
+    from batcher.pricing.rate.rating import utc_day
+
+    if job.prices in {None, "none"}:
+        return
+    slips = implausible(book, load_shipped(), utc_day(SystemClock().now_us()))
+    capped = job.limits.max_cost is not None or job.limits.max_cost_month is not None
+    if slips and capped and not assume_yes:
+        raise ConfigurationError(
+            f"{job.prices}: {slips[0]}; a cap kept with such prices caps nothing: look with"
+            f" `batcher prices check {job.prices}`, or give --yes"
+        )
+    for sentence in () if quiet else slips:
+        say(f"warning: {job.prices}: {sentence}")
 
 
 def _show_refusals(sample: "Sample", *, quiet: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from batcher.ledger.rate.ratings import StoredRating
-    from batcher.outputs import Guard
     from batcher.pricing.book.book import PriceBook
-    from batcher.pricing.book.layer import Layer
 
 
 SHIPPED = "shipped"
@@ -132,7 +129,10 @@ def check(file: str, max_age: int) -> None:
     book = book_of(file)
     _warn_about_age(book, max_age)
     tell(f"{_described(book)}: {len(book.lists)} price lists, consistent")
-    if _compare_with_genai_prices(book):
+    slips = _slips(book)
+    for sentence in slips:
+        tell(f"not plausible: {sentence}")
+    if _compare_with_genai_prices(book) or slips:
         click.get_current_context().exit(1)
 
 
@@ -200,6 +200,7 @@ def import_prices(
     The prices of a collection go into the shipped book: what they say otherwise holds from
     today on, what they do not say stays. What that adds, changes and loses is printed.
     """
+    from batcher.cli.money.importing import collected, guard, into_shipped, with_choices
     from batcher.pricing.book.book import parse_book, read_layer
     from batcher.pricing.book.text import render_layer
     from batcher.report.render.delivery import deliver
@@ -212,11 +213,11 @@ def import_prices(
     if source is None:
         layer = read_layer(Path(file or ""))
     else:
-        layer = _collected(source, file, provider, price_list)
-        layer = layer if replaces else _into_shipped(layer, price_list)
-    text = render_layer(_with_choices(layer, rounds=rounds, replaces=replaces))
+        layer = collected(source, file, provider, price_list)
+        layer = layer if replaces else into_shipped(layer, price_list)
+    text = render_layer(with_choices(layer, rounds=rounds, replaces=replaces))
     book = parse_book(text, output if file is None else file)
-    deliver(text, output, sys.stdout, _guard(file, force=force))
+    deliver(text, output, sys.stdout, guard(file, force=force))
     if source is not None:
         _tell_changes(book, price_list)
     blocks = count_of(len(layer.periods), "block")
@@ -252,35 +253,6 @@ def ratings(database: str | None, config: str | None) -> None:
         print_columns(_rating_rows(list_ratings(engine)))
 
 
-def _guard(file: str | None, *, force: bool) -> Guard:
-    """What the ledger that commands without a job use keeps, where there is one."""
-    from dataclasses import replace
-
-    from batcher.errors import BatcherError
-    from batcher.outputs import Guard
-    from batcher.report.ledgers import guard_of
-
-    kept = Guard(force=force)
-    with suppress(BatcherError), ledger(None, None) as engine:
-        kept = guard_of([engine], force=force)
-    return replace(kept, inputs=(*kept.inputs, *map(Path, [file] if file else [])))
-
-
-def _collected(source: str, file: str | None, provider: str, price_list: str) -> Layer:
-    from batcher.pricing.book.genai import genai_layer
-    from batcher.pricing.book.litellm import litellm_layer
-
-    if source == "genai-prices":
-        return genai_layer(provider, price_list=price_list)
-    return litellm_layer(Path(file) if file else None, provider, price_list=price_list)
-
-
-def _into_shipped(layer: Layer, price_list: str) -> Layer:
-    from batcher.pricing.book.update import updated
-
-    return updated(layer, book_of(SHIPPED), price_list, _day(None))
-
-
 def _tell_changes(book: PriceBook, price_list: str) -> None:
     """What the file makes of the shipped prices: a line each, and how many."""
     from batcher.pricing.book.differences import NO_PRICE, compare_lists, difference_rows
@@ -294,12 +266,6 @@ def _tell_changes(book: PriceBook, price_list: str) -> None:
     added = sum(each.before == NO_PRICE for each in found)
     gone = sum(each.after == NO_PRICE for each in found)
     _note(f"prices: adds {added}, changes {len(found) - added - gone}, loses {gone}")
-
-
-def _with_choices(layer: Layer, *, rounds: bool, replaces: bool) -> Layer:
-    from dataclasses import replace
-
-    return replace(layer, rounds=layer.rounds or rounds, extends=layer.extends and not replaces)
 
 
 def book_of(file: str) -> PriceBook:
@@ -344,6 +310,12 @@ def _warn_about_age(book: PriceBook, max_age: int) -> None:
             f"warning: the book was published {age} days ago, on {book.published}; look for "
             "newer prices"
         )
+
+
+def _slips(book: PriceBook) -> tuple[str, ...]:
+    from batcher.pricing.book.plausible import implausible
+
+    return implausible(book, book_of(SHIPPED), _day(None))
 
 
 def _compare_with_genai_prices(book: PriceBook) -> bool:
