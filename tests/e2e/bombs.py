@@ -224,6 +224,9 @@ INPUTS: dict[str, Callable[[Path], Path]] = {
     "a row of wide text": lambda d: write(
         d / "i.jsonl", filled(b'{"prompt":"\xf0\x9f\x98\x80', b"abc ", b'"}\n', 30 * MB)
     ),
+    "a row of wide braces": lambda d: write(
+        d / "i.jsonl", filled(b'{"prompt":"\xf0\x9f\x98\x80', b"{}", b'"}\n', 30 * MB)
+    ),
     "cells": lambda d: write(d / "i.csv", filled(b"prompt,x\n", b"aa,", b"\n", 30 * MB)),
     "a quote that hides lines": lambda d: write(
         d / "i.csv", filled(b'prompt,x\n"', b"a,\n", b"", 30 * MB)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.bombs import INPUTS, REFUSALS, STREAMS, WHOLE, Server
+from tests.e2e.inputs import QUICK
 
 MOST_MB = 256
 IN_FLIGHT = 40
@@ -34,6 +35,7 @@ def peak(folder: Path, rows: Path, url: str, in_flight: int = IN_FLIGHT) -> int:
         "--max-tokens", "16", "--prices", "none", "--concurrency", str(in_flight), "--yes",
         "--no-preflight", "--on-unknown", "fail", "-d", str(folder / "ledger.db"), "--quiet",
     ]  # fmt: skip
+    (folder / "config.toml").write_text(QUICK)  # a server that breaks is soon asked again
     run = subprocess.run(
         [sys.executable, "-c", STARTER, *command],
         cwd=folder, capture_output=True, text=True, check=True,

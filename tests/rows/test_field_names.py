@@ -186,3 +186,11 @@ def test_the_sentence_is_the_same_in_every_process():
         return subprocess.run(command, env=env, capture_output=True, check=True).stdout
 
     assert say("1") == say("2") != b""
+
+
+@pytest.mark.parametrize("name", [" prompt", "Prompt", "promt", "mesages", "PARAMS"])
+def test_a_prompt_that_is_written_wrongly_is_told_from_one_that_is_not_there(name):
+    bad = refused({name: "x", "topic": "y"})
+    assert bad.reason == "MISNAMED_FIELD"
+    assert "looks like" in bad.message
+    assert refused({"topic": "y", "stop": "x"}).reason == "NO_PROMPT"

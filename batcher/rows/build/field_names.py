@@ -71,6 +71,11 @@ class FieldNames:
         if problems:
             raise RowProblem(Reason.MISNAMED_FIELD, "; ".join(problems[:_SHOWN_PROBLEMS]))
 
+    def meant_by(self, name: str) -> str | None:
+        """The field that a column of this name resembles."""
+        plain = _plain(name)
+        return self._targets.get(plain) or self._near(plain)
+
     def problem(self, name: str) -> str | None:
         """Why a column of this name must not stay behind; `None`: it may, and is remembered."""
         if name in self.known:
@@ -133,6 +138,12 @@ class RowNames:
         self.of_messages = FieldNames({*sent, *_ATTACHED}, targets, {})
         self.of_prompt = FieldNames({*sent, "prompt", *_ATTACHED}, targets, {})
         self.inside_params = FieldNames({*free, *fields}, FIELDS, {}, _NO_TABLE)
+
+    def judge_prompt(self, row: Mapping[str, Any]) -> None:
+        """Raise `RowProblem` for columns that would be the prompt, were they written so."""
+        meant = {name: value for name, value in row.items() if name not in _PROMPTS}
+        judge = self.of_messages
+        judge.judge({n: v for n, v in meant.items() if judge.meant_by(n) in _PROMPTS})
 
     def problems(self, header: Iterable[str]) -> list[str]:
         """What is wrong with the columns of a file, a sentence each."""

@@ -261,6 +261,7 @@ class RequestBuilder:
             return self._from_batch_line(row, raw)
         if row.get(CONVERSATIONS) is not None:
             return self._from_conversation(row, raw, CONVERSATIONS)
+        self.names.judge_prompt(row)
         raise no_prompt(row)
 
     # Names are judged without a call for each row: nearly all rows have known ones only.
