@@ -1,7 +1,9 @@
 """The pricing report as data: what was sent, used and paid, and what nobody can say."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from typing import Final
 
 from batcher.report.query import ReportQuery
@@ -227,8 +229,19 @@ def currencies_of(lines: Iterable[ReportLine]) -> tuple[str, ...]:
     return (USD, *sorted(others))
 
 
+# An hour with its offset from UTC: the one that comes twice in autumn is two.
+_HOUR: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d[+-]\d\d:\d\d")
+
+
 def sort_key(key: Key) -> tuple[tuple[bool, int, str], ...]:
-    """Orders keys of numbers and text, `None` last."""
+    """Orders keys of numbers, hours and other text, `None` last."""
     return tuple(
-        (part is None, part if isinstance(part, int) else 0, str(part)) for part in key
+        (part is None, part if isinstance(part, int) else 0, _in_time(str(part)))
+        for part in key
     )
+
+
+def _in_time(text: str) -> str:
+    if not _HOUR.fullmatch(text):
+        return text
+    return datetime.fromisoformat(text).astimezone(UTC).isoformat()

@@ -56,7 +56,7 @@ def test_json_has_amounts_as_text(ledger, dear):
     assert told["rating"] == 2
     assert told["models"]["claude-sonnet-5"] == {
         "answers": 1, "old": {"USD": "0.00006"}, "new": {"USD": "0.00008"},
-        "old_unpriced": 0, "new_unpriced": 0,
+        "old_unpriced": 0, "new_unpriced": 0, "no_longer_priced": {},
     }  # fmt: skip
 
 

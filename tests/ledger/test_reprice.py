@@ -15,6 +15,7 @@ from batcher.ledger.rate.ratings import (
 )
 from batcher.ledger.verify.checks import verify
 from batcher.messages.attempt import Purpose, State
+from batcher.pricing.book.book import parse_book
 from batcher.report.query import ReportQuery, parse_dimensions
 from batcher.report.render.formats import Format, render
 from batcher.report.summary import summarise
@@ -81,6 +82,15 @@ def test_the_difference_is_shown_per_model(ledger):
     assert (known.answers, known.old, known.new) == (1, {"USD": ONE}, {"USD": TWO})
     assert (unknown.answers, unknown.old, unknown.new) == (1, {}, {})
     assert (unknown.old_unpriced, unknown.new_unpriced) == (1, 1)
+
+
+def test_what_becomes_unpriced_is_no_saving(ledger):
+    ledger.write(ledger.answered(USAGE), ledger.answered(USAGE))
+    bare = parse_book('version = "bare"\nextends = "nothing"\n[[rates]]\nmodel = "m"\n'
+                      'valid_from = 2020-01-01\ninput = "1"\noutput = "1"\n')  # fmt: skip
+    (found,) = compare(ledger.url, RepriceOptions(book=bare)).differences.values()
+    assert (found.old, found.new, found.no_longer) == ({}, {}, {"USD": 2 * ONE})
+    assert (found.old_unpriced, found.new_unpriced) == (0, 2)
 
 
 def test_asking_first_writes_nothing(ledger):
@@ -252,7 +262,9 @@ def test_a_closed_month_can_be_opened_again(ledger):
     assert again(ledger).changed == 0
     assert again(ledger, reopens=True).changed == 1
     assert cost(ledger) == TWO
-    assert all(each.closes == () for each in list_ratings(ledger.engine))
+    said = [month for each in list_ratings(ledger.engine) for month in each.closes]
+    assert said
+    assert all("(reopened by " in month for month in said)
     assert ledger.ask("SELECT month, rating_id, reopened_by FROM closed_months") == [
         ("2026-11", 1, 2)
     ]

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.errors import UsageError
+from batcher.report.figures import sort_key
 from batcher.report.names import bucket
 from batcher.report.query import (
     BY_MODEL,
@@ -95,6 +96,11 @@ def test_the_day_of_a_change_of_clocks_has_23_hours():
 def test_buckets_follow_the_zone_to_the_quarter_hour(kind, words):
     moment = at("2026-01-04T23:00:00")  # 04:45 in Kathmandu
     assert bucket(kind, moment, ZoneInfo("Asia/Kathmandu")) == words
+
+
+def test_hours_are_in_the_order_of_time_through_a_clock_change():
+    hours = ["2026-10-25T02:00+02:00", "2026-10-25T02:00+01:00", "2026-10-25T03:00+01:00"]
+    assert sorted([(hour,) for hour in reversed(hours)], key=sort_key) == [(h,) for h in hours]
 
 
 def test_the_hour_that_comes_twice_in_autumn_is_two_buckets():

@@ -53,6 +53,9 @@ def _fields(difference: RepricedModel) -> dict[str, Any]:
         "new": {name: usd_text(amount) for name, amount in sorted(difference.new.items())},
         "old_unpriced": difference.old_unpriced,
         "new_unpriced": difference.new_unpriced,
+        "no_longer_priced": {
+            name: usd_text(amount) for name, amount in sorted(difference.no_longer.items())
+        },
     }
 
 
@@ -71,6 +74,9 @@ def _rows(model: str, difference: RepricedModel) -> Iterator[tuple[str, ...]]:
             f"{new:,} unpriced",
             f"{new - old:+,} unpriced",
         )
+    for currency, amount in sorted(difference.no_longer.items()):
+        was = format_currency(amount, currency)
+        yield model, f"{difference.answers:,}", was, "without a price", "no saving"
 
 
 def _total(found: Repricing) -> RepricedModel:
@@ -79,7 +85,11 @@ def _total(found: Repricing) -> RepricedModel:
         total.answers += each.answers
         total.old_unpriced += each.old_unpriced
         total.new_unpriced += each.new_unpriced
-        for sums, amounts in ((total.old, each.old), (total.new, each.new)):
+        for sums, amounts in (
+            (total.old, each.old),
+            (total.new, each.new),
+            (total.no_longer, each.no_longer),
+        ):
             for currency, amount in amounts.items():
                 sums[currency] = sums.get(currency, 0) + amount
     return total

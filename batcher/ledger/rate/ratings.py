@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, func, select
 
@@ -59,13 +59,17 @@ class RepriceOptions:
 
 @dataclass(slots=True)
 class RepricedModel:
-    """What changes for one model: pico-units by currency, and answers without a price."""
+    """What changes for one model: pico-units by currency, and answers without a price.
+
+    `no_longer` is what those cost that had a price and lose it: in neither `old` nor `new`.
+    """
 
     answers: int = 0
     old: dict[str, int] = field(default_factory=dict)
     new: dict[str, int] = field(default_factory=dict)
     old_unpriced: int = 0
     new_unpriced: int = 0
+    no_longer: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,15 +229,19 @@ def _are_equal(current: list[StoredCharge], wanted: tuple[Charge, ...], plan: _P
 def _add(
     difference: RepricedModel, current: list[StoredCharge], wanted: tuple[Charge, ...]
 ) -> None:
+    was_bare = not current or any(each.total is None for each in current)
+    is_bare = any(each.total is None for each in wanted)
     difference.answers += 1
+    difference.old_unpriced += was_bare
+    difference.new_unpriced += is_bare
+    loses = is_bare and not was_bare
     for charge in current:
         if charge.total is not None and charge.currency is not None:
-            _add_amount(difference.old, charge.currency, charge.total)
-    for each in wanted:
+            amounts = difference.no_longer if loses else difference.old
+            _add_amount(amounts, charge.currency, charge.total)
+    for each in () if loses else wanted:
         if each.total is not None and each.rates is not None:
             _add_amount(difference.new, each.rates.currency, each.total)
-    difference.old_unpriced += not current or any(each.total is None for each in current)
-    difference.new_unpriced += any(each.total is None for each in wanted)
 
 
 def _add_amount(amounts: dict[str, int], currency: str, amount: int) -> None:
@@ -259,7 +267,7 @@ class StoredRating:
 
     `reason` is initial or reprice. `run_id` and `as_of` are `None` where it took all runs, and
     each day's prices. `closes` are the months that it was the newest rating of when they were
-    closed, but those reopened since.
+    closed; one that was reopened since says by which rating.
     """
 
     rating_id: int
@@ -295,9 +303,9 @@ def list_ratings(engine: Engine) -> list[StoredRating]:
         .join(price_books, price_books.c.price_book_id == ratings.c.price_book_id)
         .order_by(ratings.c.rating_id)
     )
-    closings = select(table.c.rating_id, table.c.month).where(table.c.reopened_by.is_(None))
+    history = select(table).order_by(table.c.month, table.c.reopened_by)
     with reading(engine) as connection:
-        closed = connection.execute(closings.order_by(table.c.month)).all()
+        months = connection.execute(history).all()
         found = connection.execute(query).all()
     return [
         StoredRating(
@@ -307,10 +315,15 @@ def list_ratings(engine: Engine) -> list[StoredRating]:
             price_book=row.version,
             run_id=row.run_id,
             as_of=row.as_of,
-            closes=tuple(month for rating_id, month in closed if rating_id == row.rating_id),
+            closes=tuple(_closing(each) for each in months if each.rating_id == row.rating_id),
         )
         for row in found
     ]
+
+
+def _closing(row: Any) -> str:  # noqa: ANN401 - a record
+    again = "" if row.reopened_by is None else f" (reopened by {row.reopened_by})"
+    return f"{row.month}{again}"
 
 
 def _check_month(month: str, now_us: int) -> None:
