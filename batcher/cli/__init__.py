@@ -8,6 +8,7 @@ from typing import Final, NoReturn
 
 import click
 
+from batcher.cli.interrupts import Interrupted, heed_signals
 from batcher.cli.menu import group
 from batcher.errors import BatcherError
 
@@ -20,9 +21,10 @@ def main() -> NoReturn:
     if sys.platform == "win32":
         _fail("batcher runs on Linux; on Windows use it inside WSL", 78)
     _dump_no_core()
-    _refuse_other_encodings()
-    _refuse_no_folder()
     try:
+        heed_signals()
+        _refuse_other_encodings()
+        _refuse_no_folder()
         code = group.main(prog_name="batcher", standalone_mode=False)
     except click.ClickException as exc:
         exc.show()
@@ -31,8 +33,8 @@ def main() -> NoReturn:
         _fail("aborted", 130)
     except BatcherError as exc:
         _fail(str(exc), exc.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
+    except (KeyboardInterrupt, Interrupted) as exc:
+        _fail(str(exc) or "interrupted", getattr(exc, "exit_code", 130))
     except BrokenPipeError:
         _leave(0)  # the reader of our output has seen enough
     except Exception as exc:  # noqa: BLE001 - the program's edge: a bug has an exit code too
@@ -43,10 +45,22 @@ def main() -> NoReturn:
 def _unexpected(exc: Exception) -> NoReturn:
     if isinstance(exc, OSError) and exc.errno in _FULL:
         _fail(_not_written(exc), 74)
+    if _is_limit(exc):
+        _fail(
+            f"the system lets this user start no more threads or processes ({exc}): raise"
+            " `ulimit -u`, or pids.max of the container, then type the command again",
+            74,
+        )
     import traceback
 
     traceback.print_exception(exc)
     _fail(f"this is a bug ({type(exc).__name__}); what was sent is in the ledger", 70)
+
+
+def _is_limit(exc: Exception) -> bool:
+    if isinstance(exc, RuntimeError):
+        return str(exc) == "can't start new thread"
+    return isinstance(exc, BlockingIOError) and exc.errno == errno.EAGAIN
 
 
 def _refuse_other_encodings() -> None:

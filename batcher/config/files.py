@@ -154,6 +154,11 @@ def environment_of(names: Sequence[str]) -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
+def pod_uid() -> str:
+    """The pod of Kubernetes that we are in, where its unit hands on metadata.uid; else ""."""
+    return os.environ.get("POD_UID", "")
+
+
 def set_unless_set(variable: str, value: str) -> None:
     """Give a library what it reads from the environment only, unless somebody has."""
     os.environ.setdefault(variable, value)

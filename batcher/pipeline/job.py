@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from batcher.clock import Clock
 from batcher.ledger.write.records import SharePolicy, Store, Taken
@@ -64,7 +65,8 @@ class Job:
     how much of the answers is kept. `lifeboat_folder` is where paid answers go when the ledger
     fails, `None`: beside it; then the `spare_folders`. `min_free_space` is in bytes, 0: not
     watched, `None`: the usual. `lease_seconds` is how long a run on PostgreSQL may be silent
-    before another process may take it over, `database_wait_seconds` how long a server that
+    before another process may take it over, `pod` the one of Kubernetes that we are in, if any,
+    `database_wait_seconds` how long a server that
     went away is waited for. `join`: other processes may do the same job at the same time, each
     a part of its rows. `processes` is how many of this machine do it together.
     `replace_output`: `output` is written also where a file is that the program did not write.
@@ -97,6 +99,7 @@ class Job:
     store: Store = Store.FULL
     if_running: IfRunning = IfRunning.FAIL
     lease_seconds: float = 30.0
+    pod: str = ""
     database_wait_seconds: float = 300.0
     join: bool = False
     processes: int = 1
@@ -121,6 +124,21 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignalWays:
+    """How signals come to a run, and go on from it.
+
+    `pass_on` is told each that counts. `told` is called with who is to hear them, in any
+    thread; `None`: the run hears those of its process.
+    """
+
+    pass_on: Callable[[signal.Signals], None] = lambda _: None
+    told: Callable[[Callable[[signal.Signals], object]], None] | None = None
+
+
+HEARD: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """Made in `wiring`, replaced piece by piece in tests.
 
@@ -133,7 +151,7 @@ class Services:
     `pacer` is the one that the lane tells of headers; `None`: the engine makes its own.
     `fingerprint` names the address and the key whose quotas a run draws on, salted with its
     argument; `None`: its quotas are not shared with other runs of the database.
-    `pass_on` is told every signal that the run gets.
+    `signals` is where they come from, and who is told of them.
     """
 
     builder: RequestBuilder
@@ -148,4 +166,4 @@ class Services:
     largest_output: LargestOutput | None = None
     pacer: Pacer | None = None
     fingerprint: Callable[[str], str] | None = None
-    pass_on: Callable[[signal.Signals], None] | None = None
+    signals: SignalWays = SignalWays()

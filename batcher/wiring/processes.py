@@ -11,15 +11,16 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import IO, Any, Final
 
 from batcher.clock import SystemClock
 from batcher.errors import BatcherError
 from batcher.pipeline.events import Ended, Observer, Resent, Started
-from batcher.pipeline.job import Job, Services
+from batcher.pipeline.job import HEARD, Job, Services, SignalWays
 from batcher.pipeline.progress import Progress, sum_up
 from batcher.wiring.ready import run_here
 
@@ -42,7 +43,7 @@ def run_together(
     team = _Team(others, observer)
     ended = None
     try:
-        ended = run_here(first, team, before, pass_on=team.pass_on)
+        ended = run_here(first, team, before, signals=SignalWays(pass_on=team.pass_on))
     finally:
         if ended is None or ended.error:
             team.end_soon(job.limits.drain_timeout_seconds)
@@ -117,10 +118,12 @@ class _Team:
         return self._observer.confirm_resend(resent)
 
     def pass_on(self, number: signal.Signals) -> None:
-        """The others drain, or abort, as we do."""
+        """The others drain, or abort, as we do; their own signals they do not hear."""
         for child in self._children:
-            if child.process.poll() is None:
-                child.process.send_signal(number)
+            if child.process.stdin:
+                with suppress(OSError):  # it has ended
+                    child.process.stdin.write(bytes([number]))
+                    child.process.stdin.flush()
 
     def end_soon(self, drain_seconds: float) -> None:
         """We cannot go on: the others drain, and who does not end in time is ended."""
@@ -134,10 +137,10 @@ class _Team:
 
     def wait(self) -> None:
         """Return when the others have ended: they may still work on their last rows."""
-        if self._children:
-            self._keep_passing_on()
+        with self._passing_on():
+            for child in self._children:
+                child.process.wait()
         for child in self._children:
-            child.process.wait()
             with suppress(OSError):
                 if child.process.stdin:
                     child.process.stdin.close()
@@ -145,11 +148,20 @@ class _Team:
             thread.join()
         self._over.set()
 
-    def _keep_passing_on(self) -> None:
+    @contextmanager
+    def _passing_on(self) -> Iterator[None]:
         """Our own part is over, and with it what heard the signals."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, lambda got, _: self.pass_on(signal.Signals(got)))
+        before = {}
+        if self._children and threading.current_thread() is threading.main_thread():
+            before = {
+                number: signal.signal(number, lambda got, _: self.pass_on(signal.Signals(got)))
+                for number in HEARD
+            }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def whole(self, mine: Ended) -> Ended:
         """How the run ended, everybody taken together."""
@@ -218,12 +230,17 @@ def _start(job: Job) -> _Child:
         f"import sys; sys.path[:] = {sys.path!r};"
         " from batcher.wiring.processes import work; work()"
     )
-    process = subprocess.Popen(  # noqa: S603 - ourselves
-        [sys.executable, "-P", "-c", program],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,  # signals of the terminal come to us, and we pass them on
-    )
+    # It is born deaf, and hears of signals from us: a service manager sends them to all.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+    try:
+        process = subprocess.Popen(  # noqa: S603 - ourselves
+            [sys.executable, "-P", "-c", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     with suppress(OSError):  # it ended at once, and says why itself
         if process.stdin is not None:
             process.stdin.write(pickle.dumps(job))
@@ -238,12 +255,14 @@ def work() -> None:
     """Do the part that standard input tells of; what comes of it goes to standard output."""
     told = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # nothing else may get between
-    with os.fdopen(0, "rb", closefd=False) as asked:
-        job: Job = pickle.load(asked)  # noqa: S301 - from the process that started us
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    for number in HEARD:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
+    asked = os.fdopen(0, "rb", closefd=False)
+    job: Job = pickle.load(asked)  # noqa: S301 - from the process that started us
     teller = _Teller(told)
     try:
-        ended = run_here(job, teller)
+        ended = run_here(job, teller, signals=SignalWays(told=partial(_hear, asked)))
     except BatcherError as exc:
         ended = Ended(
             exit_code=exc.exit_code,
@@ -257,11 +276,16 @@ def work() -> None:
     sys.exit(ended.exit_code)
 
 
-def _end_with_parent() -> None:
-    """The pipe is closed when the parent ends, however it does."""
-    while os.read(0, 1024):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
+def _hear(asked: IO[bytes], heard: Callable[[signal.Signals], object]) -> None:
+    """Call `heard` with each signal that the parent tells of, and with its end, as SIGTERM."""
+
+    def listen() -> None:
+        with suppress(RuntimeError):  # our part of the run is over
+            while number := asked.read(1):
+                heard(signal.Signals(number[0]))
+            heard(signal.SIGTERM)
+
+    threading.Thread(target=listen, daemon=True).start()
 
 
 class _Teller:

@@ -1,6 +1,5 @@
 """From a job to ready objects: the only place where concrete classes meet."""
 
-import signal
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,7 +13,7 @@ from batcher.pacing.pacer import Pacer
 from batcher.pipeline.choices import IfRunning
 from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.events import Ended, Observer
-from batcher.pipeline.job import Job, Services
+from batcher.pipeline.job import Job, Services, SignalWays
 from batcher.pipeline.run.dry_run import Inspection, inspect
 from batcher.pipeline.run.holding import hold
 from batcher.pipeline.run.run import run_job
@@ -181,7 +180,7 @@ def run_here(
     observer: Observer,
     before: Callable[[Services], None] | None = None,
     files: Sequence[SourceFile] = (),
-    pass_on: Callable[[signal.Signals], None] | None = None,
+    signals: SignalWays = SignalWays(),  # noqa: B008 - frozen
 ) -> Ended:
     """See `run_job`, with the fastest event loop there is; `files`: see `services_for`."""
     keep_little_memory()
@@ -190,7 +189,7 @@ def run_here(
         held = None
         if job.if_running is not IfRunning.FAIL:  # inputs are looked at when it is our turn
             held = stack.enter_context(hold(job, observer, SystemClock()))
-        services = replace(services_for(job, observer, files), pass_on=pass_on)
+        services = replace(services_for(job, observer, files), signals=signals)
         if any(file.format == "parquet" for file in services.files):
             keep_little_memory(of_arrow=True)
         collect_garbage_seldom()

@@ -20,6 +20,7 @@ from batcher.config.files import (
     in_schema,
     lifeboat_folders,
     option_settings,
+    pod_uid,
     read_config,
     read_toml,
 )
@@ -187,6 +188,7 @@ def resolve(typed: Asked) -> Job:
         join=stated(merged.join),
         processes=_at_least_one("processes", merged.processes),
         lease_seconds=_lease_seconds(stated(merged.lease)),
+        pod=pod_uid(),
         database_wait_seconds=seconds(stated(merged.database_wait)),
         min_free_space=size_bytes("min_free_space", merged.min_free_space),
         lifeboat_folder=lifeboat_folder,

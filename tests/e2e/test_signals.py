@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import threading
 
 import pytest
 
@@ -63,6 +64,7 @@ def test_a_second_signal_aborts_and_what_it_cut_off_is_in_doubt(
     process, _, simulator, _ = run_in_the_middle(answers=20)
     process.send_signal(number)
     assert b"SIG" in _line_with(process, b"nothing more is sent")
+    _let_a_second_pass()
     process.send_signal(number)
     ended = finish(process)
     assert ended.code == code
@@ -83,6 +85,7 @@ def test_a_run_that_was_aborted_goes_on(folder, run_in_the_middle):
     process, gate, simulator, command = run_in_the_middle(answers=20)
     process.send_signal(signal.SIGTERM)
     _line_with(process, b"nothing more is sent")
+    _let_a_second_pass()
     process.send_signal(signal.SIGTERM)
     assert finish(process).code == 143
     gate.open()
@@ -158,6 +161,11 @@ def test_a_run_without_any_open_stream_works(folder, simulate):
     )
     assert process.wait() == 0
     assert count(str(folder.path / "batcher.db"), "v_answers") == 50
+
+
+def _let_a_second_pass():
+    """Two SIGTERMs within a second are one."""
+    threading.Event().wait(1.1)
 
 
 def _line_with(process: subprocess.Popen, words: bytes) -> bytes:

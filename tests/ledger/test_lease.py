@@ -12,7 +12,7 @@ from batcher.errors import Fenced
 from batcher.ledger.connect import open_engine, writing
 from batcher.ledger.owner import lease as leases
 from batcher.ledger.owner.lock import hold_database
-from batcher.ledger.owner.process import is_dead, this_process
+from batcher.ledger.owner.process import in_pod, is_dead, is_of_pod, this_process
 from batcher.ledger.owner.renewal import Keeper
 from tests.e2e.processes import wait_for
 
@@ -174,6 +174,14 @@ def test_a_process_is_dead_when_it_ended_and_never_by_mistake():
     child.communicate("\n")
     assert is_dead(name)
     assert not is_dead(this_process())
+
+
+def test_a_process_says_of_which_pod_it_is():
+    ours = in_pod(this_process(), "4f1c")
+    assert is_of_pod(ours, "4f1c")
+    assert not is_of_pod(ours, "4f1d")
+    assert not is_of_pod(this_process(), "")
+    assert not is_dead(ours)
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ def run(
     whatever name their file comes.
     """
     from batcher import wiring
+    from batcher.cli.interrupts import Interrupted
     from batcher.cli.run.dry_run import print_dry_run
     from batcher.cli.run.summary import refused
     from batcher.errors import BatcherError
@@ -92,7 +93,7 @@ def run(
             return print_dry_run(wiring.resolve(typed), as_json=as_json)
         do = partial(_run, typed, pilot_rows, as_json=as_json, quiet=quiet, yes=yes)
         return wiring.watched(typed, do)
-    except BatcherError as exc:
+    except (BatcherError, Interrupted) as exc:
         if quiet and exc.exit_code == 0:  # --if-running skip: cron needs no mail about that
             return 0
         return refused(exc, as_json=as_json)

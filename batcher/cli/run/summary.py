@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from batcher.cli.interrupts import Interrupted
 from batcher.cli.run.display import Quiet
 from batcher.cli.words.say import say, tell
 from batcher.errors import BatcherError, StorageError
@@ -26,7 +27,7 @@ _ASSUMED: Final = "assumed"
 _OPEN: Final = (_UNPRICED, _ASSUMED)
 
 
-def refused(error: BatcherError, *, as_json: bool) -> int:
+def refused(error: BatcherError | Interrupted, *, as_json: bool) -> int:
     """The end of a run that never began: its sentence, also as the one JSON object."""
     if not as_json:
         raise error

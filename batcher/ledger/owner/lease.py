@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from batcher.errors import Busy, Fenced, LostTransactions
-from batcher.ledger.owner.process import is_dead, this_process
+from batcher.ledger.owner.process import in_pod, is_dead, this_process
 from batcher.ledger.schema import Big
 from batcher.ledger.schema_internal import leases
 
@@ -69,7 +69,7 @@ class Lease:
 class LeaseHolder:
     """A lease as others see it. Times are microseconds UTC of the database.
 
-    `invocation_id` is `None` until the owner has recorded one.
+    `invocation_id` is `None` until the owner has recorded one. `process` is as in `process`.
     """
 
     name: str
@@ -78,6 +78,7 @@ class LeaseHolder:
     invocation_id: int | None
     acquired_at: int
     expires_at: int
+    process: str
 
 
 def run_lease(run_key: str) -> str:
@@ -128,6 +129,12 @@ def take(
         )
     )
     return Lease(name=name, token=token, seconds=seconds)
+
+
+def say_pod(connection: Connection, lease: Lease, pod: str) -> None:
+    """Tell others in which pod its owner is; nothing where that is not known."""
+    if pod:
+        _change(connection, lease, process=in_pod(this_process(), pod))
 
 
 def renew(connection: Connection, lease: Lease) -> bool:
@@ -264,4 +271,5 @@ def _holder(row: Row[Any]) -> LeaseHolder:
         invocation_id=row.invocation_id,
         acquired_at=row.acquired_at,
         expires_at=row.expires_at,
+        process=row.process,
     )

@@ -32,10 +32,11 @@ from batcher.ledger.owner.lease import (
     keep_from_all,
     most_idle_ms,
     run_lease,
+    say_pod,
     take,
     take_all,
 )
-from batcher.ledger.owner.process import is_living
+from batcher.ledger.owner.process import is_living, is_of_pod
 from batcher.ledger.owner.renewal import Keeper
 from batcher.ledger.owner.sharing import check_alone, join
 from batcher.ledger.schema_internal import leases
@@ -105,6 +106,7 @@ def hold_database(
     command: str,
     lease_seconds: float = LEASE_SECONDS,
     together: bool = False,
+    pod: str = "",
 ) -> Iterator[Ownership]:
     """Be the only run while the body lasts; no waiting.
 
@@ -113,7 +115,7 @@ def hold_database(
     `command` is told to whoever comes second. A child process that executes something does not
     inherit the lock. On PostgreSQL tables are made for a run, and another process may follow
     one that was silent for `lease_seconds`. `together`: others may do the same run at the same
-    time, if they say so too; on PostgreSQL only.
+    time, if they say so too; on PostgreSQL only. `pod` is the one that we are in, if any.
 
     Raises:
         Busy: somebody else holds it; the sentence says who, since when.
@@ -123,7 +125,8 @@ def hold_database(
     """
     where = parse_url(url)
     if where.path is None:
-        with _hold_server(url, run_key, lease_seconds, together=together) as ownership:
+        how = _How(seconds=lease_seconds, together=together, pod=pod)
+        with _hold_server(url, run_key, how) as ownership:
             yield ownership
         return
     # Behind a link is the same database, so it says who holds it in the same place.
@@ -134,16 +137,20 @@ def hold_database(
 # --- PostgreSQL
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _How:
+    """See `hold_database`."""
+
+    seconds: float
+    together: bool
+    pod: str
+
+
 @contextmanager
-def _hold_server(
-    url: str, run_key: str | None, lease_seconds: float, *, together: bool
-) -> Iterator[Ownership]:
+def _hold_server(url: str, run_key: str | None, how: _How) -> Iterator[Ownership]:
     engine = open_engine(url)
     try:
-        if run_key is None:
-            held = _hold_all(engine, lease_seconds)
-        else:
-            held = _hold_run(engine, run_key, lease_seconds, together=together)
+        held = _hold_all(engine, how) if run_key is None else _hold_run(engine, run_key, how)
         with held as ownership:
             yield ownership
     finally:
@@ -151,31 +158,30 @@ def _hold_server(
 
 
 @contextmanager
-def _hold_all(engine: Engine, seconds: float) -> Iterator[Ownership]:
+def _hold_all(engine: Engine, how: _How) -> Iterator[Ownership]:
     """Nobody works, and nobody who wakes up later can write."""
     if current(engine) is None:  # nobody works without tables
         yield NOTHING_HELD
         return
     owner = application_name()
     with _taking(engine) as connection:
-        lease = take_all(connection, owner=owner, seconds=seconds)
+        lease = take_all(connection, owner=owner, seconds=how.seconds)
     with _kept(engine, lease) as keeper:
         yield Ownership(keeper=keeper)
 
 
 @contextmanager
-def _hold_run(
-    engine: Engine, run_key: str, seconds: float, *, together: bool
-) -> Iterator[Ownership]:
+def _hold_run(engine: Engine, run_key: str, how: _How) -> Iterator[Ownership]:
     created = prepare(engine).created
     owner = application_name()
     with _taking(engine) as connection:
         keep_from_all(connection)
-        if together:
-            lease = join(connection, run_key, owner=owner, seconds=seconds)
+        if how.together:
+            lease = join(connection, run_key, owner=owner, seconds=how.seconds)
         else:
-            lease = take(connection, run_lease(run_key), owner=owner, seconds=seconds)
+            lease = take(connection, run_lease(run_key), owner=owner, seconds=how.seconds)
             check_alone(connection, run_key)
+        say_pod(connection, lease, how.pod)
     with _kept(engine, lease) as keeper:
         require_head(engine)  # nobody changes it from now on, but somebody may have until now
         yield Ownership(created=created, keeper=keeper)
@@ -210,6 +216,15 @@ def _busy(where: DatabaseUrl, held: LeaseHeld) -> LeaseHeld:
         f"{what} {where.shown}{who}; run the same command again when it has ended",
         held.holder,
     )
+
+
+def may_end_soon(busy: Busy, pod: str) -> bool:
+    """Whether who has the lease was a container of `pod`, ours, which started again since then.
+
+    Nobody can tell whether it lives: if it does not, its lease ends by itself.
+    """
+    holder = busy.holder if isinstance(busy, LeaseHeld) else None
+    return holder is not None and is_of_pod(holder.process, pod)
 
 
 def is_process_of(connection: Connection, invocation_id: int, pid: int) -> bool | None:

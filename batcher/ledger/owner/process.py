@@ -7,12 +7,19 @@ from typing import Final
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _STARTED: Final = 19  # of the fields of /proc/PID/stat that follow the name: the start time
 _ENDED: Final = frozenset("ZXx")
+_OF_POD: Final = " of pod "
+_LONGEST_POD: Final = 64
 
 
 def this_process() -> str:
     """A name that no other process ever has; empty where the system tells too little."""
     machine, started = _machine(), _started(os.getpid())
     return f"{machine}/{os.getpid()}/{started}" if machine and started else ""
+
+
+def in_pod(process: str, pod: str) -> str:
+    """The name of a process that is in a container of `pod`; "": of none that is known."""
+    return f"{process}{_OF_POD}{pod[:_LONGEST_POD]}" if process and pod else process
 
 
 def is_dead(process: str) -> bool:
@@ -25,11 +32,16 @@ def is_living(process: str) -> bool | None:
 
     Only a process of this machine, this boot and this container's numbers can be judged.
     """
-    machine, _, rest = process.rpartition("/")
+    machine, _, rest = process.partition(_OF_POD)[0].rpartition("/")
     machine, _, pid = machine.rpartition("/")
     if not pid.isdecimal() or machine != _machine():
         return None
     return _started(int(pid)) == rest
+
+
+def is_of_pod(process: str, pod: str) -> bool:
+    """Whether the process of that name was in a container of `pod`."""
+    return bool(pod) and process.partition(_OF_POD)[2] == pod[:_LONGEST_POD]
 
 
 def _machine() -> str:

@@ -33,7 +33,7 @@ from batcher.pipeline.run.intake import Intake
 from batcher.pipeline.run.plan import PlannedSource
 from batcher.pipeline.run.rescue import CheckedLedger, Rescue
 from batcher.pipeline.run.row_feed import RowFeed
-from batcher.pipeline.run.signals import Signals, exit_code, why_stopped
+from batcher.pipeline.run.signals import SignalActions, Signals, exit_code, why_stopped
 from batcher.pipeline.together.sharing import share_quotas
 from batcher.rows.batch import Reason
 from batcher.rows.read.check import estimated_rows
@@ -106,9 +106,10 @@ class Invocation:
         self._services.observer.started(self._started(checked, created=created))
         self._begun.held.watch(lambda: self._loop.call_soon_threadsafe(self._lease_changed))
         try:
-            signals = await self._send_all()
-            left = self._rows_left()
-            ended = await self._finish(signals, self._clock.monotonic() - began, left=left)
+            with self._heeding_signals() as signals:
+                await self._send_all()
+                left = self._rows_left()
+                ended = await self._finish(signals, self._clock.monotonic() - began, left=left)
         finally:
             self._begun.held.watch(lambda: None)
             await lane.close()
@@ -130,8 +131,16 @@ class Invocation:
             notes=(*checked.notes, *self._services.notes),
         )
 
-    async def _send_all(self) -> Signals:
-        limits = self._job.limits
+    def _heeding_signals(self) -> Signals:
+        services, seconds = self._services, self._job.limits.drain_timeout_seconds
+        actions = SignalActions(drain=self._engine.drain, abort=self._abort)
+        return Signals(actions, services.observer, self._clock, seconds, services.signals)
+
+    def _abort(self) -> None:
+        self._engine.abort()
+        self._writer.hurry()  # a database that is away is waited for no longer
+
+    async def _send_all(self) -> None:
         intake = self._intake = self._make_intake()
         housekeeping = [
             asyncio.create_task(self._checkpoint_regularly()),
@@ -144,16 +153,11 @@ class Invocation:
                 self._services, self._pacer, self._writer, self._begun, self._database
             ),
         ]
-        services, drain = self._services, limits.drain_timeout_seconds
-        with Signals(
-            self._engine, services.observer, self._clock, drain, services.pass_on
-        ) as signals:
-            intake.start()
-            await self._engine.run()
+        intake.start()
+        await self._engine.run()
         await _end_all(housekeeping)
         self._gauge.end(self._clock.monotonic())
         await asyncio.to_thread(intake.stop)
-        return signals
 
     def _make_feed(self) -> RowFeed:
         return RowFeed(
@@ -303,8 +307,6 @@ class Invocation:
         """Make the last outcomes durable, then judge how the run went."""
         error = self._engine.error
         counts: dict[str, int] = {}
-        if signals.aborted_by is not None:
-            self._writer.hurry()
         if not self._ledger_failed:
             try:
                 counts = await self._record_end(signals, left=left)

@@ -3,61 +3,87 @@
 import asyncio
 import signal
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from batcher.clock import Clock
 from batcher.errors import BatcherError, Busy
-from batcher.pipeline.engine.engine import Engine
 from batcher.pipeline.events import Observer
+from batcher.pipeline.job import HEARD, SignalWays
 
-_DRAINING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ONE_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SignalActions:
+    """What a run does when it is told to: send nothing more, then cut off what is in flight."""
+
+    drain: Callable[[], None]
+    abort: Callable[[], None]
 
 
 class Signals:
     """Turns SIGINT, SIGTERM and SIGHUP into a drain, then an abort.
 
     A hang-up only ever drains: a closed terminal must not cut off paid work; under `nohup` it
-    does nothing. `aborted_by` is the signal that cut requests off, or whose drain took too
-    long. `pass_on` is called with every signal that comes.
+    does nothing. Two SIGTERMs within a second are one: a service manager sends one to the first
+    process and one to all, a supervisor passes on what came to it too. `aborted_by` is the
+    signal that cut requests off, or whose drain took too long.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        actions: SignalActions,
         observer: Observer,
         clock: Clock,
         drain_timeout_seconds: float,
-        pass_on: Callable[[signal.Signals], None] | None = None,
+        ways: SignalWays,
     ) -> None:
-        self._pass_on = pass_on or (lambda _: None)
-        self._engine = engine
+        self._actions = actions
+        self._ways = ways
         self._observer = observer
         self._clock = clock
         self._drain_timeout_seconds = drain_timeout_seconds
         self._deadline: asyncio.Task[None] | None = None
-        self._heard = [number for number in _DRAINING if not _is_ignored_hang_up(number)]
+        heard = [number for number in HEARD if not _is_ignored_hang_up(number)]
+        self._before = {number: signal.getsignal(number) for number in heard}
+        self._since = 0.0
         self.received: signal.Signals | None = None
         self.aborted_by: signal.Signals | None = None
 
     def __enter__(self) -> "Signals":
         loop = asyncio.get_running_loop()
-        for number in self._heard:
+        if self._ways.told is not None:
+            self._ways.told(lambda number: loop.call_soon_threadsafe(self._received, number))
+            return self
+        for number in self._before:
             loop.add_signal_handler(number, self._received, number)
         return self
 
     def __exit__(self, *_: object) -> None:
-        loop = asyncio.get_running_loop()
-        for number in self._heard:
-            loop.remove_signal_handler(number)
+        if self._ways.told is None:
+            self._give_back()
         if self._deadline:
             self._deadline.cancel()
 
+    def _give_back(self) -> None:
+        """To whoever had them: the default would end the process, or nobody would as PID 1."""
+        loop = asyncio.get_running_loop()
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, self._before)
+        for number, handler in self._before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
     def _received(self, number: signal.Signals) -> None:
-        self._pass_on(number)
+        now = self._clock.monotonic()
+        if number is self.received is signal.SIGTERM and now - self._since < _ONE_SECONDS:
+            return
+        self._ways.pass_on(number)
         if self.received is None:
-            self.received = number
+            self.received, self._since = number, now
             self._observer.draining(f"{number.name} received")
-            self._engine.drain()
+            self._actions.drain()
             self._deadline = asyncio.create_task(self._abort_late(number))
         elif number is not signal.SIGHUP:
             self._abort(number)
@@ -68,7 +94,7 @@ class Signals:
 
     def _abort(self, number: signal.Signals) -> None:
         self.aborted_by = number
-        self._engine.abort()
+        self._actions.abort()
 
 
 def _is_ignored_hang_up(number: signal.Signals) -> bool:
