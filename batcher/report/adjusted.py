@@ -30,13 +30,7 @@ def read_adjusted(connection: Connection, scope: ReportScope) -> Adjusted | None
     query = scope.query
     if query.run is not None:
         return None
-    found = [
-        each
-        for each in effective(
-            entry for entry in read_adjustments(connection) if _was_there(entry, scope)
-        )
-        if _in_window(each.residual.place.day, query)
-    ]
+    found = entries_that_stand(connection, scope)
     known = [each for each in read_reconciliations(connection) if _was_there(each, scope)]
     days = {day for each in known for day in each.days if _in_window(day, query)}
     told = [each.author for each in known if days.intersection(each.days)]
@@ -45,6 +39,14 @@ def read_adjusted(connection: Connection, scope: ReportScope) -> Adjusted | None
         causes=_causes((_cause(each), 1, each.amount) for each in found),
         days=tuple(sorted(days)),
         last=max(((author.at, author.name) for author in told), default=None),
+    )
+
+
+def entries_that_stand(connection: Connection, scope: ReportScope) -> tuple[Adjustment, ...]:
+    """Those of the window that nobody took back."""
+    there = (each for each in read_adjustments(connection) if _was_there(each, scope))
+    return tuple(
+        each for each in effective(there) if _in_window(each.residual.place.day, scope.query)
     )
 
 

@@ -11,9 +11,10 @@ from sqlalchemy import Connection, Engine, RowMapping, Select
 from batcher.errors import UsageError
 from batcher.ledger.connect import open_engine, parse_url, place, reading, storage_errors
 from batcher.ledger.migrate import require_head
+from batcher.ledger.money.adjustments import Adjustment
 from batcher.ledger.runs import database_uid, input_files
 from batcher.outputs import Guard
-from batcher.report.adjusted import join_adjusted, read_adjusted
+from batcher.report.adjusted import entries_that_stand, join_adjusted, read_adjusted
 from batcher.report.figures import Adjusted, Counts, Key
 from batcher.report.names import Grouping, LedgerNames, read_names
 from batcher.report.query import ReportQuery, time_zone
@@ -164,10 +165,23 @@ class Ledgers:
         Also in a ledger without charges: it may keep the adjustments of the others.
         """
         return join_adjusted(
-            read_adjusted(each.connection, each.scope)
-            for each in self.opened
-            if each.scope.only_simulated == self.simulated_only
+            read_adjusted(each.connection, each.scope) for each in self._about_the_same()
         )
+
+    def entries(self) -> tuple[Adjustment, ...]:
+        """The adjustments themselves; none for a run."""
+        if self.query.run is not None:
+            return ()
+        return tuple(
+            entry
+            for each in self._about_the_same()
+            for entry in entries_that_stand(each.connection, each.scope)
+        )
+
+    def _about_the_same(self) -> list[Ledger]:
+        return [
+            each for each in self.opened if each.scope.only_simulated == self.simulated_only
+        ]
 
 
 @contextmanager

@@ -26,6 +26,7 @@ _NO_VALUE: Final = {
     Kind.REQUESTED_MODEL: "(unknown)",
     Kind.STOP_REASON: "(none)",
     Kind.JOB: "(no job)",
+    Kind.WORKSPACE: "(not told)",
     Kind.TAG: "(untagged)",
 }
 
@@ -128,7 +129,13 @@ class Grouping:
         invocation = self.names.invocations[group.invocation_id]
         found: str | int | None
         match dimension.kind:
-            case Kind.MODEL | Kind.REQUESTED_MODEL | Kind.STOP_REASON | Kind.LANE:
+            case (
+                Kind.MODEL
+                | Kind.REQUESTED_MODEL
+                | Kind.STOP_REASON
+                | Kind.LANE
+                | Kind.WORKSPACE
+            ):
                 found = getattr(group, dimension.kind.value)
             case Kind.RUN | Kind.JOB | Kind.ENDPOINT:
                 found = getattr(invocation, dimension.kind.value)

@@ -28,6 +28,7 @@ class Kind(StrEnum):
     JOB = "job"
     ENDPOINT = "endpoint"
     LANE = "lane"
+    WORKSPACE = "workspace"
     SOURCE = "source"
     TAG = "tag"
 

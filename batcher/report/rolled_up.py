@@ -30,10 +30,13 @@ _COLUMNS: Final[dict[Kind, ColumnElement[Any]]] = {
 
 
 def is_rolled_up(query: ReportQuery) -> bool:
-    """Whether the sums `query` asks for are kept: not by source, nor by minutes of an hour."""
+    """Whether the sums that are asked for are kept.
+
+    They are not by source or workspace, nor by minutes of an hour.
+    """
     moments = (moment for moment in (query.since, query.until) if moment is not None)
     return not any(moment % QUARTER_HOUR_US for moment in moments) and not any(
-        dimension.kind is Kind.SOURCE for dimension in query.by
+        dimension.kind in {Kind.SOURCE, Kind.WORKSPACE} for dimension in query.by
     )
 
 

@@ -118,7 +118,7 @@ def _is_complete() -> ColumnElement[bool]:
 
 def _answers_from(query: ReportQuery) -> Select[Any]:
     """A statement over the answers, joined to their attempts where a dimension needs them."""
-    if not _asks_for(query, Kind.LANE):
+    if not (_asks_for(query, Kind.LANE) or _asks_for(query, Kind.WORKSPACE)):
         return select().select_from(answers)
     same = attempts.c.attempt_id == answers.c.attempt_id
     return select().select_from(answers).join(attempts, same)
@@ -161,6 +161,8 @@ def _shared_keys(
         keys["quarter"] = sent_at // literal_column(str(QUARTER_HOUR_US), BigInteger)
     if _asks_for(query, Kind.LANE):
         keys["lane"] = attempts.c.lane
+    if _asks_for(query, Kind.WORKSPACE):
+        keys["workspace"] = attempts.c.workspace_id
     return keys
 
 

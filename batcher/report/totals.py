@@ -57,6 +57,7 @@ class Group:
     requested_model: str | None = None
     stop_reason: str | None = None
     lane: str | None = None
+    workspace: str | None = None
     counts: Counts
     currency: str | None = None
     amount: int = 0
@@ -254,5 +255,5 @@ _HALVED: Final = (
 )  # fmt: skip
 GROUP_KEYS: Final = (
     "invocation_id", "quarter", "source_id", "model", "requested_model", "stop_reason", "lane",
-    "currency", "rating_id",
+    "workspace", "currency", "rating_id",
 )  # fmt: skip

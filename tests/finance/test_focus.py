@@ -13,7 +13,7 @@ from batcher.finance.focus.columns import MANDATORY, Grain, Version, columns_of
 from batcher.finance.focus.write import FocusOptions, write_focus
 from batcher.ledger.connect import open_engine
 from batcher.pricing.money import PICO
-from batcher.report.query import ReportQuery
+from batcher.report.query import Dimension, Kind, ReportQuery
 from batcher.report.summary import summarise
 from tests.report.ledger_rows import NOON
 from tests.report.months import RATES, Buffered, filled
@@ -52,6 +52,21 @@ def one(rows, used, model=MODEL, rates=None, number=1, **fields):
         **dict(zip((f"{name}_amount" for name in NAMES), amounts, strict=True)),
         **fields,
     )  # fmt: skip
+
+
+def test_a_workspace_is_a_sub_account_and_no_two_are_added_up(here, engine):
+    one(here, (100, 0, 0, 0, 10, 0), attempt={"workspace_id": "wrkspc_1"})
+    one(here, (50, 0, 0, 0, 5, 0), number=2, attempt={"workspace_id": "wrkspc_2"})
+    one(here, (50, 0, 0, 0, 5, 0), number=3)
+    rows, _ = written(engine)
+    named = {(r["SubAccountId"], r["SubAccountType"]) for r in rows}
+    assert named == {("wrkspc_1", "Workspace"), ("wrkspc_2", "Workspace"), ("", "")}
+    by = summarise([engine], ReportQuery(by=(Dimension(Kind.WORKSPACE),)))
+    assert [line.key for line in by.lines] == [("wrkspc_1",), ("wrkspc_2",), (None,)]
+    assert by.lines[2].label == ("(not told)",)
+    assert (
+        sum(line.cost() for line in by.lines) == summarise([engine], ReportQuery()).total.cost()
+    )
 
 
 def test_both_ends_of_what_is_assumed_add_up(here, engine):

@@ -87,13 +87,14 @@ def test_the_same_ledger_gives_the_same_bytes(weeks, tmp_path):
     assert (tmp_path / "focus.parquet").read_bytes() == before
 
 
-def test_adjustments_are_told_and_in_no_row(rows, engine, tmp_path):
+def test_adjustments_are_rows_so_that_the_file_adds_up_to_the_bill(rows, engine, tmp_path):
     rows.run()
     rows.invocation(1)
     book(rows, 7)
     table, said = in_parquet(engine, tmp_path)
-    assert table.num_rows == 0
-    assert said == ("Not in the file: 1 adjustment, which batcher reconcile --recorded lists.",)
+    (row,) = table.to_pylist()
+    assert (row["ChargeCategory"], row["BilledCost"] * 10**12) == ("Adjustment", 7)
+    assert said == ()
 
 
 def test_a_folder_that_is_not_there_cannot_be_written_to(engine, tmp_path):

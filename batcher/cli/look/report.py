@@ -46,7 +46,7 @@ _VIEWS = ("waste", "cache", "costs", "latency", "units", "top")
     metavar="WORD",
     shell_complete=completed(dimension_names),
     help="A line per model (the default), requested_model, stop_reason, hour, day, week, month,"
-    " run, invocation, job, endpoint, lane, source or tag:NAME; give it several times to"
+    " run, invocation, job, endpoint, lane, workspace, source or tag:NAME; several times to"
     " combine.",
 )
 @option("--since", metavar="TIME", help="Sent at this date or time, or later.")

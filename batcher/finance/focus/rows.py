@@ -14,6 +14,7 @@ from batcher.pricing.money import PRICED_PER, decimal_text, rate_text, usd_text
 from batcher.pricing.rate.public_prices import public_rates
 from batcher.pricing.rate.rates import RateSet
 from batcher.pricing.rate.rating import ChargeStatus
+from batcher.report.figures import USD
 from batcher.report.ledgers import Ledger, Ledgers
 from batcher.report.query import moment_of
 from batcher.report.views.meters import HOUR, USAGE_LINE, read_meters
@@ -45,6 +46,7 @@ class Charged:
     job: str | None
     tags: Mapping[str, str]
     place: str
+    workspace: str | None
     rates: RateSet
     status: str
     book: str
@@ -63,7 +65,8 @@ class Charged:
     def identity(self) -> tuple[Any, ...]:
         """Equal for charges that are one row."""
         rates, tags = self.rates, tuple(sorted(self.tags.items()))
-        return (self.place, self.endpoint, self.run, tags, rates.model, rates.terms,
+        return (self.place, self.endpoint, self.workspace or "", self.run, tags,
+                rates.model, rates.terms,
                 rates.price_list, rates.valid_from, rates.rates, rates.currency, self.status,
                 self.book, self.rating_id)  # fmt: skip
 
@@ -86,6 +89,50 @@ def focus_rows(
             _add(sums.setdefault(charged.order, charged), charged)
     for order in sorted(sums, key=lambda order: (order[0], *map(str, order[1:]))):
         yield from _rows(sums[order], account)
+
+
+def adjustment_rows(ledgers: Ledgers, account: str | None) -> Iterator[FocusRow]:
+    """What was billed beside the charges, a row an entry: so the file adds up to the bill."""
+    for entry in ledgers.entries():
+        at, who = entry.residual.place, sku.seller(entry.endpoint)
+        start = datetime.fromisoformat(f"{at.day}T00:00:00+00:00")
+        cost = _number(usd_text(entry.amount))
+        kind, model = at.kind.replace("_", " "), at.model or "all models"
+        yield {
+            **_period(start, _HOURS_PER_DAY),
+            **dict.fromkeys(
+                ("BilledCost", "ContractedCost", "EffectiveCost", "ListCost"), cost
+            ),
+            "BillingAccountId": account or entry.endpoint,
+            "BillingAccountName": account or who,
+            "BillingAccountType": "Organization",
+            "BillingCurrency": USD,
+            "ChargeCategory": "Credit" if at.kind == "credit" else "Adjustment",
+            "ChargeDescription": f"{kind} of {model}: {entry.residual.cause}",
+            "ChargeFrequency": "One-Time",
+            "InvoiceIssuerName": who,
+            "PricingCurrency": USD,
+            "PricingCurrencyEffectiveCost": cost,
+            **dict.fromkeys(
+                ("ProviderName", "ServiceProviderName", "HostProviderName", "PublisherName"),
+                who,
+            ),
+            "ServiceCategory": "AI and Machine Learning",
+            "ServiceName": "Claude API" if who == "Anthropic" else f"{who} Messages API",
+            "ServiceSubcategory": "Generative AI",
+            "x_Endpoint": entry.endpoint,
+        }
+
+
+def _period(start: datetime, hours: int) -> FocusRow:
+    month = start.replace(day=1, hour=0)
+    return {
+        "BillingPeriodStart": _time(month),
+        "BillingPeriodEnd": _time((month + timedelta(days=31)).replace(day=1)),
+        "ChargePeriodStart": _time(start),
+        "ChargePeriodEnd": _time(start + timedelta(hours=hours)),
+        "InvoiceId": f"provisional-{month:%Y-%m}",
+    }
 
 
 def _add(sums: Charged, other: Charged) -> None:
@@ -122,6 +169,7 @@ def _charged(ledger: Ledger, grain: Grain, left_out: LeftOut) -> Iterator[Charge
             job=about.job,
             tags=about.tags,
             place=ledger.place,
+            workspace=None if group.key[0] is None else str(group.key[0]),
             rates=group.rates,
             status=group.status or "",
             book=ledger.names.price_books[group.rating_id],
@@ -148,8 +196,6 @@ def _rows(charged: Charged, account: str | None) -> Iterator[FocusRow]:
 def _about(charged: Charged, account: str | None) -> FocusRow:
     """What all meters of a charge have in common."""
     start = moment_of(charged.start * _HOUR_US)
-    month = start.replace(day=1, hour=0)
-    after = (month + timedelta(days=31)).replace(day=1)
     rates = charged.rates
     who = sku.seller(charged.endpoint)
     terms = sku.terms_of(rates)
@@ -158,13 +204,9 @@ def _about(charged: Charged, account: str | None) -> FocusRow:
         "BillingAccountName": account or who,
         "BillingAccountType": "Organization",
         "BillingCurrency": rates.currency,
-        "BillingPeriodStart": _time(month),
-        "BillingPeriodEnd": _time(after),
+        **_period(start, charged.hours),
         "ChargeCategory": "Usage",
         "ChargeFrequency": "Usage-Based",
-        "ChargePeriodStart": _time(start),
-        "ChargePeriodEnd": _time(start + timedelta(hours=charged.hours)),
-        "InvoiceId": f"provisional-{month:%Y-%m}",
         "InvoiceIssuerName": who,
         "PricingCategory": "Standard",
         "PricingCurrency": rates.currency,
@@ -177,6 +219,9 @@ def _about(charged: Charged, account: str | None) -> FocusRow:
         "ServiceCategory": "AI and Machine Learning",
         "ServiceName": "Claude API" if who == "Anthropic" else f"{who} Messages API",
         "ServiceSubcategory": "Generative AI",
+        "SubAccountId": charged.workspace,
+        "SubAccountName": charged.workspace,
+        "SubAccountType": "Workspace" if charged.workspace else None,
         "Tags": _tags(charged),
         "x_CostStatus": charged.status,
         "x_Endpoint": charged.endpoint,

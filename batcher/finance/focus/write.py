@@ -2,15 +2,15 @@
 
 import csv
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TextIO
 
 from sqlalchemy import Engine
 
 from batcher.finance.focus.columns import Grain, Version, columns_of
-from batcher.finance.focus.rows import FocusRow, LeftOut, focus_rows
+from batcher.finance.focus.rows import FocusRow, LeftOut, adjustment_rows, focus_rows
 from batcher.report.ledgers import open_ledgers
-from batcher.report.query import ReportQuery
+from batcher.report.query import Dimension, Kind, ReportQuery
 from batcher.report.words import SIMULATED_LEFT_OUT, SIMULATED_ONLY, count_of, csv_text
 
 
@@ -26,8 +26,10 @@ class FocusOptions:
     account: str | None = None
 
 
+_BY: Final = (Dimension(Kind.WORKSPACE),)
 # Names that people chose, and that a spreadsheet must not run.
-_CHOSEN: Final = frozenset({"BillingAccountId", "BillingAccountName", "x_CustomId", "x_Job",
+_CHOSEN: Final = frozenset({"SubAccountId", "SubAccountName", "ChargeDescription",
+                            "BillingAccountId", "BillingAccountName", "x_CustomId", "x_Job",
                             "x_Endpoint", "x_MessageId", "x_StopReason"})  # fmt: skip
 
 
@@ -57,13 +59,13 @@ def give_focus(
 ) -> tuple[str, ...]:
     """Hand every row to `take`; otherwise like `write_focus`."""
     left_out = LeftOut()
-    with open_ledgers(engines, query) as ledgers:
+    with open_ledgers(engines, replace(query, by=_BY)) as ledgers:
         for row in focus_rows(ledgers, options.grain, options.account, left_out):
             take(row)
-        adjusted = ledgers.adjusted()
+        for row in adjustment_rows(ledgers, options.account):
+            take(row)
         return _said(
             left_out,
-            adjusted.entries if adjusted else 0,
             left_out_simulated=ledgers.simulated_left_out,
             simulated=ledgers.simulated_only,
         )
@@ -73,20 +75,14 @@ def _cell(name: str, value: str | None) -> str | None:
     return csv_text(value) if value is not None and name in _CHOSEN else value
 
 
-def _said(
-    left_out: LeftOut, adjustments: int, *, left_out_simulated: bool, simulated: bool
-) -> tuple[str, ...]:
+def _said(left_out: LeftOut, *, left_out_simulated: bool, simulated: bool) -> tuple[str, ...]:
     unpriced = (
         f"Not in the file: {count_of(left_out.unpriced, 'charge')} without a price."
         if left_out.unpriced
         else ""
     )
-    beside = count_of(adjustments, "adjustment")
     said = (
         unpriced,
-        f"Not in the file: {beside}, which batcher reconcile --recorded lists."
-        if adjustments
-        else "",
         SIMULATED_LEFT_OUT if left_out_simulated else "",
         SIMULATED_ONLY if simulated else "",
     )
