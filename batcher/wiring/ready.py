@@ -74,8 +74,10 @@ def price_note(job: Job, book: PriceBook) -> str:
     note = f"priced with list {name} of price book {book.version}"
     model = job.settings.model
     unknown = book.no_price_words(name, model) if model else ""
-    warning = age_warning(book, SystemClock().now_us(), job.price_book_max_age_days)
-    return "; ".join(filter(None, [note, unknown, warning]))
+    now_us = SystemClock().now_us()
+    retires = book.retirement_words(name, model, now_us) if model else ""
+    warning = age_warning(book, now_us, job.price_book_max_age_days)
+    return "; ".join(filter(None, [note, unknown, retires, warning]))
 
 
 def services_for(job: Job, observer: Observer, files: Sequence[SourceFile] = ()) -> Services:

@@ -12,6 +12,7 @@ from batcher.pricing.book.book import load_file, load_shipped, parse_book
 from batcher.pricing.book.layer import parse_toml
 from batcher.pricing.book.text import render_layer
 from batcher.pricing.rate.rates import rate_set
+from tests.pricing.answers import DAY, NOVEMBER
 
 HEAD = 'version = "mine-1"\nextends = "nothing"\n'
 ROUND = 'version = "1"\nround = true\n'
@@ -285,3 +286,18 @@ def test_the_same_csv_elsewhere_is_the_same_book(tmp_path):
     (tmp_path / "a").mkdir()
     books = [load_file(write(folder, "p.csv", text)) for folder in (tmp_path, tmp_path / "a")]
     assert books[0].sha256 == books[1].sha256
+
+
+@pytest.mark.parametrize(
+    ("day", "words"),
+    [
+        (NOVEMBER, "claude-sonnet-4-5 retires on 2026-11-30: choose another model"),
+        (NOVEMBER - 30 * DAY, ""),
+        (NOVEMBER + 30 * DAY, "claude-sonnet-4-5 retired on 2026-11-30: choose another model"),
+    ],
+)
+def test_a_model_that_retires_within_thirty_days_is_told(day, words):
+    book = load_shipped()
+    assert book.retirement_words("anthropic", "claude-sonnet-4-5", day) == words
+    assert book.retirement_words("anthropic", "claude-opus-5-5", day) == ""
+    assert book.retirement_words("anthropic", "unheard-of", day) == ""

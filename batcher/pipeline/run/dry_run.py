@@ -21,8 +21,8 @@ class Inspection:
     `unbounded` requests have no ceiling: no price, no max_tokens, or tools without a limit.
     `examples` are the first bad rows, with the name of their source. `not_sent` are columns
     that stay here, `repeated_fields` lines that name a field twice, `hidden` sentences about
-    rows that stray quotes hide, `unpriced` about models without a price; `read_as` says what
-    is special about how inputs are read.
+    rows that stray quotes hide, `unpriced` about models with no price or an end; `read_as`
+    says what is special about how inputs are read.
     """
 
     requests: int = 0
@@ -68,7 +68,9 @@ def inspect(
                 found.unbounded += bound is None
                 found.cost_high += bound or 0
     if rater.price_list is not None:
-        words = (rater.book.no_price_words(rater.price_list, name) for name in found.models)
+        book, prices = rater.book, rater.price_list
+        words = [book.no_price_words(prices, name) for name in found.models]
+        words += [book.retirement_words(prices, name, now_us) for name in found.models]
         found.unpriced = sorted(filter(None, words))
     found.read_as = [*reading_notes(files), *builder.translator.sentences]
     found.not_sent = builder.names.not_sent

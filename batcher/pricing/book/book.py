@@ -66,6 +66,8 @@ def _without_vendor(model: str) -> str:
 SEPARATOR: Final = "\n#%% extends\n"
 
 _DATA: Final = "data"
+_RETIRES: Final = re.compile(r"[Rr]etire[sd] on (\d{4}-\d\d-\d\d)")
+_SOON: Final = 30  # days before a model retires in which people are told
 _EPOCH: Final = date(1970, 1, 1).toordinal()
 _MICROSECONDS_PER_DAY: Final = 86_400_000_000
 
@@ -152,6 +154,21 @@ class PriceBook:
             return ""
         near = did_you_mean(model, known)
         return f"no price for {model}, whose answers stay unpriced{near}"
+
+    def retirement_words(self, price_list: str, model: str, now_us: int) -> str:
+        """That `model` retired, or will within 30 days, as its note says; else empty."""
+        priced = self.priced_model(price_list, model)[0] if price_list in self.lists else None
+        if priced is None:
+            return ""
+        notes = (p.note for p in self.lists[price_list].periods if p.model == priced)
+        day = next((found[1] for note in notes if (found := _RETIRES.search(note))), None)
+        if day is None:
+            return ""
+        today = date.fromordinal(_EPOCH + now_us // _MICROSECONDS_PER_DAY)
+        left = (date.fromisoformat(day) - today).days
+        if left > _SOON:
+            return ""
+        return f"{model} {'retires' if left >= 0 else 'retired'} on {day}: choose another model"
 
     def context_window(self, model: str) -> int | None:
         """The most tokens that `model` reads in one sampling, `None` when unknown."""
