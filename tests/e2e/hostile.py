@@ -44,6 +44,7 @@ class HostileHistory:
     database: str
     server: PostgresServer | None = None
     happened: Counter[str] = field(default_factory=Counter)
+    length: int = STEPS
     steps: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -66,7 +67,7 @@ class HostileHistory:
         common += [self.backed_up, self.put_back, self.copied]
         own = [self.linked, self.lock_taken, self.damaged, self.log_removed]
         choices = common if self.server else common + own
-        for _ in range(STEPS):
+        for _ in range(self.length):
             step = self.chance.choice(choices)
             self.steps.append(step.__name__)
             step()
@@ -296,6 +297,7 @@ class HostileHistory:
         assert self.simulator.billed() == billed, again.err
         told = self.typed("verify", "-d", self.database, allowed={0})
         assert "no problems" in told.out
+        self.typed("db", "check", "--deep", "-d", self.database, allowed={0})
 
     # --- What is there
 
