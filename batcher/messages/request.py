@@ -1,6 +1,6 @@
 """What a row becomes: a Messages body plus an identity, and whether it is streamed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from hashlib import blake2b
 from typing import Any, Final
@@ -63,15 +63,23 @@ def params_hash(
 
 def canonical_pieces(value: Any) -> Iterator[bytes]:  # noqa: ANN401 - any JSON value
     """What the canonical encoder makes of `value`, a little at a time."""
+    return json_pieces(value, sorted)
+
+
+def json_pieces(
+    value: Any,  # noqa: ANN401 - any JSON value
+    order: Callable[[Iterable[str]], Iterable[str]] = iter,
+) -> Iterator[bytes]:
+    """The JSON text of `value`, a little at a time; names come as `order` puts them."""
     if type(value) is dict:
-        for number, name in enumerate(sorted(value)):
+        for number, name in enumerate(order(value)):
             yield (b"," if number else b"{") + _CANONICAL.encode(name) + b":"
-            yield from canonical_pieces(value[name])
+            yield from json_pieces(value[name], order)
         yield b"}" if value else b"{}"
     elif type(value) is list:
         for number, item in enumerate(value):
             yield b"," if number else b"["
-            yield from canonical_pieces(item)
+            yield from json_pieces(item, order)
         yield b"]" if value else b"[]"
     elif type(value) is str and len(value) > _CHUNK:
         chunks = (value[start : start + _CHUNK] for start in range(0, len(value), _CHUNK))

@@ -3,12 +3,13 @@
 import json
 import random
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.ledger.write.records import identity
-from batcher.messages.request import params_hash
+from batcher.messages.request import json_pieces, params_hash
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 JSON = st.recursive(
@@ -70,3 +71,15 @@ def test_a_large_body_has_the_same_name_as_if_it_were_hashed_at_once(params):
 def test_a_text_of_many_pieces_is_escaped_as_a_whole_one(character):
     params = {"messages": [{"role": "user", "content": character * 200_001}]}
     assert params_hash(params, is_large=True) == params_hash(params)
+
+
+@given(JSON)
+def test_pieces_are_the_text_that_the_encoder_writes_at_once(value):
+    assert b"".join(json_pieces(value)) == msgspec.json.encode(value)
+
+
+def test_long_texts_come_in_pieces_and_mean_the_same():
+    value = {"b": 'wide \U0001f600 \\ " \n' * 100_000, "a": ["x" * 300_000, {}]}
+    pieces = [*json_pieces(value)]
+    assert len(pieces) > 10
+    assert b"".join(pieces) == msgspec.json.encode(value)

@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from batcher.messages.codec import CODEC_ERRORS
+from batcher.messages.request import json_pieces
 from batcher.rows.batch import Reason, RowProblem
 from batcher.rows.build.body import MAX_BODY_BYTES
 from batcher.rows.build.columns import attached
@@ -29,6 +30,7 @@ class _BatchLine(msgspec.Struct):
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 _BATCH_LINE: Final = msgspec.json.Decoder(_BatchLine)
 _ENCODER: Final = msgspec.json.Encoder()
+_LARGE_BODY: Final = 2**20
 
 
 def row_custom_id(row: dict[str, Any]) -> str | None:
@@ -58,7 +60,7 @@ def prompt_messages(prompt: object, row: Mapping[str, Any], columns: Container[s
     """The one message of a prompt, with the pictures and documents that `row` brings."""
     if type(prompt) is not str:
         raise RowProblem(Reason.WRONG_TYPE, f"prompt is {kind(prompt)}; it must be a string")
-    if not prompt.strip():
+    if not prompt or prompt.isspace():
         raise RowProblem(Reason.NO_PROMPT, "the prompt is empty")
     return with_attachments([{"role": "user", "content": prompt}], row, columns)
 
@@ -91,10 +93,16 @@ def _is_of_user(message: object) -> bool:
     return type(message) is dict and message.get("role") == "user"
 
 
-def encoded_body(body: dict[str, Any]) -> bytes:
-    """The JSON text of `body`; raises `RowProblem`."""
+def encoded_body(body: dict[str, Any], usual_size: int = 0) -> bytes:
+    """The JSON text of `body`; raises `RowProblem`.
+
+    A large one, of about `usual_size` bytes, is written in pieces: at once it takes as much
+    memory again.
+    """
     try:
-        return _ENCODER.encode(body)
+        if usual_size < _LARGE_BODY:
+            return _ENCODER.encode(body)
+        return b"".join(json_pieces(body))
     except CODEC_ERRORS as exc:  # a job's text that came from a broken command line
         raise RowProblem(Reason.BAD_UNICODE, f"the body is no valid text: {exc}") from exc
 

@@ -174,7 +174,7 @@ class RequestBuilder:
                 text_of = None
             betas = self._betas(row)
             self._judge(body, betas)
-            text = encoded_body(body) if text_of is None else b""
+            text = encoded_body(body, len(raw)) if text_of is None else b""
             is_large = len(raw) > _LARGE_BYTES  # no record has as many columns
             named = params_hash(body, betas, is_large=is_large)
             model, max_tokens, streams = body["model"], body["max_tokens"], needs_stream(body)
