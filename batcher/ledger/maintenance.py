@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, select, text
 
 from batcher.clock import Clock
 from batcher.errors import CannotCreate, ConfigurationError, StorageError
@@ -24,7 +24,8 @@ from batcher.ledger.damage import END_SECONDS, LOOK_SECONDS, check_whole, damage
 from batcher.ledger.lifeboat.files import sync_folder
 from batcher.ledger.owner.lock import hold_database
 from batcher.ledger.runs import input_files
-from batcher.ledger.schema import invocations
+from batcher.ledger.schema import invocations, metadata
+from batcher.ledger.schema_internal import ledger_info
 from batcher.ledger.verify.checks import contents_agree
 from batcher.ledger.verify.findings import Findings
 from batcher.outputs import Guard
@@ -40,6 +41,11 @@ _SIZE = {
     "sqlite": "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
     "postgresql": "SELECT pg_database_size(current_database())",
 }
+_NO_RIGHTS: Final = text(
+    "SELECT name FROM unnest(CAST(:names AS text[])) AS name WHERE NOT"
+    " (has_table_privilege(name, 'SELECT') AND has_table_privilege(name, 'INSERT')"
+    " AND has_table_privilege(name, 'UPDATE') AND has_table_privilege(name, 'DELETE'))"
+)
 _USUAL_SPACE: Final = 200_000_000  # bytes
 _SMALL_DISK_PART: Final = 10  # of a small file system: a tenth
 
@@ -81,6 +87,30 @@ def upgrade_database(url: str) -> Upgraded:
     with held as ownership, _engine(url) as engine:
         before = migrate.upgrade(engine, fence=ownership.fence)
     return Upgraded(shown=shown, before=before, after=migrate.SHIPPED.head)
+
+
+def rehearse(url: str) -> bool:
+    """Do what a run does to the database at `url`, and take it back; whether it was empty.
+
+    Raises:
+        SchemaVersionError, ConfigurationError: what a run would raise.
+        StorageError: it cannot be written, or this user lacks a right to a table.
+    """
+    with (
+        _engine(url) as engine,
+        storage_errors(engine.url),
+        engine.connect() as connection,  # nothing is committed
+    ):
+        empty = migrate.create_on(connection)
+        connection.execute(ledger_info.insert().values(name="rehearsal", value=""))
+        if engine.dialect.name == "postgresql":
+            missing = connection.execute(_NO_RIGHTS, {"names": list(metadata.tables)}).scalars()
+            if tables := sorted(missing):
+                raise StorageError(
+                    f"the database {parse_url(url).shown} does not let this user read and write"
+                    f" {', '.join(tables)}: grant the rights, see docs/database.md"
+                )
+        return empty
 
 
 def current_revision(url: str) -> str | None:

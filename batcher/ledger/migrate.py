@@ -221,14 +221,22 @@ def _newer(revision: str, where: DatabaseUrl, revisions: Revisions) -> SchemaVer
 
 
 def _create(engine: Engine, revisions: Revisions) -> bool:
-    where = place(engine)
     with writing(engine) as connection:
-        _wait_for_turn(connection)
-        if _look(connection, where, revisions) is not None:
-            return False  # another process was faster
-        check_schema(connection, where)
-        _check_encoding(connection, where)
-        _create_at_head(connection, revisions)
+        return create_on(connection, revisions)
+
+
+def create_on(connection: Connection, revisions: Revisions = SHIPPED) -> bool:
+    """Make an empty database ready, in the caller's transaction; `False`: it was at head.
+
+    Raises what `prepare` raises.
+    """
+    where = place(connection.engine)
+    _wait_for_turn(connection)
+    if _look(connection, where, revisions) is not None:
+        return False  # another process was faster
+    check_schema(connection, where)
+    _check_encoding(connection, where)
+    _create_at_head(connection, revisions)
     return True
 
 

@@ -31,6 +31,7 @@ from batcher.ledger.connect import outside_transactions, reading, writing
 from batcher.ledger.owner.lock import hold_database
 from batcher.ledger.schema import NOT_KEPT, answers, attempts, failures, invocations
 from batcher.ledger.schema_internal import tool_results, unusable_bodies
+from batcher.ledger.server import quoted, schema_of
 from batcher.ledger.write.store import WITHOUT_WORDS
 from batcher.messages.attempt import attempt_ids_of
 
@@ -210,5 +211,7 @@ def overwrite(engine: Engine) -> None:
             with suppress(OperationalError):  # a run or a reader has it: its turn comes
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
             return
+        schema = schema_of(engine.url)  # no BEGIN, and so no search_path
         for table in _VACUUMED:
-            connection.exec_driver_sql(f"VACUUM {table.name}")
+            name = table.name if schema is None else f"{quoted(schema)}.{table.name}"
+            connection.exec_driver_sql(f"VACUUM {name}")

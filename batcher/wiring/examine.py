@@ -1,23 +1,34 @@
 """The examinations of `batcher doctor`, each one sentence."""
 
 import asyncio
-import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from batcher.clock import SystemClock
 from batcher.config.files import environment_settings, find_config, lifeboat_places, read_config
 from batcher.config.keys import key_source, read_key
+from batcher.config.values import size_bytes
 from batcher.errors import BatcherError, CannotCreate, ConfigurationError
-from batcher.ledger.connect import Engine, open_engine, parse_url, writing
+from batcher.ledger.connect import Engine, open_engine, parse_url
 from batcher.ledger.lifeboat.lifeboat import waiting_for
-from batcher.ledger.migrate import current, require_head
+from batcher.ledger.maintenance import check_space, rehearse
 from batcher.report.words import count_of
 from batcher.transport.endpoint import Endpoint
 from batcher.wiring.connecting import connect
+from batcher.wiring.process import allow_connections
 from batcher.wiring.ready import checked_files, price_words, request_builder
-from batcher.wiring.resolve import Asked, job_file, place_of, resolve
+from batcher.wiring.resolve import Asked, job_file, merged_settings, place_of, resolve, stated
+
+if TYPE_CHECKING:
+    from batcher.transport.live.client import Reply
+
+_MOST_OFF_SECONDS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +55,14 @@ def _places(typed: Asked, database: str, endpoint: Endpoint) -> Iterator[Examina
         yield _look("inputs", lambda: _inputs(typed))
     yield _look("prices", lambda: price_words(typed))
     yield _look("key", lambda: _key(endpoint))
-    yield _look("endpoint", lambda: asyncio.run(_endpoint(endpoint)))
+    replies: list[Reply] = []
+    yield _look("endpoint", lambda: asyncio.run(_endpoint(endpoint, replies)))
+    for reply in replies:
+        yield _look("clock", partial(_clock, reply))
     yield _look("database", lambda: _database(database))
+    yield _look("disk", lambda: _disk(typed, database))
+    yield _look("lifeboat folder", lambda: _lifeboat_folder(typed, database))
+    yield _look("open files", lambda: _open_files(typed))
     yield from _lifeboats(typed, database)
 
 
@@ -79,7 +96,8 @@ def _key(endpoint: Endpoint) -> str:
     return f"there ({key_source(endpoint)})"
 
 
-async def _endpoint(endpoint: Endpoint) -> str:
+async def _endpoint(endpoint: Endpoint, replies: "list[Reply]") -> str:
+    """One authorised request that costs nothing; `replies` gets what came."""
     from batcher.transport.live.send_errors import SendError  # noqa: PLC0415 - late
 
     try:
@@ -96,7 +114,8 @@ async def _endpoint(endpoint: Endpoint) -> str:
         ) from exc
     finally:
         await client.close()
-    if reply.status in {401, 403} and key is not None:
+    replies.append(reply)
+    if reply.status in {401, 403}:
         raise ConfigurationError(
             f"{endpoint.name} at {endpoint.shown_url} refuses the key (HTTP {reply.status})"
         )
@@ -126,22 +145,68 @@ def _reading_engine(url: str) -> Iterator[Engine]:
         engine.dispose()
 
 
+def _clock(reply: "Reply") -> str:
+    """Prices, days and proofs of identity follow our clock."""
+    try:
+        theirs = parsedate_to_datetime(reply.headers.get("Date", ""))
+    except (TypeError, ValueError):
+        return "the endpoint does not say what time it is"
+    off = SystemClock().now_us() / 1_000_000 - theirs.timestamp()
+    if abs(off) > _MOST_OFF_SECONDS:
+        raise ConfigurationError(
+            f"this machine's clock is {abs(off):,.0f} s {'ahead of' if off > 0 else 'behind'}"
+            " the endpoint's: set it, or the days and prices of answers are wrong"
+        )
+    return f"within {abs(off):,.0f} s of the endpoint's"
+
+
 def _database(url: str) -> str:
-    """Whether a run could write; creates nothing."""
+    """Whether a run could write: it is tried, and taken back."""
     where = parse_url(url)
     if where.path and not where.path.exists():
-        if not os.access(where.path.parent, os.W_OK):
+        if not _can_be_written(where.path.parent):
             raise CannotCreate(
                 f"{where.shown} cannot be created: {where.path.parent} may not be written"
             )
         return f"{where.shown} is not there yet; the first run creates it"
-    engine = open_engine(url)
+    if rehearse(url):
+        return f"{where.shown} is empty; the first run creates the tables, which was tried"
+    return f"{where.shown} can be written, which was tried; its schema is current"
+
+
+def _disk(typed: Asked, url: str) -> str:
+    if parse_url(url).path is None:
+        return "the server looks after its own"
+    check_space(url, size_bytes("min_free_space", merged_settings(typed).min_free_space))
+    return "has room for a run"
+
+
+def _lifeboat_folder(typed: Asked, url: str) -> str:
+    """Where paid answers go when the ledger fails."""
+    configured, spare = lifeboat_places(typed.config_path)
+    path = parse_url(url).path
+    beside = (path.resolve().parent,) if path else (Path(),)
+    places = (*((configured,) if configured else beside), *spare)
+    usable = [place for place in places if _can_be_written(place)]
+    if not usable:
+        raise CannotCreate(
+            "paid answers could be kept nowhere if the database failed: make one of these a"
+            f" folder that can be written: {', '.join(map(str, places))}"
+        )
+    return f"{usable[0].resolve()} can be written"
+
+
+def _open_files(typed: Asked) -> str:
+    concurrency = stated(merged_settings(typed).concurrency)
+    allow_connections(concurrency)
+    return f"enough for {count_of(concurrency, 'request')} at a time"
+
+
+def _can_be_written(folder: Path) -> bool:
+    """Tried with a file that has no name; of a folder that is not there, where it would be."""
+    there = next((each for each in (folder, *folder.parents) if each.exists()), folder)
     try:
-        if current(engine) is None:
-            return f"{where.shown} is empty; the first run creates the tables"
-        require_head(engine)
-        with writing(engine):
-            pass
-    finally:
-        engine.dispose()
-    return f"{where.shown} can be written, its schema is current"
+        with tempfile.TemporaryFile(dir=there):
+            return True
+    except OSError:
+        return False

@@ -1,13 +1,20 @@
 """`batcher doctor` looks at what a run would need, and at nothing else."""
 
 import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import text
 
 from batcher import wiring
 from batcher.cli.care.doctor import doctor
-from batcher.wiring.examine import examine
+from batcher.errors import ConfigurationError
+from batcher.ledger.connect import open_engine, place, reading
+from batcher.ledger.migrate import current, prepare
+from batcher.transport.live.client import Reply
+from batcher.wiring.examine import _clock, examine
 from tests.making_runs import rows, write_rows
 
 
@@ -50,3 +57,47 @@ def test_what_is_wrong_is_told_as_json_too_and_makes_the_exit_code_1():
     assert done.return_value == 1
     assert findings["endpoint"] is False
     assert findings["database"] is True
+
+
+def test_what_a_run_writes_is_tried_and_taken_back(empty_database_url, monkeypatch):
+    monkeypatch.setenv("BATCHER_DATABASE", empty_database_url)
+    before = found()["database"]
+    assert before[0]
+    engine = open_engine(empty_database_url)
+    if engine.dialect.name == "postgresql":
+        assert "which was tried" in before[1]
+        assert current(engine) is None, "nothing was made"
+    prepare(engine)
+    assert found()["database"] == (True, f"{place(engine).shown} can be written, which was"
+                                   " tried; its schema is current")  # fmt: skip
+    with reading(engine) as connection:
+        names = set(connection.execute(text("SELECT name FROM ledger_info")).scalars())
+    assert names == {"database_uid", "created_at"}
+    engine.dispose()
+
+
+def test_a_user_who_may_make_no_table_is_told(postgres_server, monkeypatch):
+    url = postgres_server.new_database()
+    postgres_server.execute("CREATE ROLE maker_of_none LOGIN")
+    monkeypatch.setenv("BATCHER_DATABASE", url.replace("postgres@", "maker_of_none@"))
+    ok, words = found()["database"]
+    assert not ok
+    assert "grant the rights" in words
+    postgres_server.drop(url)
+    postgres_server.execute("DROP ROLE maker_of_none")
+
+
+@pytest.mark.parametrize(("hours", "ok"), [(0, True), (-2, False), (2, False)])
+def test_a_clock_that_differs_from_the_endpoint_s_is_told(hours, ok):
+    theirs = datetime.now(UTC) + timedelta(hours=hours)
+    reply = Reply(200, {"Date": format_datetime(theirs, usegmt=True)}, b"")
+    if ok:
+        assert "within" in _clock(reply)
+        return
+    with pytest.raises(ConfigurationError, match="ahead of" if hours < 0 else "behind"):
+        _clock(reply)
+
+
+def test_lifeboat_disk_and_open_files_are_looked_at():
+    findings = found()
+    assert all(findings[what][0] for what in ("disk", "lifeboat folder", "open files"))

@@ -45,6 +45,10 @@ def company(folder, simulate, postgres_server):
             where = ("--endpoint", "simulator", "--base-url", simulator.url)
             return self.typed(role, "run", "rows.jsonl", *where)
 
+        def doctor(self, role):
+            where = ("--endpoint", "simulator", "--base-url", simulator.url)
+            return self.typed(role, "doctor", *where)
+
     yield Company()
     postgres_server.drop(url)
     for role in ("batcher_runner", "batcher_reader", "owner"):
@@ -63,6 +67,11 @@ def test_the_rights_that_the_documentation_lists_are_enough(company):
     for words in READS[:4]:
         done = company.typed("batcher_reader", *words)
         assert done.code == 0, done
+    assert "FAIL database" not in company.doctor("batcher_runner").out
+    doctor = company.doctor("batcher_reader")
+    assert doctor.code == 1, doctor
+    assert "FAIL database" in doctor.out
+    assert "grant the rights" in doctor.out
     refused = company.run("batcher_reader")
     assert refused.code == 74, refused
     assert "does not let this user do that: grant the rights" in refused.err
@@ -80,7 +89,8 @@ def test_a_schema_is_made_where_one_may_and_asked_for_where_not(company):
     company.sql("CREATE TABLE theirs (number INT)")  # of another application, in `public`
     assert company.typed("postgres", "db", "upgrade").code == 0
     assert company.run("postgres").code == 0
-    for words in READS:
+    purge = ("db", "purge", "--older-than", "0h", "--yes")
+    for words in (*READS, purge, ("db", "vacuum")):
         done = company.typed("postgres", *words)
         assert done.code == 0, done
 
