@@ -15,7 +15,7 @@ from tests.faults.serving import faulty, serving
 from tests.making_runs import AT_ONCE, Case, FakeLane, FastClock, row, simulating
 
 # Many rows fail side by side, and the server is there.
-PATIENT = BreakerPolicy(trips_after=10**6, suspects_after=10**6)
+PATIENT = BreakerPolicy(trips_after=10**6, trips_after_seconds=1e6, suspects_after=10**6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
