@@ -175,7 +175,7 @@ class RequestBuilder:
             betas = self._betas(row)
             self._judge(body, betas)
             text = encoded_body(body, len(raw)) if text_of is None else b""
-            is_large = len(raw) > _LARGE_BYTES  # no record has as many columns
+            is_large = max(len(raw), len(text)) > _LARGE_BYTES
             named = params_hash(body, betas, is_large=is_large)
             model, max_tokens, streams = body["model"], body["max_tokens"], needs_stream(body)
             if text_of is None:
