@@ -1,9 +1,10 @@
 """Settings from files and environment variables: where they are, and what they say."""
 
+import codecs
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
@@ -36,21 +37,53 @@ _ENDPOINT_FILES: Final = ("api_key_file", "ca_file", "client_certificate", "clie
 _TEXT_SETTINGS: Final = ("system", "prompt")
 
 
+_VARIABLE: Final = re.compile(r"\$\{[A-Za-z_]\w*\}")
+# What is sent to a model, or run by a program that has variables of its own.
+_OF_PROMPTS: Final = frozenset(
+    {"system", "prompt", "parameters", "request", "tools", "validate", "notify", "tags"}
+)
+
+
 def read_toml(path: Path, kind: type[T]) -> T:
     """A settings file; raises `UsageError` when missing, `ConfigurationError` when wrong."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(_text_of(path))
     except FileNotFoundError as exc:
         raise UsageError(f"{path}: no such file; check the name") from exc
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigurationError(f"{path}: cannot be read: {exc}") from exc
     except tomllib.TOMLDecodeError as exc:
         raise ConfigurationError(f"{path}: is not valid TOML: {exc}") from exc
+    for name in _with_variables(table):
+        instead = "" if "." in name else f", or set the variable {PREFIX}{name.upper()}"
+        raise ConfigurationError(
+            f"{path}: {name} holds a ${{VARIABLE}}, which nobody fills in here: write the value"
+            f" itself{instead}"
+        )
     try:
         settings = msgspec.convert(table, kind)
     except msgspec.ValidationError as exc:
         raise ConfigurationError(f"{path}: {explained(exc, kind)}") from exc
     return _anchored(settings, path.parent)
+
+
+def _text_of(path: Path) -> str:
+    """As editors on Windows write it too: with a mark at its beginning, or as UTF-16."""
+    data = path.read_bytes()
+    utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if utf_16 else "utf-8-sig").replace("\r\n", "\n")
+
+
+def _with_variables(table: Mapping[str, Any]) -> Iterator[str]:
+    """The settings whose author expects `${VARIABLE}` to be filled in; prompts may hold it."""
+    for name, value in table.items():
+        if name in _OF_PROMPTS:
+            continue
+        if isinstance(value, dict):
+            yield from (f"{name}.{inner}" for inner in _with_variables(value))
+        texts = value if isinstance(value, list) else [value]
+        if any(isinstance(text, str) and _VARIABLE.search(text) for text in texts):
+            yield name
 
 
 def find_config(option: str | None, job_path: Path | None) -> Path | None:

@@ -33,7 +33,41 @@ _SQLITE_SETTINGS = (
 )
 _ALONE = "mode=ro&immutable=1"
 _MOUNTS = Path("/proc/self/mountinfo")
-_REFUSED = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse"})
+# Shared by machines, or by a machine and its host: locks and mapped memory do not hold there.
+_REFUSED = frozenset(
+    [
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb2",
+        "smb3",
+        "smbfs",
+        "9p",
+        "v9fs",
+        "afs",
+        "kafs",
+        "ceph",
+        "fuse",
+        "lustre",
+        "gpfs",
+        "beegfs",
+        "glusterfs",
+        "ocfs2",
+        "gfs2",
+        "acfs",
+        "orangefs",
+        "pvfs2",
+        "virtiofs",
+        "drvfs",
+        "vboxsf",
+        "prl_fs",
+        "wekafs",
+        "panfs",
+        "ncpfs",
+        "coda",
+        "davfs",
+    ]
+)
 # The root of a rootless container: FUSE, and local.
 _LOCAL = frozenset({"fuse.fuse-overlayfs"})
 

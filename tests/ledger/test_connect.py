@@ -124,6 +124,21 @@ def test_network_file_systems_are_recognised(path, kind):
     assert network_file_system(Path(path), MOUNTS) == kind
 
 
+@pytest.mark.parametrize(
+    ("kind", "refused"),
+    [
+        *[(each, True) for each in (
+            "lustre", "gpfs", "glusterfs", "fuse.glusterfs", "virtiofs", "beegfs", "ocfs2",
+            "smb2",            "vboxsf", "prl_fs", "davfs", "drvfs",
+        )],
+        *[(each, False) for each in ("ext4", "xfs", "btrfs", "overlay", "ecryptfs", "fuseblk")],
+    ],
+)  # fmt: skip
+def test_file_systems_that_machines_share_are_refused(kind, refused):
+    mounts = f"1 0 0:1 / / rw - ext4 /dev/x rw\n2 1 0:2 / /mnt/x rw - {kind} source rw\n"
+    assert (network_file_system(Path("/mnt/x/batcher.db"), mounts) == kind) is refused
+
+
 def test_where_nothing_is_known_of_mounts_nothing_is_refused():
     assert network_file_system(Path("/home/me/batcher.db"), "") is None
 
