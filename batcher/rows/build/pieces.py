@@ -93,6 +93,12 @@ def _is_of_user(message: object) -> bool:
     return type(message) is dict and message.get("role") == "user"
 
 
+def said(body: dict[str, Any]) -> int:
+    """About how many characters the messages of a checked body have."""
+    contents = [message.get("content") for message in body["messages"]]
+    return sum(len(content) for content in contents if type(content) is str)
+
+
 def encoded_body(body: dict[str, Any], usual_size: int = 0) -> bytes:
     """The JSON text of `body`; raises `RowProblem`.
 

@@ -34,6 +34,7 @@ from batcher.rows.build.pieces import (
     present,
     prompt_messages,
     row_custom_id,
+    said,
     with_attachments,
     within_limit,
 )
@@ -174,7 +175,7 @@ class RequestBuilder:
                 text_of = None
             betas = self._betas(row)
             self._judge(body, betas)
-            text = encoded_body(body, len(raw)) if text_of is None else b""
+            text = encoded_body(body, max(len(raw), said(body))) if text_of is None else b""
             is_large = max(len(raw), len(text)) > _LARGE_BYTES
             named = params_hash(body, betas, is_large=is_large)
             model, max_tokens, streams = body["model"], body["max_tokens"], needs_stream(body)
