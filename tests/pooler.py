@@ -7,6 +7,7 @@ the last lines of a test run say so.
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,6 +79,8 @@ def pooling(server: PostgresServer, mode: str, *, sessions: int = 2) -> Iterator
         ) as process:
             try:
                 _wait(process)
+                # What it says later is read, too: it stands still when the pipe is full.
+                threading.Thread(target=process.stderr.read, daemon=True).start()
                 yield Pooler(folder)
             finally:
                 process.kill()
