@@ -137,7 +137,13 @@ def test_the_exit_code_of_a_missing_database_is_2(tmp_path):
 
 
 # Words of the settings, which the configuration is checked against: no code of a run.
-WORDS_OF_SETTINGS = {"batcher.pipeline.choices", "batcher.transport.endpoint"}
+WORDS_OF_SETTINGS = {
+    "batcher.pipeline.choices",
+    "batcher.rows",
+    "batcher.rows.build",
+    "batcher.rows.build.settings",
+    "batcher.transport.endpoint",
+}
 
 
 def test_a_report_loads_neither_engine_nor_pacing_nor_transport(database):

@@ -76,8 +76,9 @@ def test_usage_keeps_identity_stop_reason_tokens_and_money_and_nothing_that_was_
 ):
     usage_on_both.write(rows(3))
     details = {"type": "refusal", "explanation": SAID}
+    said = {"stop_sequence": SAID, "stop_details": details}
     script = FakeLane(
-        lambda _: answered(SAID, stop_sequence=SAID, stop_details=details, id="msg_7")
+        lambda attempt: answered(SAID, **said, id=f"msg_{attempt.request.row_number}")
     )
     assert usage_on_both.run(script).exit_code == 0
     assert SAID not in words_in(usage_on_both)
@@ -85,7 +86,7 @@ def test_usage_keeps_identity_stop_reason_tokens_and_money_and_nothing_that_was_
         "SELECT custom_id, message_id, stop_reason, text, content, input_tokens, cost_status"
         " FROM v_answers ORDER BY row_number"
     )
-    assert found[0] == ("id-1", "msg_7", "end_turn", "", NOT_KEPT, 10, "priced")
+    assert found[0] == ("id-1", "msg_1", "end_turn", "", NOT_KEPT, 10, "priced")
     assert problems(usage_on_both) == []
 
 
