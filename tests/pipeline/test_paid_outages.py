@@ -96,6 +96,8 @@ def test_a_server_that_breaks_from_some_moment_on_ends_the_run_too(case, kind):
     assert ended.exit_code == 69, ended.error
     assert len(server.in_doubt) <= 2 * CONCURRENCY + 10 + MOST_PAID_PROBES
     assert ended.progress.held == 0
+    again = case.run(FakeLane(), FastClock())  # rows that were in doubt three times and more
+    assert (again.exit_code, again.unfinished_rows) == (0, {})
 
 
 @EACH
