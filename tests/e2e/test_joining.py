@@ -98,7 +98,7 @@ def test_a_worker_that_was_stopped_is_followed_and_sends_nothing_more(team):
     # What it had handed over to its event loop before it was stopped can still leave.
     since = [attempts[line["attempt_uid"]] for line in team.simulator.bill()[sent:]]
     assert len(since) <= 8
-    assert all(datetime.fromisoformat(attempt["opened_at"]) < stopped for attempt in since)
+    assert all(datetime.fromisoformat(str(attempt["opened_at"])) < stopped for attempt in since)
 
 
 def test_workers_keep_one_budget(team):
