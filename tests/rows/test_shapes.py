@@ -247,6 +247,15 @@ def test_system_messages_join_and_later_ones_stay_in_their_place():
     assert made["messages"] == [*TURN, {"role": "system", "content": "d"}]
 
 
+@pytest.mark.parametrize("role", ["user", "assistant", "tool"])
+def test_a_system_message_may_stand_before_any_turn(role):
+    said = {"user": {}, "assistant": {}, "tool": {"tool_call_id": "c"}}[role]
+    turns = [*TURN, SYSTEM, {"role": role, "content": "y", **said}]
+    made = body_of(batch_line(messages=turns))["messages"]
+    assert made[:2] == [*TURN, {"role": "system", "content": "s"}]
+    assert made[2]["role"] == ("assistant" if role == "assistant" else "user")
+
+
 SPOKEN = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]
 
 

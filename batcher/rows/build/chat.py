@@ -218,9 +218,8 @@ def _refuse_fields(message: dict[str, Any], where: str) -> None:
 
 def _append(messages: list[dict[str, Any]], role: str, blocks: list[dict[str, Any]]) -> None:
     """Add blocks to the last message where results of tools and the user's words meet."""
-    last = messages[-1] if messages else {}
-    is_result = any(each["type"] == "tool_result" for each in last.get("content") or ())
-    if role == "user" and last.get("role") == "user" and is_result:
+    last = messages[-1] if messages and role == messages[-1]["role"] == "user" else {}
+    if any(each["type"] == "tool_result" for each in last.get("content", ())):
         last["content"] += blocks
     else:
         messages.append({"role": role, "content": blocks})
