@@ -205,8 +205,8 @@ PLAIN_ROOMS = {"errors", "messages", "pricing", "pacing", "rows", "ledger", "rep
 
 # What `batcher --help` must not pay for.
 HEAVY = {
-    "aiohttp", "alembic", "jinja2", "jsonschema", "psycopg", "pyarrow", "rich", "sqlalchemy",
-    "uvloop",
+    "aiohttp", "alembic", "asyncio", "jinja2", "jsonschema", "psycopg", "pyarrow", "rich",
+    "sqlalchemy", "uvloop",
 }  # fmt: skip
 
 FILES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
