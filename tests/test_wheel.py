@@ -174,6 +174,8 @@ def test_an_unknown_command_is_refused_in_an_empty_folder(installed, empty):
 def test_the_demo_runs_from_the_wheel_and_then_has_nothing_left_to_do(installed, empty):
     first = run(installed / "batcher", "demo", folder=empty)
     assert first.returncode == 0, first.stdout + first.stderr
+    readme = (PROJECT / "README.md").read_text()
+    assert readme.split("```text\n")[1].split("```")[0] in first.stdout
     assert (empty / "batcher-demo.db").stat().st_size
     again = run(installed / "batcher", "demo", folder=empty)
     assert again.returncode == 0, again.stdout + again.stderr

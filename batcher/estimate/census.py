@@ -12,12 +12,11 @@ from batcher.ledger.write.records import Claimable, SharePolicy
 from batcher.messages.request import Request
 from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.job import Job
+from batcher.pipeline.run.dry_run import may_take_legs
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import AllBut, RowRanges
 from batcher.rows.read.reader import read_rows
 from batcher.rows.read.source import SourceFile, fingerprint
-
-_TOOLS: Final = b'"tools"'
 
 TICKETS: Final = 50  # rows that may be drawn from one cell, unless a larger pilot is asked for
 
@@ -83,18 +82,6 @@ class Census:
     cells: dict[CellKey, Cell] = field(default_factory=dict)
     lengths: dict[Place, int] = field(default_factory=dict)
     sample: Sample = field(default_factory=Sample)
-
-    def most(self, job: Job) -> int | None:
-        """What `ceiling` grows to with every attempt and leg that a row may have in a run.
-
-        `None`: a row may be asked again for more than before, or with what a tool of ours says,
-        and nothing bounds that.
-        """
-        choices = job.answers
-        if choices.raise_factor is not None or (choices.tools and self.in_legs):
-            return None
-        attempts = job.limits.retry.max_attempts * (1 + choices.retries)
-        return attempts * (self.ceiling + self.in_legs * (job.limits.max_legs - 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,7 +266,7 @@ def _count(
     size = len(request.body)
     census.requests += 1
     census.ceiling += bound or 0
-    census.in_legs += (bound or 0) if _TOOLS in request.body else 0
+    census.in_legs += (bound or 0) if may_take_legs(request.body) else 0
     census.unbounded += bound is None
     census.models[request.model] = census.models.get(request.model, 0) + 1
     key = (request.model, size_class(size))

@@ -104,6 +104,19 @@ class Job:
     join: bool = False
     processes: int = 1
 
+    def most(self, ceiling: int, in_legs: int) -> int | None:
+        """What one attempt each (`ceiling`) grows to with all that a row may have in a run.
+
+        `in_legs` is the part of it of requests that may go on in further legs. `None`: a row
+        may be asked again for more than before, or with what a tool of ours says, and nothing
+        bounds that.
+        """
+        choices = self.answers
+        if choices.raise_factor is not None or (choices.tools and in_legs):
+            return None
+        attempts = self.limits.retry.max_attempts * (1 + choices.retries)
+        return attempts * (ceiling + in_legs * (self.limits.max_legs - 1))
+
     def sharing(self, run_id: int, invocation_id: int, since: int) -> SharePolicy | None:
         """Which answers of other runs its rows may have, see `SharePolicy`; a name: none."""
         if self.name is not None:

@@ -93,11 +93,11 @@ def look_ahead(job: "Job", services: "Services", *, quiet: bool, assume_yes: boo
         _show_refusals(sample, quiet=quiet)
     if census is None:
         return
-    from batcher.cli.money.estimate_words import ceiling_words
+    from batcher.cli.run.summary import ceiling_words
     from batcher.report.words import count_of
 
     rows = count_of(census.requests, "row")
-    words = ceiling_words(census.ceiling, census.most(job), census.unbounded)
+    words = ceiling_words(job, census.ceiling, census.in_legs, census.unbounded)
     if census.requests and not quiet:
         say(f"{rows} to do; ceiling: {words}")
     above = census.unbounded or census.ceiling > (job.ask_above or 0)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from batcher.cli.run.summary import ceiling_words
 from batcher.estimate.estimate import Estimated
 from batcher.estimate.expected_cost import Method, ModelForecast
 from batcher.estimate.interval import CONFIDENCE
@@ -10,7 +11,6 @@ from batcher.ledger.money.estimates import StoredEstimate
 from batcher.pricing.money import format_usd, usd_text
 from batcher.report.words import count_of, moment_text, safe_text
 
-_ATTEMPTS = "one attempt per row"
 _METHODS = {
     Method.PILOT: "{:,} rows of a pilot, drawn at random from every length",
     Method.HISTORY: "{:,} earlier answers of the same settings and models",
@@ -43,9 +43,7 @@ def estimate_lines(made: Estimated) -> list[str]:
         lines.append(f"{bad} would be quarantined; batcher check lists them")
     lines += [_model_line(model) for model in made.parts.models]
     lines.append(made.price_note)
-    lines.append(
-        f"ceiling   {ceiling_words(census.ceiling, census.most(made.job), census.unbounded)}"
-    )
+    lines.append(f"ceiling   {_ceiling(made)}")
     lines += _expectation_lines(made)
     if made.count_note:
         lines.append(f"input tokens are not counted exactly: {made.count_note}")
@@ -56,21 +54,15 @@ def estimate_lines(made: Estimated) -> list[str]:
     return lines
 
 
-def ceiling_words(one_each: int, most: int | None, unbounded: int) -> str:
-    """The most that requests can cost, in words: with all their attempts, and with one each."""
-    if unbounded and not one_each:
-        return f"none: nothing bounds what {count_of(unbounded, 'request')} cost"
-    beyond = f" plus {count_of(unbounded, 'request')} without a ceiling" if unbounded else ""
-    one = format_usd(one_each)
-    if most is None:
-        return f"none for all attempts, {one} with {_ATTEMPTS}{beyond}"
-    return f"at most {format_usd(most)} with all attempts, {one} with {_ATTEMPTS}{beyond}"
+def _ceiling(made: Estimated) -> str:
+    census = made.census
+    return ceiling_words(made.job, census.ceiling, census.in_legs, census.unbounded)
 
 
 def estimate_json(made: Estimated) -> dict[str, Any]:
     """The estimate for programs; amounts are exact decimal text."""
     census, parts, expected = made.census, made.parts, made.expectation
-    most = census.most(made.job)
+    most = made.job.most(census.ceiling, census.in_legs)
     return {
         "estimate": made.estimate_id,
         "database": made.database,
@@ -98,21 +90,18 @@ def estimate_json(made: Estimated) -> dict[str, Any]:
 
 def pilot_lines(made: Estimated) -> list[str]:
     """What a pilot tells of the rows that are left, for a run that begins with one."""
-    census = made.census
     return [
         *map(_model_line, made.parts.models),
-        f"ceiling   {ceiling_words(census.ceiling, census.most(made.job), census.unbounded)}",
+        f"ceiling   {_ceiling(made)}",
         *_expectation_lines(made),
     ]
 
 
 def expectation_words(made: Estimated) -> str:
     """What the rows that are left will cost, as far as that is known, in a few words."""
-    expected, census = made.expectation, made.census
+    expected = made.expectation
     if expected is None:
-        return (
-            f"Ceiling: {ceiling_words(census.ceiling, census.most(made.job), census.unbounded)}"
-        )
+        return f"Ceiling: {_ceiling(made)}"
     return (
         f"Expected: {format_usd(expected.expected)} ({format_usd(expected.low)} to "
         f"{format_usd(expected.high)})"

@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 
 from batcher import wiring
-from batcher.cli.run.summary import input_lines
+from batcher.cli.run.summary import ceiling_words, input_lines
 from batcher.cli.words.say import tell
 from batcher.pipeline.job import Job
 from batcher.pipeline.run.dry_run import Inspection
-from batcher.pricing.money import format_usd, usd_text
+from batcher.pricing.money import usd_text
 from batcher.report.words import count_of
 from batcher.rows.build.field_names import not_sent_words
 
@@ -32,7 +32,7 @@ def print_inspection(job: Job, *, as_json: bool) -> int:
 
 def _print(job: Job, found: Inspection, ending: list[str], *, as_json: bool) -> None:
     if as_json:
-        tell(msgspec.json.encode(_summary(found)))
+        tell(msgspec.json.encode(_summary(job, found)))
         return
     for line in [*_lines(job, found), *ending]:
         tell(line)
@@ -46,7 +46,8 @@ def _lines(job: Job, found: Inspection) -> list[str]:
     lines += bad_row_lines(found)
     lines += input_lines(found.repeated_fields, found.blank_lines)
     lines += filter(None, [*found.hidden, *found.unpriced, not_sent_words(found.not_sent)])
-    return [*lines, _ceiling(found)]
+    ceiling = ceiling_words(job, found.cost_high, found.in_legs, found.unbounded)
+    return [*lines, f"ceiling: {ceiling}"]
 
 
 def bad_row_lines(found: Inspection) -> list[str]:
@@ -63,14 +64,8 @@ def bad_row_lines(found: Inspection) -> list[str]:
     return lines
 
 
-def _ceiling(found: Inspection) -> str:
-    ceiling = f"at most {format_usd(found.cost_high)}"
-    if not found.unbounded:
-        return f"{ceiling} for one attempt per row"
-    return f"{ceiling} plus {count_of(found.unbounded, 'request')} without a ceiling"
-
-
-def _summary(found: Inspection) -> dict[str, Any]:
+def _summary(job: Job, found: Inspection) -> dict[str, Any]:
+    most = job.most(found.cost_high, found.in_legs)
     return {
         "requests": found.requests,
         "bad_rows": found.bad_rows,
@@ -83,6 +78,7 @@ def _summary(found: Inspection) -> dict[str, Any]:
         "blank_lines": found.blank_lines,
         "models": found.models,
         "cost_high_usd": usd_text(found.cost_high),
+        "cost_high_with_retries_usd": None if most is None else usd_text(most),
         "requests_without_ceiling": found.unbounded,
         "first_body": None if found.first_body is None else msgspec.Raw(found.first_body),
     }

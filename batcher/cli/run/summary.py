@@ -298,3 +298,17 @@ def _next_line(job: Job, ended: Ended, start: Started | None) -> str:
 
 def _upper(pico: int | None) -> str:
     return "an unknown amount" if pico is None else format_usd(pico)
+
+
+def ceiling_words(job: Job, one_each: int, in_legs: int, unbounded: int) -> str:
+    """The most that requests can cost, in words: with all their attempts, and with one each."""
+    if unbounded and not one_each:
+        return f"none: nothing bounds what {count_of(unbounded, 'request')} cost"
+    most = job.most(one_each, in_legs)
+    beyond = f" plus {count_of(unbounded, 'request')} without a ceiling" if unbounded else ""
+    one = format_usd(one_each)
+    if most is None:
+        return f"none for all attempts, {one} with one attempt per row{beyond}"
+    return (
+        f"at most {format_usd(most)} with all attempts, {one} with one attempt per row{beyond}"
+    )

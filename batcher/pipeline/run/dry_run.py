@@ -12,12 +12,14 @@ from batcher.rows.read.reader import read_rows
 from batcher.rows.read.source import SourceFile
 
 _EXAMPLES = 5
+_TOOLS = b'"tools"'
 
 
 @dataclass(slots=True, kw_only=True)
 class Inspection:
-    """What the inputs hold. `cost_high` is pico-USD over the `bounded` requests.
+    """What the inputs hold. `cost_high` is pico-USD of one attempt of each bounded request.
 
+    `in_legs` is the part of it for requests that may go on in further legs.
     `unbounded` requests have no ceiling: no price, no max_tokens, or tools without a limit.
     `examples` are the first bad rows, with the name of their source. `not_sent` are columns
     that stay here, `repeated_fields` lines that name a field twice, `hidden` sentences about
@@ -28,6 +30,7 @@ class Inspection:
     requests: int = 0
     bad_rows: int = 0
     cost_high: int = 0
+    in_legs: int = 0
     unbounded: int = 0
     first_body: bytes | None = None
     models: dict[str, int] = field(default_factory=dict)
@@ -44,6 +47,11 @@ class Inspection:
     def is_clean(self) -> bool:
         """Whether every row that the inputs hold would be sent."""
         return not (self.bad_rows or self.hidden)
+
+
+def may_take_legs(body: bytes) -> bool:
+    """Whether a request has tools, after whose use an answer goes on in a further leg."""
+    return _TOOLS in body
 
 
 def inspect(
@@ -67,6 +75,7 @@ def inspect(
                 bound = rater.bound(item.body, item.model, item.max_tokens, now_us)
                 found.unbounded += bound is None
                 found.cost_high += bound or 0
+                found.in_legs += (bound or 0) if may_take_legs(item.body) else 0
     if rater.price_list is not None:
         book, prices = rater.book, rater.price_list
         words = [book.no_price_words(prices, name) for name in found.models]
