@@ -94,34 +94,42 @@ def focus_rows(
 def adjustment_rows(ledgers: Ledgers, account: str | None) -> Iterator[FocusRow]:
     """What was billed beside the charges, a row an entry: so the file adds up to the bill."""
     for entry in ledgers.entries():
-        at, who = entry.residual.place, sku.seller(entry.endpoint)
+        at = entry.residual.place
         start = datetime.fromisoformat(f"{at.day}T00:00:00+00:00")
         cost = _number(usd_text(entry.amount))
         kind, model = at.kind.replace("_", " "), at.model or "all models"
         yield {
             **_period(start, _HOURS_PER_DAY),
+            **_parties(entry.endpoint, account, USD),
             **dict.fromkeys(
                 ("BilledCost", "ContractedCost", "EffectiveCost", "ListCost"), cost
             ),
-            "BillingAccountId": account or entry.endpoint,
-            "BillingAccountName": account or who,
-            "BillingAccountType": "Organization",
-            "BillingCurrency": USD,
             "ChargeCategory": "Credit" if at.kind == "credit" else "Adjustment",
             "ChargeDescription": f"{kind} of {model}: {entry.residual.cause}",
             "ChargeFrequency": "One-Time",
-            "InvoiceIssuerName": who,
-            "PricingCurrency": USD,
             "PricingCurrencyEffectiveCost": cost,
-            **dict.fromkeys(
-                ("ProviderName", "ServiceProviderName", "HostProviderName", "PublisherName"),
-                who,
-            ),
-            "ServiceCategory": "AI and Machine Learning",
-            "ServiceName": "Claude API" if who == "Anthropic" else f"{who} Messages API",
-            "ServiceSubcategory": "Generative AI",
-            "x_Endpoint": entry.endpoint,
         }
+
+
+def _parties(endpoint: str, account: str | None, currency: str) -> FocusRow:
+    """Who is paid for what service, by whom, in which currency."""
+    who = sku.seller(endpoint)
+    return {
+        "BillingAccountId": account or endpoint,
+        "BillingAccountName": account or who,
+        "BillingAccountType": "Organization",
+        "BillingCurrency": currency,
+        "InvoiceIssuerName": who,
+        "PricingCurrency": currency,
+        "ProviderName": who,
+        "ServiceProviderName": who,
+        "HostProviderName": who,
+        "PublisherName": who,
+        "ServiceCategory": "AI and Machine Learning",
+        "ServiceName": "Claude API" if who == "Anthropic" else f"{who} Messages API",
+        "ServiceSubcategory": "Generative AI",
+        "x_Endpoint": endpoint,
+    }
 
 
 def _period(start: datetime, hours: int) -> FocusRow:
@@ -197,34 +205,22 @@ def _about(charged: Charged, account: str | None) -> FocusRow:
     """What all meters of a charge have in common."""
     start = moment_of(charged.start * _HOUR_US)
     rates = charged.rates
-    who = sku.seller(charged.endpoint)
     terms = sku.terms_of(rates)
+    parties = _parties(charged.endpoint, account, rates.currency)
     return {
-        "BillingAccountId": account or charged.endpoint,
-        "BillingAccountName": account or who,
-        "BillingAccountType": "Organization",
-        "BillingCurrency": rates.currency,
         **_period(start, charged.hours),
+        **parties,
         "ChargeCategory": "Usage",
         "ChargeFrequency": "Usage-Based",
-        "InvoiceIssuerName": who,
         "PricingCategory": "Standard",
-        "PricingCurrency": rates.currency,
-        "ProviderName": who,
-        "ServiceProviderName": who,
-        "HostProviderName": who,
-        "PublisherName": sku.publisher(rates.model) or who,
+        "PublisherName": sku.publisher(rates.model) or parties["PublisherName"],
         "RegionId": terms.place,
         "RegionName": terms.place and terms.place.upper(),
-        "ServiceCategory": "AI and Machine Learning",
-        "ServiceName": "Claude API" if who == "Anthropic" else f"{who} Messages API",
-        "ServiceSubcategory": "Generative AI",
         "SubAccountId": charged.workspace,
         "SubAccountName": charged.workspace,
         "SubAccountType": "Workspace" if charged.workspace else None,
         "Tags": _tags(charged),
         "x_CostStatus": charged.status,
-        "x_Endpoint": charged.endpoint,
         "x_Job": charged.job,
         "x_PriceBookVersion": charged.book,
         "x_RatingId": str(charged.rating_id),

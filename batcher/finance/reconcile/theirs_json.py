@@ -21,24 +21,16 @@ from batcher.messages.codec import CODEC_ERRORS
 from batcher.pricing.money import PICO, parse_decimal
 
 _CENTS: Final = 100
-# Where a token count stands in a usage result.
-_USAGE: Final = {
-    "input": ("uncached_input_tokens",),
-    "cache_write_5m": ("cache_creation", "ephemeral_5m_input_tokens"),
-    "cache_write_1h": ("cache_creation", "ephemeral_1h_input_tokens"),
-    "cache_read": ("cache_read_input_tokens",),
-    "output": ("output_tokens",),
-    "web_search": ("server_tool_use", "web_search_requests"),
-}
 # The token_type of a cost result.
-TOKEN_TYPES: Final = {
+_TOKEN_TYPES: Final = {
     "uncached_input_tokens": "input",
     "cache_creation.ephemeral_5m_input_tokens": "cache_write_5m",
     "cache_creation.ephemeral_1h_input_tokens": "cache_write_1h",
     "cache_read_input_tokens": "cache_read",
     "output_tokens": "output",
 }
-
+# Where the count of a kind stands in a usage result.
+_KINDS: Final = {**_TOKEN_TYPES, "server_tool_use.web_search_requests": "web_search"}
 
 # Names of a result that are no dimension.
 _NO_DIMENSIONS: Final = frozenset({"amount", "currency", "cost_type", "token_type"})
@@ -88,7 +80,7 @@ def _page(page: dict[str, Any], file: str, number: int, of: int) -> BillPage:
 
 def _usage(result: dict[str, Any], day: date, bucket: str) -> Iterator[Figure]:
     told = told_of(result, _NO_DIMENSIONS)
-    counts = dict.fromkeys(_USAGE, 0)
+    counts = dict.fromkeys(_KINDS.values(), 0)
     for path, count in _counts(result):
         kind = _KINDS.get(path, path)
         if kind in counts or count:
@@ -109,16 +101,13 @@ def _counts(fields: dict[str, Any], before: str = "") -> Iterator[tuple[str, int
             yield before + name, value
 
 
-_KINDS: Final = {".".join(path): kind for kind, path in _USAGE.items()}
-
-
 def _cost(result: dict[str, Any], day: date, bucket: str, *, whole_cents: bool) -> Figure:
     if (result.get("currency") or "USD") != "USD":
         raise ValueError(f"currency {result['currency']}")
     kind = str(result.get("cost_type") or "all")
     if kind == "tokens":
         named = str(result.get("token_type") or "tokens")
-        kind = TOKEN_TYPES.get(named, named)
+        kind = _TOKEN_TYPES.get(named, named)
     text = str(result["amount"])
     return Figure(
         measure=Measure.COST,

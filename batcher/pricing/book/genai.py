@@ -36,7 +36,6 @@ def genai_layer(
     *,
     price_list: str = "anthropic",
     extends: bool = True,
-    rounds: bool = False,
 ) -> Layer:
     """The prices of one provider of the installed genai-prices as a layer of a price book.
 
@@ -54,7 +53,7 @@ def genai_layer(
         published=None,
         source=source,
         extends=extends,
-        rounds=rounds,
+        rounds=False,
         lists={price_list: ListTerms(currency="USD", source=source)},
         aliases={},
         context_tokens={
@@ -63,7 +62,7 @@ def genai_layer(
         periods=tuple(
             period
             for model in found.models
-            for period in _model_periods(model, (price_list, source), rounds)
+            for period in _model_periods(model, (price_list, source))
         ),
     )  # fmt: skip
 
@@ -86,12 +85,12 @@ def _package() -> tuple[Any, str]:
     return data, metadata.version("genai-prices")
 
 
-def _model_periods(model: Any, origin: tuple[str, str], rounds: bool) -> Iterator[RatePeriod]:  # noqa: ANN401, FBT001
+def _model_periods(model: Any, origin: tuple[str, str]) -> Iterator[RatePeriod]:  # noqa: ANN401
     name = load_shipped().aliases.get(model.id, model.id)
     dated = _dated(model)
     ends = [*(later for later, _ in dated[1:]), None]
     for (start, base), end in zip(dated, ends, strict=True):
-        yield from _blocks(name, (STANDARD, start, end), base, origin, rounds)
+        yield from _blocks(name, (STANDARD, start, end), base, origin)
         for terms, when in _VARIANTS.items():
             variant = _variant(model, when)
             if variant is None:
@@ -99,7 +98,7 @@ def _model_periods(model: Any, origin: tuple[str, str], rounds: bool) -> Iterato
             first = max(start, _first_day(variant.constraint, model.id))
             if end is None or first < end:
                 prices = {**base, **_prices(variant.prices)}
-                yield from _blocks(name, (terms, first, end), prices, origin, rounds)
+                yield from _blocks(name, (terms, first, end), prices, origin)
 
 
 def _dated(model: Any) -> list[tuple[date, dict[str, Any]]]:  # noqa: ANN401
@@ -137,7 +136,6 @@ def _blocks(
     span: tuple[str, date, date | None],
     prices: Mapping[str, Any],
     origin: tuple[str, str],
-    rounds: bool,  # noqa: FBT001
 ) -> Iterator[RatePeriod]:
     """A block per prompt size; a price that is no tier's holds for all sizes."""
     terms, start, end = span
@@ -155,7 +153,7 @@ def _blocks(
                 rates=rates,
                 batch_factor=None,
                 geographies=(),
-                rounds=rounds,
+                rounds=False,
                 source=origin[1],
                 note="",
             )

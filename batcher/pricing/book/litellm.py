@@ -40,7 +40,6 @@ def litellm_layer(
     provider: str = "anthropic",
     *,
     price_list: str = "anthropic",
-    rounds: bool = False,
 ) -> Layer:
     """The prices of one provider; `file` `None`: of the installed package.
 
@@ -48,12 +47,12 @@ def litellm_layer(
     price map, or has none of the provider.
     """
     path = file or _installed()
-    entries = _read(path)
+    models = _models(_read(path), provider)
     source = f"LiteLLM's price map {path.name}, provider {provider}"
     periods = tuple(
         period
-        for model, entry in _models(entries, provider).items()
-        for period in _periods(model, entry, (price_list, source), rounds)
+        for model, entry in models.items()
+        for period in _periods(model, entry, (price_list, source))
     )
     if not periods:
         raise ConfigurationError(f"{path}: has no prices of provider {provider}")
@@ -63,12 +62,12 @@ def litellm_layer(
         published=None,
         source=source,
         extends=True,
-        rounds=rounds,
+        rounds=False,
         lists={price_list: ListTerms(currency="USD", source=source)},
         aliases={},
         context_tokens={
             model: entry["max_input_tokens"]
-            for model, entry in _models(entries, provider).items()
+            for model, entry in models.items()
             if type(entry.get("max_input_tokens")) is int
         },
         periods=periods,
@@ -111,10 +110,7 @@ def _models(entries: Mapping[str, Any], provider: str) -> dict[str, Mapping[str,
 
 
 def _periods(
-    model: str,
-    entry: Mapping[str, Any],
-    origin: tuple[str, str],
-    rounds: bool,  # noqa: FBT001
+    model: str, entry: Mapping[str, Any], origin: tuple[str, str]
 ) -> Iterator[RatePeriod]:
     factors = entry.get(_FACTORS)
     factors = factors if isinstance(factors, dict) else {}
@@ -135,7 +131,7 @@ def _periods(
             yield RatePeriod(
                 price_list=origin[0], model=model, terms=terms, prompt_tokens_above=above,
                 valid_from=UNDATED, valid_until=None, rates=rates, batch_factor=None,
-                geographies=tuple(sorted(places.items())), rounds=rounds, source=origin[1],
+                geographies=tuple(sorted(places.items())), rounds=False, source=origin[1],
                 note="",
             )  # fmt: skip
 
