@@ -1,6 +1,8 @@
 """From an HTTP answer to an outcome."""
 
 import json
+from base64 import b64encode
+from collections.abc import Callable
 
 import pytest
 
@@ -14,7 +16,7 @@ from batcher.messages.attempt import (
 from batcher.messages.failure import Verdict
 from tests.making_runs import message, simulating
 from tests.simulator.asking import asynchronous, body_of
-from tests.transport.servers import free_port, http, raw_server, reset, send
+from tests.transport.servers import KEY, free_port, http, raw_server, reset, send
 
 
 async def outcome_of(answer, **fields):
@@ -51,6 +53,36 @@ async def test_a_request_id_of_any_bytes_can_be_stored(header):
     stored = outcome.exchange.provider_request_id
     assert len(stored.encode()) <= 200
     assert isinstance(outcome, Answered)
+
+
+RECORDED = {
+    "request-id": "provider_request_id",
+    "x-request-id": "provider_request_id",
+    "anthropic-workspace-id": "workspace_id",
+    "x-litellm-response-cost": "reported_cost",
+}
+SPELLED: dict[str, Callable[[str], str]] = {
+    "plain": str,
+    "upper": str.upper,
+    "part": lambda key: key[-12:],
+    "base64": lambda key: b64encode(key.encode()).decode(),
+    "hex": lambda key: key.encode().hex(),
+    "percent": lambda key: "".join(f"%{ord(c):02x}" for c in key),
+    "cut": lambda key: "x" * 187 + key,  # 11 characters of it fit into what is recorded
+}
+
+
+@pytest.mark.parametrize("form", SPELLED)
+@pytest.mark.parametrize("header", RECORDED)
+@asynchronous
+async def test_what_is_recorded_of_headers_loses_every_form_of_the_key(header, form):
+    spelled = SPELLED[form](KEY)
+    for status, body in ((200, message()), (429, error("rate_limit_error"))):
+        outcome = await outcome_of(http(status, body, f"{header}: a {spelled}"))
+        recorded = getattr(outcome.exchange, RECORDED[header])
+        assert recorded.startswith("a ")
+        assert "[key]" in recorded
+        assert spelled[-11:] not in recorded
 
 
 @pytest.mark.parametrize(

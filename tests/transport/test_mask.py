@@ -96,9 +96,8 @@ def test_what_is_not_the_key_stays_as_it_came():
     assert Mask(Secret("short")).data(b"short") == b"short"
 
 
-def test_headers_and_words_lose_it_too():
+def test_words_lose_it_too():
     assert MASK.text(f"bad key {KEY}!") == "bad key [key]!"
-    assert dict(MASK.headers({"a": f"x{KEY}", "b": "c"})) == {"a": "x[key]", "b": "c"}
 
 
 @pytest.mark.parametrize(

@@ -255,9 +255,8 @@ class HttpClient:
                     answering.close()
             if answering is None:
                 raise broken_by or SendError("connection_lost", "no answer came", left=True)
-            headers = self.mask.headers(answering.headers)
             await held.wait_to_be_read()
-            return StreamEnd(answering.status, headers, broken_by, held.passed_on())
+            return StreamEnd(answering.status, answering.headers, broken_by, held.passed_on())
 
     async def _hand_over(
         self,
@@ -339,10 +338,9 @@ class HttpClient:
         body: bytes,
         held: HeldRoom | None = None,
     ) -> Reply:
-        headers = self.mask.headers(response.headers)
-        if is_packed(headers):
-            body = unpacked(body, headers, BODY_LIMIT)
-        return Reply(response.status, headers, self.mask.data(body), held)
+        if is_packed(response.headers):
+            body = unpacked(body, response.headers, BODY_LIMIT)
+        return Reply(response.status, response.headers, self.mask.data(body), held)
 
     async def close(self) -> None:
         """Close every connection."""

@@ -39,6 +39,7 @@ _COST_HEADER: Final = "x-litellm-response-cost"
 _WORKSPACE_HEADER: Final = "anthropic-workspace-id"
 _PIECE_BYTES: Final = 2**18
 _REQUEST_ID_HEADERS: Final = ("request-id", "x-request-id")
+_HEADER_LENGTH: Final = 2_000  # of what is looked for keys in; 200 of it are recorded
 
 
 Hear = Callable[[str, int, Mapping[str, str], float], None]
@@ -169,15 +170,18 @@ class LiveLane:
             sent_at=sent_at,
             settled_at=self._clock.now_us(),
             http_status=reply.status,
-            provider_request_id=self._shown(_provider_request_id(reply)),
+            provider_request_id=self._shown(reply, *_REQUEST_ID_HEADERS),
             first_token_us=first_token_us,
-            reported_cost=_storable(reply.headers.get(_COST_HEADER)),
-            workspace_id=self._shown(_storable(reply.headers.get(_WORKSPACE_HEADER))),
+            reported_cost=self._shown(reply, _COST_HEADER),
+            workspace_id=self._shown(reply, _WORKSPACE_HEADER),
         )
 
-    def _shown(self, value: str | None) -> str | None:
-        """A header's value as it is recorded."""
-        return self._mask.text(value) if value else value
+    def _shown(self, reply: Reply, *names: str) -> str | None:
+        """The first of these headers that says anything, as it is recorded."""
+        for name in names:
+            if value := reply.headers.get(name):  # as they came, with whatever they repeat
+                return _storable(self._mask.text(value[:_HEADER_LENGTH]))
+        return None
 
     def _answered(self, reply: Reply, exchange: Exchange) -> Outcome:
         try:
@@ -287,16 +291,6 @@ def _lost(exc: SendError) -> Failure:
     return Failure(verdict=exc.verdict, error_type=exc.error_type, message=message)
 
 
-def _provider_request_id(reply: Reply) -> str | None:
-    for name in _REQUEST_ID_HEADERS:
-        value = reply.headers.get(name)
-        if value:
-            return _storable(value)
-    return None
-
-
-def _storable(value: str | None) -> str | None:
+def _storable(value: str) -> str:
     """Text that every database takes: a header may hold any bytes."""
-    if value is None:
-        return None
     return value[:200].replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -6,10 +6,8 @@ headers and messages also its base64, percent and hexadecimal forms, in any case
 
 import re
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Final
-
-from multidict import CIMultiDict
 
 from batcher.transport.endpoint import SHORTEST_HIDDEN, Secret
 
@@ -61,13 +59,6 @@ class Mask:
             return value
         value = _without(value, _as_it_is, self._found)
         return _without(value, _unescaped, self._found) if _is_escaped(value) else value
-
-    def headers(self, headers: Mapping[str, str]) -> Mapping[str, str]:
-        """Headers without the key; the same object when it is in none."""
-        values = list(headers.values())
-        if not any(key in value for key in self._keys for value in values):
-            return headers
-        return CIMultiDict((name, self.text(value)) for name, value in headers.items())
 
     def _found(self, text: str) -> Iterator[tuple[int, int]]:
         """Where a key begins and ends in `text`, which is in lower case."""
