@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from batcher.ledger.runs import Recovery
 from batcher.pipeline.progress import Progress
+
+# What `--strict` minds of rows that have an answer.
+UNPRICED: Final = "unpriced"
+ASSUMED: Final = "assumed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +36,9 @@ class Ended:
     """How an invocation ended. `error` is one sentence, empty when nothing went wrong.
 
     `unfinished_rows` counts rows of the inputs that are failed, quarantined or held, by kind,
-    from all invocations. `rows_left` tells whether rows are still to do. `last`: no other
-    process does the run any more. `stopped`: what ended it early, empty where nothing did.
+    from all invocations, and what `--strict` minds. `rows_left` tells whether rows are still
+    to do. `last`: no other process does the run any more. `stopped`: what ended it early, empty
+    where nothing did.
     """
 
     exit_code: int
@@ -46,6 +51,12 @@ class Ended:
     stopped: str = ""
 
     @property
+    def without_answer(self) -> dict[str, int]:
+        """The rows of the inputs that are failed, quarantined or held, by kind."""
+        unclear = (UNPRICED, ASSUMED)
+        return {kind: n for kind, n in self.unfinished_rows.items() if kind not in unclear}
+
+    @property
     def cause(self) -> str:
         """Why the exit code is not 0, in one sentence; empty when it is."""
         if self.error or not self.exit_code:
@@ -53,7 +64,8 @@ class Ended:
         if self.stopped:
             return f"{self.stopped}; run the same command again"
         counts = ", ".join(f"{n:,} {kind}" for kind, n in sorted(self.unfinished_rows.items()))
-        return f"finished, but not all is well: {counts}; v_failures says why"
+        why = "batcher failures" if self.without_answer else "batcher report"
+        return f"finished, but not all is well: {counts}; {why} says why"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

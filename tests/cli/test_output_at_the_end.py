@@ -27,8 +27,12 @@ ENDED = Ended(exit_code=0, error="", rows_left=False, seconds=1.0, progress=Prog
         ),
         (
             {"exit_code": 65, "unfinished_rows": {"quarantined": 2, "failed": 1_000}},
-            "batcher: finished, but not all is well: 1,000 failed, 2 quarantined; v_failures"
-            " says why\n",
+            "batcher: finished, but not all is well: 1,000 failed, 2 quarantined; batcher"
+            " failures says why\n",
+        ),
+        (
+            {"exit_code": 65, "unfinished_rows": {"unpriced": 3}},
+            "batcher: finished, but not all is well: 3 unpriced; batcher report says why\n",
         ),
         ({"exit_code": 69, "error": "nobody answers"}, "batcher: nobody answers\n"),
     ],

@@ -28,7 +28,7 @@ def words_of(job, unfinished=None, **progress) -> str:
 
 def test_answers_without_a_price_are_not_called_rows_without_an_answer(job):
     words = words_of(job, {"quarantined": 1, "unpriced": 3}, answered=3, sent=3)
-    assert "rows without an answer: 1 quarantined; see v_failures" in words
+    assert "rows without an answer: 1 quarantined; see batcher failures" in words
     assert "3 answers have no price, which --strict minds" in words
     ended = replace(ENDED, unfinished_rows={"unpriced": 3})
     assert json_summary(job, ended, None, None)["rows_without_answer"] == {}
@@ -36,6 +36,7 @@ def test_answers_without_a_price_are_not_called_rows_without_an_answer(job):
 
 def test_who_reads_of_rows_without_an_answer_is_told_how_to_get_them(job):
     words = words_of(job, {"failed": 2}, answered=1, sent=3)
+    assert "see batcher failures --database some.db" in words
     assert "batcher export --failures --database some.db" in words
 
 

@@ -14,7 +14,7 @@ from batcher.ledger.write.records import FailureKind
     multiple=True,
     help="Only rows of this kind; repeatable [failed and held].",
 )
-@option("--reason", help="Only rows with this reason, as v_failures shows it.")
+@option("--reason", help="Only rows with this reason, as batcher failures shows it.")
 @ledger_options
 def retry(
     run_id: int | None,

@@ -14,17 +14,13 @@ from batcher.errors import BatcherError, StorageError
 from batcher.ledger.connect import without_passwords
 from batcher.monitoring.limits import limit_json, limit_lines
 from batcher.monitoring.meter import duration_words, money_so_far, told
-from batcher.pipeline.events import Ended, Started
+from batcher.pipeline.events import ASSUMED, UNPRICED, Ended, Started
 from batcher.pipeline.job import Job
 from batcher.pipeline.progress import Progress
 from batcher.pricing.money import format_usd, usd_text
 from batcher.report.words import count_of
 
 _FINISHED: Final = (0, 65)
-# Rows that have an answer: why `--strict` fails.
-_UNPRICED: Final = "unpriced"
-_ASSUMED: Final = "assumed"
-_OPEN: Final = (_UNPRICED, _ASSUMED)
 
 
 def refused(error: BatcherError | Interrupted, *, as_json: bool) -> int:
@@ -105,7 +101,7 @@ def _write_output(job: Job, start: Started) -> int:
 
 def _why(job: Job, ended: Ended, start: Started | None) -> list[str]:
     """A line for each of the commonest reasons why rows have no answer."""
-    if start is None or not set(ended.unfinished_rows) - set(_OPEN):
+    if start is None or not ended.without_answer:
         return []
     from batcher.ledger.connect import open_engine
     from batcher.report.render.status_text import reason_line
@@ -151,7 +147,7 @@ def closing_lines(
     lines += limit_lines(progress)
     lines += _warnings(progress)
     lines += _why(job, ended, start)
-    lines += _without_answer(ended.unfinished_rows, without_passwords(job.database))
+    lines += _what_is_minded(ended, without_passwords(job.database))
     if written is not None:
         lines.append(f"{count_of(written, 'row')} written to {job.output}")
     elif job.output and not ended.last:
@@ -192,9 +188,7 @@ def json_summary(
         "price_note": start.price_note if start else None,
         "recovered_attempts": start.recovery.attempts if start else 0,
         "rows_left": ended.rows_left,
-        "rows_without_answer": {
-            kind: count for kind, count in ended.unfinished_rows.items() if kind not in _OPEN
-        },
+        "rows_without_answer": ended.without_answer,
         "seconds": round(ended.seconds, 3),
         "rows_written": written,
         **limit_json(ended.progress),
@@ -265,16 +259,17 @@ def input_lines(repeated_fields: int, blank_lines: int) -> list[str]:
     return [line for count, line in lines if count]
 
 
-def _without_answer(unfinished: Mapping[str, int], database: str) -> list[str]:
+def _what_is_minded(ended: Ended, database: str) -> list[str]:
     """What keeps the exit code from being 0."""
-    kinds = dict(unfinished)
-    unpriced, assumed = kinds.pop(_UNPRICED, 0), kinds.pop(_ASSUMED, 0)
+    unpriced, assumed = (ended.unfinished_rows.get(kind, 0) for kind in (UNPRICED, ASSUMED))
     lines = []
-    if kinds:
-        counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
+    if ended.without_answer:
+        kinds = sorted(ended.without_answer.items())
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds)
+        named = f"--database {shlex.quote(database)}"
         lines.append(
-            f"rows without an answer: {counts}; see v_failures, or batcher export --failures"
-            f" --database {shlex.quote(database)}"
+            f"rows without an answer: {counts}; see batcher failures {named}, mend them with"
+            f" batcher export --failures {named}"
         )
     if unpriced:
         has = told(unpriced, "answer", "has", "have")
