@@ -114,7 +114,14 @@ def test_fields_of_chat_completions(theirs, ours):
 def test_the_choice_of_a_tool(theirs, ours):
     assert body_of(batch_line(tools=TOOLS, tool_choice=theirs))["tool_choice"] == ours
     made = body_of(batch_line(tools=TOOLS, tool_choice=theirs, parallel_tool_calls=False))
-    assert made["tool_choice"] == {**ours, "disable_parallel_tool_use": True}
+    several = {} if ours["type"] == "none" else {"disable_parallel_tool_use": True}
+    assert made["tool_choice"] == {**ours, **several}, "the API takes none alone"
+
+
+def test_a_choice_of_single_calls_alone_has_a_type():
+    made = body_of(batch_line(tools=TOOLS, parallel_tool_calls=False))
+    assert made["tool_choice"] == {"type": "auto", "disable_parallel_tool_use": True}
+    assert "tool_choice" not in body_of(batch_line(parallel_tool_calls=False))
 
 
 @pytest.mark.parametrize(

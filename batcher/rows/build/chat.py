@@ -70,9 +70,18 @@ def chat_body(body: Mapping[str, Any], *, is_whole: bool) -> dict[str, Any]:
     system, messages = _conversation(body.get("messages"))
     if system:
         _put(made, "system", system, "a system message")
-    if "tools" not in made and "tool_choice" in made:  # says nothing without tools
-        del made["tool_choice"]
+    if "tool_choice" in made:
+        made |= {"tool_choice": _whole_choice(made["tool_choice"])}
+        if "tools" not in made:  # says nothing without tools
+            del made["tool_choice"]
     return {**made, "messages": messages}
+
+
+def _whole_choice(choice: dict[str, Any]) -> dict[str, Any]:
+    """The choice of tools with its type; it also says whether there may be several calls."""
+    if choice.get("type") == "none":
+        return {"type": "none"}  # no call is not two calls
+    return {"type": "auto", **choice}
 
 
 def _refuse_value(name: str, value: object, table: ChatTable) -> None:
