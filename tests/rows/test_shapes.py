@@ -390,3 +390,22 @@ def test_whatever_a_row_holds_it_is_refused_or_a_body(fields, messages):
         found = made.build(json.dumps(row).encode(), 1, 1, 0)
         if hasattr(found, "body"):
             check_body(json.loads(found.body))
+
+
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+USE = {"type": "tool_use", "id": "c", "name": "f", "input": {}}
+
+
+def test_the_name_of_a_result_is_that_of_its_call():
+    result = {"role": "tool", "tool_call_id": "c", "name": "f", "content": "r"}
+    turns = [*TURN, {"role": "assistant", "tool_calls": [CALL]}, result]
+    made = body_of(batch_line(messages=turns, tools=TOOLS))["messages"]
+    found = {"type": "tool_result", "tool_use_id": "c", "content": "r"}
+    assert made[2] == {"role": "user", "content": [found]}
+
+
+@pytest.mark.parametrize("content", [None, "", " \n", [{"type": "text", "text": ""}]])
+def test_blanks_beside_calls_are_nothing_said(content):
+    turns = [*TURN, {"role": "assistant", "content": content, "tool_calls": [CALL]}]
+    made = body_of(batch_line(messages=turns, tools=TOOLS))["messages"]
+    assert made[1] == {"role": "assistant", "content": [USE]}

@@ -221,6 +221,8 @@ _OF_MESSAGES: Final = {"role", "content", "tool_calls", "tool_call_id", "refusal
 
 def _refuse_fields(message: dict[str, Any], where: str) -> None:
     for name, value in message.items():
+        if name == "name" and type(message.get("tool_call_id")) is str:
+            continue  # the call that is meant says it
         if name not in _OF_MESSAGES and value not in (None, [], ""):
             raise untranslatable(f"{where}.{name} has no counterpart in the Messages API")
 
@@ -281,9 +283,11 @@ def url_source(url: str) -> dict[str, Any]:
 def _assistant(message: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
     if message.get("refusal"):
         raise untranslatable(f"{where}.refusal has no counterpart in the Messages API")
-    if message.get("content"):
-        yield from _parts(message["content"], where)
-    for call in message.get("tool_calls") or ():
+    calls = message.get("tool_calls") or ()
+    for part in _parts(message.get("content") or [], where):
+        if part["type"] != "text" or not calls or part["text"].strip():
+            yield part  # blanks beside calls are what clients write where nothing was said
+    for call in calls:
         function = _object(f"{where}.tool_calls", call).get("function")
         if type(function) is not dict:
             raise untranslatable(f"{where}.tool_calls holds what is no call of a function")
