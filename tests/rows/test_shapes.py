@@ -409,3 +409,17 @@ def test_blanks_beside_calls_are_nothing_said(content):
     turns = [*TURN, {"role": "assistant", "content": content, "tool_calls": [CALL]}]
     made = body_of(batch_line(messages=turns, tools=TOOLS))["messages"]
     assert made[1] == {"role": "assistant", "content": [USE]}
+
+
+@pytest.mark.parametrize("head", ["", "data:application/pdf;base64,"])
+def test_a_file_is_base64_with_or_without_its_type(head):
+    part = {"type": "file", "file": {"filename": "a.pdf", "file_data": f"{head}JVBERi0="}}
+    made = body_of(batch_line(messages=[{"role": "user", "content": [part]}]))
+    source = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}
+    assert made["messages"][0]["content"] == [{"type": "document", "source": source}]
+
+
+def test_a_picture_called_jpg_is_a_jpeg():
+    part = {"type": "image_url", "image_url": {"url": "data:image/jpg;base64,/9j/"}}
+    made = body_of(batch_line(messages=[{"role": "user", "content": [part]}]))
+    assert made["messages"][0]["content"][0]["source"]["media_type"] == "image/jpeg"

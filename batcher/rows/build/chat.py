@@ -263,10 +263,15 @@ def _parts(content: object, where: str) -> Iterator[dict[str, Any]]:
             case {"type": "image_url", "image_url": {"url": str() as url} | (str() as url)}:
                 yield {"type": "image", "source": url_source(url)}
             case {"type": "file", "file": {"file_data": str() as data}}:
-                yield {"type": "document", "source": url_source(data)}
+                yield {"type": "document", "source": _file_source(data)}
             case _:
                 named = part.get("type") if type(part) is dict else kind(part)
                 raise untranslatable(f"{where} holds {_shown(named)}, which has no counterpart")
+
+
+def _file_source(data: str) -> dict[str, Any]:
+    """The source of a file, which may come as bare base64: that has no colon."""
+    return url_source(data if ":" in data else f"data:application/pdf;base64,{data}")
 
 
 def url_source(url: str) -> dict[str, Any]:
@@ -277,6 +282,7 @@ def url_source(url: str) -> dict[str, Any]:
     media_type, *options = [part.strip().lower() for part in head.split(";")]
     if not comma or "base64" not in options:
         raise RowProblem(Reason.BAD_FILE, "a data: URL is not in base64")
+    media_type = "image/jpeg" if media_type == "image/jpg" else media_type  # as many write it
     return {"type": "base64", "media_type": media_type, "data": data}
 
 
