@@ -423,3 +423,10 @@ def test_a_picture_called_jpg_is_a_jpeg():
     part = {"type": "image_url", "image_url": {"url": "data:image/jpg;base64,/9j/"}}
     made = body_of(batch_line(messages=[{"role": "user", "content": [part]}]))
     assert made["messages"][0]["content"][0]["source"]["media_type"] == "image/jpeg"
+
+
+@pytest.mark.parametrize("parameters", [None, {}, {"properties": {}}])
+def test_parameters_of_a_tool_are_an_object_where_they_do_not_say_so(parameters):
+    tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+    made = body_of(batch_line(tools=[tool]))["tools"]
+    assert made == [{"name": "f", "input_schema": {"type": "object", "properties": {}}}]

@@ -126,7 +126,8 @@ def _tool(value: object) -> dict[str, Any]:
     if value["type"] != "function" or type(function) is not dict:  # type: ignore[index]
         raise untranslatable(f"tools holds {_shown(value)}, which is no function")
     made = {"name": function.get("name"), "description": function.get("description")}
-    made["input_schema"] = function.get("parameters") or {"type": "object", "properties": {}}
+    schema = function.get("parameters") or {"properties": {}}
+    made["input_schema"] = {"type": "object", **_object("parameters", schema)}
     made["strict"] = function.get("strict") or None
     return {name: part for name, part in made.items() if part is not None}
 
