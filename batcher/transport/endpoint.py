@@ -50,10 +50,14 @@ SHORTEST_HIDDEN: Final = 8  # characters: a shorter key cannot be told from othe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxy:
-    """A proxy without its credentials; `authorization` is the header's value, if any."""
+    """A proxy without its credentials.
+
+    `authorization` is the header's value, if any, `password` what is secret in it.
+    """
 
     url: str
     authorization: Secret | None = None
+    password: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,8 +224,8 @@ def hidden_parts(endpoint: Endpoint) -> tuple[Secret, ...]:
     values = [Secret(value) for name, value in query if name != _PLAIN_PARAMETER]
     values += [header.value for header in endpoint.headers if header.secret]
     proxy = endpoint.route.proxy
-    if proxy is not None and proxy.authorization is not None:
-        values.append(proxy.authorization)
+    if proxy is not None:
+        values += filter(None, (proxy.authorization, proxy.password))
     return tuple(values)
 
 

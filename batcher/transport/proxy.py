@@ -113,6 +113,7 @@ def _proxy(value: str, name: str) -> Proxy:
     return Proxy(
         url=f"{parts.scheme}://{shown}:{port or _PORTS[parts.scheme]}",
         authorization=_authorization(parts),
+        password=Secret(unquote(parts.password)) if parts.password else None,
     )
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from batcher.errors import ConfigurationError
 from batcher.transport.endpoint import Endpoint, Secret, check_url, hidden_parts, shown_url
 from batcher.transport.live.mask import Mask
+from batcher.transport.proxy import route_to
 
 KEY = "sk-live/9+A=z_canary"
 MASK = Mask(Secret(KEY))
@@ -134,3 +135,14 @@ def test_values_in_an_address_are_hidden_as_a_key_is():
     assert mask.text("no key=canary-canary-canary here") == "no key=[key] here"
     other = replace(endpoint, base_url="https://h/v1?api-version=2026-01-01-preview")
     assert hidden_parts(other) == ()
+
+
+@pytest.mark.parametrize(
+    "password", ["canary-canary-canary", "can/ary:9", "c%2Fanary-ca%40nar"]
+)
+def test_a_password_of_a_proxy_is_hidden_as_it_is_and_as_it_is_sent(password):
+    route = route_to("https://h", f"http://me:{quote(password, safe='')}@proxy:3128", {})
+    mask = Mask(*hidden_parts(Endpoint(name="e", base_url="https://h", route=route)))
+    sent = base64.b64encode(f"me:{password}".encode()).decode()
+    assert mask.text(f"no {password} here") == "no [key] here"
+    assert mask.text(f"no Basic {sent} here") in {"no [key] here", "no [key]= here"}
