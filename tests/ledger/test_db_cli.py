@@ -16,9 +16,11 @@ from batcher.cli import group
 from batcher.clock import SystemClock
 from batcher.errors import BatcherError, StorageError
 from batcher.ledger.connect import open_engine, reading, writing
+from batcher.ledger.damage import limited_look
 from batcher.ledger.maintenance import check_after_crash
 from batcher.ledger.migrate import SHIPPED, current
 from batcher.ledger.owner.lock import hold_database
+from batcher.ledger.sqlite_file import connect_sqlite
 
 
 class Done(NamedTuple):
@@ -216,6 +218,20 @@ def test_a_look_that_takes_too_long_is_given_up_and_said(sqlite_url):
     assert "too large to be checked" in check_after_crash(engine, Hasty())
     assert "is whole" in check_after_crash(engine, SystemClock())
     engine.dispose()
+
+
+def test_one_long_step_of_sqlite_does_not_outlast_the_time_for_a_look(sqlite_url):
+    class Standing(SystemClock):
+        def monotonic(self):
+            return 0.0
+
+    long = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 50000000)"
+    with (
+        closing(connect_sqlite(Path(sqlite_url), read_only=True)) as connection,
+        pytest.raises(sqlite3.OperationalError, match="interrupted"),
+        limited_look(connection, 0.0, Standing()),
+    ):
+        connection.execute(f"{long} SELECT count(*) FROM n").fetchall()
 
 
 def unclean(url):
