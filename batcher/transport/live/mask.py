@@ -6,7 +6,7 @@ headers and messages also its base64, percent and hexadecimal forms, in any case
 
 import re
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from batcher.transport.endpoint import SHORTEST_HIDDEN, Secret
@@ -57,8 +57,19 @@ class Mask:
         """Words about an error, or of a header, without any form of the key."""
         if not self._parts and self._words is None:
             return value
-        value = _without(value, _as_it_is, self._found)
-        return _without(value, _unescaped, self._found) if _is_escaped(value) else value
+        value = self._without(value, _lower(value))
+        return self._without(value, *_unescaped(value)) if _is_escaped(value) else value
+
+    def _without(
+        self, value: str, seen: str, places: list[tuple[int, int]] | None = None
+    ) -> str:
+        """`value` without what is found in `seen`, whose characters stand at `places`."""
+        parts, end = [], 0
+        for first, last in _joined(self._found(seen)):
+            start, stop = (places[first][0], places[last - 1][1]) if places else (first, last)
+            parts += [value[end:start], _MASK]
+            end = stop
+        return "".join([*parts, value[end:]]) if parts else value
 
     def _found(self, text: str) -> Iterator[tuple[int, int]]:
         """Where a key begins and ends in `text`, which is in lower case."""
@@ -81,24 +92,6 @@ def _forms(key: str) -> Iterator[str]:
             yield whole[before + 1 : len(whole) - bool((before + len(data)) % 3)]
 
 
-_Places = list[tuple[int, int]] | None
-
-
-def _without(
-    value: str,
-    view: Callable[[str], tuple[str, _Places]],
-    found: Callable[[str], Iterator[tuple[int, int]]],
-) -> str:
-    """`value` without what is found in a view of it."""
-    seen, places = view(value)
-    parts, end = [], 0
-    for first, last in _joined(found(seen)):
-        start, stop = (places[first][0], places[last - 1][1]) if places else (first, last)
-        parts += [value[end:start], _MASK]
-        end = stop
-    return "".join([*parts, value[end:]]) if parts else value
-
-
 def _joined(spans: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
     """Spans in order, those that touch each other as one."""
     whole: list[tuple[int, int]] = []
@@ -110,15 +103,11 @@ def _joined(spans: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
     return whole
 
 
-def _as_it_is(value: str) -> tuple[str, _Places]:
-    return _lower(value), None
-
-
 def _is_escaped(value: str) -> bool:
     return "%" in value or "\\u00" in value or "\\/" in value
 
 
-def _unescaped(value: str) -> tuple[str, _Places]:
+def _unescaped(value: str) -> tuple[str, list[tuple[int, int]]]:
     """With the characters that percent signs and JSON's escapes stand for, and their places."""
     signs, places = [], []
     for found in _ESCAPED.finditer(value):

@@ -71,13 +71,15 @@ class _BoundedHead:
             more, self._taken = self._size - self._taken, self._size
             self._heads.take(more)
         found = self._parser.feed_data(data)
-        self._is_whole = any(message.code >= 200 for message, _ in found[0])
+        for message, _ in found[0]:
+            self._is_whole = message.code >= 200
         return found
 
     def free(self) -> None:
         """Nobody needs the headers any more."""
-        self._heads.free(self._taken)
-        self._taken = 0
+        if self._taken:
+            self._heads.free(self._taken)
+            self._taken = 0
 
 
 def _too_long(size: int) -> HttpProcessingError:
