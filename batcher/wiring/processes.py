@@ -137,7 +137,7 @@ class _Team:
 
     def wait(self) -> None:
         """Return when the others have ended: they may still work on their last rows."""
-        with self._passing_on():
+        with passing_on(self.pass_on):
             for child in self._children:
                 child.process.wait()
         for child in self._children:
@@ -147,21 +147,6 @@ class _Team:
         for thread in self._listeners:
             thread.join()
         self._over.set()
-
-    @contextmanager
-    def _passing_on(self) -> Iterator[None]:
-        """Our own part is over, and with it what heard the signals."""
-        before = {}
-        if self._children and threading.current_thread() is threading.main_thread():
-            before = {
-                number: signal.signal(number, lambda got, _: self.pass_on(signal.Signals(got)))
-                for number in HEARD
-            }
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def whole(self, mine: Ended) -> Ended:
         """How the run ended, everybody taken together."""
@@ -218,6 +203,26 @@ class _Team:
 
     def _refresh(self) -> None:
         sum_up(self._sum, self._mine, [child.progress for child in self._children])
+
+
+@contextmanager
+def passing_on(tell: Callable[[signal.Signals], object]) -> Iterator[None]:
+    """`tell` hears of signals: our own part is over, and with it what heard them.
+
+    A hang-up that is ignored, as under `nohup`, stays so.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in HEARD}
+        if before[signal.SIGHUP] is signal.SIG_IGN:
+            del before[signal.SIGHUP]
+    for number in before:
+        signal.signal(number, lambda got, _: tell(signal.Signals(got)))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _rank(code: int) -> int:
