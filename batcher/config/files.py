@@ -39,8 +39,18 @@ _TEXT_SETTINGS: Final = ("system", "prompt")
 
 _VARIABLE: Final = re.compile(r"\$\{[A-Za-z_]\w*\}")
 # What is sent to a model, or run by a program that has variables of its own.
-_OF_PROMPTS: Final = frozenset(
-    {"system", "prompt", "parameters", "request", "tools", "validate", "notify", "tags"}
+_OF_OTHERS: Final = frozenset(
+    {
+        "system",
+        "prompt",
+        "parameters",
+        "request",
+        "tools",
+        "validate",
+        "notify",
+        "tags",
+        "api_key_command",
+    }
 )
 
 
@@ -77,7 +87,7 @@ def _text_of(path: Path) -> str:
 def _with_variables(table: Mapping[str, Any]) -> Iterator[str]:
     """The settings whose author expects `${VARIABLE}` to be filled in; prompts may hold it."""
     for name, value in table.items():
-        if name in _OF_PROMPTS:
+        if name in _OF_OTHERS:
             continue
         if isinstance(value, dict):
             yield from (f"{name}.{inner}" for inner in _with_variables(value))

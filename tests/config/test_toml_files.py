@@ -42,3 +42,10 @@ def test_a_variable_that_nobody_fills_in_is_refused(tmp_path, line, named):
         read_toml(path, ConfigFile)
     assert named in str(caught.value)
     assert "PASSWORD" not in str(caught.value)
+
+
+def test_a_program_that_prints_the_key_may_have_variables_of_its_own(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text('[endpoints.mine]\napi_key_command = ["sh", "-c", "cat ${KEYS}/mine"]\n')
+    found = read_toml(path, ConfigFile)
+    assert found.endpoints["mine"].api_key_command == ("sh", "-c", "cat ${KEYS}/mine")
