@@ -199,13 +199,13 @@ def test_a_value_that_would_be_two_headers_is_refused(value):
         header_line("anthropic-beta", value)
 
 
-def with_headers(lines: int, size: int):
-    """A server whose answers have so many headers of that size."""
+def with_headers(lines: int, size: int, before: bytes = b""):
+    """A server whose answers have so many headers of that size, and `before` hints."""
     head = b"".join(b"x-%d: %s\r\n" % (n, b"v" * size) for n in range(lines))
 
     async def answer(reader, writer, _):
         await request(reader)
-        writer.write(b"HTTP/1.1 200 OK\r\n" + head + b"content-length: 2\r\n\r\n{}")
+        writer.write(before + b"HTTP/1.1 200 OK\r\n" + head + b"content-length: 2\r\n\r\n{}")
         await writer.drain()
 
     return answer
@@ -216,9 +216,12 @@ async def test_long_and_many_headers_are_read_and_bounded_together():
     async with keeping_server(with_headers(15, 60_000)) as (url, _), wire(url) as there:
         assert await ask(there) == b"{}"
         assert await ask(there) == b"{}"
-    async with keeping_server(with_headers(40, 60_000)) as (url, _), wire(url) as there:
-        with pytest.raises(HttpProcessingError, match="status and headers"):
-            await ask(there)
+    hint = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
+    for before in (b"", hint):
+        long = with_headers(40, 60_000, before)
+        async with keeping_server(long) as (url, _), wire(url) as there:
+            with pytest.raises(HttpProcessingError, match="status and headers"):
+                await ask(there)
 
 
 @asynchronous
