@@ -192,14 +192,14 @@ def test_pictures_and_files():
         {"type": "text", "text": "what?"},
         {
             "type": "image_url",
-            "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"},
+            "image_url": {"url": "data:image/png;base64,iVBORw0KGgo=", "detail": "low"},
         },
         {"type": "image_url", "image_url": {"url": "https://x.example/a.png"}},
-        {"type": "file", "file": {"file_data": "data:application/pdf;base64,BBBB"}},
+        {"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBERi0="}},
     ]
     (message,) = body_of({"messages": [{"role": "user", "content": parts}]})["messages"]
-    base64 = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
-    pdf = {"type": "base64", "media_type": "application/pdf", "data": "BBBB"}
+    base64 = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
+    pdf = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}
     assert message["content"] == [
         {"type": "text", "text": "what?"},
         {"type": "image", "source": base64},
@@ -417,6 +417,12 @@ def test_a_file_is_base64_with_or_without_its_type(head):
     made = body_of(batch_line(messages=[{"role": "user", "content": [part]}]))
     source = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}
     assert made["messages"][0]["content"] == [{"type": "document", "source": source}]
+
+
+def test_what_a_data_url_holds_is_looked_at_as_files_are():
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGVsbG8="}}
+    bad = refused(batch_line(messages=[{"role": "user", "content": [part]}]), **JOB)
+    assert (bad.reason, "the content is no JPEG" in bad.message) == ("BAD_FILE", True)
 
 
 def test_a_picture_called_jpg_is_a_jpeg():

@@ -112,7 +112,7 @@ def _bytes(block_type: str, value: object) -> bytes:
 
 def _of_data_url(url: str) -> bytes:
     head, comma, data = url[5:].partition(",")
-    if not comma or not head.lower().endswith(";base64"):
+    if not comma or "base64" not in map(str.strip, head.lower().split(";")[1:]):
         raise RowProblem(Reason.BAD_FILE, "a data: URL is not in base64")
     return _of_base64("a data: URL", data)
 

@@ -262,7 +262,7 @@ def _parts(content: object, where: str) -> Iterator[dict[str, Any]]:
             case {"type": "text", "text": str()}:
                 yield part
             case {"type": "image_url", "image_url": {"url": str() as url} | (str() as url)}:
-                yield {"type": "image", "source": url_source(url)}
+                yield {"type": "image", "source": {"type": "url", "url": url}}
             case {"type": "file", "file": {"file_data": str() as data}}:
                 yield {"type": "document", "source": _file_source(data)}
             case _:
@@ -272,19 +272,8 @@ def _parts(content: object, where: str) -> Iterator[dict[str, Any]]:
 
 def _file_source(data: str) -> dict[str, Any]:
     """The source of a file, which may come as bare base64: that has no colon."""
-    return url_source(data if ":" in data else f"data:application/pdf;base64,{data}")
-
-
-def url_source(url: str) -> dict[str, Any]:
-    """The source of an image or document that a URL holds (`data:`) or names."""
-    if url[:5].lower() != "data:":
-        return {"type": "url", "url": url}
-    head, comma, data = url[5:].partition(",")
-    media_type, *options = [part.strip().lower() for part in head.split(";")]
-    if not comma or "base64" not in options:
-        raise RowProblem(Reason.BAD_FILE, "a data: URL is not in base64")
-    media_type = "image/jpeg" if media_type == "image/jpg" else media_type  # as many write it
-    return {"type": "base64", "media_type": media_type, "data": data}
+    url = data if ":" in data else f"data:application/pdf;base64,{data}"
+    return {"type": "url", "url": url}
 
 
 def _assistant(message: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
