@@ -17,11 +17,15 @@ _SEP_LINE: Final = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
 _QUOTED: Final = re.compile(r'"[^"]*"?')
 _UTF8: Final = re.compile(rb"[\xc2-\xf4][\x80-\xbf]")  # seldom anything else
 _HIGH: Final = re.compile(rb"[\x80-\xff]")
-# A letter of Western Europe beside another letter, or the marks that typewriters lack.
+# A letter of Western Europe beside another letter, one that is a word (à, è, ó, å), or the
+# marks that typewriters lack.
 _WESTERN: Final = re.compile(
     rb"(?<=[A-Za-z\xc0-\xff])[\xc0-\xff]|[\xc0-\xff](?=[A-Za-z\xc0-\xff])"
+    rb"|[\xc0\xc1\xc5\xc8\xc9\xd2\xd3\xd6\xd8\xda\xe0\xe1\xe5\xe8\xe9\xf2\xf3\xf6\xf8\xfa]"
     rb"|[\x80\x82-\x8c\x8e\x91-\x9c\x9e\x9f\xa0-\xbf]"
 )
+# Words of Cyrillic, Greek or Hebrew, and letters of DOS: marks of Windows stand between words.
+_FOREIGN: Final = re.compile(rb"[\xc0-\xff]{4}|[A-Za-z][\x82-\x84\x86-\x89\x8b]+[a-z]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,5 +91,6 @@ def _encoding(sample: bytes) -> str:
         codecs.getincrementaldecoder("utf-8")().decode(sample)
     except UnicodeDecodeError:
         others = len(_HIGH.findall(sample)) - len(_WESTERN.findall(sample))
+        others += len(_FOREIGN.findall(sample))
         return "utf-8" if others or _UTF8.search(sample) else "cp1252"
     return "utf-8"
