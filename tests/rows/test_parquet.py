@@ -105,7 +105,6 @@ def test_every_type_with_a_rule_becomes_its_text(tmp_path):
         "half": pa.array([0.5], pa.float16()),
         "lasts": pa.array([90_000_001_500], pa.duration("ns")),
         "less": pa.array([-1_500], pa.duration("ms")),
-        "view": pa.array([[1, 2]], pa.list_view(pa.int64())),
         "moments": pa.array([[("k", 10**9)]], pa.map_(pa.string(), pa.timestamp("ns"))),
         "two": pa.array([[10**9, 1]], pa.list_(pa.timestamp("ns"), 2)),
     }
@@ -126,10 +125,18 @@ def test_every_type_with_a_rule_becomes_its_text(tmp_path):
         "0.5",
         "PT90.000001S",
         "-PT1.5S",
-        "[1, 2]",
         "{'k': '1970-01-01T00:00:01'}",
         "['1970-01-01T00:00:01', '1970-01-01T00:00:00']",
     ]
+
+
+def test_a_view_of_a_list_is_a_list(tmp_path):
+    table = pa.table({"view": pa.array([[1, 2]], pa.list_view(pa.int64()))})
+    try:
+        file = parquet(tmp_path / "a.parquet", table)
+    except pa.ArrowNotImplementedError:
+        pytest.skip("this pyarrow writes no views of lists, so that nobody's file has them")
+    assert template_prompts(file, "{{ view }}") == ["[1, 2]"]
 
 
 def test_an_interval_is_iso_8601():
