@@ -11,9 +11,11 @@ from msgspec import structs
 from batcher.errors import (
     AccessRefused,
     ConfigurationError,
+    Fenced,
     ProviderUnavailable,
     UsageError,
 )
+from batcher.ledger.connect import open_engine, writing
 from batcher.messages.attempt import Answered
 from batcher.messages.usage import Usage
 from batcher.pacing.breaker import BreakerPolicy
@@ -22,6 +24,7 @@ from tests import bill
 from tests.making_runs import (
     MODEL,
     SETTINGS,
+    Case,
     FakeLane,
     FastClock,
     answered,
@@ -100,6 +103,26 @@ def test_a_refused_row_fails_and_is_sent_again_only_after_its_release(on_both):
     assert on_both.run(lane).exit_code == 0
     assert lane.prompts.count("row 3") == 2
     assert on_both.one("SELECT COUNT(*) FROM v_failures") == 0
+
+
+_FOLLOWED = """CREATE FUNCTION follow() RETURNS trigger AS $$ BEGIN
+UPDATE leases SET token = token + 1, owner = 'a run' WHERE name = NEW.name; RETURN NULL;
+END $$ LANGUAGE plpgsql;
+CREATE TRIGGER follow AFTER UPDATE ON leases FOR EACH ROW WHEN (pg_trigger_depth() = 0)
+EXECUTE FUNCTION follow()"""
+
+
+def test_a_release_changes_nothing_when_a_run_has_begun_since_it_looked(tmp_path, postgres_url):
+    case = Case(folder=tmp_path, database=postgres_url)
+    case.write(rows(4))
+    assert case.run(FakeLane(in_turn({"row 3": [refused(400)]}))).exit_code == 65
+    engine = open_engine(postgres_url)
+    with writing(engine) as connection:
+        connection.exec_driver_sql(_FOLLOWED)
+    engine.dispose()
+    with pytest.raises(Fenced, match="a run has taken over"):
+        case.release()
+    assert case.one("SELECT COUNT(*) FROM v_failures") == 1
 
 
 def test_a_release_in_a_database_that_is_not_there_makes_none(case, tmp_path):

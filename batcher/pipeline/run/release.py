@@ -26,13 +26,15 @@ def release(
     """Forget failures of these kinds, so that their rows are sent again.
 
     `run_id` may be `None` when the ledger has one run. Raises `UsageError` when it is not
-    clear which run is meant or there is no database, `Busy` while that run is on.
+    clear which run is meant or there is no database, `Busy` while that run is on, also where it
+    began while we were suspended.
     """
     run = _the_run(database, run_id)
-    with hold_database(database, run.key, command="batcher retry"):
+    with hold_database(database, run.key, command="batcher retry") as held:
         engine = open_engine(database)
         try:
             with writing(engine) as connection:
+                held.fence(connection)
                 rows = _release(connection, run.run_id, kinds, reason)
         finally:
             engine.dispose()
