@@ -147,7 +147,6 @@ def upgrade(
         before = _revision(connection, where)
         if before is None:
             make_schema(connection, where)
-        if before is None:
             _check_encoding(connection, where)
         elif not revisions.know(before):
             raise _newer(before, where, revisions)
