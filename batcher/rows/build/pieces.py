@@ -1,6 +1,6 @@
 """Parts of a request that are the same whatever the form of its row."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -56,7 +56,7 @@ def row_custom_id(row: dict[str, Any]) -> str | None:
     return value or None
 
 
-def prompt_messages(prompt: object, row: Mapping[str, Any], columns: Container[str]) -> Any:  # noqa: ANN401 - looked at later, as all messages are
+def prompt_messages(prompt: object, row: Mapping[str, Any], columns: Collection[str]) -> Any:  # noqa: ANN401 - looked at later, as all messages are
     """The one message of a prompt, with the pictures and documents that `row` brings."""
     if type(prompt) is not str:
         raise RowProblem(Reason.WRONG_TYPE, f"prompt is {kind(prompt)}; it must be a string")
@@ -68,12 +68,14 @@ def prompt_messages(prompt: object, row: Mapping[str, Any], columns: Container[s
 def with_attachments(
     messages: Any,  # noqa: ANN401 - any JSON value
     row: Mapping[str, Any],
-    columns: Container[str],
+    columns: Collection[str],
 ) -> Any:  # noqa: ANN401 - the same, looked at later
     """`messages`, the last of the user's with what `columns` of `row` bring before its content.
 
     Raises `RowProblem`.
     """
+    if row.keys().isdisjoint(columns):
+        return messages
     blocks = attached(present(row, columns))
     if not blocks or type(messages) is not list:
         return messages
@@ -95,8 +97,11 @@ def _is_of_user(message: object) -> bool:
 
 def said(body: dict[str, Any]) -> int:
     """About how many characters the messages of a checked body have."""
-    contents = [message.get("content") for message in body["messages"]]
-    return sum(len(content) for content in contents if type(content) is str)
+    size = 0
+    for message in body["messages"]:
+        if type(content := message["content"]) is str:
+            size += len(content)
+    return size
 
 
 def encoded_body(body: dict[str, Any], usual_size: int = 0) -> bytes:

@@ -275,15 +275,10 @@ class RequestBuilder:
             raise RowProblem(
                 Reason.WRONG_TYPE, f"params is {kind(params)}; it must be an object"
             )
-        known = self.names.of_params.known
-        for name in row:
-            if name not in known:
-                self.names.of_params.judge(row)
-                break
-        for name in params:
-            if name not in self._fields:
-                self.names.inside_params.judge(params)
-                break
+        if not row.keys() <= self.names.of_params.known:
+            self.names.of_params.judge(row)
+        if not params.keys() <= self._fields:
+            self.names.inside_params.judge(params)
         body = self._completed(params)
         if body is not params:
             return body, None
@@ -296,7 +291,8 @@ class RequestBuilder:
     ) -> tuple[dict[str, Any], _TextOf | None]:
         fields = row
         if not row.keys() <= self._fields or None in row.values():
-            self.names.of_messages.judge(row)
+            if not row.keys() <= self.names.of_messages.known:
+                self.names.of_messages.judge(row)
             fields = present(row, self._fields)
             if not row.keys().isdisjoint(self._attachments):
                 fields = present(row, self._fields - self._attachments)
@@ -340,11 +336,8 @@ class RequestBuilder:
         return self._completed(body)
 
     def _from_prompt(self, row: dict[str, Any]) -> dict[str, Any]:
-        known = self.names.of_prompt.known
-        for name in row:
-            if name not in known:
-                self.names.of_prompt.judge(row)
-                break
+        if not row.keys() <= self.names.of_prompt.known:
+            self.names.of_prompt.judge(row)
         fields = present(row, self._prompt_fields)
         return self._completed(
             {
