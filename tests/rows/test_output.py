@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import resource
 import stat
 from pathlib import Path
 
@@ -214,6 +215,23 @@ def test_a_full_disk_is_a_storage_error_and_leaves_nothing(tmp_path):
     words = "/dev/full: writing failed: No space left"
     with pytest.raises(StorageError, match=words), open_writer("/dev/full", "jsonl") as writer:
         writer.write([{"a": "x" * 1000}] * 100)
+
+
+@pytest.mark.parametrize("name", ["o.jsonl", "o.csv", "o.parquet"])
+def test_rows_that_no_longer_fit_are_a_storage_error_and_leave_nothing(tmp_path, name):
+    """What is held back is not written while the output is given up."""
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, usual[1]))
+    try:
+        words = f"{name}: writing failed: File too large"
+        with (
+            pytest.raises(StorageError, match=words),
+            open_writer(str(tmp_path / name)) as writer,
+        ):
+            writer.write([{"a": "x" * 1000}] * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_reader_that_went_away_is_a_broken_pipe():

@@ -1,5 +1,6 @@
 """Rows kept in a nameless file until all are there: then columns and types are known."""
 
+import contextlib
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -75,8 +76,9 @@ class SpooledRows:
             yield batch
 
     def close(self) -> None:
-        """Forget the rows."""
-        self._file.close()
+        """Forget the rows; what a full disk did not take of them is of no use to anybody."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def _cells(self, row: Mapping[str, Any]) -> list[Scalar]:
         for name in row:
