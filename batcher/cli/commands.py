@@ -29,6 +29,7 @@ _ORDER: Final = (WHAT, LIMITS, MONEY, TROUBLE, OUTPUT, WORKERS, OTHER)
 _HELP: Final = {"help_option_names": ["-h", "--help"]}
 
 F = TypeVar("F", bound=Callable[..., Any])
+_LARGEST: Final = 2**63 - 1
 FILE: Final = click.Path(readable=False)  # completed by the shell; who opens it says more
 
 Names = Callable[[], Iterable[str]]
@@ -56,6 +57,17 @@ class NearChoice(Choice):
             near = did_you_mean(str(value), map(str, self.choices))
             raise click.BadParameter(words + near, ctx, param) from None
         return word
+
+
+def number(text: str) -> int:
+    """The number of a run or the like, no larger than a database counts."""
+    try:
+        found = int(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a valid integer.") from None
+    if abs(found) > _LARGEST:
+        raise click.BadParameter(f"{found} is beyond all numbers here.")
+    return found
 
 
 class CommandWithExamples(click.Command):

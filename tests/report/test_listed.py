@@ -117,3 +117,29 @@ def test_failures_for_programs(printed):
         3,
         6000,
     )
+
+
+@pytest.mark.parametrize("option", ["--run", "-n"])
+@pytest.mark.parametrize("command", ["answers", "failures"])
+def test_a_number_beyond_what_a_database_counts_is_refused(command, option):
+    result = CliRunner().invoke(group, [command, option, "99999999999999999999"])
+    assert result.exit_code == 2
+    assert "99999999999999999999 is" in result.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["export", "-o", "-", "--run"],
+        ["reconcile", "--undo"],
+        ["report", "--rating"],
+        ["reprice", "--run"],
+        ["retry", "--run"],
+        ["show", "row-1", "--rating"],
+        ["status", "--run"],
+    ],
+)
+def test_no_command_takes_a_number_beyond_what_a_database_counts(words):
+    result = CliRunner().invoke(group, [*words, "99999999999999999999"])
+    assert result.exit_code == 2
+    assert "99999999999999999999 is beyond all numbers here" in result.output

@@ -2,20 +2,21 @@
 
 import click
 
-from batcher.cli.commands import command, format_options, option
+from batcher.cli.commands import command, format_options, number, option
 from batcher.cli.ledger_options import ledger, ledger_options
 from batcher.cli.words.say import tell
 
 _ANSWERS = 10
 _OF_EACH_REASON = 5
-_RUN = option("--run", "run_id", type=int, metavar="ID", help="Of this run only.")
+_MOST = 1_000_000
+_RUN = option("--run", "run_id", type=number, metavar="ID", help="Of this run only.")
 
 
 @command("batcher answers -n 3", "batcher answers --grep refund --json")
 @option(
     "-n",
     "--limit",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, _MOST),
     default=_ANSWERS,
     show_default=True,
     metavar="N",
@@ -52,7 +53,7 @@ def answers(
 @option(
     "-n",
     "--limit",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, _MOST),
     default=_OF_EACH_REASON,
     show_default=True,
     metavar="N",

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from batcher.cli.commands import FILE, NearChoice, command, force_option, option
+from batcher.cli.commands import FILE, NearChoice, command, force_option, number, option
 from batcher.cli.ledger_options import ledger, ledger_options
 from batcher.cli.words.say import tell
 
@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 
 @command("batcher export -o answers.csv", "batcher export --run 3 --failures -o mend.jsonl")
-@option("--run", "run_id", type=int, metavar="ID", help="The run, where there are several.")
+@option(
+    "--run",
+    "run_id",
+    type=number,
+    metavar="ID",
+    help="The run, where there are several.",
+)
 @option(
     "-o",
     "--output",

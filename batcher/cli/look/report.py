@@ -14,6 +14,7 @@ from batcher.cli.commands import (
     completed,
     force_option,
     format_options,
+    number,
     option,
 )
 from batcher.cli.ledger_options import several_ledgers, several_ledgers_options
@@ -63,10 +64,10 @@ _VIEWS = ("waste", "cache", "costs", "latency", "units", "top")
     metavar="ZONE",
     help="The time zone of days and dates, such as Europe/Paris.",
 )
-@option("--run", "run_id", type=int, metavar="ID", help="One run only, by its number.")
+@option("--run", "run_id", type=number, metavar="ID", help="One run only, by its number.")
 @option(
     "--rating",
-    type=int,
+    type=number,
     metavar="N",
     help="The ledger as it was when rating N was complete; see batcher prices ratings.",
 )

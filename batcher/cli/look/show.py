@@ -2,7 +2,7 @@
 
 import click
 
-from batcher.cli.commands import command, format_options, option
+from batcher.cli.commands import command, format_options, number, option
 from batcher.cli.ledger_options import ledger, ledger_options
 from batcher.cli.words.say import tell
 
@@ -12,7 +12,7 @@ from batcher.cli.words.say import tell
 @format_options("text", "json")
 @option(
     "--rating",
-    type=int,
+    type=number,
     metavar="N",
     help="The prices as they were when rating N was complete, as in batcher report --rating.",
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from batcher.cli.commands import command, format_options, option
+from batcher.cli.commands import command, format_options, number, option
 from batcher.cli.ledger_options import ledger, ledger_options
 from batcher.cli.words.say import tell
 
@@ -17,7 +17,7 @@ _SECONDS: Final = 2.0  # between two looks of --watch
 
 
 @command("batcher status", "batcher status --run 3 --json")
-@option("--run", "run_id", type=int, metavar="ID", help="One run only, by its number.")
+@option("--run", "run_id", type=number, metavar="ID", help="One run only, by its number.")
 @option("--watch", is_flag=True, help="Look again and again while a run is on.")
 @format_options("text", "json")
 @ledger_options

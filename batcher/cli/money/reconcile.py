@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batcher.cli.commands import FILE, command, completed, force_option, format_options, option
+from batcher.cli.commands import (
+    FILE,
+    command,
+    completed,
+    force_option,
+    format_options,
+    number,
+    option,
+)
 from batcher.cli.ledger_options import several_ledgers, several_ledgers_options
 from batcher.cli.names import endpoint_names
 from batcher.cli.words.say import tell
@@ -40,7 +48,7 @@ _DOES = ("record", "undo", "recorded")
     is_flag=True,
     help="Put what is left over into the ledger, as adjustments; charges stay as they are.",
 )
-@option("--undo", type=int, metavar="N", help="Take adjustment N back; needs no FILE.")
+@option("--undo", type=number, metavar="N", help="Take adjustment N back; needs no FILE.")
 @option("--recorded", is_flag=True, help="List all adjustments; needs no FILE.")
 @format_options(*(each.value for each in TABLE_FORMATS))
 @option(

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batcher.cli.commands import command, format_options, option
+from batcher.cli.commands import command, format_options, number, option
 from batcher.cli.ledger_options import ledger_options
 from batcher.cli.words.say import tell
 
@@ -29,7 +29,7 @@ _COLUMNS = ("Model", "Answers", "Old", "New", "Difference")
     metavar="DAY",
     help="Take the prices of that UTC day; else each answer's own day counts.",
 )
-@option("--run", "run_id", type=int, metavar="ID", help="One run only, by its number.")
+@option("--run", "run_id", type=number, metavar="ID", help="One run only, by its number.")
 @option("--dry-run", is_flag=True, help="Show the difference and write nothing.")
 @option("--reopen", is_flag=True, help="Touch closed months too; they are open then.")
 @format_options("table", "json")

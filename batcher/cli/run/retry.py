@@ -1,13 +1,13 @@
 """`batcher retry`."""
 
-from batcher.cli.commands import choice, command, option
+from batcher.cli.commands import choice, command, number, option
 from batcher.cli.ledger_options import ledger_options
 from batcher.cli.words.say import tell
 from batcher.ledger.write.records import FailureKind
 
 
 @command("batcher retry", "batcher retry --run 3 --kind held")
-@option("--run", "run_id", type=int, metavar="ID", help="The run, when there are several.")
+@option("--run", "run_id", type=number, metavar="ID", help="The run, when there are several.")
 @option(
     "--kind",
     type=choice(FailureKind),
