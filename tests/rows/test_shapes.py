@@ -436,3 +436,18 @@ def test_parameters_of_a_tool_are_an_object_where_they_do_not_say_so(parameters)
     tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
     made = body_of(batch_line(tools=[tool]))["tools"]
     assert made == [{"name": "f", "input_schema": {"type": "object", "properties": {}}}]
+
+
+@pytest.mark.parametrize(
+    ("row", "is_said"),
+    [
+        ({"conversations": SPOKEN}, True),
+        ({"conversations": SPOKEN[:1]}, False),
+        (batch_line(messages=[*TURN, {"role": "assistant", "content": "y"}]), True),
+        (batch_line(), False),
+    ],
+)
+def test_a_line_says_that_answers_go_on_from_last_words_of_the_assistant(row, is_said):
+    maker = builder(**JOB)
+    maker.build(json.dumps(row).encode(), 1, 1, 0)
+    assert ("leave the last turn out" in " ".join(maker.translator.sentences)) is is_said

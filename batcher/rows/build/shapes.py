@@ -16,6 +16,10 @@ _CHAT: Final = "OpenAI chat completions"
 _BATCH_LINES: Final = "OpenAI batch lines for /v1/messages"
 _SPOKEN: Final = "conversations of training data (from, value)"
 _MOST_MODELS: Final = 20
+_ANSWERED: Final = (
+    "translated conversations end with the assistant's words: its answer goes on from there;"
+    " for an answer of its own leave the last turn out"
+)
 
 
 class Translator:
@@ -28,13 +32,15 @@ class Translator:
         self._ignored = settings.ignored
         self._seen: dict[str, None] = {}
         self._replaced: dict[str, str] = {}
+        self._ends_answered = False
 
     @property
     def sentences(self) -> list[str]:
         """What was translated so far, a line each."""
         lines = [f"translated: {shape}" for shape in self._seen]
         pairs = [f"{theirs} becomes {ours}" for theirs, ours in self._replaced.items()]
-        return [*lines, *([f"models replaced: {', '.join(pairs)}"] if pairs else [])]
+        lines += [f"models replaced: {', '.join(pairs)}"] if pairs else []
+        return [*lines, _ANSWERED] if self._ends_answered else lines
 
     def chat_body_of(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
         """The body of a batch line if it is to be translated; `None`: it is a Messages body.
@@ -71,7 +77,13 @@ class Translator:
         if theirs is not None:
             made["model"] = self.our_model(theirs)
         self._seen[_CHAT] = None
+        self._note_end(made["messages"])
         return made
+
+    def _note_end(self, messages: list[dict[str, Any]]) -> None:
+        """Remember that somebody's last words are the assistant's, as in training data."""
+        if messages and messages[-1]["role"] == "assistant":
+            self._ends_answered = True
 
     def our_model(self, theirs: object) -> str:
         """The model that stands for one of another API; raises `RowProblem` for none."""
@@ -106,6 +118,7 @@ class Translator:
                 raise untranslatable(f"a turn is from {speaker!r:.60}, who has no role here")
             messages.append({"role": role, "content": turn.get("value", turn.get("content"))})
         self._seen[_SPOKEN] = None
+        self._note_end(messages)
         return messages
 
 
