@@ -37,6 +37,13 @@ def test_cents_are_cents(here, engine, tmp_path):
     assert output[8:13] == ("USD", 4_000_000_000, Fraction(4_000_000_000), None, 0)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_report_may_be_saved_as_shells_of_windows_do(here, engine, tmp_path, encoding):
+    file = Path(costs(tmp_path, RIGHT))
+    file.write_bytes(file.read_text(encoding="utf-8").encode(encoding))
+    assert reconcile([engine], [str(file)], endpoint=None, every=False).differing == 0
+
+
 def test_a_hundred_times_is_a_matter_of_units(here, engine, tmp_path):
     wrong = RIGHT | {"output_tokens": "40"}
     found = causes(engine, usage(tmp_path), costs(tmp_path, wrong))

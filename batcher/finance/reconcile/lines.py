@@ -1,5 +1,6 @@
 """Ours and theirs place by place: the lines that are compared."""
 
+import codecs
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -35,8 +36,9 @@ def read_theirs(names: Iterable[str]) -> Theirs:
             raise UsageError(f"{name} and {known[content]} are the same: each counts once")
         known[content] = name
         files.append((Path(name).name, hashlib.sha256(content).hexdigest()))
-        is_json = content.lstrip()[:1] in {b"{", b"["}
-        pages += read_json(content, name) if is_json else [read_csv(content, name)]
+        text = _as_utf8(content)
+        is_json = text.lstrip()[:1] in {b"{", b"["}
+        pages += read_json(text, name) if is_json else [read_csv(text, name)]
     found = together(pages)
     found.files = files
     return found
@@ -49,6 +51,13 @@ def _content(name: str) -> bytes:
         raise UsageError(f"{name}: no such file") from exc
     except OSError as exc:
         raise UsageError(f"{name}: cannot be read: {exc.strerror}") from exc
+
+
+def _as_utf8(content: bytes) -> bytes:
+    """What shells of Windows save begins with a mark, or is UTF-16."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "replace").encode()
+    return content.removeprefix(codecs.BOM_UTF8)
 
 
 @dataclass(frozen=True, slots=True)
