@@ -260,8 +260,7 @@ def work() -> None:
     """Do the part that standard input tells of; what comes of it goes to standard output."""
     told = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # nothing else may get between
-    for number in HEARD:
-        signal.signal(number, signal.SIG_IGN)
+    turn_deaf()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
     asked = os.fdopen(0, "rb", closefd=False)
     job: Job = pickle.load(asked)  # noqa: S301 - from the process that started us
@@ -279,6 +278,13 @@ def work() -> None:
         )
     teller.end(ended)
     sys.exit(ended.exit_code)
+
+
+def turn_deaf() -> None:
+    """Signals do nothing to us from now on, and to programs that we start what they did."""
+    for number in HEARD:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # which is handed on
+            signal.signal(number, lambda *_: None)
 
 
 def _hear(asked: IO[bytes], heard: Callable[[signal.Signals], object]) -> None:

@@ -1,0 +1,56 @@
+"""What the processes of one run do with signals while others do their part."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from batcher.pipeline.job import HEARD
+from batcher.wiring.processes import passing_on
+
+pytestmark = pytest.mark.usefixtures("heeding_hang_ups")
+
+
+def test_the_others_hear_of_each_and_afterwards_signals_are_whose_they_were():
+    before = [signal.getsignal(number) for number in HEARD]
+    told: list[signal.Signals] = []
+    with passing_on(told.append):
+        for number in HEARD:
+            os.kill(os.getpid(), number)
+    assert told == list(HEARD)
+    assert [signal.getsignal(number) for number in HEARD] == before
+
+
+def test_under_nohup_nobody_hears_of_a_hang_up():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    told: list[signal.Signals] = []
+    with passing_on(told.append):
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert told == [signal.SIGTERM]
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+@pytest.mark.parametrize("ignored", [signal.SIG_DFL, signal.SIG_IGN])
+def test_one_of_the_others_is_deaf_and_programs_that_it_starts_are_not(ignored):
+    """Tools and commands that print keys end when they are told to."""
+    program = """if True:
+        import os, signal, subprocess, sys
+        from batcher.pipeline.job import HEARD
+        from batcher.wiring.processes import turn_deaf
+        signal.signal(signal.SIGHUP, int(sys.argv[1]))
+        turn_deaf()
+        for number in HEARD:
+            os.kill(os.getpid(), number)
+        said = "import signal; print([int(signal.getsignal(n)) for n in (15, 1)])"
+        subprocess.run([sys.executable, "-c", said])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(int(ignored))],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, f"{[0, int(ignored)]}\n"), done.stderr
