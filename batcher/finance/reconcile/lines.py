@@ -55,9 +55,12 @@ def _content(name: str) -> bytes:
 
 def _as_utf8(content: bytes) -> bytes:
     """What shells of Windows save begins with a mark, or is UTF-16."""
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16", "replace").encode()
-    return content.removeprefix(codecs.BOM_UTF8)
+    if not content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.removeprefix(codecs.BOM_UTF8)
+    try:
+        return content.decode("utf-16").encode()
+    except UnicodeError:
+        return content
 
 
 @dataclass(frozen=True, slots=True)
