@@ -37,6 +37,7 @@ _LONG_PROMPT_TOKENS = 100_000  # more than this, caches included, and every toke
 _USD_PER_SEARCH = Fraction(10, 1000)
 _US_ONLY = Fraction(11, 10)  # all token kinds, Claude 4.6 and later
 _FAST = 2
+_BATCH = Fraction(1, 2)  # all token kinds; a search costs the same
 
 
 def read_bill(path: str | Path) -> list[dict[str, Any]]:
@@ -62,6 +63,7 @@ def cost_pico_usd(line: dict[str, Any]) -> int:
     factor = (_US_ONLY if line["inference_geo"] == "us" else 1) * (
         _FAST if line["speed"] == "fast" else 1
     )
+    factor *= _BATCH if line.get("service_tier") == "batch" else 1
     total = (tokens * factor + line["web_search_requests"] * _USD_PER_SEARCH) * PICO
     assert total.denominator == 1, f"{line} costs a fraction of a pico-USD"
     return int(total)

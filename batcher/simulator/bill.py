@@ -8,6 +8,9 @@ from typing import Any
 
 import msgspec
 
+from batcher.simulator.answers.plan import Plan
+from batcher.simulator.wire.body import Body
+
 
 class BilledRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One accepted request.
@@ -15,6 +18,8 @@ class BilledRequest(msgspec.Struct, frozen=True, kw_only=True):
     `attempt_uid` is the client's `x-client-request-id`, `custom` a `[[custom:...]]` marker or
     the body's `metadata.user_id`. `billed` is false for a refusal before any output: it costs
     nothing although it has tokens. `fault` names what kept the answer from arriving whole.
+    A line of `service_tier` "batch" is charged at half the price; its `attempt_uid` is the
+    custom_id of the request.
     """
 
     attempt_uid: str | None
@@ -34,6 +39,29 @@ class BilledRequest(msgspec.Struct, frozen=True, kw_only=True):
     custom: str | None
     fault: str | None
     received_at_us: int
+    service_tier: str = "standard"
+
+
+def billed_fields(body: Body, plan: Plan, request_id: str, fault: str | None) -> dict[str, Any]:
+    """What a line of the bill says of the answer; `fault` kept it from arriving whole."""
+    meters = plan.meters
+    metadata = body.fields.get("metadata") or {}
+    return {
+        "request_id": request_id,
+        "model": plan.model,
+        "input_tokens": meters.input,
+        "cache_creation_5m": meters.write_5m,
+        "cache_creation_1h": meters.write_1h,
+        "cache_read": meters.read,
+        "output_tokens": meters.output,
+        "web_search_requests": meters.web_searches,
+        "stop_reason": plan.stop_reason,
+        "billed": plan.is_charged,
+        "inference_geo": meters.inference_geo,
+        "speed": meters.speed,
+        "custom": body.markers.custom or metadata.get("user_id"),
+        "fault": fault,
+    }
 
 
 _ENCODER = msgspec.json.Encoder()

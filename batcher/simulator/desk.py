@@ -14,7 +14,7 @@ from batcher.simulator.answers.message import message_object
 from batcher.simulator.answers.meters import prompt_tokens
 from batcher.simulator.answers.models import quota_group
 from batcher.simulator.answers.plan import Plan, make_plan
-from batcher.simulator.bill import Bill, BilledRequest, Stats
+from batcher.simulator.bill import Bill, BilledRequest, Stats, billed_fields
 from batcher.simulator.quota import Quota
 from batcher.simulator.settings import SimulatorSettings
 from batcher.simulator.wire.body import Body, read_body
@@ -136,7 +136,7 @@ class Desk:
                 attempt_uid=headers.get("x-client-request-id"),
                 body_sha256=sha256(raw).hexdigest(),
                 received_at_us=now_ns // 1000,
-                **_billed(body, plan, request_id, name),
+                **billed_fields(body, plan, request_id, name),
             )
         )
         return self._answer(fault, body, plan, quota, request_id)
@@ -215,24 +215,3 @@ class Desk:
         if group not in self._quotas:
             self._quotas[group] = Quota(self._limits, self._settings.burst_seconds, now_ns)
         return self._quotas[group]
-
-
-def _billed(body: Body, plan: Plan, request_id: str, fault: str | None) -> dict[str, Any]:
-    meters = plan.meters
-    metadata = body.fields.get("metadata") or {}
-    return {
-        "request_id": request_id,
-        "model": plan.model,
-        "input_tokens": meters.input,
-        "cache_creation_5m": meters.write_5m,
-        "cache_creation_1h": meters.write_1h,
-        "cache_read": meters.read,
-        "output_tokens": meters.output,
-        "web_search_requests": meters.web_searches,
-        "stop_reason": plan.stop_reason,
-        "billed": plan.is_charged,
-        "inference_geo": meters.inference_geo,
-        "speed": meters.speed,
-        "custom": body.markers.custom or metadata.get("user_id"),
-        "fault": fault,
-    }

@@ -4,21 +4,26 @@ import asyncio
 import resource
 import secrets
 import signal
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import count
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import msgspec
 from aiohttp import web
 
 from batcher.simulator.answers.models import SHOWN, is_known, openai_page, shown
+from batcher.simulator.batches.counter import PATH, BatchAsked, BatchCounter
+from batcher.simulator.batches.shelf import Shelf
 from batcher.simulator.bill import Bill, BilledRequest, Stats
-from batcher.simulator.desk import MAX_BODY_BYTES, Desk, PlannedReply
+from batcher.simulator.desk import Desk, PlannedReply
 from batcher.simulator.settings import SimulatorSettings
 from batcher.simulator.wire.delivery import Delivery
 from batcher.simulator.wire.envelope import RefusedRequest
+
+_MOST_BODY_BYTES: Final = 256 * 1024 * 1024
 
 
 class Simulator:
@@ -41,18 +46,25 @@ class Simulator:
     @property
     def bill(self) -> list[BilledRequest]:
         """Every request accepted so far, oldest first; also after the server has ended."""
+        self._shelf.pass_time()
         return self._bill.lines()
+
+    def end_batches(self) -> None:
+        """Work on everything that waits in batches, at once."""
+        self._shelf.end_all()
 
     async def __aenter__(self) -> Self:
         self._bill = Bill(self.settings.bill_path)
         self._desk = Desk(self.settings, self._bill, self.stats)
+        self._shelf = Shelf(self.settings, self._bill, self._boot, _now_us)
+        self._batches = BatchCounter(self.settings.batches, self._shelf, self._desk)
         self._delivery = Delivery(self.settings)
         server = web.Server(
             self._serve,
             request_factory=partial(
                 web.BaseRequest,
                 loop=asyncio.get_running_loop(),
-                client_max_size=MAX_BODY_BYTES + 1,
+                client_max_size=_MOST_BODY_BYTES + 1,
             ),
             handler_cancellation=True,  # who hangs up is not served any further
             access_log=None,
@@ -104,6 +116,9 @@ class Simulator:
         path, method, dialect = request.path, request.method, self._desk.dialect
         if path.startswith("/_simulator/"):
             return self._inside(path, request_id)
+        before, found, rest = path.partition(PATH)
+        if found and dialect.has_batches and dialect.serves(before + found, PATH):
+            return await self._of_batches(request, before + found, rest, request_id)
         if path == "/" and method in ("GET", "HEAD"):
             return _json({"server": "simulator", "messages": "/v1/messages"})
         counts = dialect.counts_tokens and path.endswith("/v1/messages/count_tokens")
@@ -118,6 +133,19 @@ class Simulator:
             RefusedRequest(404, f"{method} {path} does not exist"), request_id
         )
 
+    async def _of_batches(
+        self, request: web.BaseRequest, path: str, rest: str, request_id: str
+    ) -> PlannedReply:
+        asked = BatchAsked(
+            method=request.method,
+            rest=rest,
+            url=f"{self.base_url}{path}",
+            query=request.query,
+            headers=request.headers,
+            raw=await _read(request),
+        )
+        return self._batches.answer(asked, request_id)
+
     def _models(self, model: str, request: web.BaseRequest) -> dict[str, Any] | RefusedRequest:
         wanted = model.strip("/")
         if not wanted and self._desk.dialect.speaks_openai:
@@ -127,11 +155,15 @@ class Simulator:
     def _inside(self, path: str, request_id: str) -> PlannedReply:
         match path.removeprefix("/_simulator/"):
             case "bill":
+                self._shelf.pass_time()
                 return PlannedReply(
                     status=200, payload=self._bill.text(), content_type="application/jsonl"
                 )
             case "stats":
                 return _json(self.stats.as_object())
+            case "end_batches":
+                self._shelf.end_all()
+                return _json({})
             case "redirected":
                 self.stats.redirects_followed += 1
             case _:
@@ -144,7 +176,7 @@ async def _read(request: web.BaseRequest) -> bytes:
     try:
         return await request.read()
     except web.HTTPRequestEntityTooLarge:
-        return bytes(MAX_BODY_BYTES + 1)
+        return bytes(_MOST_BODY_BYTES + 1)
 
 
 def _answer(
@@ -175,6 +207,10 @@ def _models_page(query: Mapping[str, str]) -> dict[str, Any] | RefusedRequest:
         "first_id": page[0][0] if page else None,
         "last_id": page[-1][0] if page else None,
     }
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
 
 
 def _json(value: object) -> PlannedReply:

@@ -7,6 +7,42 @@ from pathlib import Path
 from batcher.simulator.wire.dialects import DIALECTS
 from batcher.simulator.wire.faults import FAULTS
 
+CREATIONS = ("made", "lost", "lost_502", "vanished", "refused")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchSettings:
+    """How Message Batches go; wrong values raise `ValueError`.
+
+    A batch takes (shortest, longest) `queue_seconds`, its requests one after the other; what
+    is not done `expire_seconds` after it was made is expired. `most_waiting` requests may wait
+    in all batches together, `None`: any number. `creations` says how the first creates end,
+    each a name of `CREATIONS`: a `lost` one makes the batch and breaks the connection, a
+    `vanished` one makes none. The first `looks_missed` looks at each batch, and the first
+    `results_missed` downloads of its results, answer 404; the next `results_cut` downloads
+    break off half-way.
+    """
+
+    queue_seconds: tuple[float, float] = (0, 0)
+    expire_seconds: float = 86_400
+    most_requests: int = 100_000
+    most_bytes: int = 256 * 1024 * 1024
+    most_waiting: int | None = None
+    creations: tuple[str, ...] = ()
+    looks_missed: int = 0
+    results_missed: int = 0
+    results_cut: int = 0
+
+    def __post_init__(self) -> None:
+        shortest, longest = self.queue_seconds
+        if not 0 <= shortest <= longest:
+            raise ValueError(
+                f"batches of {shortest}-{longest} s: give MIN-MAX, 0 <= MIN <= MAX"
+            )
+        unknown = sorted(set(self.creations) - set(CREATIONS))
+        if unknown:
+            raise ValueError(f"unknown creation {unknown[0]}; known are {', '.join(CREATIONS)}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatorSettings:
@@ -18,7 +54,7 @@ class SimulatorSettings:
     request. `retry_after_seconds` is what the 429 and 529 faults ask for. With `bill_path` the
     bill is appended to that file, else it is kept in memory. `expected_key` of `None` accepts
     any key but "wrong-key". `version_required` refuses requests without `anthropic-version`.
-    `dialect` is a name of `DIALECTS`: which server is played.
+    `dialect` is a name of `DIALECTS`: which server is played. `batches` is how those go.
     """
 
     port: int = 0
@@ -35,6 +71,7 @@ class SimulatorSettings:
     expected_key: str | None = None
     version_required: bool = True
     dialect: str = "anthropic"
+    batches: BatchSettings = field(default_factory=BatchSettings)
 
     def __post_init__(self) -> None:
         shortest, longest = self.latency_ms

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 )
 @option("--seed", default=0, help="Another seed gives other answers, always the same.")
 @option("--latency-ms", default="0", metavar="N|MIN-MAX", help="Time to an answer [0].")
+@option(
+    "--batch-seconds",
+    default="0",
+    metavar="N|MIN-MAX",
+    help="How long a Message Batch takes [0].",
+)
 @option("--bill", type=click.Path(dir_okay=False, path_type=Path), help="Append to this file.")
 @option("--rpm", type=click.IntRange(1), help="Requests per minute and model class.")
 @option("--itpm", type=click.IntRange(1), help="Input tokens per minute.")
@@ -54,6 +60,7 @@ def simulate(
     port: int,
     seed: int,
     latency_ms: str,
+    batch_seconds: str,
     bill: Path | None,
     rpm: int | None,
     itpm: int | None,
@@ -71,7 +78,7 @@ def simulate(
     from batcher.errors import CannotCreate
     from batcher.outputs import NOTHING_KEPT
     from batcher.simulator.server import serve
-    from batcher.simulator.settings import SimulatorSettings
+    from batcher.simulator.settings import BatchSettings, SimulatorSettings
 
     if bill is not None:
         NOTHING_KEPT.check(bill)
@@ -79,7 +86,7 @@ def simulate(
         settings = SimulatorSettings(
             port=port,
             seed=seed,
-            latency_ms=_latency(latency_ms),
+            latency_ms=_range("--latency-ms", latency_ms),
             bill_path=bill,
             requests_per_minute=rpm,
             input_tokens_per_minute=itpm,
@@ -88,6 +95,7 @@ def simulate(
             faults=dict(_fault(text) for text in faults),
             expected_key=None if expect_key_env is None else _key(expect_key_env),
             dialect=dialect,
+            batches=BatchSettings(queue_seconds=_range("--batch-seconds", batch_seconds)),
         )
     except ValueError as exc:
         raise click.UsageError(f"simulate: {exc}") from exc
@@ -99,12 +107,12 @@ def simulate(
         ) from exc
 
 
-def _latency(text: str) -> tuple[float, float]:
+def _range(option: str, text: str) -> tuple[float, float]:
     shortest, _, longest = text.partition("-")
     try:
         return float(shortest), float(longest or shortest)
     except ValueError:
-        raise click.UsageError(f"--latency-ms {text}: give a number or MIN-MAX") from None
+        raise click.UsageError(f"{option} {text}: give a number or MIN-MAX") from None
 
 
 def _fault(text: str) -> tuple[str, float]:

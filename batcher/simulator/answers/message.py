@@ -13,7 +13,9 @@ _DELTA_CHARACTERS: Final = 24
 _START_ONLY: Final = ("cache_creation", "service_tier", "inference_geo", "speed")
 
 
-def message_object(plan: Plan, message_id: str, usage_form: str | None) -> dict[str, Any]:
+def message_object(
+    plan: Plan, message_id: str, usage_form: str | None, tier: str = "standard"
+) -> dict[str, Any]:
     """The `Message`; `usage_form` is one of the markers' `USAGE_FORMS` or `None`."""
     message = {
         "id": message_id,
@@ -25,7 +27,7 @@ def message_object(plan: Plan, message_id: str, usage_form: str | None) -> dict[
         "stop_sequence": plan.stop_sequence,
         "stop_details": plan.stop_details,
         "container": None,
-        "usage": usage_object(plan.meters, usage_form),
+        "usage": usage_object(plan.meters, usage_form, tier),
     }
     if usage_form == "none":
         del message["usage"]

@@ -66,7 +66,9 @@ def prompt_tokens(body: Body) -> int:
     return tokens + binary_tokens + (_TOOLS_TOKENS if body.fields.get("tools") else 0)
 
 
-def usage_object(meters: Meters, form: str | None) -> dict[str, Any] | None:
+def usage_object(
+    meters: Meters, form: str | None, tier: str = "standard"
+) -> dict[str, Any] | None:
     """The `usage` field in one of the `USAGE_FORMS`, `None` for the first party's."""
     two = {"input_tokens": meters.input, "output_tokens": meters.output}
     match form:
@@ -82,12 +84,12 @@ def usage_object(meters: Meters, form: str | None) -> dict[str, Any] | None:
                 "total_tokens": prompt + completion,
             }
         case "nulls":
-            return dict.fromkeys(_full_usage(meters)) | two
+            return dict.fromkeys(_full_usage(meters, tier)) | two
         case _:
-            return _full_usage(meters)
+            return _full_usage(meters, tier)
 
 
-def _full_usage(meters: Meters) -> dict[str, Any]:
+def _full_usage(meters: Meters, tier: str) -> dict[str, Any]:
     searched = {"web_search_requests": meters.web_searches, "web_fetch_requests": 0}
     return {
         "input_tokens": meters.input,
@@ -100,7 +102,7 @@ def _full_usage(meters: Meters) -> dict[str, Any]:
         "output_tokens": meters.output,
         "output_tokens_details": {"thinking_tokens": meters.thinking},
         "server_tool_use": searched if meters.web_searches else None,
-        "service_tier": "standard",
+        "service_tier": tier,
         "inference_geo": meters.inference_geo,
         "speed": meters.speed,
     }

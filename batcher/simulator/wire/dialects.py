@@ -34,6 +34,7 @@ class Dialect:
     speaks_openai: bool = False  # errors and the list of models
     lists_models: bool = True
     counts_tokens: bool = True
+    has_batches: bool = True
     limited_status: int = 429
 
     def serves(self, path: str, what: str) -> bool:
@@ -95,6 +96,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         takes_system_role=False,
         speaks_openai=True,
         counts_tokens=False,
+        has_batches=False,
     ),
     "sunra": Dialect(
         prefix="",
@@ -105,6 +107,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         needs_vendor=True,
         lists_models=False,
         counts_tokens=False,
+        has_batches=False,
         limited_status=403,
     ),
 }

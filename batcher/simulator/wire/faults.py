@@ -167,9 +167,12 @@ class FaultPicker:
         return None
 
 
+# What becomes of a request in a batch, or of its line in the results.
+BATCH_ENDS: Final = ("expired", "canceled", "missing", "twice", "foreign")
 USAGE_FORMS: Final = ("null", "two_fields", "openai", "none", "nulls", "cache")
 _MARKER: Final = re.compile(
-    r"\[\[(stop|fault|output|input|pause|latency|usage|model|custom|stream):([^\[\]\"\\]+)\]\]"
+    r"\[\[(stop|fault|output|input|pause|latency|usage|model|custom|stream|batch)"
+    r":([^\[\]\"\\]+)\]\]"
 )
 
 
@@ -187,6 +190,7 @@ class Markers:
     model: str | None = None
     custom: str | None = None
     stream: StreamForm = ORDINARY
+    batch: str | None = None
 
 
 NOTHING: Final = Markers()
@@ -214,6 +218,7 @@ def read_markers(canonical: bytes) -> Markers:
         model=values.get("model"),
         custom=values.get("custom"),
         stream=read_form(values["stream"]) if "stream" in values else ORDINARY,
+        batch=_batch_end(values.get("batch")),
     )
 
 
@@ -241,4 +246,10 @@ def _usage_form(value: str | None) -> str | None:
         raise ValueError(
             f"unknown marker [[usage:{value}]]; forms are {', '.join(USAGE_FORMS)}"
         )
+    return value
+
+
+def _batch_end(value: str | None) -> str | None:
+    if value is not None and value not in BATCH_ENDS:
+        raise ValueError(f"unknown marker [[batch:{value}]]; known are {', '.join(BATCH_ENDS)}")
     return value

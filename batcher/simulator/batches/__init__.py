@@ -1,0 +1,1 @@
+"""Message Batches: many requests in one, answered later, at half the price."""
