@@ -181,8 +181,12 @@ class BatchCounter:
             return _no_such(batch.batch_id)
         payload = b"".join(batch.lines())
         is_cut = batch.downloads <= missed + cut
-        manner = "reset_after_headers" if is_cut else "answer"
-        return PlannedReply(status=200, payload=payload, content_type=_JSONL, manner=manner)
+        return PlannedReply(
+            status=200,
+            payload=payload,
+            content_type=_JSONL,
+            manner="reset_after_headers" if is_cut else "answer",
+        )
 
 
 def _no_such(batch_id: str) -> RefusedRequest:
