@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, RowMapping, Select
+from sqlalchemy import Connection, Engine, RowMapping, Select, func, select
 
 from batcher.errors import UsageError
 from batcher.ledger.connect import open_engine, parse_url, place, reading, storage_errors
 from batcher.ledger.migrate import require_head
 from batcher.ledger.money.adjustments import Adjustment
 from batcher.ledger.runs import database_uid, input_files
+from batcher.ledger.schema import invocations
 from batcher.outputs import Guard
 from batcher.report.adjusted import entries_that_stand, join_adjusted, read_adjusted
 from batcher.report.figures import Adjusted, Counts, Key
@@ -238,6 +239,7 @@ def scope_of(query: ReportQuery, names: LedgerNames) -> ReportScope:
         invocation
         for invocation_id, invocation in names.invocations.items()
         if (query.run is None or invocation.run == query.run)
+        and invocation_id >= (query.first_invocation or 0)
         and (bound is None or invocation_id <= bound.last_invocation)
     ]
     if query.run is not None and not chosen:
@@ -249,6 +251,24 @@ def scope_of(query: ReportQuery, names: LedgerNames) -> ReportScope:
         only_simulated=simulated == {True},
         bound=bound,
     )
+
+
+def last_run(engine: Engine) -> tuple[int, int]:
+    """The run that began last, and the first of the processes that did it together then.
+
+    Raises `UsageError` where there is none.
+    """
+    table = invocations.c
+    newest = select(invocations).order_by(table.invocation_id.desc()).limit(1)
+    with reading(engine) as connection:
+        last = connection.execute(newest).first()
+        if last is None:
+            raise UsageError("there is no run here yet: `batcher run` makes one")
+        beside = select(func.min(table.invocation_id)).where(
+            table.run_id == last.run_id, table.ended_at > last.started_at
+        )
+        first = connection.execute(beside).scalar() or last.invocation_id
+    return last.run_id, min(first, last.invocation_id)
 
 
 def _bound(rating: int | None, names: LedgerNames) -> RatingBound | None:

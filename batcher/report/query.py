@@ -1,5 +1,6 @@
 """What a report is asked for: dimensions, a window of time, a time zone, a run."""
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from enum import StrEnum
@@ -67,19 +68,26 @@ class Period(StrEnum):
     MONTH = "month"
 
 
+LAST_RUN: Final = "run"  # of `--last`: no window, but what the latest processes sent
+_LONGEST_DAYS: Final = 36_500
+_QUARTER_HOUR_US: Final = timedelta(minutes=15) // _MICROSECOND
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportQuery:
     """What to sum, and by what.
 
     `since` (inclusive) and `until` (exclusive) are microseconds UTC of the sending; `None` is
-    open. `run` is a run_id, `None` for all. `rating` asks for the ledger as it was when that
-    rating was complete, `None` for now. `timezone` is an IANA name; it cuts the buckets.
+    open. `run` is a run_id, `None` for all; of it count `first_invocation` and later ones.
+    `rating` asks for the ledger as it was when that rating was complete, `None` for now.
+    `timezone` is an IANA name; it cuts the buckets.
     """
 
     by: tuple[Dimension, ...] = BY_MODEL
     since: int | None = None
     until: int | None = None
     run: int | None = None
+    first_invocation: int | None = None
     timezone: str = "UTC"
     rating: int | None = None
 
@@ -130,6 +138,26 @@ def parse_moment(word: str, zone: tzinfo) -> int:
             f"{word!r} is no date: write 2026-01-31 or 2026-01-31T06:00:00+01:00"
         ) from exc
     return microseconds(moment if moment.tzinfo else moment.replace(tzinfo=zone))
+
+
+def last_window(word: str, now_us: int, zone: tzinfo) -> tuple[int, int | None]:
+    """Since and until of `day`, `week` or `month`, see `last_period`, or of `24h` and `7d`.
+
+    Hours and days end now, and begin with a quarter of an hour: so far back sums are kept.
+    Raises `UsageError` for anything else.
+    """
+    span = re.fullmatch(r"([1-9][0-9]{0,5})([hd])", word)
+    days = int(span[1]) / (24 if span[2] == "h" else 1) if span else 0
+    if span and days <= _LONGEST_DAYS:
+        since = now_us - timedelta(days=days) // _MICROSECOND
+        return since - since % _QUARTER_HOUR_US, None
+    words = [LAST_RUN, *map(str, Period)]
+    if word not in words:
+        raise UsageError(
+            f"--last {word!r:.40} is not known: use {', '.join(words)}, or like 24h and 7d"
+            f"{did_you_mean(word, words)}"
+        )
+    return last_period(Period(word), now_us, zone)
 
 
 def last_period(period: Period, now_us: int, zone: tzinfo) -> tuple[int, int]:

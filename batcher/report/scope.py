@@ -66,6 +66,8 @@ def of_invocations(
     chosen = select(invocations.c.invocation_id)
     if query.run is not None:
         chosen = chosen.where(invocations.c.run_id == query.run)
+    if query.first_invocation is not None:
+        found.append(invocation_id >= query.first_invocation)
     if not scope.with_simulated:
         chosen = chosen.where(invocations.c.simulated == 0)
     if query.run is not None or not scope.with_simulated:

@@ -102,6 +102,8 @@ def window_sentence(query: ReportQuery) -> str:
     """From when to when; empty for everything."""
     since = f" from {moment_text(query.since)}" if query.since is not None else ""
     until = f" before {moment_text(query.until)}" if query.until is not None else ""
+    if query.first_invocation is not None:
+        return f"Sent by run {query.run} in invocation {query.first_invocation} and later."
     return f"Sent{since}{until}." if since or until else ""
 
 

@@ -1,3 +1,4 @@
+import json
 import os
 import pty
 import subprocess
@@ -12,7 +13,7 @@ from batcher.errors import BatcherError, CannotCreate, SchemaVersionError, Usage
 from batcher.ledger.connect import open_engine, writing
 from tests.cli.terminal import read_to_end
 from tests.databases import sqlite_template, sqlite_url  # noqa: F401
-from tests.report.ledger_rows import LedgerRows
+from tests.report.ledger_rows import NOON, SECOND, LedgerRows
 
 
 @pytest.fixture
@@ -161,3 +162,45 @@ def test_a_report_loads_neither_engine_nor_pacing_nor_transport(database):
     rooms = ("batcher.pipeline.", "batcher.pacing", "batcher.transport.", "batcher.rows")
     assert not {name for name in loaded if name.startswith(rooms)}
     assert not loaded & {"aiohttp", "alembic", "jinja2", "pyarrow", "rich"}
+
+
+@pytest.fixture
+def two_nights(sqlite_url):  # noqa: F811
+    """A run of two nights, the second by two processes side by side."""
+    rows = LedgerRows(sqlite_url)
+    rows.run(job="nightly")
+    rows.source(1)
+    for invocation, began, ended in ((1, 0, 5), (2, 100, 105), (3, 101, 110)):
+        rows.invocation(1, started_at=NOON + began * SECOND, ended_at=NOON + ended * SECOND)
+        rows.charge(rows.answer(invocation, 1, invocation), 1_000_000_000)
+    rows.engine.dispose()
+    return sqlite_url
+
+
+def test_the_last_run_is_its_latest_invocation_with_those_beside_it(two_nights):
+    text = invoke("report", "--database", two_nights, "--last", "run", "--by", "invocation")
+    assert "Sent by run 1 in invocation 2 and later.\n" in text
+    words = ("--last", "run", "--by", "invocation", "--format", "json")
+    found = json.loads(invoke("report", "--database", two_nights, *words))
+    assert [line["key"]["invocation"] for line in found["lines"]] == ["2", "3"]
+    assert (found["run_id"], found["total"]["attempts"]) == (1, 2)
+
+
+def test_the_last_hours_and_days_end_now(database):
+    text = invoke("report", "--database", database, "--last", "24h")
+    assert text.endswith("Nothing was sent, so there is nothing to report.\n")
+    text = invoke("report", "--database", database, "--last", "36500d")
+    assert "claude-sonnet-5" in text
+
+
+@pytest.mark.parametrize("word", ["nigth", "0h", "24", "9999999d", "99999d", "-1d", "1.5h"])
+def test_what_else_is_no_last(database, word):
+    sentence = invoke("report", "--database", database, f"--last={word}", error=UsageError)
+    assert "or like 24h and 7d" in sentence
+
+
+def test_the_last_run_of_several_ledgers_or_of_none_is_not_clear(database, sqlite_url):  # noqa: F811
+    words = ("report", "--database", database, "--last", "run")
+    assert "one --database" in invoke(*words, "--database", "b.db", error=UsageError)
+    assert "leave one out" in invoke(*words, "--run", "1", error=UsageError)
+    assert "leave out" in invoke(*words, "--compare", "2026-01", "2026-02", error=UsageError)

@@ -21,7 +21,6 @@ from batcher.cli.ledger_options import several_ledgers, several_ledgers_options
 from batcher.cli.names import dimension_names
 from batcher.cli.words.say import tell
 from batcher.finance.focus.columns import Grain, Version
-from batcher.report.query import Period
 from batcher.report.render.formats import Format, require_file, write, write_report
 
 if TYPE_CHECKING:
@@ -54,8 +53,9 @@ _VIEWS = ("waste", "cache", "costs", "latency", "units", "top")
 @option("--until", metavar="TIME", help="Sent before this date or time.")
 @option(
     "--last",
-    type=choice(Period),
-    help="The last whole day, week or month before today.",
+    metavar="WHAT",
+    help="What the latest run sent (run), the hours or days until now (24h, 7d), or the last"
+    " whole day, week or month before today.",
 )
 @option(
     "--tz",
@@ -139,6 +139,7 @@ def report(
     _check(asked, output)
     _require_one(databases, asked)
     with several_ledgers(databases, config) as engines:
+        query = _of_last_run(engines, query, asked)
         _answer(engines, query, asked, output)
         warn_of_old_books(engines, config)
         return strict_exit_code(engines, query) if strict else 0
@@ -218,6 +219,8 @@ def _table(
 def _check(asked: dict[str, Any], output: str | None) -> None:
     from batcher.errors import UsageError
 
+    if asked["compare"] and asked["last"] == "run":
+        raise UsageError("--compare already says what is compared: leave out --last run")
     if asked["top"] is not None and asked["view"] != "top":
         raise UsageError("--top says how many rows --view top shows: add --view top")
     others = [name for name in _OTHER_TABLES if asked[name.strip("-").replace("-", "_")]]
@@ -244,9 +247,24 @@ def _require_one(databases: tuple[str, ...], asked: dict[str, Any]) -> None:
     sides = asked["compare"] or ()
     numbered = [name for name in ("run_id", "rating") if asked[name] is not None]
     numbered += [side for side in sides if side.startswith("run:")]
+    numbered += ["--last run"] if asked["last"] == "run" else []
     if len(databases) > 1 and numbered:
         name = "--" + numbered[0].removesuffix("_id") if numbered[0] in asked else numbered[0]
-        raise UsageError(f"{name} is a number of one database: give one --database")
+        raise UsageError(f"{name} is about one database: give one --database")
+
+
+def _of_last_run(
+    engines: "Sequence[Engine]", query: "ReportQuery", asked: dict[str, Any]
+) -> "ReportQuery":
+    """The query narrowed down to what the latest processes sent, where that is asked for."""
+    if asked["last"] != "run":
+        return query
+    from dataclasses import replace
+
+    from batcher.report.ledgers import last_run
+
+    run_id, first_invocation = last_run(engines[0])
+    return replace(query, run=run_id, first_invocation=first_invocation)
 
 
 def _query(asked: dict[str, Any]) -> "ReportQuery":
@@ -263,7 +281,10 @@ def _query(asked: dict[str, Any]) -> "ReportQuery":
             raise UsageError(
                 "--last already says from when to when: leave out --since and --until"
             )
-        first, end = query.last_period(query.Period(last), SystemClock().now_us(), zone)
+        if last != query.LAST_RUN:
+            first, end = query.last_window(last, SystemClock().now_us(), zone)
+        elif asked["run_id"] is not None:
+            raise UsageError("--last run and --run ID are two runs: leave one out")
     if first is not None and end is not None and first >= end:
         raise UsageError(f"nothing is sent from {since} on and before {until}: swap them")
     return query.ReportQuery(

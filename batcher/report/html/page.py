@@ -116,6 +116,7 @@ def _subtitle(query: ReportQuery, databases: int) -> str:
         f"from {since}" if since else "",
         f"before {until}" if until else "",
         f"run {query.run}" if query.run is not None else "",
+        f"from invocation {query.first_invocation} on" if query.first_invocation else "",
         f"{databases} databases" if databases > 1 else "",
         "" if since or until else "all that was ever sent",
         f"time zone {query.timezone}",
