@@ -182,7 +182,7 @@ def test_the_last_run_is_its_latest_invocation_with_those_beside_it(two_nights):
     assert "Sent by run 1 in invocation 2 and later.\n" in text
     words = ("--last", "run", "--by", "invocation", "--format", "json")
     found = json.loads(invoke("report", "--database", two_nights, *words))
-    assert [line["key"]["invocation"] for line in found["lines"]] == ["2", "3"]
+    assert [line["key"]["invocation"] for line in found["lines"]] == [2, 3]
     assert (found["run_id"], found["total"]["attempts"]) == (1, 2)
 
 
