@@ -176,6 +176,13 @@ class MessageTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     content: str
 
 
+class ScheduleTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The `[schedule]` table: when the job is started, and in which time zone its days are."""
+
+    cron: str | None = None
+    tz: str | None = None
+
+
 class JobFile(Settings, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """A job file: settings plus a name and inputs, and what is done with answers."""
 
@@ -184,3 +191,5 @@ class JobFile(Settings, forbid_unknown_fields=True, kw_only=True, frozen=True):
     messages: tuple[MessageTable, ...] = ()
     tools: dict[str, ToolTable] = {}
     validate: ValidateTable | None = None
+    empty: Literal["fail", "ok"] = "fail"
+    schedule: ScheduleTable = ScheduleTable()

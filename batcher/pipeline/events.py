@@ -16,6 +16,7 @@ ASSUMED: Final = "assumed"
 class Started:
     """A run is about to send. `recovery` is what dead processes left in doubt.
 
+    `source_ids` are its inputs, as the ledger knows them.
     `imported` counts outcomes that a lifeboat had kept; `notes` are sentences about the ledger.
     """
 
@@ -27,6 +28,7 @@ class Started:
     retrying: int
     price_note: str
     progress: Progress
+    source_ids: Sequence[int] = ()
     imported: int = 0
     notes: Sequence[str] = ()
 

@@ -70,6 +70,9 @@ class Job:
     went away is waited for. `join`: other processes may do the same job at the same time, each
     a part of its rows. `processes` is how many of this machine do it together.
     `replace_output`: `output` is written also where a file is that the program did not write.
+    `dated`: the inputs are those of one day, and other days keep their answers.
+    `output_of_inputs`: `output` holds the rows of these inputs only, not all of the run.
+    `may_be_missing` are the inputs that may name no file, each with its folder.
     """
 
     key: str
@@ -88,6 +91,9 @@ class Job:
     tags: Mapping[str, str] = field(default_factory=dict)
     output: str | None = None
     replace_output: bool = False
+    dated: bool = False
+    output_of_inputs: bool = False
+    may_be_missing: Mapping[str, Path] = field(default_factory=dict)
     prices: str | None = None
     price_book_max_age_days: int = 90
     preflight: bool = True

@@ -114,7 +114,7 @@ def parse_dimensions(words: tuple[str, ...]) -> tuple[Dimension, ...]:
     return tuple(dict.fromkeys(parse_dimension(word) for word in words)) or BY_MODEL
 
 
-def time_zone(name: str) -> tzinfo:
+def time_zone(name: str, said_by: str = "--tz") -> tzinfo:
     """The time zone; raises `UsageError` when this machine does not know it."""
     if name.upper() == "UTC":
         return UTC
@@ -122,7 +122,7 @@ def time_zone(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (OSError, ValueError, KeyError) as exc:  # ZoneInfoNotFoundError is a KeyError
         raise UsageError(
-            f"--tz {name!r} is no time zone known here: write a name such as Europe/Paris"
+            f"{said_by} {name!r} is no time zone known here: write a name such as Europe/Paris"
         ) from exc
 
 

@@ -45,7 +45,7 @@ from batcher.wiring.resolve import Asked, resolve
 
 def price_words(typed: Asked) -> str:
     """Whose prices a run would count with, in one sentence; needs no inputs."""
-    job = resolve(replace(typed, inputs=typed.inputs or ("-",)))
+    job = resolve(replace(typed, inputs=typed.inputs or ("-",), day=None))
     return price_note(job, price_book(job))
 
 
@@ -150,7 +150,12 @@ def _check_caps(job: Job, book: PriceBook) -> None:
 
 def checked_files(job: Job, builder: RequestBuilder) -> tuple[SourceFile, ...]:
     """The job's inputs; raises for one that is missing or holds nothing a prompt is made of."""
-    found = find_sources(job.inputs, base=job.base, spool=_spool_folder(job.database))
+    found = find_sources(
+        job.inputs,
+        base=job.base,
+        spool=_spool_folder(job.database),
+        may_be_missing=job.may_be_missing,
+    )
     for file in found:
         check_source(file, builder)
     return found

@@ -5,12 +5,14 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from datetime import date
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace as replace_settings
 
+from batcher.clock import SystemClock
 from batcher.config.endpoints import at, endpoint_named
 from batcher.config.files import (
     DATABASE_NAME,
@@ -47,6 +49,7 @@ from batcher.preflight.rules import shipped_rules
 from batcher.rows.build.settings import RequestSettings
 from batcher.rows.read.source import STDIN
 from batcher.transport.endpoint import Endpoint, shown_url
+from batcher.wiring.dated import PLACE, DatedFiles, local_day, of_day, parsed_day
 
 T = TypeVar("T")
 _ADDRESSES: Final[Mapping[str, Callable[[str], str]]] = {
@@ -58,7 +61,10 @@ _LONGEST_KEY: Final = 400  # characters; an index takes 2,704 bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What was typed: inputs or a job file, and the options as a layer of settings."""
+    """What was typed: inputs or a job file, and the options as a layer of settings.
+
+    `day` is that of `--date`, `None`: the one of `asked_at`, in microseconds UTC.
+    """
 
     command: str
     inputs: tuple[str, ...] = ()
@@ -68,6 +74,8 @@ class Asked:
     force: bool = False
     again: bool = False
     name: str | None = None
+    day: date | None = None
+    asked_at: int = 0
     options: Settings = field(default_factory=Settings)
 
 
@@ -82,12 +90,13 @@ def asked(
 ) -> Asked:
     """What was typed, from the parts of a command line; texts like `@file` are read.
 
-    A `.toml` among the inputs is the job file. Two of the `options` are no settings: the
-    `name` of the run, and whether it is done `again`.
+    A `.toml` among the inputs is the job file. Three of the `options` are no settings: the
+    `name` of the run, whether it is done `again`, and the `date` of its inputs.
     """
     inputs, job_path = _job_among(inputs, job_path)
     options = dict(options or {})
     name, again = options.pop("name", None), options.pop("again", False)
+    day = options.pop("date", None)
     return Asked(
         command=without_passwords(shlex.join(["batcher", *_shown(sys.argv[1:])])),
         inputs=inputs,
@@ -97,6 +106,8 @@ def asked(
         force=force,
         again=again,
         name=name,
+        day=None if day is None else parsed_day(day),
+        asked_at=SystemClock().now_us(),
         options=option_settings(options),
     )
 
@@ -152,11 +163,14 @@ def resolve(typed: Asked) -> Job:
     lifeboat_folder, spare_folders = lifeboat_folders(merged.lifeboat_folder)
     base = typed.job_path.parent if typed.job_path and not typed.inputs else Path()
     name = _name(typed, job_file)
+    day = typed.day or local_day(typed.asked_at, job_file.schedule.tz)
+    files = of_day(day, inputs, merged.output, base, may_be_empty=job_file.empty == "ok")
+    _check_day(typed, files)
     return Job(
-        key=name or _key_of(inputs),
+        key=name or _key_of(files.inputs),
         name=name,
-        command=typed.command,
-        inputs=tuple(inputs),
+        command=_continuing(typed, files, day),
+        inputs=files.inputs,
         base=base,
         database=in_schema(
             merged.database or str(_database_folder(typed) / DATABASE_NAME), merged.schema
@@ -169,8 +183,11 @@ def resolve(typed: Asked) -> Job:
         again=typed.again,
         strict=stated(merged.strict),
         tags=checked_tags(_tables(layers, "tags")),
-        output=merged.output,
+        output=files.output,
         replace_output=typed.force,
+        dated=files.dated,
+        output_of_inputs=files.output_is_dated,
+        may_be_missing=files.may_be_missing,
         prices=merged.prices,
         price_book_max_age_days=checked_days(merged.price_book_max_age_days),
         preflight=stated(merged.preflight),
@@ -194,6 +211,22 @@ def resolve(typed: Asked) -> Job:
         lifeboat_folder=lifeboat_folder,
         spare_folders=spare_folders,
     )
+
+
+def _check_day(typed: Asked, files: DatedFiles) -> None:
+    if typed.day and not (files.dated or files.output_is_dated):
+        raise UsageError(f"--date: neither an input nor the output has a {PLACE} in its name")
+    if typed.again and files.dated:
+        raise UsageError(
+            f"--again: the inputs have a {PLACE}, and a new round would begin for every day;"
+            " name the file itself, with a --name of its own"
+        )
+
+
+def _continuing(typed: Asked, files: DatedFiles, day: date) -> str:
+    """The command that goes on with this day on another one, too."""
+    typed_so = typed.day or not (files.dated or files.output_is_dated)
+    return typed.command if typed_so else f"{typed.command} --date {day}"
 
 
 def _name(typed: Asked, job_file: JobFile) -> str | None:
@@ -232,7 +265,7 @@ def merged_settings(typed: Asked) -> Settings:
 
 def place_of(typed: Asked) -> tuple[str, Endpoint]:
     """The database and the endpoint that a run would use; needs no inputs."""
-    job = resolve(replace(typed, inputs=typed.inputs or ("-",)))
+    job = resolve(replace(typed, inputs=typed.inputs or ("-",), day=None))
     return job.database, job.endpoint
 
 

@@ -47,6 +47,12 @@ _OPTIONS = (
         section=WHAT,
         help="A run of its own over these inputs; shares no answers.",
     ),
+    option(
+        "--date",
+        metavar="DAY",
+        section=WHAT,
+        help="The day of inputs and outputs with {date} in their names [today].",
+    ),
     option("--base-url", metavar="URL", section=WHAT, help="Another address of the endpoint."),
     option(
         "-m",

@@ -93,7 +93,11 @@ def _write_output(job: Job, start: Started) -> int:
 
     engine = open_engine(job.database, read_only=True)
     try:
-        options = ExportOptions(target=str(job.output), force=job.replace_output)
+        options = ExportOptions(
+            target=str(job.output),
+            force=job.replace_output,
+            source_ids=start.source_ids if job.output_of_inputs else None,
+        )
         return export_answers(engine, start.run_id, options, say).rows
     finally:
         engine.dispose()
@@ -121,7 +125,7 @@ def closing_lines(
 ) -> list[str]:
     """The end of a run, in words; `start` is `None` when it did not come so far."""
     progress = ended.progress
-    lines = [_rows_line(progress, ended)]
+    lines = [_rows_line(job, progress, ended)]
     if progress.sent:
         lines.append(
             f"{progress.input_tokens:,} tokens in, {progress.output_tokens:,} out; "
@@ -196,9 +200,11 @@ def json_summary(
     }
 
 
-def _rows_line(progress: Progress, ended: Ended) -> str:
+def _rows_line(job: Job, progress: Progress, ended: Ended) -> str:
     if not progress.sent and not progress.quarantined and not ended.rows_left:
         before = progress.done_before + progress.claimed
+        if not before and job.may_be_missing:
+            return f"nothing to do: the inbox is empty ({', '.join(job.inputs)})"
         if not before:
             return "nothing to do: the input has no rows"
         were = told(before, "row", "was", "were")

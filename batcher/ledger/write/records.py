@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from batcher.ledger.schema import failures, price_books, ratings
+from batcher.ledger.schema import failures, price_books, ratings, sources
 from batcher.messages.attempt import Attempt, Outcome, State
 from batcher.messages.request import BadRow
 from batcher.pricing.book.book import PriceBook
@@ -220,6 +220,14 @@ def store_book(connection: Connection, book: PriceBook) -> int:
         )
         connection.execute(insert.on_conflict_do_nothing())
     return int(connection.execute(known.with_for_update()).scalar_one())
+
+
+def sources_besides(
+    connection: Connection, run_id: int, names: Collection[str]
+) -> Sequence[int]:
+    """All snapshots of the run's inputs but those of these names."""
+    others = sources.c.run_id == run_id, sources.c.name.not_in(names)
+    return connection.scalars(select(sources.c.source_id).where(*others)).all()
 
 
 def unfinished_rows(connection: Connection, source_ids: Collection[int]) -> dict[str, int]:

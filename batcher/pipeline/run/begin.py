@@ -153,11 +153,20 @@ def _begin(
             _open_cap(connection, cap, invocation_id, living) for cap in _caps(job, run_id, now)
         ],
         claimable=Claimable(
-            run_id=run_id, live_sources=[source.source_id for source in plan], since=since
+            run_id=run_id, live_sources=_live(connection, run_id, job, plan), since=since
         ),
         sharing=sharing,
         quarantined=_quarantined(connection, plan),
     )
+
+
+def _live(
+    connection: Connection, run_id: int, job: Job, plan: Sequence[PlannedSource]
+) -> list[int]:
+    """The sources whose answers stay theirs: of this invocation, and of other days."""
+    names = {source.name for source in plan}
+    others = records.sources_besides(connection, run_id, names) if job.dated else ()
+    return [*(source.source_id for source in plan), *others]
 
 
 def _quarantined(connection: Connection, plan: Sequence[PlannedSource]) -> int:

@@ -127,6 +127,7 @@ class Invocation:
             retrying=begun.retrying,
             price_note=self._services.price_note,
             progress=self._progress,
+            source_ids=[source.source_id for source in begun.plan],
             imported=checked.imported,
             notes=(*checked.notes, *self._services.notes),
         )

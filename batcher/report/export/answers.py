@@ -1,7 +1,7 @@
 """The rows of a run as a file, in input order: with their answers, or to be mended."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -52,12 +52,14 @@ class ExportOptions:
     `target` is a file name or `-`; `form` `None` tells by its ending, JSONL for `-`. `stdout`
     stands in for standard output. `force` replaces a file that is there, whosever it is, unless
     it is an input or belongs to a ledger; without it only an earlier export of answers.
+    `source_ids` are the only inputs that are written, `None`: all of the run.
     """
 
     target: str = "-"
     form: OutputFormat | None = None
     answered_only: bool = False
     force: bool = False
+    source_ids: Collection[int] | None = None
     stdout: BinaryIO | None = None
 
 
@@ -83,7 +85,10 @@ def export_answers(
     Raises `UsageError` for an unknown run or kind of file, `CannotCreate` when the target
     cannot be written, `StorageError` for trouble with a disk or the database.
     """
-    sources = read_sources(engine, run_id)
+    only = options.source_ids
+    sources = [
+        each for each in read_sources(engine, run_id) if only is None or each.source_id in only
+    ]
     position = read_position(engine)
     lost: dict[str, list[int]] = {}
     rows = answered = wordless = 0

@@ -9,10 +9,11 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path, PurePath
+from types import MappingProxyType
 from typing import BinaryIO, Final, Literal
 from urllib.parse import unquote
 
@@ -126,6 +127,7 @@ def find_sources(
     base: Path,
     spool: Path | None,
     stdin: BinaryIO | None = None,
+    may_be_missing: Mapping[str, Path] = MappingProxyType({}),
 ) -> tuple[SourceFile, ...]:
     """The files that `inputs` name, in that order; those of one glob or folder sorted by name.
 
@@ -133,17 +135,18 @@ def find_sources(
     underscore is nobody's data in there: `_SUCCESS`, `.part-0.crc`.
 
     Relative names are below `base`. `-` is standard input, written to the folder `spool`
-    under a name made of its content, so that the same input again is the same source. Raises
-    `UsageError`, naming the input, for what is missing, no file, of no known kind, or named
-    twice.
+    under a name made of its content, so that the same input again is the same source. Those of
+    `may_be_missing` may name no file, when the folder given with them is there. Raises
+    `UsageError`, naming the input, for what else is missing, no file, of no known kind, or
+    named twice.
     """
     sources: list[SourceFile] = []
     seen: dict[tuple[int, int], str] = {}
     for given in inputs:
-        for source in _expand(given, base, spool, stdin):
+        for source in _expand(given, base, spool, stdin, may_be_missing.get(given)):
             _refuse_twice(source, seen)
             sources.append(source)
-    if not sources:
+    if not inputs:
         raise UsageError("no input is named; name at least one file, or - for standard input")
     return tuple(sources)
 
@@ -198,7 +201,7 @@ def fingerprint(path: Path) -> str:
 
 
 def _expand(
-    given: str, base: Path, spool: Path | None, stdin: BinaryIO | None
+    given: str, base: Path, spool: Path | None, stdin: BinaryIO | None, inbox: Path | None
 ) -> Iterator[SourceFile]:
     if given == STDIN:
         if spool is None:
@@ -208,9 +211,10 @@ def _expand(
     _check_name(given)
     path = base / os.path.expanduser(given)  # noqa: PTH111 - raises nothing for an unknown user
     if os.path.isdir(path):  # noqa: PTH112 - raises nothing for a long name
-        yield from _in_folder(given, path, base)
+        yield from _in_folder(given, path, base, inbox)
         return
-    if os.path.exists(path) or not glob.has_magic(given):  # noqa: PTH110 - nor for a long name
+    is_there = os.path.exists(path)  # noqa: PTH110 - nor for a long name
+    if is_there or not (inbox or glob.has_magic(given)):
         yield _checked(given, path)
         return
     matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - absolute patterns
@@ -218,7 +222,7 @@ def _expand(
     if not Path(given).name.startswith(_MARKS):
         files = [file for file in files if not file.name.startswith(_MARKS)]
     if not files:
-        raise UsageError(f"{given}: no file matches; check the pattern")
+        _check_empty(given, inbox, "no file matches; check the pattern")
     for file in files:
         yield _checked(_name_of_match(given, file, base), file)
 
@@ -226,10 +230,20 @@ def _expand(
 _MARKS: Final = (".", "_")  # of files that writers leave beside their data
 
 
-def _in_folder(given: str, folder: Path, base: Path) -> Iterator[SourceFile]:
+def _check_empty(given: str, inbox: Path | None, problem: str) -> None:
+    """Raise unless there may be nothing, and a folder where there is nothing."""
+    if inbox is None:
+        raise UsageError(f"{given}: {problem}")
+    if not inbox.is_dir():
+        raise UsageError(f"{given}: there is no folder {inbox}; check the name")
+
+
+def _in_folder(
+    given: str, folder: Path, base: Path, inbox: Path | None
+) -> Iterator[SourceFile]:
     found = sorted(file for file in folder.rglob("*") if _is_data(file, folder))
     if not found:
-        raise UsageError(f"{given}: no file in this folder is of a known kind ({_KINDS})")
+        _check_empty(given, inbox, f"no file in this folder is of a known kind ({_KINDS})")
     for file in found:
         yield _checked(_name_of_match(given, file, base), file)
 

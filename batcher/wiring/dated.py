@@ -1,0 +1,79 @@
+"""`{date}` in the names of inputs and outputs, and inputs that may be missing on a day."""
+
+import glob
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+from batcher.errors import UsageError
+from batcher.report.query import moment_of, time_zone
+
+PLACE: Final = "{date}"
+
+
+def local_day(now_us: int, zone: str | None) -> date:
+    """The day that it is in `zone`, `None`: where this machine is.
+
+    Raises `UsageError` for a zone that is not known here.
+    """
+    return moment_of(now_us).astimezone(time_zone(zone, "tz") if zone else None).date()
+
+
+def parsed_day(text: str) -> date:
+    """The day of `--date`; raises `UsageError`."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError as exc:
+        raise UsageError(f"--date {text!r:.40} is no day: write it like 2026-01-31") from exc
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatedFiles:
+    """What a run reads and writes on its day.
+
+    `dated` says whether the inputs are those of a day. `may_be_missing` are the inputs that may
+    name nothing, each with the folder that must be there all the same.
+    """
+
+    inputs: tuple[str, ...]
+    output: str | None
+    dated: bool
+    output_is_dated: bool
+    may_be_missing: Mapping[str, Path]
+
+
+def of_day(
+    day: date, inputs: Sequence[str], output: str | None, base: Path, *, may_be_empty: bool
+) -> DatedFiles:
+    """The names with the day filled in."""
+    patterns = [each for each in inputs if may_be_empty and _is_pattern(each, base)]
+    return DatedFiles(
+        inputs=tuple(_filled(each, day) for each in inputs),
+        output=output and _filled(output, day),
+        dated=any(PLACE in each for each in inputs),
+        output_is_dated=PLACE in (output or ""),
+        may_be_missing={_filled(each, day): _fixed_folder(each, base) for each in patterns},
+    )
+
+
+def _filled(name: str, day: date) -> str:
+    return name.replace(PLACE, day.isoformat())
+
+
+def _is_pattern(name: str, base: Path) -> bool:
+    return _varies(name) or os.path.isdir(base / name)  # noqa: PTH112 - raises for no name
+
+
+def _fixed_folder(name: str, base: Path) -> Path:
+    """The part before what differs from day to day, or from file to file."""
+    path = base / os.path.expanduser(name)  # noqa: PTH111 - raises for no name
+    while _varies(str(path)):
+        path = path.parent
+    return path
+
+
+def _varies(name: str) -> bool:
+    return PLACE in name or glob.has_magic(name)
