@@ -25,6 +25,13 @@ def test_the_name_of_the_file_tells_what_to_write(database, tmp_path):  # noqa: 
     assert target.read_text().splitlines()[1].startswith("row-1,rows.jsonl,1,answered,")
 
 
+def test_batch_results_are_told_as_lines(database, tmp_path):  # noqa: F811
+    target = tmp_path / "results.jsonl"
+    invoke("export", "--database", database, "-o", str(target), "--format", "batch-results")
+    (line,) = map(json.loads, target.read_text().splitlines())
+    assert (line["custom_id"], line["result"]["type"]) == ("row-1", "succeeded")
+
+
 def test_an_unknown_kind_of_file_is_refused(database, tmp_path):  # noqa: F811
     target = str(tmp_path / "answers.doc")
     sentence = invoke("export", "--database", database, "-o", target, error=UsageError)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from anthropic.types.messages import MessageBatchIndividualResponse
 from pyarrow import parquet
 
 from batcher.errors import CannotCreate, UsageError
@@ -12,6 +13,7 @@ from batcher.report.export.answers import (
     Exported,
     ExportOptions,
     export_answers,
+    export_results,
     the_run,
 )
 from batcher.rows.read.source import fingerprint
@@ -221,3 +223,50 @@ def test_the_only_run_needs_no_number(here, engine):
 def test_a_ledger_without_runs_has_nothing_to_export(rows, engine):
     with pytest.raises(UsageError, match="there is no run here yet"):
         the_run(engine, None)
+
+
+def results(engine, **options):
+    """The result lines as the official client reads them, and the warnings."""
+    stdout, warnings = io.BytesIO(), []
+    export_results(engine, 1, ExportOptions(stdout=stdout, **options), warnings.append)
+    lines = stdout.getvalue().splitlines()
+    return [
+        MessageBatchIndividualResponse.model_validate_json(line) for line in lines
+    ], warnings
+
+
+def test_answers_can_be_had_as_the_results_of_message_batches(here, file, engine):
+    know(here, file)
+    here.charge(here.answer(1, 1, 1), 3_405_000_000)
+    here.failure(1, 1, 2, kind="quarantined", reason="BAD_ROLE", message="no such role")
+    here.failure(1, 1, 4, kind="failed", reason="overloaded_error", message="Overloaded")
+    (first, second, third), warnings = results(engine)
+    assert (first.custom_id, first.result.type) == ("row-1", "succeeded")
+    message = first.result.message
+    assert (message.id, message.content[0].text, message.stop_reason) == (
+        "msg_1",
+        "Hello",
+        "end_turn",
+    )
+    assert (message.usage.input_tokens, message.usage.output_tokens) == (10, 5)
+    assert (second.custom_id, second.result.error.error.type) == (
+        "row-2",
+        "invalid_request_error",
+    )
+    assert third.result.error.error.type == "overloaded_error"
+    assert second.result.error.error.message == "quarantined, BAD_ROLE: no such role"
+    assert warnings == []
+
+
+def test_only_answered_ones_where_that_is_asked_for(here, file, engine):
+    know(here, file)
+    here.charge(here.answer(1, 1, 1), 1)
+    here.failure(1, 1, 2, kind="held")
+    (only,), _ = results(engine, answered_only=True)
+    assert only.result.type == "succeeded"
+
+
+def test_batch_results_are_lines_of_json(here, file, engine, tmp_path):
+    know(here, file)
+    with pytest.raises(UsageError, match="batch results are written"):
+        results(engine, target=str(tmp_path / "results.csv"))

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 @option(
     "--format",
     "form",
-    type=NearChoice(["jsonl", "csv", "parquet"]),
-    help="What to write; told by the name of FILE, else jsonl.",
+    type=NearChoice(["jsonl", "csv", "parquet", "batch-results"]),
+    help="What to write; told by the name of FILE, else jsonl. batch-results: the result lines"
+    " of Message Batches.",
 )
 @option("--answered-only", is_flag=True, help="Leave out rows without an answer.")
 @option(
@@ -63,12 +64,17 @@ def export(
     They are joined to the rows' own columns. Rows without an answer say why. Works while the
     run is on; a file appears when it is whole.
     """
-    from batcher.report.export.answers import ExportOptions, export_answers, the_run
+    from batcher.report.export.answers import (
+        ExportOptions,
+        export_answers,
+        export_results,
+        the_run,
+    )
     from batcher.report.words import count_of
 
     options = ExportOptions(
         target=output,
-        form=cast("OutputFormat | None", form),
+        form=None if form == "batch-results" else cast("OutputFormat | None", form),
         answered_only=answered_only,
         force=force,
     )
@@ -78,8 +84,9 @@ def export(
             raise click.UsageError("--failures and --answered-only exclude each other")
         _export_failures(options, run_id, where, ledger(database, config))
         return
+    write = export_results if form == "batch-results" else export_answers
     with ledger(database, config) as engine:
-        done = export_answers(engine, the_run(engine, run_id), options, _warn)
+        done = write(engine, the_run(engine, run_id), options, _warn)
     tell(f"{count_of(done.rows, 'row')} to {where}, {done.answered:,} answered", err=True)
 
 

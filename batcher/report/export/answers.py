@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from batcher.errors import DamagedDatabase, StorageError, UsageError
 from batcher.ledger.connect import reading
 from batcher.outputs import never
+from batcher.report.export.batch_results import RESULT_LINE, result_line
 from batcher.report.export.past_damage import UNREADABLE, named
 from batcher.report.export.rows import (
     ANSWER_NOT_KEPT,
@@ -113,6 +114,45 @@ def export_answers(
         warn(f"{wordless:,} answers come without text and content: not stored, or purged")
     _raise_if_lost(lost, f"{answered:,} answers are written")
     return Exported(rows=rows, answered=answered)
+
+
+def export_results(
+    engine: Engine, run_id: int, options: ExportOptions, warn: Callable[[str], None]
+) -> Exported:
+    """Write a line of batch results for each row of the run that has ended, in input order.
+
+    A row without a `custom_id` is named by its number. Rows that are still to do have no line;
+    nor have answers whose words cannot be told, which `warn` hears. What is raised: see above.
+    """
+    if options.target != "-" and format_of(options.target) != "jsonl":
+        raise UsageError(f"{options.target}: batch results are written as .jsonl only")
+    lines = succeeded = lost = 0
+    with open_writer(
+        options.target,
+        "jsonl",
+        columns=RESULT_LINE,
+        guard=guard_of([engine], force=options.force),
+        stdout=options.stdout,
+    ) as writer:
+        for name, outcome in _named_outcomes(engine, run_id):
+            is_answer = outcome["status"] == ANSWERED
+            line = result_line(name, outcome)
+            lost += line is None
+            if line is not None and (is_answer or not options.answered_only):
+                writer.write([line])
+                lines += 1
+                succeeded += is_answer
+    if lost:
+        warn(f"{lost:,} rows have no line: their answers are not stored, or cannot be read")
+    return Exported(rows=lines, answered=succeeded)
+
+
+def _named_outcomes(engine: Engine, run_id: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    position, sources = read_position(engine), read_sources(engine, run_id)
+    for number, source in enumerate(sources, 1):
+        before = f"input-{number}-" if len(sources) > 1 else ""
+        for row_number, outcome in read_outcomes(engine, source, position):
+            yield f"{before}row-{row_number}", outcome
 
 
 def _note_unreadable(rows: list[dict[str, Any]], lost: dict[str, list[int]]) -> None:
