@@ -41,7 +41,16 @@ DEPTH = {room: depth for depth, line in enumerate(LAYERS) for room in line}
 # here is entered by its own name (`batcher.config`). The vocabulary is open.
 OPEN_ROOMS = {"messages", "pricing"}
 DOORS = {
-    "config": {"endpoints", "files", "keys", "origins", "schemas", "tables", "values"},
+    "config": {
+        "endpoints",
+        "files",
+        "keys",
+        "origins",
+        "schedule",
+        "schemas",
+        "tables",
+        "values",
+    },
     "estimate": {"estimate", "expected_cost", "interval", "new_job", "preflight_sample"},
     "finance": {
         "compare",

@@ -34,7 +34,10 @@ MENU: Final[dict[str, dict[str, tuple[str, str]]]] = {
             "batcher.cli.run.retry:retry",
             "Make failed and held rows work to do again.",
         ),
-        "jobs": ("batcher.cli.care.jobs:jobs", "List and check job files, print their schema."),
+        "jobs": (
+            "batcher.cli.care.jobs:jobs",
+            "List and check job files, print their schema and their units.",
+        ),
     },
     "Look": {
         "status": (

@@ -20,10 +20,12 @@ from batcher.wiring.resolve import (
     settings_of,
 )
 from batcher.wiring.run import check_together, run
+from batcher.wiring.scheduled import ScheduledJob, scheduled
 from batcher.wiring.watching import watched
 
 __all__ = [
     "Asked",
+    "ScheduledJob",
     "asked",
     "check_together",
     "checked_files",
@@ -38,6 +40,7 @@ __all__ = [
     "request_builder",
     "resolve",
     "run",
+    "scheduled",
     "services_for",
     "settings_of",
     "watched",

@@ -4,22 +4,27 @@ import glob
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, tzinfo
 from pathlib import Path
 from typing import Final
 
-from batcher.errors import UsageError
+from batcher.errors import ConfigurationError, UsageError
 from batcher.report.query import moment_of, time_zone
 
 PLACE: Final = "{date}"
 
 
 def local_day(now_us: int, zone: str | None) -> date:
-    """The day that it is in `zone`, `None`: where this machine is.
+    """The day that it is in `zone`, `None`: where this machine is. Raises: `schedule_zone`."""
+    return moment_of(now_us).astimezone(schedule_zone(zone)).date()
 
-    Raises `UsageError` for a zone that is not known here.
-    """
-    return moment_of(now_us).astimezone(time_zone(zone, "tz") if zone else None).date()
+
+def schedule_zone(name: str | None) -> tzinfo | None:
+    """The time zone of a schedule; raises `ConfigurationError` for one not known here."""
+    try:
+        return time_zone(name, "[schedule] tz") if name else None
+    except UsageError as exc:
+        raise ConfigurationError(str(exc)) from exc
 
 
 def parsed_day(text: str) -> date:

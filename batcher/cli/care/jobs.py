@@ -1,10 +1,10 @@
-"""`batcher jobs`: list and check job files."""
+"""`batcher jobs`: list and check job files, print what starts them."""
 
 from pathlib import Path
 
 import click
 
-from batcher.cli.commands import GroupWithExamples
+from batcher.cli.commands import GroupWithExamples, NearChoice, option
 from batcher.cli.words.say import tell
 
 
@@ -13,7 +13,7 @@ from batcher.cli.words.say import tell
     examples=("batcher jobs list", "batcher jobs check jobs/nightly.toml"),
 )
 def jobs() -> None:
-    """List and check job files, print their schema."""
+    """List and check job files, print their schema and their units."""
 
 
 @jobs.command("list", examples=("batcher jobs list", "batcher jobs list /srv/batcher"))
@@ -42,6 +42,8 @@ def check_jobs(paths: tuple[Path, ...]) -> int:
     for path in [p for given in paths or (Path("jobs"),) for p in wiring.job_files(given)]:
         try:
             found = wiring.inspect_inputs(wiring.resolve(wiring.asked((), path, None)))
+            if wiring.job_file(path).schedule.cron is not None:
+                wiring.scheduled(path)
         except BatcherError as exc:
             wrong += 1
             tell(f"{path}: {exc}")
@@ -61,3 +63,70 @@ def schema(kind: str) -> None:
     from batcher.config.schemas import schema_of
 
     tell(schema_of(kind), nl=False)
+
+
+@jobs.command(
+    "crontab",
+    examples=(
+        "batcher jobs crontab /srv/batcher/nightly.toml",
+        "(crontab -l; batcher jobs crontab nightly.toml) | crontab -",
+    ),
+)
+@click.argument("path", type=Path, metavar="JOB")
+def print_crontab(path: Path) -> None:
+    """Print the line of a crontab that starts JOB by its [schedule]."""
+    from batcher import wiring
+    from batcher.cli.care.units import crontab
+
+    tell(crontab(wiring.scheduled(path)), nl=False)
+
+
+@jobs.command(
+    "systemd",
+    examples=(
+        "batcher jobs systemd /srv/batcher/nightly.toml",
+        "batcher jobs systemd nightly.toml --unit timer",
+    ),
+)
+@click.argument("path", type=Path, metavar="JOB")
+@option(
+    "--unit",
+    "kind",
+    type=NearChoice(["service", "timer"]),
+    help="Print this one only, to be written to a file.",
+)
+def print_systemd(path: Path, kind: str | None) -> None:
+    """Print the service and the timer that start JOB by its [schedule].
+
+    They run it as the user who types this.
+    """
+    from batcher import wiring
+    from batcher.cli.care.units import systemd, unit_name
+    from batcher.ledger.connect import user_name
+
+    job = wiring.scheduled(path)
+    for name, text in systemd(job, user_name()).items():
+        if kind is None:
+            tell(f"# /etc/systemd/system/{unit_name(job)}.{name}\n{text}")
+        elif kind == name:
+            tell(text, nl=False)
+
+
+@jobs.command(
+    "kubernetes",
+    examples=(
+        "batcher jobs kubernetes /srv/batcher/nightly.toml --image you/batcher:1",
+        "batcher jobs kubernetes nightly.toml | kubectl apply -f -",
+    ),
+)
+@click.argument("path", type=Path, metavar="JOB")
+@option("--image", metavar="NAME", help="The image with batcher in it.  [default: batcher]")
+def print_kubernetes(path: Path, image: str | None) -> None:
+    """Print the CronJob that starts JOB by its [schedule].
+
+    It expects the folder of the job in a volume, at the same place, and the key in a secret.
+    """
+    from batcher import wiring
+    from batcher.cli.care.kubernetes import kubernetes
+
+    tell(kubernetes(wiring.scheduled(path), image or "batcher"), nl=False)
