@@ -69,7 +69,7 @@ def schema(kind: str) -> None:
     "crontab",
     examples=(
         "batcher jobs crontab /srv/batcher/nightly.toml",
-        "(crontab -l; batcher jobs crontab nightly.toml) | crontab -",
+        "batcher jobs crontab nightly.toml >> crontab.txt",
     ),
 )
 @click.argument("path", type=Path, metavar="JOB")
@@ -116,7 +116,7 @@ def print_systemd(path: Path, kind: str | None) -> None:
     "kubernetes",
     examples=(
         "batcher jobs kubernetes /srv/batcher/nightly.toml --image you/batcher:1",
-        "batcher jobs kubernetes nightly.toml | kubectl apply -f -",
+        "batcher jobs kubernetes nightly.toml > cronjob.yaml",
     ),
 )
 @click.argument("path", type=Path, metavar="JOB")
