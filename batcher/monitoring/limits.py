@@ -41,13 +41,18 @@ def limit_lines(progress: Progress) -> list[str]:
     lines = []
     if progress.binding_limit is not None:
         lines.append(_binding_line(progress.binding_limit))
-    by_quota = groupby(progress.quota_used, attrgetter("quota"))
-    quotas = [(quota, list(uses)) for quota, uses in by_quota]
-    quotas.sort(key=lambda quota: -max(use.used for use in quota[1]))
-    lines += [_quota_line(quota, uses) for quota, uses in quotas[:_QUOTAS_SHOWN]]
+    lines += [f"quota of {words}" for words in quota_words(progress)]
     if progress.pauses or progress.quota_used:
         lines.append(f"{_refusals(progress)} came back")
     return lines
+
+
+def quota_words(progress: Progress, most: int = _QUOTAS_SHOWN) -> list[str]:
+    """The fullest quotas, `most` of them, and how much of each is used."""
+    by_quota = groupby(progress.quota_used, attrgetter("quota"))
+    quotas = [(quota, list(uses)) for quota, uses in by_quota]
+    quotas.sort(key=lambda quota: -max(use.used for use in quota[1]))
+    return [_quota_line(quota, uses) for quota, uses in quotas[:most]]
 
 
 def limit_json(progress: Progress) -> dict[str, Any]:
@@ -87,7 +92,7 @@ def _hint(binding: BindingLimit) -> str:
 
 def _quota_line(quota: str, uses: list[QuotaUse]) -> str:
     parts = (f"{_percent(use.used)} of {use.per_minute:,.0f} {use.limit}" for use in uses)
-    return f"quota of {quota} used: {', '.join(parts)}"
+    return f"{quota} used: {', '.join(parts)}"
 
 
 def _refusals(progress: Progress) -> str:

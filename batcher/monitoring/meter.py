@@ -8,16 +8,21 @@ from batcher.pipeline.progress import Progress
 from batcher.pricing.money import format_amount, format_usd
 from batcher.report.words import count_of
 
-_WINDOW_SECONDS: Final = 30.0
+_RECENT_SECONDS: Final = 30.0  # of the speed that is shown
+_STEADY_SECONDS: Final = 300.0  # of the speed that a forecast goes by
+_FIRST_SECONDS: Final = 5.0  # a run gathers speed: a forecast before would be far off
+_FIRST_ROWS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What can be said at one moment; `None`: not yet.
 
-    `rows_per_second` is that of the last half minute. Money is pico-USD.
+    `rows_per_second` is that of the last half minute. Forecasts wait until ten rows, and as
+    many as are in flight, are through. Money is pico-USD.
     """
 
+    elapsed_seconds: float
     rows_per_second: float | None
     seconds_left: float | None
     projected_cost: int | None
@@ -25,71 +30,99 @@ class Reading:
 
 
 class Meter:
-    """Remembers the last half minute of one run. Moments are monotonic seconds."""
+    """Remembers the last minutes of one run. Moments are monotonic seconds."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._samples: deque[tuple[float, int]] = deque()
+        self._began: float | None = None
+        self._recent, self._steady = _Window(_RECENT_SECONDS), _Window(_STEADY_SECONDS)
 
     def read(self, now: float) -> Reading:
         """Take a sample and say what follows from it."""
         progress = self._progress
+        began = self._began = now if self._began is None else self._began
         rows = progress.answered + progress.failed + progress.held
-        self._samples.append((now, rows))
-        while now - self._samples[0][0] > _WINDOW_SECONDS:
-            self._samples.popleft()
-        then, rows_then = self._samples[0]
-        rate = (rows - rows_then) / (now - then) if now > then else None
+        recent, steady = self._recent.rate(now, rows), self._steady.rate(now, rows)
         total = max(progress.total_rows, progress.finished_rows)
         left = total - progress.finished_rows
+        enough = rows >= max(_FIRST_ROWS, progress.in_flight) and now - began >= _FIRST_SECONDS
         return Reading(
-            rows_per_second=rate,
-            seconds_left=left / rate if rate else None,
-            projected_cost=progress.cost + progress.cost * left // rows if rows else None,
+            elapsed_seconds=now - began,
+            rows_per_second=recent,
+            seconds_left=left / steady if enough and steady else None,
+            projected_cost=progress.cost + progress.cost * left // rows if enough else None,
             share=progress.finished_rows / total if total else None,
         )
 
 
+class _Window:
+    """Rows per second of the last `seconds`, or since the last sample if that is longer."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def rate(self, now: float, rows: int) -> float | None:
+        """Take a sample; `None` for the first."""
+        self._samples.append((now, rows))
+        while len(self._samples) > 2 and now - self._samples[1][0] >= self._seconds:
+            self._samples.popleft()
+        then, rows_then = self._samples[0]
+        return (rows - rows_then) / (now - then) if now > then else None
+
+
+def percent_words(reading: Reading) -> str:
+    """`42 %`, rounded down: 100 only at the end; empty while nobody knows how many rows."""
+    return "" if reading.share is None else f"{int(reading.share * 100)} %"
+
+
 def rows_words(progress: Progress) -> str:
-    """Rows done, failed and in flight."""
+    """Rows done, rows without an answer by kind, and rows in flight."""
     total = max(progress.total_rows, progress.finished_rows)
     about = "" if progress.total_is_exact else "about "
-    parts = [f"{progress.finished_rows:,} of {about}{total:,} rows done"]
-    if progress.failed + progress.held:
-        parts.append(f"{progress.failed + progress.held:,} failed")
-    if progress.quarantined:
-        parts.append(f"{progress.quarantined:,} quarantined")
+    kinds = ("failed", "held", "quarantined")
+    counts = [(name, getattr(progress, name)) for name in kinds]
+    done = progress.finished_rows - sum(count for _, count in counts)
+    parts = [f"{done:,} of {about}{total:,} rows done"]
+    parts += [f"{count:,} {name}" for name, count in counts if count]
     parts.append(f"{progress.in_flight:,} in flight")
     return ", ".join(parts)
 
 
 def speed_words(reading: Reading) -> str:
-    """Rows per second and the time left; empty before anything is known."""
-    parts = []
+    """The time gone, rows per second, and the time left as soon as it can be told."""
+    parts = [f"{duration_words(reading.elapsed_seconds)} so far"]
     if reading.rows_per_second is not None:
         parts.append(f"{reading.rows_per_second:,.1f} rows/s")
     if reading.seconds_left is not None:
-        parts.append(f"{duration_words(reading.seconds_left)} left")
+        parts.append(f"about {duration_words(reading.seconds_left)} left")
     return ", ".join(parts)
 
 
 def money_words(progress: Progress, reading: Reading) -> str:
-    """Money so far and projected, and tokens."""
+    """Money so far and projected, and what it means for the cap."""
     cost = money_so_far(progress)
     if reading.projected_cost:
         cost += f" so far, about {format_usd(_rounded(reading.projected_cost))} in all"
-    if progress.cap_free is not None:
-        cost += f"; cap: {_cap_words(progress)}"
-    return f"{cost}; {progress.input_tokens:,} tokens in, {progress.output_tokens:,} out"
+    if progress.cap_free is None:
+        return cost
+    return f"{cost}; {_cap_words(progress, progress.cap_free, reading.projected_cost)}"
 
 
-def _cap_words(progress: Progress) -> str:
-    parts = (
-        (progress.cap_spent, "spent"),
-        (progress.cap_reserved, "reserved"),
-        (progress.cap_free or 0, "free"),
-    )
-    return ", ".join(f"{format_usd(amount)} {word}" for amount, word in parts)
+def token_words(progress: Progress) -> str:
+    """Tokens of this invocation's answers."""
+    return f"{progress.input_tokens:,} tokens in, {progress.output_tokens:,} out"
+
+
+def _cap_words(progress: Progress, free: int, projected: int | None) -> str:
+    cap = progress.cap_spent + progress.cap_reserved + free
+    spent, reserved = format_usd(progress.cap_spent), format_usd(progress.cap_reserved)
+    words = f"cap {format_usd(cap)}: {spent} spent, {reserved} reserved"
+    if not projected:
+        return words
+    at_the_end = progress.cap_spent + projected - progress.cost
+    above = ", above the cap" if at_the_end > cap else ""
+    return f"{words}, about {format_usd(_rounded(at_the_end))} at the end{above}"
 
 
 def money_so_far(progress: Progress) -> str:

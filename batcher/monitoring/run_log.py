@@ -13,7 +13,13 @@ import msgspec
 from batcher.clock import Clock
 from batcher.errors import CannotCreate
 from batcher.monitoring.limits import limit_words
-from batcher.monitoring.meter import Meter, money_words, rows_words, speed_words
+from batcher.monitoring.meter import (
+    Meter,
+    money_words,
+    rows_words,
+    speed_words,
+    token_words,
+)
 from batcher.monitoring.monitors import Ticker
 from batcher.pipeline.choices import LogFormat
 from batcher.pipeline.events import Ended, Started
@@ -134,7 +140,7 @@ class RunLog:
         self._due = now + self._interval
         words = (
             rows_words(progress), speed_words(reading), money_words(progress, reading),
-            limit_words(progress),
+            token_words(progress), limit_words(progress),
         )  # fmt: skip
         said = "; ".join(part for part in words if part)
         self._say(Level.INFO, "progress", said, _numbers(progress))

@@ -38,7 +38,8 @@ class Progress:
     ledger knows of: the others still wait for it. `binding_limit_now` is what limits the run at
     present, `binding_limit`, at its end, what did most of the time; `None`: nothing known.
     `money_wait`, `database_wait` and `outage` are sentences while something is waited for: room
-    under a cap, the database, or the server. Each field is written in one module alone.
+    under a cap, the database, or the server. `last_failure` says why the latest row without an
+    answer has none. Each field is written in one module alone.
     """
 
     total_rows: int = 0
@@ -85,6 +86,7 @@ class Progress:
     money_wait: str = ""
     database_wait: str = ""
     outage: str = ""
+    last_failure: str = ""
     binding_limit_now: BindingLimit | None = None
     binding_limit: BindingLimit | None = None
     quota_used: list[QuotaUse] = field(default_factory=list)
@@ -125,7 +127,7 @@ def sum_up(into: Progress, first: Progress, others: Sequence[Progress]) -> None:
     for name in ("in_doubt_high", "maybe_billed_high"):
         highs = [getattr(each, name) for each in everybody]
         setattr(into, name, None if None in highs else sum(highs))
-    for name in ("money_wait", "database_wait", "outage"):
+    for name in ("money_wait", "database_wait", "outage", "last_failure"):
         setattr(into, name, next(filter(None, (getattr(each, name) for each in everybody)), ""))
     into.binding_limit_now, into.binding_limit = first.binding_limit_now, first.binding_limit
     into.quota_used = _used_together([use for each in everybody for use in each.quota_used])

@@ -93,7 +93,8 @@ def test_a_terminal_shows_a_panel_and_ends_with_the_ledger_s_numbers(folder, com
     assert CONTROLS.search(shown), "a panel redraws itself"
     assert re.search(r"\d+ of (about )?\d+ rows done", shown)
     assert re.search(r"\d+ in flight", shown)
-    assert re.search(r"rows/s, .* left", shown)
+    assert re.search(r"\d+ s so far, [\d.]+ rows/s", shown)
+    assert re.search(r"━*─* +\d+ %", CONTROLS.sub("", shown))
     check_final_words(folder, CONTROLS.sub("", shown))
 
 

@@ -12,18 +12,22 @@ from batcher.clock import SystemClock
 from batcher.monitoring.limits import limit_words
 from batcher.monitoring.meter import (
     Meter,
+    Reading,
     money_words,
+    percent_words,
     rows_words,
     speed_words,
     told,
 )
 from batcher.pipeline.events import Ended, Resent, Started
+from batcher.pipeline.progress import Progress
 from batcher.pricing.money import format_usd
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import RenderableType
 
-_LINE_SECONDS: Final = 5.0
+_FIRST_LINE_SECONDS: Final = 5.0  # then twice as long each time: nobody wants a long log
+_LAST_LINE_SECONDS: Final = 60.0
 _PANEL_REFRESHES: Final = 5  # per second
 
 
@@ -118,18 +122,16 @@ class Lines(Quiet):
         say(draining_line(reason))
 
     def _run(self, event: Started) -> None:
-        clock, meter = SystemClock(), Meter(event.progress)
+        clock, meter, pause = SystemClock(), Meter(event.progress), _FIRST_LINE_SECONDS
         meter.read(clock.monotonic())
-        while not self._stop.wait(_LINE_SECONDS):
-            reading = meter.read(clock.monotonic())
-            parts = (
-                rows_words(event.progress),
-                speed_words(reading),
-                money_words(event.progress, reading),
-                limit_words(event.progress),
-                event.progress.outage,
-            )
-            say("; ".join(part for part in parts if part))
+        said = ""
+        while not self._stop.wait(pause):
+            pause = min(2 * pause, _LAST_LINE_SECONDS)
+            say(progress_line(event.progress, meter.read(clock.monotonic())))
+            failure = event.progress.last_failure
+            if failure != said:
+                said = failure
+                say(f"the latest row without an answer: {failure}")
 
 
 class Panel(Quiet):
@@ -164,36 +166,46 @@ class Panel(Quiet):
 
     def noted(self, sentence: str) -> None:
         """See `Observer.noted`."""
-        say(f"{sentence}.")
+        self._say_above(f"{sentence}.")
 
     def waiting(self, reason: str) -> None:
         """See `Observer.waiting`."""
-        say(f"{reason[:1].upper()}{reason[1:]}.")
+        self._say_above(f"{reason[:1].upper()}{reason[1:]}.")
 
     def draining(self, reason: str) -> None:
         """See `Observer.draining`."""
         self._note = draining_line(reason)
 
-    def _render(self) -> "Group":
-        from rich.console import Group
-        from rich.padding import Padding
-        from rich.progress_bar import ProgressBar
+    def _say_above(self, sentence: str) -> None:
+        """A line that stays, above the panel where there is one already."""
         from rich.text import Text
 
-        progress = self.start.progress if self.start else None
-        if progress is None:
-            return Group()
+        if self.start is None:
+            say(sentence)
+            return
+        with contextlib.suppress(OSError):
+            self._live.console.print(Text(printable(sentence)), soft_wrap=True)
+
+    def _render(self) -> "RenderableType":
+        from batcher.cli.run.panel import panel
+
+        if self.start is None:
+            return ""
         reading = self._meter.read(self._clock.monotonic())
-        bar = ProgressBar(total=1.0, completed=reading.share or 0.0, width=60)
-        lines = [rows_words(progress), speed_words(reading), money_words(progress, reading)]
-        lines.append(limit_words(progress))
-        lines += [
-            printable(progress.outage),
-            progress.database_wait,
-            progress.money_wait,
-            self._note,
-        ]
-        return Group(Padding(bar, 0), *(Text(line) for line in lines if line))
+        return panel(self.start.progress, reading, self._note)
+
+
+def progress_line(progress: Progress, reading: Reading) -> str:
+    """All that a panel would show of a run's progress, in one line."""
+    parts = (
+        percent_words(reading),
+        rows_words(progress),
+        speed_words(reading),
+        money_words(progress, reading),
+        limit_words(progress),
+        progress.outage,
+    )
+    return "; ".join(part for part in parts if part)
 
 
 def opening_lines(event: Started) -> list[str]:

@@ -166,7 +166,7 @@ def json_summary(
     """The whole end of a run; amounts are exact decimal text."""
     progress = asdict(ended.progress)
     for name in (
-        "money_wait", "database_wait", "outage", "in_flight", "recorded",
+        "money_wait", "database_wait", "outage", "last_failure", "in_flight", "recorded",
         "binding_limit_now", "binding_limit", "quota_used",
     ):  # fmt: skip
         progress.pop(name)

@@ -375,7 +375,7 @@ class Engine:
 
     def _quarantine(self, row: BadRow, *, takes_room: bool) -> None:
         self.writer.put(Quarantine(row=row), lambda: self._refused(row, takes_room=takes_room))
-        self._tally.gave_up(FailureKind.QUARANTINED)
+        self._tally.gave_up(FailureKind.QUARANTINED, row.reason, row.message)
 
     def _refused(self, row: BadRow, *, takes_room: bool) -> None:
         if not is_cut_off(row):  # looked at again each time, until the file is whole

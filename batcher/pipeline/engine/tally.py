@@ -142,6 +142,7 @@ class RecentIds:
 
 _REASON_LENGTH: Final = 60
 _MOST_REASONS: Final = 20
+_MESSAGE_LENGTH: Final = 200  # of a failure, for a display
 
 
 class Tally:
@@ -178,7 +179,8 @@ class Tally:
             progress.maybe_billed += 1
             progress.maybe_billed_high = _plus(progress.maybe_billed_high, settlement.cost_high)
         if settlement.failure:
-            self.gave_up(settlement.failure.kind)
+            failure = settlement.failure
+            self.gave_up(failure.kind, failure.reason, failure.message)
         elif isinstance(verdicts.next, Done):
             progress.answered += 1
         bound = settlement.attempt.cost_high
@@ -187,8 +189,9 @@ class Tally:
         progress.overbilled += 1
         return True
 
-    def gave_up(self, kind: FailureKind) -> None:
-        """A row that gets no answer."""
+    def gave_up(self, kind: FailureKind, reason: str, message: str) -> None:
+        """A row that gets no answer, and why."""
+        self._progress.last_failure = f"{reason}: {message[:_MESSAGE_LENGTH]}"
         match kind:
             case FailureKind.QUARANTINED:
                 self._progress.quarantined += 1
