@@ -58,6 +58,7 @@ DOORS = {
         "focus.parquet",
         "focus.write",
         "reconcile.comparison",
+        "reconcile.fetch",
         "reconcile.lines",
         "reconcile.record",
         "what_if",
@@ -139,11 +140,13 @@ DOORS = {
         "server",
         "settings",
     },
-    "wiring": {"connecting", "examine"},  # besides its own name: only doctor asks for it
+    # Besides its own name: only doctor asks for it; reports are fetched without a job.
+    "wiring": {"admin", "connecting", "examine"},
     "transport": {
         "room",  # a budget for answers: the lane takes from it, the engine gives back
         "endpoint",
         "proxy",
+        "live.admin_reports",
         "live.client",
         "live.credentials",
         "live.send_errors",
@@ -173,6 +176,7 @@ HOMES = {
     ),
     "multidict": (
         "transport/live/client.py",
+        "transport/live/wire.py",
         "transport/live/mask.py",
         "simulator/",
     ),  # the header type of aiohttp

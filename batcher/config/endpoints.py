@@ -15,6 +15,7 @@ from batcher.config.keys import custom_headers, header_from
 from batcher.config.tables import EndpointTable, HeaderValue
 from batcher.errors import ConfigurationError, did_you_mean
 from batcher.transport.endpoint import (
+    PROVIDER_HOST,
     Auth,
     Endpoint,
     ExtraHeader,
@@ -28,6 +29,7 @@ from batcher.transport.proxy import VARIABLES, route_to
 _BASE_URL: Final = "ANTHROPIC_BASE_URL"
 _TOKEN: Final = "ANTHROPIC_AUTH_TOKEN"  # noqa: S105 - the variable's name
 _HEADERS: Final = "ANTHROPIC_CUSTOM_HEADERS"
+_ADMIN_KEY: Final = "ANTHROPIC_ADMIN_KEY"
 _OAUTH_BETA: Final = "oauth-2025-04-20"  # a bearer key that was exchanged needs it
 
 
@@ -48,6 +50,27 @@ def endpoint_named(name: str, tables: Mapping[str, EndpointTable]) -> Endpoint:
     if name == "anthropic":
         endpoint = _as_official_tooling(endpoint, own)
     return at(endpoint, endpoint.base_url)
+
+
+def admin_endpoint(endpoint: Endpoint) -> Endpoint:
+    """The Admin API beside `endpoint`: the provider's own host, or `admin_url`.
+
+    It gets a key of its own and none of the headers that `base_url` gets, by the way that leads
+    there. Raises `ConfigurationError` for an endpoint whose provider has no such address.
+    """
+    is_provider = endpoint.dialect == "anthropic" and not endpoint.simulated
+    address = endpoint.admin_url or (f"https://{PROVIDER_HOST}" if is_provider else None)
+    if address is None:
+        raise ConfigurationError(
+            f"endpoint {endpoint.name}: no address of its provider's reports is known; set"
+            f" admin_url of [endpoints.{endpoint.name}], or save the reports and name the files"
+        )
+    beside = replace(
+        endpoint, base_url=address, auth=Auth.X_API_KEY, auth_header=None, headers=(), betas=(),
+        api_key_env=_ADMIN_KEY, api_key_file=endpoint.admin_key_file, api_key_command=(),
+        federation=None, anthropic_version=endpoint.anthropic_version or "2023-06-01", notes=(),
+    )  # fmt: skip
+    return at(beside, address)
 
 
 def at(

@@ -33,7 +33,9 @@ T = TypeVar("T", bound=Settings)
 _FILE_SETTINGS: Final = (
     "database", "prices", "output", "lifeboat_folder", "log_file", "metrics_file",
 )  # fmt: skip
-_ENDPOINT_FILES: Final = ("api_key_file", "ca_file", "client_certificate", "client_key")
+_ENDPOINT_FILES: Final = (
+    "api_key_file", "admin_key_file", "ca_file", "client_certificate", "client_key",
+)  # fmt: skip
 _TEXT_SETTINGS: Final = ("system", "prompt")
 
 

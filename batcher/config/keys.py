@@ -51,6 +51,18 @@ def read_key(endpoint: Endpoint) -> Secret | None:
     return checked_key(endpoint, value)
 
 
+def read_admin_key(endpoint: Endpoint) -> Secret:
+    """The key of an Admin API, see `admin_endpoint`; raises `AccessRefused` as `read_key`."""
+    named = endpoint.api_key_file or os.environ.get(endpoint.api_key_env or "", "").strip()
+    key = read_key(endpoint) if named or endpoint.simulated else None
+    if key is None:
+        raise AccessRefused(
+            "the provider's reports need an admin key: set the environment variable"
+            f" {endpoint.api_key_env}, or admin_key_file of [endpoints.{endpoint.name}]"
+        )
+    return key
+
+
 def key_source(endpoint: Endpoint) -> str:
     """Where the key is looked for, in words; never the key."""
     if endpoint.auth is Auth.NONE or endpoint.simulated:

@@ -10,7 +10,10 @@ from batcher.config.tables import Settings
 from batcher.ledger.connect import without_passwords
 from batcher.transport.endpoint import shown_url
 
-_SHOWN: Final[Mapping[str, Callable[[str], str]]] = {"base_url": shown_url}
+_SHOWN: Final[Mapping[str, Callable[[str], str]]] = {
+    "base_url": shown_url,
+    "admin_url": shown_url,
+}
 _SECRET = ("headers", "ping_url", "notify")  # a value that is written out may be a secret
 
 

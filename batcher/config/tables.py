@@ -84,6 +84,8 @@ class EndpointTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
     client_key: str | None = None
     auth_header: str | None = None
     headers: dict[str, HeaderValue] | None = None
+    admin_url: str | None = None
+    admin_key_file: str | None = None
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):

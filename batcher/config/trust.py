@@ -47,6 +47,8 @@ def _of_endpoint(table: EndpointTable) -> str:
         return "base_url and key"
     if table.api_key_command:
         return "api_key_command"
+    if table.admin_url or table.admin_key_file:
+        return "admin_url" if table.admin_url else "admin_key_file"
     return "api_key_file" if table.api_key_file else ""
 
 

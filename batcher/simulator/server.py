@@ -19,6 +19,8 @@ from batcher.simulator.batches.counter import PATH, BatchAsked, BatchCounter
 from batcher.simulator.batches.shelf import Shelf
 from batcher.simulator.bill import Bill, BilledRequest, Stats
 from batcher.simulator.desk import Desk, PlannedReply
+from batcher.simulator.reports import PATH as REPORTS
+from batcher.simulator.reports import report
 from batcher.simulator.settings import SimulatorSettings
 from batcher.simulator.wire.delivery import Delivery
 from batcher.simulator.wire.envelope import RefusedRequest
@@ -98,7 +100,7 @@ class Simulator:
         is_messages = self._desk.dialect.serves(request.path, "/v1/messages")
         if request.method == "POST" and is_messages:
             return await self._messages(request, request_id)
-        decision = await self._other(request, request_id)
+        decision = self._report(request, request_id) or await self._other(request, request_id)
         return await self._delivery.send(request, decision, request_id)
 
     async def _messages(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
@@ -145,6 +147,17 @@ class Simulator:
             raw=await _read(request),
         )
         return self._batches.answer(asked, request_id)
+
+    def _report(self, request: web.BaseRequest, request_id: str) -> PlannedReply | None:
+        """A report of the Admin API; `None` where something else was asked for."""
+        _, found, name = request.path.partition(REPORTS)
+        if not found or request.method != "GET" or not self._desk.dialect.has_reports:
+            return None
+        problem = self._desk.check_access(request.headers)
+        lines = () if problem else self.bill
+        asked = list(request.query.items())
+        answer = problem or report(name, asked, lines, _now_us())
+        return _answer(self._desk, answer, request_id)
 
     def _models(self, model: str, request: web.BaseRequest) -> dict[str, Any] | RefusedRequest:
         wanted = model.strip("/")

@@ -15,7 +15,9 @@ from batcher.messages.failure import Verdict
 from batcher.messages.request import StreamMode
 
 _OK, _TIMED_OUT, _SERVER_ERROR, _OVERLOADED = 200, 408, 500, 529
-_PROVIDER = "api.anthropic.com"  # which documents that refused requests are not billed
+PROVIDER_HOST: Final = (
+    "api.anthropic.com"  # which documents that refused requests are not billed
+)
 
 
 class Auth(StrEnum):
@@ -107,8 +109,9 @@ class Endpoint:
     seconds: `request_timeout_seconds` for an answer that comes whole; a stream may take
     `stream_timeout_seconds` in all and be silent for `stream_idle_seconds`. `proxy` is what was
     set, `route` what follows from it and the environment. `ca_file` is a bundle or a folder of
-    authorities, added to the system's. `auth_header` is another header for the key. `notes` are
-    sentences about what came from where.
+    authorities, added to the system's. `auth_header` is another header for the key. `admin_url`
+    and `admin_key_file` are for the provider's reports alone. `notes` are sentences about what
+    came from where.
     """
 
     name: str
@@ -140,6 +143,8 @@ class Endpoint:
     client_key: str | None = None
     auth_header: str | None = None
     headers: tuple[ExtraHeader, ...] = ()
+    admin_url: str | None = None
+    admin_key_file: str | None = None
     notes: tuple[str, ...] = ()
 
     def may_bill(self, status: int | None) -> bool:
@@ -156,7 +161,7 @@ class Endpoint:
         if status == _OK:
             return True
         gave_up = status == _TIMED_OUT or (status >= _SERVER_ERROR and status != _OVERLOADED)
-        return gave_up and urlsplit(self.base_url).hostname != _PROVIDER
+        return gave_up and urlsplit(self.base_url).hostname != PROVIDER_HOST
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -189,6 +194,10 @@ class Endpoint:
     def token_url(self) -> str:
         """Where the identity of a workload is exchanged for a key."""
         return self._below_root("oauth/token")
+
+    def report_url(self, name: str) -> str:
+        """Where a report of the Admin API is read."""
+        return self._below_root(f"organizations/{name}")
 
     def _below_root(self, path: str) -> str:
         """A path of the API; a query of the base URL (`?api-version=…`) stays at the end."""

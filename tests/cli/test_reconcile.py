@@ -111,7 +111,7 @@ def test_recording_the_same_file_twice_changes_no_report(database, tmp_path):
     [
         (("--record",), "give the provider's files"),
         (("--record", "--undo", "1", "FILE"), "--record and --undo are two commands"),
-        (("--recorded", "FILE"), "--recorded reads no file: leave out"),
+        (("--recorded", "FILE"), "--recorded reads no report: leave out"),
         (("--undo", "3"), "there is no adjustment 3"),
     ],
 )

@@ -82,12 +82,12 @@ async def raw_server(*answers: Answer) -> AsyncIterator[Raw]:
 
 async def _request(reader: asyncio.StreamReader) -> bytes:
     head = await reader.readuntil(b"\r\n\r\n")
-    length = next(
+    lengths = [
         int(line.split(b":")[1])
         for line in head.split(b"\r\n")
         if line.lower().startswith(b"content-length:")
-    )
-    return head + await reader.readexactly(length)
+    ]
+    return head + await reader.readexactly(sum(lengths[:1]))
 
 
 def http(status: int, body: bytes, *headers: str) -> bytes:

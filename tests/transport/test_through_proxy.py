@@ -7,10 +7,12 @@ from base64 import b64encode
 import pytest
 import uvloop
 
+from batcher.clock import SystemClock
 from batcher.errors import ConfigurationError
 from batcher.messages.attempt import Answered, NotSent
 from batcher.messages.failure import Verdict
-from batcher.transport.endpoint import Auth, Endpoint
+from batcher.transport.endpoint import Auth, Endpoint, Secret
+from batcher.transport.live.client import HttpClient
 from batcher.transport.live.tls import tls_context
 from batcher.transport.proxy import route_to
 from tests.simulator.asking import asynchronous
@@ -46,6 +48,19 @@ async def test_a_request_is_tunnelled_and_the_proxy_sees_no_key(tls):
     assert isinstance(again, Answered)
     assert proxy.heads[0].startswith(b"CONNECT api.example.test:443 HTTP/1.1\r\n")
     assert server.heads[0].startswith(b"POST /v1/messages HTTP/1.1\r\n")
+    assert KEY.encode() in server.heads[0]
+    assert KEY.encode() not in b"".join(proxy.heads)
+
+
+@asynchronous
+async def test_a_proxy_sees_no_key_of_a_count_either():
+    async with proxied_server() as (server, proxy):
+        endpoint = Endpoint(name="x", base_url=API, **by(f"http://127.0.0.1:{proxy.port}"))
+        asking = HttpClient(endpoint, Secret(KEY), SystemClock())
+        try:
+            assert (await asking.count_tokens(b"{}", ())).status == 200
+        finally:
+            await asking.close()
     assert KEY.encode() in server.heads[0]
     assert KEY.encode() not in b"".join(proxy.heads)
 

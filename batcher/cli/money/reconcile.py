@@ -32,7 +32,7 @@ _DOES = ("record", "undo", "recorded")
 
 @command(
     "batcher reconcile usage.json costs.json",
-    "batcher reconcile usage.json --endpoint anthropic --record",
+    "batcher reconcile --fetch --since 2026-10-01 --until 2026-11-01 --record",
 )
 @click.argument("files", nargs=-1, metavar="FILE...")
 @option(
@@ -42,6 +42,13 @@ _DOES = ("record", "undo", "recorded")
     shell_complete=completed(endpoint_names),
     help="What was sent there; needed with several.",
 )
+@option(
+    "--fetch",
+    is_flag=True,
+    help="Read the provider's reports itself, with an admin key; needs no FILE.",
+)
+@option("--since", metavar="DATE", help="With --fetch: from this UTC day [the ledger's first].")
+@option("--until", metavar="DATE", help="With --fetch: up to before this UTC day.")
 @option("--all", "every", is_flag=True, help="Lines that agree, too.")
 @option(
     "--record",
@@ -61,6 +68,9 @@ def reconcile(
     context: click.Context,
     files: tuple[str, ...],
     endpoint: str | None,
+    fetch: bool,
+    since: str | None,
+    until: str | None,
     every: bool,
     record: bool,
     undo: int | None,
@@ -74,12 +84,13 @@ def reconcile(
     """Hold the ledger against the provider's own figures.
 
     FILE is a saved response of the usage report or the cost report of the provider's Admin
-    API (JSON), or an export of its Console (CSV). Nothing is fetched. Each line is a UTC day,
-    model, tier, geography and kind of token: theirs, ours, the difference, and its cause. The
-    exit code is 1 when differences remain.
+    API (JSON), or an export of its Console (CSV); --fetch asks the API for both reports. Each
+    line is a UTC day, model, tier, geography and kind of token: theirs, ours, the difference,
+    and its cause. The exit code is 1 when differences remain.
     """
     from batcher.finance.reconcile import record as book
     from batcher.finance.reconcile.comparison import comparison_table
+    from batcher.finance.reconcile.fetch import Fetcher
     from batcher.finance.reconcile.lines import compare
     from batcher.report.ledgers import guard_of
 
@@ -94,7 +105,8 @@ def reconcile(
         if recorded:
             write(book.adjustments_table(engines), Format(form), output, sys.stdout, guard)
             return
-        found = compare(engines, files, endpoint=endpoint)
+        asked = {"fetch": Fetcher(since, until, config)} if fetch else {}
+        found = compare(engines, files, endpoint=endpoint, **asked)
         done = book.Recorded((), len(found.differing))
         if record:
             with _to_write(databases, config) as engine:
@@ -110,11 +122,15 @@ def _check(context: click.Context, files: tuple[str, ...]) -> None:
     asked = [name for name in _DOES if context.params[name] not in {None, False}]
     if len(asked) > 1:
         raise UsageError(f"--{asked[0]} and --{asked[1]} are two commands: give one at a time")
-    reads = not asked or asked == ["record"]
-    if reads and not files:
-        raise UsageError("give the provider's files: batcher reconcile usage.json costs.json")
-    if files and not reads:
-        raise UsageError(f"--{asked[0]} reads no file: leave out {files[0]}")
+    reads, fetches = not asked or asked == ["record"], context.params["fetch"]
+    if reads and not files and not fetches:
+        raise UsageError(
+            "give the provider's files, batcher reconcile usage.json costs.json, or --fetch"
+        )
+    if (files or fetches) and not reads:
+        raise UsageError(f"--{asked[0]} reads no report: leave out {(*files, '--fetch')[0]}")
+    if not fetches and (context.params["since"] or context.params["until"]):
+        raise UsageError("--since and --until are for --fetch: a file's days are its own")
 
 
 @contextmanager

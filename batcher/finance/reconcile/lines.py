@@ -2,7 +2,7 @@
 
 import codecs
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,8 +21,17 @@ from batcher.finance.reconcile.theirs_json import read_json
 from batcher.pricing.money import METERS
 
 
-def read_theirs(names: Iterable[str]) -> Theirs:
-    """All of the files; what several have counts once.
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A report that was fetched: where from, JSON, and what it counts, if it has no result."""
+
+    name: str
+    content: bytes
+    measure: Measure
+
+
+def read_theirs(names: Iterable[str], fetched: Iterable[Fetched] = ()) -> Theirs:
+    """All of the files and what was fetched; what several have counts once.
 
     Raises `UsageError` for a file that is missing, is none of the known shapes, is wrong in a
     place that is named, is given twice, or differs from another about the same.
@@ -39,6 +48,11 @@ def read_theirs(names: Iterable[str]) -> Theirs:
         text = _as_utf8(content)
         is_json = text.lstrip()[:1] in {b"{", b"["}
         pages += read_json(text, name) if is_json else [read_csv(text, name)]
+    for report in fetched:
+        for page in read_json(report.content, report.name):
+            page.measure = page.measure or report.measure
+            pages.append(page)
+        files.append((report.name, hashlib.sha256(report.content).hexdigest()))
     found = together(pages)
     found.files = files
     return found
@@ -83,14 +97,19 @@ class Comparison:
 
 
 def compare(
-    engines: Sequence[Engine], names: Iterable[str], *, endpoint: str | None
+    engines: Sequence[Engine],
+    names: Iterable[str],
+    *,
+    endpoint: str | None,
+    fetch: Callable[[LedgerFigures], Iterable[Fetched]] = lambda _: (),
 ) -> Comparison:
     """Hold the ledgers against the provider's files; days that no file speaks of are left out.
 
-    Raises `UsageError` for files and endpoints that will not do.
+    `fetch` gets what there is to compare, and gives reports beside the files. Raises
+    `UsageError` for files and endpoints that will not do.
     """
-    theirs = read_theirs(names)
     ours = read_ours(engines, endpoint)
+    theirs = read_theirs(names, fetch(ours))
     return Comparison(ours, theirs, tuple(_lines(ours, theirs)))
 
 

@@ -35,6 +35,7 @@ class Dialect:
     lists_models: bool = True
     counts_tokens: bool = True
     has_batches: bool = True
+    has_reports: bool = True
     limited_status: int = 429
 
     def serves(self, path: str, what: str) -> bool:
@@ -97,6 +98,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         speaks_openai=True,
         counts_tokens=False,
         has_batches=False,
+        has_reports=False,
     ),
     "sunra": Dialect(
         prefix="",
@@ -108,6 +110,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         lists_models=False,
         counts_tokens=False,
         has_batches=False,
+        has_reports=False,
         limited_status=403,
     ),
 }

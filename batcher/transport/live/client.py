@@ -1,7 +1,7 @@
 """A POST, its answer, and what became of it otherwise; all that aiohttp raises ends here."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,6 @@ from batcher.clock import Clock
 from batcher.messages.parts import ANSWER_LIMIT
 from batcher.transport.endpoint import (
     SIMULATOR_KEY,
-    Auth,
     Endpoint,
     Secret,
     check_route,
@@ -33,7 +32,9 @@ from batcher.transport.live.wire import (
     MOST_HEADERS,
     Answering,
     Wire,
+    endpoint_headers,
     keep_alive_socket,
+    key_header,
     proxy_headers,
 )
 from batcher.transport.room import SMALL_BYTES, AnswerRoom, HeldRoom, StreamTaker
@@ -96,7 +97,7 @@ class HttpClient:
         self._stream_seconds = endpoint.stream_timeout_seconds
         self._clock = clock
         self.mask = Mask(None if key is SIMULATOR_KEY else key, *hidden_parts(endpoint))
-        headers = _headers(endpoint, key)
+        self._headers = headers = endpoint_headers(endpoint, key)
         proxy = endpoint.route.proxy
         connector = aiohttp.TCPConnector(
             limit=0,
@@ -115,8 +116,7 @@ class HttpClient:
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=timeout,
-            headers=headers,
-            trust_env=False,
+            trust_env=False,  # and no headers: aiohttp would show those to the proxy, too
             auto_decompress=False,
             max_line_size=LONGEST_LINE,
             max_field_size=LONGEST_LINE,
@@ -127,7 +127,6 @@ class HttpClient:
         self._token_url = URL(endpoint.token_url)
         self._key_header = partial(key_header, endpoint)
         self._keys: Keys | None = None
-        self._newest: dict[str, str] = {}
         self._post = self._wire.post
         if key_source is not None:
             self._keys = Keys(self._with_key, key_source(self._exchange), clock)
@@ -195,17 +194,18 @@ class HttpClient:
         self.mask.add(key)
         name, value = self._key_header(key)
         self._wire.set_header(name, value)
-        self._newest = {name: value}
+        self._headers[name] = value
 
-    async def _newest_key(self) -> dict[str, str]:
-        """The header of a key that changes; a key that does not is in the session's."""
+    async def _all_headers(self) -> CIMultiDict[str]:
+        """What a request carries, with the newest key there is."""
         if self._keys is not None:
             await self._keys.renew()
-        return dict(self._newest)
+        return self._headers.copy()
 
     async def _exchange(self, body: bytes) -> tuple[int, bytes]:
         """The answer of the server that gives keys for identities."""
-        headers = {"anthropic-beta": "oidc-federation-2026-04-01"}
+        headers = self._headers.copy()
+        headers["anthropic-beta"] = "oidc-federation-2026-04-01"
         try:
             async with self._session.post(
                 self._token_url,
@@ -296,11 +296,18 @@ class HttpClient:
     ) -> Reply:
         """The server's model list, or a page of it; raises `SendError` when none came."""
         asked = {"limit": limit, "after_id": after_id}
-        url = self._models_url.update_query({n: v for n, v in asked.items() if v is not None})
+        given = {name: value for name, value in asked.items() if value is not None}
+        return await self._get(self._models_url.update_query(given))
+
+    async def get_report(self, url: str, asked: Sequence[tuple[str, str]]) -> Reply:
+        """A page of a report of the Admin API; raises `SendError` when none came."""
+        return await self._get(URL(url).extend_query(asked))
+
+    async def _get(self, url: URL) -> Reply:
         try:
             async with self._session.get(
                 url,
-                headers=await self._newest_key(),
+                headers=await self._all_headers(),
                 allow_redirects=False,
                 proxy_headers=self._proxy_headers,
             ) as response:
@@ -314,7 +321,7 @@ class HttpClient:
         `body` is a Messages body without `max_tokens`. Raises `SendError`
         when no answer came within a minute.
         """
-        headers = await self._newest_key()
+        headers = await self._all_headers()
         if betas:
             headers["anthropic-beta"] = ",".join(dict.fromkeys(self._betas + betas))
         try:
@@ -345,30 +352,6 @@ class HttpClient:
     async def close(self) -> None:
         """Close every connection."""
         await self._session.close()
-
-
-def _headers(endpoint: Endpoint, key: Secret | None) -> CIMultiDict[str]:
-    """What every request carries. Nothing is left for aiohttp to add, which costs it less."""
-    headers = CIMultiDict({"content-type": "application/json", "accept": "application/json"})
-    headers["accept-encoding"] = "identity"  # answers are small, and a bomb cannot hide
-    headers["user-agent"] = "messages-batcher"
-    if endpoint.anthropic_version:
-        headers["anthropic-version"] = endpoint.anthropic_version
-    if endpoint.betas:
-        headers["anthropic-beta"] = ",".join(endpoint.betas)
-    if key and endpoint.auth is not Auth.NONE:
-        name, value = key_header(endpoint, key)
-        headers[name] = value
-    for header in endpoint.headers:
-        headers[header.name] = header.value.reveal()
-    return headers
-
-
-def key_header(endpoint: Endpoint, key: Secret) -> tuple[str, str]:
-    """The header that holds the key, and its value."""
-    if endpoint.auth is Auth.BEARER:
-        return endpoint.auth_header or "authorization", f"Bearer {key.reveal()}"
-    return endpoint.auth_header or "x-api-key", key.reveal()
 
 
 async def _read(content: aiohttp.StreamReader) -> bytes:
