@@ -69,7 +69,7 @@ def schema(kind: str) -> None:
     "crontab",
     examples=(
         "batcher jobs crontab /srv/batcher/nightly.toml",
-        "batcher jobs crontab nightly.toml >> crontab.txt",
+        "batcher jobs crontab nightly.toml > crontab.txt",
     ),
 )
 @click.argument("path", type=Path, metavar="JOB")
