@@ -1,13 +1,11 @@
 """The examinations of `batcher doctor`, each one sentence."""
 
 import asyncio
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from batcher.clock import SystemClock
@@ -16,7 +14,7 @@ from batcher.config.keys import key_source, read_key
 from batcher.config.values import size_bytes
 from batcher.errors import BatcherError, CannotCreate, ConfigurationError
 from batcher.ledger.connect import Engine, open_engine, parse_url
-from batcher.ledger.lifeboat.lifeboat import waiting_for
+from batcher.ledger.lifeboat.lifeboat import can_be_written, places_for, waiting_for
 from batcher.ledger.maintenance import check_space, rehearse
 from batcher.report.words import count_of
 from batcher.transport.endpoint import Endpoint
@@ -164,7 +162,7 @@ def _database(url: str) -> str:
     """Whether a run could write: it is tried, and taken back."""
     where = parse_url(url)
     if where.path and not where.path.exists():
-        if not _can_be_written(where.path.parent):
+        if not can_be_written(where.path.parent):
             raise CannotCreate(
                 f"{where.shown} cannot be created: {where.path.parent} may not be written"
             )
@@ -183,16 +181,10 @@ def _disk(typed: Asked, url: str) -> str:
 
 def _lifeboat_folder(typed: Asked, url: str) -> str:
     """Where paid answers go when the ledger fails."""
-    configured, spare = lifeboat_places(typed.config_path)
-    path = parse_url(url).path
-    beside = (path.resolve().parent,) if path else (Path(),)
-    places = (*((configured,) if configured else beside), *spare)
-    usable = [place for place in places if _can_be_written(place)]
+    places = places_for(url, "", *lifeboat_places(typed.config_path))
+    usable = places.usable
     if not usable:
-        raise CannotCreate(
-            "paid answers could be kept nowhere if the database failed: make one of these a"
-            f" folder that can be written: {', '.join(map(str, places))}"
-        )
+        raise CannotCreate(places.nowhere_words)
     return f"{usable[0].resolve()} can be written"
 
 
@@ -200,13 +192,3 @@ def _open_files(typed: Asked) -> str:
     concurrency = stated(merged_settings(typed).concurrency)
     allow_connections(concurrency)
     return f"enough for {count_of(concurrency, 'request')} at a time"
-
-
-def _can_be_written(folder: Path) -> bool:
-    """Tried with a file that has no name; of a folder that is not there, where it would be."""
-    there = next((each for each in (folder, *folder.parents) if each.exists()), folder)
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            return True
-    except OSError:
-        return False

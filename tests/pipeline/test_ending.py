@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from batcher.errors import Busy
 from batcher.rows.build.requests import RequestBuilder
 from tests.making_runs import (
     SETTINGS,
+    Case,
     FakeLane,
     FastClock,
     Watcher,
@@ -190,3 +192,18 @@ def test_the_regular_checkpoint_never_disturbs_the_end(case):
     ended = case.run(FakeLane(script), FastClock(factor=20_000))
     assert ended.exit_code == 0
     assert len(case.texts()) == 400
+
+
+def test_a_run_whose_lifeboat_would_have_no_place_says_so_at_the_start(
+    tmp_path, postgres_url, monkeypatch
+):
+    monkeypatch.chdir("/proc")  # where nobody can make a file, root neither
+    case = Case(folder=tmp_path, database=postgres_url)
+    case.write(rows(1))
+    case.options["spare_folders"] = (Path("/proc/none"),)
+    assert case.run(FakeLane()).exit_code == 0
+    (note,) = case.watcher.start.notes
+    assert note.startswith("warning: paid answers could be kept nowhere")
+    case.options["spare_folders"] = (tmp_path / "made" / "when" / "needed",)
+    assert case.run(FakeLane()).exit_code == 0
+    assert not case.watcher.start.notes

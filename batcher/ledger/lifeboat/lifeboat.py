@@ -9,6 +9,7 @@ before anything else (`batcher.ledger.lifeboat.restore`).
 import fcntl
 import os
 import stat
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -67,6 +68,19 @@ class LifeboatPlaces:
         """The place of a lifeboat, or of the room for one, in `folder`."""
         return folder / f"{self._stem(folder)}{kind}{invocation_id}"
 
+    @property
+    def usable(self) -> list[Path]:
+        """Those of the folders that can be written, or made; the others are of no help."""
+        return list(filter(can_be_written, self.folders))
+
+    @property
+    def nowhere_words(self) -> str:
+        """What to say where none of them can be written."""
+        return (
+            "paid answers could be kept nowhere if the database failed: make one of these a"
+            f" folder that can be written: {', '.join(map(str, self.folders))}"
+        )
+
     def found(self, kind: str = _BOAT) -> list[Path]:
         """What lies there, oldest first: our own regular files only."""
         paths: list[Path] = []
@@ -109,6 +123,16 @@ def places_for(
     return LifeboatPlaces(
         database_uid=database_uid, file=file, folders=tuple(dict.fromkeys(folders))
     )
+
+
+def can_be_written(folder: Path) -> bool:
+    """Tried with a file that has no name; of a folder that is not there, where it would be."""
+    there = next((each for each in (folder, *folder.parents) if each.exists()), folder)
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            return True
+    except OSError:
+        return False
 
 
 def _is_numbered(path: Path, beginning: str) -> bool:

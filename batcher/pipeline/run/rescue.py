@@ -44,6 +44,8 @@ def check_ledger(database: Engine, job: Job, clock: Clock) -> CheckedLedger:
     places = places_for(job.database, uid, job.lifeboat_folder, job.spare_folders)
     imported = places.import_into(database, clock)
     notes = [*([checked] if checked else []), *imported.notes]
+    if not places.usable:
+        notes.append(f"warning: {places.nowhere_words}")
     return CheckedLedger(places=places, imported=imported.outcomes, notes=notes)
 
 
