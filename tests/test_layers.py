@@ -51,7 +51,7 @@ DOORS = {
         "tables",
         "values",
     },
-    "estimate": {"estimate", "expected_cost", "interval", "new_job", "preflight_sample"},
+    "estimate": {"estimate", "expected_cost", "interval", "look_ahead", "new_job"},
     "finance": {
         "compare",
         "focus.columns",
@@ -214,7 +214,7 @@ COMES_WITH = {
 
 # These rooms are plain and have no asynchronous twin.
 PLAIN_ROOMS = {"errors", "messages", "pricing", "pacing", "rows", "ledger", "report", "config",
-               "preflight", "finance"}  # fmt: skip
+               "preflight", "finance", "library"}  # fmt: skip
 
 # What `batcher --help` must not pay for.
 HEAVY = {
@@ -275,7 +275,7 @@ def wrong_arrows(name: str, source: str) -> set[str]:
     }
     there = {room for room in names - {here} if not room.startswith("__")}
     if here == "__init__":
-        return there
+        return there - {"library"}  # `import batcher` hands the Python interface on
     if here == "__main__":
         return there - {"cli"}
     if here in ISOLATED:
