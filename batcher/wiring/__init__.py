@@ -1,5 +1,7 @@
 """From settings to ready objects: `resolve` reads what was asked, `ready` makes it run."""
 
+from batcher.wiring.ending import json_summary, output_of
+from batcher.wiring.process import SharedProcess
 from batcher.wiring.ready import (
     checked_files,
     inspect_inputs,
@@ -9,10 +11,12 @@ from batcher.wiring.ready import (
     price_words,
     request_builder,
     services_for,
+    spool_folder,
 )
 from batcher.wiring.resolve import (
     Asked,
     asked,
+    command_of,
     job_file,
     job_files,
     place_of,
@@ -26,12 +30,16 @@ from batcher.wiring.watching import watched
 __all__ = [
     "Asked",
     "ScheduledJob",
+    "SharedProcess",
     "asked",
     "check_together",
     "checked_files",
+    "command_of",
     "inspect_inputs",
     "job_file",
     "job_files",
+    "json_summary",
+    "output_of",
     "place_of",
     "price_book",
     "price_list",
@@ -43,5 +51,6 @@ __all__ = [
     "scheduled",
     "services_for",
     "settings_of",
+    "spool_folder",
     "watched",
 ]

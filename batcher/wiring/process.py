@@ -1,4 +1,4 @@
-"""Settings of the whole process, for one that sends and does nothing else."""
+"""Settings of the whole process, for one that sends and does nothing else; none for others."""
 
 import ctypes
 import gc
@@ -19,6 +19,36 @@ _SWITCH_SECONDS: Final = 0.0005  # ten times as often as usual
 _OTHER_FILES: Final = 128  # inputs, the database, tools: besides a connection per request
 
 
+class OwnProcess:
+    """One that does nothing but this run: everything is set for it."""
+
+    def begin(self, concurrency: int) -> None:
+        """Before anything is read; raises `ConfigurationError` for too few open files."""
+        keep_little_memory()
+        allow_connections(concurrency)
+
+    def send(self, *, of_arrow: bool) -> None:
+        """Before anything is sent; `of_arrow`: rows come from Parquet."""
+        if of_arrow:
+            keep_little_memory(of_arrow=True)
+        collect_garbage_seldom()
+        take_turns_quickly()
+
+
+class SharedProcess:
+    """Somebody's program, in which a run is one thing of many: nothing of it is changed."""
+
+    def begin(self, concurrency: int) -> None:
+        """Raises `ConfigurationError` for too few open files."""
+        allow_connections(concurrency, may_raise_limit=False)
+
+    def send(self, *, of_arrow: bool) -> None:
+        """See `OwnProcess.send`; does nothing."""
+
+
+Process = OwnProcess | SharedProcess
+
+
 def keep_little_memory(*, of_arrow: bool = False) -> None:
     """Rows of many megabytes come and go: without this, glibc keeps twice the largest.
 
@@ -33,7 +63,7 @@ def keep_little_memory(*, of_arrow: bool = False) -> None:
         libc.mallopt(_M_ARENA_MAX, 1)
 
 
-def allow_connections(concurrency: int) -> None:
+def allow_connections(concurrency: int, *, may_raise_limit: bool = True) -> None:
     """See to it that so many requests may be in flight: each is an open file.
 
     Raises `ConfigurationError` where the system does not allow that many.
@@ -42,13 +72,15 @@ def allow_connections(concurrency: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-    except (ValueError, OSError):
-        raise ConfigurationError(
-            f"concurrency is {concurrency:,}, which takes {needed:,} open files, and this"
-            f" process may have {max(soft, hard):,}: lower it, or raise the limit (ulimit -n)"
-        ) from None
+    if may_raise_limit:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+            return
+    most = max(soft, hard) if may_raise_limit else soft
+    raise ConfigurationError(
+        f"concurrency is {concurrency:,}, which takes {needed:,} open files, and this process"
+        f" may have {most:,}: lower it, or raise the limit (ulimit -n)"
+    )
 
 
 def collect_garbage_seldom() -> None:

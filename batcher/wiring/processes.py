@@ -22,6 +22,7 @@ from batcher.errors import BatcherError
 from batcher.pipeline.events import Ended, Observer, Resent, Started
 from batcher.pipeline.job import HEARD, Job, Services, SignalWays
 from batcher.pipeline.progress import Progress, sum_up
+from batcher.wiring.process import OwnProcess, Process
 from batcher.wiring.ready import run_here
 
 _TELL_SECONDS: Final = 0.2
@@ -31,7 +32,11 @@ _WORST_FIRST: Final = (70, 74, 73, 77, 78, 2, 69, 143, 130, 75, 65, 0)
 
 
 def run_together(
-    job: Job, observer: Observer, before: Callable[[Services], None] | None = None
+    job: Job,
+    observer: Observer,
+    before: Callable[[Services], None] | None = None,
+    signals: SignalWays = SignalWays(),  # noqa: B008 - frozen
+    process: Process = OwnProcess(),  # noqa: B008 - has no state
 ) -> Ended:
     """Do `job` in as many processes as it says, and say how all of them ended.
 
@@ -43,10 +48,13 @@ def run_together(
     team = _Team(others, observer)
     ended = None
     try:
-        ended = run_here(first, team, before, signals=SignalWays(pass_on=team.pass_on))
+        ways = replace(signals, pass_on=team.pass_on)
+        ended = run_here(first, team, before, signals=ways, process=process)
     finally:
         if ended is None or ended.error:
             team.end_soon(job.limits.drain_timeout_seconds)
+        if signals.told is not None:
+            signals.told(team.pass_on)  # our own part no longer listens
         team.wait()
     whole = team.whole(ended)
     observer.ended(whole)

@@ -33,13 +33,7 @@ from batcher.transport.endpoint import (
 from batcher.transport.room import AnswerRoom
 from batcher.wiring.connecting import connect
 from batcher.wiring.guarding import check_output
-from batcher.wiring.process import (
-    allow_connections,
-    collect_garbage_seldom,
-    keep_little_memory,
-    loop_factory,
-    take_turns_quickly,
-)
+from batcher.wiring.process import OwnProcess, Process, loop_factory
 from batcher.wiring.resolve import Asked, resolve
 
 
@@ -80,12 +74,17 @@ def price_note(job: Job, book: PriceBook) -> str:
     return "; ".join(filter(None, [note, unknown, retires, warning]))
 
 
-def services_for(job: Job, observer: Observer, files: Sequence[SourceFile] = ()) -> Services:
+def services_for(
+    job: Job,
+    observer: Observer,
+    files: Sequence[SourceFile] = (),
+    process: Process = OwnProcess(),  # noqa: B008 - has no state
+) -> Services:
     """Everything that `job` needs to run; raises before anything is opened or sent.
 
     `files` are the inputs when they were found before: standard input can be read once only.
     """
-    keep_little_memory()  # before anything looks into a Parquet file
+    process.begin(job.limits.concurrency)  # before anything looks into a Parquet file
     book = price_book(job)
     _check_caps(job, book)
     builder = request_builder(job)
@@ -153,7 +152,7 @@ def checked_files(job: Job, builder: RequestBuilder) -> tuple[SourceFile, ...]:
     found = find_sources(
         job.inputs,
         base=job.base,
-        spool=_spool_folder(job.database),
+        spool=spool_folder(job.database),
         may_be_missing=job.may_be_missing,
     )
     for file in found:
@@ -188,19 +187,16 @@ def run_here(
     before: Callable[[Services], None] | None = None,
     files: Sequence[SourceFile] = (),
     signals: SignalWays = SignalWays(),  # noqa: B008 - frozen
+    process: Process = OwnProcess(),  # noqa: B008 - has no state
 ) -> Ended:
     """See `run_job`, with the fastest event loop there is; `files`: see `services_for`."""
-    keep_little_memory()
-    allow_connections(job.limits.concurrency)
+    process.begin(job.limits.concurrency)
     with ExitStack() as stack:
         held = None
         if job.if_running is not IfRunning.FAIL:  # inputs are looked at when it is our turn
             held = stack.enter_context(hold(job, observer, SystemClock()))
-        services = replace(services_for(job, observer, files), signals=signals)
-        if any(file.format == "parquet" for file in services.files):
-            keep_little_memory(of_arrow=True)
-        collect_garbage_seldom()
-        take_turns_quickly()
+        services = replace(services_for(job, observer, files, process), signals=signals)
+        process.send(of_arrow=any(file.format == "parquet" for file in services.files))
         return run_job(job, services, loop_factory(), before, held)
 
 
@@ -218,6 +214,6 @@ def _live_lane(
     return LiveLane(client, endpoint, clock, pacer.hear)
 
 
-def _spool_folder(database: str) -> Path:
-    """Where standard input is kept: beside a database file, else here."""
+def spool_folder(database: str) -> Path:
+    """Where rows without a file are kept: beside a database file, else here."""
     return Path() if "://" in database else Path(database).parent

@@ -98,7 +98,7 @@ def asked(
     name, again = options.pop("name", None), options.pop("again", False)
     day = options.pop("date", None)
     return Asked(
-        command=without_passwords(shlex.join(["batcher", *_shown(sys.argv[1:])])),
+        command=command_of(sys.argv[1:]),
         inputs=inputs,
         job_path=job_path,
         config_path=config_path,
@@ -110,6 +110,11 @@ def asked(
         asked_at=SystemClock().now_us(),
         options=option_settings(options),
     )
+
+
+def command_of(arguments: Sequence[str]) -> str:
+    """The command line as it may be recorded and shown."""
+    return without_passwords(shlex.join(["batcher", *_shown(arguments)]))
 
 
 def _shown(arguments: Sequence[str]) -> Iterator[str]:

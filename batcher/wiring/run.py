@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from batcher.errors import ConfigurationError, UsageError
 from batcher.ledger.connect import parse_url
 from batcher.pipeline.events import Ended, Observer
-from batcher.pipeline.job import Job, Services
+from batcher.pipeline.job import Job, Services, SignalWays
 from batcher.rows.read.source import SourceFile
+from batcher.wiring.process import OwnProcess, Process
 from batcher.wiring.ready import run_here
 
 
@@ -15,16 +16,18 @@ def run(
     observer: Observer,
     before: Callable[[Services], None] | None = None,
     files: Sequence[SourceFile] = (),
+    signals: SignalWays = SignalWays(),  # noqa: B008 - frozen
+    process: Process = OwnProcess(),  # noqa: B008 - has no state
 ) -> Ended:
     """Do everything of `job` that is still to do, in as many processes as it says.
 
     `before` and what is raised: see `run_job`; `files`: see `services_for`.
     """
     if job.processes == 1:
-        return run_here(job, observer, before, files)
+        return run_here(job, observer, before, files, signals, process)
     from batcher.wiring.processes import run_together  # noqa: PLC0415 - seldom needed
 
-    return run_together(job, observer, before)
+    return run_together(job, observer, before, signals, process)
 
 
 def check_together(job: Job, *, pilot: bool) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from batcher.cli.run.display import Quiet
-from batcher.cli.run.summary import closing_lines, finish, json_summary
+from batcher.cli.run.summary import closing_lines, finish
 from batcher.monitoring.limits import limit_lines
 from batcher.pipeline.events import Ended
 from batcher.pipeline.progress import Progress
+from batcher.wiring import json_summary
 from tests.making_runs import Case
 
 ENDED = Ended(exit_code=0, error="", rows_left=False, seconds=1.0, progress=Progress())

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine, event
 
-from batcher.cli.run.summary import closing_lines, json_summary
+from batcher.cli.run.summary import closing_lines
 from batcher.monitoring.limits import limit_json, limit_lines, limit_words
 from batcher.pacing.limits import Limit, QuotaLimits, QuotaUse
 from batcher.pacing.pacer import Pacer
@@ -19,6 +19,7 @@ from batcher.pipeline.engine.binding_limit import (
 )
 from batcher.pipeline.progress import BindingLimit, Progress
 from batcher.rows.build.requests import RequestBuilder
+from batcher.wiring import json_summary
 from tests.making_runs import SETTINGS, FakeLane, FastClock, answered, refused, rows
 
 UNLIMITED = QuotaLimits()

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,10 @@ from batcher.cli.run.job_options import job_options, no_preflight
 from batcher.cli.words.say import tell
 
 if TYPE_CHECKING:
-    from batcher.estimate.preflight_sample import Sample
     from batcher.pipeline.job import Job, Services
-    from batcher.pricing.book.book import PriceBook
 
 _PILOT_ROWS = 30
 _FEWEST_PILOT_ROWS = 5
-# Reading the inputs for nothing but the ceiling must not keep a run waiting for long.
-_QUICK_BYTES = 16 * 2**20
 
 
 @command(
@@ -63,78 +60,15 @@ def estimate(
 
 
 def look_ahead(job: "Job", services: "Services", *, quiet: bool, assume_yes: bool) -> None:
-    """Say before a run starts which rows it would refuse, and what it can cost at most.
-
-    Raises `ConfigurationError` when every row would be refused. Asks above the job's
-    `ask_above`: only a person on a terminal is asked, and `click.Abort` is raised for a no.
-    Large inputs are read whole only when somebody may have to be asked, else sampled.
-    """
+    """See `estimate.look_ahead`; only a person on a terminal is asked, and may abort."""
     import sys
 
     from batcher.cli.words.say import say
-    from batcher.estimate.estimate import census_of, inputs_of, sample_of
-    from batcher.estimate.preflight_sample import refuse_misnamed
-    from batcher.rows.read.check import reading_notes
+    from batcher.estimate import look_ahead as estimating
 
     asks = not assume_yes and sys.stdin.isatty() and sys.stderr.isatty()
-    must_know = job.ask_above is not None and asks
-    size = sum(file.path.stat().st_size for file in services.files)
-    inputs = inputs_of(services)
-    _mind_prices(job, inputs.rater.book, quiet=quiet, assume_yes=assume_yes)
-    census = None
-    if must_know or not (quiet or size > _QUICK_BYTES):
-        census = census_of(job, inputs)
-    sample = census.sample if census else sample_of(job, inputs)
-    refuse_misnamed(sample)
-    notes = [*reading_notes(services.files), *services.builder.notices]
-    for line in () if quiet else notes:
-        say(line)
-    if job.preflight:
-        _show_refusals(sample, quiet=quiet)
-    if census is None:
-        return
-    from batcher.cli.run.summary import ceiling_words
-    from batcher.report.words import count_of
-
-    rows = count_of(census.requests, "row")
-    words = ceiling_words(job, census.ceiling, census.in_legs, census.unbounded)
-    if census.requests and not quiet:
-        say(f"{rows} to do; ceiling: {words}")
-    above = census.unbounded or census.ceiling > (job.ask_above or 0)
-    if must_know and census.requests and above:
-        click.confirm(f"Ceiling: {words}. Send {rows}?", err=True, abort=True)
-
-
-def _mind_prices(job: "Job", book: "PriceBook", *, quiet: bool, assume_yes: bool) -> None:
-    """Refuse prices that cannot be meant where a cap rests on them; else warn."""
-    from batcher.cli.words.say import say
-    from batcher.clock import SystemClock
-    from batcher.errors import ConfigurationError
-    from batcher.pricing.book.book import load_shipped
-    from batcher.pricing.book.plausible import implausible
-    from batcher.pricing.rate.rating import utc_day
-
-    if job.prices in {None, "none"}:
-        return
-    slips = implausible(book, load_shipped(), utc_day(SystemClock().now_us()))
-    capped = job.limits.max_cost is not None or job.limits.max_cost_month is not None
-    if slips and capped and not assume_yes:
-        raise ConfigurationError(
-            f"{job.prices}: {slips[0]}; a cap kept with such prices caps nothing: look with"
-            f" `batcher prices check {job.prices}`, or give --yes"
-        )
-    for sentence in () if quiet else slips:
-        say(f"warning: {job.prices}: {sentence}")
-
-
-def _show_refusals(sample: "Sample", *, quiet: bool) -> None:
-    from batcher.cli.words.say import say
-    from batcher.estimate.preflight_sample import refusal_words, refuse_hopeless
-
-    refuse_hopeless(sample)
-    words = refusal_words(sample)
-    if words and not quiet:
-        say(words)
+    ask = partial(click.confirm, err=True, abort=True) if asks else None
+    estimating.look_ahead(job, services, None if quiet else say, ask, assume_yes=assume_yes)
 
 
 def _print_estimate(job: "Job", pilot_rows: int | None, *, as_json: bool) -> int:

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from batcher.cli.run.summary import ceiling_words
 from batcher.estimate.estimate import Estimated
 from batcher.estimate.expected_cost import Method, ModelForecast
 from batcher.estimate.interval import CONFIDENCE
+from batcher.estimate.look_ahead import ceiling_words
 from batcher.ledger.money.estimates import StoredEstimate
 from batcher.pricing.money import format_usd, usd_text
 from batcher.report.words import count_of, moment_text, safe_text

@@ -5,8 +5,9 @@ from typing import Any
 import msgspec
 
 from batcher import wiring
-from batcher.cli.run.summary import ceiling_words, input_lines
+from batcher.cli.run.summary import input_lines
 from batcher.cli.words.say import tell
+from batcher.estimate.look_ahead import ceiling_words
 from batcher.pipeline.job import Job
 from batcher.pipeline.run.dry_run import Inspection
 from batcher.pricing.money import usd_text

@@ -2,25 +2,23 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, replace
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
+from batcher import wiring
 from batcher.cli.interrupts import Interrupted
 from batcher.cli.run.display import Quiet
 from batcher.cli.words.say import say, tell
 from batcher.errors import BatcherError, StorageError
 from batcher.ledger.connect import without_passwords
-from batcher.monitoring.limits import limit_json, limit_lines
+from batcher.monitoring.limits import limit_lines
 from batcher.monitoring.meter import duration_words, money_so_far, told
 from batcher.pipeline.events import ASSUMED, UNPRICED, Ended, Started
 from batcher.pipeline.job import Job
 from batcher.pipeline.progress import Progress
-from batcher.pricing.money import format_usd, usd_text
+from batcher.pricing.money import format_usd
 from batcher.report.words import count_of
-
-_FINISHED: Final = (0, 65)
 
 
 def refused(error: BatcherError | Interrupted, *, as_json: bool) -> int:
@@ -45,9 +43,9 @@ def finish(
 
     `more` goes into the JSON object beside the summary.
     """
-    written, ended = _output_of(job, ended, watcher.start)
+    written, ended = wiring.output_of(job, ended, watcher.start, say)
     if as_json:
-        summary = {**json_summary(job, ended, watcher.start, written), **(more or {})}
+        summary = {**wiring.json_summary(job, ended, watcher.start, written), **(more or {})}
         return _print_json(summary, ended.exit_code)
     if not quiet:
         for line in closing_lines(job, ended, written, watcher.start):
@@ -67,40 +65,6 @@ def _print_json(summary: Mapping[str, Any], exit_code: int) -> int:
         say(f"batcher: the summary cannot be written to standard output: {exc.strerror}")
         return exit_code or StorageError.exit_code
     return exit_code
-
-
-def _output_of(job: Job, ended: Ended, start: Started | None) -> tuple[int | None, Ended]:
-    """How many rows were written, `None` for no file; and the end, with what went wrong there.
-
-    What went wrong before is the graver, and keeps its code.
-    """
-    if not (job.output and start and ended.last):
-        return None, ended
-    try:
-        return _write_output(job, start), ended
-    except BrokenPipeError:  # whoever read it has seen enough; the run keeps its own code
-        return None, ended
-    except BatcherError as error:
-        words = "; ".join(filter(None, [ended.error, str(error)]))
-        finished = ended.exit_code in _FINISHED
-        code = error.exit_code if finished else ended.exit_code
-        return None, replace(ended, exit_code=code, error=words)
-
-
-def _write_output(job: Job, start: Started) -> int:
-    from batcher.ledger.connect import open_engine
-    from batcher.report.export.answers import ExportOptions, export_answers
-
-    engine = open_engine(job.database, read_only=True)
-    try:
-        options = ExportOptions(
-            target=str(job.output),
-            force=job.replace_output,
-            source_ids=start.source_ids if job.output_of_inputs else None,
-        )
-        return export_answers(engine, start.run_id, options, say).rows
-    finally:
-        engine.dispose()
 
 
 def _why(job: Job, ended: Ended, start: Started | None) -> list[str]:
@@ -158,46 +122,6 @@ def closing_lines(
         lines.append(f"others still do this run: the last of them writes {job.output}")
     lines.append(_next_line(job, ended, start))
     return lines
-
-
-def json_summary(
-    job: Job, ended: Ended, start: Started | None, written: int | None
-) -> dict[str, Any]:
-    """The whole end of a run; amounts are exact decimal text."""
-    progress = asdict(ended.progress)
-    for name in (
-        "money_wait", "database_wait", "outage", "last_failure", "in_flight", "recorded",
-        "binding_limit_now", "binding_limit", "quota_used",
-    ):  # fmt: skip
-        progress.pop(name)
-    for name in (
-        "cost", "shared_cost", "assumed_low", "assumed_high", "maybe_billed_high",
-        "in_doubt_low", "in_doubt_high", "cap_spent", "cap_reserved", "cap_free",
-    ):  # fmt: skip
-        value = progress.pop(name)
-        progress[f"{name}_usd"] = None if value is None else usd_text(value)
-    progress["other_currencies"] = {
-        currency: usd_text(amount)
-        for currency, amount in ended.progress.other_currencies.items()
-    }
-    return {
-        "exit_code": ended.exit_code,
-        "error": ended.error or None,
-        "cause": ended.cause or None,
-        "run_id": start.run_id if start else None,
-        "invocation_id": start.invocation_id if start else None,
-        "database": start.database if start else without_passwords(job.database),
-        "database_created": bool(start and start.database_created),
-        "imported_outcomes": start.imported if start else 0,
-        "price_note": start.price_note if start else None,
-        "recovered_attempts": start.recovery.attempts if start else 0,
-        "rows_left": ended.rows_left,
-        "rows_without_answer": ended.without_answer,
-        "seconds": round(ended.seconds, 3),
-        "rows_written": written,
-        **limit_json(ended.progress),
-        **progress,
-    }
 
 
 def _rows_line(job: Job, progress: Progress, ended: Ended) -> str:
@@ -299,17 +223,3 @@ def _next_line(job: Job, ended: Ended, start: Started | None) -> str:
 
 def _upper(pico: int | None) -> str:
     return "an unknown amount" if pico is None else format_usd(pico)
-
-
-def ceiling_words(job: Job, one_each: int, in_legs: int, unbounded: int) -> str:
-    """The most that requests can cost, in words: with all their attempts, and with one each."""
-    if unbounded and not one_each:
-        return f"none: nothing bounds what {count_of(unbounded, 'request')} cost"
-    most = job.most(one_each, in_legs)
-    beyond = f" plus {count_of(unbounded, 'request')} without a ceiling" if unbounded else ""
-    one = format_usd(one_each)
-    if most is None:
-        return f"none for all attempts, {one} with one attempt per row{beyond}"
-    return (
-        f"at most {format_usd(most)} with all attempts, {one} with one attempt per row{beyond}"
-    )
