@@ -1,3 +1,27 @@
-"""Run Messages API requests in bulk, land every answer in SQL, account for every attempt."""
+"""Run Messages API requests in bulk, land every answer in SQL, account for every attempt.
+
+`batcher.run` and `batcher.Ledger` are the Python interface, see docs/python.md; they are loaded
+when they are used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batcher.library.answers import RowAnswer
+    from batcher.library.ledgers import Ledger
+    from batcher.library.running import Run, run
 
 __version__ = "0.1.0"
+__all__ = ["Ledger", "RowAnswer", "Run", "run"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module's attributes
+    """The Python interface, imported now."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from batcher.library import answers, ledgers, running  # noqa: PLC0415 - see above
+
+    for module in (answers, ledgers, running):
+        if hasattr(module, name):
+            globals()[name] = getattr(module, name)
+    return globals()[name]

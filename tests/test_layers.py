@@ -63,6 +63,7 @@ DOORS = {
         "reconcile.record",
         "what_if",
     },
+    "library": {"answers", "ledgers", "running"},
     "ledger": {
         "connect",
         "lifeboat.lifeboat",
@@ -134,7 +135,9 @@ DOORS = {
         "ranges",
         "read.check",
         "read.reader",
+        "out.typed",
         "read.source",
+        "read.spool",
     },
     "simulator": {
         "server",
@@ -193,6 +196,7 @@ HOMES = {
         "report/render/parquet.py",
         "finance/focus/parquet.py",
         "transport/live/encoding.py",  # two codecs that the standard library lacks
+        "library/",  # only says what it returns
     ),
     "jinja2": ("rows/build/template.py", "rows/build/sandbox.py", "report/"),
     "jsonschema": ("pipeline/engine/validate.py",),

@@ -15,7 +15,7 @@ from batcher.pricing.rate.public_prices import amount_at
 from batcher.pricing.rate.rates import BATCH, FAST, STANDARD, RateSet
 from batcher.pricing.rate.rating import resolve
 from batcher.report.figures import Key
-from batcher.report.ledgers import Ledger, Ledgers, open_ledgers
+from batcher.report.ledgers import Ledgers, OpenLedger, open_ledgers
 from batcher.report.query import ReportQuery
 from batcher.report.table import Cell, Field, Table, Unit, currency_field
 from batcher.report.views.frame import table_by_currency
@@ -103,7 +103,7 @@ def _table(ledgers: Ledgers, then: Supposition) -> Table:
 
 
 def _supposed(
-    ledger: Ledger, then: Supposition
+    ledger: OpenLedger, then: Supposition
 ) -> Iterator[tuple[MeterGroup, int | None, bool]]:
     """Each group with what it would have cost, and whether that price is of a later day."""
     book = _newest_book(ledger)
@@ -121,7 +121,7 @@ def _supposed(
         yield group, amount_at(rates, group.quantities), is_later
 
 
-def _newest_book(ledger: Ledger) -> PriceBook | None:
+def _newest_book(ledger: OpenLedger) -> PriceBook | None:
     statement = (
         select(price_books.c.content, price_books.c.version)
         .join(ratings, ratings.c.price_book_id == price_books.c.price_book_id)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from batcher.outputs import Guard
 from batcher.report.adjusted import entries_that_stand, join_adjusted, read_adjusted
 from batcher.report.figures import Adjusted, Counts, Key
 from batcher.report.names import Grouping, LedgerNames, read_names
-from batcher.report.query import ReportQuery, time_zone
+from batcher.report.query import LAST_RUN, ReportQuery, time_zone
 from batcher.report.scope import RatingBound, ReportScope
 from batcher.report.totals import GROUP_KEYS, Group
 
@@ -97,7 +97,7 @@ _AT_ONCE: Final = 10_000
 
 
 @dataclass(slots=True, kw_only=True)
-class Ledger:
+class OpenLedger:
     """One ledger at one moment: what of it counts, and the names behind its ids.
 
     `place` is its address where several are read, else empty.
@@ -154,8 +154,8 @@ class Ledgers:
     """
 
     query: ReportQuery
-    opened: tuple[Ledger, ...]
-    each: tuple[Ledger, ...]
+    opened: tuple[OpenLedger, ...]
+    each: tuple[OpenLedger, ...]
     labels: dict[Key, tuple[str, ...]]
     simulated_left_out: bool
     simulated_only: bool
@@ -179,7 +179,7 @@ class Ledgers:
             for entry in entries_that_stand(each.connection, each.scope)
         )
 
-    def _about_the_same(self) -> list[Ledger]:
+    def _about_the_same(self) -> list[OpenLedger]:
         return [
             each for each in self.opened if each.scope.only_simulated == self.simulated_only
         ]
@@ -201,7 +201,7 @@ def open_ledgers(engines: Sequence[Engine], query: ReportQuery) -> Iterator[Ledg
             names = read_names(connection)
             place = shown(engine) if len(engines) > 1 else ""
             found.append(
-                Ledger(
+                OpenLedger(
                     connection=connection,
                     scope=scope_of(query, names),
                     names=names,
@@ -214,7 +214,7 @@ def open_ledgers(engines: Sequence[Engine], query: ReportQuery) -> Iterator[Ledg
 
 
 def _together(
-    query: ReportQuery, found: list[Ledger], labels: dict[Key, tuple[str, ...]]
+    query: ReportQuery, found: list[OpenLedger], labels: dict[Key, tuple[str, ...]]
 ) -> Ledgers:
     used = [each for each in found if each.names.invocations]
     real = [each for each in used if not each.scope.only_simulated]
@@ -251,6 +251,14 @@ def scope_of(query: ReportQuery, names: LedgerNames) -> ReportScope:
         only_simulated=simulated == {True},
         bound=bound,
     )
+
+
+def narrowed(engine: Engine, query: ReportQuery, last: str | None) -> ReportQuery:
+    """The query down to what the latest processes sent, where `last` asks for the last run."""
+    if last != LAST_RUN:
+        return query
+    run_id, first_invocation = last_run(engine)
+    return replace(query, run=run_id, first_invocation=first_invocation)
 
 
 def last_run(engine: Engine) -> tuple[int, int]:

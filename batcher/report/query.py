@@ -1,10 +1,11 @@
 """What a report is asked for: dimensions, a window of time, a time zone, a run."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from batcher.errors import UsageError, did_you_mean
@@ -112,6 +113,36 @@ def parse_dimension(word: str) -> Dimension:
 def parse_dimensions(words: tuple[str, ...]) -> tuple[Dimension, ...]:
     """Each of `words` once, in order; by model when there is none."""
     return tuple(dict.fromkeys(parse_dimension(word) for word in words)) or BY_MODEL
+
+
+def query_of(asked: Mapping[str, Any], now_us: int) -> ReportQuery:
+    """The query that options of `batcher report` by their names ask for: `by`, `since`, ….
+
+    Raises `UsageError` for what is not known, or excludes each other.
+    """
+    zone = time_zone(asked["tz"])
+    since, until, last = asked["since"], asked["until"], asked["last"]
+    first = None if since is None else parse_moment(since, zone)
+    end = None if until is None else parse_moment(until, zone)
+    if last is not None:
+        if since is not None or until is not None:
+            raise UsageError(
+                "--last already says from when to when: leave out --since and --until"
+            )
+        if last != LAST_RUN:
+            first, end = last_window(last, now_us, zone)
+        elif asked["run"] is not None:
+            raise UsageError("--last run and --run ID are two runs: leave one out")
+    if first is not None and end is not None and first >= end:
+        raise UsageError(f"nothing is sent from {since} on and before {until}: swap them")
+    return ReportQuery(
+        by=parse_dimensions(asked["by"]),
+        since=first,
+        until=end,
+        run=asked["run"],
+        timezone=asked["tz"],
+        rating=asked["rating"],
+    )
 
 
 def time_zone(name: str, said_by: str = "--tz") -> tzinfo:

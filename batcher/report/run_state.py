@@ -26,7 +26,7 @@ _LATEST: Final = 100  # processes that may do one run together
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RecordedRun:
     """A run as it was begun."""
 
     run_id: int
@@ -50,12 +50,12 @@ class Process:
     command: str
 
 
-def read_runs(connection: Connection, run_id: int | None) -> list[Run]:
+def read_runs(connection: Connection, run_id: int | None) -> list[RecordedRun]:
     """All runs, or the one asked for, oldest first."""
     statement = select(runs.c.run_id, runs.c.key, runs.c.job).order_by(runs.c.run_id)
     if run_id is not None:
         statement = statement.where(runs.c.run_id == run_id)
-    return [Run(*row) for row in connection.execute(statement)]
+    return [RecordedRun(*row) for row in connection.execute(statement)]
 
 
 def read_files(connection: Connection, run_id: int) -> dict[str, int | None]:

@@ -116,7 +116,7 @@ def commonest_reasons(engine: Engine, run_id: int) -> list[run_state.CommonReaso
 
 
 def _status(
-    connection: Connection, run: run_state.Run, lifeboats: Collection[int]
+    connection: Connection, run: run_state.RecordedRun, lifeboats: Collection[int]
 ) -> RunStatus:
     files = run_state.read_files(connection, run.run_id)
     failures = run_state.read_failures(connection, run.run_id)

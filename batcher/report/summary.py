@@ -14,7 +14,7 @@ from batcher.report.figures import (
     sort_key,
     total_of,
 )
-from batcher.report.ledgers import Ledger, Ledgers, open_ledgers
+from batcher.report.ledgers import Ledgers, OpenLedger, open_ledgers
 from batcher.report.query import ReportQuery
 from batcher.report.totals import Group, read_groups, read_reasons
 
@@ -49,7 +49,7 @@ def summarise(engines: Sequence[Engine], query: ReportQuery) -> Report:
         )
 
 
-_Read = list[tuple[Ledger, tuple[Group, ...]]]
+_Read = list[tuple[OpenLedger, tuple[Group, ...]]]
 
 
 def _lines(ledgers: Ledgers, read: _Read) -> tuple[ReportLine, ...]:

@@ -134,12 +134,15 @@ def report(
     guessed. Dates are read in the zone of --tz. Several --database are read as one.
     """
     from batcher.cli.look.report_checks import strict_exit_code, warn_of_old_books
+    from batcher.clock import SystemClock
+    from batcher.report.ledgers import narrowed
+    from batcher.report.query import query_of
 
-    query = _query(asked)
+    query = query_of({**asked, "run": asked["run_id"]}, SystemClock().now_us())
     _check(asked, output)
     _require_one(databases, asked)
     with several_ledgers(databases, config) as engines:
-        query = _of_last_run(engines, query, asked)
+        query = narrowed(engines[0], query, asked["last"])
         _answer(engines, query, asked, output)
         warn_of_old_books(engines, config)
         return strict_exit_code(engines, query) if strict else 0
@@ -251,47 +254,3 @@ def _require_one(databases: tuple[str, ...], asked: dict[str, Any]) -> None:
     if len(databases) > 1 and numbered:
         name = "--" + numbered[0].removesuffix("_id") if numbered[0] in asked else numbered[0]
         raise UsageError(f"{name} is about one database: give one --database")
-
-
-def _of_last_run(
-    engines: "Sequence[Engine]", query: "ReportQuery", asked: dict[str, Any]
-) -> "ReportQuery":
-    """The query narrowed down to what the latest processes sent, where that is asked for."""
-    if asked["last"] != "run":
-        return query
-    from dataclasses import replace
-
-    from batcher.report.ledgers import last_run
-
-    run_id, first_invocation = last_run(engines[0])
-    return replace(query, run=run_id, first_invocation=first_invocation)
-
-
-def _query(asked: dict[str, Any]) -> "ReportQuery":
-    from batcher.clock import SystemClock
-    from batcher.errors import UsageError
-    from batcher.report import query
-
-    zone = query.time_zone(asked["tz"])
-    since, until, last = asked["since"], asked["until"], asked["last"]
-    first = None if since is None else query.parse_moment(since, zone)
-    end = None if until is None else query.parse_moment(until, zone)
-    if last is not None:
-        if since is not None or until is not None:
-            raise UsageError(
-                "--last already says from when to when: leave out --since and --until"
-            )
-        if last != query.LAST_RUN:
-            first, end = query.last_window(last, SystemClock().now_us(), zone)
-        elif asked["run_id"] is not None:
-            raise UsageError("--last run and --run ID are two runs: leave one out")
-    if first is not None and end is not None and first >= end:
-        raise UsageError(f"nothing is sent from {since} on and before {until}: swap them")
-    return query.ReportQuery(
-        by=query.parse_dimensions(asked["by"]),
-        since=first,
-        until=end,
-        run=asked["run_id"],
-        timezone=asked["tz"],
-        rating=asked["rating"],
-    )

@@ -15,7 +15,7 @@ from batcher.pricing.rate.public_prices import public_rates
 from batcher.pricing.rate.rates import RateSet
 from batcher.pricing.rate.rating import ChargeStatus
 from batcher.report.figures import USD
-from batcher.report.ledgers import Ledger, Ledgers
+from batcher.report.ledgers import Ledgers, OpenLedger
 from batcher.report.query import moment_of
 from batcher.report.views.meters import HOUR, USAGE_LINE, read_meters
 
@@ -154,7 +154,7 @@ def _add(sums: Charged, other: Charged) -> None:
     sums.above += other.above
 
 
-def _charged(ledger: Ledger, grain: Grain, left_out: LeftOut) -> Iterator[Charged]:
+def _charged(ledger: OpenLedger, grain: Grain, left_out: LeftOut) -> Iterator[Charged]:
     one_by_one = grain is Grain.REQUEST
     groups = read_meters(
         ledger,

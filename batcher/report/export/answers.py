@@ -22,10 +22,12 @@ from batcher.report.export.rows import (
     read_position,
     read_sources,
 )
+from batcher.report.export.stable_views import Page, answers_of
 from batcher.report.ledgers import guard_of
 from batcher.report.run_state import read_runs
 from batcher.rows.out.marks import OutputFormat
 from batcher.rows.out.output import Sink, format_of, open_writer, storage_errors
+from batcher.rows.out.typed import TypedColumn
 from batcher.rows.read.reader import original_columns, original_lines
 from batcher.rows.read.source import fingerprint, source_of
 
@@ -153,6 +155,17 @@ def _named_outcomes(engine: Engine, run_id: int) -> Iterator[tuple[str, Mapping[
         before = f"input-{number}-" if len(sources) > 1 else ""
         for row_number, outcome in read_outcomes(engine, source, position):
             yield f"{before}row-{row_number}", outcome
+
+
+def answers_of_run(
+    engine: Engine, run_id: int | None
+) -> tuple[tuple[TypedColumn, ...], Iterator[Page]]:
+    """The columns of `v_answers` and a run's answers, in pages and input order.
+
+    Works while the run is on; no transaction stays open between two pages. Raises `UsageError`
+    where it is not clear which run is meant.
+    """
+    return answers_of(engine, the_run(engine, run_id))
 
 
 def _note_unreadable(rows: list[dict[str, Any]], lost: dict[str, list[int]]) -> None:

@@ -22,7 +22,7 @@ from sqlalchemy.sql.elements import literal_column
 
 from batcher.ledger.schema import METERS, answers, attempts, charges
 from batcher.report.figures import USD, Key
-from batcher.report.ledgers import Ledger, Ledgers
+from batcher.report.ledgers import Ledgers, OpenLedger
 from batcher.report.scope import (
     ATTEMPT_SENT_AT,
     answer_keys,
@@ -93,7 +93,7 @@ def _add(buckets: Buckets, row: Any) -> None:  # noqa: ANN401 - a record
     buckets.add(int(row["edge"]), row["numbers"], whole_sum(row, "times"), int(row["largest"]))
 
 
-def _meter_sums(ledger: Ledger, currency: str) -> Select[Any]:
+def _meter_sums(ledger: OpenLedger, currency: str) -> Select[Any]:
     sums = [
         column
         for meter in METERS
@@ -107,12 +107,12 @@ def _meter_sums(ledger: Ledger, currency: str) -> Select[Any]:
     return found.where(charges.c.currency == currency)
 
 
-def _over_all_charges(ledger: Ledger, *columns: ColumnElement[Any]) -> Select[Any]:
+def _over_all_charges(ledger: OpenLedger, *columns: ColumnElement[Any]) -> Select[Any]:
     """Those in force. Only complete answers have charges."""
     return charges_in_force(ledger.scope.bound).add_columns(*columns)
 
 
-def _over_charges(ledger: Ledger, *columns: ColumnElement[Any]) -> Select[Any]:
+def _over_charges(ledger: OpenLedger, *columns: ColumnElement[Any]) -> Select[Any]:
     """Those in force that count, joined to their attempts, which are shorter than answers."""
     same = attempts.c.attempt_id == charges.c.attempt_id
     return (
@@ -123,11 +123,11 @@ def _over_charges(ledger: Ledger, *columns: ColumnElement[Any]) -> Select[Any]:
     )
 
 
-def _what_counts(ledger: Ledger) -> list[ColumnElement[bool]]:
+def _what_counts(ledger: OpenLedger) -> list[ColumnElement[bool]]:
     return conditions(ledger.scope, ATTEMPT_SENT_AT, attempts.c.invocation_id)
 
 
-def _row_buckets(ledger: Ledger, currency: str) -> Select[Any]:
+def _row_buckets(ledger: OpenLedger, currency: str) -> Select[Any]:
     rows = _rows(ledger)
     edge = cut_off(rows.c.amount)
     return (
@@ -147,7 +147,7 @@ def _row_buckets(ledger: Ledger, currency: str) -> Select[Any]:
     )
 
 
-def _rows(ledger: Ledger) -> Subquery:
+def _rows(ledger: OpenLedger) -> Subquery:
     """A record for each request: its charges together, and whether one is of a final answer."""
     others = select(answers.c.attempt_id).where(answers.c.final == 0)
     is_final = case((charges.c.attempt_id.in_(others), _NONE), else_=_ONE)
@@ -166,7 +166,7 @@ def _rows(ledger: Ledger) -> Subquery:
     )
 
 
-def _times(ledger: Ledger, time: ColumnElement[Any], *, keyed: bool) -> Select[Any]:
+def _times(ledger: OpenLedger, time: ColumnElement[Any], *, keyed: bool) -> Select[Any]:
     query = ledger.scope.query
     edge = cut_off(time)
     keys = [c.label(name) for name, c in answer_keys(query).items()] if keyed else []

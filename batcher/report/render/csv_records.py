@@ -2,10 +2,11 @@
 
 import csv
 import io
+from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
-from batcher.pricing.money import decimal_text, usd_text
+from batcher.pricing.money import DECIMALS, decimal_text, usd_text
 from batcher.report.table import Cell, Field, Named, Table, Unit
 from batcher.report.words import csv_text
 
@@ -29,6 +30,26 @@ def csv_records(table: Table) -> str:
             for text in _texts(each, cell)
         )
     return stream.getvalue()
+
+
+def records(table: Table) -> list[dict[str, str | int | Decimal | None]]:
+    """A dict per row, with the names of the CSV; each amount once, as an exact decimal."""
+    return [
+        {
+            each.names[0]: _exact(plain_value(cell, each.unit), each.unit)
+            for each, cell in zip(table.fields, row, strict=True)
+            if each.name
+        }
+        for row in (*table.rows, *table.further_records)
+    ]
+
+
+def _exact(value: str | int | None, unit: Unit) -> str | int | Decimal | None:
+    if value is None:
+        return None
+    if unit is Unit.MONEY:
+        return Decimal(value).scaleb(-DECIMALS)
+    return Decimal(value) if unit in _DECIMALS else value
 
 
 def plain_value(cell: Cell, unit: Unit) -> str | int | None:

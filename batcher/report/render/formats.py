@@ -1,6 +1,7 @@
 """The formats of a report, each with its file; libraries are imported when one needs them."""
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO, assert_never
@@ -10,7 +11,7 @@ from batcher.outputs import NOTHING_KEPT, Guard
 from batcher.report.figures import Report
 from batcher.report.query import ReportQuery
 from batcher.report.render import marks
-from batcher.report.render.csv_records import csv_records
+from batcher.report.render.csv_records import csv_records, records
 from batcher.report.render.delivery import deliver
 from batcher.report.render.json_document import report_json, table_json
 from batcher.report.render.layout import Detail, lay_out
@@ -120,6 +121,11 @@ def render(found: Report | Table, form: Format) -> str:
             raise UsageError(f"--format {form} is not written as one table of text")
         case _:
             assert_never(form)
+
+
+def as_records(found: Report | Table) -> list[dict[str, str | int | Decimal | None]]:
+    """A dict per line, for programs; see `records`."""
+    return records(_table(found))
 
 
 def require_file(form: str, target: str | None) -> None:

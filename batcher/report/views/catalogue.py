@@ -6,6 +6,7 @@ from typing import Final, assert_never
 
 from sqlalchemy import Engine
 
+from batcher.errors import UsageError
 from batcher.report.ledgers import open_ledgers
 from batcher.report.query import ReportQuery
 from batcher.report.table import Table
@@ -28,6 +29,15 @@ class View(StrEnum):
     LATENCY = "latency"
     UNITS = "units"
     TOP = "top"
+
+
+def view_named(word: str) -> View:
+    """The view of that name; raises `UsageError` with the list of all otherwise."""
+    try:
+        return View(word)
+    except ValueError as exc:
+        words = ", ".join(View)
+        raise UsageError(f"--view {word!r} is not known: use one of {words}") from exc
 
 
 def look(engines: Sequence[Engine], query: ReportQuery, view: View, *, top: int = TOP) -> Table:

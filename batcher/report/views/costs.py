@@ -16,7 +16,7 @@ from batcher.pricing.rate.public_prices import (
     public_rates,
 )
 from batcher.report.figures import USD, Key
-from batcher.report.ledgers import Ledger, Ledgers
+from batcher.report.ledgers import Ledgers, OpenLedger
 from batcher.report.scope import answer_keys, answers_with_charges
 from batcher.report.table import Cell, Field, Table, Unit, currency_field
 from batcher.report.views.frame import table_by_currency
@@ -150,12 +150,12 @@ def exact_usd(text: str) -> Fraction | None:
 _DIGITS: Final = 30
 
 
-def _reported(ledger: Ledger) -> Iterator[tuple[Key, RowMapping]]:
+def _reported(ledger: OpenLedger) -> Iterator[tuple[Key, RowMapping]]:
     for row in ledger.rows(_answers_with_report(ledger)):
         yield ledger.key(row), row
 
 
-def _answers_with_report(ledger: Ledger) -> Select[Any]:
+def _answers_with_report(ledger: OpenLedger) -> Select[Any]:
     """By answer: what was reported and charged, and how many of its charges are not USD."""
     query = ledger.scope.query
     keys = {

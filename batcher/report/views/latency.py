@@ -8,7 +8,7 @@ from sqlalchemy import Select
 
 from batcher.ledger.schema import answers
 from batcher.report.figures import Key, sort_key
-from batcher.report.ledgers import Ledger, Ledgers
+from batcher.report.ledgers import Ledgers, OpenLedger
 from batcher.report.query import Dimension
 from batcher.report.scope import answer_keys, complete_answers
 from batcher.report.table import Cell, Field, Table, Unit, key_fields, named_key, total_key
@@ -85,7 +85,7 @@ def latency_table(ledgers: Ledgers) -> Table:
     )
 
 
-def _complete(ledger: Ledger) -> Select[Any]:
+def _complete(ledger: OpenLedger) -> Select[Any]:
     query = ledger.scope.query
     keys = [column.label(name) for name, column in answer_keys(query).items()]
     columns = (answers.c.latency_us, answers.c.first_token_us, answers.c.output_tokens)

@@ -13,7 +13,7 @@ from batcher.pricing.book.book import PriceBook
 from batcher.pricing.money import MeterQuantities
 from batcher.pricing.rate.rates import RateSet
 from batcher.report.figures import Key
-from batcher.report.ledgers import Ledger
+from batcher.report.ledgers import OpenLedger
 from batcher.report.scope import ANSWER_SENT_AT, answer_keys, answers_with_charges
 from batcher.report.totals import exact_sum, whole_sum
 
@@ -75,7 +75,7 @@ class MeterGroup:
 
 
 def read_meters(
-    ledger: Ledger,
+    ledger: OpenLedger,
     further: Mapping[str, ColumnElement[Any]] | None = None,
     *,
     order: Sequence[str] = (),
@@ -119,7 +119,7 @@ def _number(value: int) -> ColumnElement[int]:
     return literal_column(str(value), BigInteger)
 
 
-def read_rate_sets(ledger: Ledger) -> dict[int, RateSet]:
+def read_rate_sets(ledger: OpenLedger) -> dict[int, RateSet]:
     """All rates that charges were made with; there are few."""
     return {
         row["rate_set_id"]: RateSet(
@@ -139,7 +139,7 @@ def _rates(row: RowMapping) -> MeterQuantities:
     return one, two, three, four, five, six
 
 
-def _statement(ledger: Ledger, further: Mapping[str, ColumnElement[Any]]) -> Select[Any]:
+def _statement(ledger: OpenLedger, further: Mapping[str, ColumnElement[Any]]) -> Select[Any]:
     keys = {**answer_keys(ledger.scope.query), **_RATED, **further}
     quantities = [func.sum(charges.c[f"{each}_quantity"]).label(f"{each}_quantity")
                   for each in METERS]  # fmt: skip

@@ -8,7 +8,7 @@ from sqlalchemy import Select
 
 from batcher.ledger.schema import answers, charges
 from batcher.report.figures import USD, Key
-from batcher.report.ledgers import Ledger
+from batcher.report.ledgers import OpenLedger
 from batcher.report.scope import answer_keys, answers_with_charges
 
 _ATTEMPT, _REQUEST, _CURRENCY, _AMOUNT, _STOP_REASON, _VALID = range(6)  # of the columns below
@@ -36,7 +36,7 @@ class RowCost:
     answered: bool
 
 
-def read_row_costs(ledger: Ledger) -> Iterator[RowCost]:
+def read_row_costs(ledger: OpenLedger) -> Iterator[RowCost]:
     """Every answered row that counts, in the order of sending.
 
     Then what was paid for invalid answers alone: rows that were given up, or are not done yet.
@@ -78,12 +78,12 @@ def _row_cost(lines: list[_Line], others: dict[int, list[_Line]]) -> RowCost:
     )
 
 
-def _final_answers(ledger: Ledger) -> Select[Any]:
+def _final_answers(ledger: OpenLedger) -> Select[Any]:
     """Ordered by the primary key, so that the lines of an answer follow each other."""
     return _lines(ledger).where(answers.c.final == 1).order_by(answers.c.attempt_id)
 
 
-def _paid_beside(ledger: Ledger) -> dict[int, list[_Line]]:
+def _paid_beside(ledger: OpenLedger) -> dict[int, list[_Line]]:
     """By request: the charges of its answers that are not the final one; there are few."""
     statement = _lines(ledger).where(answers.c.final == 0).order_by(answers.c.attempt_id)
     found: dict[int, list[_Line]] = {}
@@ -92,7 +92,7 @@ def _paid_beside(ledger: Ledger) -> dict[int, list[_Line]]:
     return found
 
 
-def _lines(ledger: Ledger) -> Select[Any]:
+def _lines(ledger: OpenLedger) -> Select[Any]:
     columns = (
         answers.c.attempt_id,
         answers.c.request_id,

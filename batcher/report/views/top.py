@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import RowMapping, select
 
 from batcher.ledger.schema import answers, sources
-from batcher.report.ledgers import Ledger, Ledgers
+from batcher.report.ledgers import Ledgers, OpenLedger
 from batcher.report.table import Cell, Field, Table, Unit, currency_field
 from batcher.report.views.frame import asked, sentences_of
 from batcher.report.views.row_costs import RowCost, read_row_costs
@@ -84,7 +84,7 @@ def _row(row: RowMapping, cost: RowCost, total: int) -> tuple[Cell, ...]:
     return (*(row[name] for name in names), cost.currency, cost.amount, share)
 
 
-def _read(ledger: Ledger, attempt_ids: Iterable[int]) -> dict[int, Any]:
+def _read(ledger: OpenLedger, attempt_ids: Iterable[int]) -> dict[int, Any]:
     columns = ("attempt_id", "row_number", "custom_id", "model", "stop_reason", "attempts",
                "input_tokens", "output_tokens")  # fmt: skip
     statement = (

@@ -23,7 +23,7 @@ from batcher.ledger.schema import answers, attempts, charges
 from batcher.messages.attempt import IN_DOUBT, State
 from batcher.pricing.rate.rating import ChargeStatus
 from batcher.report.figures import USD, Key, sort_key
-from batcher.report.ledgers import Ledger, Ledgers
+from batcher.report.ledgers import Ledgers, OpenLedger
 from batcher.report.query import Dimension, Kind
 from batcher.report.scope import (
     ATTEMPT_SENT_AT,
@@ -188,7 +188,7 @@ def _unpriced(found: WasteFound) -> tuple[str, ...]:
 _Found = tuple[Key, Waste | None, str, Wasted]
 
 
-def _add_answers(ledger: Ledger, found: WasteFound) -> None:
+def _add_answers(ledger: OpenLedger, found: WasteFound) -> None:
     """All complete answers by how they ended, from the sums kept of them, as if all were final.
 
     `_special` puts right those that are not.
@@ -212,7 +212,7 @@ def _add_answers(ledger: Ledger, found: WasteFound) -> None:
             )
 
 
-def _special(ledger: Ledger) -> Iterator[_Found]:
+def _special(ledger: OpenLedger) -> Iterator[_Found]:
     """Answers that are not final, or not valid: taken out there, and put where they belong."""
     for row in ledger.rows(_special_by_end(ledger)):
         amount = whole_sum(row, "amount")
@@ -246,7 +246,7 @@ def _kind(row: RowMapping) -> Waste | None:
     return None if row["end_reason"] in _LEGS else Waste.DISCARDED
 
 
-def _special_by_end(ledger: Ledger) -> Select[Any]:
+def _special_by_end(ledger: OpenLedger) -> Select[Any]:
     """Their money, by whether they are final, valid or late, and how they ended."""
     first = or_(charges.c.line == 0, charges.c.line.is_(None))
     late = select(attempts.c.attempt_id).where(NOT_ANSWERED, attempts.c.state == _LATE_SQL)
@@ -275,18 +275,18 @@ def _special_by_end(ledger: Ledger) -> Select[Any]:
     )
 
 
-def _in_doubt(ledger: Ledger) -> Iterator[_Found]:
+def _in_doubt(ledger: OpenLedger) -> Iterator[_Found]:
     states = [*(each.value for each in IN_DOUBT), State.OPEN.value]
     return _unanswered(ledger, Waste.IN_DOUBT, attempts.c.state.in_(states))
 
 
-def _maybe_billed(ledger: Ledger) -> Iterator[_Found]:
+def _maybe_billed(ledger: OpenLedger) -> Iterator[_Found]:
     billed = func.coalesce(attempts.c.cost_high, _ONE) != _NONE
     return _unanswered(ledger, Waste.MAYBE_BILLED, _REFUSED_SQL & billed)
 
 
 def _unanswered(
-    ledger: Ledger, kind: Waste, condition: ColumnElement[bool]
+    ledger: OpenLedger, kind: Waste, condition: ColumnElement[bool]
 ) -> Iterator[_Found]:
     keys = attempt_keys(ledger.scope.query)
     connection = ledger.connection

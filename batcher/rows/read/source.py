@@ -1,14 +1,11 @@
 """Inputs as named on the command line or in a job: which files they are.
 
-Standard input becomes a file: retries and the next invocation must be able to read it again.
+Standard input becomes one of them, see `spool`.
 """
 
-import contextlib
 import glob
 import os
 import stat
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -17,61 +14,8 @@ from types import MappingProxyType
 from typing import BinaryIO, Final, Literal
 from urllib.parse import unquote
 
-from batcher.errors import CannotCreate, StorageError, UsageError
-
-_BLOCK_BYTES: Final = 1 << 20
-# What a file starts with when its kind can be told; everything else is taken for JSON lines.
-_MAGIC: Final = {
-    b"PAR1": ".parquet",
-    b"\x1f\x8b": ".jsonl.gz",
-    b"\x28\xb5\x2f\xfd": ".jsonl.zst",
-    b"BZh": ".jsonl.bz2",
-}
-
-
-def spool_stdin(folder: Path, stdin: BinaryIO | None = None) -> Path:
-    """The file in `folder` that holds all of standard input, readable by its owner only.
-
-    Its name is made of its content: the same input gives the same file, untouched. Raises
-    `CannotCreate` when the folder cannot be written, `StorageError` when the disk is full.
-    """
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = tempfile.NamedTemporaryFile(dir=folder, prefix=".stdin-", delete=False)  # noqa: SIM115 - outlives the block, is renamed
-    except OSError as exc:
-        raise CannotCreate(
-            f"{folder}: standard input cannot be kept there: {exc.strerror}"
-        ) from exc
-    temporary = Path(file.name)
-    try:
-        with file:
-            name = _copy(stdin or sys.stdin.buffer, file)
-        target = folder / name
-        if target.exists():
-            temporary.unlink()
-        else:
-            temporary.rename(target)
-    except OSError as exc:
-        raise StorageError(
-            f"{folder}: standard input cannot be kept there: {exc.strerror}"
-        ) from exc
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-    return target
-
-
-def _copy(stdin: BinaryIO, file: "tempfile._TemporaryFileWrapper[bytes]") -> str:
-    digest = blake2b(digest_size=16)
-    start = b""
-    while block := stdin.read(_BLOCK_BYTES):
-        start = start or block[:8]
-        digest.update(block)
-        file.write(block)
-    file.flush()
-    suffix = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), ".jsonl")
-    return f"stdin-{digest.hexdigest()}{suffix}"
-
+from batcher.errors import StorageError, UsageError
+from batcher.rows.read.spool import MAGIC, is_spooled, spool_stdin
 
 Format = Literal["jsonl", "parquet", "csv"]
 Compression = Literal["gz", "zst", "bz2"]
@@ -106,8 +50,8 @@ class SourceFile:
 
     @property
     def folder(self) -> Path | None:
-        """Where files that its rows name are looked for; `None`: rows of standard input."""
-        return None if self.name == STDIN else self.path.parent
+        """Where files that its rows name are looked for; `None`: rows that were handed over."""
+        return None if self.name == STDIN or is_spooled(self.path) else self.path.parent
 
     @property
     def partitions(self) -> dict[str, str | None]:
@@ -180,7 +124,7 @@ def _compression_inside(path: Path) -> Compression | None:
             start = file.read(4)
     except OSError:
         return None  # reading tells
-    kinds = (kind for magic, kind in _MAGIC.items() if start.startswith(magic))
+    kinds = (kind for magic, kind in MAGIC.items() if start.startswith(magic))
     return _COMPRESSIONS.get(Path(next(kinds, "")).suffix)
 
 

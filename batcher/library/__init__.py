@@ -1,0 +1,1 @@
+"""The Python interface: `batcher.run` and `batcher.Ledger`."""

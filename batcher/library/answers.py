@@ -1,0 +1,75 @@
+"""Answers as objects, with the fields of the view `v_answers`."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowAnswer:
+    """A row's current final answer, as `v_answers` has it; docs/database.md says what is what.
+
+    `content` is the list of content blocks, `answered_at` an aware moment, `cost_usd` exact;
+    `None` stands for what is not known.
+    """
+
+    run_id: int
+    invocation_id: int
+    job: str | None
+    endpoint: str | None
+    lane: str | None
+    source: str
+    row_number: int
+    custom_id: str | None
+    attempt_uid: str | None
+    request_id: int | None
+    final: int
+    state: str
+    leg: int
+    requested_model: str | None
+    model: str | None
+    message_id: str | None
+    stop_reason: str | None
+    stop_sequence: str | None
+    stop_details: str | None
+    text: str
+    text_repaired: int
+    content: Any
+    valid: int | None
+    invalid_reason: str | None
+    input_tokens: int | None
+    cache_write_tokens: int | None
+    cache_write_5m_tokens: int | None
+    cache_write_1h_tokens: int | None
+    cache_read_tokens: int | None
+    output_tokens: int | None
+    thinking_tokens: int | None
+    web_search_requests: int | None
+    service_tier: str | None
+    inference_geo: str | None
+    speed: str | None
+    attempts: int
+    legs: int
+    latency_ms: int | None
+    first_token_ms: int | None
+    answered_at: datetime
+    cost_pico_usd: int | None
+    cost_status: str | None
+    provider_reported_cost: str | None
+    paid_by_attempt_uid: str | None
+    trust: str | None
+    cost_usd: Decimal | None
+    cost_low_pico_usd: int | None
+    cost_high_pico_usd: int | None
+
+
+def as_answers(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[RowAnswer]:
+    """The rows of `v_answers`, whose columns are `names`, as objects."""
+    for row in rows:
+        fields = dict(zip(names, row, strict=True))
+        fields["content"] = msgspec.json.decode(fields["content"])
+        yield RowAnswer(**fields)

@@ -1,0 +1,153 @@
+"""The stable views, read in pages with the types that their columns promise.
+
+A type follows from a column's name, so that both databases and every release agree: SQLite has
+no decimals and no times, and what a column happens to hold tells nothing.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from operator import itemgetter
+from typing import Any, Final, cast
+
+from sqlalchemy import ColumnClause, Connection, Engine, column, func, select, table, text
+
+from batcher.ledger.connect import reading
+from batcher.pricing.money import DECIMALS
+from batcher.report.export.rows import read_sources
+from batcher.rows.out.typed import CellKind, TypedColumn
+
+# What people and programs may depend on; see docs/database.md.
+STABLE_VIEWS: Final = (
+    "v_answers", "v_texts", "v_answers_all", "v_attempts", "v_charges", "v_failures",
+    "v_cost_by_model_day",
+)  # fmt: skip
+_PAGE_ROWS: Final = 1_000
+_USD: Final = "_usd"
+_PICO_USD: Final = "_pico_usd"
+_ENDINGS: Final = {
+    _PICO_USD: CellKind.INTEGER,
+    _USD: CellKind.MONEY,
+    "_at": CellKind.TIME,
+    "_tokens": CellKind.INTEGER,
+    "_requests": CellKind.INTEGER,
+    "_ms": CellKind.INTEGER,
+}
+_KINDS: Final = {
+    **dict.fromkeys(
+        ("run_id", "invocation_id", "row_number", "byte_offset", "request_id", "final", "leg",
+         "legs", "attempt", "attempts", "requests", "line", "quantity", "rate", "amount",
+         "rating", "http_status", "in_doubt_unbounded", "text_repaired", "valid", "succeeded",
+         "errored", "expired", "canceled"),
+        CellKind.INTEGER,
+    ),
+    "content": CellKind.JSON,
+    "day": CellKind.DAY,
+}  # fmt: skip
+_UNIT: Final = Decimal(1).scaleb(-DECIMALS)
+
+Page = Sequence[tuple[Any, ...]]
+
+
+def kind_of(name: str) -> CellKind:
+    """What a column of that name holds in every stable view that has it."""
+    if name in _KINDS:
+        return _KINDS[name]
+    return next((kind for end, kind in _ENDINGS.items() if name.endswith(end)), CellKind.TEXT)
+
+
+def view_columns(connection: Connection, view: str) -> tuple[TypedColumn, ...]:
+    """The columns of a stable view, in its order."""
+    found = connection.execute(select(text("*")).select_from(table(view)).limit(0))
+    return tuple(TypedColumn(name, kind_of(name)) for name in found.keys())  # noqa: SIM118 - a result
+
+
+def read_view(
+    connection: Connection, view: str, columns: Sequence[TypedColumn]
+) -> Iterator[Page]:
+    """All of a view, as the connection's transaction sees it."""
+    options = {"yield_per": _PAGE_ROWS}
+    named: list[ColumnClause[Any]] = [column(each.name) for each in columns]
+    statement = select(*named).select_from(table(view, *named))
+    converted = converter(columns)
+    for page in connection.execute(statement, execution_options=options).partitions():
+        yield list(map(converted, page))
+
+
+def answers_of(engine: Engine, run_id: int) -> tuple[tuple[TypedColumn, ...], Iterator[Page]]:
+    """The columns of `v_answers`, and those of a run's answers in input order.
+
+    No transaction stays open between two pages. Raises `UsageError` for an unknown run.
+    """
+    names = dict.fromkeys(source.name for source in read_sources(engine, run_id))
+    with reading(engine) as connection:
+        columns = view_columns(connection, "v_answers")
+    pages = (page for name in names for page in _of_source(engine, run_id, name, columns))
+    return columns, pages
+
+
+def _of_source(
+    engine: Engine, run_id: int, source: str, columns: Sequence[TypedColumn]
+) -> Iterator[Page]:
+    """By row numbers, which both databases have an index for."""
+    view = table("v_answers", *(column(each.name) for each in columns))
+    number, mine = view.c.row_number, (view.c.run_id == run_id, view.c.source == source)
+    ends = select(func.min(number), func.max(number)).where(*mine)
+    with reading(engine) as connection:
+        first, last = connection.execute(ends).one()
+    converted = converter(columns)
+    for after in range((first or 1) - 1, last or 0, _PAGE_ROWS):
+        until = after + _PAGE_ROWS
+        page = select(view).where(*mine, number > after, number <= until).order_by(number)
+        with reading(engine) as connection:
+            found = list(map(converted, connection.execute(page)))
+        if found:
+            yield found
+
+
+def converter(columns: Sequence[TypedColumn]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """Makes the cells of a row what their kinds say, with every digit of an amount."""
+    names = {each.name: place for place, each in enumerate(columns)}
+    cells = [_cell_of(each, place, names) for place, each in enumerate(columns)]
+    return lambda row: tuple([cell(row) for cell in cells])
+
+
+def _cell_of(
+    each: TypedColumn, place: int, names: Mapping[str, int]
+) -> Callable[[Sequence[Any]], Any]:
+    """Of an amount the one in pico-USD counts: beside it SQLite has a floating-point number."""
+    exact = names.get(f"{each.name.removesuffix(_USD)}{_PICO_USD}")
+    match each.kind:
+        case CellKind.MONEY if exact is not None:
+            return lambda row: _filled(row[exact], _from_pico)
+        case CellKind.MONEY:
+            return lambda row: _filled(row[place], _amount)
+        case CellKind.TIME:
+            return lambda row: _filled(row[place], _moment)
+        case CellKind.DAY:
+            return lambda row: _filled(row[place], _day)
+        case CellKind.INTEGER:
+            return lambda row: _filled(row[place], int)
+        case _:
+            return itemgetter(place)
+
+
+def _filled(value: Any, convert: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - any cell
+    return None if value is None else convert(value)
+
+
+def _from_pico(value: int) -> Decimal:
+    return Decimal(value).scaleb(-DECIMALS)
+
+
+def _amount(value: Any) -> Decimal:  # noqa: ANN401 - a float or a Decimal
+    return Decimal(value).quantize(_UNIT)
+
+
+def _moment(value: Any) -> datetime:  # noqa: ANN401 - a text or a time
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return cast("datetime", moment).astimezone(UTC)
+
+
+def _day(value: Any) -> date:  # noqa: ANN401 - a text or a date
+    return date.fromisoformat(value) if isinstance(value, str) else cast("date", value)
