@@ -444,6 +444,8 @@ ALTER TABLE rollups ADD COLUMN assumed_high_rest BIGINT DEFAULT '0' NOT NULL;
 
 ALTER TABLE answers ADD COLUMN checksum BIGINT;
 
+ALTER TABLE invocations ADD COLUMN fallback_of BIGINT;
+
 CREATE VIEW v_answers AS
 SELECT
   a.run_id, a.invocation_id, r.job, i.endpoint, t.lane, s.name AS source,
@@ -868,5 +870,5 @@ LEFT JOIN runs r ON r.run_id = h.run_id
 LEFT JOIN invocations i ON i.invocation_id = h.invocation_id
 LEFT JOIN attempts t ON t.attempt_id = a.attempt_id;
 
-INSERT INTO batcher_version (version_num) VALUES ('0005');
+INSERT INTO batcher_version (version_num) VALUES ('0006');
 

@@ -90,7 +90,7 @@ CREATE TABLE invocations (
   price_list TEXT,
   settings_digest TEXT NOT NULL,
   options TEXT NOT NULL,
-  tags TEXT NOT NULL,
+  tags TEXT NOT NULL, fallback_of INTEGER,
   CONSTRAINT fk_invocations_run_id FOREIGN KEY (run_id) REFERENCES runs (run_id),
   CONSTRAINT pk_invocations PRIMARY KEY (invocation_id)
 );
@@ -804,5 +804,5 @@ LEFT JOIN runs r ON r.run_id = h.run_id
 LEFT JOIN invocations i ON i.invocation_id = h.invocation_id
 LEFT JOIN attempts t ON t.attempt_id = a.attempt_id;
 
-INSERT INTO batcher_version (version_num) VALUES ('0005');
+INSERT INTO batcher_version (version_num) VALUES ('0006');
 

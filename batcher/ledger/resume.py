@@ -20,7 +20,15 @@ from sqlalchemy import (
 )
 
 from batcher.ledger.matching import candidates, match
-from batcher.ledger.schema import answers, attempts, failures, invocations, runs, shared_answers
+from batcher.ledger.schema import (
+    answers,
+    attempts,
+    failures,
+    invocations,
+    process_id,
+    runs,
+    shared_answers,
+)
 from batcher.ledger.schema_internal import tool_results
 from batcher.ledger.shared import record_shared, shareable
 from batcher.ledger.write.records import (
@@ -73,20 +81,14 @@ def unfinished(
     Those of the `living` are theirs.
     """
     mine = select(invocations.c.invocation_id).where(
-        invocations.c.run_id == run_id, invocations.c.invocation_id.not_in(living)
+        invocations.c.run_id == run_id, process_id.not_in(living)
     )
     last = attempts.alias("last")
     shown = (
-        last.c.request_id,
-        last.c.attempt_id,
-        last.c.source_id,
-        last.c.row_number,
-        last.c.custom_id,
-        last.c.params_hash,
-        last.c.state,
-        last.c.error_type,
+        last.c.request_id, last.c.attempt_id, last.c.source_id, last.c.row_number,
+        last.c.custom_id, last.c.params_hash, last.c.state, last.c.error_type,
         last.c.error_message,
-    )
+    )  # fmt: skip
     doubts = func.count().filter(attempts.c.state.in_(IN_DOUBT))
     query = (
         select(*shown, func.count().label("attempts"), doubts.label("doubts"))
@@ -218,7 +220,7 @@ def settled_since_checkpoint(
     unclean = select(invocations.c.invocation_id, invocations.c.settled_below).where(
         invocations.c.run_id == run_id,
         invocations.c.clean == 0,
-        invocations.c.invocation_id.not_in(living),
+        process_id.not_in(living),
     )
     for invocation_id, settled_below in connection.execute(unclean).all():
         yield from _finished_rows(connection, invocation_id, settled_below)

@@ -9,14 +9,9 @@ import msgspec
 from sqlalchemy import Connection, and_, delete, func, literal_column, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from batcher.ledger.schema import (
-    attempts,
-    failures,
-    invocations,
-    runs,
-    sources,
-)
+from batcher.ledger.schema import attempts, failures, invocations, process_id, runs, sources
 from batcher.ledger.schema_internal import ledger_info
+from batcher.messages.attempt import attempt_id_of
 
 _DRAWN: Final = "token"  # among the options of an invocation
 _BY_A_ROUND: Final = 0  # what supersedes the sources of earlier rounds
@@ -46,6 +41,7 @@ class InvocationStart:
     token: str
     options: dict[str, object]
     tags: dict[str, str]
+    fallback_of: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +145,7 @@ def start_invocation(connection: Connection, run_id: int, start: InvocationStart
         name: getattr(start, name)
         for name in (
             "started_at", "host", "pid", "os_user", "version", "command", "endpoint",
-            "base_url", "lane", "price_list", "settings_digest",
+            "base_url", "lane", "price_list", "settings_digest", "fallback_of",
         )
     }  # fmt: skip
     values |= {
@@ -178,7 +174,7 @@ def end_invocation(
     """Record how the process ended."""
     connection.execute(
         update(invocations)
-        .where(invocations.c.invocation_id == invocation_id)
+        .where(process_id == invocation_id)
         .values(ended_at=ended_at, exit_code=exit_code)
     )
 
@@ -247,13 +243,10 @@ class NewSource:
 def add_source(connection: Connection, run_id: int, source: NewSource) -> int:
     """Record a new snapshot of an input; its source_id."""
     values = {
-        "run_id": run_id,
-        "name": source.name,
-        "location": source.location,
-        "fingerprint": source.fingerprint,
-        "settings_digest": source.settings_digest,
+        "run_id": run_id, "name": source.name, "location": source.location,
+        "fingerprint": source.fingerprint, "settings_digest": source.settings_digest,
         "matched": int(source.matched),
-    }
+    }  # fmt: skip
     statement = sources.insert().values(values).returning(sources.c.source_id)
     return int(connection.execute(statement).scalar_one())
 
@@ -303,10 +296,12 @@ def checkpoint(
     connection: Connection, invocation_id: int, *, settled_below: int, clean: bool
 ) -> None:
     """Say up to where the done ranges are complete; see `schema.invocations`."""
+    # The endpoints that it falls back to count their attempts together with it.
+    further = attempt_id_of(1, 0) * (invocations.c.invocation_id - invocation_id)
     connection.execute(
         update(invocations)
-        .where(invocations.c.invocation_id == invocation_id)
-        .values(settled_below=settled_below, clean=int(clean))
+        .where(process_id == invocation_id)
+        .values(settled_below=settled_below + further, clean=int(clean))
     )
 
 
@@ -318,8 +313,8 @@ def supersede_checkpoints(
         update(invocations)
         .where(
             invocations.c.run_id == run_id,
-            invocations.c.invocation_id != invocation_id,
-            invocations.c.invocation_id.not_in(living),
+            process_id != invocation_id,
+            process_id.not_in(living),
         )
         .values(clean=1)
     )
@@ -365,8 +360,8 @@ def recover(
     invocation in that scope is dead, but for the `living` who do the run with it.
     """
     dead = select(invocations.c.invocation_id).where(
-        invocations.c.invocation_id != invocation_id,
-        invocations.c.invocation_id.not_in(living),
+        process_id != invocation_id,
+        process_id.not_in(living),
         *([] if run_id is None else [invocations.c.run_id == run_id]),
     )
     orphaned = and_(

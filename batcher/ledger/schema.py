@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    func,
     text,
 )
 
@@ -72,9 +73,11 @@ runs = Table(
     Column("round", Big, nullable=False, server_default="0"),
 )
 
-# One process of a run. `ended_at` is NULL while it lives and after a crash; `settled_below` and
-# the done ranges of its sources are one checkpoint: every attempt of this invocation with a
-# smaller id is settled and counted in the ranges. `clean` is 1 when the last one covers all.
+# One process of a run; for each endpoint that it may fall back to there is another line, whose
+# `fallback_of` is the process's own, and which ends with it. `ended_at` is NULL while it lives
+# and after a crash; `settled_below` and the done ranges of its sources are one checkpoint:
+# every attempt of this invocation with a smaller id is settled and counted in the ranges.
+# `clean` is 1 when the last one covers all.
 invocations = Table(
     "invocations",
     metadata,
@@ -98,7 +101,10 @@ invocations = Table(
     Column("settings_digest", Text, nullable=False),
     Column("options", Text, nullable=False),  # JSON object, with its token, never a key
     Column("tags", Text, nullable=False),  # JSON object of text
+    Column("fallback_of", Big),
 )
+# The process that an invocation belongs to.
+process_id = func.coalesce(invocations.c.fallback_of, invocations.c.invocation_id)
 
 # One snapshot of one input. A changed file is a new source; when it has been matched to the
 # end, the older snapshot of the same name is superseded: its unclaimed answers leave v_answers.

@@ -24,6 +24,7 @@ class Purpose(StrEnum):
     TRUNCATION = "truncation"
     INVALID = "invalid"
     PILOT = "pilot"
+    FALLBACK = "fallback"
 
 
 class State(StrEnum):
@@ -51,7 +52,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     its legs. `body` is what is sent; on later legs it is not the request's own. `opened_at` is
     microseconds UTC. `cost_high` is the most it can cost in pico-USD, `None` when unbounded.
     `replaces` is the attempt_id of the request's earlier attempt, if any. `asked` is what the
-    body makes possible to be billed, `None` for one that is nothing but text.
+    body makes possible to be billed, `None` for one that is nothing but text. `invocation_id`
+    is that of an endpoint that the run falls back to; 0: it is made at the run's own.
     """
 
     attempt_id: int
@@ -66,6 +68,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cost_high: int | None
     replaces: int | None = None
     asked: RequestMeters | None = None
+    invocation_id: int = 0
 
 
 def attempt_id_of(invocation_id: int, counter: int) -> int:
@@ -76,6 +79,11 @@ def attempt_id_of(invocation_id: int, counter: int) -> int:
 def invocation_of(attempt_id: int) -> int:
     """The invocation that an attempt belongs to."""
     return attempt_id >> _COUNTER_BITS
+
+
+def counted_in(invocation_id: int, attempt_id: int) -> int:
+    """The id that the attempt would have in that invocation, which counts together with its."""
+    return attempt_id_of(invocation_id, attempt_id & ((1 << _COUNTER_BITS) - 1))
 
 
 def attempt_ids_of(invocation_id: int) -> range:

@@ -12,6 +12,7 @@ from batcher.ledger.schema import (
     QUARTER_HOUR_US,
     invocations,
     price_books,
+    process_id,
     ratings,
     runs,
     sources,
@@ -42,6 +43,7 @@ class InvocationNames:
     job: str | None
     run_key: str
     tags: Mapping[str, str]
+    process: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,7 @@ def _read_invocations(connection: Connection) -> list[tuple[int, InvocationNames
         invocations.c.endpoint,
         invocations.c.simulated,
         invocations.c.tags,
+        process_id.label("process"),
         runs.c.job,
         runs.c.key,
     ).join(runs, runs.c.run_id == invocations.c.run_id)
@@ -95,6 +98,7 @@ def _read_invocations(connection: Connection) -> list[tuple[int, InvocationNames
                 job=row.job,
                 run_key=row.key,
                 tags=msgspec.json.decode(row.tags),
+                process=row.process,
             ),
         )
         for row in connection.execute(statement)
@@ -142,7 +146,7 @@ class Grouping:
             case Kind.HOUR | Kind.DAY | Kind.WEEK | Kind.MONTH:
                 found = bucket(dimension.kind, group.quarter * QUARTER_HOUR_US, self.zone)
             case Kind.INVOCATION:
-                found = group.invocation_id
+                found = invocation.process
             case Kind.SOURCE:
                 found = self.names.sources.get(group.source_id or 0)
             case Kind.TAG:

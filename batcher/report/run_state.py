@@ -170,7 +170,7 @@ def read_latest(connection: Connection, run_id: int) -> list[Process]:
             table.endpoint,
             table.command,
         )
-        .where(table.run_id == run_id)
+        .where(table.run_id == run_id, table.fallback_of.is_(None))
         .order_by(moment.desc(), table.invocation_id.desc())
         .limit(_LATEST)
     )

@@ -1,4 +1,4 @@
-"""What the ledger says was spent in a scope, by invocation: what counts against a cap.
+"""What the ledger says was spent in a scope, by process: what counts against a cap.
 
 An answer counts with its charges where all of them have an amount in USD, else with its upper
 bound; any other attempt counts with its upper bound, which is 0 where nothing can be billed.
@@ -86,10 +86,19 @@ def _sums(amount: ColumnElement[Any]) -> Select[Any]:
     return select(attempts.c.invocation_id, *halves).group_by(attempts.c.invocation_id)
 
 
+def _processes(connection: Connection) -> dict[int, int]:
+    """To whom the invocations belong that are no process of their own; seldom any."""
+    table = invocations.c
+    query = select(table.invocation_id, table.fallback_of).where(table.fallback_of.is_not(None))
+    return {row.invocation_id: row.fallback_of for row in connection.execute(query)}
+
+
 def _add(connection: Connection, spent: Counter[int], query: Select[Any]) -> None:
     found: Sequence[Any] = connection.execute(query).all()
+    processes = _processes(connection)
     for invocation_id, whole, rest in found:
-        spent[invocation_id] += int(whole or 0) * PICO_PER_WHOLE + int(rest or 0)
+        process = processes.get(invocation_id, invocation_id)
+        spent[process] += int(whole or 0) * PICO_PER_WHOLE + int(rest or 0)
 
 
 def _inside(scope: str) -> ColumnElement[bool]:

@@ -139,6 +139,7 @@ def _overlapped(connection: Connection, newest: Any, known: set[int]) -> bool:  
     )
     others = select(invocations.c.invocation_id).where(
         invocations.c.invocation_id < newest.invocation_id,
+        invocations.c.fallback_of.is_(None),
         or_(
             invocations.c.ended_at.is_(None) & ~followed.exists(),
             invocations.c.ended_at > newest.started_at,

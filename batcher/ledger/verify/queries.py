@@ -118,7 +118,8 @@ _QUERIES: Final = (
         JOIN invocations i ON i.invocation_id = t.invocation_id
         WHERE t.state <> 'answered' AND t.state = 'open' AND t.lane = 'live'
           AND EXISTS (SELECT 1 FROM invocations n WHERE n.run_id = i.run_id
-            AND n.invocation_id > i.invocation_id AND n.ended_at IS NOT NULL)""",
+            AND n.fallback_of IS NULL AND n.invocation_id > i.invocation_id
+            AND n.ended_at IS NOT NULL)""",
     ),
     (
         "doubt",

@@ -33,7 +33,7 @@ def intent_values(intent: Intent, scope: Scope) -> Row:
     return {
         "attempt_id": attempt.attempt_id,
         "attempt_uid": attempt.uid,
-        "invocation_id": scope.invocation_id,
+        "invocation_id": attempt.invocation_id or scope.invocation_id,
         "request_id": attempt.request_id,
         "source_id": request.source_id,
         "row_number": request.row_number,
@@ -86,7 +86,7 @@ def answer_values(settlement: Settlement, outcome: Answered | Partial, scope: Sc
         "attempt_id": attempt.attempt_id,
         "request_id": attempt.request_id,
         "run_id": scope.run_id,
-        "invocation_id": scope.invocation_id,
+        "invocation_id": attempt.invocation_id or scope.invocation_id,
         "source_id": request.source_id,
         "row_number": request.row_number,
         "custom_id": request.custom_id,
@@ -179,7 +179,7 @@ def failure_values(settlement: Settlement, scope: Scope) -> Row:
     request = attempt.request
     return {
         "run_id": scope.run_id,
-        "invocation_id": scope.invocation_id,
+        "invocation_id": attempt.invocation_id or scope.invocation_id,
         "source_id": request.source_id,
         "row_number": request.row_number,
         "byte_offset": request.byte_offset,

@@ -64,7 +64,7 @@ def upsert(dialect: Dialect) -> Each:
 def _add_answer(sums: Sums, settlement: Settlement, outcome: Answered, scope: Scope) -> None:
     answer, charges = outcome.answer, settlement.charges
     place = rollup_place(
-        scope.invocation_id,
+        settlement.attempt.invocation_id or scope.invocation_id,
         outcome.exchange.sent_at,
         scope.lane,
         settlement.attempt.request.model,
