@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import count, zip_longest
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,9 +28,10 @@ from batcher.messages.attempt import (
     Unusable,
 )
 from batcher.messages.failure import Failure, Verdict, classify
+from batcher.messages.request import Request
 from batcher.pacing.retry import RetryPolicy
 from batcher.pipeline.engine.rater import Rater
-from batcher.pipeline.job import Job, RunLimits, Services
+from batcher.pipeline.job import Fallback, FallbackServices, Job, RunLimits, Services
 from batcher.pipeline.run.release import release
 from batcher.pipeline.run.run import run_job
 from batcher.pricing.book.book import load_shipped
@@ -275,6 +276,7 @@ class Case:
     limits: RunLimits = field(default_factory=lambda: RunLimits(concurrency=8, retry=AT_ONCE))
     options: dict[str, Any] = field(default_factory=dict)
     watcher: Watcher = field(default_factory=Watcher)
+    accepts: Callable[[Request], bool] = lambda _: True
 
     def write(self, lines: Iterable[dict[str, Any] | str], name: str = "rows.jsonl") -> Path:
         return write_rows(self.folder / name, lines)
@@ -296,23 +298,35 @@ class Case:
             **self.options,
         )
 
-    def run(self, lane: Any = None, clock: Any = None, builder: Any = None) -> Any:
-        """One invocation over `lane` (a Lane, or none: the real one); its `Ended`."""
+    def run(
+        self, lane: Any = None, clock: Any = None, builder: Any = None, further: Any = ()
+    ) -> Any:
+        """One invocation over `lane` (a Lane, or none: the real one); its `Ended`.
+
+        `further` are the lanes to what `fallback` among the options names.
+        """
         job, clock = self.job(), clock or SystemClock()
+        others = zip_longest(job.fallback, further)
         services = Services(
             builder=builder or RequestBuilder(self.settings),
             files=find_sources(self.inputs, base=self.folder, spool=None),
             rater=Rater(BOOK, self.endpoint.price_list),
-            make_lane=lambda _, room: lane or self._live(clock, room),
+            make_lane=lambda _, room: lane or _live(self.endpoint, clock, room),
             clock=clock,
             observer=self.watcher,
             price_note="",
+            fallbacks=[self._further(each, lane, clock) for each, lane in others],
         )
         return run_job(job, services)
 
-    def _live(self, clock: Any, room: AnswerRoom) -> LiveLane:
-        client = HttpClient(self.endpoint, Secret("sk-test"), clock, room=room)
-        return LiveLane(client, self.endpoint, clock)
+    def _further(self, fallback: Fallback, lane: Any, clock: Any) -> FallbackServices:
+        endpoint = fallback.endpoint
+        return FallbackServices(
+            fallback=fallback,
+            rater=Rater(BOOK, endpoint.price_list),
+            make_lane=lambda _, room: lane or _live(endpoint, clock, room),
+            accepts=self.accepts,
+        )
 
     def ask(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
         """The rows of a query on the ledger."""
@@ -329,6 +343,11 @@ class Case:
     def release(self) -> int:
         """Make failed and held rows work to do again, as a person would; how many."""
         return release(self.database, None, kinds=("failed", "held"), reason=None).rows
+
+
+def _live(endpoint: Endpoint, clock: Any, room: AnswerRoom) -> LiveLane:
+    client = HttpClient(endpoint, Secret("sk-test"), clock, room=room)
+    return LiveLane(client, endpoint, clock)
 
 
 def ask(database: str, query: str, **values: Any) -> list[tuple[Any, ...]]:

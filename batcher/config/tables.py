@@ -185,8 +185,18 @@ class ScheduleTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
     tz: str | None = None
 
 
+class FallbackTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """An endpoint that rows go to when the one before does not answer, and its model there."""
+
+    endpoint: str
+    model: str | None = None
+
+
 class JobFile(Settings, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """A job file: settings plus a name and inputs, and what is done with answers."""
+    """A job file: settings plus a name and inputs, and what is done with answers.
+
+    To whom else prompts may go is said here, or typed: never in a config.toml.
+    """
 
     name: str | None = None
     inputs: tuple[str, ...] = ()
@@ -195,3 +205,6 @@ class JobFile(Settings, forbid_unknown_fields=True, kw_only=True, frozen=True):
     validate: ValidateTable | None = None
     empty: Literal["fail", "ok"] = "fail"
     schedule: ScheduleTable = ScheduleTable()
+    fallback: tuple[str | FallbackTable, ...] = ()
+    fallback_after: str | None = None
+    fallback_on_doubt: bool | None = None

@@ -81,3 +81,11 @@ def checked_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
         checked_text("the name of a tag", name)
         checked_text(f"the tag {name}", value, LONGEST_TAG)
     return tags
+
+
+def lease_seconds(value: str) -> float:
+    """A lease of at least a second; raises `ConfigurationError`."""
+    lease = seconds(value)
+    if lease < 1:
+        raise ConfigurationError(f"lease is {value!r}; it must be at least 1s")
+    return lease

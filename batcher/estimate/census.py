@@ -34,9 +34,8 @@ class Inputs:
     now_us: int
 
     def bound(self, request: Request) -> int | None:
-        """See `Rater.bound`."""
-        model, max_tokens = request.model, request.max_tokens
-        return self.rater.bound(request.body, model, max_tokens, self.now_us)
+        """See `Rater.ceiling`."""
+        return self.rater.ceiling(request, self.now_us)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -38,7 +38,6 @@ from batcher.ledger.money.estimates import (
     run_of_key,
     save_estimate,
 )
-from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.events import Ended, Observer
 from batcher.pipeline.job import Job, Services
 from batcher.pricing.money import format_usd
@@ -177,7 +176,7 @@ def _inputs(job: Job, observer: Observer | None) -> tuple[Inputs, Services | Non
     builder = wiring.request_builder(job)
     book = wiring.price_book(job)
     files = wiring.checked_files(job, builder)
-    rater = Rater(book, wiring.price_list(job, book))
+    rater = wiring.rater_of(job, book)
     now = SystemClock().now_us()
     return Inputs(files=files, builder=builder, rater=rater, now_us=now), None
 

@@ -100,6 +100,12 @@ def body_with_max_tokens(body: bytes, max_tokens: int) -> bytes:
     return msgspec.json.encode(fields | {"max_tokens": msgspec.Raw(b"%d" % max_tokens)})
 
 
+def body_with_model(body: bytes, model: str) -> bytes:
+    """The same body for another model; every other field keeps its bytes."""
+    fields = _BODY.decode(body)
+    return msgspec.json.encode(fields | {"model": msgspec.Raw(msgspec.json.encode(model))})
+
+
 def joined_content(legs: Sequence[Leg]) -> str:
     """The content blocks of all legs in order, as JSON text."""
     blocks = [block for leg in legs for block in _ITEMS.decode(leg.content)]

@@ -108,6 +108,11 @@ class Breaker:
             return
         self._next_probe = now + self._wait
 
+    def is_down_for(self, seconds: float, now: float) -> bool:
+        """Whether it is open and nothing was answered for so long."""
+        silent = self._down_since is not None and now - self._down_since >= seconds
+        return silent and self.is_open
+
     def gives_up(self, now: float) -> bool:
         """Whether the server has been down for longer than we wait."""
         return self._down_since is not None and now - self._down_since >= self.patience_seconds

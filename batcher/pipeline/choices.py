@@ -30,6 +30,18 @@ class OnUnknown(StrEnum):
     FAIL = "fail"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FallbackRules:
+    """When rows go to the next endpoint.
+
+    `after_seconds`: the endpoint has been down for so long. `on_doubt`: also rows with an
+    attempt that may have been billed.
+    """
+
+    after_seconds: float = 30.0
+    on_doubt: bool = False
+
+
 class LogFormat(StrEnum):
     """How a line of a log is written."""
 

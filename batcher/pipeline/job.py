@@ -9,13 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from batcher.clock import Clock
 from batcher.ledger.write.records import SharePolicy, Store, Taken
+from batcher.messages.legs import body_with_model
+from batcher.messages.request import Request
 from batcher.pacing.breaker import BreakerPolicy
 from batcher.pacing.limits import QuotaLimits
 from batcher.pacing.pacer import Pacer
 from batcher.pacing.retry import RetryPolicy
-from batcher.pipeline.choices import AnswerChoices, IfRunning, OnUnknown
+from batcher.pipeline.choices import AnswerChoices, FallbackRules, IfRunning, OnUnknown
 from batcher.pipeline.engine.policies import LargestOutput
 from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.events import Observer
@@ -53,6 +57,25 @@ class RunLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fallback:
+    """An endpoint that rows go to when the one before does not answer.
+
+    `model` is what is asked for there; `None`: the model that the row asked for.
+    """
+
+    endpoint: Endpoint
+    model: str | None = None
+
+    def asked(self, request: Request) -> Request:
+        """What is asked there instead of `request`, which keeps its identity."""
+        model = self.model
+        if model is None or model == request.model:
+            return request
+        body = body_with_model(request.body, model)
+        return msgspec.structs.replace(request, model=model, body=body)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One job: inputs, endpoint, what a request looks like, limits.
 
@@ -69,6 +92,7 @@ class Job:
     `database_wait_seconds` how long a server that
     went away is waited for. `join`: other processes may do the same job at the same time, each
     a part of its rows. `processes` is how many of this machine do it together.
+    `fallback` are the endpoints that rows go to, one after the other, by `fallback_rules`.
     `replace_output`: `output` is written also where a file is that the program did not write.
     `dated`: the inputs are those of one day, and other days keep their answers.
     `output_of_inputs`: `output` holds the rows of these inputs only, not all of the run.
@@ -109,6 +133,8 @@ class Job:
     database_wait_seconds: float = 300.0
     join: bool = False
     processes: int = 1
+    fallback: tuple[Fallback, ...] = ()
+    fallback_rules: FallbackRules = field(default_factory=FallbackRules)
 
     def most(self, ceiling: int, in_legs: int) -> int | None:
         """What one attempt each (`ceiling`) grows to with all that a row may have in a run.
@@ -120,7 +146,8 @@ class Job:
         choices = self.answers
         if choices.raise_factor is not None or (choices.tools and in_legs):
             return None
-        attempts = self.limits.retry.max_attempts * (1 + choices.retries)
+        places = 1 + len(self.fallback)
+        attempts = self.limits.retry.max_attempts * (1 + choices.retries) * places
         return attempts * (ceiling + in_legs * (self.limits.max_legs - 1))
 
     def sharing(self, run_id: int, invocation_id: int, since: int) -> SharePolicy | None:
@@ -158,6 +185,22 @@ HEARD: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FallbackServices:
+    """What it takes to send to an endpoint that a run falls back to, like `Services`.
+
+    `accepts` tells whether it would take such a request, as far as is known.
+    """
+
+    fallback: Fallback
+    rater: Rater
+    make_lane: Callable[[Callable[[], bool], AnswerRoom], Lane]
+    accepts: Callable[[Request], bool] = lambda _: True
+    pacer: Pacer | None = None
+    fingerprint: Callable[[str], str] | None = None
+    largest_output: LargestOutput | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """Made in `wiring`, replaced piece by piece in tests.
 
@@ -170,7 +213,7 @@ class Services:
     `pacer` is the one that the lane tells of headers; `None`: the engine makes its own.
     `fingerprint` names the address and the key whose quotas a run draws on, salted with its
     argument; `None`: its quotas are not shared with other runs of the database.
-    `signals` is where they come from, and who is told of them.
+    `signals` is where they come from, and who is told of them. `fallbacks` go with the job's.
     """
 
     builder: RequestBuilder
@@ -186,3 +229,9 @@ class Services:
     pacer: Pacer | None = None
     fingerprint: Callable[[str], str] | None = None
     signals: SignalWays = SignalWays()
+    fallbacks: Sequence[FallbackServices] = ()
+
+    @property
+    def endpoints(self) -> tuple["Services | FallbackServices", ...]:
+        """What sends: to the run's own endpoint, and to those that it falls back to."""
+        return (self, *self.fallbacks)

@@ -37,6 +37,8 @@ class Progress:
     reasons that the Messages API does not have. `recorded` counts the sent attempts that the
     ledger knows of: the others still wait for it. `binding_limit_now` is what limits the run at
     present, `binding_limit`, at its end, what did most of the time; `None`: nothing known.
+    `fallback_rows` were answered by endpoints that the run fell back to, by their names, for
+    `fallback_cost`, which is in `cost`.
     `money_wait`, `database_wait` and `outage` are sentences while something is waited for: room
     under a cap, the database, or the server. `last_failure` says why the latest row without an
     answer has none. Each field is written in one module alone.
@@ -90,6 +92,8 @@ class Progress:
     binding_limit_now: BindingLimit | None = None
     binding_limit: BindingLimit | None = None
     quota_used: list[QuotaUse] = field(default_factory=list)
+    fallback_rows: dict[str, int] = field(default_factory=dict)
+    fallback_cost: dict[str, int] = field(default_factory=dict)
 
     @property
     def finished_rows(self) -> int:
@@ -109,7 +113,9 @@ _SUMS: Final = (
     "in_doubt_low", "assumed", "assumed_low", "assumed_high", "maybe_billed",
     "truncated", "refused", "invalid", "cap_reserved",
 )  # fmt: skip
-_TABLES: Final = ("other_currencies", "unknown_stop_reasons")
+_TABLES: Final = (
+    "other_currencies", "unknown_stop_reasons", "fallback_rows", "fallback_cost",
+)  # fmt: skip
 
 
 def sum_up(into: Progress, first: Progress, others: Sequence[Progress]) -> None:

@@ -60,7 +60,7 @@ def json_summary(
     progress = asdict(ended.progress)
     for name in (
         "money_wait", "database_wait", "outage", "last_failure", "in_flight", "recorded",
-        "binding_limit_now", "binding_limit", "quota_used",
+        "binding_limit_now", "binding_limit", "quota_used", "fallback_rows", "fallback_cost",
     ):  # fmt: skip
         progress.pop(name)
     for name in (
@@ -88,6 +88,10 @@ def json_summary(
         "rows_without_answer": ended.without_answer,
         "seconds": round(ended.seconds, 3),
         "rows_written": written,
+        "fallback": {
+            name: {"rows": rows, "cost_usd": usd_text(ended.progress.fallback_cost[name])}
+            for name, rows in ended.progress.fallback_rows.items()
+        },
         **limit_json(ended.progress),
         **progress,
     }

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from batcher.clock import Clock, SystemClock
+from batcher.clock import SystemClock
 from batcher.config.keys import read_key
 from batcher.errors import ConfigurationError
 from batcher.pacing.pacer import Pacer
@@ -17,8 +17,6 @@ from batcher.pipeline.job import Job, Services, SignalWays
 from batcher.pipeline.run.dry_run import Inspection, inspect
 from batcher.pipeline.run.holding import hold
 from batcher.pipeline.run.run import run_job
-from batcher.preflight.preflight import Preflight
-from batcher.preflight.rules import shipped_rules
 from batcher.pricing.book.book import PriceBook, age_warning, load_file, load_shipped
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.read.check import check_source, hidden_rows
@@ -26,12 +24,10 @@ from batcher.rows.read.source import SourceFile, find_sources
 from batcher.transport.endpoint import (
     SHORTEST_HIDDEN,
     Endpoint,
-    Lane,
     Secret,
     quota_fingerprint,
 )
-from batcher.transport.room import AnswerRoom
-from batcher.wiring.connecting import connect
+from batcher.wiring.fallbacks import fallback_notes, fallback_services, live_lane, rules_of
 from batcher.wiring.guarding import check_output
 from batcher.wiring.process import OwnProcess, Process, loop_factory
 from batcher.wiring.resolve import Asked, resolve
@@ -52,12 +48,24 @@ def price_book(job: Job) -> PriceBook:
 
 def price_list(job: Job, book: PriceBook) -> str | None:
     """The name of the list that the endpoint's answers are priced with; `None`: unpriced."""
+    return list_for(job, job.endpoint, book)
+
+
+def list_for(job: Job, endpoint: Endpoint, book: PriceBook) -> str | None:
+    """The same for another endpoint of the job."""
     if job.prices == "none":
         return None
-    endpoint = job.endpoint
     if endpoint.price_list is None and endpoint.name in book.lists:
         return endpoint.name  # a price file that names the endpoint means it
     return endpoint.price_list
+
+
+def rater_of(job: Job, book: PriceBook) -> Rater:
+    """Prices what the job sends, wherever it goes."""
+    further = tuple(
+        (Rater(book, list_for(job, each.endpoint, book)), each.model) for each in job.fallback
+    )
+    return Rater(book, price_list(job, book), further)
 
 
 def price_note(job: Job, book: PriceBook) -> str:
@@ -94,18 +102,21 @@ def services_for(
     check_output(job, files)
     pacer = Pacer(job.limits.quota, job.limits.concurrency, clock.monotonic())
     key = read_key(job.endpoint)
+    rater = rater_of(job, book)
+    fallbacks = tuple(fallback_services(job, rater, clock, files, builder))
     return Services(
         builder=builder,
         files=files,
-        rater=Rater(book, price_list(job, book)),
-        make_lane=partial(_live_lane, job.endpoint, key, clock, pacer),
+        rater=rater,
+        make_lane=partial(live_lane, job.endpoint, key, clock, pacer),
         pacer=pacer,
         fingerprint=partial(quota_fingerprint, job.endpoint, key),
         clock=clock,
         observer=observer,
         price_note=price_note(job, book),
-        notes=_key_notes(key),
-        largest_output=_rules(job.endpoint).largest_output
+        notes=(*_key_notes(key), *fallback_notes(job)),
+        fallbacks=fallbacks,
+        largest_output=rules_of(job.endpoint).largest_output
         if job.answers.raise_factor
         else None,
     )
@@ -122,16 +133,8 @@ def _key_notes(key: Secret | None) -> tuple[str, ...]:
 
 def request_builder(job: Job) -> RequestBuilder:
     """Makes requests of the job's rows, and refuses those that its endpoint would refuse."""
-    return RequestBuilder(job.settings, _rules(job.endpoint).problem if job.preflight else None)
-
-
-def _rules(endpoint: Endpoint) -> Preflight:
-    return Preflight(
-        shipped_rules(),
-        api_version=endpoint.anthropic_version,
-        dialect=endpoint.dialect,
-        endpoint_name=endpoint.name,
-        betas=endpoint.betas,
+    return RequestBuilder(
+        job.settings, rules_of(job.endpoint).problem if job.preflight else None
     )
 
 
@@ -177,7 +180,7 @@ def inspect_inputs(job: Job) -> Inspection:
     """See `inspect`; needs no key and no database."""
     builder = request_builder(job)
     book = price_book(job)
-    rater = Rater(book, price_list(job, book))
+    rater = rater_of(job, book)
     return inspect(checked_files(job, builder), builder, rater, SystemClock().now_us())
 
 
@@ -198,20 +201,6 @@ def run_here(
         services = replace(services_for(job, observer, files, process), signals=signals)
         process.send(of_arrow=any(file.format == "parquet" for file in services.files))
         return run_job(job, services, loop_factory(), before, held)
-
-
-def _live_lane(
-    endpoint: Endpoint,
-    key: Secret | None,
-    clock: Clock,
-    pacer: Pacer,
-    may_send: Callable[[], bool],
-    room: AnswerRoom,
-) -> Lane:
-    from batcher.transport.live.live_lane import LiveLane  # noqa: PLC0415 - aiohttp, late
-
-    client = connect(endpoint, key, clock, may_send, room)
-    return LiveLane(client, endpoint, clock, pacer.hear)
 
 
 def spool_folder(database: str) -> Path:

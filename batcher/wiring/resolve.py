@@ -32,6 +32,7 @@ from batcher.config.values import (
     checked_days,
     checked_tags,
     checked_text,
+    lease_seconds,
     pico_usd,
     seconds,
     size_bytes,
@@ -50,6 +51,12 @@ from batcher.rows.build.settings import RequestSettings
 from batcher.rows.read.source import STDIN
 from batcher.transport.endpoint import Endpoint, shown_url
 from batcher.wiring.dated import PLACE, DatedFiles, local_day, of_day, parsed_day
+from batcher.wiring.fallback_settings import (
+    FallbackOptions,
+    fallback_options,
+    fallback_rules,
+    fallbacks_of,
+)
 
 T = TypeVar("T")
 _ADDRESSES: Final[Mapping[str, Callable[[str], str]]] = {
@@ -76,6 +83,7 @@ class Asked:
     name: str | None = None
     day: date | None = None
     asked_at: int = 0
+    fallback: FallbackOptions = field(default_factory=FallbackOptions)
     options: Settings = field(default_factory=Settings)
 
 
@@ -90,13 +98,15 @@ def asked(
 ) -> Asked:
     """What was typed, from the parts of a command line; texts like `@file` are read.
 
-    A `.toml` among the inputs is the job file. Three of the `options` are no settings: the
-    `name` of the run, whether it is done `again`, and the `date` of its inputs.
+    A `.toml` among the inputs is the job file. Some of the `options` are no settings: the
+    `name` of the run, whether it is done `again`, the `date` of its inputs, and to whom else
+    rows may go.
     """
     inputs, job_path = _job_among(inputs, job_path)
     options = dict(options or {})
     name, again = options.pop("name", None), options.pop("again", False)
     day = options.pop("date", None)
+    fallback = fallback_options(options)
     return Asked(
         command=command_of(sys.argv[1:]),
         inputs=inputs,
@@ -108,6 +118,7 @@ def asked(
         name=name,
         day=None if day is None else parsed_day(day),
         asked_at=SystemClock().now_us(),
+        fallback=fallback,
         options=option_settings(options),
     )
 
@@ -171,6 +182,7 @@ def resolve(typed: Asked) -> Job:
     day = typed.day or local_day(typed.asked_at, job_file.schedule.tz)
     files = of_day(day, inputs, merged.output, base, may_be_empty=job_file.empty == "ok")
     _check_day(typed, files)
+    endpoint = _endpoint(merged, layers, config_file)
     return Job(
         key=name or _key_of(files.inputs),
         name=name,
@@ -180,7 +192,7 @@ def resolve(typed: Asked) -> Job:
         database=in_schema(
             merged.database or str(_database_folder(typed) / DATABASE_NAME), merged.schema
         ),
-        endpoint=_endpoint(merged, layers, config_file),
+        endpoint=endpoint,
         settings=_request_settings(merged, layers, job_file),
         limits=_limits(merged),
         on_unknown=stated(merged.on_unknown),
@@ -209,12 +221,14 @@ def resolve(typed: Asked) -> Job:
         if_running=stated(merged.if_running),
         join=stated(merged.join),
         processes=_at_least_one("processes", merged.processes),
-        lease_seconds=_lease_seconds(stated(merged.lease)),
+        lease_seconds=lease_seconds(stated(merged.lease)),
         pod=pod_uid(),
         database_wait_seconds=seconds(stated(merged.database_wait)),
         min_free_space=size_bytes("min_free_space", merged.min_free_space),
         lifeboat_folder=lifeboat_folder,
         spare_folders=spare_folders,
+        fallback=fallbacks_of(typed.fallback, job_file, endpoint, config_file.endpoints),
+        fallback_rules=fallback_rules(typed.fallback, job_file),
     )
 
 
@@ -384,10 +398,3 @@ def _given(
     """The settings of `table` that are fields of `policy` and were given."""
     shared = set(table.__struct_fields__) & {known.name for known in fields(policy)}
     return {n: getattr(table, n) for n in shared if getattr(table, n) is not None}
-
-
-def _lease_seconds(value: str) -> float:
-    lease = seconds(value)
-    if lease < 1:
-        raise ConfigurationError(f"lease is {value!r}; it must be at least 1s")
-    return lease

@@ -206,6 +206,26 @@ _RUN_OPTIONS = (
         help="When another run is on: end with 75, with 0, or wait for it [fail].",
     ),
     option(
+        "--fallback",
+        multiple=True,
+        metavar="NAME[=MODEL]",
+        section=TROUBLE,
+        help="Where rows go that the endpoint does not answer; repeatable.",
+    ),
+    option(
+        "--fallback-after",
+        metavar="TIME",
+        section=TROUBLE,
+        help="An endpoint that is down so long is passed over [30s].",
+    ),
+    option(
+        "--fallback-on-doubt",
+        is_flag=True,
+        default=None,
+        section=TROUBLE,
+        help="Rows that may have been billed go there, too.",
+    ),
+    option(
         "-o",
         "--output",
         type=FILE,

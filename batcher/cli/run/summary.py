@@ -112,6 +112,7 @@ def closing_lines(
             f"{are} in doubt and may have cost from "
             f"{format_usd(progress.in_doubt_low)} to {_upper(progress.in_doubt_high)} more"
         )
+    lines += _detours(progress)
     lines += limit_lines(progress)
     lines += _warnings(progress)
     lines += _why(job, ended, start)
@@ -122,6 +123,15 @@ def closing_lines(
         lines.append(f"others still do this run: the last of them writes {job.output}")
     lines.append(_next_line(job, ended, start))
     return lines
+
+
+def _detours(progress: Progress) -> list[str]:
+    """What went to endpoints that the run fell back to, and what that cost."""
+    return [
+        f"of these, {told(rows, 'row', 'was', 'were')} answered by endpoint {name}, for"
+        f" {format_usd(progress.fallback_cost.get(name, 0))} of the cost"
+        for name, rows in progress.fallback_rows.items()
+    ]
 
 
 def _rows_line(job: Job, progress: Progress, ended: Ended) -> str:

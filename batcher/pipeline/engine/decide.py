@@ -67,14 +67,19 @@ class StopRun(msgspec.Struct, frozen=True, gc=False):
     error: BatcherError
 
 
-Next = Done | Again | NextLeg | Better | StopRun
+class Elsewhere(msgspec.Struct, frozen=True, gc=False):
+    """The row goes to the endpoint that the run falls back to."""
+
+
+Next = Done | Again | NextLeg | Better | StopRun | Elsewhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomePolicy:
     """The choices that outcomes are judged by.
 
-    `may_bill` says whether an attempt refused with this HTTP status may be billed even so.
+    `may_bill` says whether an attempt refused with this HTTP status may be billed even so,
+    `takes_over` whether there is an endpoint to fall back to that takes this row.
     """
 
     retry: RetryPolicy
@@ -83,6 +88,7 @@ class OutcomePolicy:
     endpoint: str
     may_bill: Callable[[int | None], bool]
     answers: AnswerPolicy = field(default_factory=AnswerPolicy)
+    takes_over: Callable[[Work], bool] | None = None
 
 
 class OutcomeDecision(msgspec.Struct, frozen=True, gc=False):
@@ -162,6 +168,8 @@ def _failed(
         return StopRun(_stop_error(failure, outcome, policy.endpoint)), None
     if failure.verdict is Verdict.FAIL_ROW:
         return Done(lasting=True), _row_failure(FailureKind.FAILED, failure)
+    if _is_spent(work, outcome, policy) and policy.takes_over and policy.takes_over(work):
+        return Elsewhere(), None
     if in_doubt(outcome):
         given_up = given_up_in_doubt(work.doubts, failure, policy.on_unknown)
         if given_up:
@@ -172,6 +180,16 @@ def _failed(
     if wait is None:
         return Done(lasting=False), _row_failure(FailureKind.FAILED, failure, transient=True)
     return Again(wait), None
+
+
+def _is_spent(work: Work, outcome: Outcome, policy: OutcomePolicy) -> bool:
+    """Whether the row has had its attempts here, and nobody is asked what becomes of it."""
+    if in_doubt(outcome):
+        if policy.on_unknown is not OnUnknown.RETRY:
+            return False
+        if work.doubts >= DOUBTS_BEFORE_PARKING:
+            return True
+    return work.used_up + work.overloads >= policy.retry.max_attempts
 
 
 def given_up_in_doubt(
@@ -234,6 +252,11 @@ def uses_up_patience(outcome: Outcome) -> bool:
     if isinstance(outcome, (Answered, NotSent)):
         return False
     return outcome.failure.verdict is Verdict.RETRY_ROW
+
+
+def met_overload(outcome: Outcome) -> bool:
+    """Whether the server was too busy for it."""
+    return not isinstance(outcome, Answered) and (outcome.failure.verdict is Verdict.OVERLOADED)
 
 
 def speaks_against_row(outcome: Outcome) -> Failure | None:

@@ -83,6 +83,7 @@ class BegunRequests:
             last_attempt_id=entry.attempt_id,
             attempts=entry.attempts,
             doubts=entry.doubts,
+            doubted=entry.doubts > 0,
             purpose=Purpose.RETRY,
         )
         _take_up(work, answers, policy)

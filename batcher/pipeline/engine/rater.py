@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from batcher.messages.answer import Answer, billed_at_least
 from batcher.messages.attempt import Answered, Attempt, Outcome, Partial
 from batcher.messages.evidence import RequestMeters, gather, is_plain, ordinary
+from batcher.messages.request import Request
 from batcher.pricing.book.book import PriceBook
 from batcher.pricing.rate.bound import asked_for, cost_bound, request_bound
 from batcher.pricing.rate.rating import Charge, moment_of_day, needs_evidence, rate
@@ -25,10 +26,15 @@ _UNUSUAL: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Rater:
-    """`price_list` `None`: the endpoint has no prices, everything is unpriced."""
+    """`price_list` `None`: the endpoint has no prices, everything is unpriced.
+
+    `further` are those of the endpoints that a row may go to, with the model that is asked for
+    there, `None`: the row's own.
+    """
 
     book: PriceBook
     price_list: str | None
+    further: tuple[tuple["Rater", str | None], ...] = ()
 
     def charges(self, answer: Answer, requested_model: str, sent_at: int) -> tuple[Charge, ...]:
         """The charges of an answer; never empty."""
@@ -95,6 +101,16 @@ class Rater:
             sent_at=sent_at,
             book=self.book,
         )
+
+    def ceiling(self, request: Request, sent_at: int) -> int | None:
+        """The most that an attempt can cost at whichever endpoint it is made; see `bound`."""
+        places = ((self, request.model), *((r, m or request.model) for r, m in self.further))
+        bounds = [
+            rater.bound(request.body, model, request.max_tokens, sent_at)
+            for rater, model in places
+        ]
+        known = [bound for bound in bounds if bound is not None]
+        return max(known) if len(known) == len(bounds) else None
 
     def had_bound(self, body: bytes, model: str, max_tokens: int | None) -> bool:
         """Whether there was a bound on the day on which the prices were published."""

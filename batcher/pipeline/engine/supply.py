@@ -107,6 +107,7 @@ class Scouts:
         return ScoutReport.CLEAR
 
 
+_MOST_STAYING: Final = 256
 _ASK_AGAIN_SECONDS: Final = 0.5  # the pace may have changed meanwhile
 
 
@@ -134,6 +135,7 @@ class Supply:
         self._urgent: deque[Work] = deque()
         self._later: list[tuple[float, int, Work]] = []
         self._probed: deque[Work] = deque()  # probes in vain: the next one is another row
+        self._staying: deque[Work] = deque()  # looked at: no other endpoint takes them
         self._waiting: dict[str, deque[Work]] = {}
         self._held: dict[str, HeldRows] = {}
         self._order = 0
@@ -142,7 +144,7 @@ class Supply:
     @property
     def holds_nothing(self) -> bool:
         """Whether nothing waits, but more may be read."""
-        later = self._later or self._probed
+        later = self._later or self._probed or self._staying
         return not (self._fresh or self._urgent or later or self._waiting or self._held)
 
     @property
@@ -163,7 +165,7 @@ class Supply:
     @property
     def chances(self) -> int:
         """How many workers may find something to send, when it is time, at most."""
-        later = len(self._later) + len(self._probed)
+        later = len(self._later) + len(self._probed) + len(self._staying)
         return len(self._fresh) + len(self._urgent) + later + len(self._held)
 
     def end_input(self) -> None:
@@ -194,6 +196,34 @@ class Supply:
                 self._waiting.setdefault(model, deque()).append(work)
             elif not self._is_held(work, now):
                 return self._go(work, now)
+        return None
+
+    @property
+    def has_only_staying(self) -> bool:
+        """Whether all that waits, and comes, are rows that `hand_on` found nobody to take.
+
+        Many of them keep others from being read.
+        """
+        others = self._fresh or self._urgent or self._later or self._probed
+        if not self._staying or others or self._waiting or self._held:
+            return False
+        return self._input_ended or len(self._staying) >= _MOST_STAYING
+
+    def hand_on(self, takes: Callable[[Work], bool]) -> Work | None:
+        """A row that waits and that another endpoint takes; those that it does not stay."""
+        for model in [*self._waiting]:
+            self._release(model)
+        for held in self._held.values():
+            self._urgent.extend(held.works)
+        self._held.clear()
+        self._urgent.extend(work for _, _, work in sorted(self._later, key=_moment))
+        self._later.clear()
+        for rows in (self._urgent, self._probed, self._fresh):
+            while rows:
+                work = rows.popleft()
+                if takes(work):
+                    return work
+                self._staying.append(work)
         return None
 
     def put_back(self, work: Work) -> None:
@@ -230,7 +260,7 @@ class Supply:
         if self._breaker.is_probing:
             return None  # the probe's outcome wakes everybody
         dues = [held.until for held in self._held.values()]
-        if self._fresh or self._urgent or self._probed:
+        if self._fresh or self._urgent or self._probed or self._staying:
             dues.append(now)
         elif self._later:
             dues.append(self._later[0][0])
@@ -287,10 +317,16 @@ class Supply:
             return self._urgent.popleft()
         if self._fresh:
             return self._fresh.popleft()
+        if self._staying:
+            return self._staying.popleft()
         return self._probed.popleft() if self._probed else None
 
     def _release(self, model: str) -> None:
         self._urgent.extend(self._waiting.pop(model, ()))
+
+
+def _moment(later: tuple[float, int, Work]) -> tuple[float, int]:
+    return later[:2]
 
 
 class Credit:

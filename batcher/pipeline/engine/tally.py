@@ -242,6 +242,27 @@ class Tally:
         return billed
 
 
+class DetourTally:
+    """See `Tally`: tells also what an endpoint that was fallen back to did and cost."""
+
+    def __init__(self, tally: Tally, progress: Progress, endpoint: str) -> None:
+        self.read = tally.read
+        self.gave_up = tally.gave_up
+        self._tally = tally
+        self._progress = progress
+        self._endpoint = endpoint
+
+    def settled(self, verdicts: OutcomeDecision) -> bool:
+        """See `Tally.settled`."""
+        progress = self._progress
+        answered, cost = progress.answered, progress.cost
+        beyond = self._tally.settled(verdicts)
+        rows, costs = progress.fallback_rows, progress.fallback_cost
+        rows[self._endpoint] = rows.get(self._endpoint, 0) + progress.answered - answered
+        costs[self._endpoint] = costs.get(self._endpoint, 0) + progress.cost - cost
+        return beyond
+
+
 def _in_usd(charge: Charge) -> bool:
     return charge.rates is None or charge.rates.currency == "USD"
 

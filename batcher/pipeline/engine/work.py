@@ -1,6 +1,7 @@
 """A request on its way: what the engine remembers between its attempts."""
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import msgspec
 
@@ -28,7 +29,8 @@ class Work:
 
     `attempts` counts everything put on the wire, `used_up` the attempts that count against
     the row's patience, `doubts` those that may have been billed unseen and that the row may be
-    to blame for. `legs` are the answered ones, `replaced` the answers that were not good
+    to blame for; `doubted`: there was one at all. `overloads` are those that met an overloaded
+    server. `legs` are the answered ones, `replaced` the answers that were not good
     enough. `last_attempt_id` is 0 before the first. `takes_room` is true until it is first
     sent: the reader waits for such rows. `is_probe`: the attempt under way only asks whether
     the server is back, and is not held against the row. `expected` is what the next attempt
@@ -41,6 +43,8 @@ class Work:
     attempts: int = 0
     used_up: int = 0
     doubts: int = 0
+    doubted: bool = False
+    overloads: int = 0
     purpose: Purpose = Purpose.FIRST
     legs: list[Leg] = field(default_factory=list)
     replaced: list[Replaced] = field(default_factory=list)
@@ -82,15 +86,28 @@ class Work:
             last.content, last.text, last.container_id, calls_tools=True, results=results
         )
 
-    def count(self, *, used_up: bool, doubt: bool) -> None:
-        """The attempt under way ended so; a probe is not held against its row."""
+    def count(self, *, used_up: bool, overloaded: bool, doubt: bool, blamed: bool) -> None:
+        """The attempt under way ended so; a probe is not held against its row.
+
+        `doubt`: it may have been billed; `blamed`: and by the row's own fault.
+        """
+        self.doubted = self.doubted or doubt
         if not self.is_probe:
             self.used_up += used_up
-            self.doubts += doubt
+            self.overloads += overloaded
+            self.doubts += blamed
 
     def retry(self) -> None:
         """The next attempt asks for the same again."""
         self.purpose = Purpose.RETRY
+
+    def go_elsewhere(self, request: Request) -> None:
+        """The next attempt is made at another endpoint, which is asked `request`."""
+        self.request = request
+        self.purpose = Purpose.FALLBACK
+        self.used_up = self.overloads = 0
+        self.is_probe = False
+        self.expected = None
 
     def go_on(self, leg: Leg, purpose: Purpose) -> None:
         """The next attempt is a further leg after `leg`, which was answered."""
@@ -111,3 +128,16 @@ class Work:
             body=body_with_max_tokens(request.body, max_tokens),
             streams=request.streams or max_tokens > MAX_TOKENS_WITHOUT_STREAM,
         )
+
+
+class WayOut(Protocol):
+    """Where rows go that an endpoint does not answer: to the one that the run falls back to."""
+
+    def takes(self, work: Work) -> bool:
+        """Whether `work` may go there."""
+
+    def take_over(self, work: Work) -> None:
+        """It goes there; `takes` was asked."""
+
+    def only_way(self, error: BaseException) -> None:
+        """The endpoint has been given up because of `error`: all that may go there, does."""

@@ -57,6 +57,7 @@ class BegunInvocation:
     sharing: SharePolicy | None = None
     quarantined: int = 0
     held: Ownership = NOTHING_HELD
+    fallbacks: Sequence[int] = ()
 
 
 def begin(
@@ -110,9 +111,8 @@ def _begin(
 ) -> BegunInvocation:
     now = services.clock.now_us()
     digest = job.settings.digest()
-    invocation_id = runs.start_invocation(
-        connection, run_id, _start(job, services, digest, now)
-    )
+    start = _start(job, services, digest, now)
+    invocation_id = runs.start_invocation(connection, run_id, start)
     recovery = runs.recover(
         connection,
         invocation_id=invocation_id,
@@ -141,6 +141,7 @@ def _begin(
     history = begun_requests(connection, scope, plan, job, now, living)
     runs.supersede_checkpoints(connection, run_id, invocation_id, living)
     runs.save_done_ranges(connection, {s.source_id: s.done.to_json() for s in plan})
+    fallbacks = _begin_fallbacks(connection, scope, start, services)
     return BegunInvocation(
         scope=scope,
         database_uid=runs.database_uid(connection),
@@ -157,6 +158,7 @@ def _begin(
         ),
         sharing=sharing,
         quarantined=_quarantined(connection, plan),
+        fallbacks=fallbacks,
     )
 
 
@@ -167,6 +169,25 @@ def _live(
     names = {source.name for source in plan}
     others = records.sources_besides(connection, run_id, names) if job.dated else ()
     return [*(source.source_id for source in plan), *others]
+
+
+def _begin_fallbacks(
+    connection: Connection, scope: Scope, start: runs.InvocationStart, services: Services
+) -> list[int]:
+    """A line for each endpoint that the run may fall back to, with its name and prices."""
+    found = []
+    for each in services.fallbacks:
+        endpoint = each.fallback.endpoint
+        line = replace(
+            start,
+            endpoint=endpoint.name,
+            base_url=endpoint.shown_url,
+            simulated=endpoint.simulated,
+            price_list=each.rater.price_list,
+            fallback_of=scope.invocation_id,
+        )
+        found.append(runs.start_invocation(connection, scope.run_id, line))
+    return found
 
 
 def _quarantined(connection: Connection, plan: Sequence[PlannedSource]) -> int:

@@ -72,7 +72,7 @@ def inspect(
                 found.requests += 1
                 found.models[item.model] = found.models.get(item.model, 0) + 1
                 found.first_body = found.first_body or item.body
-                bound = rater.bound(item.body, item.model, item.max_tokens, now_us)
+                bound = rater.ceiling(item, now_us)
                 found.unbounded += bound is None
                 found.cost_high += bound or 0
                 found.in_legs += (bound or 0) if may_take_legs(item.body) else 0

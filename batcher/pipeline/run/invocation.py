@@ -13,14 +13,12 @@ from batcher.ledger.money.budget import unclear_charges
 from batcher.ledger.money.estimates import grade_estimates
 from batcher.ledger.write.records import has_failure, unfinished_rows
 from batcher.ledger.write.writer import Recording, Writer, open_writer
-from batcher.messages.attempt import Purpose
+from batcher.messages.attempt import counted_in
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.engine.binding_limit import SAMPLE_SECONDS, LimitGauge
-from batcher.pipeline.engine.decide import OutcomePolicy
+from batcher.pipeline.engine.doors import Doors
 from batcher.pipeline.engine.engine import Engine
 from batcher.pipeline.engine.known_rows import DoneRows
-from batcher.pipeline.engine.policies import answer_policy
-from batcher.pipeline.engine.reservations import Wallet
 from batcher.pipeline.engine.supply import Credit
 from batcher.pipeline.events import Ended, Started
 from batcher.pipeline.job import Job, Services
@@ -28,6 +26,7 @@ from batcher.pipeline.progress import Progress
 from batcher.pipeline.run.bad_rows import BadGate
 from batcher.pipeline.run.begin import BegunInvocation
 from batcher.pipeline.run.division import Division
+from batcher.pipeline.run.engines import EngineParts, make_engine
 from batcher.pipeline.run.holding import connection_lost
 from batcher.pipeline.run.intake import Intake
 from batcher.pipeline.run.plan import PlannedSource
@@ -69,10 +68,12 @@ class Invocation:
             total_rows=sum(estimated_rows(file) or 0 for file in services.files),
         )
         limits = job.limits
-        self._pacer = services.pacer or Pacer(
-            limits.quota, limits.concurrency, services.clock.monotonic()
-        )
-        self._gauge = LimitGauge(self._progress, self._pacer, limits.quota)
+        now = services.clock.monotonic()
+        self._pacers = [
+            each.pacer or Pacer(limits.quota, limits.concurrency, now)
+            for each in services.endpoints
+        ]
+        self._gauge = LimitGauge(self._progress, self._pacers[0], limits.quota)
         self._room = AnswerRoom()
         self._out_of_time = False
         self._ledger_failed = False
@@ -82,7 +83,10 @@ class Invocation:
         """Send, settle and record until the run is over."""
         began = self._clock.monotonic()
         self._loop = asyncio.get_running_loop()
-        lane = self._services.make_lane(self._begun.held.may_send, self._room)
+        lanes = [
+            each.make_lane(self._begun.held.may_send, self._room)
+            for each in self._services.endpoints
+        ]
         self._writer = open_writer(
             self._database,
             Recording(
@@ -101,7 +105,7 @@ class Invocation:
         )
         self._division = self._divide(self._writer)
         self._credit = Credit(self._division.rows_ahead, _AHEAD_BYTES)
-        self._engine = self._make_engine(lane)
+        self._engine = self._make_engine(lanes)
         self._feed = self._make_feed()
         self._services.observer.started(self._started(checked, created=created))
         self._begun.held.watch(lambda: self._loop.call_soon_threadsafe(self._lease_changed))
@@ -112,7 +116,8 @@ class Invocation:
                 ended = await self._finish(signals, self._clock.monotonic() - began, left=left)
         finally:
             self._begun.held.watch(lambda: None)
-            await lane.close()
+            for lane in lanes:
+                await lane.close()
         self._services.observer.ended(ended)
         return ended
 
@@ -151,7 +156,7 @@ class Invocation:
                 self._rescue.watch_space(self._services.observer, self._engine.stop)
             ),
             *share_quotas(
-                self._services, self._pacer, self._writer, self._begun, self._database
+                self._services, self._pacers, self._writer, self._begun, self._database
             ),
         ]
         intake.start()
@@ -189,28 +194,20 @@ class Invocation:
             gate=BadGate(most_bad, bad=begun.quarantined, rows=read) if most_bad else None,
         )
 
-    def _make_engine(self, lane: Lane) -> Engine:
-        job, begun, services = self._job, self._begun, self._services
-        return Engine(
-            invocation_id=begun.scope.invocation_id,
-            attempt_uids=begun.attempt_uids,
-            limits=job.limits,
-            policy=_policy_of(job, services),
-            lane=lane,
+    def _make_engine(self, lanes: Sequence[Lane]) -> Engine | Doors:
+        begun = self._begun
+        parts = EngineParts(
+            job=self._job,
+            services=self._services,
+            begun=begun,
             writer=self._writer,
-            rater=services.rater,
-            pacer=self._pacer,
-            clock=self._clock,
+            pacers=self._pacers,
             progress=self._progress,
             done=self._done,
-            history=begun.history,
-            wallets=[Wallet(cap, settled) for cap, settled in begun.caps],
             consumed=self._credit.give_back,
-            may_send=begun.held.may_send,
             room=self._room,
-            first_purpose=Purpose.FIRST if services.chosen is None else Purpose.PILOT,
-            say=services.observer.waiting,
         )
+        return make_engine(parts, lanes)
 
     def _rows_left(self) -> bool:
         finished = self._engine.nothing_left and self._intake.read_everything
@@ -276,6 +273,7 @@ class Invocation:
     ) -> Future[None]:
         settled_below, ranges = self._done.checkpoint()
         invocation_id = self._begun.scope.invocation_id
+        settled_below = counted_in(invocation_id, settled_below)
 
         def save(connection: Connection) -> None:
             runs.checkpoint(connection, invocation_id, settled_below=settled_below, clean=clean)
@@ -360,17 +358,6 @@ class Invocation:
             return counts
 
         return await asyncio.wrap_future(self._writer.call(save))
-
-
-def _policy_of(job: Job, services: Services) -> OutcomePolicy:
-    return OutcomePolicy(
-        retry=job.limits.retry,
-        on_unknown=job.on_unknown,
-        max_legs=job.limits.max_legs,
-        endpoint=job.endpoint.name,
-        may_bill=job.endpoint.may_bill,
-        answers=answer_policy(job.answers, services.largest_output),
-    )
 
 
 async def _end_all(tasks: Sequence[asyncio.Task[None]]) -> None:

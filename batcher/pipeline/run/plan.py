@@ -242,9 +242,7 @@ def _resent(
             found = answered(stored.source_id if stored else None, requests)
             rows += len(found)
             for request in found:
-                bound = services.rater.bound(
-                    request.body, request.model, request.max_tokens, now_us
-                )
+                bound = services.rater.ceiling(request, now_us)
                 unbounded |= bound is None
                 cost_high += bound or 0
     return Resent(rows=rows, cost_high=None if unbounded else cost_high, again=again)

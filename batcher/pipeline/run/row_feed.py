@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from batcher.ledger.write.records import Shared
 from batcher.messages.request import BadRow, Request
+from batcher.pipeline.engine.doors import Doors
 from batcher.pipeline.engine.engine import Engine
 from batcher.pipeline.engine.known_rows import BegunRequests, DoneRows
 from batcher.pipeline.engine.supply import Credit
@@ -26,7 +27,7 @@ class RowFeed:
     """
 
     loop: asyncio.AbstractEventLoop
-    engine: Engine
+    engine: Engine | Doors
     done: DoneRows
     history: BegunRequests
     division: Division

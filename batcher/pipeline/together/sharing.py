@@ -30,14 +30,25 @@ _WORTH_TELLING: Final = 0.01  # of the quota: smaller changes wait for the next 
 
 
 def share_quotas(
-    services: Services, pacer: Pacer, writer: Writer, begun: BegunInvocation, database: Database
+    services: Services,
+    pacers: Sequence[Pacer],
+    writer: Writer,
+    begun: BegunInvocation,
+    database: Database,
 ) -> list[asyncio.Task[None]]:
-    """The task that shares a run's quotas; none where nobody can share: on SQLite."""
-    if services.fingerprint is None or database.dialect.name != "postgresql":
-        return []
-    fingerprint = services.fingerprint(begun.database_uid)
-    sharing = Sharing(pacer, writer, services.clock, begun.scope.invocation_id, fingerprint)
-    return [asyncio.create_task(sharing.run())]
+    """The tasks that share a run's quotas; none where nobody can share: on SQLite.
+
+    `pacers` are those of its endpoint, and of those that it falls back to.
+    """
+    tasks = []
+    ids = (begun.scope.invocation_id, *begun.fallbacks)
+    for each, pacer, invocation_id in zip(services.endpoints, pacers, ids, strict=True):
+        if each.fingerprint is None or database.dialect.name != "postgresql":
+            continue
+        fingerprint = each.fingerprint(begun.database_uid)
+        sharing = Sharing(pacer, writer, services.clock, invocation_id, fingerprint)
+        tasks.append(asyncio.create_task(sharing.run()))
+    return tasks
 
 
 class Sharing:
