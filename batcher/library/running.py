@@ -52,6 +52,9 @@ class RunOptions(TypedDict, total=False):
     max_bad: str | int
     on_unknown: Literal["retry", "hold", "fail"]
     on_truncate: str
+    fallback: Sequence[str]
+    fallback_after: str
+    fallback_on_doubt: bool
     on_invalid: str
     if_running: Literal["fail", "skip", "wait"]
     accept_change: bool
@@ -283,6 +286,9 @@ def _arguments(given: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(value, Mapping):
             for key, each in value.items():
                 yield from (option, f"{key}={each}")
+        elif isinstance(value, list | tuple):
+            for each in value:
+                yield from (option, str(each))
         elif value is True:
             yield option
         elif value is not False:
