@@ -31,15 +31,27 @@ _ELSEWHERE: Final = re.compile(r"batcher-[0-9a-f]+\.(?:lifeboat|ballast)-\d+")
 _OPENED: Final = re.compile(r"/dev/(?:std(?:out|err)|fd/\d+)|/proc/.*/fd/\d+")
 
 
+_AN_INPUT: Final = (
+    "an input of a run in this database, and such a file is never replaced: name another file,"
+    " or another --database for the run that writes it"
+)
+_NOT_OURS: Final = (
+    "there already, and batcher did not write it in this form; name another file, or replace"
+    " it with --force"
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
     """What no output may replace: `inputs` of runs, and `ledgers` with all that is beside them.
 
-    Any other SQLite database is taken for a ledger, too. `force`: another file may be replaced,
-    though this program did not write it.
+    `stored_inputs` are the addresses of those in object stores. Any other SQLite database is
+    taken for a ledger, too. `force`: another file may be replaced, though this program did not
+    write it.
     """
 
     inputs: tuple[Path, ...] = ()
+    stored_inputs: tuple[str, ...] = ()
     ledgers: tuple[Path, ...] = ()
     force: bool = False
 
@@ -62,10 +74,18 @@ class Guard:
         if self.force or not target.is_file() or not target.stat().st_size:
             return
         if not is_ours(target):
-            raise CannotCreate(
-                f"{target}: is there already, and batcher did not write it in this form; name"
-                " another file, or replace it with --force"
-            )
+            raise CannotCreate(f"{target}: is {_NOT_OURS}")
+
+    def check_stored(self, url: str, is_ours: Callable[[], bool | None]) -> None:
+        """As `check_replaceable`, for an object in a store; `is_ours` is `None` for none.
+
+        Raises:
+            CannotCreate: it may not be replaced, or not without `force`.
+        """
+        if url in self.stored_inputs:
+            raise CannotCreate(f"{url}: is {_AN_INPUT}")
+        if not self.force and is_ours() is False:
+            raise CannotCreate(f"{url}: is {_NOT_OURS}")
 
     def _taken(self, target: Path) -> str | None:
         """What the file is that may not be touched; `None`: nothing of that kind."""
@@ -74,10 +94,7 @@ class Guard:
         if number is None and place.exists():
             return None  # a device or a pipe
         if any(_is_same(place, number, path) for path in self.inputs):
-            return (
-                "an input of a run in this database, and such a file is never replaced: name"
-                " another file, or another --database for the run that writes it"
-            )
+            return _AN_INPUT
         if any(
             _is_same(place, number, path) for ledger in self.ledgers for path in _family(ledger)
         ):
@@ -97,9 +114,14 @@ def beginning(path: Path, size: int) -> bytes:
     return b""
 
 
-def never(_path: Path) -> bool:
+def never(_place: object) -> bool:
     """The mark of files that carry none: no file that is there is ours for sure."""
     return False
+
+
+def is_url(name: str) -> bool:
+    """Whether the name is an address, not that of a file on this machine."""
+    return "://" in name
 
 
 def is_opened_already(target: Path) -> bool:

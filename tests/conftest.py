@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 
 from tests.databases import *  # noqa: F403 - pytest finds fixtures by name
+from tests.object_store import *  # noqa: F403 - as above
 
 # No test asserts a time, and none fails by chance: property tests draw the same examples each
 # time. Others are looked for on purpose, see docs/development/testing.md.

@@ -16,7 +16,7 @@ from batcher.pipeline.run.dry_run import may_take_legs
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import AllBut, RowRanges
 from batcher.rows.read.reader import read_rows
-from batcher.rows.read.source import SourceFile, fingerprint
+from batcher.rows.read.source import SourceFile
 
 TICKETS: Final = 50  # rows that may be drawn from one cell, unless a larger pilot is asked for
 
@@ -168,10 +168,10 @@ class Standing:
         known = runs.latest_sources(connection, run_id)
         late: dict[int, RowRanges] = {}
         for file in files:
-            stored = known.get(runs.name_of(known, file.name, str(file.path.resolve())))
+            stored = known.get(runs.name_of(known, file.name, file.location))
             same = stored is not None and (
                 (stored.fingerprint, stored.settings_digest)
-                == (fingerprint(file.path), settings_digest)
+                == (file.fingerprint(), settings_digest)
             )
             if stored is None or not same:
                 self._finished[file.name] = Finished(done=RowRanges(), matching=bool(known))

@@ -41,7 +41,7 @@ from batcher.ledger.money.estimates import (
 from batcher.pipeline.events import Ended, Observer
 from batcher.pipeline.job import Job, Services
 from batcher.pricing.money import format_usd
-from batcher.rows.read.source import SourceFile, fingerprint
+from batcher.rows.read.source import SourceFile
 
 _HISTORY_ROWS = 2_000
 
@@ -99,7 +99,7 @@ def estimate(
         if services
         else _inputs(job, observer if pilot_rows else None)
     )
-    fingerprints = [(file.name, fingerprint(file.path)) for file in inputs.files]
+    fingerprints = [(file.name, file.fingerprint()) for file in inputs.files]
     name = basis(job.settings.digest(), fingerprints)
     look, pilot, drawn = _look(job, inputs, name, pilot_rows or 0), None, 0
     missing = (pilot_rows or 0) - len(look.pilot)

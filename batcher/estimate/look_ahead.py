@@ -40,7 +40,7 @@ def look_ahead(
     Raises `ConfigurationError` when every row would be refused.
     """
     must_know = job.ask_above is not None and ask is not None
-    size = sum(file.path.stat().st_size for file in services.files)
+    size = sum(file.size_bytes() for file in services.files)
     inputs = inputs_of(services)
     _mind_prices(job, inputs.rater.book, say, assume_yes=assume_yes)
     is_quick = say is not None and size <= _QUICK_BYTES

@@ -1,6 +1,6 @@
 """Runs, their invocations, the snapshots of their inputs, and rows that got no answer."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from batcher.ledger.schema import attempts, failures, invocations, process_id, runs, sources
 from batcher.ledger.schema_internal import ledger_info
 from batcher.messages.attempt import attempt_id_of
+from batcher.outputs import is_url
 
 _DRAWN: Final = "token"  # among the options of an invocation
 _BY_A_ROUND: Final = 0  # what supersedes the sources of earlier rounds
@@ -216,8 +217,16 @@ def latest_sources(connection: Connection, run_id: int) -> dict[str, StoredSourc
 
 def input_files(connection: Connection) -> tuple[Path, ...]:
     """The files that any run has read, as they were called then."""
-    found = connection.scalars(select(sources.c.location).distinct())
-    return tuple(map(Path, found))
+    return tuple(Path(each) for each in _locations(connection) if not is_url(each))
+
+
+def stored_inputs(connection: Connection) -> tuple[str, ...]:
+    """The addresses of the objects in stores that any run has read."""
+    return tuple(each for each in _locations(connection) if is_url(each))
+
+
+def _locations(connection: Connection) -> Iterable[str]:
+    return connection.scalars(select(sources.c.location).distinct())
 
 
 def name_of(known: Mapping[str, StoredSource], name: str, location: str) -> str:

@@ -12,7 +12,7 @@ from batcher.errors import UsageError
 from batcher.ledger.connect import open_engine, parse_url, place, reading, storage_errors
 from batcher.ledger.migrate import require_head
 from batcher.ledger.money.adjustments import Adjustment
-from batcher.ledger.runs import database_uid, input_files
+from batcher.ledger.runs import database_uid, input_files, stored_inputs
 from batcher.ledger.schema import invocations
 from batcher.outputs import Guard
 from batcher.report.adjusted import entries_that_stand, join_adjusted, read_adjusted
@@ -71,13 +71,14 @@ def guard_of(
 
     `inputs` are what else is read.
     """
-    read = list(inputs)
+    read, stored = list(inputs), list[str]()
     for engine in engines:
         with reading(engine) as connection:
             read += input_files(connection)
+            stored += stored_inputs(connection)
     files = (place(engine).path for engine in engines)
     ledgers = tuple(path for path in files if path is not None)
-    return Guard(inputs=tuple(read), ledgers=ledgers, force=force)
+    return Guard(inputs=tuple(read), stored_inputs=tuple(stored), ledgers=ledgers, force=force)
 
 
 def _require_different(engines: Sequence[Engine]) -> None:

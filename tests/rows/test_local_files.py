@@ -204,7 +204,7 @@ def test_rows_of_standard_input_name_no_files(folder):
         (spooled,) = find_sources(("-",), base=folder, spool=folder, stdin=stdin)
     (bad,) = items(spooled)
     assert bad.reason == "BAD_FILE"
-    assert "rows that came without a file name none" in bad.message
+    assert "rows that came without a local file name none" in bad.message
     assert build(row(by_path("image", "a.png"))).reason == "BAD_FILE"
 
 

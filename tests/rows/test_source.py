@@ -57,7 +57,9 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path):
         ("a.txt", r"a\.txt: unknown kind of file; known are \.jsonl"),
         ("noend", "noend: unknown kind"),
         ("a.parquet.gz", "a compressed Parquet file"),
-        ("s3://bucket/a.jsonl", "only local files"),
+        ("ftp://host/a.jsonl", "only s3://, gs://, abfss:// and local files"),
+        ("s3:///a.jsonl", "names no bucket"),
+        ("abfss://container/a.jsonl", "names no bucket"),
         ("pipe.jsonl", "no regular file; use - "),
     ],
 )

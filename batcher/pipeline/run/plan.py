@@ -19,7 +19,7 @@ from batcher.rows.batch import body_bytes
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import AllBut, RowRanges
 from batcher.rows.read.reader import read_rows
-from batcher.rows.read.source import SourceFile, fingerprint
+from batcher.rows.read.source import SourceFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class PlannedSource:
     def has_changed(self) -> bool:
         """Whether the file is another one by now, or gone."""
         try:
-            return self.fingerprint not in {"", fingerprint(self.file.path)}
+            return self.fingerprint not in {"", self.file.fingerprint()}
         except StorageError:
             return True
 
@@ -104,7 +104,7 @@ def _plan(
     known: Mapping[str, runs.StoredSource],
     settings_digest: str,
 ) -> PlannedSource:
-    seen = fingerprint(file.path)
+    seen = file.fingerprint()
     name = known_name(known, file)
     stored, fresh = known.get(name), not known
     if stored and stored.fingerprint == seen and stored.settings_digest == settings_digest:
@@ -122,7 +122,7 @@ def _plan(
         )
     new = runs.NewSource(
         name=name,
-        location=str(file.path.resolve()),
+        location=file.location,
         fingerprint=seen,
         settings_digest=settings_digest,
         matched=fresh,
@@ -137,7 +137,7 @@ def _plan(
 
 def known_name(known: Mapping[str, runs.StoredSource], file: SourceFile) -> str:
     """What the run calls this file, by its place: it may be typed in other ways."""
-    return runs.name_of(known, file.name, str(file.path.resolve()))
+    return runs.name_of(known, file.name, file.location)
 
 
 def begun_requests(

@@ -5,7 +5,6 @@ from batcher.ledger import runs
 from batcher.ledger.connect import Connection
 from batcher.ledger.owner import sharing
 from batcher.pipeline.job import Job, Services
-from batcher.rows.read.source import fingerprint
 
 
 def join_others(
@@ -32,8 +31,8 @@ def join_others(
         )
     known = runs.latest_sources(connection, run_id)
     for file in services.files:
-        stored = known.get(runs.name_of(known, file.name, str(file.path.resolve())))
-        if stored is None or stored.fingerprint != fingerprint(file.path):
+        stored = known.get(runs.name_of(known, file.name, file.location))
+        if stored is None or stored.fingerprint != file.fingerprint():
             raise InputChanged(
                 f"{file.name}: is not the file that the other processes of this run read (size,"
                 " time of change or content differ); wait until they have ended, or copy theirs"

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from batcher.errors import DamagedDatabase, StorageError, UsageError
 from batcher.ledger.connect import reading
-from batcher.outputs import never
+from batcher.outputs import is_url, never
 from batcher.report.export.batch_results import RESULT_LINE, result_line
 from batcher.report.export.past_damage import UNREADABLE, named
 from batcher.report.export.rows import (
@@ -29,7 +29,7 @@ from batcher.rows.out.marks import OutputFormat
 from batcher.rows.out.output import Sink, format_of, open_writer, storage_errors
 from batcher.rows.out.typed import TypedColumn
 from batcher.rows.read.reader import original_columns, original_lines
-from batcher.rows.read.source import fingerprint, source_of
+from batcher.rows.read.source import fingerprint, location_of, source_of
 
 ANSWERED: Final = "answered"
 TO_DO: Final = "to_do"
@@ -218,7 +218,7 @@ def _joined(
 ) -> Iterator[dict[str, Any]]:
     """Both are in row order: one pass, and no row of either is lost."""
     number, outcome = next(outcomes, (None, _NOTHING))
-    for row_number, columns in original_columns(source_of(source.name, source.path)):
+    for row_number, columns in original_columns(source_of(source.name, source.place)):
         while number is not None and number < row_number:
             yield _result(source, number, outcome)
             number, outcome = next(outcomes, (None, _NOTHING))
@@ -246,12 +246,16 @@ def _own_name(name: str) -> str:
 
 def why_changed(source: ExportSource) -> str | None:
     """Why the rows cannot be read again, `None` when they can."""
-    path: Path = source.path
-    if not path.is_file():
-        return f"the file {path} is not there any more"
-    if fingerprint(path) != source.fingerprint:
-        return f"the file {path} has changed since the run read it"
-    return None
+    shown = location_of(source.place)
+    if isinstance(source.place, Path) and not source.place.is_file():
+        return f"the file {shown} is not there any more"
+    try:
+        seen = fingerprint(source.place)
+    except StorageError as exc:
+        if isinstance(source.place, Path):
+            raise
+        return str(exc)  # it is gone, or the store cannot be asked
+    return None if seen == source.fingerprint else f"{shown} has changed since the run read it"
 
 
 def _chunks(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
@@ -286,7 +290,7 @@ def export_failures(
     target cannot be written, `StorageError` for trouble with a disk or the database.
     """
     guard = guard_of([engine], force=options.force)
-    if options.target != "-":
+    if options.target != "-" and not is_url(options.target):
         guard.check(Path(options.target))
     if (options.form or format_of(options.target)) != "jsonl":
         raise UsageError(f"{options.target}: rows to be mended are written as .jsonl only")
@@ -326,7 +330,7 @@ def _lines(
         warn(f"{source.name}: {problem}, so its rows are left out; run it again first")
         return
     lost = 0
-    for row_number, line in original_lines(source_of(source.name, source.path)):
+    for row_number, line in original_lines(source_of(source.name, source.place)):
         while number is not None and number < row_number:
             lost += 1
             number, failure = next(failed, (None, {}))

@@ -4,7 +4,6 @@ import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -38,7 +37,7 @@ from batcher.report.query import moment_of
 from batcher.report.run_state import FINAL
 from batcher.report.scope import charges_in_force
 from batcher.rows.read.reader import original_lines
-from batcher.rows.read.source import source_of
+from batcher.rows.read.source import Place, is_there, place_of, source_of
 
 _EARLIER_LEG: Final[ColumnElement[bool]] = literal_column(
     "answers.final = 0"
@@ -68,15 +67,15 @@ class ExportSource:
 
     source_id: int
     name: str
-    path: Path
+    place: Place
     fingerprint: str
     rows: int | None
 
     def last_row(self) -> int | None:
         """Its number; where the run has not seen the end of the input, that is read."""
-        if self.rows is not None or not self.path.is_file():
+        if self.rows is not None or not is_there(self.place):
             return self.rows
-        lines = original_lines(source_of(self.name, self.path))
+        lines = original_lines(source_of(self.name, self.place))
         return max((number for number, _ in lines), default=0)
 
 
@@ -120,7 +119,7 @@ def read_sources(engine: Engine, run_id: int) -> tuple[ExportSource, ...]:
             ExportSource(
                 source_id=row.source_id,
                 name=row.name,
-                path=Path(row.location),
+                place=place_of(row.location),
                 fingerprint=row.fingerprint,
                 rows=row.rows,
             )

@@ -132,7 +132,7 @@ def _name(block_type: str, name: object, folder: Path | None, allowed: Attachmen
     if folder is None:
         raise RowProblem(
             Reason.BAD_FILE,
-            f"{name:.200}: rows that came without a file name none; put the rows into one",
+            f"{name:.200}: rows that came without a local file name none; put them into one",
         )
     if allowed is Attachments.NONE:
         raise RowProblem(Reason.BAD_FILE, f'{name:.200}: attachments = "none"')

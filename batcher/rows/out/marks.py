@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final, Literal, assert_never
 
 import msgspec
@@ -12,7 +12,7 @@ from batcher.errors import BatcherError
 from batcher.outputs import never
 from batcher.rows.batch import InputBroken
 from batcher.rows.read.lines import read_blocks
-from batcher.rows.read.source import Compression, SourceFile
+from batcher.rows.read.source import Compression, Place, SourceFile, location_of
 
 OutputFormat = Literal["jsonl", "csv", "parquet"]
 
@@ -20,15 +20,15 @@ _LONGEST: Final = 64 * 2**20
 _PACKED: Final[dict[str, Compression]] = {".gz": "gz", ".zst": "zst"}
 
 
-def has_columns(format_: OutputFormat, columns: Collection[str]) -> Callable[[Path], bool]:
+def has_columns(format_: OutputFormat, columns: Collection[str]) -> Callable[[Place], bool]:
     """Whether a file of that format has all of these columns; none at all are no mark."""
     if not columns:
         return never
     wanted = set(columns)
-    return lambda path: wanted <= set(_columns(format_, path))
+    return lambda place: wanted <= set(_columns(format_, place))
 
 
-def first_line(path: Path) -> bytes:
+def first_line(path: Place) -> bytes:
     """The first line of a file without its end, unpacked as its name says; at most 64 MiB."""
     found = b""
     for block in _blocks(path):
@@ -43,13 +43,14 @@ def first_block(path: Path) -> bytes:
     return next(_blocks(path), b"")
 
 
-def _blocks(path: Path) -> Iterator[bytes]:
-    packed = _PACKED.get(path.suffix.lower())
+def _blocks(path: Place) -> Iterator[bytes]:
+    name = location_of(path)
+    packed = _PACKED.get(PurePath(name).suffix.lower())
     with suppress(BatcherError, InputBroken, OSError):
-        yield from read_blocks(SourceFile(str(path), path, "jsonl", packed))
+        yield from read_blocks(SourceFile(name, path, "jsonl", packed))
 
 
-def _columns(format_: OutputFormat, path: Path) -> list[str]:
+def _columns(format_: OutputFormat, path: Place) -> list[str]:
     match format_:
         case "jsonl":
             with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -63,10 +64,9 @@ def _columns(format_: OutputFormat, path: Path) -> list[str]:
             assert_never(format_)
 
 
-def _parquet_columns(path: Path) -> list[str]:
-    import pyarrow as pa  # noqa: PLC0415 - 50 MB that other formats do not pay
-    from pyarrow import parquet as pq  # noqa: PLC0415 - see above
+def _parquet_columns(path: Place) -> list[str]:
+    from batcher.rows.read.parquet import column_names  # noqa: PLC0415 - 50 MB
 
-    with suppress(pa.ArrowException, OSError):
-        return list(pq.read_schema(path).names)
+    with suppress(BatcherError):
+        return column_names(SourceFile(location_of(path), path, "parquet"))
     return []

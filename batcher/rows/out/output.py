@@ -17,9 +17,11 @@ from typing import Any, BinaryIO, Final, Self, assert_never, cast
 import msgspec
 
 from batcher.errors import CannotCreate, StorageError, UsageError
-from batcher.outputs import NOTHING_KEPT, Guard, is_opened_already, never, visible
+from batcher.outputs import NOTHING_KEPT, Guard, is_opened_already, is_url, never, visible
 from batcher.rows.out.marks import OutputFormat, has_columns
 from batcher.rows.out.spooled import ByteStream, SpooledRows, write_csv, write_parquet
+from batcher.rows.out.upload import Upload
+from batcher.rows.read.stored import StoredObject, check_url
 
 _FRAME_BYTES: Final = 1 << 20
 
@@ -29,6 +31,7 @@ class Sink:
 
     A regular file is written beside its target, readable by its owner only unless the target
     was there, and renamed onto it; behind a link it is the file that is replaced, not the link.
+    What goes to an object store is written here and brought there at the end.
     `-` and targets that are no regular files (pipes, devices) are written as it goes. A name
     that ends in .gz or .zst is packed. Raises `CannotCreate` when the target cannot be written,
     or may not be: see `Guard.check_replaceable`.
@@ -40,13 +43,16 @@ class Sink:
         guard: Guard = NOTHING_KEPT,
         is_ours: Callable[[Path], bool] = never,
         *,
+        is_our_object: Callable[[StoredObject], bool] = never,
         stdout: BinaryIO | None = None,
     ) -> None:
         self.name = target
-        self.path = None if target == "-" else Path(target)
+        self.path = None if target == "-" or is_url(target) else Path(target)
         self._guard = guard
         self._is_ours = is_ours
+        self._is_our_object = is_our_object
         self._temporary: Path | None = None
+        self._upload: Upload | None = None
         try:
             self._file = self._open(stdout)
         except OSError as exc:
@@ -54,6 +60,8 @@ class Sink:
         self.stream: ByteStream = _packer(self._file, target)
 
     def _open(self, stdout: BinaryIO | None) -> BinaryIO:
+        if is_url(self.name):
+            return self._open_for_store()
         if self.path is None:
             out = stdout or sys.stdout.buffer
             return cast("BinaryIO", TerminalStream(out)) if out.isatty() else out
@@ -73,6 +81,19 @@ class Sink:
             self._temporary.chmod(stat.S_IMODE(self.path.stat().st_mode))
         return os.fdopen(number, "wb")
 
+    def _open_for_store(self) -> BinaryIO:
+        number, name = tempfile.mkstemp(prefix="batcher-output-")
+        self._temporary = Path(name)
+        file = os.fdopen(number, "wb")
+        try:
+            mark = self._temporary.name.rpartition("-")[2]
+            self._upload = Upload(self.name, self._guard, self._is_our_object, mark)
+        except BaseException:
+            file.close()
+            self._temporary.unlink()
+            raise
+        return file
+
     def commit(self) -> None:
         """Make the output appear under its name, for good.
 
@@ -82,6 +103,11 @@ class Sink:
             if self.stream is not self._file:
                 self.stream.close()
             self._file.flush()
+            if self._upload is not None and self._temporary is not None:
+                self._file.close()
+                self._upload.publish(self._temporary)
+                self._temporary.unlink()
+                return
             if self.path is None:
                 return
             if self._temporary is not None:
@@ -94,7 +120,7 @@ class Sink:
 
     def discard(self) -> None:
         """Leave the target as it was; what went to a pipe stays there."""
-        if self.path is None:
+        if self.path is None and self._upload is None:
             return
         for stream in (self.stream, self._file):  # or a packer writes its end later, to nothing
             with contextlib.suppress(OSError, ValueError):
@@ -197,19 +223,22 @@ def open_writer(
     given, and `guard` allows it. Raises `UsageError` for an unknown ending, `CannotCreate` when
     the target cannot be written.
     """
-    if target != "-":
+    if target != "-" and not is_url(target):
         guard.check(Path(target))  # a ledger is told as such, not as an unknown kind of file
     chosen = format_ or format_of(target)
     if chosen == "parquet" and target.endswith((".gz", ".zst")):
         raise UsageError(f"{target}: Parquet is packed inside; leave out the last ending")
     is_ours = has_columns(chosen, known_by or columns or ())
-    return RowWriter(Sink(target, guard, is_ours, stdout=stdout), chosen, columns)
+    sink = Sink(target, guard, is_ours, is_our_object=is_ours, stdout=stdout)
+    return RowWriter(sink, chosen, columns)
 
 
 def format_of(target: str) -> OutputFormat:
     """The kind of file that a name tells, jsonl for `-`; raises `UsageError`."""
     if target == "-":
         return "jsonl"
+    if is_url(target):
+        check_url(target)
     endings = [e for e in PurePath(target.lower()).suffixes if e not in {".gz", ".zst"}]
     found = _FORMATS.get(endings[-1]) if endings else None
     if found is None:

@@ -112,7 +112,7 @@ def reading_notes(sources: Sequence[SourceFile]) -> list[str]:
     """What is special about how inputs are read, a line for all that are alike."""
     alike: dict[str, list[str]] = {}
     for source in sources:
-        if source.compression and not source.path.name.lower().endswith(source.compression):
+        if source.compression and not source.file_name.lower().endswith(source.compression):
             alike.setdefault(f"packed ({source.compression})", []).append(source.name)
         note = _csv_note(source) if source.format == "csv" else layout_note(source)
         if note:
@@ -187,11 +187,12 @@ def estimated_rows(source: SourceFile) -> int | None:
     """About how many rows `source` has; exact for Parquet, `None` when a glance cannot tell."""
     if source.format == "parquet":
         import pyarrow as pa  # noqa: PLC0415 - heavy
-        from pyarrow import parquet as pq  # noqa: PLC0415 - heavy
+
+        from batcher.rows.read.decoded_size import open_parquet  # noqa: PLC0415 - heavy
 
         try:
-            return int(pq.read_metadata(source.path).num_rows)
-        except (pa.ArrowException, OSError):
+            return int(open_parquet(source).metadata.num_rows)
+        except (pa.ArrowException, OSError, StorageError):
             return None
     if source.compression is not None:
         return None
@@ -204,12 +205,12 @@ def estimated_rows(source: SourceFile) -> int | None:
 def _by_first_lines(source: SourceFile) -> int:
     if source.format == "jsonl" and layout_note(source):
         return _by_first_values(source)
-    with source.path.open("rb") as file:
+    with source.open() as file:
         sample = file.read(_SAMPLE_BYTES)
     lines = sample.count(b"\n") + (not sample.endswith(b"\n") and bool(sample))
     if len(sample) < _SAMPLE_BYTES or lines == 0:
         return lines
-    return source.path.stat().st_size * lines // len(sample)
+    return source.size_bytes() * lines // len(sample)
 
 
 def _by_first_values(source: SourceFile) -> int:
@@ -220,4 +221,4 @@ def _by_first_values(source: SourceFile) -> int:
                 break
         else:
             return text.row_number - 1
-    return source.path.stat().st_size * text.row_number // max(text.offset, 1)
+    return source.size_bytes() * text.row_number // max(text.offset, 1)

@@ -4,16 +4,20 @@ A value that occurs often is written once, so that a file of 1 kB may hold gigab
 is much alike packs well. How many records are read at a time follows from what they can become.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet as pq
 
+from batcher.rows.read.source import SourceFile
+
 AT_ONCE_BYTES: Final = 2**25  # what the records of one read may become, by all that is known
 MOST_ROW_BYTES: Final = 2**26  # twice of what a body may have
+_BUFFER_BYTES: Final = 2**16  # of a column
+_STORED_BUFFER_BYTES: Final = 2**20
 _CHUNK_BYTES: Final = 4 * 2**20
 _CHUNK_ROWS: Final = 128  # more of them cost memory and save no time
 _LARGE_DICTIONARY: Final = 5 * 2**18  # what writers make of themselves ends at 1 MiB
@@ -32,7 +36,7 @@ class ReadingPlan:
     as_dictionaries: tuple[str, ...] = ()
 
 
-def reading_plan(path: Path, group: Any, names: list[str]) -> ReadingPlan:  # noqa: ANN401  a RowGroupMetaData
+def reading_plan(source: SourceFile, group: Any, names: list[str]) -> ReadingPlan:  # noqa: ANN401  a RowGroupMetaData
     """How to read the columns `names` of a row group in bounded memory.
 
     Raises `ValueError` where a list has so many values that only a bomb does.
@@ -46,7 +50,7 @@ def reading_plan(path: Path, group: Any, names: list[str]) -> ReadingPlan:  # no
         rows = min(rows, 2)  # of 32 MB each, perhaps
     nested: list[str] = []
     for column in chosen:
-        shared = _dictionary_bytes(path, column)
+        shared = _dictionary_bytes(source, column)
         if "." not in column.path_in_schema:
             rows = max(1, min(rows, AT_ONCE_BYTES // max(shared, 1)))
             continue
@@ -96,16 +100,18 @@ def row_bytes(batch: pa.RecordBatch) -> int:
     return sum(map(decoded_bytes, batch.columns))
 
 
-def with_dictionaries(file: pq.ParquetFile, path: Path, names: tuple[str, ...]) -> Any:  # noqa: ANN401
-    """The same file, opened so that these columns stay dictionaries; itself for none."""
-    if not names:
-        return file
+def open_parquet(source: SourceFile, as_dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
+    """The file, opened so that these columns stay dictionaries; raises what pyarrow does.
+
+    Each column that is read has a buffer; in a store a reading costs a request.
+    """
+    file = source.path or source.open(ahead_bytes=0)
     return pq.ParquetFile(
-        path,
-        read_dictionary=list(names),
+        file,
+        read_dictionary=list(as_dictionaries),
         page_checksum_verification=True,
         pre_buffer=False,
-        buffer_size=1 << 16,
+        buffer_size=_BUFFER_BYTES if source.path else _STORED_BUFFER_BYTES,
     )
 
 
@@ -118,10 +124,10 @@ def _check_values(column: Any, rows: int) -> None:  # noqa: ANN401  a ColumnChun
         )
 
 
-def _dictionary_bytes(path: Path, column: Any) -> int:  # noqa: ANN401  a ColumnChunkMetaData
+def _dictionary_bytes(source: SourceFile, column: Any) -> int:  # noqa: ANN401  a ColumnChunkMetaData
     """The bytes of a column's dictionary, by the header of its page; 0: it has none."""
     place = column.dictionary_page_offset or column.data_page_offset
-    with path.open("rb") as file:
+    with source.open(ahead_bytes=0) as file:
         file.seek(place)
         header = file.read(32)
     try:

@@ -8,7 +8,6 @@ import bz2
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Protocol
 
 from batcher.errors import StorageError
@@ -171,19 +170,19 @@ def read_blocks(source: SourceFile) -> Iterator[bytes]:
     try:
         match source.compression:
             case None:
-                yield from _plain(source.path)
+                yield from _plain(source)
             case "zst":
-                yield from _zstd(source.path)
+                yield from _zstd(source)
             case "gz":
-                yield from _packed(source.path, lambda: zlib.decompressobj(wbits=31))
+                yield from _packed(source, lambda: zlib.decompressobj(wbits=31))
             case "bz2":
-                yield from _packed(source.path, bz2.BZ2Decompressor)
+                yield from _packed(source, bz2.BZ2Decompressor)
     except OSError as exc:
         raise StorageError(f"{source.name}: reading failed: {exc.strerror or exc}") from exc
 
 
-def _plain(path: Path) -> Iterator[bytes]:
-    with path.open("rb", buffering=0) as file:
+def _plain(source: SourceFile) -> Iterator[bytes]:
+    with source.open() as file:
         while block := file.read(BLOCK_BYTES):
             yield block
 
@@ -198,9 +197,9 @@ class _Member(Protocol):
     def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
 
 
-def _packed(path: Path, new_member: Callable[[], _Member]) -> Iterator[bytes]:
+def _packed(source: SourceFile, new_member: Callable[[], _Member]) -> Iterator[bytes]:
     """The content of one or more members; zero bytes between or after them are padding."""
-    with path.open("rb", buffering=0) as file:
+    with source.open() as file:
         guard = _BombGuard()
         data = file.read(_PACKED_BYTES)
         if not data:
@@ -230,17 +229,17 @@ def _step(member: _Member, data: bytes) -> tuple[bytes, bytes]:
     return block, getattr(member, "unconsumed_tail", b"")  # bz2 keeps its own
 
 
-def _zstd(path: Path) -> Iterator[bytes]:
+def _zstd(source: SourceFile) -> Iterator[bytes]:
     """The content of all frames, everything before the damage included.
 
     A failing read loses what it had unpacked: the place is approached again in smaller steps.
     """
     delivered = 0
     problem = ""
-    if not path.stat().st_size:
+    if not source.size_bytes():
         raise InputBroken("the packed file is empty")
     for block_bytes in (BLOCK_BYTES, 4096, 1):
-        stream = _zstd_blocks(path, delivered, block_bytes)
+        stream = _zstd_blocks(source, delivered, block_bytes)
         try:
             for block in stream:
                 delivered += len(block)
@@ -252,11 +251,13 @@ def _zstd(path: Path) -> Iterator[bytes]:
     raise InputBroken(problem)
 
 
-def _zstd_blocks(path: Path, skip: int, block_bytes: int) -> Iterator[bytes]:
+def _zstd_blocks(source: SourceFile, skip: int, block_bytes: int) -> Iterator[bytes]:
     import pyarrow as pa  # noqa: PLC0415 - 50 MB and 100 ms that other formats do not pay
 
     guard = _BombGuard()
-    with pa.OSFile(str(path)) as file, pa.CompressedInputStream(file, "zstd") as stream:
+    path = source.path
+    opened = pa.PythonFile(source.open()) if path is None else pa.OSFile(str(path))
+    with opened as file, pa.CompressedInputStream(file, "zstd") as stream:
         while True:
             wanted = min(skip, BLOCK_BYTES) or block_bytes
             try:

@@ -31,10 +31,10 @@ from batcher.rows.read.arrow_values import (
 )
 from batcher.rows.read.decoded_size import (
     MOST_ROW_BYTES,
+    open_parquet,
     pieces,
     reading_plan,
     row_bytes,
-    with_dictionaries,
 )
 from batcher.rows.read.source import SourceFile
 
@@ -163,8 +163,9 @@ def _read_group(
 def _group_batches(
     source: SourceFile, file: pq.ParquetFile, group: int, names: list[str]
 ) -> Iterator[pa.RecordBatch]:
-    plan = reading_plan(source.path, file.metadata.row_group(group), names)
-    opened = with_dictionaries(file, source.path, plan.as_dictionaries)
+    plan = reading_plan(source, file.metadata.row_group(group), names)
+    kept = plan.as_dictionaries
+    opened = open_parquet(source, kept) if kept else file
     yield from opened.iter_batches(
         plan.rows, row_groups=[group], columns=names, use_threads=False
     )
@@ -208,9 +209,7 @@ def _intervals(file: pq.ParquetFile) -> set[str]:
 
 def _open(source: SourceFile) -> pq.ParquetFile:
     try:
-        file = pq.ParquetFile(
-            source.path, page_checksum_verification=True, pre_buffer=False, buffer_size=1 << 16
-        )
+        file = open_parquet(source)
         groups = range(file.num_row_groups)
         if any(file.metadata.row_group(group).num_rows < 0 for group in groups):
             raise InputBroken("the file is damaged: a row group has fewer than no records")

@@ -1,6 +1,6 @@
 """Inputs as named on the command line or in a job: which files they are.
 
-Standard input becomes one of them, see `spool`.
+Files of this machine, objects in stores, or standard input, kept as a file: see `spool`.
 """
 
 import glob
@@ -11,11 +11,18 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path, PurePath
 from types import MappingProxyType
-from typing import BinaryIO, Final, Literal
+from typing import BinaryIO, Final, Literal, cast
 from urllib.parse import unquote
 
 from batcher.errors import StorageError, UsageError
+from batcher.outputs import is_url
 from batcher.rows.read.spool import MAGIC, is_spooled, spool_stdin
+from batcher.rows.read.stored import (
+    AHEAD_BYTES,
+    StoredObject,
+    find_objects,
+    stored_object,
+)
 
 Format = Literal["jsonl", "parquet", "csv"]
 Compression = Literal["gz", "zst", "bz2"]
@@ -35,23 +42,84 @@ _EDGE_BYTES: Final = 64 * 1024
 STDIN: Final = "-"
 
 
+Place = Path | StoredObject
+
+
+def place_of(location: str) -> Place:
+    """The file or object of a `location`."""
+    return stored_object(location) if is_url(location) else Path(location)
+
+
+def location_of(place: Place) -> str:
+    """Where it is, however it was typed: a path without links, or an address."""
+    return str(place.resolve()) if isinstance(place, Path) else place.url
+
+
+def is_there(place: Place) -> bool:
+    """Whether it can be read, as far as is known without reading it."""
+    if isinstance(place, Path):
+        return place.is_file()
+    try:
+        place.version()
+    except StorageError:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class SourceFile:
     """One input file.
 
     `name` is what reports call it: the argument as typed, for a glob the path it matched.
-    `compression` is that of the whole file, `None` for a plain one; Parquet's own is inside.
+    `place` is a file of this machine or an object in a store. `compression` is that of the
+    whole file, `None` for a plain one; Parquet's own is inside.
     """
 
     name: str
-    path: Path
+    place: Place
     format: Format
     compression: Compression | None = None
 
     @property
+    def path(self) -> Path | None:
+        """The file, where it is one of this machine."""
+        return self.place if isinstance(self.place, Path) else None
+
+    @property
+    def location(self) -> str:
+        """Where it is, however it was typed."""
+        return location_of(self.place)
+
+    @property
     def folder(self) -> Path | None:
-        """Where files that its rows name are looked for; `None`: rows that were handed over."""
-        return None if self.name == STDIN or is_spooled(self.path) else self.path.parent
+        """Where files that its rows name are looked for; `None`: they may name none."""
+        if self.name == STDIN or self.path is None or is_spooled(self.path):
+            return None
+        return self.path.parent
+
+    @property
+    def file_name(self) -> str:
+        """Its name without folders; that of standard input tells its kind."""
+        return PurePath(self.location).name
+
+    def open(self, ahead_bytes: int = AHEAD_BYTES) -> BinaryIO:
+        """Its bytes, unbuffered; raises `OSError` or `StorageError`.
+
+        Of an object at least `ahead_bytes` are asked for at a time.
+        """
+        if isinstance(self.place, Path):
+            return cast("BinaryIO", self.place.open("rb", buffering=0))
+        return cast("BinaryIO", self.place.open(ahead_bytes))
+
+    def size_bytes(self) -> int:
+        """Its size, packed as it is; raises `OSError` or `StorageError`."""
+        if isinstance(self.place, Path):
+            return self.place.stat().st_size
+        return self.place.size_bytes()
+
+    def fingerprint(self) -> str:
+        """See `fingerprint`."""
+        return fingerprint(self.place)
 
     @property
     def partitions(self) -> dict[str, str | None]:
@@ -75,6 +143,7 @@ def find_sources(
 ) -> tuple[SourceFile, ...]:
     """The files that `inputs` name, in that order; those of one glob or folder sorted by name.
 
+    An address names an object in a store, a glob of them or what a folder is there.
     A folder stands for the files of known kinds in it and below. What begins with a dot or an
     underscore is nobody's data in there: `_SUCCESS`, `.part-0.crc`.
 
@@ -85,9 +154,14 @@ def find_sources(
     named twice.
     """
     sources: list[SourceFile] = []
-    seen: dict[tuple[int, int], str] = {}
+    seen: dict[str | tuple[int, int], str] = {}
     for given in inputs:
-        for source in _expand(given, base, spool, stdin, may_be_missing.get(given)):
+        _check_name(given)
+        if is_url(given):
+            files = _in_store(given, may_be_missing=given in may_be_missing)
+        else:
+            files = _expand(given, base, spool, stdin, may_be_missing.get(given))
+        for source in files:
             _refuse_twice(source, seen)
             sources.append(source)
     if not inputs:
@@ -95,11 +169,12 @@ def find_sources(
     return tuple(sources)
 
 
-def source_of(name: str, path: Path) -> SourceFile:
-    """The source for an existing file; raises `UsageError`.
+def source_of(name: str, place: Place) -> SourceFile:
+    """The source for an existing file or object; raises `UsageError`, or `StorageError`.
 
     Its kind is told by its name, and by its first bytes whether it is packed.
     """
+    path = place if isinstance(place, Path) else PurePath(place.key)
     suffixes = [suffix.lower() for suffix in path.suffixes]
     compression = _COMPRESSIONS.get(suffixes[-1]) if suffixes else None
     if compression:
@@ -111,16 +186,16 @@ def source_of(name: str, path: Path) -> SourceFile:
             f"the text ones also with {' '.join(_COMPRESSIONS)}"
         )
     if format_ != "parquet" and compression is None:
-        compression = _compression_inside(path)
+        compression = _compression_inside(place)
     if format_ == "parquet" and compression:
         raise UsageError(f"{name}: a compressed Parquet file cannot be read; unpack it first")
-    return SourceFile(name, path, format_, compression)
+    return SourceFile(name, place, format_, compression)
 
 
-def _compression_inside(path: Path) -> Compression | None:
+def _compression_inside(place: Place) -> Compression | None:
     """That of a packed file whose name does not say so; no text begins with such bytes."""
     try:
-        with path.open("rb") as file:
+        with place.open("rb") if isinstance(place, Path) else place.open(0) as file:
             start = file.read(4)
     except OSError:
         return None  # reading tells
@@ -128,11 +203,16 @@ def _compression_inside(path: Path) -> Compression | None:
     return _COMPRESSIONS.get(Path(next(kinds, "")).suffix)
 
 
-def fingerprint(path: Path) -> str:
+def fingerprint(place: Place) -> str:
     """Text that changes when the file does: size, mtime in ns, hash of its two ends.
 
-    The ends are 64 KiB each. Raises `StorageError` when the file cannot be read.
+    The ends are 64 KiB each. Of an object: its size and ETag. Raises `StorageError` when it
+    cannot be read.
     """
+    return _of_file(place) if isinstance(place, Path) else place.version()
+
+
+def _of_file(path: Path) -> str:
     try:
         status = path.stat()
         with path.open("rb") as file:
@@ -152,7 +232,6 @@ def _expand(
             raise UsageError("-: standard input cannot be used here; name a file")
         yield source_of(STDIN, spool_stdin(spool, stdin))
         return
-    _check_name(given)
     path = base / os.path.expanduser(given)  # noqa: PTH111 - raises nothing for an unknown user
     if os.path.isdir(path):  # noqa: PTH112 - raises nothing for a long name
         yield from _in_folder(given, path, base, inbox)
@@ -171,6 +250,21 @@ def _expand(
         yield _checked(_name_of_match(given, file, base), file)
 
 
+def _in_store(given: str, *, may_be_missing: bool) -> Iterator[SourceFile]:
+    if not _is_utf8(given):
+        raise UsageError(f"{given!r:.300}: the name is not UTF-8; rename it")
+    found = find_objects(given)
+    if found == [given]:
+        yield source_of(given, StoredObject(given))
+        return
+    chosen = [url for url in found if _is_data(PurePath(url), PurePath(given))]
+    if not (chosen or may_be_missing):
+        what = f"no object there is of a known kind ({_KINDS})" if found else "no such object"
+        raise UsageError(f"{given}: {what}; check the name")
+    for url in chosen:
+        yield source_of(url, StoredObject(url))
+
+
 _MARKS: Final = (".", "_")  # of files that writers leave beside their data
 
 
@@ -185,28 +279,28 @@ def _check_empty(given: str, inbox: Path | None, problem: str) -> None:
 def _in_folder(
     given: str, folder: Path, base: Path, inbox: Path | None
 ) -> Iterator[SourceFile]:
-    found = sorted(file for file in folder.rglob("*") if _is_data(file, folder))
+    below = (file for file in folder.rglob("*") if _is_data(file, folder))
+    found = sorted(file for file in below if not file.is_dir())
     if not found:
         _check_empty(given, inbox, f"no file in this folder is of a known kind ({_KINDS})")
     for file in found:
         yield _checked(_name_of_match(given, file, base), file)
 
 
-def _is_data(file: Path, folder: Path) -> bool:
-    inside = file.relative_to(folder).parts
+def _is_data(file: PurePath, folder: PurePath) -> bool:
+    """Whether its name is that of data, below `folder`, or below what a glob stands for."""
+    inside = file.relative_to(folder).parts if file.is_relative_to(folder) else file.parts[-1:]
     if any(part.startswith(_MARKS) for part in inside):
         return False
     kinds = [suffix.lower() for suffix in file.suffixes]
     if kinds and kinds[-1] in _COMPRESSIONS:
         kinds.pop()
-    return bool(kinds) and kinds[-1] in _FORMATS and not file.is_dir()
+    return bool(kinds) and kinds[-1] in _FORMATS
 
 
 def _check_name(given: str) -> None:
     if not given:
         raise UsageError("an input without a name: check the variable that should hold it")
-    if "://" in given:
-        raise UsageError(f"{given}: only local files can be read; copy it here first")
     if "\0" in given:
         raise UsageError(f"{given!r}: no file name holds a NUL; check the name")
 
@@ -255,9 +349,11 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _refuse_twice(source: SourceFile, seen: dict[tuple[int, int], str]) -> None:
-    status = source.path.stat()
-    file = (status.st_dev, status.st_ino)
+def _refuse_twice(source: SourceFile, seen: dict[str | tuple[int, int], str]) -> None:
+    file: str | tuple[int, int] = source.location
+    if isinstance(source.place, Path):
+        status = source.place.stat()
+        file = (status.st_dev, status.st_ino)
     if file in seen:
         raise UsageError(f"{source.name}: is the same file as {seen[file]}; name it once")
     seen[file] = source.name
