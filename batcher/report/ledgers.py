@@ -50,6 +50,12 @@ def shown(engine: Engine) -> str:
     return place(engine).shown
 
 
+def ledger_name(engine: Engine) -> str:
+    """The ledger's name for people who are sent a page: its file's, or its database's."""
+    where = place(engine)
+    return where.path.name if where.path is not None else str(engine.url.database)
+
+
 @contextmanager
 def ledgers_to_read(urls: Sequence[str]) -> Iterator[tuple[Engine, ...]]:
     """Read-only engines for several ledgers, in order.

@@ -1,6 +1,7 @@
 """Text from a database made safe for people, terminals and spreadsheets; numbers as words."""
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from batcher.outputs import STEERING, no_formula
@@ -39,6 +40,22 @@ def csv_text(text: str) -> str:
 def shorten(text: str, length: int) -> str:
     """`text` in at most `length` characters, the last of them `…` when something is missing."""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def shorten_apart(texts: Sequence[str], length: int) -> list[str]:
+    """Each text in at most `length` characters, cut in its middle; different ones differ.
+
+    The ends of long names are where they tell each other apart.
+    """
+    head = (length - 1) // 3
+    seen: dict[str, set[str]] = {}
+    short = []
+    for text in texts:
+        fits = text if len(text) <= length else f"{text[:head]}…{text[head + 1 - length :]}"
+        alike = seen.setdefault(fits, set())
+        alike.add(text)
+        short.append(fits if len(alike) == 1 else f"{fits[: length - 4]} ({len(alike)})")
+    return short
 
 
 def count_of(number: int, noun: str, nouns: str | None = None) -> str:

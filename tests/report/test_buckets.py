@@ -108,6 +108,21 @@ def assert_same(buckets, numbers):
 
 
 @BOTH
+def test_of_many_rows_only_so_many_are_measured_whatever_pattern_they_have(
+    database_url,  # noqa: F811
+    engine,
+):
+    filled(database_url, days=100)
+    with open_ledgers([engine], ReportQuery()) as ledgers:
+        every, some = (read_row_buckets(ledgers, "USD", n).spread() for n in (1, 3))
+        assert some.count == pytest.approx(every.count / 3, rel=0.05)
+        assert float(some.mean) == pytest.approx(float(every.mean), rel=0.1)
+        times = [read_latencies(ledgers, n).first_token.spread() for n in (1, 3)]
+        assert times[1].count == pytest.approx(times[0].count / 3, rel=0.05)
+        assert times[1].p50 == pytest.approx(times[0].p50, rel=0.1)
+
+
+@BOTH
 def test_rows_that_are_not_answered_or_not_priced_are_not_measured(rows, engine):
     rows.run()
     rows.invocation(1)

@@ -24,11 +24,11 @@ from batcher.report.summary import summarise
 from batcher.report.table import Unit
 from batcher.report.views.buckets import Buckets
 from batcher.report.views.waste import Waste, Wasted, read_waste
-from batcher.report.words import count_of, shorten
+from batcher.report.words import count_of, shorten_apart
 
 _MOST_SERIES: Final = 7
-_OTHERS: Final = "others"
-_NAME_LENGTH: Final = 44
+_NAME_LENGTH: Final = 34
+_ENOUGH_ROWS: Final = 100_000  # for a percentile: of more rows only so many are looked at
 _HOURS_UP_TO: Final = 2  # days
 _DAYS_UP_TO: Final = 62
 _WEEKS_UP_TO: Final = 400  # days
@@ -116,12 +116,13 @@ def _month(query: ReportQuery) -> tuple[str, str]:
     return ("month", f"month:{name}") if is_month else ("", "")
 
 
-def details(ledgers: Ledgers, currency: str) -> tuple[Card, ...]:
+def details(ledgers: Ledgers, currency: str, answered: int) -> tuple[Card, ...]:
     """The drawings that need more than sums: meters, rows, latency, waste."""
+    one_in = max(answered // _ENOUGH_ROWS, 1)
     cards = (
         _meters(ledgers, currency),
-        _rows(ledgers, currency),
-        _latency(ledgers),
+        _rows(ledgers, currency, one_in),
+        _latency(ledgers, one_in),
         _waste(ledgers, currency),
     )
     return tuple(card for card in cards if card is not None)
@@ -168,11 +169,12 @@ def _largest(
         totals[words[model]] = totals.get(words[model], 0) + amount
     ranked = sorted(totals, key=lambda name: (-totals[name], name))
     kept = ranked[:_MOST_SERIES] if len(ranked) > _MOST_SERIES + 1 else ranked
+    others = f"{len(ranked) - len(kept):,} others"
     amounts: dict[tuple[str, str], int] = {}
     for (name, model), amount in costs.items():
-        key = (str(name), words[model] if words[model] in kept else _OTHERS)
+        key = (str(name), words[model] if words[model] in kept else others)
         amounts[key] = amounts.get(key, 0) + amount
-    return [*kept, *([_OTHERS] if len(kept) < len(ranked) else [])], amounts
+    return [*kept, *([others] if len(kept) < len(ranked) else [])], amounts
 
 
 def _dearest(names: Sequence[str], totals: Sequence[int], money: Amounts) -> str:
@@ -197,13 +199,14 @@ def _meters(ledgers: Ledgers, currency: str) -> Card | None:
     ]
     return Card(
         title="Cost by meter",
-        chart=bars(rows, "What each kind of billable quantity cost."),
-        words="What was billed for each kind of token, and for searches.",
+        chart=bars(rows, "What each kind of billable quantity cost.", total),
+        words="What was billed for each kind of token, and for searches; a whole bar is"
+        " everything.",
     )
 
 
-def _rows(ledgers: Ledgers, currency: str) -> Card | None:
-    amounts = read_row_buckets(ledgers, currency)
+def _rows(ledgers: Ledgers, currency: str, one_in: int) -> Card | None:
+    amounts = read_row_buckets(ledgers, currency, one_in)
     spread = amounts.spread()
     paid = Buckets({edge: bucket for edge, bucket in amounts.each.items() if edge})
     if spread is None or not paid.each:
@@ -221,12 +224,17 @@ def _rows(ledgers: Ledgers, currency: str) -> Card | None:
             f" {money(spread.p95)}, dearest {money(spread.largest)}; how many of"
             f" {count_of(spread.count, 'answered row')} cost how much, retries included."
             + (f" {count_of(free, 'row')} cost nothing." if free else "")
+            + _one_row_in(one_in)
         ),
     )
 
 
-def _latency(ledgers: Ledgers) -> Card | None:
-    found = read_latencies(ledgers)
+def _one_row_in(number: int) -> str:
+    return f" Only one row in {number:,} is looked at here, evenly." if number > 1 else ""
+
+
+def _latency(ledgers: Ledgers, one_in: int) -> Card | None:
+    found = read_latencies(ledgers, one_in)
     slowest = sorted(
         (
             (spread, ledgers.labels[key][0])
@@ -234,17 +242,20 @@ def _latency(ledgers: Ledgers) -> Card | None:
             if (spread := times.spread())
         ),
         key=lambda pair: (-pair[0].count, pair[1]),
-    )[: _MOST_SERIES + 1]
+    )
     if not slowest:
         return None
+    left_out = len(slowest) - _MOST_SERIES - 1
+    slowest = slowest[: _MOST_SERIES + 1]
+    names = shorten_apart([label for _, label in slowest], _NAME_LENGTH)
     rows = [
         Bar(
-            label=shorten(label, _NAME_LENGTH),
+            label=name,
             value=f"p50 {time_text(spread.p50)} · p95 {time_text(spread.p95)}",
             length=spread.p95,
             inner=spread.p50,
         )
-        for spread, label in slowest
+        for (spread, _), name in zip(slowest, names, strict=True)
     ]
     first = found.first_token.spread()
     said = (
@@ -253,7 +264,9 @@ def _latency(ledgers: Ledgers) -> Card | None:
     return Card(
         title="Latency",
         chart=bars(rows, "Median and 95th percentile of the time to a whole answer, by model."),
-        words=f"To the last byte; the whole bar is p95, its strong part p50.{said}",
+        words=f"To the last byte; the whole bar is p95, its strong part p50.{said}"
+        + (f" {left_out:,} models with fewer answers are left out." if left_out > 0 else "")
+        + _one_row_in(one_in),
     )
 
 
@@ -279,8 +292,9 @@ def _waste(ledgers: Ledgers, currency: str) -> Card:
     ]
     return Card(
         title="Waste",
-        chart=bars(rows, "What was paid for answers of no use, by why."),
-        words="Paid, or in doubt, for answers of no use; the share is that of all cost.",
+        chart=bars(rows, "What was paid for answers of no use, by why.", paid),
+        words="Paid, or in doubt, for answers of no use; the share is that of all cost, and so"
+        " is the part of a bar.",
     )
 
 
@@ -288,8 +302,11 @@ def _wasted(wasted: Wasted, kind: Waste, currency: str, paid: int) -> str:
     cost = format_currency(wasted.cost, currency)
     if kind is not Waste.IN_DOUBT:
         return f"{cost} · {_share(wasted.cost, paid)}"
-    high = "?" if wasted.unbounded else format_currency(wasted.cost_at_most, USD)
-    return f"{cost} to {high}"
+    if wasted.unbounded:
+        return f"{cost} to ?"
+    high = format_currency(wasted.cost_at_most, USD)
+    shares = f" · {_share(wasted.cost, paid)} to {_share(wasted.cost_at_most, paid)}"
+    return f"{cost} to {high}{shares if paid else ''}"
 
 
 def _share(part: int, whole: int) -> str:

@@ -173,9 +173,9 @@ def histogram(paid: Buckets, words: Amounts) -> Chart:
     )
 
 
-def bars(rows: Sequence[Bar], summary: str) -> Chart:
-    """Lying bars, the words above each."""
-    longest = max(1, *(row.length for row in rows))
+def bars(rows: Sequence[Bar], summary: str, whole: int = 0) -> Chart:
+    """Lying bars, the words above each; with a `whole`, each is a part of a track so long."""
+    longest = max(1, whole, *(row.length for row in rows))
     scale = Scale(longest, WIDTH, ())
     boxes, labels = [], []
     for number, row in enumerate(rows):
@@ -186,6 +186,8 @@ def bars(rows: Sequence[Bar], summary: str) -> Chart:
         ]
         title = f"{row.label}: {row.value}"
         series = row.series if row.inner is None else 9
+        if whole:
+            boxes.append(Box(0, y + 180, WIDTH, 110, 8, title))
         boxes.append(Box(0, y + 180, max(scale.place(row.length), 10), 110, series, title))
         if row.inner is not None:
             inner = max(scale.place(row.inner), 10)

@@ -56,14 +56,15 @@ def read_meter_sums(ledgers: Ledgers, currency: str) -> MeterSums:
     return MeterSums(tuple(quantities), tuple(amounts))
 
 
-def read_row_buckets(ledgers: Ledgers, currency: str) -> Buckets:
+def read_row_buckets(ledgers: Ledgers, currency: str, one_in: int = 1) -> Buckets:
     """What each answered row cost: legs, retries and late answers together, as in `units`.
 
-    Rows of which a part has no price, or another currency, are left out.
+    Rows of which a part has no price, or another currency, are left out. `one_in` above 1 takes
+    only so many of the rows, evenly.
     """
     found = Buckets()
     for ledger in ledgers.each:
-        for row in ledger.rows(_row_buckets(ledger, currency)):
+        for row in ledger.rows(_row_buckets(ledger, currency, one_in)):
             found.add(
                 int(row["edge"]), row["numbers"], whole_sum(row, "amounts"), int(row["largest"])
             )
@@ -78,13 +79,15 @@ class Latencies:
     first_token: Buckets
 
 
-def read_latencies(ledgers: Ledgers) -> Latencies:
-    """The times of every complete answer."""
+def read_latencies(ledgers: Ledgers, one_in: int = 1) -> Latencies:
+    """The times of every complete answer, or of those of one row in so many."""
     found = Latencies({}, Buckets())
     for ledger in ledgers.each:
-        for row in ledger.rows(_times(ledger, answers.c.latency_us, keyed=True)):
+        whole = _times(ledger, answers.c.latency_us, one_in, keyed=True)
+        for row in ledger.rows(whole):
             _add(found.whole.setdefault(ledger.key(row), Buckets()), row)
-        for row in ledger.rows(_times(ledger, answers.c.first_token_us, keyed=False)):
+        first = _times(ledger, answers.c.first_token_us, one_in, keyed=False)
+        for row in ledger.rows(first):
             _add(found.first_token, row)
     return found
 
@@ -127,8 +130,20 @@ def _what_counts(ledger: OpenLedger) -> list[ColumnElement[bool]]:
     return conditions(ledger.scope, ATTEMPT_SENT_AT, attempts.c.invocation_id)
 
 
-def _row_buckets(ledger: OpenLedger, currency: str) -> Select[Any]:
-    rows = _rows(ledger)
+_PRIME: Final = 1_000_003
+_FACTOR: Final = 618_034  # about the golden ratio of it: inputs that repeat a pattern fit none
+
+
+def _evenly(identifier: ColumnElement[Any], one_in: int) -> list[ColumnElement[bool]]:
+    """Takes one record in so many; always the same ones."""
+    if one_in == 1:
+        return []
+    place = identifier % _PRIME * _FACTOR % _PRIME
+    return [place < _PRIME // one_in]
+
+
+def _row_buckets(ledger: OpenLedger, currency: str, one_in: int) -> Select[Any]:
+    rows = _rows(ledger, one_in)
     edge = cut_off(rows.c.amount)
     return (
         select(
@@ -147,7 +162,7 @@ def _row_buckets(ledger: OpenLedger, currency: str) -> Select[Any]:
     )
 
 
-def _rows(ledger: OpenLedger) -> Subquery:
+def _rows(ledger: OpenLedger, one_in: int) -> Subquery:
     """A record for each request: its charges together, and whether one is of a final answer."""
     others = select(answers.c.attempt_id).where(answers.c.final == 0)
     is_final = case((charges.c.attempt_id.in_(others), _NONE), else_=_ONE)
@@ -161,12 +176,15 @@ def _rows(ledger: OpenLedger) -> Subquery:
             func.max(charges.c.currency).label("last_currency"),
             cast(func.sum(charges.c.total_amount), BigInteger).label("amount"),
         )
+        .where(*_evenly(attempts.c.request_id, one_in))
         .group_by(attempts.c.request_id)
         .subquery()
     )
 
 
-def _times(ledger: OpenLedger, time: ColumnElement[Any], *, keyed: bool) -> Select[Any]:
+def _times(
+    ledger: OpenLedger, time: ColumnElement[Any], one_in: int, *, keyed: bool
+) -> Select[Any]:
     query = ledger.scope.query
     edge = cut_off(time)
     keys = [c.label(name) for name, c in answer_keys(query).items()] if keyed else []
@@ -179,6 +197,6 @@ def _times(ledger: OpenLedger, time: ColumnElement[Any], *, keyed: bool) -> Sele
             func.max(time).label("largest"),
             *exact_sum(ledger.connection, time, "times"),
         )
-        .where(time.is_not(None))
+        .where(*_evenly(answers.c.attempt_id, one_in), time.is_not(None))
         .group_by(*(key.element for key in keys), edge)
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import tzinfo
+from datetime import datetime, tzinfo
 from fractions import Fraction
 from typing import Final
 
@@ -11,13 +11,16 @@ from sqlalchemy import Engine
 from batcher.pricing.money import format_currency, format_usd
 from batcher.report.figures import USD, Report, sort_key
 from batcher.report.html.cards import Card, details, over_time
-from batcher.report.ledgers import open_ledgers
+from batcher.report.ledgers import ledger_name, open_ledgers
 from batcher.report.query import Dimension, Kind, ReportQuery, moment_of, time_zone
 from batcher.report.render.layout import Detail, Layout, lay_out
 from batcher.report.render.report_table import table_of
 from batcher.report.summary import summarise
+from batcher.report.words import shorten_apart
 
 _TITLE: Final = "What the answers cost"
+_NAMES_LENGTH: Final = 88  # characters of all names of a line together
+_SHORTEST_NAME: Final = 22
 MOST_LINES: Final = 300  # of the table; a page is for people
 
 
@@ -36,6 +39,7 @@ class Page:
     """All that the template writes; `left_out` is how many lines the table does not show."""
 
     title: str
+    origin: str
     subtitle: str
     tiles: tuple[Tile, ...]
     cards: tuple[Card, ...]
@@ -43,24 +47,33 @@ class Page:
     left_out: int
 
 
-def gather(engines: Sequence[Engine], query: ReportQuery) -> Page:
-    """The page over all of `engines`; raises `UsageError` like `summarise`."""
+def gather(engines: Sequence[Engine], query: ReportQuery, made_at_us: int) -> Page:
+    """The page over all of `engines`, made at a moment; raises like `summarise`."""
     report = summarise(engines, query)
     currency = _main_currency(report)
     return Page(
         title=_TITLE,
+        origin=_origin(engines, moment_of(made_at_us).astimezone(time_zone(query.timezone))),
         subtitle=_subtitle(query, len(engines)),
         tiles=_tiles(report, currency),
-        cards=_cards(engines, query, currency) if report.lines else (),
+        cards=_cards(engines, query, currency, report) if report.lines else (),
         table=_table(report, currency),
         left_out=max(len(report.lines) - MOST_LINES, 0),
     )
 
 
-def _cards(engines: Sequence[Engine], query: ReportQuery, currency: str) -> tuple[Card, ...]:
+def _origin(engines: Sequence[Engine], made_at: datetime) -> str:
+    """The ledgers by name, and when this was made."""
+    names = ", ".join(ledger_name(engine) for engine in engines)
+    return f"{names}, as of {made_at:%Y-%m-%d %H:%M}"
+
+
+def _cards(
+    engines: Sequence[Engine], query: ReportQuery, currency: str, report: Report
+) -> tuple[Card, ...]:
     by_model = replace(query, by=(Dimension(Kind.MODEL),))
     with open_ledgers(engines, by_model) as ledgers:
-        found = details(ledgers, currency)
+        found = details(ledgers, currency, report.total.counts.requests)
     return (*over_time(engines, query, currency), *found)
 
 
@@ -134,9 +147,20 @@ def _day_of(moment_us: int | None, zone: tzinfo) -> str:
 def _table(report: Report, currency: str) -> Layout:
     """The dearest lines, in the report's own order."""
     if len(report.lines) <= MOST_LINES:
-        return lay_out(table_of(report), Detail.WIDE)
+        return _with_short_names(lay_out(table_of(report), Detail.WIDE))
     dearest = sorted(report.lines, key=lambda line: (-line.cost(currency), sort_key(line.key)))[
         :MOST_LINES
     ]
     lines = tuple(sorted(dearest, key=lambda line: sort_key(line.key)))
-    return lay_out(table_of(replace(report, lines=lines)), Detail.WIDE)
+    return _with_short_names(lay_out(table_of(replace(report, lines=lines)), Detail.WIDE))
+
+
+def _with_short_names(layout: Layout) -> Layout:
+    """However long the names, the numbers stay on the screen."""
+    texts = [not column.is_number for column in layout.columns]
+    length = max(_NAMES_LENGTH // max(sum(texts), 1), _SHORTEST_NAME)
+    columns = [
+        shorten_apart(cells, length) if is_text else cells
+        for is_text, cells in zip(texts, zip(*layout.rows, strict=True), strict=True)
+    ] if layout.rows else []  # fmt: skip
+    return replace(layout, rows=tuple(zip(*columns, strict=True)))

@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO, assert_never
 
+from batcher.clock import SystemClock
 from batcher.errors import UsageError
 from batcher.outputs import NOTHING_KEPT, Guard
 from batcher.report.figures import Report
@@ -58,7 +59,8 @@ def write_report(
     from batcher.report.html.document import render_page  # noqa: PLC0415 - brings Jinja2
     from batcher.report.html.page import gather  # noqa: PLC0415 - brings SQLAlchemy
 
-    deliver(render_page(gather(engines, query)), target, stdout, guard, marks.is_page)
+    page = gather(engines, query, SystemClock().now_us())
+    deliver(render_page(page), target, stdout, guard, marks.is_page)
 
 
 def write(

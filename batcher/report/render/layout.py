@@ -22,10 +22,11 @@ class Detail(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column's title; numbers stand on the right."""
+    """A column's title; numbers stand on the right. `in_narrow`: among the fewest columns."""
 
     title: str
     is_number: bool
+    in_narrow: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,9 @@ def lay_out(table: Table, detail: Detail) -> Layout:
     ]
     count = len(table.rows)
     return Layout(
-        columns=tuple(Column(field.title, not field.unit.is_text) for field in fields),
+        columns=tuple(
+            Column(field.title, not field.unit.is_text, field.in_narrow) for field in fields
+        ),
         rows=tuple(rows[:count]),
         totals=tuple(rows[count:]),
         sentences=table.sentences,
