@@ -49,7 +49,7 @@ class RunLimits:
     max_cost_month: int | None = None
     drain_timeout_seconds: float = 60.0
     max_legs: int = 10
-    body_bytes: int = 256 * 2**20
+    body_bytes: int = 192 * 2**20  # reading a row of the largest size takes the rest of 256 MB
     max_bad: BadLimit | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet as pq
 
+from batcher.rows.read.pages import pages
 from batcher.rows.read.source import SourceFile
 
 AT_ONCE_BYTES: Final = 2**25  # what the records of one read may become, by all that is known
@@ -24,8 +25,7 @@ _LARGE_DICTIONARY: Final = 5 * 2**18  # what writers make of themselves ends at 
 _PLAIN_RATIO: Final = 20  # what text packs to, with much to spare
 _FREE_VALUES: Final = 8_000_000
 _MOST_RATIO: Final = 1_000
-_DICTIONARY_PAGE: Final = 2
-_FIELD: Final = 0x15  # of a page's header: the next field, an integer
+_MOST_PAGE: Final = 2**27  # of a page that packs as only a bomb does
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ class ReadingPlan:
 def reading_plan(source: SourceFile, group: Any, names: list[str]) -> ReadingPlan:  # noqa: ANN401  a RowGroupMetaData
     """How to read the columns `names` of a row group in bounded memory.
 
-    Raises `ValueError` where a list has so many values that only a bomb does.
+    Raises `ValueError` where a list has so many values, or a page is packed so well, that only
+    a bomb does.
     """
     columns = [group.column(number) for number in range(group.num_columns)]
     chosen = [each for each in columns if each.path_in_schema.split(".")[0] in names]
@@ -50,6 +51,7 @@ def reading_plan(source: SourceFile, group: Any, names: list[str]) -> ReadingPla
         rows = min(rows, 2)  # of 32 MB each, perhaps
     nested: list[str] = []
     for column in chosen:
+        _check_pages(source, column)
         shared = _dictionary_bytes(source, column)
         if "." not in column.path_in_schema:
             rows = max(1, min(rows, AT_ONCE_BYTES // max(shared, 1)))
@@ -124,28 +126,28 @@ def _check_values(column: Any, rows: int) -> None:  # noqa: ANN401  a ColumnChun
         )
 
 
+def _check_pages(source: SourceFile, column: Any) -> None:  # noqa: ANN401  a ColumnChunkMetaData
+    """A page is unpacked whole: pictures make large ones, too, but those pack badly."""
+    unpacked, packed = column.total_uncompressed_size, column.total_compressed_size
+    if unpacked <= _MOST_PAGE:
+        return
+    for page in pages(source, column):
+        _check_page(column, page.unpacked, page.packed)
+        unpacked, packed = unpacked - page.unpacked, packed - page.packed
+    _check_page(column, unpacked, packed)  # behind a header that cannot be read
+
+
+def _check_page(column: Any, unpacked: int, packed: int) -> None:  # noqa: ANN401  a ColumnChunkMetaData
+    if unpacked > max(_MOST_PAGE, _PLAIN_RATIO * packed):
+        raise ValueError(
+            f"column {column.path_in_schema} unpacks a page of {unpacked:,} bytes from"
+            f" {packed:,} bytes; write it with smaller pages"
+        )
+
+
 def _dictionary_bytes(source: SourceFile, column: Any) -> int:  # noqa: ANN401  a ColumnChunkMetaData
     """The bytes of a column's dictionary, by the header of its page; 0: it has none."""
-    place = column.dictionary_page_offset or column.data_page_offset
-    with source.open(ahead_bytes=0) as file:
-        file.seek(place)
-        header = file.read(32)
-    try:
-        kind, rest = _integer(header)
-        size, _ = _integer(rest)
-    except (IndexError, ValueError):
+    first = next(pages(source, column), None)
+    if first is None:
         return int(column.total_uncompressed_size)
-    return size if kind == _DICTIONARY_PAGE else 0
-
-
-def _integer(header: bytes) -> tuple[int, bytes]:
-    """The integer of the next field, in Thrift's compact form, and what follows it."""
-    if header[0] != _FIELD:
-        raise ValueError("another field")
-    value = shift = 0
-    for place, byte in enumerate(header[1:], 2):
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value >> 1, header[place:]
-    raise ValueError("cut")
+    return first.unpacked if first.is_dictionary else 0
