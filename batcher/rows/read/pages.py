@@ -21,7 +21,7 @@ _NESTED: Final = 8  # deeper than any header is
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class PageSize:
     """One page: its bytes as they are stored, and as they are unpacked."""
 
     is_dictionary: bool
@@ -29,7 +29,7 @@ class Page:
     unpacked: int
 
 
-def pages(source: SourceFile, column: Any) -> Iterator[Page]:  # noqa: ANN401  a ColumnChunkMetaData
+def pages(source: SourceFile, column: Any) -> Iterator[PageSize]:  # noqa: ANN401  a ColumnChunkMetaData
     """The pages of a column chunk in order; ends early at a header that cannot be read."""
     dictionary = column.dictionary_page_offset
     place = column.data_page_offset if dictionary is None else dictionary
@@ -40,7 +40,9 @@ def pages(source: SourceFile, column: Any) -> Iterator[Page]:  # noqa: ANN401  a
             header = _Header(file.read(_MOST_HEADER))
             try:
                 fields = header.integers_of_struct()
-                page = Page(fields[_KIND] == _DICTIONARY, fields[_PACKED], fields[_UNPACKED])
+                page = PageSize(
+                    fields[_KIND] == _DICTIONARY, fields[_PACKED], fields[_UNPACKED]
+                )
             except (LookupError, ValueError):
                 return
             if page.packed < 0 or page.unpacked < 0:
