@@ -18,7 +18,7 @@ from batcher.messages.parts import (
     MOST_PARTS_OF_EVENT,
     has_more_parts,
 )
-from batcher.messages.stream_block import StreamedBlock, raw_json, with_halves
+from batcher.messages.stream_block import StreamedBlock, UsualDelta, raw_json, with_halves
 from batcher.messages.stream_events import Event, EventParser, StreamTooLong
 from batcher.messages.usage import Evidence
 
@@ -59,6 +59,7 @@ class _EventFields(msgspec.Struct):
 
 
 _WIRE: Final = msgspec.json.Decoder(_EventFields)
+_USUAL: Final = msgspec.json.Decoder(UsualDelta)
 _FIELDS: Final = msgspec.json.Decoder(Fields)
 
 
@@ -110,7 +111,7 @@ class MessageStream:
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes; never raises for what they hold."""
-        if not self.has_begun:
+        if self._message is None:
             self.raw += chunk
             if not self._may_be_events():
                 return
@@ -170,12 +171,28 @@ class MessageStream:
 
     def _take_all(self, events: list[Event]) -> None:
         for event in events:
-            if self.is_over:
-                return
             try:
+                if event.name == "content_block_delta" and self._take_usual(event.data):
+                    continue
                 self._take(event)
             except CODEC_ERRORS as exc:
                 self._cannot_read(event, exc)
+            if self.is_over:
+                return
+
+    def _take_usual(self, data: bytes) -> bool:
+        """Add a delta to a block that has begun; `False` for whatever is anything else."""
+        try:
+            event = _USUAL.decode(data)
+            data.decode()  # what is passed over may be broken
+        except CODEC_ERRORS:
+            return False
+        block = self._by_index.get(event.index)
+        if block is None or len(data) > _LARGE_EVENT:
+            return False
+        self.has_content = True
+        self._kept_bytes += block.add(event.delta)
+        return self._kept_bytes <= ANSWER_LIMIT
 
     def _cannot_read(self, event: Event, exc: Exception) -> None:
         kind = _kind(event)

@@ -18,6 +18,25 @@ _ESCAPED_HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _HALF: Final = re.compile("[\ud800-\udfff]")
 
 
+class _Text(msgspec.Struct, tag_field="type", tag="text_delta", gc=False):
+    text: str
+
+
+class _Thinking(msgspec.Struct, tag_field="type", tag="thinking_delta", gc=False):
+    thinking: str
+
+
+class _Input(msgspec.Struct, tag_field="type", tag="input_json_delta", gc=False):
+    partial_json: str
+
+
+class UsualDelta(msgspec.Struct, tag_field="type", tag="content_block_delta", gc=False):
+    """An event that adds to a block, as nearly all do; see `StreamedBlock.add`."""
+
+    index: int
+    delta: _Text | _Thinking | _Input
+
+
 class StreamedBlock:
     """A block under construction. Raises `CODEC_ERRORS` for deltas of a wrong shape."""
 
@@ -28,15 +47,22 @@ class StreamedBlock:
         self._json = bytearray()
         self._citations = bytearray()
 
+    def add(self, delta: _Text | _Thinking | _Input) -> int:
+        """What `apply` does, for a delta that was read already."""
+        if isinstance(delta, _Text):
+            return self._append("text", delta.text)
+        if isinstance(delta, _Thinking):
+            return self._append("thinking", delta.thinking)
+        return self._append_json(delta.partial_json)
+
     def apply(self, delta: Fields) -> int:
         """Add what a delta brings; unknown ones are ignored. Gives how many bytes are kept."""
         match _string(delta.get("type", _ABSENT)):
             case "text_delta" | "thinking_delta" as kind:
-                return self._append(kind.removesuffix("_delta"), delta)
+                name = kind.removesuffix("_delta")
+                return self._append(name, _string(delta.get(name, _ABSENT)))
             case "input_json_delta":
-                piece = _as_bytes(_string(delta.get("partial_json", _ABSENT)))
-                self._json += piece
-                return len(piece)
+                return self._append_json(_string(delta.get("partial_json", _ABSENT)))
             case "citations_delta" if "citation" in delta:
                 self._citations += b"," + bytes(delta["citation"])
                 return len(delta["citation"]) + 1
@@ -68,9 +94,18 @@ class StreamedBlock:
             "model"
         )
 
-    def _append(self, name: str, delta: Fields) -> int:
-        piece = _as_bytes(_string(delta.get(name, _ABSENT)))
-        self._texts.setdefault(name, bytearray()).extend(piece)
+    def _append(self, name: str, text: str) -> int:
+        piece = text.encode("utf-8", "surrogatepass")  # half a pair may wait for its other half
+        buffer = self._texts.get(name)
+        if buffer is None:
+            self._texts[name] = bytearray(piece)
+        else:
+            buffer += piece
+        return len(piece)
+
+    def _append_json(self, text: str) -> int:
+        piece = text.encode("utf-8", "surrogatepass")
+        self._json += piece
         return len(piece)
 
     def _replace(self, delta: Fields, *names: str) -> int:
@@ -82,11 +117,6 @@ class StreamedBlock:
     def _earlier_citations(self) -> list[msgspec.Raw]:
         earlier = bytes(self._fields.get("citations", b"null"))
         return [] if earlier == b"null" else _LIST.decode(earlier)
-
-
-def _as_bytes(text: str) -> bytes:
-    """Halves of a pair stay halves, whose other half may come with the next delta."""
-    return text.encode("utf-8", "surrogatepass")
 
 
 def _as_text(buffer: bytearray) -> str:

@@ -3,8 +3,11 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batcher.messages.answer import NotAMessage, parse_answer
+from batcher.messages.stream_events import Event, EventParser
 from tests.messages.stream_making import FIXTURE, MESSAGES, fold, stream_of
 
 STREAMS = {"fixture": FIXTURE} | {name: stream_of(each) for name, each in MESSAGES.items()}
@@ -54,3 +57,47 @@ def test_with_any_byte_changed_a_stream_is_complete_only_with_its_end(name):
                 continue
             answer.content.decode()
     assert complete > len(stream) / 2
+
+
+_LINES = st.lists(
+    st.sampled_from(
+        [
+            b"event: a",
+            b"event:b",
+            b"data: x",
+            b"data:y",
+            b"data: ",
+            b"data",
+            b": no",
+            b"",
+            b"id: 1",
+        ]
+    )
+)
+
+
+@given(_LINES, st.integers(0, 60), st.integers(0, 60))
+def test_events_are_the_same_in_whatever_pieces_and_with_whatever_line_ends(lines, one, two):
+    stream = b"".join(line + b"\n" for line in lines)
+    low, high = sorted((one, two))
+    for ends in (b"\n", b"\r\n"):
+        parser = EventParser()
+        pieces = (stream[:low], stream[low:high], stream[high:])
+        found = [e for piece in pieces for e in parser.feed(piece.replace(b"\n", ends))]
+        assert found + parser.finish() == _read_by_line(lines)
+
+
+def _read_by_line(lines: list[bytes]) -> list[Event]:
+    """A second opinion: the rules of server-sent events, a line at a time."""
+    events, name, data = [], "", []
+    for line in [*lines, b""]:
+        field, _, value = line.partition(b":")
+        if field == b"event":
+            name = value.removeprefix(b" ").decode()
+        elif field == b"data":
+            data.append(value.removeprefix(b" "))
+        elif not line:
+            if b"\n".join(data):
+                events.append(Event(name, b"\n".join(data)))
+            name, data = "", []
+    return events
