@@ -89,6 +89,7 @@ _SURROGATES: Final = re.compile(
     rb"(?:\\\\)++|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
+_NUL: Final = rb"\u0000"  # the one spelling of it that JSON allows
 _CONTAINER: Final = msgspec.json.Decoder(_Container)
 
 
@@ -119,19 +120,20 @@ def parse_answer(body: bytes) -> Answer:
         usage = parse_usage(usage_raw)
     except ValueError as exc:
         raise NotAMessage(str(exc)) from exc
-    return Answer(
-        message_id=_clean(wire.id),
-        model=_clean(wire.model),
-        stop_reason=_clean(wire.stop_reason),
-        stop_sequence=_clean(wire.stop_sequence),
+    answer = Answer(
+        message_id=wire.id,
+        model=wire.model,
+        stop_reason=wire.stop_reason,
+        stop_sequence=wire.stop_sequence,
         content=content,
-        text=text.replace("\0", "\ufffd"),
-        text_repaired="\0" in text,
+        text=text,
+        text_repaired=False,
         usage=usage,
         usage_raw=usage_raw,
-        container_id=_container_id(wire.container),
-        stop_details=_present(wire.stop_details),
+        container_id=None if wire.container is _ABSENT else _container_id(wire.container),
+        stop_details=None if wire.stop_details is _ABSENT else _present(wire.stop_details),
     )
+    return _without_nul(answer) if _NUL in body else answer
 
 
 def text_of(content: bytes) -> str:
@@ -163,6 +165,19 @@ def _present(raw: msgspec.Raw) -> bytes | None:
     return None if value in {b"", b"null"} else value
 
 
+def _without_nul(answer: Answer) -> Answer:
+    """The same, with U+FFFD for what no database takes in a text."""
+    return replace(
+        answer,
+        message_id=_clean(answer.message_id),
+        model=_clean(answer.model),
+        stop_reason=_clean(answer.stop_reason),
+        stop_sequence=_clean(answer.stop_sequence),
+        text=answer.text.replace("\0", "\ufffd"),
+        text_repaired="\0" in answer.text,
+    )
+
+
 def _clean(value: str | None) -> str | None:
     return value.replace("\0", "\ufffd") if value and "\0" in value else value
 
@@ -189,9 +204,9 @@ def _text(content: bytes) -> tuple[str, bytes]:
         return blocks, msgspec.json.encode([{"type": "text", "text": blocks}])
     if len(blocks) > MOST_BLOCKS:
         raise NotAMessage(f"content has {len(blocks):,} blocks, more than {MOST_BLOCKS:,}")
-    return "".join(
-        block.text for block in blocks if block.type == "text" and block.text
-    ), content
+    if len(blocks) == 1 and blocks[0].type == "text":
+        return blocks[0].text or "", content  # as most answers are
+    return "".join([b.text for b in blocks if b.type == "text" and b.text]), content
 
 
 _CHARACTERS_PER_TOKEN: Final = 4

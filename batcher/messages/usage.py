@@ -1,6 +1,6 @@
 """What one answer consumed, as the provider reported it: nothing added, nothing assumed."""
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec.structs import replace
@@ -101,6 +101,71 @@ def parse_usage(raw: bytes | None) -> Usage | None:
         return None
     if len(raw) > USAGE_LIMIT:
         raise ValueError(f"usage has {len(raw):,} bytes, more than {USAGE_LIMIT:,}")
+    try:
+        plain = _PLAIN.decode(raw)
+    except CODEC_ERRORS:
+        return _parsed(raw)
+    split, details, tools = (
+        plain.cache_creation,
+        plain.output_tokens_details,
+        plain.server_tool_use,
+    )
+    written = plain.cache_creation_input_tokens
+    if (split and written is None) or plain.input_tokens is None or rb"\u0000" in raw:
+        return _parsed(raw)
+    return Usage(
+        input_tokens=plain.input_tokens,
+        cache_write_tokens=written,
+        cache_write_5m_tokens=split.ephemeral_5m_input_tokens if split else None,
+        cache_write_1h_tokens=split.ephemeral_1h_input_tokens if split else None,
+        cache_read_tokens=plain.cache_read_input_tokens,
+        output_tokens=plain.output_tokens,
+        thinking_tokens=details.thinking_tokens if details else None,
+        web_search_requests=tools.web_search_requests if tools else None,
+        service_tier=plain.service_tier,
+        inference_geo=plain.inference_geo,
+        speed=plain.speed,
+    )
+
+
+# --- Usage with nothing in it but what is documented, as most is: its types say all there is to
+# say of it. Whatever else there is goes the long way, which says the same of this.
+
+_Plain = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS_PLAUSIBLE)] | None
+
+
+class _PlainSplit(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    ephemeral_5m_input_tokens: _Plain = None
+    ephemeral_1h_input_tokens: _Plain = None
+
+
+class _PlainDetails(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    thinking_tokens: _Plain = None
+
+
+class _PlainTools(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    web_search_requests: _Plain = None
+    web_fetch_requests: _Plain = None
+
+
+class _PlainUsage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    input_tokens: _Plain = None
+    cache_creation_input_tokens: _Plain = None
+    cache_creation: _PlainSplit | None = None
+    cache_read_input_tokens: _Plain = None
+    output_tokens: _Plain = None
+    output_tokens_details: _PlainDetails | None = None
+    server_tool_use: _PlainTools | None = None
+    service_tier: str | None = None
+    inference_geo: str | None = None
+    speed: str | None = None
+    iterations: None = None
+
+
+_PLAIN: Final = msgspec.json.Decoder(_PlainUsage)
+
+
+def _parsed(raw: bytes) -> Usage | None:
     try:
         fields = msgspec.json.decode(raw)
         usage = _usage(fields) if isinstance(fields, dict) and fields else None

@@ -35,21 +35,12 @@ class Breaker:
     def __init__(self, policy: BreakerPolicy) -> None:
         self._policy = policy
         self._failures = 0
-        self._long_silent = False
         self._ever_answered = False
         self._down_since: float | None = None
         self._next_probe = 0.0
         self._wait = _PROBE_FIRST_SECONDS
         self._probing = False
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the stream is stopped and only probes go."""
-        if self._long_silent:
-            return True
-        return self._failures >= self._policy.trips_after or (
-            not self._ever_answered and self._failures > 0
-        )
+        self.is_open = False  # whether the stream is stopped and only probes go
 
     @property
     def is_suspect(self) -> bool:
@@ -87,8 +78,8 @@ class Breaker:
     def succeeded(self) -> None:
         """The server answered something that it must be alive for."""
         self._failures = 0
-        self._long_silent = False
         self._ever_answered = True
+        self.is_open = False
         self._down_since = None
         self._probing = False
 
@@ -99,7 +90,11 @@ class Breaker:
         self._probing = False
         if self._down_since is None:
             self._down_since = now
-        self._long_silent = now - self._down_since >= self._policy.trips_after_seconds
+        self.is_open = (
+            self._failures >= self._policy.trips_after
+            or not self._ever_answered
+            or now - self._down_since >= self._policy.trips_after_seconds
+        )
         if not was_open:
             self._wait = _PROBE_FIRST_SECONDS
         elif now >= self._next_probe:  # earlier ones were under way when it opened
@@ -133,11 +128,12 @@ class Concurrency:
     monotonic clock.
     """
 
-    __slots__ = ("_allowed", "_before", "_cap", "_counts", "_next_cut", "_turn")
+    __slots__ = ("_allowed", "_before", "_cap", "_counts", "_next_cut", "_turn", "is_cut")
 
     def __init__(self, cap: int) -> None:
         self._cap = cap
         self._allowed = float(cap)
+        self.is_cut = False  # whether less is allowed than the user's cap
         self._before = (0, 0)  # good and bad ones of the half window before
         self._counts = [0, 0]
         self._turn = 0.0
@@ -148,18 +144,14 @@ class Concurrency:
         """How many may be in flight now; at least 1."""
         return int(self._allowed)
 
-    @property
-    def is_cut(self) -> bool:
-        """Whether it is less than the user's cap."""
-        return self._allowed < self._cap
-
     def good(self, now: float) -> None:
         """The server did what it was asked for."""
         if now >= self._turn:
             self._turn_over(now)
         self._counts[0] += 1
-        if self._allowed < self._cap:
+        if self.is_cut:
             self._allowed = min(self._allowed * _GROWTH, float(self._cap))
+            self.is_cut = self._allowed < self._cap
 
     def bad(self, now: float) -> None:
         """The server could not do it, or not in time."""
@@ -171,6 +163,7 @@ class Concurrency:
         if enough and now >= self._next_cut:
             self._next_cut = now + _CUT_EVERY_SECONDS
             self._allowed = max(self._allowed * _CUT, 1.0)
+            self.is_cut = self._allowed < self._cap
 
     def _turn_over(self, now: float) -> None:
         recent = now < self._turn + _HALF_WINDOW_SECONDS

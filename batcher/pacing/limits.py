@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+import msgspec
+
 from batcher.errors import ConfigurationError
 
 # The provider counts Opus 4.5 to 4.8 against one limit, and so Sonnet 4.5 and 4.6.
@@ -38,8 +40,7 @@ class QuotaLimits:
     share: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(msgspec.Struct, frozen=True, gc=False):
     """What one request takes from the token quotas; input without cache reads.
 
     An estimate also remembers what it was made from: `body_tokens`, by size alone, and the

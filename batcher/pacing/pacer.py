@@ -1,8 +1,9 @@
 """Whether a request may go now, by every quota of one key at one endpoint."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from batcher.messages.quota import QuotaReading, read_quota
 from batcher.pacing.breaker import Concurrency
@@ -13,8 +14,7 @@ _REFUSED: Final = 429
 _NOTHING: Final = Expected(0.0, 0.0)
 
 
-@dataclass(slots=True)
-class Reservation:
+class Reservation(msgspec.Struct, frozen=True, gc=False):
     """What was set aside for one request, until its outcome is told."""
 
     pool: Pool

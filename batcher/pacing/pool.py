@@ -171,12 +171,12 @@ class Pool:
         if now >= self._next_steer:
             self._steer(now)
         longest, cause = 0.0, None
-        costs = _costs(expected)
+        costs = (1.0, expected.input_tokens, expected.output_tokens)  # in the order of _LIMITS
         for index, level in self._ordered:
             seconds = level.wait_seconds(costs[index], now)
             if seconds > longest:
                 longest, cause = seconds, _LIMITS[index]
-        if not self.speaks:
+        if not self.speaks and self.learned.per_second is not None:
             seconds = self.learned.wait_seconds(now)
             if seconds > longest:
                 longest, cause = seconds, Limit.LEARNED
@@ -186,7 +186,7 @@ class Pool:
 
     def reserve(self, expected: Expected, now: float) -> int:
         """Such a request goes; returns the number that ends it."""
-        costs = _costs(expected)
+        costs = (1.0, expected.input_tokens, expected.output_tokens)
         for index, level in self._ordered:
             level.reserve(costs[index])
         if not self.speaks:
@@ -197,9 +197,10 @@ class Pool:
         """End a request that took `real`; `None`: nobody knows what it took."""
         self._under_way.end(number)
         if real is not None:
-            reserved, taken = _costs(expected), _costs(real)
+            more_input = expected.input_tokens - real.input_tokens
+            less = (0.0, more_input, expected.output_tokens - real.output_tokens)
             for index, level in self._ordered:
-                level.settle(reserved[index] - taken[index])
+                level.settle(less[index])
 
     def take_share(self, share: float) -> None:
         """From now on this part of the quota is ours."""
@@ -214,7 +215,7 @@ class Pool:
     def refund(self, number: int, expected: Expected) -> None:
         """End that request: the server counted nothing, so all of it comes back."""
         self._under_way.end(number)
-        costs = _costs(expected)
+        costs = (1.0, expected.input_tokens, expected.output_tokens)
         for index, level in self._ordered:
             level.give_back(costs[index])
 
@@ -317,8 +318,3 @@ class Pool:
         part = self._part * self.share * min(max(ramp, _RAMP_FROM), 1.0)
         for level in self.levels.values():
             level.steer(part, now)
-
-
-def _costs(expected: Expected) -> tuple[float, float, float]:
-    """In the order of `_LIMITS`."""
-    return 1.0, expected.input_tokens, expected.output_tokens

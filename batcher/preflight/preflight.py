@@ -111,22 +111,25 @@ class _Compiled:
         self.rule = rule
         self._context = context
         self._test: Test = test_of(rule.check, betas)
-        self._fields = [(path, getter(path)) for path in rule.fields]
+        self._fields = [
+            (path, None if "." in path else path, getter(path)) for path in rule.fields
+        ]
         self._when = [(getter(path), values) for path, values in rule.when.items()]
         self._where = [(getter(path), values) for path, values in rule.where.items()]
         self._unless = [getter(path) for path in rule.unless_fields]
 
-    def look(self, element: dict[str, Any], body: Body, place: str = "") -> Problem | None:
-        """The problem with this element of `body`, which is at `place`."""
-        for path, get in self._fields:
-            finding = self._test(get(element), element)
-            if finding is not None and self._applies(element, body):
+    def look(
+        self, element: dict[str, Any], body: Body | None = None, place: str = ""
+    ) -> Problem | None:
+        """The problem with this element of `body`, which is at `place`; or with the body."""
+        for path, name, get in self._fields:
+            value = get(element) if name is None else element.get(name)
+            finding = self._test(value, element)
+            if finding is not None and self._applies(
+                element, element if body is None else body
+            ):
                 return self._problem(finding, f"{place}.{path}" if place else path)
         return None
-
-    def of_body(self, body: Body) -> Problem | None:
-        """See `look`, for rules about the whole body."""
-        return self.look(body, body)
 
     def _applies(self, element: dict[str, Any], body: Body) -> bool:
         return (
@@ -152,7 +155,7 @@ class _Program:
         by_scope: dict[str, list[_Compiled]] = {}
         for rule in rules:
             if rule.rule.scope == "body":
-                self._probes.setdefault(_trigger(rule.rule), []).append(rule.of_body)
+                self._probes.setdefault(_trigger(rule.rule), []).append(rule.look)
             else:
                 by_scope.setdefault(rule.rule.scope, []).append(rule)
         for scope, (field, probe) in _WALKS.items():

@@ -43,13 +43,16 @@ class RowRanges:
         """The ranges as JSON text, ascending, without blanks: `[[1,1000],[1005,2000]]`."""
         return msgspec.json.encode(list(self)).decode()
 
-    def add(self, number: int) -> None:
-        """Make `number` a member."""
-        if self._last and self._last[-1] + 1 == number:  # the usual case
-            self._last[-1] = number
+    def add(self, number: int) -> int:
+        """Make `number` a member; gives how many ranges more that takes, from -1 to 1."""
+        last = self._last
+        if last and last[-1] + 1 == number:  # the usual case
+            last[-1] = number
             self._count += 1
-        else:
-            self.add_range(number, number)
+            return 0
+        before = len(last)
+        self.add_range(number, number)
+        return len(last) - before
 
     def add_range(self, first: int, last: int) -> None:
         """Make all of `first` to `last`, both included, members; `ValueError` if reversed."""
@@ -121,13 +124,9 @@ class RowRanges:
         index = self._index(1)
         return 1 if index is None else self._last[index] + 1
 
-    @property
-    def range_count(self) -> int:
-        """How many ranges it takes to say which rows."""
-        return len(self._first)
-
     def __contains__(self, number: int) -> bool:
-        return self._index(number) is not None
+        index = bisect_right(self._first, number) - 1
+        return index >= 0 and number <= self._last[index]
 
     def __len__(self) -> int:
         """How many rows, not ranges."""

@@ -160,3 +160,42 @@ def test_any_value_of_a_count_is_a_plausible_number_or_not_known(value):
     found = usage(input_tokens=value)
     count = None if found is None else found.input_tokens
     assert count is None or (type(count) is int and 0 <= count <= MAX_TOKENS_PLAUSIBLE)
+
+
+# What the documented fields may hold, with things that they should not.
+_COUNTS = st.one_of(
+    st.none(),
+    st.integers(-1, 9),
+    st.just(MAX_TOKENS_PLAUSIBLE + 1),
+    st.sampled_from([1.0, "3"]),
+)
+_WORDS = st.one_of(st.none(), st.sampled_from(["standard", "", "a\0b", "é"]), st.just(5))
+
+
+def _part(*names: str) -> st.SearchStrategy[object]:
+    counts = st.dictionaries(st.sampled_from(names), _COUNTS)
+    return st.one_of(st.none(), counts, st.just([]))
+
+
+_PARTS = {
+    "input_tokens": _COUNTS,
+    "output_tokens": _COUNTS,
+    "cache_creation_input_tokens": _COUNTS,
+    "cache_read_input_tokens": _COUNTS,
+    "cache_creation": _part("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"),
+    "output_tokens_details": _part("thinking_tokens", "other"),
+    "server_tool_use": _part("web_search_requests", "web_fetch_requests", "code"),
+    "service_tier": _WORDS,
+    "inference_geo": _WORDS,
+    "speed": _WORDS,
+    "iterations": st.sampled_from([None, [], [{"input_tokens": 1}]]),
+    "prompt_tokens": _COUNTS,
+    "cost": _COUNTS,
+    "new": _WORDS,
+}
+
+
+@given(st.fixed_dictionaries({}, optional=_PARTS))
+def test_usage_is_read_the_same_beside_a_field_that_nobody_knows(fields):
+    """Such a field changes nothing, but it takes usage off the short way."""
+    assert usage(**fields, unknown=None) == usage(**fields) or not fields

@@ -42,7 +42,7 @@ def intent_values(intent: Intent, scope: Scope) -> Row:
         "params_hash": request.params_hash,
         "number": attempt.number,
         "leg": attempt.leg,
-        "purpose": attempt.purpose.value,
+        "purpose": attempt.purpose._value_,
         "lane": scope.lane,
         "requested_model": request.model,
         "state": "open",
@@ -60,7 +60,7 @@ def settled_values(settlement: Settlement) -> Row:
     exchange = outcome.exchange
     failure = None if isinstance(outcome, Answered) else outcome.failure
     return {
-        "state": settlement.state.value,
+        "state": settlement.state._value_,
         "pending": int(settlement.pending),
         "sent_at": exchange.sent_at,
         "settled_at": exchange.settled_at,
@@ -98,7 +98,7 @@ def answer_values(settlement: Settlement, outcome: Answered | Partial, scope: Sc
         "message_id": answer.message_id,
         "stop_reason": answer.stop_reason,
         "stop_sequence": answer.stop_sequence,
-        "stop_details": _text(answer.stop_details),
+        "stop_details": answer.stop_details and answer.stop_details.decode(),
         "container_id": answer.container_id,
         "text": answer.text,
         "text_repaired": int(answer.text_repaired),
@@ -116,7 +116,7 @@ def answer_values(settlement: Settlement, outcome: Answered | Partial, scope: Sc
         "service_tier": usage.service_tier,
         "inference_geo": usage.inference_geo,
         "speed": usage.speed,
-        "usage": _text(answer.usage_raw),
+        "usage": answer.usage_raw and answer.usage_raw.decode(),
         "provider_reported_cost": _reported_cost(answer, exchange.reported_cost),
         "attempts": attempt.number,
         "legs": attempt.leg,
@@ -151,7 +151,7 @@ def charge_values(
         "model": charge.model,
         "rate_set_id": rate_set_id,
         "currency": currency,
-        "status": charge.status.value,
+        "status": charge.status._value_,
         "reason": charge.reason,
         "input_quantity": in_tokens,
         "cache_write_5m_quantity": write_5m,
@@ -186,7 +186,7 @@ def failure_values(settlement: Settlement, scope: Scope) -> Row:
         "custom_id": request.custom_id,
         "params_hash": request.params_hash,
         "identity": identity(request.custom_id, request.params_hash),
-        "kind": failure.kind.value,
+        "kind": failure.kind._value_,
         "reason": failure.reason,
         "message": failure.message,
         "transient": int(failure.transient),
@@ -215,10 +215,6 @@ def quarantine_values(record: Quarantine, scope: Scope, now_us: int) -> Row:
         "attempt_id": None,
         "failed_at": now_us,
     }
-
-
-def _text(raw: bytes | None) -> str | None:
-    return None if raw is None else raw.decode()
 
 
 def _reported_cost(answer: Answer, header: str | None) -> str | None:

@@ -108,7 +108,7 @@ def add_charges(
     unpriced_seen = False
     for charge in charges:
         currency = charge.rates.currency if charge.rates else ""
-        values = _values(sums, (*place, rating_id, charge.status.value, currency))
+        values = _values(sums, (*place, rating_id, charge.status._value_, currency))
         values[_CHARGES] += 1
         if charge.line == 0:
             _add_tokens(values, tokens, final=final)

@@ -65,8 +65,7 @@ class Batch:
 
     def _write_intents(self, connection: Connection, intents: Sequence[Intent]) -> None:
         self._sql.intent.run(
-            connection,
-            (encode.intent_values(intent, self._scope) for intent in intents),
+            connection, [encode.intent_values(intent, self._scope) for intent in intents]
         )
 
     def supersede(self, connection: Connection, intents: Sequence[Intent]) -> None:
@@ -89,11 +88,11 @@ class Batch:
         sql.settled.run(connection, map(encode.settled_values, settlements))
         sql.answer.run(
             connection,
-            (
+            [
                 encode.answer_values(settlement, settlement.outcome, scope)
                 for settlement in settlements
                 if isinstance(settlement.outcome, (Answered, Partial))
-            ),
+            ],
         )
         sql.charge.run(connection, self._charges(connection, settlements))
         self._rollup.run(connection, rollup_rows(settlements, scope))

@@ -29,7 +29,6 @@ from batcher.pipeline.engine.policies import (
     Better,
     Fail,
     NextLeg,
-    Ruling,
     judge,
 )
 from batcher.pipeline.engine.validate import NOT_ASKED
@@ -53,6 +52,9 @@ class Done(msgspec.Struct, frozen=True, gc=False):
     """The row needs nothing more in this invocation; `lasting`: nor in any other."""
 
     lasting: bool
+
+
+DONE = Done(lasting=True)
 
 
 class Again(msgspec.Struct, frozen=True, gc=False):
@@ -129,8 +131,8 @@ def _answered(
     answer = outcome.answer
     may_go_on = attempt.leg < policy.max_legs
     ruling = judge(work, answer, policy.answers, may_go_on=may_go_on)
-    next_step = ruling if isinstance(ruling, (NextLeg, Better)) else Done(lasting=True)
-    goes_on = not isinstance(next_step, Done)
+    next_step = ruling if isinstance(ruling, (NextLeg, Better)) else DONE
+    goes_on = next_step is not DONE
     final = not goes_on and not isinstance(ruling, Fail)
     legs = [*work.legs, leg_of(answer)] if work.legs and final else []
     validity = NOT_ASKED if isinstance(ruling, NextLeg) else ruling.validity
@@ -145,17 +147,15 @@ def _answered(
         final=final,
         joined_content=joined_content(legs) if legs else None,
         joined_text=joined_text(legs) if legs else None,
-        failure=_failed_answer(ruling),
+        failure=_failed_answer(ruling) if isinstance(ruling, Fail) else None,
         valid=validity.valid,
         invalid_reason=validity.reason,
     )
     return OutcomeDecision(settlement, next_step)
 
 
-def _failed_answer(ruling: Ruling) -> RowFailure | None:
+def _failed_answer(ruling: Fail) -> RowFailure:
     """The failure of a row whose answer is not good enough."""
-    if not isinstance(ruling, Fail):
-        return None
     kind = FailureKind.FAILED
     return RowFailure(kind=kind, reason=ruling.reason, message=ruling.message, transient=False)
 

@@ -12,6 +12,7 @@ from batcher.messages.request import BadRow, Request
 from batcher.pacing.breaker import Breaker
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.engine.decide import (
+    DONE,
     Again,
     Done,
     Elsewhere,
@@ -93,8 +94,7 @@ class Engine:
         self.supply = Supply(self._pace, self.breaker, self.consumed)
         self._tools = Tools(self.policy.answers.choices.tools)
         self.waking = Waking(self.supply, self._pace, self.clock, lambda: self._may_send)
-        self._accepted = self._in_flight = 0
-        self._body_bytes = 0
+        self._accepted = self._in_flight = self._body_bytes = 0
         self._workers: list[asyncio.Task[None]] = []
         self._over = asyncio.Event()
 
@@ -205,7 +205,8 @@ class Engine:
                 else:
                     if self.supply.is_held:
                         self.waking.wake(1)  # there may be quota for one more
-                    await (self._run_tools(work) if work.tools_due else self._attempt(work))
+                    tools_due = work.legs and work.tools_due
+                    await (self._run_tools(work) if tools_due else self._attempt(work))
         except Exception as exc:  # noqa: BLE001 - the worker's edge: a bug must end the run
             self.stop(exc)
 
@@ -216,7 +217,7 @@ class Engine:
                 if self.supply.holds_nothing and self.refill():
                     continue
                 return None
-            if work.tools_due or self.budget is None:
+            if self.budget is None or work.tools_due:
                 return work
             bound = self.opener.bound(work)
             if bound is None:
@@ -253,7 +254,7 @@ class Engine:
             return False
         if self.budget and self.budget.refused and self.progress.in_flight:
             return False  # an attempt that ends may free money
-        return self._pace.has_room(self._in_flight)
+        return not self._pace.concurrency.is_cut or self._pace.has_room(self._in_flight)
 
     async def _attempt(self, work: Work) -> None:
         attempt = self.opener.open(work)
@@ -313,17 +314,15 @@ class Engine:
             self._billed_beyond(verdicts.settlement)
         self._pace.end(work, outcome)
         self._observe(work, outcome)
-        self._go_on(work, outcome, verdicts)
-        self._report_scout(work, outcome)
+        if verdicts.next is not DONE:
+            self._go_on(work, outcome, verdicts)
+        if self.supply.has_scouts:
+            self._report_scout(work, outcome)
 
     def _count(self, work: Work, outcome: Outcome) -> None:
-        doubt = in_doubt(outcome)
-        work.count(
-            used_up=uses_up_patience(outcome),
-            overloaded=met_overload(outcome),
-            doubt=doubt,
-            blamed=doubt and self._health.blames(work),
-        )
+        doubt, used_up = in_doubt(outcome), uses_up_patience(outcome)
+        overloaded, blamed = met_overload(outcome), doubt and self._health.blames(work)
+        work.count(used_up=used_up, overloaded=overloaded, doubt=doubt, blamed=blamed)
 
     def _billed_beyond(self, settlement: Settlement) -> None:
         """The server does not keep its side: with it falls the promise that a cap holds."""

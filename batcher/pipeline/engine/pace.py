@@ -33,6 +33,7 @@ class Pace:
     def __init__(self, pacer: Pacer, clock: Clock) -> None:
         self._pacer = pacer
         self._clock = clock
+        self.concurrency = pacer.concurrency
 
     async def wait(self, kick: asyncio.Event, seconds: float) -> None:
         """Return after `seconds`, or as soon as `kick` is set."""
@@ -48,8 +49,7 @@ class Pace:
 
     def has_room(self, in_flight: int) -> bool:
         """Whether one more may be in flight, as the server bears it."""
-        concurrency = self._pacer.concurrency
-        return not concurrency.is_cut or in_flight < concurrency.allowed
+        return not self.concurrency.is_cut or in_flight < self.concurrency.allowed
 
     def wait_seconds(self, work: Work, now: float) -> float:
         """Seconds until `work` may go; 0.0: now."""

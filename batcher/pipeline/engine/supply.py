@@ -43,9 +43,10 @@ class Scouts:
         self._clear: set[str] = set()
         self._out: dict[str, _Model] = {}
 
-    def knows(self, model: str) -> bool:
-        """Whether a scout of `model` is out, or the next one is awaited."""
-        return model in self._out
+    @property
+    def any_out(self) -> bool:
+        """Whether a scout is out, or the next one is awaited."""
+        return bool(self._out)
 
     def admits(self, model: str, row: int, now: float) -> bool:
         """Whether a row of `model` may go: as its scout, or because the way is clear."""
@@ -158,6 +159,11 @@ class Supply:
         return sum(map(len, self._waiting.values())) if self._waiting else 0
 
     @property
+    def has_scouts(self) -> bool:
+        """Whether a scout is out whose report rows wait for, or may wait for."""
+        return self._scouts.any_out
+
+    @property
     def is_held(self) -> bool:
         """Whether a quota keeps rows back."""
         return bool(self._held)
@@ -241,8 +247,6 @@ class Supply:
 
     def report(self, work: Work, refusal: Failure | None) -> ScoutReport:
         """Tell how an attempt ended, so that rows that wait go, or try next; see `Scouts`."""
-        if not self._scouts.knows(work.request.model):
-            return ScoutReport.CLEAR
         report = self._scouts.report(work.request.model, id(work), refusal)
         if report is not ScoutReport.STOP:
             self._release(work.request.model)
@@ -335,7 +339,8 @@ class Credit:
     def __init__(self, rows: int, body_bytes: int) -> None:
         self._all_rows = self._rows = rows
         self._bytes = body_bytes
-        self._change = threading.Condition()
+        self._lock = threading.Lock()
+        self._change = threading.Condition(self._lock)
         self._stopped = False
 
     @property
@@ -354,7 +359,7 @@ class Credit:
 
     def give_back(self, body_bytes: int) -> None:
         """One row with a body of that size was sent, or a bad one was recorded."""
-        with self._change:
+        with self._lock:
             self._rows += 1
             self._bytes += body_bytes
             if self._rows > 0 and self._bytes > 0:

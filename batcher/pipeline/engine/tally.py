@@ -47,7 +47,7 @@ class SeenIds:
         """Whether `custom_id` was asked for before; it was from now on."""
         prefix = custom_id.rstrip(_DIGITS)
         width = len(custom_id) - len(prefix)
-        numbers = self._numbers_of(prefix, width) if 0 < width <= _MOST_DIGITS else None
+        numbers = self._numbers.get((prefix, width)) or self._new_numbers(prefix, width)
         number = int(custom_id[-width:]) if numbers is not None else 0
         if (numbers is not None and number in numbers) or custom_id in self._others:
             return True
@@ -60,21 +60,18 @@ class SeenIds:
             self._keep(custom_id, hashes)
         return False
 
-    def _numbers_of(self, prefix: str, width: int) -> RowRanges | None:
-        """The numbers seen after `prefix`; `None` when there are too many such patterns."""
-        numbers = self._numbers.get((prefix, width))
-        if numbers is None and len(self._numbers) < _MOST_PATTERNS:
-            numbers = self._numbers[prefix, width] = RowRanges()
+    def _new_numbers(self, prefix: str, width: int) -> RowRanges | None:
+        """For the numbers after `prefix`; `None` when there are too many such patterns."""
+        if not 0 < width <= _MOST_DIGITS or len(self._numbers) >= _MOST_PATTERNS:
+            return None
+        numbers = self._numbers[prefix, width] = RowRanges()
         return numbers
 
     def _count_up(self, numbers: RowRanges, number: int) -> bool:
         """Add `number` if that takes no memory, or if there is some left."""
-        touches = number - 1 in numbers or number + 1 in numbers
-        if not touches and not self._ranges_left:
+        if not (self._ranges_left or number - 1 in numbers or number + 1 in numbers):
             return False
-        before = numbers.range_count
-        numbers.add(number)
-        self._ranges_left += before - numbers.range_count
+        self._ranges_left -= numbers.add(number)
         return True
 
     def _keep(self, custom_id: str, hashes: bytes) -> None:
@@ -224,12 +221,13 @@ class Tally:
         """Count them; gives what they come to in pico-USD, as the server tells it."""
         progress = self._progress
         billed = 0
-        if any(charge.status is ChargeStatus.ASSUMED for charge in charges):
-            progress.assumed += 1
+        is_assumed = False
         for charge in charges:
-            if charge.status is ChargeStatus.ASSUMED and _in_usd(charge):
-                progress.assumed_low += charge.total or 0
-                progress.assumed_high += charge.high or 0
+            if charge.status is ChargeStatus.ASSUMED:
+                is_assumed = True
+                if _in_usd(charge):
+                    progress.assumed_low += charge.total or 0
+                    progress.assumed_high += charge.high or 0
             if charge.status is ChargeStatus.UNPRICED:
                 progress.unpriced += 1
             elif _in_usd(charge):
@@ -239,6 +237,7 @@ class Tally:
                 currencies = progress.other_currencies
                 currency = charge.rates.currency
                 currencies[currency] = currencies.get(currency, 0) + (charge.total or 0)
+        progress.assumed += is_assumed
         return billed
 
 

@@ -1,6 +1,6 @@
 """A request on its way: what the engine remembers between its attempts."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -20,8 +20,7 @@ class Replaced:
     output: int
 
 
-@dataclass(slots=True, kw_only=True)
-class Work:
+class Work(msgspec.Struct, kw_only=True, eq=False):
     """One request and its history; owned by the event loop's thread.
 
     The engine counts, `Supply` ends `takes_room` and says `is_probe`, `Pace` keeps `expected`
@@ -46,8 +45,8 @@ class Work:
     doubted: bool = False
     overloads: int = 0
     purpose: Purpose = Purpose.FIRST
-    legs: list[Leg] = field(default_factory=list)
-    replaced: list[Replaced] = field(default_factory=list)
+    legs: list[Leg] = []
+    replaced: list[Replaced] = []
     takes_room: bool = True
     is_probe: bool = False
     expected: Expected | None = None

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
 
+import msgspec
+
 from batcher.pricing.money import METERS, ExactRates, MeterRates
 
 STANDARD = "standard"
@@ -15,8 +17,7 @@ TERMS = (STANDARD, BATCH, FAST)
 LARGEST_RATE = 10**12
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateSet:
+class RateSet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The rates that one charge was made with; hashable, equal when all is equal.
 
     `terms` is "standard", "batch" or "fast", then a geography, then a prompt size:

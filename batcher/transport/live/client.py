@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 import aiohttp
+import msgspec
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -46,8 +47,7 @@ _COUNT_SECONDS: Final = 60
 _PROXIED: Final = 3  # a proxy connects, and answers, and lets us connect
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """Status, headers (case-insensitive) and whole body of one HTTP answer.
 
     `held` is the room that a larger body takes; whoever is done with it closes it.

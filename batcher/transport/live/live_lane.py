@@ -38,7 +38,8 @@ _COST_HEADER: Final = "x-litellm-response-cost"
 # Whose bill it goes on, for reconciling.
 _WORKSPACE_HEADER: Final = "anthropic-workspace-id"
 _PIECE_BYTES: Final = 2**18
-_REQUEST_ID_HEADERS: Final = ("request-id", "x-request-id")
+_REQUEST_ID_HEADER: Final = "request-id"
+_OTHER_REQUEST_ID_HEADER: Final = "x-request-id"
 _HEADER_LENGTH: Final = 2_000  # of what is looked for keys in; 200 of it are recorded
 
 
@@ -166,22 +167,22 @@ class LiveLane:
     def _exchange(
         self, sent_at: int, reply: Reply, first_token_us: int | None = None
     ) -> Exchange:
+        said = reply.headers.get  # as they came, with whatever they repeat
+        request_id = said(_REQUEST_ID_HEADER) or said(_OTHER_REQUEST_ID_HEADER)
+        cost, workspace = said(_COST_HEADER), said(_WORKSPACE_HEADER)
         return Exchange(
             sent_at=sent_at,
             settled_at=self._clock.now_us(),
             http_status=reply.status,
-            provider_request_id=self._shown(reply, *_REQUEST_ID_HEADERS),
+            provider_request_id=self._shown(request_id) if request_id else None,
             first_token_us=first_token_us,
-            reported_cost=self._shown(reply, _COST_HEADER),
-            workspace_id=self._shown(reply, _WORKSPACE_HEADER),
+            reported_cost=self._shown(cost) if cost else None,
+            workspace_id=self._shown(workspace) if workspace else None,
         )
 
-    def _shown(self, reply: Reply, *names: str) -> str | None:
-        """The first of these headers that says anything, as it is recorded."""
-        for name in names:
-            if value := reply.headers.get(name):  # as they came, with whatever they repeat
-                return _storable(self._mask.text(value[:_HEADER_LENGTH]))
-        return None
+    def _shown(self, value: str) -> str:
+        """The value of a header as it is recorded."""
+        return _storable(self._mask.text(value[:_HEADER_LENGTH]))
 
     def _answered(self, reply: Reply, exchange: Exchange) -> Outcome:
         try:

@@ -57,6 +57,12 @@ class Mask:
         """Words about an error, or of a header, without any form of the key."""
         if not self._parts and self._words is None:
             return value
+        if value.isascii() and not _is_escaped(value):
+            low = value.lower()
+            pieces = [low[at : at + _PART] for at in range(len(low) - _PART + 1)]
+            words = self._words
+            if self._parts.isdisjoint(pieces) and (words is None or not words.search(low)):
+                return value  # as nearly always
         value = self._without(value, _lower(value))
         return self._without(value, *_unescaped(value)) if _is_escaped(value) else value
 

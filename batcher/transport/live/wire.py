@@ -92,17 +92,27 @@ def _too_long(size: int) -> HttpProcessingError:
 class Answering:
     """An answer whose status and headers are there. `close` it, read to its end or not."""
 
-    __slots__ = ("_connection", "_head", "_writing", "content", "headers", "status")
+    __slots__ = (
+        "_connection",
+        "_head",
+        "_protocol",
+        "_writing",
+        "content",
+        "headers",
+        "status",
+    )
 
     def __init__(
         self,
         connection: Connection,
+        protocol: ResponseHandler,
         message: aiohttp.http.RawResponseMessage,
         content: aiohttp.StreamReader,
         writing: "asyncio.Task[None] | None",
         head: _BoundedHead,
     ) -> None:
         self._connection = connection
+        self._protocol = protocol
         self._head = head
         self._writing = writing
         self.status: int = message.code
@@ -114,8 +124,8 @@ class Answering:
         self._head.free()
         if self._writing is not None and _was_cut_off(self._writing):
             self._connection.close()
-        if self._connection.protocol is not None and self.content.is_eof():
-            _forget(self._connection.protocol)
+        elif self.content.is_eof():
+            _forget(self._protocol)
         self._connection.release()
 
 
@@ -179,14 +189,12 @@ class Wire:
         `own_headers`, with names in lower case, come before those that every request carries.
         When this is cancelled, the connection is closed.
         """
-        connection = await self._connected()
+        connection, protocol = await self._connected()
         if not self._may_send():
             connection.release()
             raise Withheld("it is not certain that the run is still ours")
         writing = head = None
         try:
-            protocol = connection.protocol
-            assert protocol is not None  # noqa: S101 - it was just given out
             protocol.set_response_params(
                 read_until_eof=True,
                 read_bufsize=_BUFFERED_BYTES,
@@ -200,7 +208,7 @@ class Wire:
             while True:
                 message, content = await protocol.read()
                 if message.code >= 200 or message.code == 101:
-                    return Answering(connection, message, content, writing, head)
+                    return Answering(connection, protocol, message, content, writing, head)
         except BaseException:
             if writing is not None:
                 writing.cancel()
@@ -209,8 +217,8 @@ class Wire:
             connection.close()
             raise
 
-    async def _connected(self) -> Connection:
-        """A connection on which nothing is left of an earlier answer."""
+    async def _connected(self) -> tuple[Connection, ResponseHandler]:
+        """A connection on which nothing is left of an earlier answer, and its protocol."""
         while True:
             try:
                 connection = await self._connector.connect(
@@ -220,7 +228,7 @@ class Wire:
                 raise NotConnected from exc
             protocol = connection.protocol
             if protocol is not None and not protocol.should_close:
-                return connection
+                return connection, protocol
             connection.close()
 
     def _head_for(self, body: bytes, own_headers: Mapping[str, str]) -> bytes:
@@ -228,8 +236,9 @@ class Wire:
         if not self._fixed.keys().isdisjoint(own_headers):
             kept = (line for name, line in self._fixed.items() if name not in own_headers)
             head = self._line + b"".join(kept)
-        own = b"".join(header_line(name, value) for name, value in own_headers.items())
-        return b"%b%bcontent-length: %d\r\n\r\n" % (head, own, len(body))
+        for name, value in own_headers.items():
+            head += header_line(name, value)
+        return b"%bcontent-length: %d\r\n\r\n" % (head, len(body))
 
     def _write(
         self, protocol: ResponseHandler, head: bytes, body: bytes
