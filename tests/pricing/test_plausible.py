@@ -71,4 +71,5 @@ def test_check_ends_with_1_and_a_cap_is_refused_without_yes(typed, tmp_path):  #
     refusal = refused(*words, "--max-cost", "5")
     assert isinstance(refusal, ConfigurationError)
     assert "a cap kept with such prices caps nothing" in str(refusal)
+    assert isinstance(refused(*words, "--max-cost", "5", "--pilot", "5"), ConfigurationError)
     assert "warning: " in invoke(*words, "--limit", "1").stderr

@@ -59,14 +59,19 @@ def estimate(
     return _print_estimate(wiring.resolve(asked), pilot_rows, as_json=form == "json")
 
 
-def look_ahead(job: "Job", services: "Services", *, quiet: bool, assume_yes: bool) -> None:
-    """See `estimate.look_ahead`; only a person on a terminal is asked, and may abort."""
+def look_ahead(
+    job: "Job", services: "Services", *, quiet: bool, assume_yes: bool, may_ask: bool = True
+) -> None:
+    """See `estimate.look_ahead`; only a person on a terminal is asked, and may abort.
+
+    Nobody is where `may_ask` is false, as before a pilot.
+    """
     import sys
 
     from batcher.cli.words.say import say
     from batcher.estimate import look_ahead as estimating
 
-    asks = not assume_yes and sys.stdin.isatty() and sys.stderr.isatty()
+    asks = may_ask and not assume_yes and sys.stdin.isatty() and sys.stderr.isatty()
     ask = partial(click.confirm, err=True, abort=True) if asks else None
     estimating.look_ahead(job, services, None if quiet else say, ask, assume_yes=assume_yes)
 

@@ -50,7 +50,9 @@ def run_with_pilot(
     silent = quiet or as_json
     watcher = display(quiet=silent, assume_yes=assume_yes)
     try:
-        piloted = _send(job, rows, monitors.beside(watcher), quiet=silent)
+        piloted = _send(
+            job, rows, monitors.beside(watcher), quiet=silent, assume_yes=assume_yes
+        )
         ended = _ending_here(job, piloted.made)
     finally:
         watcher.close()
@@ -76,9 +78,9 @@ def _more(job: Job, made: Estimated, *, quiet: bool) -> dict[str, Any]:
     return {"estimate": estimate_json(made) | graded}
 
 
-def _send(job: Job, rows: int, watcher: Observer, *, quiet: bool) -> Piloted:
+def _send(job: Job, rows: int, watcher: Observer, *, quiet: bool, assume_yes: bool) -> Piloted:
     services = wiring.services_for(job, watcher)
-    look_ahead(job, services, quiet=quiet, assume_yes=True)
+    look_ahead(job, services, quiet=quiet, assume_yes=assume_yes, may_ask=False)
     most = job.limits.row_limit
     made = estimate(
         job,
