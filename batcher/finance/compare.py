@@ -10,6 +10,8 @@ from typing import Final
 from sqlalchemy import Engine
 
 from batcher.errors import UsageError
+from batcher.finance.paired import paired_sentences
+from batcher.report.export.answers import the_run
 from batcher.report.figures import Counts, Key, Report, ReportLine, sort_key, total_of
 from batcher.report.query import Dimension, Kind, ReportQuery, microseconds, time_zone
 from batcher.report.summary import summarise
@@ -79,7 +81,11 @@ def compare_table(
 
     Raises `UsageError` like `summarise` and `parse_side`.
     """
-    sides = [parse_side(words, query) for words in pair]
+    numbered = (_numbered(engines, pair[0]), _numbered(engines, pair[1]))
+    sides = [
+        replace(parse_side(words, query), words=typed)
+        for typed, words in zip(pair, numbered, strict=True)
+    ]
     reports = [summarise(engines, side.query) for side in sides]
     before, after = (_lines(report, side) for report, side in zip(reports, sides, strict=True))
     keys = sorted({*before, *after}, key=sort_key)
@@ -92,9 +98,26 @@ def compare_table(
         fields=_fields(query, sides),
         rows=tuple(rows),
         totals=tuple((*total_key(query.by), *row) for row in totals) if rows else (),
-        sentences=_said(sides, reports),
+        sentences=(*_said(sides, reports), *_paired(engines, sides)),
         query=(*asked(query), ("before", pair[0]), ("after", pair[1])),
     )
+
+
+def _numbered(engines: Sequence[Engine], words: str) -> str:
+    """`run:NAME` as `run:ID`; other words as they are."""
+    name = words.removeprefix(_RUN)
+    if not words.startswith(_RUN) or name.isdecimal() or not name:
+        return words
+    return f"{_RUN}{the_run(engines[0], name)}"
+
+
+def _paired(engines: Sequence[Engine], sides: Sequence[Side]) -> tuple[str, ...]:
+    """What two runs over the same rows have of each row, where runs are compared."""
+    before, after = (side.query.run for side in sides)
+    if before is None or after is None or before == after or len(engines) > 1:
+        return ()
+    words = (sides[0].words, sides[1].words)
+    return tuple(map(safe_text, paired_sentences(engines[0], words, (before, after))))
 
 
 def _period(words: str, zone: tzinfo) -> tuple[int, int]:
@@ -104,7 +127,7 @@ def _period(words: str, zone: tzinfo) -> tuple[int, int]:
     except (ValueError, OverflowError):
         raise UsageError(
             f"--compare {words!r} is not known: write 2026, 2026-10, 2026-W40, 2026-10-05,"
-            " run:ID or model:NAME"
+            " run:ID, run:NAME or model:NAME"
         ) from None
     since, until = (
         microseconds(datetime(day.year, day.month, day.day, tzinfo=zone))

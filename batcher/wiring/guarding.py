@@ -18,10 +18,10 @@ def check_output(job: Job, files: Sequence[SourceFile]) -> None:
     """Raise now for an output that could not be written, or must not be, at the end."""
     if job.output in {None, "-"} or _is_pipe(str(job.output)):
         return
-    from batcher.report.export.answers import RESULT_COLUMNS  # noqa: PLC0415 - seldom needed
+    from batcher.report.export.answers import ANSWER_COLUMNS  # noqa: PLC0415 - seldom needed
 
     guard = _guard_of(job, [file.place for file in files])
-    open_writer(str(job.output), guard=guard, known_by=RESULT_COLUMNS).discard()
+    open_writer(str(job.output), guard=guard, declared=ANSWER_COLUMNS).discard()
 
 
 def guard_of_run(typed: Asked) -> Guard:

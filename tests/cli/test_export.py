@@ -2,6 +2,10 @@ import json
 import subprocess
 import sys
 
+import click
+import pytest
+
+from batcher.cli.menu import group
 from batcher.errors import UsageError
 from tests.cli.test_report import database, invoke  # noqa: F401
 from tests.databases import sqlite_template, sqlite_url  # noqa: F401
@@ -36,3 +40,28 @@ def test_an_unknown_kind_of_file_is_refused(database, tmp_path):  # noqa: F811
     target = str(tmp_path / "answers.doc")
     sentence = invoke("export", "--database", database, "-o", target, error=UsageError)
     assert "unknown kind of file" in sentence
+
+
+def test_columns_rows_and_views_are_chosen(database, tmp_path):  # noqa: F811
+    target = tmp_path / "answers.csv"
+    words = ("export", "--database", database, "-o", str(target))
+    invoke(*words, "--columns", "custom_id, text", "--where", "status=answered")
+    assert target.read_text() == "custom_id,text\nrow-1,Hello\n"
+    folder = tmp_path / "views"
+    said = invoke("export", "--database", database, "--all-views", "-o", str(folder))
+    assert (folder / "v_texts.parquet").is_file(), said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--failures", "--columns", "text"),
+        ("--format", "batch-results", "--where", "status=answered"),
+        ("--all-views",),
+        ("--all-views", "--failures", "-o", "folder"),
+        ("--failures", "--run", "1", "--run", "2"),
+    ],
+)
+def test_options_that_exclude_each_other_are_named(database, words):  # noqa: F811
+    with pytest.raises(click.UsageError):
+        group.main(["export", "--database", database, *words], standalone_mode=False)

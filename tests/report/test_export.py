@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from pyarrow import parquet
 
 from batcher.errors import CannotCreate, UsageError
 from batcher.report.export.answers import (
-    RESULT_COLUMNS,
+    ANSWER_COLUMNS,
     Exported,
     ExportOptions,
     export_answers,
@@ -68,7 +69,7 @@ def test_an_answered_row_has_its_own_columns_then_the_results(here, file, engine
     know(here, file)
     here.charge(here.answer(1, 1, 1), 3_405_000_000)
     (row,), _ = exported(engine, answered_only=True)
-    assert list(row) == ["prompt", "row_text", *RESULT_COLUMNS]
+    assert list(row) == ["prompt", "row_text", *ANSWER_COLUMNS]
     assert {name: value for name, value in row.items() if value is not None} == {
         "prompt": "p1", "row_text": "own", "custom_id": "row-1", "source": "rows.jsonl",
         "row_number": 1, "status": "answered", "requested_model": "claude-sonnet-5",
@@ -187,8 +188,8 @@ def test_csv_and_parquet_have_the_same_columns(here, file, engine, tmp_path):
         assert done == Exported(rows=4, answered=1)
     (first, *_) = csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text()))
     table = parquet.read_table(tmp_path / "out.parquet")
-    assert list(first) == table.column_names == ["prompt", "row_text", *RESULT_COLUMNS]
-    assert table.column("cost").to_pylist() == ["0.000000000005", None, None, None]
+    assert list(first) == table.column_names == ["prompt", "row_text", *ANSWER_COLUMNS]
+    assert table.column("cost").to_pylist() == [Decimal("5E-12"), None, None, None]
     assert first["content"] == table.column("content")[0].as_py()
 
 

@@ -1,30 +1,28 @@
 """`batcher export`: the answers of a run as a file."""
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from batcher.cli.commands import FILE, NearChoice, command, force_option, number, option
+from batcher.cli.commands import FILE, NearChoice, command, force_option, option
 from batcher.cli.ledger_options import ledger, ledger_options
 from batcher.cli.words.say import tell
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+    from collections.abc import Mapping
 
     from batcher.ledger.connect import Engine
     from batcher.report.export.answers import ExportOptions
     from batcher.rows.out.marks import OutputFormat
 
-    Opened = AbstractContextManager[Engine]
-
 
 @command("batcher export -o answers.csv", "batcher export --run 3 --failures -o mend.jsonl")
 @option(
     "--run",
-    "run_id",
-    type=number,
-    metavar="ID",
-    help="The run, where there are several.",
+    "run_words",
+    multiple=True,
+    metavar="ID|NAME",
+    help="The run, where there are several; two or more side by side, a line a row.",
 )
 @option(
     "-o",
@@ -41,6 +39,22 @@ if TYPE_CHECKING:
     help="What to write; told by the name of FILE, else jsonl. batch-results: the result lines"
     " of Message Batches.",
 )
+@option(
+    "--columns",
+    metavar="A,B",
+    help="Only these columns, in this order.",
+)
+@option(
+    "--where",
+    multiple=True,
+    metavar="COLUMN=VALUE",
+    help="Only rows like that; also != < <= > >= and ~ for texts that hold it; all of several.",
+)
+@option(
+    "--all-views",
+    is_flag=True,
+    help="Write every stable view of the ledger as FOLDER/VIEW.parquet; -o names the folder.",
+)
 @option("--answered-only", is_flag=True, help="Leave out rows without an answer.")
 @option(
     "--failures",
@@ -50,54 +64,100 @@ if TYPE_CHECKING:
 @force_option()
 @ledger_options
 def export(
-    run_id: int | None,
+    run_words: tuple[str, ...],
     output: str,
-    form: str | None,
-    answered_only: bool,
-    failures: bool,
     force: bool,
     database: str | None,
     config: str | None,
+    **asked: Any,  # noqa: ANN401 # click passes every other option by its name
 ) -> None:
     """Write answers in input order to a file.
 
     They are joined to the rows' own columns. Rows without an answer say why. Works while the
     run is on; a file appears when it is whole.
     """
-    from batcher.report.export.answers import (
-        ExportOptions,
-        export_answers,
-        export_results,
-        the_run,
-    )
-    from batcher.report.words import count_of
+    _check(asked, run_words)
+    with ledger(database, config) as engine:
+        if asked["all_views"]:
+            _export_views(engine, output, force=force)
+            return
+        options = _options(asked, output, force=force)
+        where = "standard output" if output == "-" else output
+        if asked["failures"]:
+            _export_failures(engine, options, run_words, where)
+        else:
+            _export(engine, options, run_words, where, asked["form"])
 
-    options = ExportOptions(
+
+_OF_ANSWERS = ("columns", "where")
+
+
+def _check(asked: "Mapping[str, Any]", run_words: tuple[str, ...]) -> None:
+    form, failures, views = asked["form"], asked["failures"], asked["all_views"]
+    if failures and asked["answered_only"]:
+        raise click.UsageError("--failures and --answered-only exclude each other")
+    other = "--failures" if failures else "--all-views" if views else ""
+    other = other or ("--format batch-results" if form == "batch-results" else "")
+    for name in _OF_ANSWERS:
+        if other and asked[name]:
+            raise click.UsageError(f"--{name} is about answers: leave out {other}")
+    if other and len(run_words) > 1:
+        raise click.UsageError(f"{other} is about one run: name one --run")
+    if views and (failures or asked["answered_only"] or run_words or form):
+        raise click.UsageError("--all-views writes the whole ledger as Parquet: give -o only")
+
+
+def _options(asked: "Mapping[str, Any]", output: str, *, force: bool) -> "ExportOptions":
+    from batcher.report.export.answers import ExportOptions, where_filters
+
+    form, columns = asked["form"], asked["columns"]
+    names = [name.strip() for name in columns.split(",")] if columns else None
+    return ExportOptions(
         target=output,
         form=None if form == "batch-results" else cast("OutputFormat | None", form),
-        answered_only=answered_only,
+        answered_only=asked["answered_only"],
         force=force,
+        columns=None if names is None else tuple(dict.fromkeys(names)),
+        where=where_filters(asked["where"]),
     )
-    where = "standard output" if output == "-" else output
-    if failures:
-        if answered_only:
-            raise click.UsageError("--failures and --answered-only exclude each other")
-        _export_failures(options, run_id, where, ledger(database, config))
-        return
-    write = export_results if form == "batch-results" else export_answers
-    with ledger(database, config) as engine:
-        done = write(engine, the_run(engine, run_id), options, _warn)
+
+
+def _export(
+    engine: "Engine",
+    options: "ExportOptions",
+    run_words: tuple[str, ...],
+    where: str,
+    form: str | None,
+) -> None:
+    from batcher.report.export import answers
+    from batcher.report.words import count_of
+
+    if len(run_words) > 1:
+        runs = answers.runs_named(engine, run_words)
+        done = answers.export_beside(engine, runs, options, _warn)
+    else:
+        write = answers.export_results if form == "batch-results" else answers.export_answers
+        done = write(engine, answers.the_run(engine, *run_words), options, _warn)
     tell(f"{count_of(done.rows, 'row')} to {where}, {done.answered:,} answered", err=True)
 
 
+def _export_views(engine: "Engine", output: str, *, force: bool) -> None:
+    from batcher.report.export.answers import export_views
+    from batcher.report.words import count_of
+
+    if output == "-":
+        raise click.UsageError("--all-views writes files: name their folder with -o FOLDER")
+    for view, rows in export_views(engine, output, force=force).items():
+        tell(f"{count_of(rows, 'row')} to {output}/{view}.parquet", err=True)
+
+
 def _export_failures(
-    options: "ExportOptions", run_id: int | None, where: str, opened: "Opened"
+    engine: "Engine", options: "ExportOptions", run_words: tuple[str, ...], where: str
 ) -> None:
     from batcher.report.export.answers import export_failures, the_run
     from batcher.report.words import count_of
 
-    with opened as engine:
-        done = export_failures(engine, the_run(engine, run_id), options, _warn)
+    done = export_failures(engine, the_run(engine, *run_words), options, _warn)
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in done.reasons.items())
     tell(f"{count_of(done.rows, 'row')} to {where}: {reasons or 'none'}", err=True)
 

@@ -87,7 +87,8 @@ _VIEWS = ("waste", "cache", "costs", "latency", "units", "top")
     "--compare",
     nargs=2,
     metavar="A B",
-    help="Two of these side by side: 2026, 2026-10, 2026-W40, 2026-10-05, run:ID, model:NAME.",
+    help="Two of these side by side: 2026, 2026-10, 2026-W40, 2026-10-05, run:ID or run:NAME,"
+    " model:NAME.",
 )
 @option(
     "--what-if",

@@ -1,51 +1,52 @@
 """The rows of a run as a file, in input order: with their answers, or to be mended."""
 
+import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
-from batcher.errors import DamagedDatabase, StorageError, UsageError
+from batcher.errors import CannotCreate, DamagedDatabase, UsageError
 from batcher.ledger.connect import reading
-from batcher.outputs import is_url, never
+from batcher.outputs import Guard, is_url, never
 from batcher.report.export.batch_results import RESULT_LINE, result_line
-from batcher.report.export.past_damage import UNREADABLE, named
+from batcher.report.export.failing import failed_lines
+from batcher.report.export.filters import Filter, parse_filters
+from batcher.report.export.joined import (
+    ANSWERED,
+    Counted,
+    ExportedRun,
+    declared_columns,
+    inputs_of,
+    rows_of,
+)
+from batcher.report.export.past_damage import named
 from batcher.report.export.rows import (
-    ANSWER_NOT_KEPT,
-    ExportSource,
-    Position,
-    read_failed,
     read_outcomes,
     read_position,
     read_sources,
 )
-from batcher.report.export.stable_views import Page, answers_of
+from batcher.report.export.stable_views import (
+    STABLE_VIEWS,
+    Page,
+    answers_of,
+    numbered_answers,
+    read_view,
+    view_columns,
+)
 from batcher.report.ledgers import guard_of
-from batcher.report.run_state import read_runs
-from batcher.rows.out.marks import OutputFormat
+from batcher.report.run_state import RecordedRun, read_runs
+from batcher.rows.out.marks import OutputFormat, has_columns
 from batcher.rows.out.output import Sink, format_of, open_writer, storage_errors
-from batcher.rows.out.typed import TypedColumn
-from batcher.rows.read.reader import original_columns, original_lines
-from batcher.rows.read.source import fingerprint, location_of, source_of
+from batcher.rows.out.typed import TypedColumn, write_typed
 
-ANSWERED: Final = "answered"
-TO_DO: Final = "to_do"
 _CHUNK_ROWS: Final = 500
-
-# What every exported row has, in this order. A row's own column of such a name gets `row_` in
-# front; its own `custom_id` is the same and left out.
-RESULT_COLUMNS: Final = (
-    "custom_id", "source", "row_number", "status", "reason", "message", "requested_model",
-    "model", "message_id", "stop_reason", "stop_sequence", "text", "content", "input_tokens",
-    "cache_write_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "cache_read_tokens",
-    "output_tokens", "thinking_tokens", "web_search_requests", "service_tier", "attempts",
-    "legs", "latency_ms", "first_token_ms", "answered_at", "cost", "currency", "cost_status",
-    "attempt_uid", "paid_by_attempt_uid",
-)  # fmt: skip
-_NOTHING: Final[Mapping[str, Any]] = dict.fromkeys(RESULT_COLUMNS)
+_Pair = tuple[tuple[Any, ...], tuple[Any, ...]]
+_Numbered = Iterator[tuple[int, tuple[Any, ...]]]
+ANSWER_COLUMNS: Final = declared_columns((ExportedRun(run_id=0),))  # of a run alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,8 @@ class ExportOptions:
     `target` is a file name or `-`; `form` `None` tells by its ending, JSONL for `-`. `stdout`
     stands in for standard output. `force` replaces a file that is there, whosever it is, unless
     it is an input or belongs to a ledger; without it only an earlier export of answers.
-    `source_ids` are the only inputs that are written, `None`: all of the run.
+    `source_ids` are the only inputs that are written, `None`: all of the run. `columns` are the
+    only ones, in that order. Rows that one of the filters `where` does not keep are left out.
     """
 
     target: str = "-"
@@ -63,6 +65,8 @@ class ExportOptions:
     answered_only: bool = False
     force: bool = False
     source_ids: Collection[int] | None = None
+    columns: tuple[str, ...] | None = None
+    where: tuple[Filter, ...] = ()
     stdout: BinaryIO | None = None
 
 
@@ -85,37 +89,54 @@ def export_answers(
     told to `warn`; then its answers and failures come without the rows' own columns. Amounts
     are exact text.
 
-    Raises `UsageError` for an unknown run or kind of file, `CannotCreate` when the target
-    cannot be written, `StorageError` for trouble with a disk or the database.
+    Raises `UsageError` for an unknown run, column or kind of file, `CannotCreate` when the
+    target cannot be written, `StorageError` for trouble with a disk or the database.
     """
-    only = options.source_ids
-    sources = [
-        each for each in read_sources(engine, run_id) if only is None or each.source_id in only
-    ]
-    position = read_position(engine)
-    lost: dict[str, list[int]] = {}
-    rows = answered = wordless = 0
+    return export_beside(engine, (ExportedRun(run_id=run_id),), options, warn)
+
+
+def export_beside(
+    engine: Engine,
+    runs: Sequence[ExportedRun],
+    options: ExportOptions,
+    warn: Callable[[str], None],
+) -> Exported:
+    """The same for several runs over the same inputs: a line a row, the columns of each run.
+
+    A row is answered where all of them answered it. See `export_answers`.
+    """
+    position, declared = read_position(engine), declared_columns(runs)
+    counts = Counted([run.prefix for run in runs])
+    unknown = {each.column for each in options.where} | {*(options.columns or ())}
     with open_writer(
         options.target,
         options.form,
+        columns=options.columns,
         guard=guard_of([engine], force=options.force),
-        known_by=RESULT_COLUMNS,
+        declared=declared,
         stdout=options.stdout,
     ) as writer:
-        for source in sources:
-            found = _rows_of(engine, source, position, warn)
-            for chunk in _chunks(found):
-                ready = [row for row in chunk if row["status"] == ANSWERED]
-                chosen = ready if options.answered_only else chunk
-                writer.write(chosen)
-                rows += len(chosen)
-                answered += len(ready)
-                _note_unreadable(chunk, lost)
-                wordless += sum(row["reason"] == ANSWER_NOT_KEPT for row in ready)
-    if wordless:
-        warn(f"{wordless:,} answers come without text and content: not stored, or purged")
-    _raise_if_lost(lost, f"{answered:,} answers are written")
-    return Exported(rows=rows, answered=answered)
+        for found in inputs_of(engine, runs, options.source_ids):
+            for chunk in _chunks(rows_of(engine, found, position, declared, warn)):
+                unknown -= {name for row in chunk for name in row} if unknown else set()
+                kept = [row for row in chunk if all(f.keeps(row) for f in options.where)]
+                writer.write(counts.take(kept, answered_only=options.answered_only))
+        if counts.read:
+            _refuse_unknown(unknown - declared.keys())
+    if counts.wordless:
+        warn(
+            f"{counts.wordless:,} answers come without text and content: not stored, or purged"
+        )
+    _raise_if_lost(counts.lost, f"{counts.answered:,} answers are written")
+    return Exported(rows=counts.rows, answered=counts.answered)
+
+
+def _refuse_unknown(names: Collection[str]) -> None:
+    for name in sorted(names):
+        raise UsageError(
+            f"no row has a column {name!r}: columns are those of the rows, and those that"
+            " docs/reports.md lists"
+        )
 
 
 def export_results(
@@ -157,6 +178,43 @@ def _named_outcomes(engine: Engine, run_id: int) -> Iterator[tuple[str, Mapping[
             yield f"{before}row-{row_number}", outcome
 
 
+def export_views(engine: Engine, folder: str, *, force: bool) -> dict[str, int]:
+    """Write each stable view as `folder`/VIEW.parquet, all as of one moment; rows by view.
+
+    Raises `CannotCreate` for a folder or file that cannot be written, or is somebody else's.
+    """
+    if is_url(folder):
+        raise UsageError(f"{folder}: views are written to a folder of this machine only")
+    guard = guard_of([engine], force=force)
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise CannotCreate(f"{folder}: cannot be made: {exc.strerror}") from exc
+    with reading(engine) as connection:
+        return {
+            view: _write_view(connection, view, str(Path(folder) / f"{view}.parquet"), guard)
+            for view in STABLE_VIEWS
+        }
+
+
+def _write_view(connection: Connection, view: str, target: str, guard: Guard) -> int:
+    columns = view_columns(connection, view)
+    sink = Sink(target, guard, has_columns("parquet", [each.name for each in columns]))
+    try:
+        with storage_errors(target):
+            rows = write_typed(columns, read_view(connection, view, columns), sink.stream)
+        sink.commit()
+    except BaseException:
+        sink.discard()
+        raise
+    return rows
+
+
+def where_filters(words: Sequence[str]) -> tuple[Filter, ...]:
+    """What `--where` says; raises `UsageError` for words that are no comparison."""
+    return parse_filters(words)
+
+
 def answers_of_run(
     engine: Engine, run_id: int | None
 ) -> tuple[tuple[TypedColumn, ...], Iterator[Page]]:
@@ -168,10 +226,31 @@ def answers_of_run(
     return answers_of(engine, the_run(engine, run_id))
 
 
-def _note_unreadable(rows: list[dict[str, Any]], lost: dict[str, list[int]]) -> None:
-    for row in rows:
-        if row["status"] == UNREADABLE:
-            lost.setdefault(row["source"], []).append(row["row_number"])
+def runs_named(engine: Engine, words: Sequence[str]) -> tuple[ExportedRun, ...]:
+    """The runs with these numbers or names; each one's columns begin with its name.
+
+    Raises `UsageError` for one that is not there, or is named twice.
+    """
+    with reading(engine) as connection:
+        known = read_runs(connection, None)
+    found = [_run_of(known, word) for word in words]
+    if len({run.run_id for run in found}) < len(found):
+        raise UsageError("--run names a run twice: name different ones")
+    names = [re.sub(r"\W+", "_", run.job or f"run{run.run_id}") for run in found]
+    return tuple(
+        ExportedRun(
+            run_id=run.run_id,
+            prefix=f"{name}_" if names.count(name) == 1 else f"{name}_{run.run_id}_",
+        )
+        for run, name in zip(found, names, strict=True)
+    )
+
+
+def _run_of(known: Sequence[RecordedRun], word: str) -> RecordedRun:
+    for run in known:
+        if word == (str(run.run_id) if word.isdecimal() else run.job):
+            return run
+    raise UsageError(f"there is no run {word} here: `batcher status` lists all runs")
 
 
 def _raise_if_lost(lost: dict[str, list[int]], written: str) -> None:
@@ -184,78 +263,45 @@ def _raise_if_lost(lost: dict[str, list[int]], written: str) -> None:
         )
 
 
-def the_run(engine: Engine, run_id: int | None) -> int:
-    """The run asked for, or the only one there is; raises `UsageError` when it is not clear."""
+def paired_answers(
+    engine: Engine, runs: tuple[int, int], names: Sequence[str]
+) -> Iterator[_Pair]:
+    """The columns `names` of `v_answers` for each row that both runs answered.
+
+    Of inputs that both have read in the same version.
+    """
+    read = [{(s.name, s.fingerprint) for s in read_sources(engine, run)} for run in runs]
+    for source, _ in sorted(read[0] & read[1]):
+        one, other = (numbered_answers(engine, run, source, names) for run in runs)
+        yield from _both(one, other)
+
+
+def _both(one: _Numbered, other: _Numbered) -> Iterator[_Pair]:
+    """Where both have the number; they are in order."""
+    mine, yours = next(one, None), next(other, None)
+    while mine and yours:
+        if mine[0] == yours[0]:
+            yield mine[1], yours[1]
+        first = min(mine[0], yours[0])
+        mine = next(one, None) if mine[0] == first else mine
+        yours = next(other, None) if yours[0] == first else yours
+
+
+def the_run(engine: Engine, run: str | int | None = None) -> int:
+    """The run with that number or name, or the only one there is.
+
+    Raises `UsageError` when it is not clear.
+    """
     with reading(engine) as connection:
-        runs = read_runs(connection, run_id)
+        runs = read_runs(connection, None)
+    if run is not None:
+        return _run_of(runs, str(run)).run_id
     if len(runs) == 1:
         return runs[0].run_id
-    if run_id is not None:
-        raise UsageError(f"there is no run {run_id} here: `batcher status` lists all runs")
     if not runs:
         raise UsageError("there is no run here yet: `batcher run` makes one")
     names = ", ".join(f"{run.run_id} ({run.job or run.key})" for run in runs)
     raise UsageError(f"there are several runs here: choose one with --run, of {names}")
-
-
-def _rows_of(
-    engine: Engine, source: ExportSource, position: Position, warn: Callable[[str], None]
-) -> Iterator[dict[str, Any]]:
-    outcomes = read_outcomes(engine, source, position)
-    problem = why_changed(source)
-    if problem is not None:
-        warn(f"{source.name}: {problem}, so its rows come without their own columns")
-        for row_number, outcome in outcomes:
-            yield _result(source, row_number, outcome)
-        return
-    yield from _joined(source, outcomes)
-    if why_changed(source) is not None:
-        raise StorageError(f"{source.name}: changed while it was exported; export it again")
-
-
-def _joined(
-    source: ExportSource, outcomes: Iterator[tuple[int, Mapping[str, Any]]]
-) -> Iterator[dict[str, Any]]:
-    """Both are in row order: one pass, and no row of either is lost."""
-    number, outcome = next(outcomes, (None, _NOTHING))
-    for row_number, columns in original_columns(source_of(source.name, source.place)):
-        while number is not None and number < row_number:
-            yield _result(source, number, outcome)
-            number, outcome = next(outcomes, (None, _NOTHING))
-        own = {_own_name(name): value for name, value in columns.items() if name != "custom_id"}
-        if number == row_number:
-            yield own | _result(source, row_number, outcome)
-            number, outcome = next(outcomes, (None, _NOTHING))
-        else:
-            to_do = {"status": TO_DO, "custom_id": columns.get("custom_id")}
-            yield own | _result(source, row_number, to_do)
-    while number is not None:
-        yield _result(source, number, outcome)
-        number, outcome = next(outcomes, (None, _NOTHING))
-
-
-def _result(
-    source: ExportSource, row_number: int, outcome: Mapping[str, Any]
-) -> dict[str, Any]:
-    return {**_NOTHING, **outcome, "source": source.name, "row_number": row_number}
-
-
-def _own_name(name: str) -> str:
-    return f"row_{name}" if name in _NOTHING else name
-
-
-def why_changed(source: ExportSource) -> str | None:
-    """Why the rows cannot be read again, `None` when they can."""
-    shown = location_of(source.place)
-    if isinstance(source.place, Path) and not source.place.is_file():
-        return f"the file {shown} is not there any more"
-    try:
-        seen = fingerprint(source.place)
-    except StorageError as exc:
-        if isinstance(source.place, Path):
-            raise
-        return str(exc)  # it is gone, or the store cannot be asked
-    return None if seen == source.fingerprint else f"{shown} has changed since the run read it"
 
 
 def _chunks(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
@@ -301,7 +347,7 @@ def export_failures(
     sink = Sink(options.target, guard, never, stdout=options.stdout)  # rows carry no mark
     try:
         for source in sources:
-            for line, reason in _lines(engine, source, position, warn, lost):
+            for line, reason in failed_lines(engine, source, position, warn, lost):
                 with storage_errors(sink.name):
                     sink.stream.write(line + b"\n")
                 reasons[reason] += 1
@@ -311,46 +357,3 @@ def export_failures(
         raise
     _raise_if_lost(lost, f"{reasons.total():,} rows are written")
     return ExportedFailures(reasons.total(), dict(reasons.most_common()))
-
-
-def _lines(
-    engine: Engine,
-    source: ExportSource,
-    position: Position,
-    warn: Callable[[str], None],
-    lost_to_damage: dict[str, list[int]],
-) -> Iterator[tuple[bytes, str]]:
-    """Lines and reasons; both sides are in row order."""
-    failed = _readable(read_failed(engine, source, position), source, lost_to_damage)
-    number, failure = next(failed, (None, {}))
-    if number is None:
-        return
-    problem = why_changed(source)
-    if problem is not None:
-        warn(f"{source.name}: {problem}, so its rows are left out; run it again first")
-        return
-    lost = 0
-    for row_number, line in original_lines(source_of(source.name, source.place)):
-        while number is not None and number < row_number:
-            lost += 1
-            number, failure = next(failed, (None, {}))
-        if number == row_number:
-            yield line, failure["reason"]
-            number, failure = next(failed, (None, {}))
-        if number is None:
-            break
-    lost += (number is not None) + sum(1 for _ in failed)
-    if lost:
-        warn(f"{source.name}: {lost:,} rows cannot be read, so they are left out")
-
-
-def _readable(
-    outcomes: Iterator[tuple[int, Mapping[str, Any]]],
-    source: ExportSource,
-    lost: dict[str, list[int]],
-) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for row_number, outcome in outcomes:
-        if outcome["status"] == UNREADABLE:
-            lost.setdefault(source.name, []).append(row_number)
-        else:
-            yield row_number, outcome

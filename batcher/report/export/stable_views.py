@@ -38,7 +38,7 @@ _KINDS: Final = {
         ("run_id", "invocation_id", "row_number", "byte_offset", "request_id", "final", "leg",
          "legs", "attempt", "attempts", "requests", "line", "quantity", "rate", "amount",
          "rating", "http_status", "in_doubt_unbounded", "text_repaired", "valid", "succeeded",
-         "errored", "expired", "canceled"),
+         "errored", "expired", "canceled", "transient"),
         CellKind.INTEGER,
     ),
     "content": CellKind.JSON,
@@ -86,11 +86,22 @@ def answers_of(engine: Engine, run_id: int) -> tuple[tuple[TypedColumn, ...], It
     return columns, pages
 
 
+def numbered_answers(
+    engine: Engine, run_id: int, source: str, names: Sequence[str]
+) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """Row number and the columns `names` of the answers to one input, in order."""
+    columns = [TypedColumn(name, kind_of(name)) for name in ("row_number", *names)]
+    for page in _of_source(engine, run_id, source, columns):
+        yield from ((row[0], row[1:]) for row in page)
+
+
 def _of_source(
     engine: Engine, run_id: int, source: str, columns: Sequence[TypedColumn]
 ) -> Iterator[Page]:
     """By row numbers, which both databases have an index for."""
-    view = table("v_answers", *(column(each.name) for each in columns))
+    names = {*(each.name for each in columns), "run_id", "source"}
+    view = table("v_answers", *map(column, names))
+    chosen = [view.c[each.name] for each in columns]
     number, mine = view.c.row_number, (view.c.run_id == run_id, view.c.source == source)
     ends = select(func.min(number), func.max(number)).where(*mine)
     with reading(engine) as connection:
@@ -98,7 +109,7 @@ def _of_source(
     converted = converter(columns)
     for after in range((first or 1) - 1, last or 0, _PAGE_ROWS):
         until = after + _PAGE_ROWS
-        page = select(view).where(*mine, number > after, number <= until).order_by(number)
+        page = select(*chosen).where(*mine, number > after, number <= until).order_by(number)
         with reading(engine) as connection:
             found = list(map(converted, connection.execute(page)))
         if found:

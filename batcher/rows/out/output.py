@@ -9,7 +9,7 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self, assert_never, cast
@@ -19,7 +19,8 @@ import msgspec
 from batcher.errors import CannotCreate, StorageError, UsageError
 from batcher.outputs import NOTHING_KEPT, Guard, is_opened_already, is_url, never, visible
 from batcher.rows.out.marks import OutputFormat, has_columns
-from batcher.rows.out.spooled import ByteStream, SpooledRows, write_csv, write_parquet
+from batcher.rows.out.spooled import ByteStream, Shape, SpooledRows, write_csv, write_parquet
+from batcher.rows.out.typed import CellKind
 from batcher.rows.out.upload import Upload
 from batcher.rows.read.stored import StoredObject, check_url
 
@@ -212,15 +213,16 @@ def open_writer(
     *,
     columns: Sequence[str] | None = None,
     guard: Guard = NOTHING_KEPT,
-    known_by: Collection[str] | None = None,
+    declared: Mapping[str, CellKind] | None = None,
     stdout: BinaryIO | None = None,
 ) -> "RowWriter":
     """A writer of rows to the file `target`, or to standard output when it is `-`.
 
     Without `format_` the name's ending tells it, `-` means jsonl. `columns` are the ones to
-    write, in that order; `None` means all, in the order of their first appearance. A file that
-    is there is replaced if it has all the columns `known_by`, or `columns` where that is not
-    given, and `guard` allows it. Raises `UsageError` for an unknown ending, `CannotCreate` when
+    write, in that order; `None` means all: those that rows bring along in the order of their
+    first appearance, then the `declared` ones, which have types of their own in Parquet. A file
+    that is there is replaced if it has all of `columns`, or else all declared ones, and `guard`
+    allows it. Raises `UsageError` for an unknown ending, `CannotCreate` when
     the target cannot be written.
     """
     if target != "-" and not is_url(target):
@@ -228,9 +230,10 @@ def open_writer(
     chosen = format_ or format_of(target)
     if chosen == "parquet" and target.endswith((".gz", ".zst")):
         raise UsageError(f"{target}: Parquet is packed inside; leave out the last ending")
-    is_ours = has_columns(chosen, known_by or columns or ())
+    shape = Shape(columns=columns, declared=declared or {})
+    is_ours = has_columns(chosen, columns or shape.declared)
     sink = Sink(target, guard, is_ours, is_our_object=is_ours, stdout=stdout)
-    return RowWriter(sink, chosen, columns)
+    return RowWriter(sink, chosen, shape)
 
 
 def format_of(target: str) -> OutputFormat:
@@ -257,12 +260,10 @@ class RowWriter:
     context manager: closes at the end, discards after an exception.
     """
 
-    def __init__(
-        self, sink: Sink, format_: OutputFormat, columns: Sequence[str] | None
-    ) -> None:
+    def __init__(self, sink: Sink, format_: OutputFormat, shape: Shape) -> None:
         self._sink = sink
         self._format = format_
-        self._columns = tuple(columns) if columns is not None else None
+        self._shape = shape
         self._spooled: SpooledRows | None = None
         if format_ != "jsonl":
             with storage_errors(sink.name):
@@ -270,7 +271,7 @@ class RowWriter:
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add rows; raises `StorageError` when the disk fails, or `BrokenPipeError`."""
-        chosen = rows if self._columns is None else map(self._choose, rows)
+        chosen = rows if self._shape.columns is None else map(self._choose, rows)
         with storage_errors(self._sink.name):
             if self._spooled is not None:
                 self._spooled.add(chosen)
@@ -313,16 +314,16 @@ class RowWriter:
             self.discard()
 
     def _choose(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: row.get(name) for name in self._columns or ()}
+        return {name: row.get(name) for name in self._shape.columns or ()}
 
     def _finish(self) -> None:
         if self._spooled is None:
             return
         match self._format:
             case "csv":
-                write_csv(self._spooled, self._columns, self._sink.stream)
+                write_csv(self._spooled, self._shape, self._sink.stream)
             case "parquet":
-                write_parquet(self._spooled, self._columns, self._sink.stream)
+                write_parquet(self._spooled, self._shape, self._sink.stream)
             case "jsonl":
                 return
             case _:

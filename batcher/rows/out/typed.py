@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from batcher.rows.out.spooled import ByteStream
 
 GROUP_ROWS: Final = 20_000  # of a row group: its least and largest values let readers skip it
 
@@ -77,7 +76,7 @@ def arrow_table(
 def write_typed(
     columns: Sequence[TypedColumn],
     pages: Iterable[Sequence[Sequence[Any]]],
-    stream: "ByteStream",
+    stream: Any,  # noqa: ANN401 - what pyarrow writes to
 ) -> int:
     """Write the rows of all pages as Parquet, in row groups of 20,000; how many they are."""
     from pyarrow import parquet as pq  # noqa: PLC0415 - see above

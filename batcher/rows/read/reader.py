@@ -4,7 +4,7 @@ As batches of requests and bad rows for a run; as a source's own columns for exp
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, assert_never
 
 import msgspec
@@ -149,26 +149,31 @@ def _refused(lines: LineBatch, source_id: int, problem: RowProblem) -> RowBatch:
     return RowBatch(items=[bad], rows_read=lines.first_row)
 
 
-def original_columns(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
+def original_columns(
+    source: SourceFile, told: Callable[[str], object] = lambda _: None
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Every row's number and top-level fields as read, in order; blank lines are no rows.
 
     A row that cannot be read has no fields, and so has the one at which a damaged file ends; a
-    Parquet value that JSON cannot hold is `None`. Raises `StorageError` when the disk fails.
+    Parquet value that JSON cannot hold is `None`, and `told` hears of each in a sentence.
+    Raises `StorageError` when the disk fails.
     """
-    rows = _columns_of(source)
+    rows = _columns_of(source, told)
     if not source.partitions:
         return rows
     return ((number, source.partitions | fields) for number, fields in rows)
 
 
-def _columns_of(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
+def _columns_of(
+    source: SourceFile, told: Callable[[str], object]
+) -> Iterator[tuple[int, dict[str, Any]]]:
     match source.format:
         case "jsonl":
             return _of_lines(source)
         case "csv":
             return _of_csv(source)
         case "parquet":
-            return _of_parquet(source)
+            return _of_parquet(source, told)
         case _:
             assert_never(source.format)
 
@@ -227,7 +232,9 @@ def _of_csv(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
         yield record.row_number, {} if isinstance(cells, RowProblem) else dict(cells)
 
 
-def _of_parquet(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
+def _of_parquet(
+    source: SourceFile, told: Callable[[str], object]
+) -> Iterator[tuple[int, dict[str, Any]]]:
     from batcher.rows.read.arrow_values import as_text_or_base64  # noqa: PLC0415 - imports pyarrow
     from batcher.rows.read.parquet import read_chunks  # noqa: PLC0415 - imports pyarrow
 
@@ -235,8 +242,11 @@ def _of_parquet(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
     for chunk in read_chunks(source, None, every, lambda _: as_text_or_base64):
         for row_number in range(chunk.first_row, chunk.last_row + 1):
             record = chunk.record(row_number)
-            yield row_number, {name: _readable(value) for name, value in record.items()}
+            yield row_number, {name: _readable(value, told) for name, value in record.items()}
 
 
-def _readable(value: object) -> object:
-    return None if isinstance(value, RowProblem) else value
+def _readable(value: object, told: Callable[[str], object]) -> object:
+    if not isinstance(value, RowProblem):
+        return value
+    told(value.message)
+    return None

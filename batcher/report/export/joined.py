@@ -1,0 +1,220 @@
+"""Rows of an input with what became of them, in one run or in several side by side."""
+
+import heapq
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Engine
+
+from batcher.errors import StorageError, UsageError
+from batcher.report.export.past_damage import UNREADABLE
+from batcher.report.export.rows import (
+    ANSWER_NOT_KEPT,
+    ExportSource,
+    Position,
+    read_outcomes,
+    read_sources,
+)
+from batcher.rows.out.typed import CellKind
+from batcher.rows.read.reader import original_columns
+from batcher.rows.read.source import fingerprint, location_of, source_of
+
+ANSWERED: Final = "answered"
+TO_DO: Final = "to_do"
+_OF_THE_ROW: Final = ("custom_id", "source", "row_number")
+_INTEGERS: Final = (
+    "row_number", "input_tokens", "cache_write_tokens", "cache_write_5m_tokens",
+    "cache_write_1h_tokens", "cache_read_tokens", "output_tokens", "thinking_tokens",
+    "web_search_requests", "attempts", "legs", "latency_ms", "first_token_ms",
+)  # fmt: skip
+
+# What every exported row has, in this order. A row's own column of such a name gets `row_` in
+# front; its own `custom_id` is the same and left out.
+RESULT_COLUMNS: Final = (
+    "custom_id", "source", "row_number", "status", "reason", "message", "requested_model",
+    "model", "message_id", "stop_reason", "stop_sequence", "text", "content", "input_tokens",
+    "cache_write_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "cache_read_tokens",
+    "output_tokens", "thinking_tokens", "web_search_requests", "service_tier", "attempts",
+    "legs", "latency_ms", "first_token_ms", "answered_at", "cost", "currency", "cost_status",
+    "attempt_uid", "paid_by_attempt_uid",
+)  # fmt: skip
+RESULT_KINDS: Final[Mapping[str, CellKind]] = {
+    **dict.fromkeys(RESULT_COLUMNS, CellKind.TEXT),
+    **dict.fromkeys(_INTEGERS, CellKind.INTEGER),
+    "content": CellKind.JSON,
+    "answered_at": CellKind.TIME,
+    "cost": CellKind.MONEY,
+}
+_OF_RUNS: Final = [name for name in RESULT_COLUMNS if name not in _OF_THE_ROW]
+
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportedRun:
+    """A run to export; its columns begin with `prefix`, which is empty where it is alone."""
+
+    run_id: int
+    prefix: str = ""
+
+
+def declared_columns(runs: Sequence[ExportedRun]) -> dict[str, CellKind]:
+    """What every row has: its place, then the columns of each run."""
+    of_row = {name: RESULT_KINDS[name] for name in _OF_THE_ROW}
+    return of_row | {
+        f"{run.prefix}{name}": RESULT_KINDS[name] for run in runs for name in _OF_RUNS
+    }
+
+
+def inputs_of(
+    engine: Engine, runs: Sequence[ExportedRun], only: Collection[int] | None
+) -> list[dict[str, ExportSource]]:
+    """Each input with how the runs read it, by their prefixes."""
+    found: dict[str | int, dict[str, ExportSource]] = {}
+    for run in runs:
+        for each in read_sources(engine, run.run_id):
+            if only is None or each.source_id in only:
+                place = location_of(each.place) if len(runs) > 1 else each.source_id
+                found.setdefault(place, {})[run.prefix] = each
+    return list(found.values())
+
+
+@dataclass(slots=True)
+class Counted:
+    """What is written, and what is not to be had any more; `prefixes` are those of the runs."""
+
+    prefixes: Sequence[str]
+    read: int = 0
+    rows: int = 0
+    answered: int = 0
+    wordless: int = 0
+    lost: dict[str, list[int]] = field(default_factory=dict)
+
+    def take(self, chunk: list[dict[str, Any]], *, answered_only: bool) -> list[dict[str, Any]]:
+        """Those of `chunk` that are to be written."""
+        self.read += len(chunk)
+        ready = [row for row in chunk if self._all(row, "status", ANSWERED)]
+        chosen = ready if answered_only else chunk
+        self.rows += len(chosen)
+        self.answered += len(ready)
+        for prefix in self.prefixes:
+            reason, status = f"{prefix}reason", f"{prefix}status"
+            self.wordless += sum(row.get(reason) == ANSWER_NOT_KEPT for row in chosen)
+            for row in chunk:
+                if row.get(status) == UNREADABLE:
+                    self.lost.setdefault(row["source"], []).append(row["row_number"])
+        return chosen
+
+    def _all(self, row: Mapping[str, Any], name: str, value: str) -> bool:
+        return all(row.get(f"{prefix}{name}") == value for prefix in self.prefixes)
+
+
+def rows_of(
+    engine: Engine,
+    found: Mapping[str, ExportSource],
+    position: Position,
+    declared: Collection[str],
+    warn: Warn,
+) -> Iterator[dict[str, Any]]:
+    """The rows of one input, in order; `found` is how each run read it, by its prefix."""
+    source = _same_file(found)
+    problem = why_changed(source)
+    if problem is not None:
+        warn(f"{source.name}: {problem}, so its rows come without their own columns")
+    unread = _Unread()
+    outcomes = [
+        _tagged(prefix, read_outcomes(engine, each, position)) for prefix, each in found.items()
+    ]
+    own = (
+        iter(())
+        if problem
+        else original_columns(source_of(source.name, source.place), unread.add)
+    )
+    streams = [_tagged(None, own), *outcomes]
+    for number, parts in groupby(heapq.merge(*streams, key=itemgetter(0)), itemgetter(0)):
+        yield _row(
+            source.name, number, {tag: value for _, tag, value in parts}, declared, found
+        )
+    if unread.first:
+        what = f"{unread.count:,} values of its own are left empty"
+        warn(f"{source.name}: {what}: {unread.first}")
+    if problem is None and why_changed(source) is not None:
+        raise StorageError(f"{source.name}: changed while it was exported; export it again")
+
+
+def _same_file(found: Mapping[str, ExportSource]) -> ExportSource:
+    first, *others = found.values()
+    if any(other.fingerprint != first.fingerprint for other in others):
+        raise UsageError(
+            f"{first.name}: the runs have read different versions of it, so their rows cannot"
+            " be set side by side: run both again, or export one at a time"
+        )
+    return first
+
+
+def _tagged(
+    tag: str | None, rows: Iterator[tuple[int, Mapping[str, Any]]]
+) -> Iterator[tuple[int, str | None, Mapping[str, Any]]]:
+    return ((number, tag, columns) for number, columns in rows)
+
+
+def _row(
+    source: str,
+    number: int,
+    parts: Mapping[str | None, Mapping[str, Any]],
+    declared: Collection[str],
+    prefixes: Iterable[str],
+) -> dict[str, Any]:
+    own = parts.get(None)
+    given = {
+        (f"row_{name}" if name in declared else name): value
+        for name, value in (own or {}).items()
+        if name != "custom_id"
+    }
+    outcomes = {prefix: parts.get(prefix, _UNTOUCHED) for prefix in prefixes}
+    ids = [each.get("custom_id") for each in outcomes.values()]
+    named = next((each for each in ids if each is not None), (own or {}).get("custom_id"))
+    place = {"custom_id": named, "source": source, "row_number": number}
+    return (
+        given
+        | place
+        | {
+            f"{prefix}{name}": outcome.get(name)
+            for prefix, outcome in outcomes.items()
+            for name in _OF_RUNS
+        }
+    )
+
+
+_UNTOUCHED: Final[Mapping[str, Any]] = {"status": TO_DO}
+
+
+@dataclass(slots=True)
+class _Unread:
+    """How many values could not be read, and what the first of them was."""
+
+    count: int = 0
+    first: str = ""
+
+    def add(self, sentence: str) -> None:
+        """Take up one."""
+        self.count += 1
+        self.first = self.first or sentence
+
+
+def why_changed(source: ExportSource) -> str | None:
+    """Why the rows cannot be read again, `None` when they can."""
+    shown = location_of(source.place)
+    if isinstance(source.place, Path) and not source.place.is_file():
+        return f"the file {shown} is not there any more"
+    try:
+        seen = fingerprint(source.place)
+    except StorageError as exc:
+        if isinstance(source.place, Path):
+            raise
+        return str(exc)  # it is gone, or the store cannot be asked
+    return None if seen == source.fingerprint else f"{shown} has changed since the run read it"
