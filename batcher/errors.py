@@ -3,6 +3,7 @@
     BatcherError                  70  a bug, unless a subclass says better
     +-- UsageError                 2  the command line is wrong, or names a missing file
     +-- TooManyBadRows            65  more rows are unusable than --max-bad allows
+    +-- GuardStopped              65  answers are not what a [guard] knows of the job
     +-- ProviderUnavailable       69  the endpoint cannot be reached or keeps failing
     +-- CannotCreate              73  a file or database cannot be created
     +-- StorageError              74  disk or database trouble while running
@@ -57,6 +58,12 @@ class UsageError(BatcherError):
 
 class TooManyBadRows(BatcherError):  # noqa: N818
     """More rows of the input are unusable than the run may find."""
+
+    exit_code = 65
+
+
+class GuardStopped(BatcherError):  # noqa: N818
+    """Answers differ from those that the job had before, by more than a `[guard]` allows."""
 
     exit_code = 65
 

@@ -7,7 +7,14 @@ import msgspec
 from batcher.ledger.write.records import Store
 from batcher.messages.failure import Verdict
 from batcher.messages.request import StreamMode
-from batcher.pipeline.choices import IfRunning, LogFormat, OnUnknown, ToolTable, ValidateTable
+from batcher.pipeline.choices import (
+    GuardTable,
+    IfRunning,
+    LogFormat,
+    OnUnknown,
+    ToolTable,
+    ValidateTable,
+)
 from batcher.pricing.book.book import MOST_DAYS
 from batcher.rows.build.settings import Attachments
 from batcher.transport.endpoint import Auth
@@ -208,3 +215,4 @@ class JobFile(Settings, forbid_unknown_fields=True, kw_only=True, frozen=True):
     fallback: tuple[str | FallbackTable, ...] = ()
     fallback_after: str | None = None
     fallback_on_doubt: bool | None = None
+    guard: GuardTable | None = None

@@ -69,6 +69,55 @@ class ToolTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen
     env: tuple[str, ...] = ()
 
 
+class GuardTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The `[guard]` table: how many times what the job had before stops it; 0: never."""
+
+    rows: int = 100
+    window: int = 1000
+    factor: float = 3
+    input_tokens: float | None = None
+    output_tokens: float | None = None
+    cost: float | None = None
+    latency: float | None = None
+    refusals: float | None = None
+    truncations: float | None = None
+    invalid: float | None = None
+    failures: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardLimits:
+    """What is compared with the job's history: the factor of each number, by its name.
+
+    The first `rows`, then always the latest ones, `window` at most.
+    """
+
+    rows: int
+    window: int
+    factors: Mapping[str, Fraction]
+
+
+def guard_limits(table: GuardTable | None) -> GuardLimits | None:
+    """The limits of a job, `None` without a guard; raises `ConfigurationError`."""
+    if table is None:
+        return None
+    if not 10 <= table.rows <= table.window <= 1_000_000:
+        raise ConfigurationError(
+            f"[guard] rows is {table.rows} and window is {table.window}: rows is 10 at least,"
+            " and window no smaller than that"
+        )
+    names = GuardTable.__struct_fields__[3:]
+    given = {name: getattr(table, name) for name in names}
+    factors = {name: table.factor if own is None else own for name, own in given.items()}
+    for name, factor in {"factor": table.factor, **factors}.items():
+        if factor != 0 and not 1 < factor <= 1_000_000:
+            raise ConfigurationError(
+                f"[guard] {name} is {factor:g}; it must be above 1, or 0 to compare nothing"
+            )
+    kept = {name: Fraction(factor) for name, factor in factors.items() if factor}
+    return GuardLimits(rows=table.rows, window=table.window, factors=kept)
+
+
 class ValidateTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """The `[validate]` table: the file of the JSON schema that every answer must follow."""
 

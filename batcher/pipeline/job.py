@@ -19,7 +19,13 @@ from batcher.pacing.breaker import BreakerPolicy
 from batcher.pacing.limits import QuotaLimits
 from batcher.pacing.pacer import Pacer
 from batcher.pacing.retry import RetryPolicy
-from batcher.pipeline.choices import AnswerChoices, FallbackRules, IfRunning, OnUnknown
+from batcher.pipeline.choices import (
+    AnswerChoices,
+    FallbackRules,
+    GuardLimits,
+    IfRunning,
+    OnUnknown,
+)
 from batcher.pipeline.engine.policies import LargestOutput
 from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.events import Observer
@@ -85,7 +91,8 @@ class Job:
     messages. `prices` is a price file, "none" or `None` for the shipped prices. `preflight`:
     rows that the endpoint is known to refuse are not sent. `ask_above` is the ceiling in
     pico-USD above which a person is asked before anything is sent; `None`: never. `store` is
-    how much of the answers is kept. `lifeboat_folder` is where paid answers go when the ledger
+    how much of the answers is kept. `guard` says when answers are too
+    unlike those of before. `lifeboat_folder` is where paid answers go when the ledger
     fails, `None`: beside it; then the `spare_folders`. `min_free_space` is in bytes, 0: not
     watched, `None`: the usual. `lease_seconds` is how long a run on PostgreSQL may be silent
     before another process may take it over, `pod` the one of Kubernetes that we are in, if any,
@@ -123,6 +130,7 @@ class Job:
     preflight: bool = True
     ask_above: int | None = None
     answers: AnswerChoices = field(default_factory=AnswerChoices)
+    guard: GuardLimits | None = None
     lifeboat_folder: Path | None = None
     spare_folders: tuple[Path, ...] = ()
     min_free_space: int | None = None

@@ -49,6 +49,18 @@ class DatedFiles:
     output_is_dated: bool
     may_be_missing: Mapping[str, Path]
 
+    def check(self, day: date | None, *, again: bool) -> None:
+        """Raise `UsageError` for a day of `--date`, or an `--again`, that cannot be meant."""
+        if day and not (self.dated or self.output_is_dated):
+            raise UsageError(
+                f"--date: neither an input nor the output has a {PLACE} in its name"
+            )
+        if again and self.dated:
+            raise UsageError(
+                f"--again: the inputs have a {PLACE}, and a new round would begin for every"
+                " day; name the file itself, with a --name of its own"
+            )
+
 
 def of_day(
     day: date, inputs: Sequence[str], output: str | None, base: Path, *, may_be_empty: bool

@@ -28,6 +28,7 @@ from batcher.wiring.ready import run_here
 _TELL_SECONDS: Final = 0.2
 _MORE_SECONDS: Final = 30.0  # for a child to end, besides what it may take to drain
 # From the worst to the best: a bug, the ledger, access, settings, the provider, cut off, again.
+_UNFIT: Final = 65
 _WORST_FIRST: Final = (70, 74, 73, 77, 78, 2, 69, 143, 130, 75, 65, 0)
 
 
@@ -159,7 +160,7 @@ class _Team:
     def whole(self, mine: Ended) -> Ended:
         """How the run ended, everybody taken together."""
         everybody = [mine, *(end for end in map(self._end_of, self._children) if end)]
-        worst = min(everybody, key=lambda end: _rank(end.exit_code))
+        worst = min(everybody, key=_rank)
         kinds = {kind for end in everybody for kind in end.unfinished_rows}
         self._refresh()
         return Ended(
@@ -233,8 +234,12 @@ def passing_on(tell: Callable[[signal.Signals], object]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _rank(code: int) -> int:
-    return _WORST_FIRST.index(code) if code in _WORST_FIRST else -1
+def _rank(end: Ended) -> float:
+    if end.exit_code not in _WORST_FIRST:
+        return -1
+    rank = _WORST_FIRST.index(end.exit_code)
+    # Who ended with 65 for an error ended the others, which are to be continued therefore.
+    return rank - 1.5 if end.exit_code == _UNFIT and end.error else rank
 
 
 def _start(job: Job) -> _Child:

@@ -42,7 +42,7 @@ from batcher.ledger.connect import without_passwords
 from batcher.pacing.breaker import BreakerPolicy
 from batcher.pacing.limits import quota_limits
 from batcher.pacing.retry import RetryPolicy
-from batcher.pipeline.choices import answer_choices
+from batcher.pipeline.choices import answer_choices, guard_limits
 from batcher.pipeline.job import Job, RunLimits
 from batcher.pipeline.run.bad_rows import bad_limit
 from batcher.preflight.preflight import check_dialect
@@ -50,7 +50,7 @@ from batcher.preflight.rules import shipped_rules
 from batcher.rows.build.settings import RequestSettings
 from batcher.rows.read.source import STDIN
 from batcher.transport.endpoint import Endpoint, shown_url
-from batcher.wiring.dated import PLACE, DatedFiles, local_day, of_day, parsed_day
+from batcher.wiring.dated import DatedFiles, local_day, of_day, parsed_day
 from batcher.wiring.fallback_settings import (
     FallbackOptions,
     fallback_options,
@@ -181,7 +181,7 @@ def resolve(typed: Asked) -> Job:
     name = _name(typed, job_file)
     day = typed.day or local_day(typed.asked_at, job_file.schedule.tz)
     files = of_day(day, inputs, merged.output, base, may_be_empty=job_file.empty == "ok")
-    _check_day(typed, files)
+    files.check(typed.day, again=typed.again)
     endpoint = _endpoint(merged, layers, config_file)
     return Job(
         key=name or _key_of(files.inputs),
@@ -217,6 +217,7 @@ def resolve(typed: Asked) -> Job:
             folder=(typed.job_path or Path()).resolve().parent,
             environment=environment_of,
         ),
+        guard=guard_limits(job_file.guard),
         store=stated(merged.store),
         if_running=stated(merged.if_running),
         join=stated(merged.join),
@@ -230,16 +231,6 @@ def resolve(typed: Asked) -> Job:
         fallback=fallbacks_of(typed.fallback, job_file, endpoint, config_file.endpoints),
         fallback_rules=fallback_rules(typed.fallback, job_file),
     )
-
-
-def _check_day(typed: Asked, files: DatedFiles) -> None:
-    if typed.day and not (files.dated or files.output_is_dated):
-        raise UsageError(f"--date: neither an input nor the output has a {PLACE} in its name")
-    if typed.again and files.dated:
-        raise UsageError(
-            f"--again: the inputs have a {PLACE}, and a new round would begin for every day;"
-            " name the file itself, with a --name of its own"
-        )
 
 
 def _continuing(typed: Asked, files: DatedFiles, day: date) -> str:

@@ -7,8 +7,10 @@ import sys
 
 import pytest
 
+from batcher.pipeline.events import Ended
 from batcher.pipeline.job import HEARD
-from batcher.wiring.processes import passing_on
+from batcher.pipeline.progress import Progress
+from batcher.wiring.processes import _rank, passing_on
 
 pytestmark = pytest.mark.usefixtures("heeding_hang_ups")
 
@@ -54,3 +56,18 @@ def test_one_of_the_others_is_deaf_and_programs_that_it_starts_are_not(ignored):
         text=True,
     )
     assert (done.returncode, done.stdout) == (0, f"{[0, int(ignored)]}\n"), done.stderr
+
+
+def test_who_was_stopped_by_a_guard_says_how_all_ended():
+    """The others were told to drain because of it, and would be continued for nothing."""
+
+    def ended(code, error=""):
+        return Ended(
+            exit_code=code, error=error, rows_left=True, seconds=1, progress=Progress()
+        )
+
+    drained, guarded, finished = ended(75), ended(65, "[guard] cost"), ended(65)
+    assert min([drained, guarded], key=_rank) is guarded
+    assert min([drained, finished], key=_rank) is drained
+    assert min([ended(70), guarded, ended(77)], key=_rank).exit_code == 70
+    assert min([ended(99), guarded], key=_rank).exit_code == 99

@@ -1,19 +1,42 @@
-"""The truth about caps: one row per scope, changed by conditional updates only.
+"""What stops a run before it hurts: caps, and what is usual for it.
+
+The truth about caps is one row per scope, changed by conditional updates only.
 
 A worker is granted slices and reserves from them in memory. What it spent moves from `granted`
 to `settled` now and then; a dead worker's slice is replaced by what the ledger says it spent.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Select, delete, func, insert, or_, select, update
+import msgspec
+from sqlalchemy import (
+    Connection,
+    Select,
+    delete,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from batcher.ledger.money.spending import spending
-from batcher.ledger.schema import budgets, invocations, rollups
+from batcher.ledger.runs import DIED
+from batcher.ledger.schema import (
+    PICO_PER_WHOLE,
+    answers,
+    attempts,
+    budgets,
+    charges,
+    invocations,
+    rollups,
+)
 from batcher.ledger.schema_internal import budget_slices
+from batcher.messages.attempt import IN_DOUBT, attempt_ids_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,3 +197,138 @@ def unclear_charges(connection: Connection, run_id: int) -> dict[str, int]:
     unpriced, charged = connection.execute(statement).one()
     counts = {"unpriced": int(unpriced or 0), "assumed": int(charged or 0)}
     return {name: count for name, count in counts.items() if count}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsualAnswers:
+    """What the newest answers of a run came to, all together: what is usual for it.
+
+    `input_tokens` has cached ones too, `cost` is pico-USD, `latency` microseconds; `refusals`,
+    `truncations` and `invalid` count answers, `failures` attempts that got none.
+    """
+
+    answers: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: int = 0
+    latency: int = 0
+    refusals: int = 0
+    truncations: int = 0
+    invalid: int = 0
+    failures: int = 0
+
+
+_UNUSUAL: Final = "unusual"  # among the options of an invocation that a guard stopped
+_MOST_INVOCATIONS: Final = 100
+_MOST_ANSWERS: Final = 10_000
+
+
+def usual_answers(
+    connection: Connection,
+    run_id: int,
+    *,
+    settings_digest: str,
+    besides: Collection[int],
+    least: int,
+    truncated: Collection[str],
+) -> UsualAnswers:
+    """The newest answers of the run's invocations, but for those `besides` and unusual ones.
+
+    Those under the same settings, where there are at least `least` of them. `truncated` are
+    the stop reasons of answers that were cut off.
+    """
+    newest = (
+        select(
+            invocations.c.invocation_id, invocations.c.options, invocations.c.settings_digest
+        )
+        .where(invocations.c.run_id == run_id, invocations.c.invocation_id.not_in(besides))
+        .order_by(invocations.c.invocation_id.desc())
+        .limit(_MOST_INVOCATIONS)
+    )
+    found = connection.execute(newest).all()
+    usual = [row for row in found if not msgspec.json.decode(row.options).get(_UNUSUAL)]
+    alike = [row.invocation_id for row in usual if row.settings_digest == settings_digest]
+    sums = _together(connection, alike, truncated)
+    if sums.answers >= least or len(alike) == len(usual):
+        return sums
+    return _together(connection, [row.invocation_id for row in usual], truncated)
+
+
+def set_aside_as_unusual(connection: Connection, invocation_id: int) -> None:
+    """What a guard stopped is no measure for others."""
+    mine = invocations.c.invocation_id == invocation_id
+    options = connection.execute(select(invocations.c.options).where(mine)).scalar_one()
+    text = msgspec.json.encode(msgspec.json.decode(options) | {_UNUSUAL: True}).decode()
+    connection.execute(update(invocations).where(mine).values(options=text))
+
+
+def _together(
+    connection: Connection, invocation_ids: Sequence[int], truncated: Collection[str]
+) -> UsualAnswers:
+    sums = dict.fromkeys(UsualAnswers.__dataclass_fields__, 0)
+    for invocation_id in invocation_ids:
+        if sums["answers"] >= _MOST_ANSWERS:
+            break
+        most = _MOST_ANSWERS - sums["answers"]
+        for name, number in _sums_of(connection, invocation_id, most, truncated):
+            sums[name] += int(number or 0)
+    return UsualAnswers(**sums)
+
+
+def _sums_of(
+    connection: Connection, invocation_id: int, most: int, truncated: Collection[str]
+) -> Iterator[tuple[str, Any]]:
+    """Of its newest answers, `most` of them; and how many attempts failed beside them."""
+    ids = attempt_ids_of(invocation_id)
+    mine = (
+        select(answers)
+        .where(answers.c.attempt_id >= ids.start, answers.c.attempt_id < ids.stop)
+        .order_by(answers.c.attempt_id.desc())
+        .limit(most)
+        .subquery()
+    )
+    kept = mine.c
+    parts = (kept.input_tokens, kept.cache_read_tokens, kept.cache_write_tokens)
+    first, second, third = (func.coalesce(part, 0) for part in parts)
+    query = select(
+        func.count().label("answers"),
+        func.sum(first + second + third).label("input_tokens"),
+        func.sum(kept.output_tokens).label("output_tokens"),
+        (func.avg(kept.latency_us) * func.count()).label("latency"),
+        func.count().filter(kept.stop_reason == "refusal").label("refusals"),
+        func.count().filter(kept.stop_reason.in_(truncated)).label("truncations"),
+        func.count().filter(kept.valid == 0).label("invalid"),
+    )
+    yield from connection.execute(query).mappings().one().items()
+    first_of_them = connection.execute(select(func.min(kept.attempt_id))).scalar()
+    whole, rest = connection.execute(
+        select(
+            func.sum(charges.c.total_amount // PICO_PER_WHOLE),
+            func.sum(charges.c.total_amount % PICO_PER_WHOLE),
+        )
+        .join(mine, kept.attempt_id == charges.c.attempt_id)
+        .where(charges.c.current == 1, charges.c.currency == "USD")
+    ).one()
+    yield "cost", int(whole or 0) * PICO_PER_WHOLE + int(rest or 0)
+    yield (
+        "failures",
+        connection.execute(
+            _failed_attempts(invocation_id, first_of_them or ids.start)
+        ).scalar(),
+    )
+
+
+def _failed_attempts(invocation_id: int, first: int) -> Select[Any]:
+    """Of a server that refused or broke off, but for those that only had to wait."""
+    return (
+        select(func.count())
+        .select_from(attempts)
+        .where(
+            attempts.c.invocation_id == invocation_id,
+            attempts.c.attempt_id >= first,
+            literal_column("attempts.state <> 'answered'"),
+            attempts.c.state.in_(("rejected", *IN_DOUBT)),
+            func.coalesce(attempts.c.http_status, 0).not_in((429, 529)),
+            func.coalesce(attempts.c.error_type, "").not_in((DIED, "aborted")),
+        )
+    )

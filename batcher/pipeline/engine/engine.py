@@ -56,11 +56,10 @@ from batcher.transport.room import AnswerRoom
 class Engine:
     """Runs one invocation's requests. All methods belong to the event loop's thread.
 
-    `may_send` says whether the run is ours for sure: nothing leaves while it is not. `consumed`
-    is told the body bytes of each row that needs no more room. `budget` holds the caps;
-    `first_purpose` is that of a fresh row's first attempt. `say` is told what people should
-    hear at once, `stopped` why the run cannot go on. `way_out` leads to the endpoint that the
-    run falls back to, `refill` asks for rows of the one before.
+    `may_send`: is the run ours for sure, else nothing leaves. `consumed` is told the body bytes
+    of each row that needs no more room. `first_purpose` is that of a fresh row's first attempt.
+    `say` is told what people should hear at once, `stopped` why the run cannot go on. `way_out`
+    leads to the next endpoint, `refill` asks for rows of the last one, `judged` for errors.
     """
 
     opener: Opener
@@ -84,6 +83,7 @@ class Engine:
     way_out: WayOut | None = None
     refill: Callable[[], bool] = lambda: False
     stopped: Callable[[BaseException], None] = lambda _: None
+    judged: Callable[[Settlement], BaseException | None] | None = None
     draining: bool = field(default=False, init=False)
     error: BaseException | None = field(default=None, init=False)
 
@@ -100,9 +100,8 @@ class Engine:
 
     async def run(self) -> None:
         """Work until everything is done, or drained, or the run cannot go on; see `error`."""
-        self._workers = [
-            asyncio.create_task(self._work()) for _ in range(self.limits.concurrency)
-        ]
+        many = range(self.limits.concurrency)
+        self._workers = [asyncio.create_task(self._work()) for _ in many]
         keeper = asyncio.create_task(self.waking.keep_time())
         try:
             await self._over.wait()
@@ -312,6 +311,8 @@ class Engine:
             self.budget.show(self.progress)
         if self.tally.settled(verdicts):
             self._billed_beyond(verdicts.settlement)
+        if self.judged and (unusual := self.judged(verdicts.settlement)):
+            self.stop(unusual)
         self._pace.end(work, outcome)
         self._observe(work, outcome)
         if verdicts.next is not DONE:

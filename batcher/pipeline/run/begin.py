@@ -2,14 +2,20 @@
 
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from batcher import __version__
 from batcher.errors import ChangedSettings, ConfigurationError
 from batcher.ledger import resume, runs
 from batcher.ledger.connect import Connection, Engine, user_name, writing
-from batcher.ledger.money.budget import month_scope, open_scope, run_scope
+from batcher.ledger.money.budget import (
+    UsualAnswers,
+    month_scope,
+    open_scope,
+    run_scope,
+    usual_answers,
+)
 from batcher.ledger.owner.lock import NOTHING_HELD, Ownership
 from batcher.ledger.write import records
 from batcher.ledger.write.records import (
@@ -20,6 +26,7 @@ from batcher.ledger.write.records import (
     unfinished_rows,
 )
 from batcher.pipeline.engine.known_rows import BegunRequests
+from batcher.pipeline.engine.policies import TRUNCATED
 from batcher.pipeline.engine.reservations import Cap
 from batcher.pipeline.job import Job, Services
 from batcher.pipeline.run.plan import (
@@ -42,7 +49,8 @@ class BegunInvocation:
     `attempt_uids` is what the uids of its attempts begin with.
     `retrying` counts rows that failed for a while, `quarantined` those of the same inputs that
     earlier invocations refused. `claimable` are the run's own answers that may move to other
-    rows, `sharing` those of other runs that its rows may have; `None`: none.
+    rows, `sharing` those of other runs that its rows may have; `None`: none. `usual` is what a
+    guard compares with.
     """
 
     scope: Scope
@@ -56,6 +64,7 @@ class BegunInvocation:
     claimable: Claimable
     sharing: SharePolicy | None = None
     quarantined: int = 0
+    usual: UsualAnswers | None = None
     held: Ownership = NOTHING_HELD
     fallbacks: Sequence[int] = ()
 
@@ -159,6 +168,23 @@ def _begin(
         sharing=sharing,
         quarantined=_quarantined(connection, plan),
         fallbacks=fallbacks,
+        usual=_usual(connection, run_id, job, {invocation_id, *living}),
+    )
+
+
+def _usual(
+    connection: Connection, run_id: int, job: Job, besides: Collection[int]
+) -> UsualAnswers | None:
+    """What a guard compares with; looked up for a guard only."""
+    if job.guard is None:
+        return None
+    return usual_answers(
+        connection,
+        run_id,
+        settings_digest=job.settings.digest(),
+        besides=besides,
+        least=job.guard.rows,
+        truncated=TRUNCATED,
     )
 
 

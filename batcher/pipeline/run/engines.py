@@ -21,6 +21,7 @@ from batcher.pipeline.engine.tally import DetourTally, Tally
 from batcher.pipeline.job import FallbackServices, Job, Services
 from batcher.pipeline.progress import Progress
 from batcher.pipeline.run.begin import BegunInvocation
+from batcher.pipeline.run.guard import guard_for
 from batcher.transport.endpoint import Lane
 from batcher.transport.room import AnswerRoom
 
@@ -53,6 +54,8 @@ class _Maker:
         wallets = [Wallet(cap, settled) for cap, settled in parts.begun.caps]
         invocation_id = parts.begun.scope.invocation_id
         self._budget = open_budget(wallets, invocation_id, parts.writer, self._wake)
+        guard = guard_for(job.guard, parts.begun.usual)
+        self._judged = guard.judged if guard else None
         self._endpoints = [job.endpoint, *(f.fallback.endpoint for f in services.fallbacks)]
         self._ways = [
             NextDoor(
@@ -103,6 +106,7 @@ class _Maker:
             tally=self._tally(number),
             way_out=way,
             stopped=self._stop,
+            judged=None if number else self._judged,
             **refill,
         )
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Final
 
-from batcher.errors import BatcherError, Fenced
+from batcher.errors import BatcherError, Fenced, GuardStopped
 from batcher.ledger import runs
 from batcher.ledger.connect import Connection, place
 from batcher.ledger.connect import Engine as Database
-from batcher.ledger.money.budget import unclear_charges
+from batcher.ledger.money.budget import set_aside_as_unusual, unclear_charges
 from batcher.ledger.money.estimates import grade_estimates
 from batcher.ledger.write.records import has_failure, unfinished_rows
 from batcher.ledger.write.writer import Recording, Writer, open_writer
@@ -27,6 +27,7 @@ from batcher.pipeline.run.bad_rows import BadGate
 from batcher.pipeline.run.begin import BegunInvocation
 from batcher.pipeline.run.division import Division
 from batcher.pipeline.run.engines import EngineParts, make_engine
+from batcher.pipeline.run.guard import guard_note
 from batcher.pipeline.run.holding import connection_lost
 from batcher.pipeline.run.intake import Intake
 from batcher.pipeline.run.plan import PlannedSource
@@ -134,7 +135,11 @@ class Invocation:
             progress=self._progress,
             source_ids=[source.source_id for source in begun.plan],
             imported=checked.imported,
-            notes=(*checked.notes, *self._services.notes),
+            notes=(
+                *checked.notes,
+                *self._services.notes,
+                *guard_note(self._job.guard, begun.usual),
+            ),
         )
 
     def _heeding_signals(self) -> Signals:
@@ -348,6 +353,9 @@ class Invocation:
                 read = [source.source_id for source in self._begun.plan]
                 grade_estimates(connection, scope.run_id, digest, now, read)
             late, error = self._out_of_time, self._engine.error
+            if isinstance(error, GuardStopped):
+                for each in (scope.invocation_id, *self._begun.fallbacks):
+                    set_aside_as_unusual(connection, each)
             code = exit_code(error, signals, counts, left=left, out_of_time=late)
             runs.end_invocation(
                 connection,
