@@ -164,6 +164,7 @@ class EarlierAnswer:
     stop_reason: str | None
     output_tokens: int | None
     tool_results: bytes | None
+    invalid_reason: str | None = None
 
 
 def earlier_answers(connection: Connection, run_id: int) -> dict[int, list[EarlierAnswer]]:
@@ -180,6 +181,7 @@ def earlier_answers(connection: Connection, run_id: int) -> dict[int, list[Earli
             answers.c.container_id,
             answers.c.stop_reason,
             answers.c.output_tokens,
+            answers.c.invalid_reason,
             tool_results.c.results,
         )
         .join(attempts, attempts.c.attempt_id == answers.c.attempt_id)
@@ -197,6 +199,7 @@ def earlier_answers(connection: Connection, run_id: int) -> dict[int, list[Earli
             stop_reason=row.stop_reason,
             output_tokens=row.output_tokens,
             tool_results=None if row.results is None else row.results.encode(),
+            invalid_reason=row.invalid_reason,
         )
         earlier.setdefault(row.request_id, []).append(answer)
     return earlier

@@ -1,7 +1,7 @@
 """The next leg of a request, and what all legs say together."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
@@ -24,7 +24,8 @@ class Leg:
     """What an answered leg left: its content (JSON text), its text, its container.
 
     `results` is the JSON text of the user message that answers its tool calls, `None` while
-    they have not run; only legs that call tools (`calls_tools`) have one.
+    they have not run, or that says what is wrong with it (`corrected`); legs that neither call
+    tools (`calls_tools`) nor are corrected have none.
     """
 
     content: bytes
@@ -32,6 +33,7 @@ class Leg:
     container_id: str | None
     calls_tools: bool = False
     results: bytes | None = None
+    corrected: bool = False
 
 
 class ToolCall(msgspec.Struct, frozen=True):
@@ -60,6 +62,22 @@ def leg_of(answer: Answer) -> Leg:
     )
 
 
+def corrected(leg: Leg, reason: str | None) -> Leg | None:
+    """The leg with the user's words that it does not follow its schema, and why.
+
+    `None`: an answer without content is no message that the API takes back.
+    """
+    if not _ITEMS.decode(leg.content):
+        return None
+    why = f": {reason}" if reason else ""
+    words = (
+        f"This does not follow the JSON schema{why}. Answer again, with nothing but JSON that"
+        " follows it."
+    )
+    results = msgspec.json.encode([{"type": "text", "text": words}])
+    return replace(leg, results=results, corrected=True)
+
+
 def tool_calls(content: bytes) -> list[ToolCall] | None:
     """The calls in an answer's content, in order; `None` when one of them cannot be read."""
     try:
@@ -78,7 +96,8 @@ def continuation_body(body: bytes, legs: Sequence[Leg]) -> bytes:
     """The body of the leg after `legs`: the request's own `body` plus every leg's content.
 
     Each leg becomes one assistant message, verbatim. One that called tools is followed by a
-    user message with nothing but their results; else no user message is added. The container
+    user message with nothing but their results, one that did not follow its schema by a user
+    message that says so; else no user message is added. The container
     of the last leg that had one is kept. Everything else stays as it was, byte for byte.
     """
     fields = _BODY.decode(body)
@@ -107,12 +126,19 @@ def body_with_model(body: bytes, model: str) -> bytes:
 
 
 def joined_content(legs: Sequence[Leg]) -> str:
-    """The content blocks of all legs in order, as JSON text."""
-    blocks = [block for leg in legs for block in _ITEMS.decode(leg.content)]
+    """The content blocks of all legs since the last corrected one in order, as JSON text."""
+    blocks = [block for leg in story(legs) for block in _ITEMS.decode(leg.content)]
     return msgspec.json.encode(blocks).decode()
 
 
 def joined_text(legs: Sequence[Leg]) -> str:
     """The text of the answer, without separators: of all legs since tools were last called."""
-    calls = [number for number, leg in enumerate(legs[:-1], 1) if leg.calls_tools]
-    return "".join(leg.text for leg in legs[calls[-1] if calls else 0 :])
+    told = story(legs)
+    calls = [number for number, leg in enumerate(told[:-1], 1) if leg.calls_tools]
+    return "".join(leg.text for leg in told[calls[-1] if calls else 0 :])
+
+
+def story(legs: Sequence[Leg]) -> Sequence[Leg]:
+    """The legs that the answer is made of: those before were not good enough."""
+    places = [number for number, leg in enumerate(legs, 1) if leg.corrected]
+    return legs[places[-1] :] if places else legs

@@ -148,14 +148,14 @@ class Job:
         """What one attempt each (`ceiling`) grows to with all that a row may have in a run.
 
         `in_legs` is the part of it of requests that may go on in further legs. `None`: a row
-        may be asked again for more than before, or with what a tool of ours says, and nothing
-        bounds that.
+        may be asked again for more than before, with an answer that broke its schema, or with
+        what a tool of ours says, and nothing bounds that.
         """
         choices = self.answers
-        if choices.raise_factor is not None or (choices.tools and in_legs):
+        grows = choices.raise_factor is not None or choices.retries
+        if grows or (choices.tools and in_legs):
             return None
-        places = 1 + len(self.fallback)
-        attempts = self.limits.retry.max_attempts * (1 + choices.retries) * places
+        attempts = self.limits.retry.max_attempts * (1 + len(self.fallback))
         return attempts * (ceiling + in_legs * (self.limits.max_legs - 1))
 
     def sharing(self, run_id: int, invocation_id: int, since: int) -> SharePolicy | None:

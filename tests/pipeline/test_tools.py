@@ -299,7 +299,7 @@ def run_with(case, lane, act, hang_at=None):
 
     Attempt number `hang_at` gets no answer.
     """
-    import batcher.pipeline.run.invocation as room
+    import batcher.pipeline.run.engines as room
 
     engines, tasks = [], []
 

@@ -170,11 +170,11 @@ def test_a_killed_row_goes_on_with_the_limit_it_had_reached(case, on_the):
 
 def test_the_limit_of_the_model_is_not_exceeded(case, tmp_path):
     from batcher import wiring
-    from batcher.wiring import ready
+    from batcher.wiring.fallbacks import rules_of
 
     command = wiring.asked(("rows.jsonl",), None, None, options={"on_truncate": "raise=2x"})
     job = wiring.resolve(command)
-    most = ready._rules(job.endpoint).largest_output
+    most = rules_of(job.endpoint).largest_output
     assert most("claude-sonnet-4-5", ()) == 64_000
     assert most("claude-sonnet-4-6", ()) == 128_000
     assert most("claude-sonnet-4-6", ("output-300k-2026-03-24",)) is None

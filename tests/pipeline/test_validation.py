@@ -67,16 +67,28 @@ def test_the_jobs_schema_holds_for_every_row_and_wins(case):
     assert [flag for flag, _ in valid(case)] == [0, 0]
 
 
-def test_an_invalid_answer_is_asked_for_again_and_the_first_is_kept(on_both):
+def told(attempt):
+    """The messages that an attempt sends beyond the row's own."""
+    return json.loads(attempt.body)["messages"][1:]
+
+
+def test_an_invalid_answer_is_asked_for_again_with_what_is_wrong_and_kept(on_both):
     on_both.write([asking()])
     on_both.options["answers"] = RETRY
     lane = FakeLane(in_turn({"x": [answered(BAD), answered(GOOD)]}))
     assert on_both.run(lane).exit_code == 0
     assert [attempt.purpose for attempt in lane.sent] == ["first", "invalid"]
-    assert lane.sent[0].body == lane.sent[1].body
+    said, complaint = told(lane.sent[1])
+    assert said == {"role": "assistant", "content": [{"type": "text", "text": BAD}]}
+    assert complaint["role"] == "user"
+    assert "$.n: 'one' is not of type 'integer'" in complaint["content"][0]["text"]
     assert valid(on_both) == [(1, None)]
+    assert on_both.ask("SELECT text FROM v_answers") == [(GOOD,)]
     found = on_both.ask("SELECT final, valid, legs FROM v_answers_all ORDER BY final")
-    assert found == [(0, 0, 1), (1, 1, 1)]
+    assert found == [(0, 0, 1), (1, 1, 2)]
+    first, last = on_both.ask("SELECT cost_pico_usd FROM v_answers_all ORDER BY final")
+    assert on_both.ask("SELECT cost_pico_usd FROM v_answers") == [last]
+    assert first[0] > 0
     assert on_both.one("SELECT COUNT(*) FROM attempts WHERE pending = 1") == 0
 
 
@@ -147,7 +159,33 @@ def test_retries_are_counted_across_a_kill(case):
     lane = FakeLane(lambda _: answered(BAD))
     assert after.run(lane).exit_code == 0
     assert len(lane.sent) == 2
+    assert [len(told(attempt)) for attempt in lane.sent] == [2, 4]
+    assert "is not of type 'integer'" in told(lane.sent[0])[1]["content"][0]["text"]
     assert after.ask("SELECT valid, attempts FROM v_answers") == [(0, 4)]
+
+
+def test_an_answer_without_content_is_asked_for_as_it_was(case):
+    case.write([asking()])
+    case.options["answers"] = RETRY
+    lane = FakeLane(in_turn({"x": [answered(content=[]), answered(GOOD)]}))
+    case.run(lane)
+    assert [told(attempt) for attempt in lane.sent] == [[], []]
+    assert valid(case) == [(1, None)]
+
+
+def test_an_answer_after_a_correction_is_joined_without_what_was_wrong(case):
+    case.write([asking()])
+    case.options["answers"] = RETRY
+    said = [
+        answered('{"n":', stop_reason="pause_turn"),
+        answered(' "x"}'),
+        answered('{"n":', stop_reason="pause_turn"),
+        answered(" 7}"),
+    ]
+    lane = FakeLane(in_turn({"x": said}))
+    case.run(lane)
+    assert [attempt.leg for attempt in lane.sent] == [1, 2, 3, 4]
+    assert case.ask("SELECT text, valid FROM v_answers") == [('{"n": 7}', 1)]
 
 
 def test_what_the_simulator_makes_of_a_schema_is_valid(case):

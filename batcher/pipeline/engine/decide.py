@@ -20,7 +20,7 @@ from batcher.messages.attempt import (
     Unusable,
 )
 from batcher.messages.failure import Failure, Verdict
-from batcher.messages.legs import joined_content, joined_text, leg_of
+from batcher.messages.legs import joined_content, joined_text, leg_of, story
 from batcher.messages.request import BadRow, Request
 from batcher.pacing.retry import RetryPolicy
 from batcher.pipeline.choices import OnUnknown
@@ -134,7 +134,7 @@ def _answered(
     next_step = ruling if isinstance(ruling, (NextLeg, Better)) else DONE
     goes_on = next_step is not DONE
     final = not goes_on and not isinstance(ruling, Fail)
-    legs = [*work.legs, leg_of(answer)] if work.legs and final else []
+    legs = story([*work.legs, leg_of(answer)]) if work.legs and final else []
     validity = NOT_ASKED if isinstance(ruling, NextLeg) else ruling.validity
     settlement = Settlement(
         attempt=attempt,
@@ -145,8 +145,8 @@ def _answered(
         cost_high=attempt.cost_high,
         charges=charges,
         final=final,
-        joined_content=joined_content(legs) if legs else None,
-        joined_text=joined_text(legs) if legs else None,
+        joined_content=joined_content(legs) if len(legs) > 1 else None,
+        joined_text=joined_text(legs) if len(legs) > 1 else None,
         failure=_failed_answer(ruling) if isinstance(ruling, Fail) else None,
         valid=validity.valid,
         invalid_reason=validity.reason,

@@ -7,7 +7,8 @@ from batcher.ledger.resume import EarlierAnswer, Unfinished
 from batcher.messages.attempt import Purpose
 from batcher.messages.legs import CALLS_TOOLS, LEG_STOP_REASONS, Leg
 from batcher.messages.request import Request
-from batcher.pipeline.engine.policies import AnswerPolicy
+from batcher.pipeline.engine.policies import AnswerPolicy, ask_again
+from batcher.pipeline.engine.validate import Validity
 from batcher.pipeline.engine.work import Replaced, Work
 from batcher.rows.ranges import RowRanges
 
@@ -33,12 +34,13 @@ def _leg(answer: EarlierAnswer) -> Leg:
 
 
 def _replace(work: Work, answer: EarlierAnswer, policy: AnswerPolicy) -> None:
-    """Only answers that `max_tokens` cut off are replaced by longer ones."""
+    """Answers that `max_tokens` cut off are replaced by longer ones, others by valid ones."""
     tokens = answer.output_tokens
     output = len(answer.content) if tokens is None else tokens
     cut_off = answer.stop_reason == "max_tokens"
     purpose = Purpose.TRUNCATION if cut_off else Purpose.INVALID
-    work.replace(Replaced(purpose, output))
+    validity = Validity(valid=False, reason=answer.invalid_reason)
+    ask_again(work, _leg(answer), Replaced(purpose, output), validity)
     factor, limit = policy.choices.raise_factor, work.request.max_tokens
     if cut_off and factor is not None and limit is not None:
         higher = policy.limited(work.request, int(limit * factor))

@@ -14,7 +14,15 @@ import msgspec
 
 from batcher.messages.answer import Answer
 from batcher.messages.attempt import Purpose
-from batcher.messages.legs import CALLS_TOOLS, CONTINUED, joined_text, leg_of, tool_calls
+from batcher.messages.legs import (
+    CALLS_TOOLS,
+    CONTINUED,
+    Leg,
+    corrected,
+    joined_text,
+    leg_of,
+    tool_calls,
+)
 from batcher.messages.request import Request
 from batcher.pipeline.choices import AnswerChoices, Tool
 from batcher.pipeline.engine.validate import NOT_ASKED, AnswerValidator, Validity
@@ -161,6 +169,15 @@ def go_on(work: Work, answer: Answer, step: NextLeg | Better) -> None:
     if isinstance(step, NextLeg):
         work.go_on(leg_of(answer), step.purpose)
         return
-    work.replace(Replaced(step.purpose, output_of(answer)))
+    ask_again(work, leg_of(answer), Replaced(step.purpose, output_of(answer)), step.validity)
     if step.max_tokens is not None:
         work.raise_max_tokens(step.max_tokens)
+
+
+def ask_again(work: Work, leg: Leg, replaced: Replaced, validity: Validity) -> None:
+    """Ask for a better answer than that of `leg`: one that broke its schema is told why."""
+    said = corrected(leg, validity.reason) if replaced.purpose is Purpose.INVALID else None
+    if said is None:
+        work.replace(replaced)
+    else:
+        work.correct(said, replaced)

@@ -118,6 +118,11 @@ class Work(msgspec.Struct, kw_only=True, eq=False):
         self.replaced.append(replaced)
         self.purpose = replaced.purpose
 
+    def correct(self, leg: Leg, replaced: Replaced) -> None:
+        """The next attempt is a further leg after `leg`, which says what is wrong with it."""
+        self.legs.append(leg)
+        self.replace(replaced)
+
     def raise_max_tokens(self, max_tokens: int) -> None:
         """Ask for longer answers from now on; the row's identity stays what it was."""
         request = self.request
