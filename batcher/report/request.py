@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import Engine, and_, column, func, select, table, true
+from sqlalchemy import Connection, Engine, and_, column, func, select, table, true
 
 from batcher.errors import ConfigurationError, UsageError
 from batcher.ledger.connect import reading
@@ -93,6 +93,7 @@ def _rate_source(line: PricedLine, stored: search.StoredBook) -> str:
     return stored.source
 
 
+COMMONEST: Final = 3  # reasons that a run is summed up by
 _ANSWERS: Final = table(
     "v_answers",
     *map(
@@ -183,6 +184,25 @@ def failure_groups(
     engine: Engine, most: int, *, run: int | None, reason: str | None
 ) -> list[FailureGroup]:
     """Rows without an answer by reason, the commonest first, each with the first `most`."""
+    with reading(engine) as connection:
+        return read_failure_groups(connection, most, run=run, reason=reason)
+
+
+def commonest_reasons(engine: Engine, run_id: int) -> list[FailureGroup]:
+    """Why rows of the run have no answer: the three commonest reasons, each with its first."""
+    with reading(engine) as connection:
+        return read_failure_groups(connection, 1, run=run_id, groups=COMMONEST)
+
+
+def read_failure_groups(
+    connection: Connection,
+    most: int,
+    *,
+    run: int | None,
+    reason: str | None = None,
+    groups: int | None = None,
+) -> list[FailureGroup]:
+    """See `failure_groups`; of the commonest `groups` reasons only."""
     view = _FAILURES.c
     wanted = and_(
         view.run_id == run if run is not None else true(),
@@ -193,18 +213,17 @@ def failure_groups(
         .where(wanted)
         .group_by(view.kind, view.reason)
         .order_by(func.count().desc(), view.kind, view.reason)
+        .limit(groups)
     )
     fields = [view[name] for name in ListedFailure.__dataclass_fields__]
-    groups = []
-    with reading(engine) as connection:
-        for kind, why, rows in connection.execute(grouped).all():
-            statement = (
-                select(*fields)
-                .where(wanted, view.kind == kind, view.reason == why)
-                .order_by(view.run_id, view.source, view.row_number)
-                .limit(most)
-            )
-            first = connection.execute(statement).mappings()
-            listed = tuple(ListedFailure(**row) for row in first)
-            groups.append(FailureGroup(kind=kind, reason=why, rows=rows, first=listed))
-    return groups
+    found = []
+    for kind, why, rows in connection.execute(grouped).all():
+        statement = (
+            select(*fields)
+            .where(wanted, view.kind == kind, view.reason == why)
+            .order_by(view.run_id, view.source, view.row_number)
+            .limit(most)
+        )
+        listed = (ListedFailure(**row) for row in connection.execute(statement).mappings())
+        found.append(FailureGroup(kind=kind, reason=why, rows=rows, first=tuple(listed)))
+    return found

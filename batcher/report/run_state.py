@@ -101,49 +101,6 @@ def _without_answer(run_id: int) -> ColumnElement[bool]:
     return and_(failures.c.source_id.in_(_current_sources(run_id)), ~has_answer)
 
 
-@dataclass(frozen=True, slots=True)
-class CommonReason:
-    """Why rows have no answer: how many, and the first of them with its sentence."""
-
-    kind: str
-    reason: str
-    rows: int
-    source: str
-    row_number: int
-    message: str
-
-
-def read_reasons(connection: Connection, run_id: int, most: int = 3) -> list[CommonReason]:
-    """The commonest reasons of the run's rows without an answer, the most frequent first."""
-    groups = (
-        select(
-            failures.c.kind,
-            failures.c.reason,
-            func.count().label("rows"),
-            func.min(failures.c.failure_id).label("first"),
-        )
-        .where(_without_answer(run_id))
-        .group_by(failures.c.kind, failures.c.reason)
-        .order_by(func.count().desc(), failures.c.kind, failures.c.reason)
-        .limit(most)
-        .subquery()
-    )
-    statement = (
-        select(
-            groups.c.kind,
-            groups.c.reason,
-            groups.c.rows,
-            sources.c.name,
-            failures.c.row_number,
-            failures.c.message,
-        )
-        .join(failures, failures.c.failure_id == groups.c.first)
-        .join(sources, sources.c.source_id == failures.c.source_id)
-        .order_by(groups.c.rows.desc(), groups.c.kind, groups.c.reason)
-    )
-    return [CommonReason(*row) for row in connection.execute(statement)]
-
-
 def read_money(connection: Connection, run_id: int) -> ReportLine:
     """What the run sent, used and paid, and what nobody can say, as a report has it."""
     scope = ReportScope(ReportQuery(run=run_id), with_simulated=True, only_simulated=False)

@@ -13,6 +13,7 @@ from batcher.ledger.connect import reading
 from batcher.ledger.owner.lock import is_process_of
 from batcher.report import run_state
 from batcher.report.figures import ReportLine
+from batcher.report.request import COMMONEST, FailureGroup, read_failure_groups
 
 
 class Life(StrEnum):
@@ -72,7 +73,7 @@ class RunStatus:
     held: int
     to_do: int | None
     money: ReportLine
-    reasons: tuple[run_state.CommonReason, ...]
+    reasons: tuple[FailureGroup, ...]
     last: LastInvocation | None
 
     @property
@@ -109,12 +110,6 @@ def read_status(
         return tuple(_status(connection, run, lifeboats) for run in found)
 
 
-def commonest_reasons(engine: Engine, run_id: int) -> list[run_state.CommonReason]:
-    """Why rows of the run have no answer: the three commonest reasons."""
-    with reading(engine) as connection:
-        return run_state.read_reasons(connection, run_id)
-
-
 def _status(
     connection: Connection, run: run_state.RecordedRun, lifeboats: Collection[int]
 ) -> RunStatus:
@@ -142,7 +137,7 @@ def _status(
         held=held,
         to_do=None if rows is None else max(rows - settled, 0),
         money=run_state.read_money(connection, run.run_id),
-        reasons=tuple(run_state.read_reasons(connection, run.run_id)),
+        reasons=tuple(read_failure_groups(connection, 1, run=run.run_id, groups=COMMONEST)),
         last=None
         if last is None
         else _last(connection, last, lifeboats, also_running=len(running[1:])),

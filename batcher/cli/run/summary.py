@@ -73,7 +73,7 @@ def _why(job: Job, ended: Ended, start: Started | None) -> list[str]:
         return []
     from batcher.ledger.connect import open_engine
     from batcher.report.render.status_text import reason_line
-    from batcher.report.status import commonest_reasons
+    from batcher.report.request import commonest_reasons
 
     engine = open_engine(job.database, read_only=True)
     try:

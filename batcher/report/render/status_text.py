@@ -11,7 +11,7 @@ from batcher.pricing.money import format_usd, usd_text
 from batcher.report.figures import USD, Counts, ReportLine
 from batcher.report.render.formats import Format, write
 from batcher.report.render.json_document import json_text, money
-from batcher.report.run_state import CommonReason
+from batcher.report.request import FailureGroup
 from batcher.report.sentences import in_doubt_range
 from batcher.report.status import LastInvocation, Life, RunStatus
 from batcher.report.table import Field, Row, Table, Unit
@@ -92,12 +92,13 @@ def status_json(runs: Iterable[RunStatus]) -> str:
     return json_text(document)
 
 
-def reason_line(common: CommonReason) -> str:
+def reason_line(common: FailureGroup) -> str:
     """Why so many rows have no answer, with the place and the sentence of the first."""
-    place = f"{common.source}:{common.row_number}"
+    one = common.first[0]
+    place = f"{one.source}:{one.row_number}"
     first = " at" if common.rows == 1 else ", first at"
-    page = common.message.lstrip().startswith("<")
-    words = _TAG.sub(" ", common.message) if page else common.message
+    page = one.message.lstrip().startswith("<")
+    words = _TAG.sub(" ", one.message) if page else one.message
     said = " ".join(words.split())[:_SAID]
     return f"{common.rows:,} {common.kind} with {common.reason}{first} {place}: {said}"
 
@@ -204,7 +205,7 @@ def _run_fields(run: RunStatus) -> dict[str, Any]:
         "quarantined": run.quarantined,
         "held": run.held,
         "to_do": run.to_do,
-        "reasons": [msgspec.to_builtins(common) for common in run.reasons],
+        "reasons": [_reason_fields(common) for common in run.reasons],
         "cost": {currency: money(pico) for currency, pico in run.money.costs},
         "unpriced_requests": counts.unpriced_requests,
         "assumed_charges": counts.assumed_charges,
@@ -219,6 +220,17 @@ def _run_fields(run: RunStatus) -> dict[str, Any]:
         "in_doubt_high": None if high is None else money(high),
         "last_invocation": None if last is None else _last_fields(last),
         "advice": list(run.advice),
+    }
+
+
+def _reason_fields(common: FailureGroup) -> dict[str, Any]:
+    return {
+        "kind": common.kind,
+        "reason": common.reason,
+        "rows": common.rows,
+        "source": common.first[0].source,
+        "row_number": common.first[0].row_number,
+        "message": common.first[0].message,
     }
 
 
