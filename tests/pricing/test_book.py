@@ -80,7 +80,9 @@ def test_a_discount_applies_to_what_is_taken_over_and_not_to_own_rates():
 
 
 def test_a_discount_that_needs_rounding_must_say_so():
-    with pytest.raises(ConfigurationError, match=r"claude-haiku-5-5 \(batch/us.*round = true"):
+    with pytest.raises(
+        ConfigurationError, match=r"claude-haiku-5-5 \(batch/regional.*round = true"
+    ):
         parse_book('version = "1"\n[lists.anthropic]\nfactor = "0.85"\n')
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from batcher.pricing.book.book import load_shipped, normalise
+from batcher.pricing.book.book import IdPlace, load_shipped, normalise
 
 
 @pytest.mark.parametrize(
@@ -12,21 +12,31 @@ from batcher.pricing.book.book import load_shipped, normalise
         ("claude-haiku-4-5-20251001", "claude-haiku-4-5"),
         ("anthropic/claude-sonnet-4-20250514", "claude-sonnet-4"),
         ("openrouter/anthropic/claude-opus-4.5", "claude-opus-4-5"),
-        ("anthropic.claude-haiku-4-5-20251001-v1:0", "claude-haiku-4-5"),
         ("global.anthropic.claude-opus-4-6-v1", "claude-opus-4-6"),
-        ("claude-opus-4-5@20251101", "claude-opus-4-5"),
+        ("us.anthropic.claude-sonnet-4-20250514-v1:0", "claude-sonnet-4"),
+        ("anthropic.claude-3-haiku-20240307-v1:0", "claude-3-haiku"),
+        ("claude-opus-4@20250514", "claude-opus-4"),
         ("claude-opus-4-6[1m]", "claude-opus-4-6"),
         ("claude-3-opus@default", "claude-3-opus"),
     ],
 )
 def test_every_spelling_finds_its_price(spelling, plain):
-    assert normalise(spelling) == (plain, False)
-    assert load_shipped().priced_model("anthropic", spelling) == (plain, False)
+    assert normalise(spelling) == (plain, IdPlace.ANYWHERE)
+    assert load_shipped().priced_model("anthropic", spelling) == (plain, IdPlace.ANYWHERE)
 
 
-def test_a_region_in_the_id_is_told():
-    assert normalise("us.anthropic.claude-opus-5-v1:0") == ("claude-opus-5", True)
-    assert normalise("eu.anthropic.claude-opus-5") == ("claude-opus-5", True)
+@pytest.mark.parametrize(
+    ("spelling", "plain", "place"),
+    [
+        ("us.anthropic.claude-opus-5-v1:0", "claude-opus-5", IdPlace.REGION),
+        ("eu.anthropic.claude-haiku-4-5", "claude-haiku-4-5", IdPlace.REGION),
+        ("us-gov.anthropic.claude-sonnet-4-5", "claude-sonnet-4-5", IdPlace.CLOUD),
+        ("anthropic.claude-haiku-4-5-20251001-v1:0", "claude-haiku-4-5", IdPlace.CLOUD),
+        ("claude-opus-4-5@20251101", "claude-opus-4-5", IdPlace.CLOUD),
+    ],
+)
+def test_an_id_of_a_cloud_says_whether_it_names_a_region(spelling, plain, place):
+    assert normalise(spelling) == (plain, place)
 
 
 @pytest.mark.parametrize("alias", ["claude-opus-4-0", "claude-3-5-haiku-latest"])
@@ -53,7 +63,7 @@ def test_an_alias_finds_its_model(alias):
     ],
 )
 def test_a_name_that_only_looks_similar_has_no_price(name):
-    assert load_shipped().priced_model("anthropic", name) == (None, False)
+    assert load_shipped().priced_model("anthropic", name) == (None, IdPlace.ANYWHERE)
 
 
 def test_a_list_that_is_not_in_the_book_has_no_price_for_any_model():

@@ -9,7 +9,7 @@ from batcher.pricing.book.book import load_shipped, parse_book
 from batcher.pricing.book.plausible import implausible
 from tests.cli.test_estimate import invoke, refused, simulator, typed  # noqa: F401
 
-TODAY = date(2026, 11, 21)
+TODAY = date(2026, 11, 30)
 BLOCK = {
     "model": '"claude-haiku-4-5"',
     "valid_from": "2026-01-01",

@@ -249,9 +249,35 @@ def test_no_cache_writes_need_no_assumption():
     assert priced(tokens(1, 1, cache_creation_input_tokens=0)).reason is None
 
 
-def test_a_region_in_the_model_id_is_flagged():
+def test_a_region_in_the_model_id_carries_its_premium():
     found = charge(tokens(1, 0), "us.anthropic.claude-opus-5-v1:0")
-    assert (found.total, found.reason) == (5_000_000, "region_assumed")
+    assert (found.total, found.reason) == (5_500_000, None)
+    assert found.rates.terms == "standard/regional"
+    batch = charge(tokens(1, 0, service_tier="batch"), "eu.anthropic.claude-haiku-4-5")
+    assert batch.total == 550_000
+
+
+@pytest.mark.parametrize(
+    ("model", "high"),
+    [
+        ("claude-opus-5@default", 5_500_000),
+        ("anthropic.claude-opus-5", 5_500_000),
+        ("us-gov.anthropic.claude-opus-5", 6_000_000),
+    ],
+)
+def test_a_cloud_whose_region_is_not_told_is_an_interval(model, high):
+    found = charge(tokens(1, 0), model)
+    assert (found.total, found.high, found.reason) == (5_000_000, high, "region_assumed")
+
+
+def test_a_list_of_ones_own_that_knows_no_premium_is_an_interval():
+    own = parse_book(
+        'version = "own"\n[lists.own]\n[[rates]]\nlist = "own"\nmodel = "claude-opus-5"\n'
+        'valid_from = 2026-01-01\ninput = "5"\noutput = "25"\n'
+    )
+    (found,) = rate(answer(tokens(1, 0), "us.anthropic.claude-opus-5"), requested_model="",
+                    price_list="own", sent_at=NOVEMBER, book=own)  # fmt: skip
+    assert (found.total, found.high, found.reason) == (5_000_000, 5_500_000, "region_assumed")
 
 
 def test_a_long_sum_of_prompts_with_searches_is_flagged():

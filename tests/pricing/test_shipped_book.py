@@ -95,7 +95,7 @@ def test_fast_mode_that_ended_has_no_price(model, day):
 
 def test_inference_in_the_us_costs_a_tenth_more_for_claude_4_6_and_later():
     prices = load_shipped().lists["anthropic"]
-    with_us = {p.model for p in prices.periods if dict(p.geographies)}
+    with_us = {p.model for p in prices.periods if "us" in dict(p.geographies)}
     older = {"claude-opus-4-5", "claude-sonnet-4-5", "claude-haiku-4-5"}
     assert with_us.isdisjoint(older)
     assert {"claude-opus-4-6", "claude-sonnet-4-6", "claude-haiku-5-5"} <= with_us
@@ -112,7 +112,7 @@ def test_every_block_says_since_when_and_from_where():
     for period in load_shipped().lists["anthropic"].periods:
         assert period.source
         assert period.rates[3] is not None, "cache reads are stored, never derived"
-    assert load_shipped().published == NOVEMBER_2026
+    assert load_shipped().published == date(2026, 11, 30)
 
 
 def test_every_model_has_a_context_window():

@@ -77,8 +77,11 @@ def test_another_price_holds_from_today_on_and_keeps_history_geography_batch_and
     book = load_file(target)
     found = differences(book)
     assert {(each.meter, each.last_day) for each in found} == {("output", None)}
-    assert {each.terms for each in found} == {"standard", "standard/us", "batch", "batch/us"}
-    assert "adds 0, changes 4, loses 0" in said
+    places = ("", "/regional", "/us")
+    assert {each.terms for each in found} == {
+        f"{terms}{place}" for terms in ("standard", "batch") for place in places
+    }
+    assert "adds 0, changes 6, loses 0" in said
     use = {"input_tokens": 0, "output_tokens": 1}
     assert cost(book, "claude-opus-4-8", **use) == 30_000_000
     assert cost(book, "claude-opus-4-8", **use, service_tier="batch") == 15_000_000

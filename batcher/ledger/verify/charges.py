@@ -1,6 +1,6 @@
 """Every charge, recomputed to the same integers from the raw usage and its price book."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from itertools import groupby
 from operator import attrgetter
@@ -121,8 +121,9 @@ class ChargeChecker:
             )
             return
         expected = rate_usage(stored, usage, pricing)
-        if pricing.rules != RULES_EDITION and not _all_clear(expected):
-            return  # it was charged before there were intervals, and is not held against them
+        clear = _all_clear(expected) and _all_clear(charges)
+        if pricing.rules != RULES_EDITION and not clear:
+            return  # it was charged by other rules, and is not held against these
         if len(expected) != len(charges):
             text = f"{where}: {len(charges)} charges, its usage makes {len(expected)}"
             self._findings.add(_CHARGE, text)
@@ -133,7 +134,7 @@ class ChargeChecker:
                 self._findings.add(_CHARGE, text)
 
 
-def _all_clear(expected: tuple[Charge, ...]) -> bool:
+def _all_clear(expected: Sequence[Charge | StoredCharge]) -> bool:
     """Whether every edition of the rules charges alike, as nothing is open."""
     clear = {ChargeStatus.PRICED, ChargeStatus.UNBILLED}
     return all(charge.status in clear for charge in expected)

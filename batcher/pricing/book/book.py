@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from enum import StrEnum
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
@@ -26,6 +27,9 @@ _VENDORS: Final = frozenset(
     {"anthropic", "azure_ai", "bedrock", "converse", "crun", "openrouter", "sunra", "vertex_ai"}
 )
 _REGION: Final = re.compile(r"(us|eu|apac|jp|au|us-gov|global)\.(?=anthropic\.)")
+_GOVERNMENT: Final = "us-gov"  # dearer than other regions, by how much is not published
+_GENERATION: Final = re.compile(r"claude-(?:[a-z]+-)?([0-9]+)(?:-([0-9]+))?(?![0-9])")
+_BY_REGION: Final = (4, 5)  # clouds charge for a region since this generation
 _WINDOW: Final = re.compile(r"\[1m\]$")
 _BEDROCK_VERSION: Final = re.compile(r"-v[0-9]+(:[0-9]+)?$")
 _VERTEX_VERSION: Final = re.compile(r"@([0-9]{8}|default|latest)$")
@@ -33,8 +37,16 @@ _SNAPSHOT: Final = re.compile(r"-20[0-9]{6}$")
 _DOTTED_VERSION: Final = re.compile(r"(?<=[0-9])\.(?=[0-9])")
 
 
-def normalise(model: str) -> tuple[str, bool]:
-    """The plain Anthropic id of `model`, and whether the id names a region with its own price.
+class IdPlace(StrEnum):
+    """What a model's id says of where it runs."""
+
+    ANYWHERE = "anywhere"  # or nothing: the plain id
+    REGION = "regional"  # in a region with its own price: the geography of that name
+    CLOUD = "cloud"  # in a cloud whose prices differ between regions, and not in which
+
+
+def normalise(model: str) -> tuple[str, IdPlace]:
+    """The plain Anthropic id of `model`, and what the id says of where it runs.
 
     `anthropic/claude-…`, `us.anthropic.claude-…-v1:0`, `claude-…@20251001`,
     `claude-…-20251001`, `claude-…[1m]` and `claude-opus-4.5` become `claude-…`. Any other
@@ -44,13 +56,23 @@ def normalise(model: str) -> tuple[str, bool]:
     name = _without_vendor(model)
     region = _REGION.match(name)
     name = name[region.end() :] if region else name
+    is_cloud = name.startswith("anthropic.") or _VERTEX_VERSION.search(name) is not None
     name = name.removeprefix("anthropic.")
     if not name.startswith("claude-"):
-        return model, False
+        return model, IdPlace.ANYWHERE
     for suffix in (_WINDOW, _BEDROCK_VERSION, _VERTEX_VERSION, _SNAPSHOT):
         name = suffix.sub("", name)
     name = _DOTTED_VERSION.sub("-", name)
-    return name, region is not None and region[1] != "global"
+    return name, _place_of(name, region[1] if region else "", is_cloud=is_cloud)
+
+
+def _place_of(name: str, region: str, *, is_cloud: bool) -> IdPlace:
+    if region == _GOVERNMENT:
+        return IdPlace.CLOUD
+    older = _GENERATION.match(name)
+    if region == "global" or (older and (int(older[1]), int(older[2] or 0)) < _BY_REGION):
+        return IdPlace.ANYWHERE
+    return IdPlace.REGION if region else IdPlace.CLOUD if is_cloud else IdPlace.ANYWHERE
 
 
 def _without_vendor(model: str) -> str:
@@ -77,7 +99,8 @@ class Resolution:
     """The rates of a model under some terms on a day, or why there are none.
 
     `tiers` are (prompt tokens above, rates), the largest first; `base` is for smaller prompts.
-    With a `reason`, `base` is `None`. `regional`: the id named a region whose price may differ.
+    With a `reason`, `base` is `None`. `regional`: the id named a region, or a cloud, whose
+    price may differ.
     """
 
     base: RateSet | None = None
@@ -131,18 +154,18 @@ class PriceBook:
         today = date.fromordinal(_EPOCH + now_us // _MICROSECONDS_PER_DAY)
         return (today - self.published).days
 
-    def priced_model(self, price_list: str, model: str) -> tuple[str | None, bool]:
-        """The id that `model` is priced as, `None` when unknown, and whether it names a region.
+    def priced_model(self, price_list: str, model: str) -> tuple[str | None, IdPlace]:
+        """The id that `model` is priced as, `None` when unknown, and where that says it runs.
 
         The id itself wins, then its aliases, then its normalised form.
         """
         known = self.lists[price_list].models()
-        plain, regional = normalise(model)
-        for name, from_region in ((model, False), (plain, regional)):
+        plain, place = normalise(model)
+        for name, where in ((model, IdPlace.ANYWHERE), (plain, place)):
             for candidate in (name, self.aliases.get(name)):
                 if candidate in known:
-                    return candidate, from_region
-        return None, False
+                    return candidate, where
+        return None, IdPlace.ANYWHERE
 
     def no_price_words(self, price_list: str, model: str) -> str:
         """That the list has no price for `model`, and whose name is near; empty when it has.

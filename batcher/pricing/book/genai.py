@@ -200,11 +200,11 @@ class KnownDifference:
         )
 
 
-# Looked into with genai-prices 0.2.3 on 2026-11-21.
+# Looked into with genai-prices 0.2.3 on 2026-11-30.
 KNOWN_DIFFERENCES = (
     KnownDifference(
-        pattern=r"\S+ (standard|batch|fast)/us\S* all",
-        why="genai-prices does not know the tenth more for inference in the US",
+        pattern=r"\S+ (standard|batch|fast)/(us|regional)\S* all",
+        why="genai-prices does not know the tenth more for inference in the US or in a region",
     ),
     KnownDifference(
         pattern=r"\S+ batch(/>\d+)? all",

@@ -47,6 +47,37 @@ class ListTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         _refuse_zero(factor=self.factor)
 
 
+class Discount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A `[[discounts]]` block: what a list's taken-over prices are multiplied by, when.
+
+    Both days are included, `valid_until` `None` is open. `meters` are those that it touches.
+    """
+
+    price_list: str = msgspec.field(name="list", default=DEFAULT_LIST)
+    factor: Fraction
+    valid_from: date
+    valid_until: date | None = None
+    meters: tuple[str, ...] = METERS
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.meters) - set(METERS))
+        if unknown or not self.meters:
+            raise ValueError(f"meters are some of {', '.join(METERS)}")
+        if self.valid_until and self.valid_until < self.valid_from:
+            raise ValueError("valid_until is before valid_from")
+        _refuse_zero(factor=self.factor)
+
+    def meets(self, other: "Discount") -> bool:
+        """Whether both touch a meter of a list on some day."""
+        return (
+            self.price_list == other.price_list
+            and not set(self.meters).isdisjoint(other.meters)
+            and self.valid_from <= (other.valid_until or date.max)
+            and other.valid_from <= (self.valid_until or date.max)
+        )
+
+
 class _RateBlock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A `[[rates]]` block as written: prices per million tokens or thousand searches."""
 
@@ -118,6 +149,7 @@ class _PriceFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     aliases: dict[str, str] = {}
     context_tokens: dict[str, _Count] = {}
     rates: list[Any] = []
+    discounts: list[Any] = []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +165,7 @@ class Layer:
     aliases: Mapping[str, str]
     context_tokens: Mapping[str, int]
     periods: tuple[RatePeriod, ...]
+    discounts: tuple[Discount, ...] = ()
 
 
 def parse_toml(text: str, name: str) -> Layer:
@@ -160,6 +193,10 @@ def parse_toml(text: str, name: str) -> Layer:
                 rounds=file.round, source=file.source
             )
             for number, block in blocks
+        ),
+        discounts=tuple(
+            _read(block, Discount, f"{name}: discounts block {number}")
+            for number, block in enumerate(file.discounts, 1)
         ),
     )  # fmt: skip
 

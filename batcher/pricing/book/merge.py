@@ -1,16 +1,19 @@
 """A price file on top of another: whose rates hold, and whether they fit together."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
 from fractions import Fraction
-from itertools import groupby, pairwise
+from itertools import combinations, groupby, pairwise
+from typing import Final
 
 from batcher.errors import ConfigurationError
-from batcher.pricing.book.layer import Layer, ListTerms
-from batcher.pricing.money import ExactRates
+from batcher.pricing.book.layer import Discount, Layer, ListTerms
+from batcher.pricing.money import METERS, ExactRates
 from batcher.pricing.rate.rates import BATCH, PriceList, RatePeriod, rate_set
 
 _SILENT = ListTerms()
+_A_DAY: Final = timedelta(days=1)
 
 
 def merge_lists(base: Mapping[str, PriceList], layer: Layer, name: str) -> dict[str, PriceList]:
@@ -22,6 +25,8 @@ def merge_lists(base: Mapping[str, PriceList], layer: Layer, name: str) -> dict[
     """
     merging = _Merging(base=base, layer=layer, name=name)
     own = {period.price_list for period in layer.periods}
+    own |= {discount.price_list for discount in layer.discounts}
+    _check_discounts(layer, name)
     for price_list in sorted({*layer.lists, *own}):
         merging.finish(price_list, ())
     return {**base, **merging.done}
@@ -61,6 +66,9 @@ class _Merging:
             for period in (origin.periods if origin else ())
             if period.model not in own_models
         )
+        for discount in self.layer.discounts:
+            if discount.price_list == price_list:
+                taken = tuple(part for each in taken for part in discounted(each, discount))
         currency = terms.currency or (origin.currency if origin else "USD")
         if taken and origin and currency != origin.currency and terms.factor is None:
             raise self._wrong(
@@ -109,6 +117,38 @@ def _taken_over(
 def _times(rates: ExactRates, factor: Fraction) -> ExactRates:
     one, two, three, four, five, six = (rate and rate * factor for rate in rates)
     return one, two, three, four, five, six
+
+
+def discounted(period: RatePeriod, discount: Discount) -> Iterator[RatePeriod]:
+    """The period in up to three parts: before the discount, with it, and after."""
+    end, until = period.valid_until or date.max, discount.valid_until or date.max
+    if discount.valid_from > end or until < period.valid_from:
+        yield period
+        return
+    begin, last = max(period.valid_from, discount.valid_from), min(end, until)
+    if period.valid_from < begin:
+        yield replace(period, valid_until=begin - _A_DAY)
+    one, two, three, four, five, six = (
+        rate and (rate * discount.factor if meter in discount.meters else rate)
+        for meter, rate in zip(METERS, period.rates, strict=True)
+    )
+    yield replace(
+        period,
+        valid_from=begin,
+        valid_until=None if last == date.max else last,
+        rates=(one, two, three, four, five, six),
+    )
+    if last < end:
+        yield replace(period, valid_from=last + _A_DAY)
+
+
+def _check_discounts(layer: Layer, name: str) -> None:
+    for one, other in combinations(layer.discounts, 2):
+        if one.meets(other):
+            raise ConfigurationError(
+                f"{name}: two discounts of price list {one.price_list} hold for the same meter"
+                f" from {max(one.valid_from, other.valid_from)} on: end one before the other"
+            )
 
 
 def _key(period: RatePeriod) -> tuple[str, str, int]:

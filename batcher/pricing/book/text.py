@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from fractions import Fraction
 
-from batcher.pricing.book.layer import FORMAT, Layer, ListTerms
+from batcher.pricing.book.layer import FORMAT, Discount, Layer, ListTerms
 from batcher.pricing.money import METERS, decimal_text, rate_text
 from batcher.pricing.rate.rates import RatePeriod
 
@@ -17,6 +17,7 @@ def render_layer(layer: Layer) -> str:
     if layer.context_tokens:
         pairs = ((k, str(v)) for k, v in layer.context_tokens.items())
         parts.append(_table("context_tokens", pairs))
+    parts += [_discount(each) for each in layer.discounts]
     parts += [_block(period) for period in layer.periods]
     return "\n".join(parts)
 
@@ -41,6 +42,21 @@ def _list(name: str, terms: ListTerms) -> str:
     )
     lines = [f"{key} = {_quote(value)}" for key, value in pairs if value]
     return "\n".join([f"[lists.{_quote(name)}]", *lines]) + "\n"
+
+
+def _discount(given: Discount) -> str:
+    lines = [
+        "[[discounts]]",
+        f"list = {_quote(given.price_list)}",
+        f"factor = {_quote(decimal_text(given.factor))}",
+        f"valid_from = {given.valid_from}",
+    ]
+    if given.valid_until:
+        lines.append(f"valid_until = {given.valid_until}")
+    lines.append(f"meters = [{', '.join(map(_quote, given.meters))}]")
+    if given.note:
+        lines.append(f"note = {_quote(given.note)}")
+    return "\n".join(lines) + "\n"
 
 
 def _block(period: RatePeriod) -> str:

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from batcher.messages.evidence import NO_LIMIT, RequestMeters, cache_lifetimes, text_characters
-from batcher.pricing.book.book import PriceBook, load_shipped
+from batcher.pricing.book.book import IdPlace, PriceBook, load_shipped
 from batcher.pricing.money import LARGEST_AMOUNT, WEB_SEARCH
 from batcher.pricing.rate.rates import PriceList, rate_set
 from batcher.pricing.rate.rating import MICROSECONDS_PER_DAY, calendar_day
@@ -240,13 +240,17 @@ def _remember(book: PriceBook, key: tuple[str, str, int]) -> tuple[int, int, int
         book.dearest_rates.clear()
     price_list, model, day = key
     prices = book.lists.get(price_list)
-    priced = book.priced_model(price_list, model)[0] if prices else None
-    found = _dearest(prices, priced, day) if prices and priced else None
+    found = None
+    priced, where = book.priced_model(price_list, model) if prices else (None, IdPlace.ANYWHERE)
+    if prices and priced:
+        found = _dearest(prices, priced, day, in_cloud=where is not IdPlace.ANYWHERE)
     book.dearest_rates[key] = found
     return found
 
 
-def _dearest(prices: PriceList, model: str, day: int) -> tuple[int, int, int] | None:
+def _dearest(
+    prices: PriceList, model: str, day: int, *, in_cloud: bool
+) -> tuple[int, int, int] | None:
     """The highest (input, output, search) rate of any terms on that day or the day after."""
     moments = (
         calendar_day(day),
@@ -258,6 +262,7 @@ def _dearest(prices: PriceList, model: str, day: int) -> tuple[int, int, int] | 
         if period.model == model and any(period.holds_on(moment) for moment in moments)
         for terms in period.all_terms()
         for geography in ("", *dict(period.geographies))
+        if in_cloud or geography != IdPlace.REGION
     ]
     if not sets or any(rates[0] is None or rates[4] is None for rates in sets):
         return None

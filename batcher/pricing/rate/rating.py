@@ -5,6 +5,7 @@ What is billed: docs/development/messages-api.md#answers-and-usage. What cannot 
 Which rates hold is looked up once per model, terms and day, then remembered by the book.
 """
 
+from dataclasses import replace
 from datetime import date, timedelta
 from enum import StrEnum
 from typing import Final
@@ -13,7 +14,7 @@ import msgspec
 
 from batcher.messages.answer import Answer
 from batcher.messages.usage import Evidence
-from batcher.pricing.book.book import PriceBook, Resolution
+from batcher.pricing.book.book import IdPlace, PriceBook, Resolution
 from batcher.pricing.money import (
     LARGEST_AMOUNT,
     NOT_REPORTED,
@@ -73,16 +74,18 @@ def _look_up(
 ) -> Resolution:
     if price_list not in book.lists:
         return Resolution(reason="unknown_price_list")
-    priced, regional = book.priced_model(price_list, model)
+    priced, where = book.priced_model(price_list, model)
     if priced is None:
         return Resolution(reason="unknown_model")
     terms, reason = _terms(variant[0], variant[1])
     if reason:
         return Resolution(reason=reason)
-    found = _on_day(book.lists[price_list], priced, terms, variant[2], day)
-    return Resolution(
-        base=found.base, tiers=found.tiers, regional=regional, reason=found.reason
-    )
+    prices, place = book.lists[price_list], variant[2]
+    named = where is IdPlace.REGION and place in _ANY_PLACE
+    if named and (found := _on_day(prices, priced, terms, where, day)).base is not None:
+        return found
+    found = _on_day(prices, priced, terms, place, day)
+    return replace(found, regional=where is not IdPlace.ANYWHERE)
 
 
 def _terms(service_tier: str | None, speed: str | None) -> tuple[str, str | None]:
