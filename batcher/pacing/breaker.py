@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from batcher.pacing.in_flight import InFlight
+
 _PROBE_FIRST_SECONDS: Final = 0.5
 _PROBE_MAX_SECONDS: Final = 60.0
 
@@ -124,11 +126,14 @@ _GROWTH: Final = 1.02  # per success
 class Concurrency:
     """The user's cap, cut while more than a tenth of the outcomes say overload.
 
-    Told of 529, 5xx and time-outs only: a 429 is the quota's business. Moments are seconds of a
-    monotonic clock.
+    Told of 529, 5xx and time-outs only: a 429 is the quota's business, or that of `learned`,
+    what a server without headers bears. Moments are seconds of a monotonic clock.
     """
 
-    __slots__ = ("_allowed", "_before", "_cap", "_counts", "_next_cut", "_turn", "is_cut")
+    __slots__ = (
+        "_allowed", "_before", "_cap", "_counts", "_next_cut", "_turn", "allowed", "is_cut",
+        "learned",
+    )  # fmt: skip
 
     def __init__(self, cap: int) -> None:
         self._cap = cap
@@ -138,11 +143,26 @@ class Concurrency:
         self._counts = [0, 0]
         self._turn = 0.0
         self._next_cut = 0.0
+        self.learned = InFlight(cap)
+        self.allowed = cap  # how many may be in flight now; at least 1
+        self.is_cut = False  # whether it is less than the user's cap
+        self.look()
+
+    def release(self) -> None:
+        """A quota that is known paces the run, not what a server was seen to bear."""
+        self.learned.release()
+        self.look()
 
     @property
-    def allowed(self) -> int:
-        """How many may be in flight now; at least 1."""
-        return int(self._allowed)
+    def is_starting(self) -> bool:
+        """Whether few may be in flight only since nothing is known of the server so far."""
+        few = self.learned.allowed < self._cap and not self.learned.holds_back
+        return few and self.learned.allowed <= self._allowed
+
+    def look(self) -> None:
+        """What is `learned` may have changed."""
+        self.allowed = min(int(self._allowed), self.learned.allowed)
+        self.is_cut = self.allowed < self._cap
 
     def good(self, now: float) -> None:
         """The server did what it was asked for."""
@@ -151,7 +171,7 @@ class Concurrency:
         self._counts[0] += 1
         if self.is_cut:
             self._allowed = min(self._allowed * _GROWTH, float(self._cap))
-            self.is_cut = self._allowed < self._cap
+            self.look()
 
     def bad(self, now: float) -> None:
         """The server could not do it, or not in time."""
@@ -163,7 +183,7 @@ class Concurrency:
         if enough and now >= self._next_cut:
             self._next_cut = now + _CUT_EVERY_SECONDS
             self._allowed = max(self._allowed * _CUT, 1.0)
-            self.is_cut = self._allowed < self._cap
+            self.look()
 
     def _turn_over(self, now: float) -> None:
         recent = now < self._turn + _HALF_WINDOW_SECONDS

@@ -21,6 +21,7 @@ class Limit(StrEnum):
     INPUT_TOKENS = "input tokens per minute"
     OUTPUT_TOKENS = "output tokens per minute"
     CONCURRENCY = "concurrency"
+    AT_ONCE = "the number of requests that the server takes at a time"
     PAUSE = "a pause that the server asked for"
     LEARNED = "a rate learned from the server's refusals"
 

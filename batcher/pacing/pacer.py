@@ -11,6 +11,7 @@ from batcher.pacing.limits import Blame, Expected, Limit, QuotaLimits, QuotaUse,
 from batcher.pacing.pool import Pool, Refusal
 
 _REFUSED: Final = 429
+_SHORT_SECONDS: Final = 1.0
 _NOTHING: Final = Expected(0.0, 0.0)
 
 
@@ -22,6 +23,7 @@ class Reservation(msgspec.Struct, frozen=True, gc=False):
     expected: Expected
     number: int
     sent_at: float
+    others: int  # that were in flight
 
 
 class Pacer:
@@ -39,6 +41,10 @@ class Pacer:
         self._blame = Blame()
         self._began = now
         self._shut_until = 0.0  # by a refusal that may have meant any quota
+        self._in_flight = 0
+        said = (limits.requests, limits.input_tokens, limits.output_tokens)
+        if any(limit is not None for limit in said):
+            self.concurrency.release()
 
     def is_free(self, model: str) -> bool:
         """Whether nothing is known that could hold `model` back; no estimate is needed then."""
@@ -63,30 +69,52 @@ class Pacer:
     def sent(self, model: str, expected: Expected, now: float) -> Reservation:
         """Set aside what a request that is sent now is expected to take."""
         pool = self._by_model.get(model) or self._pool(model)
-        return Reservation(pool, model, expected, pool.reserve(expected, now), now)
+        others, number = self._in_flight, pool.reserve(expected, now)
+        self._in_flight += 1
+        return Reservation(pool, model, expected, number, now, others)
 
     def settled(self, reservation: Reservation, real: Expected | None, now: float) -> None:
         """End a request that took `real`; `None` when nobody knows what it took."""
         pool = reservation.pool
+        self._in_flight -= 1
         pool.settle(reservation.number, reservation.expected, real)
+        if real is not None and self.concurrency.learned.wants_answers:
+            self.concurrency.learned.answered(reservation.others, now)
+            self.concurrency.look()
         if real is not None and now >= pool.next_lesson:
             pool.took(now - reservation.sent_at, now)
             pool.estimates.learn(reservation.model, reservation.expected, real)
 
     def refunded(self, reservation: Reservation) -> None:
         """End a request that the server did not count: it never arrived, or met an overload."""
+        self._in_flight -= 1
         reservation.pool.refund(reservation.number, reservation.expected)
 
     def refused(self, reservation: Reservation, refusal: Refusal, now: float) -> None:
         """A 429: nobody who shares the quota sends before the moment that the server named.
 
-        A server without headers does not say whose quota it means: everybody waits.
+        A server without headers does not say whose quota it means: everybody waits. Where it
+        names no moment, or the next second, it may mean the number in flight: see `InFlight`.
         """
-        reservation.pool.refuse(reservation.number, reservation.expected, refusal, now)
+        self._in_flight -= 1
+        if self._too_many(reservation, refusal, now):
+            reservation.pool.refuse_number(
+                reservation.number, reservation.expected, refusal, now
+            )
+        else:
+            reservation.pool.refuse(reservation.number, reservation.expected, refusal, now)
         if not reservation.pool.speaks:
             self._shut_until = max(self._shut_until, reservation.pool.gate.shut_until)
             for pool in self._pools.values():
                 pool.gate.keep_shut(self._shut_until)
+
+    def _too_many(self, reservation: Reservation, refusal: Refusal, now: float) -> bool:
+        if reservation.pool.speaks or (refusal.retry_after_seconds or 0.0) > _SHORT_SECONDS:
+            return False  # time mends it
+        learned, before = self.concurrency.learned, reservation.others
+        found = learned.refused(before, reservation.sent_at, self._in_flight, now)
+        self.concurrency.look()
+        return found
 
     def hear(self, model: str, status: int, headers: Mapping[str, str], now: float) -> None:
         """The headers of an answer to `model` came; they are read when they would be news."""
@@ -96,7 +124,7 @@ class Pacer:
             if reading is None:
                 pool.heard_nothing(now)
             else:
-                pool.read(reading, now)
+                self.reading(model, reading, now)
 
     def wants_reading(self, model: str, now: float) -> bool:
         """Whether a reading would be news now; that of a 429 always is."""
@@ -106,7 +134,16 @@ class Pacer:
     def reading(self, model: str, reading: QuotaReading, now: float) -> None:
         """What the headers of an answer to `model` said, as soon as they came."""
         pool = self._by_model.get(model) or self._pool(model)
+        spoke = pool.speaks
         pool.read(reading, now)
+        if pool.speaks and not spoke:
+            self.concurrency.release()
+
+    @property
+    def room(self) -> int | None:
+        """How many more may be in flight, as the server bears it; `None`: as many as like."""
+        concurrency = self.concurrency
+        return max(concurrency.allowed - self._in_flight, 0) if concurrency.is_cut else None
 
     @property
     def quotas(self) -> list[str]:

@@ -92,6 +92,11 @@ class Gate:
             self._unsaid = min(self._unsaid + 1, 10)
         self.pauses += 1
 
+    def count(self, now: float, retry_after_seconds: float | None) -> None:
+        """A 429 that says nothing of later requests, but for a moment that it named."""
+        self.shut_until = max(self.shut_until, now + (retry_after_seconds or 0.0))
+        self.pauses += 1
+
     def keep_shut(self, moment: float) -> None:
         """Somebody else was refused: nobody sends before `moment`."""
         self.shut_until = max(self.shut_until, moment)
@@ -233,6 +238,13 @@ class Pool:
         if not self.speaks:
             self.learned.refused(now, self.gate.shut_until, is_news=is_news)
         self._next_steer = now
+
+    def refuse_number(
+        self, number: int, expected: Expected, refusal: Refusal, now: float
+    ) -> None:
+        """The server refused it since too many were in flight: no quota has to do with that."""
+        self.refund(number, expected)
+        self.gate.count(now, refusal.retry_after_seconds)
 
     def demand(self, now: float) -> float:
         """The part of the quota that could be used, from 0 to 1; asked every few seconds.

@@ -39,6 +39,8 @@ class Scenario:
     resize: tuple[tuple[float, float], ...] = ()  # (moment, factor)
     workers: int = 1
     idle: int = 0
+    most_at_once: tuple[tuple[float, int], ...] = ()  # (from when, how many)
+    names_moment: bool = True  # whether a refusal says when to come again
 
 
 @dataclass(slots=True)
@@ -55,6 +57,7 @@ class Result:
     refused_at: list[float] = field(default_factory=list)
     admitted: list[int] = field(default_factory=list)
     used_between: Callable[[float, float], float] = lambda *_: 0.0
+    busy_between: Callable[[float, float], float] = lambda *_: 0.0
 
     @property
     def refused_share(self) -> float:
@@ -122,6 +125,7 @@ class Market:
             scenario.limits, scenario.burst_seconds, counted_from=scenario.dropped,
             speaks=scenario.speaks,
         )  # fmt: skip
+        self.desk = Desk(scenario.most_at_once)
         self.events: list[tuple] = []
         self.order = 0
         self.result = Result()
@@ -157,12 +161,14 @@ class Market:
             bucket.advance(scenario.seconds)
         self.result.used = self.provider.buckets[scenario.binding].used
         self.result.used_between = lambda start, end: _between(marks, start, end)
+        self.result.busy_between = lambda start, end: _busy(marks, start, end)
         return self.result
 
     def _mark(self, marks: dict, now: float) -> None:
         bucket = self.provider.buckets[self.scenario.binding]
         bucket.advance(now)
-        marks[int(now)] = (bucket.lost, bucket.refill)
+        self.desk.advance(now)
+        marks[int(now)] = (bucket.lost, bucket.refill, self.desk.busy, self.desk.places)
 
     def new_row(self) -> tuple:
         """Body bytes, input tokens, output tokens, seconds to the first token, tokens/s."""
@@ -180,11 +186,13 @@ class Market:
         if self.random.random() < self.scenario.overload(now):
             self.at(now + ROUND_TRIP, self._overloaded, worker, row, reservation)
             return
-        seconds = self.provider.admit(row[1], now)
+        is_full = not self.desk.admits(now)
+        seconds = 1 if is_full else self.provider.admit(row[1], now)
         if seconds:
             reading = self.provider.headers(now)
             self.at(now + ROUND_TRIP, self._refused, worker, row, reservation, seconds, reading)
             return
+        self.desk.taken += 1
         self.result.admitted[int(now // 10)] += 1
         stale = self.provider.headers(now) if self.scenario.headers == STALE else None
         self.at(now + row[3], self._first_token, worker, row, reservation, stale)
@@ -205,8 +213,9 @@ class Market:
         worker.in_flight -= 1
         if reading is not None:
             worker.pacer.reading(MODEL, reading, now)
-        worker.pacer.refused(reservation, Refusal(seconds, self.random.random()), now)
-        worker.again(row, now + seconds + self.random.random() * 2)
+        moment = seconds if self.scenario.names_moment else None
+        worker.pacer.refused(reservation, Refusal(moment, self.random.random()), now)
+        worker.again(row, now + (moment or 0.0) + self.random.random() * 2)
         worker.work(now)
 
     def _first_token(self, worker, row, reservation, stale, now) -> None:
@@ -218,6 +227,8 @@ class Market:
 
     def _ended(self, worker, row, reservation, stale, now) -> None:
         self.provider.produce(-row[4], now)
+        self.desk.advance(now)
+        self.desk.taken -= 1
         worker.in_flight -= 1
         worker.first = False
         if self.scenario.headers != PROMPTLY and worker.pacer.wants_reading(MODEL, now):
@@ -258,6 +269,32 @@ class Market:
         self.workers[number].work(now)
 
 
+class Desk:
+    """Where requests are worked on: at most so many at once, `(from when, how many)`."""
+
+    def __init__(self, most_at_once: tuple[tuple[float, int], ...]) -> None:
+        self._most_at_once = most_at_once
+        self.taken = 0
+        self.busy = 0.0  # places times seconds
+        self.places = 0.0
+        self._at = 0.0
+
+    def most(self, now: float) -> int | None:
+        """How many there may be; `None`: as many as like."""
+        return next((n for since, n in reversed(self._most_at_once) if since <= now), None)
+
+    def admits(self, now: float) -> bool:
+        self.advance(now)
+        most = self.most(now)
+        return most is None or self.taken < most
+
+    def advance(self, now: float) -> None:
+        most = self.most(self._at) or 1
+        self.busy += min(self.taken, most) * (now - self._at)
+        self.places += most * (now - self._at)
+        self._at = now
+
+
 def simulate(scenario: Scenario, seed: int) -> Result:
     return Market(scenario, seed).run()
 
@@ -269,3 +306,9 @@ def _mu(mean: float, sigma: float) -> float:
 def _between(marks: dict, start: float, end: float) -> float:
     lost = marks[int(end)][0] - marks[int(start)][0]
     return 1 - lost / (marks[int(end)][1] - marks[int(start)][1])
+
+
+def _busy(marks: dict, start: float, end: float) -> float:
+    return (marks[int(end)][2] - marks[int(start)][2]) / (
+        marks[int(end)][3] - marks[int(start)][3]
+    )

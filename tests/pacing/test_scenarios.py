@@ -1,5 +1,7 @@
 """Thirty simulated minutes against an exact provider: the whole quota, and hardly a 429."""
 
+from dataclasses import replace
+
 import pytest
 
 from batcher.pacing.limits import QuotaLimits
@@ -113,3 +115,59 @@ def test_a_ceiling_below_the_servers_limit_is_kept():
     scenario = Scenario(configured=QuotaLimits(requests=300), seconds=900)
     result = simulate(scenario, 1)
     assert 0.97 * 300 <= sum(result.admitted[30:90]) / 10 <= 300
+
+
+UNLIMITED = (10**7, 10**10, 10**10)
+
+
+def at_once(*most: tuple[float, int], names_moment: bool, seconds: float = 600) -> Scenario:
+    """A server that minds nothing but how many it works on; answers take 1.3 s."""
+    return Scenario(
+        limits=UNLIMITED, speaks=False, dropped=0, seconds=seconds, mean_output=20,
+        output_sigma=0.3, most_at_once=most, names_moment=names_moment,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("names_moment", [False, True])
+@pytest.mark.parametrize("most", [4, 8, 30, 50])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_server_that_minds_the_number_in_flight_is_used_up_to_it(seed, most, names_moment):
+    result = simulate(at_once((0, most), names_moment=names_moment), seed)
+    assert result.busy_between(30, 600) >= 0.95
+    assert result.refused_share < 0.01
+
+
+@pytest.mark.parametrize("names_moment", [False, True])
+@pytest.mark.parametrize(("before", "after"), [(40, 20), (20, 40), (50, 10), (8, 16)])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_another_number_in_mid_run_is_found_within_half_a_minute(
+    seed, before, after, names_moment
+):
+    changing = at_once((0, before), (200, after), names_moment=names_moment)
+    result = simulate(changing, seed)
+    assert result.busy_between(30, 200) >= 0.95
+    assert result.busy_between(240, 600) >= 0.95
+    assert result.refused_share < 0.01
+
+
+def test_a_server_that_minds_nothing_gets_all_that_the_user_allows():
+    result = simulate(at_once((0, 10_000), names_moment=False, seconds=120), 0)
+    assert result.refused_at == []
+    assert result.busy_between(30, 120) * 10_000 >= 0.95 * Scenario().concurrency
+
+
+@pytest.mark.parametrize("names_moment", [False, True])
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        Scenario(limits=(1_000, 2_000_000, 400_000), mean_output=200, binding=0),
+        Scenario(),
+        Scenario(mean_input=4_000, binding=1),
+    ],
+    ids=["requests", "output tokens", "input tokens"],
+)
+def test_quotas_that_nobody_names_are_told_from_numbers_in_flight(scenario, names_moment):
+    untold = replace(scenario, speaks=False, names_moment=names_moment, seconds=900)
+    result = simulate(untold, 0)
+    assert result.used >= 0.95
+    assert result.refused_share < 0.01

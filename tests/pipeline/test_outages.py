@@ -53,7 +53,7 @@ def some_work() -> Work:
 def paced(outcome: Outcome, times: int) -> Pacer:
     """A pacer that was told of so many such outcomes."""
     clock = SystemClock()
-    pacer = Pacer(QuotaLimits(), 100, clock.monotonic())
+    pacer = Pacer(QuotaLimits(requests=10**9), 100, clock.monotonic())
     pace = Pace(pacer, clock)
     for _ in range(times):
         work = some_work()

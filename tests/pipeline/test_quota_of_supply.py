@@ -137,7 +137,7 @@ def test_a_pause_is_counted_and_obeyed():
 
 
 def test_overload_and_time_outs_cut_the_concurrency_and_429_does_not():
-    shop = Shop()
+    shop = Shop(requests=10**9)
     exchange = Exchange(sent_at=0, settled_at=1, http_status=429)
     failure = Failure(verdict=Verdict.PAUSE_QUOTA, error_type="rate_limit_error", message="")
     lost = Failure(verdict=Verdict.RETRY_ROW, error_type="connection_lost", message="")

@@ -62,10 +62,16 @@ class LimitGauge:
         if progress.in_flight >= self._pacer.concurrency.allowed:
             unrecorded = progress.sent - progress.recorded
             slow = unrecorded * 2 > progress.in_flight
-            return LocalLimit.DATABASE if slow else Limit.CONCURRENCY
+            return LocalLimit.DATABASE if slow else self._at_the_server()
         if not unsent_rows:
             return None if input_ended else LocalLimit.READER
         return self._pacer.binding_limit(now, progress.in_flight)
+
+    def _at_the_server(self) -> Limit | None:
+        concurrency = self._pacer.concurrency
+        if concurrency.is_starting:
+            return None
+        return Limit.AT_ONCE if concurrency.learned.holds_back else Limit.CONCURRENCY
 
     def _tell_quotas(self, now: float) -> None:
         self._progress.pauses = self._pacer.pauses
@@ -84,7 +90,7 @@ class LimitGauge:
                 return None if self._pacer.concurrency.is_cut else "--concurrency"
             case Limit.LEARNED:
                 return "--rpm"
-            case Limit.PAUSE:
+            case Limit.PAUSE | Limit.AT_ONCE:
                 return None
             case Limit.REQUESTS | Limit.INPUT_TOKENS | Limit.OUTPUT_TOKENS:
                 uses = [use for use in self._progress.quota_used if use.limit is cause]

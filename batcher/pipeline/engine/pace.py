@@ -51,6 +51,11 @@ class Pace:
         """Whether one more may be in flight, as the server bears it."""
         return not self.concurrency.is_cut or in_flight < self.concurrency.allowed
 
+    def at_most(self, chances: int) -> int:
+        """How many of so many may go, as the server bears it; at least one may try."""
+        room = self._pacer.room
+        return chances if room is None else min(chances, max(room, 1))
+
     def wait_seconds(self, work: Work, now: float) -> float:
         """Seconds until `work` may go; 0.0: now."""
         request = work.request

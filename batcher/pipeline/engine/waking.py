@@ -62,5 +62,5 @@ class Waking:
             elif moment > now:
                 await self._pace.wait(self._kick, moment - now)
             else:
-                self.wake(self._supply.chances)
+                self.wake(self._pace.at_most(self._supply.chances))
                 await self._clock.sleep(_AGAIN_SECONDS)
