@@ -64,6 +64,7 @@ def cost_pico_usd(line: dict[str, Any]) -> int:
         _FAST if line["speed"] == "fast" else 1
     )
     factor *= _BATCH if line.get("service_tier") == "batch" else 1
+    factor *= line.get("price_factor", 1)  # of a history in which prices change
     total = (tokens * factor + line["web_search_requests"] * _USD_PER_SEARCH) * PICO
     assert total.denominator == 1, f"{line} costs a fraction of a pico-USD"
     return int(total)

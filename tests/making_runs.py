@@ -34,7 +34,7 @@ from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.job import Fallback, FallbackServices, Job, RunLimits, Services
 from batcher.pipeline.run.release import release
 from batcher.pipeline.run.run import run_job
-from batcher.pricing.book.book import load_shipped
+from batcher.pricing.book.book import PriceBook, load_shipped
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.build.settings import RequestSettings
 from batcher.rows.read.source import find_sources
@@ -273,6 +273,7 @@ class Case:
             name="simulator", base_url="http://127.0.0.1:9", price_list="anthropic"
         )
     )
+    book: PriceBook = BOOK
     limits: RunLimits = field(default_factory=lambda: RunLimits(concurrency=8, retry=AT_ONCE))
     options: dict[str, Any] = field(default_factory=dict)
     watcher: Watcher = field(default_factory=Watcher)
@@ -309,8 +310,10 @@ class Case:
         others = zip_longest(job.fallback, further)
         services = Services(
             builder=builder or RequestBuilder(self.settings),
-            files=find_sources(self.inputs, base=self.folder, spool=None),
-            rater=Rater(BOOK, self.endpoint.price_list),
+            files=find_sources(self.inputs, base=self.folder, spool=None)
+            if self.inputs
+            else (),
+            rater=Rater(self.book, self.endpoint.price_list),
             make_lane=lambda _, room: lane or _live(self.endpoint, clock, room),
             clock=clock,
             observer=self.watcher,

@@ -21,9 +21,18 @@ class VirtualClock:
         self._order = itertools.count()
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._driver: asyncio.Task[None] | None = None
+        self._set_us = 0  # by how much somebody set the wall clock; nobody notices otherwise
 
     def now_us(self) -> int:
-        return _BEGIN_US + int(self._now * 1_000_000)
+        return _BEGIN_US + int(self._now * 1_000_000) + self._set_us
+
+    def wind(self, microseconds: int) -> None:
+        """Set the wall clock forward, or back."""
+        self._set_us += microseconds
+
+    def travel_to(self, moment_us: int) -> None:
+        """It is another night."""
+        self._set_us += moment_us - self.now_us()
 
     def monotonic(self) -> float:
         return self._now

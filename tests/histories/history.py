@@ -4,15 +4,11 @@ import random
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
-
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
 from batcher.errors import BatcherError
 from batcher.pacing.breaker import BreakerPolicy
@@ -22,11 +18,11 @@ from batcher.pipeline.choices import AnswerChoices, OnUnknown
 from batcher.pipeline.job import RunLimits
 from tests.e2e.invariants import Books, check_after_crash, open_books
 from tests.histories.clock import VirtualClock
+from tests.histories.crashing import crashing
 from tests.histories.provider import Gone, Provider
-from tests.making_runs import Case, photograph, row
+from tests.making_runs import Case, row
 
 BAD = "this is no JSON"
-_STEPS = ("sent", "arrived", "billed", "answered", "commit")
 
 
 @dataclass
@@ -77,7 +73,7 @@ class History:
         ended: int | None = None
         self.provider.is_gone = False
         copy = self.folder / f"life{self.lives}.db"
-        with self._crashing(copy) if crash else _uneventful():
+        with self._crashing(copy) if crash else nullcontext():
             try:
                 ended = self.case.run(self.provider, self.clock).exit_code
             except BatcherError as error:
@@ -92,29 +88,8 @@ class History:
         self._check(done, cost, ended)
         return ended
 
-    @contextmanager
-    def _crashing(self, copy: Path) -> Iterator[None]:
-        """At a step drawn by lot, what is committed is all that is left."""
-        step, left = self.chance.choice(_STEPS), [self.chance.randint(1, 8)]
-
-        def moment(name: str) -> None:
-            with self.provider.lock:  # the bill and the ledger of one moment
-                left[0] -= name == step
-                if left[0] == 0 and not copy.exists():
-                    self.provider.is_gone = True
-                    photograph(self.case.database, copy)
-                    self.happened[f"crash at {step}"] += 1
-
-        def committing(_: Any) -> None:
-            moment("commit")
-
-        self.provider.moment = moment
-        event.listen(Engine, "commit", committing)
-        try:
-            yield
-        finally:
-            event.remove(Engine, "commit", committing)
-            self.provider.moment = lambda _: None
+    def _crashing(self, copy: Path) -> AbstractContextManager[None]:
+        return crashing(self.provider, self.case.database, copy, self.chance, self.happened)
 
     # What must hold after it
 
@@ -256,8 +231,3 @@ def _forget_repeated_quarantines(books: Books) -> None:
         if place in seen:
             books.failures.remove(line)
         seen.add(place)
-
-
-@contextmanager
-def _uneventful() -> Iterator[None]:
-    yield

@@ -16,7 +16,7 @@ from batcher.messages.attempt import (
     Partial,
     Unusable,
 )
-from tests.making_runs import MODEL, _lost, message, not_sent, refused, unknown
+from tests.making_runs import _lost, message, not_sent, refused, unknown
 
 # What becomes of a request, with its weight; "calm" is the only one of the last life.
 KINDS = {
@@ -46,6 +46,8 @@ class Provider:
     bill: list[dict[str, Any]] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)  # what was answered, by uid
     sent: list[Attempt] = field(default_factory=list)
+    refuses: Callable[[Attempt], Outcome | None] = lambda _: None
+    price_factor: Callable[[int], int] = lambda _: 1  # at a moment, for the prices of the bill
     is_calm: bool = False
     is_gone: bool = False
     _seen: dict[str | None, int] = field(default_factory=dict)
@@ -58,7 +60,8 @@ class Provider:
         self._step("arrived")
         kinds = {"answered": 1} if self.is_calm else KINDS
         kind = chance.choices(list(kinds), list(kinds.values()))[0]
-        outcome = self._outcome(kind, attempt, chance)
+        refusal = self.refuses(attempt)
+        outcome = self._timed(refusal) if refusal else self._outcome(kind, attempt, chance)
         self._step("billed")
         await self.clock.sleep(chance.choice((0, 0, 2.0)))
         self._step("answered")
@@ -101,9 +104,10 @@ class Provider:
         reason = reasons.get(kind, kind if kind in _REASONS else "end_turn")
         self._put_on_bill(attempt, counts, reason)
         text = f"{attempt.request.custom_id} {attempt.uid}"
-        said = {}
+        said: dict[str, Any] = {}
         if kind == "refusal":  # before any output: it costs nothing
             text, said = "", {"content": []}
+        said["model"] = attempt.request.model
         body = message(text, stop_reason=reason, usage=counts, **said)
         match kind:
             case "unknown, billed":
@@ -112,7 +116,9 @@ class Provider:
                 return Unusable(self._exchange(), _lost("unusable_answer"), body[:-20])
             case "partial":
                 known = counts | {"output_tokens": 1}
-                part = parse_answer(message(text[:3], stop_reason=None, usage=known))
+                part = parse_answer(
+                    message(text[:3], stop_reason=None, usage=known, model=said["model"])
+                )
                 return Partial(self._exchange(), _lost("broken_stream"), part)
             case _:
                 self.texts[attempt.uid] = text
@@ -120,10 +126,11 @@ class Provider:
 
     def _put_on_bill(self, attempt: Attempt, counts: dict[str, int], reason: str) -> None:
         line = {
-            "attempt_uid": attempt.uid, "request_id": None, "model": MODEL,
+            "attempt_uid": attempt.uid, "request_id": None, "model": attempt.request.model,
             "cache_creation_5m": 0, "cache_creation_1h": 0, "cache_read": 0,
             "web_search_requests": 0, "stop_reason": reason, "billed": True,
             "inference_geo": "global", "speed": "standard", "custom": None,
+            "price_factor": self.price_factor(self.clock.now_us()),
         } | counts  # fmt: skip
         with self.lock:
             if not self.is_gone:
