@@ -143,8 +143,10 @@ DOORS = {
         "server",
         "settings",
     },
-    # Besides its own name: only doctor asks for it; reports are fetched without a job.
-    "wiring": {"admin", "connecting", "examine"},
+    "distributed": {"on_ray"},
+    # Besides its own name: only doctor asks for it; reports are fetched without a job; a
+    # cluster has workers of its own.
+    "wiring": {"admin", "child", "connecting", "examine", "process", "processes"},
     "transport": {
         "room",  # a budget for answers: the lane takes from it, the engine gives back
         "endpoint",
@@ -222,8 +224,8 @@ PLAIN_ROOMS = {"errors", "messages", "pricing", "pacing", "rows", "ledger", "rep
 
 # What `batcher --help` must not pay for.
 HEAVY = {
-    "aiohttp", "alembic", "asyncio", "jinja2", "jsonschema", "psycopg", "pyarrow", "rich",
-    "sqlalchemy", "uvloop",
+    "aiohttp", "alembic", "asyncio", "jinja2", "jsonschema", "psycopg", "pyarrow", "ray",
+    "rich", "sqlalchemy", "uvloop",
 }  # fmt: skip
 
 FILES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))

@@ -131,6 +131,8 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     if_running: IfRunning | None = None
     join: bool | None = None
     processes: int | None = None
+    on: Literal["ray"] | None = None
+    workers: int | None = None
     lease: str | None = None
     database_wait: str | None = None
     strict: bool | None = None

@@ -138,6 +138,8 @@ def _watched(typed: wiring.Asked, interrupts: Interrupts, *, assume_yes: bool) -
 
 def _run(job: Job, monitors: Monitors, interrupts: Interrupts, *, assume_yes: bool) -> Run:
     wiring.check_together(job, pilot=False)
+    if job.on is not None:
+        raise UsageError(f"a run on a cluster is a command: batcher run --on {job.on}")
     notes = list(job.endpoint.sentences)
     listener = _Listener(notes, assume_yes=assume_yes)
 

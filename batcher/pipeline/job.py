@@ -61,6 +61,11 @@ class RunLimits:
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
     quota: QuotaLimits = field(default_factory=QuotaLimits)
 
+    @property
+    def takes_no_rows(self) -> bool:
+        """Whether the process begins a run for others, and reads nothing itself."""
+        return self.row_limit == 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fallback:
@@ -98,7 +103,8 @@ class Job:
     before another process may take it over, `pod` the one of Kubernetes that we are in, if any,
     `database_wait_seconds` how long a server that
     went away is waited for. `join`: other processes may do the same job at the same time, each
-    a part of its rows. `processes` is how many of this machine do it together.
+    a part of its rows. `processes` is how many of this machine do it together, `on` the
+    cluster that so many `workers` of it run on; `None`: one a node.
     `fallback` are the endpoints that rows go to, one after the other, by `fallback_rules`.
     `replace_output`: `output` is written also where a file is that the program did not write.
     `dated`: the inputs are those of one day, and other days keep their answers.
@@ -141,6 +147,8 @@ class Job:
     database_wait_seconds: float = 300.0
     join: bool = False
     processes: int = 1
+    on: str | None = None
+    workers: int | None = None
     fallback: tuple[Fallback, ...] = ()
     fallback_rules: FallbackRules = field(default_factory=FallbackRules)
 

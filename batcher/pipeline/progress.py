@@ -135,7 +135,9 @@ def sum_up(into: Progress, first: Progress, others: Sequence[Progress]) -> None:
         setattr(into, name, None if None in highs else sum(highs))
     for name in ("money_wait", "database_wait", "outage", "last_failure"):
         setattr(into, name, next(filter(None, (getattr(each, name) for each in everybody)), ""))
-    into.binding_limit_now, into.binding_limit = first.binding_limit_now, first.binding_limit
+    for name in ("binding_limit_now", "binding_limit"):
+        known = filter(None, (getattr(each, name) for each in everybody))
+        setattr(into, name, next(known, None))
     into.quota_used = _used_together([use for each in everybody for use in each.quota_used])
     _sum_cap(into, first, others)
 

@@ -222,6 +222,8 @@ def resolve(typed: Asked) -> Job:
         if_running=stated(merged.if_running),
         join=stated(merged.join),
         processes=_at_least_one("processes", merged.processes),
+        on=merged.on,
+        workers=None if merged.workers is None else _at_least_one("workers", merged.workers),
         lease_seconds=lease_seconds(stated(merged.lease)),
         pod=pod_uid(),
         database_wait_seconds=seconds(stated(merged.database_wait)),

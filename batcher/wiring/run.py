@@ -32,9 +32,14 @@ def run(
 
 def check_together(job: Job, *, pilot: bool) -> None:
     """Raise for a job that several processes shall do, and cannot."""
-    if not job.join and job.processes == 1:
+    if job.workers is not None and job.on is None:
+        raise UsageError("--workers is for --on ray: type that, too, or --processes")
+    if not job.join and job.processes == 1 and job.on is None:
         return
+    if job.on is not None and (job.join or job.processes > 1):
+        raise UsageError("--on ray places workers that join: leave out --join and --processes")
     option = "--processes" if job.processes > 1 else "--join"
+    option = f"--on {job.on}" if job.on else option
     if parse_url(job.database).path is not None:
         raise ConfigurationError(
             f"{option} needs a PostgreSQL database: a SQLite file has one run at a time; name"
@@ -51,5 +56,5 @@ def check_together(job: Job, *, pilot: bool) -> None:
         )
     if pilot:
         raise UsageError(
-            "--pilot and --join: make the pilot alone, then run the rest with --join"
+            f"--pilot and {option}: make the pilot alone, then run the rest with {option}"
         )

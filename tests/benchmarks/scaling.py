@@ -62,7 +62,7 @@ def workers(ancestor: int) -> Iterator[int]:
         for child in (task / "children").read_text().split():
             with suppress(OSError):
                 line = Path(f"/proc/{child}/cmdline").read_bytes()
-                if b"--processes" in line or b"batcher.wiring.processes" in line:
+                if b"--processes" in line or b"batcher.wiring.child" in line:
                     yield int(child)
                     yield from workers(int(child))
 

@@ -41,7 +41,7 @@ def test_one_of_the_others_is_deaf_and_programs_that_it_starts_are_not(ignored):
     program = """if True:
         import os, signal, subprocess, sys
         from batcher.pipeline.job import HEARD
-        from batcher.wiring.processes import turn_deaf
+        from batcher.wiring.child import turn_deaf
         signal.signal(signal.SIGHUP, int(sys.argv[1]))
         turn_deaf()
         for number in HEARD:

@@ -273,6 +273,19 @@ _RUN_OPTIONS = (
         help="Do the job in N processes; PostgreSQL [1].",
     ),
     option(
+        "--on",
+        type=click.Choice(["ray"]),
+        section=WORKERS,
+        help="Do the job by workers on that cluster; PostgreSQL.",
+    ),
+    option(
+        "--workers",
+        type=int,
+        metavar="N",
+        section=WORKERS,
+        help="So many workers on the cluster [one a node].",
+    ),
+    option(
         "--join",
         is_flag=True,
         default=None,

@@ -128,7 +128,12 @@ def _run(
     watcher = display(quiet=silent, assume_yes=yes)
     before = partial(look_ahead, job, quiet=silent, assume_yes=yes)
     try:
-        ended = wiring.run(job, monitors.beside(watcher), before)
+        if job.on is not None:
+            from batcher.distributed.on_ray import run_on_ray
+
+            ended = run_on_ray(job, monitors.beside(watcher), before)
+        else:
+            ended = wiring.run(job, monitors.beside(watcher), before)
     finally:
         watcher.close()
     return finish(job, ended, watcher, as_json=as_json, quiet=quiet)

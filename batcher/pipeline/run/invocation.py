@@ -187,7 +187,7 @@ class Invocation:
         begun, most_bad = self._begun, self._job.limits.max_bad
         read = self._progress.done_before
         return Intake(
-            plan=begun.plan,
+            plan=() if self._job.limits.takes_no_rows else begun.plan,
             builder=self._services.builder,
             writer=self._writer,
             claimable=begun.claimable,

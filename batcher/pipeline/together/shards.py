@@ -118,6 +118,8 @@ class Together:
         self, owner: Owner, wait: Callable[[float], bool]
     ) -> Iterator[PlannedSource]:
         """See `Division.left_by_others`."""
+        if self._job.limits.takes_no_rows:
+            return
         while True:
             if owner.is_idle():
                 self._finish()

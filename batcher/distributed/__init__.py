@@ -1,0 +1,1 @@
+"""One run on a cluster: Ray places the workers, the ledger divides the rows."""
