@@ -134,7 +134,7 @@ def retry_after_seconds(headers: Mapping[str, str], now_us: int) -> float | None
     `None` for what is neither, or further away than 115 days: no server means that. A date
     counts from the server's own, since our clock may be wrong.
     """
-    milliseconds = _number(headers.get("retry-after-ms"))
+    milliseconds = _number(headers.get("retry-after-ms"), _MOST_SECONDS * 1000)
     if milliseconds is not None:
         return milliseconds / 1000
     value = headers.get("retry-after")
@@ -217,9 +217,9 @@ def _json(body: bytes) -> object:
         return None
 
 
-def _number(value: str | None) -> float | None:
+def _number(value: str | None, below: float = _MOST_SECONDS) -> float | None:
     try:
         number = float(value) if value else None
     except ValueError:
         return None
-    return number if number is not None and 0 <= number < _MOST_SECONDS else None
+    return number if number is not None and 0 <= number < below else None

@@ -177,6 +177,11 @@ class Pacer:
         return pool.gate.shut_until if pool is not None else 0.0
 
     @property
+    def all_paused_until(self) -> float:
+        """The moment until which no known quota lets anything go; in the past when one does."""
+        return min((pool.gate.shut_until for pool in self._pools.values()), default=0.0)
+
+    @property
     def pauses(self) -> int:
         """How many 429s there were."""
         return sum(pool.gate.pauses for pool in self._pools.values())

@@ -69,7 +69,8 @@ class NextDoor:
     def take_over(self, work: Work) -> None:
         """See `WayOut.take_over`."""
         work.go_elsewhere(self._asked(work.request))
-        self._after.take_over(work)
+        self._after.supply.add([work])
+        self._after.waking.wake(1)
 
     def only_way(self, error: BaseException) -> None:
         """See `WayOut.only_way`."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from batcher.clock import Clock
+from batcher.errors import ProviderUnavailable
 from batcher.ledger.write.records import FailureKind, Intent, Quarantine, Settlement
 from batcher.ledger.write.writer import Writer
 from batcher.messages.attempt import Answered, Attempt, Outcome, Purpose
@@ -31,7 +32,7 @@ from batcher.pipeline.engine.decide import (
 )
 from batcher.pipeline.engine.known_rows import BegunRequests, DoneRows
 from batcher.pipeline.engine.opening import Opener
-from batcher.pipeline.engine.pace import Health, Pace
+from batcher.pipeline.engine.pace import Health, LongWaits, Pace
 from batcher.pipeline.engine.policies import Better, NextLeg, go_on
 from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.engine.reservations import (
@@ -90,7 +91,9 @@ class Engine:
     def __post_init__(self) -> None:
         self._pace = Pace(self.pacer, self.clock)
         self.breaker = Breaker(self.limits.breaker)
-        self._health = Health(self.breaker, self.clock, self.policy.endpoint)
+        name, most = self.policy.endpoint, self.limits.max_runtime_seconds
+        waits = LongWaits(self.pacer, self.clock, name, self.say, most)
+        self._health = Health(self.breaker, self.clock, name, waits)
         self.supply = Supply(self._pace, self.breaker, self.consumed)
         self._tools = Tools(self.policy.answers.choices.tools)
         self.waking = Waking(self.supply, self._pace, self.clock, lambda: self._may_send)
@@ -151,11 +154,6 @@ class Engine:
         """What `may_send` says may have changed."""
         self.waking.look_again()
 
-    def take_over(self, work: Work) -> None:
-        """A row that another endpoint did not answer."""
-        self.supply.add([work])
-        self.waking.wake(1)
-
     def tell_spent(self, *, everything: bool = False) -> None:
         """Let the ledger know what was spent under caps; `everything`: see `Budget.tell`."""
         if self.budget:
@@ -181,10 +179,10 @@ class Engine:
 
     def give_up(self, error: BaseException) -> None:
         """The endpoint will not answer; its rows go elsewhere, where there is an elsewhere."""
-        if self.way_out is None:
-            self.stop(error)
-        else:
+        if self.way_out is not None and isinstance(error, ProviderUnavailable):
             self.way_out.only_way(error)
+        else:
+            self.stop(error)
 
     def abort(self) -> None:
         """Cut off what is in flight; each cut attempt is settled as unknown."""

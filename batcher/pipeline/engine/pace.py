@@ -1,11 +1,14 @@
 """Between the engine and what paces it: what outcomes say about quotas and about the server."""
 
 import asyncio
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from batcher.clock import Clock
-from batcher.errors import ProviderUnavailable
+from batcher.errors import Busy, ProviderUnavailable
 from batcher.messages.answer import Answer
 from batcher.messages.attempt import (
     Answered,
@@ -119,19 +122,63 @@ def _taken(answer: Answer) -> Expected | None:
     return Expected(usage.input_tokens + (usage.cache_write_tokens or 0), usage.output_tokens)
 
 
+LONG_SECONDS: Final = 60.0
+
+
+class LongWaits:
+    """Tells people of waits that a server asks for, once each, with the moment at their end.
+
+    `max_runtime_seconds` is how long the run may take, from now on; `None`: without a limit.
+    """
+
+    def __init__(
+        self,
+        pacer: Pacer,
+        clock: Clock,
+        endpoint: str,
+        say: Callable[[str], None],
+        max_runtime_seconds: float | None,
+    ) -> None:
+        self._pacer = pacer
+        self._clock = clock
+        self._endpoint = endpoint
+        self._say = say
+        self._told = float("-inf")
+        self._ends = math.inf
+        if max_runtime_seconds is not None:
+            self._ends = clock.monotonic() + max_runtime_seconds
+
+    def meet(self, failure: Failure) -> Busy | None:
+        """The server asks for such a wait; gives why the run ends, if it must."""
+        seconds = failure.retry_after_seconds or 0.0
+        until = self._clock.monotonic() + seconds
+        end = datetime.fromtimestamp(self._clock.now_us() / 1e6 + seconds, UTC)
+        said = " ".join(failure.message.split())[:200]
+        words = (
+            f"endpoint {self._endpoint} asks to wait until {end:%Y-%m-%d %H:%M:%S} UTC"
+            f" ({failure.error_code or failure.error_type}: {said})"
+        )
+        if self._pacer.all_paused_until > self._ends:
+            return Busy(f"{words}, which is beyond --max-runtime: type the command again then")
+        if until > self._told + LONG_SECONDS:
+            self._told = until
+            self._say(words)
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """What follows from an outcome, besides what becomes of its row.
 
     `shut`: less may go than before. `recovered`: everybody who waited may try. `outage`: what
-    to tell people while nothing but probes goes. `error`: the server has been down for longer
-    than we wait.
+    to tell people while nothing but probes goes. `error`: the server has been down, or wants us
+    to wait, for longer than we do.
     """
 
     shut: bool = False
     recovered: bool = False
     outage: str = ""
-    error: ProviderUnavailable | None = None
+    error: ProviderUnavailable | Busy | None = None
 
 
 _NOTHING: Final = Change()
@@ -143,10 +190,13 @@ MOST_PAID_PROBES: Final = 8
 class Health:
     """Keeps the breaker informed."""
 
-    def __init__(self, breaker: Breaker, clock: Clock, endpoint: str) -> None:
+    def __init__(
+        self, breaker: Breaker, clock: Clock, endpoint: str, waits: LongWaits | None = None
+    ) -> None:
         self._breaker = breaker
         self._clock = clock
         self._endpoint = endpoint
+        self._waits = waits
         self._paid_probes = 0  # in a row, without an answer
         self._failing: Work | None = None  # the first row that failed since the last answer
         self._several_fail = False
@@ -160,8 +210,11 @@ class Health:
         if isinstance(outcome, Answered):
             return self._alive()
         failure = failure_of(outcome)
+        late = None
+        if (failure.retry_after_seconds or 0.0) > LONG_SECONDS and self._waits is not None:
+            late = self._waits.meet(failure)
         if failure.verdict is Verdict.PAUSE_QUOTA:
-            return Change(shut=True, recovered=self._alive().recovered)
+            return Change(shut=True, recovered=self._alive().recovered, error=late)
         if server_is_down(outcome):
             self._breaker.failed(self._clock.monotonic())
             self._several_fail = self._fails_too(work)
