@@ -448,6 +448,24 @@ ALTER TABLE invocations ADD COLUMN fallback_of BIGINT;
 
 CREATE VIEW v_answers AS
 SELECT
+  x.run_id, x.invocation_id, x.job, x.endpoint, x.lane, x.source, x.row_number,
+  x.custom_id, x.attempt_uid, x.request_id, x.final, x.state, x.leg, x.requested_model,
+  x.model, x.message_id, x.stop_reason, x.stop_sequence, x.stop_details, x.text,
+  x.text_repaired, x.content, x.valid, x.invalid_reason, x.input_tokens,
+  x.cache_write_tokens, x.cache_write_5m_tokens, x.cache_write_1h_tokens,
+  x.cache_read_tokens, x.output_tokens, x.thinking_tokens, x.web_search_requests,
+  x.service_tier, x.inference_geo, x.speed, x.attempts, x.legs, x.latency_ms,
+  x.first_token_ms, x.answered_at, x.cost_pico_usd, x.cost_status,
+  x.provider_reported_cost, x.paid_by_attempt_uid, x.trust, x.cost_usd,
+  x.cost_low_pico_usd, x.cost_high_pico_usd,
+  x.container_id,
+  CASE WHEN position('"thinking"' IN x.content) > 0 AND x.content !~ '\\u(0000|[dD][89a-fA-F])' THEN
+    (SELECT string_agg(b.value ->> 'thinking', E'\n') FROM json_array_elements(CAST(x.content AS json)) b
+    WHERE b.value ->> 'type' = 'thinking') END AS thinking,
+  CAST(CAST(x.cost_low_pico_usd AS numeric) / 1000000000000 AS numeric(38, 12)) AS cost_low_usd,
+  CAST(CAST(x.cost_high_pico_usd AS numeric) / 1000000000000 AS numeric(38, 12)) AS cost_high_usd
+FROM (
+SELECT
   a.run_id, a.invocation_id, r.job, i.endpoint, t.lane, s.name AS source,
   a.row_number, a.custom_id, t.attempt_uid, a.request_id, a.final, t.state, t.leg,
   a.requested_model, a.model, a.message_id, a.stop_reason, a.stop_sequence, a.stop_details,
@@ -549,7 +567,7 @@ SELECT
       (l.final = 0 AND l.request_id = a.request_id
         AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
       AND lt.state = 'answered') ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS cost_high_pico_usd
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS cost_high_pico_usd, a.container_id
 FROM sources s
 CROSS JOIN answers a
 LEFT JOIN runs r ON r.run_id = a.run_id
@@ -618,16 +636,35 @@ SELECT
   'unbilled' AS cost_status,
   CAST(NULL AS text) AS provider_reported_cost, t.attempt_uid AS paid_by_attempt_uid,
   'unbilled' AS trust, CAST(0 AS numeric) / 1000000000000 AS cost_usd,
-  0 AS cost_low_pico_usd, 0 AS cost_high_pico_usd
+  0 AS cost_low_pico_usd, 0 AS cost_high_pico_usd, a.container_id
 FROM sources s
 CROSS JOIN shared_answers h
 CROSS JOIN answers a
 LEFT JOIN runs r ON r.run_id = h.run_id
 LEFT JOIN invocations i ON i.invocation_id = h.invocation_id
 LEFT JOIN attempts t ON t.attempt_id = a.attempt_id
-WHERE h.source_id = s.source_id AND a.attempt_id = h.attempt_id AND s.superseded_by IS NULL;
+WHERE h.source_id = s.source_id AND a.attempt_id = h.attempt_id AND s.superseded_by IS NULL
+) x;
 
 CREATE VIEW v_answers_all AS
+SELECT
+  x.run_id, x.invocation_id, x.job, x.endpoint, x.lane, x.source, x.row_number,
+  x.custom_id, x.attempt_uid, x.request_id, x.final, x.state, x.leg, x.requested_model,
+  x.model, x.message_id, x.stop_reason, x.stop_sequence, x.stop_details, x.text,
+  x.text_repaired, x.content, x.valid, x.invalid_reason, x.input_tokens,
+  x.cache_write_tokens, x.cache_write_5m_tokens, x.cache_write_1h_tokens,
+  x.cache_read_tokens, x.output_tokens, x.thinking_tokens, x.web_search_requests,
+  x.service_tier, x.inference_geo, x.speed, x.attempts, x.legs, x.latency_ms,
+  x.first_token_ms, x.answered_at, x.cost_pico_usd, x.cost_status,
+  x.provider_reported_cost, x.paid_by_attempt_uid, x.trust, x.cost_usd,
+  x.cost_low_pico_usd, x.cost_high_pico_usd,
+  x.container_id,
+  CASE WHEN position('"thinking"' IN x.content) > 0 AND x.content !~ '\\u(0000|[dD][89a-fA-F])' THEN
+    (SELECT string_agg(b.value ->> 'thinking', E'\n') FROM json_array_elements(CAST(x.content AS json)) b
+    WHERE b.value ->> 'type' = 'thinking') END AS thinking,
+  CAST(CAST(x.cost_low_pico_usd AS numeric) / 1000000000000 AS numeric(38, 12)) AS cost_low_usd,
+  CAST(CAST(x.cost_high_pico_usd AS numeric) / 1000000000000 AS numeric(38, 12)) AS cost_high_usd
+FROM (
 SELECT
   a.run_id, a.invocation_id, r.job, i.endpoint, t.lane, s.name AS source,
   a.row_number, a.custom_id, t.attempt_uid, a.request_id, a.final, t.state, t.leg,
@@ -654,15 +691,25 @@ SELECT
     FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) AS numeric) / 1000000000000 AS cost_usd,
   (SELECT COALESCE(CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint), 0)
     FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) AS cost_low_pico_usd, (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) AS cost_high_pico_usd
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) AS cost_high_pico_usd, a.container_id
 FROM answers a
 JOIN sources s ON s.source_id = a.source_id
 LEFT JOIN runs r ON r.run_id = a.run_id
 LEFT JOIN invocations i ON i.invocation_id = a.invocation_id
 LEFT JOIN attempts t ON t.attempt_id = a.attempt_id
-WHERE t.state <> 'partial';
+WHERE t.state <> 'partial'
+) x;
 
 CREATE VIEW v_attempts AS
+SELECT
+  x.run_id, x.invocation_id, x.job, x.endpoint, x.lane, x.source, x.row_number,
+  x.custom_id, x.attempt_uid, x.request_id, x.attempt, x.leg, x.purpose, x.state,
+  x.requested_model, x.opened_at, x.sent_at, x.settled_at, x.http_status, x.error_type,
+  x.error_code, x.error_message, x.provider_request_id, x.workspace_id,
+  x.cost_low_pico_usd, x.cost_high_pico_usd,
+  CAST(CAST(x.cost_low_pico_usd AS numeric) / 1000000000000 AS numeric(38, 12)) AS cost_low_usd,
+  CAST(CAST(x.cost_high_pico_usd AS numeric) / 1000000000000 AS numeric(38, 12)) AS cost_high_usd
+FROM (
 SELECT
   i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
   t.custom_id, t.attempt_uid, t.request_id, t.number AS attempt, t.leg, t.purpose, t.state,
@@ -680,9 +727,16 @@ SELECT
 FROM attempts t
 JOIN sources s ON s.source_id = t.source_id
 LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
-LEFT JOIN runs r ON r.run_id = i.run_id;
+LEFT JOIN runs r ON r.run_id = i.run_id
+) x;
 
 CREATE VIEW v_charges AS
+SELECT
+  x.run_id, x.invocation_id, x.job, x.endpoint, x.lane, x.source, x.row_number,
+  x.custom_id, x.attempt_uid, x.request_id, x.line, x.model, x.meter, x.quantity, x.rate,
+  x.amount, x.currency, x.amount_pico_usd, x.status, x.reason, x.price_book, x.rating,
+  CAST(CAST(x.amount_pico_usd AS numeric) / 1000000000000 AS numeric(38, 12)) AS amount_usd
+FROM (
 SELECT
   i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
   t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
@@ -793,7 +847,8 @@ LEFT JOIN runs r ON r.run_id = i.run_id
 LEFT JOIN ratings g ON g.rating_id = c.rating_id
 LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
 LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
-WHERE c.current = 1 AND c.status IN ('unpriced', 'assumed') AND COALESCE(c.input_quantity, 0) = 0 AND COALESCE(c.cache_write_5m_quantity, 0) = 0 AND COALESCE(c.cache_write_1h_quantity, 0) = 0 AND COALESCE(c.cache_read_quantity, 0) = 0 AND COALESCE(c.output_quantity, 0) = 0 AND COALESCE(c.web_search_quantity, 0) = 0;
+WHERE c.current = 1 AND c.status IN ('unpriced', 'assumed') AND COALESCE(c.input_quantity, 0) = 0 AND COALESCE(c.cache_write_5m_quantity, 0) = 0 AND COALESCE(c.cache_write_1h_quantity, 0) = 0 AND COALESCE(c.cache_read_quantity, 0) = 0 AND COALESCE(c.output_quantity, 0) = 0 AND COALESCE(c.web_search_quantity, 0) = 0
+) x;
 
 CREATE VIEW v_failures AS
 SELECT
@@ -808,6 +863,18 @@ LEFT JOIN attempts t ON t.attempt_id = f.attempt_id
 WHERE s.superseded_by IS NULL;
 
 CREATE VIEW v_cost_by_model_day AS
+SELECT
+  x.day, x.endpoint, x.model, x.requests, x.attempts, x.input_tokens, x.cache_write_tokens,
+  x.cache_write_5m_tokens, x.cache_write_1h_tokens, x.cache_read_tokens, x.output_tokens,
+  x.thinking_tokens, x.web_search_requests, x.cost_pico_usd, x.in_doubt_low_pico_usd,
+  x.in_doubt_high_pico_usd, x.in_doubt_unbounded, x.unpriced_requests, x.assumed_requests,
+  x.assumed_low_pico_usd, x.assumed_high_pico_usd,
+  CAST(CAST(x.cost_pico_usd AS numeric) / 1000000000000 AS numeric(38, 12)) AS cost_usd,
+  CAST(CAST(x.in_doubt_low_pico_usd AS numeric) / 1000000000000 AS numeric(38, 12)) AS in_doubt_low_usd,
+  CAST(CAST(x.in_doubt_high_pico_usd AS numeric) / 1000000000000 AS numeric(38, 12)) AS in_doubt_high_usd,
+  CAST(CAST(x.assumed_low_pico_usd AS numeric) / 1000000000000 AS numeric(38, 12)) AS assumed_low_usd,
+  CAST(CAST(x.assumed_high_pico_usd AS numeric) / 1000000000000 AS numeric(38, 12)) AS assumed_high_usd
+FROM (
 SELECT
   CAST((TIMESTAMPTZ 'epoch' + COALESCE(t.sent_at, t.opened_at) * INTERVAL '1 microsecond') AT TIME ZONE 'UTC' AS date) AS day, i.endpoint, COALESCE(a.model, t.requested_model) AS model,
   COUNT(CASE WHEN a.final = 1 THEN 1 END) AS requests,
@@ -839,7 +906,8 @@ SELECT
 FROM attempts t
 LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
 LEFT JOIN answers a ON a.attempt_id = t.attempt_id AND t.state <> 'partial'
-GROUP BY 1, 2, 3;
+GROUP BY 1, 2, 3
+) x;
 
 CREATE VIEW v_texts AS
 SELECT
@@ -870,5 +938,5 @@ LEFT JOIN runs r ON r.run_id = h.run_id
 LEFT JOIN invocations i ON i.invocation_id = h.invocation_id
 LEFT JOIN attempts t ON t.attempt_id = a.attempt_id;
 
-INSERT INTO batcher_version (version_num) VALUES ('0006');
+INSERT INTO batcher_version (version_num) VALUES ('0007');
 

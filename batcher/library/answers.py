@@ -65,6 +65,10 @@ class RowAnswer:
     cost_usd: Decimal | None
     cost_low_pico_usd: int | None
     cost_high_pico_usd: int | None
+    container_id: str | None
+    thinking: str | None
+    cost_low_usd: Decimal | None
+    cost_high_usd: Decimal | None
 
 
 def as_answers(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[RowAnswer]:

@@ -31,7 +31,7 @@ ANSWERS = (
     " cache_write_5m_tokens cache_write_1h_tokens cache_read_tokens output_tokens"
     " thinking_tokens web_search_requests service_tier attempts legs latency_ms"
     " first_token_ms answered_at cost_pico_usd cost_status provider_reported_cost"
-    " paid_by_attempt_uid"
+    " paid_by_attempt_uid cost_usd cost_low_usd cost_high_usd container_id thinking"
 )
 CONTRACT = {
     "v_answers": f"{LOCATOR} {ANSWERS}",
@@ -39,14 +39,15 @@ CONTRACT = {
     "v_texts": f"{LOCATOR} text model stop_reason cost_usd",
     "v_attempts": f"{LOCATOR} attempt_uid attempt leg purpose state requested_model sent_at"
     " settled_at http_status error_type error_code provider_request_id workspace_id"
-    " cost_low_pico_usd cost_high_pico_usd",
+    " cost_low_pico_usd cost_high_pico_usd cost_low_usd cost_high_usd",
     "v_charges": f"{LOCATOR} attempt_uid line model meter quantity rate amount currency"
-    " amount_pico_usd status reason price_book rating",
+    " amount_pico_usd amount_usd status reason price_book rating",
     "v_failures": f"{LOCATOR} byte_offset kind reason message",
     "v_cost_by_model_day": "day endpoint model requests attempts input_tokens"
     " cache_write_5m_tokens cache_write_1h_tokens cache_read_tokens output_tokens"
     " thinking_tokens web_search_requests cost_pico_usd in_doubt_low_pico_usd"
-    " in_doubt_high_pico_usd unpriced_requests",
+    " in_doubt_high_pico_usd unpriced_requests cost_usd in_doubt_low_usd in_doubt_high_usd"
+    " assumed_low_usd assumed_high_usd",
 }
 
 
@@ -338,6 +339,41 @@ def test_what_came_of_a_broken_stream_is_in_doubt_and_no_answer(engine):
     assert query(engine, totals) == [("small", 0, 1, None, 5, 9, 0)]
 
 
+UNREADABLE = [
+    '{"type": "text", "text": "\\"thinking\\": \\"aha\\""}',
+    '{"type": "thinking", "thinking": "half \\ud800 of one"}',
+    '{"type": "thinking", "thinking": "nul \\u0000"}',
+    '{"type": "thinking"}',
+    "[" * 1_100 + '{"type": "thinking", "thinking": "deep"}' + "]" * 1_100,
+]
+
+
+def test_what_a_model_thought_is_shown_and_breaks_no_view(engine):
+    """Content is kept as received: half surrogates, NUL and deep nesting among it."""
+    blocks = '{"type": "thinking", "thinking": "one"}, {"type": "text", "text": "x"},'
+    more = '{"type": "thinking", "thinking": "zwölf", "signature": "s", "n": 1e99999}'
+    contents = [f"[{blocks} {more}]", "null", *(f"[{block}]" for block in UNREADABLE)]
+    attempts, answers = [], []
+    for number, content in enumerate(contents, 1):
+        attempts.append(attempt(number))
+        answers.append(answer(number, content=content, container_id=f"c{number}"))
+    insert(engine, BASE | {schema.attempts: attempts, schema.answers: answers})
+    for view in ("v_answers_all", "v_answers"):
+        found = query(engine, f"SELECT thinking, container_id FROM {view} ORDER BY row_number")
+        assert found[0] == ("one\nzwölf", "c1")
+        assert [thought for thought, _ in found[1:]] == [None] * (len(contents) - 1)
+
+
+def test_every_amount_in_pico_dollars_is_shown_in_dollars(filled):
+    for view in CONTRACT:
+        columns = [column["name"] for column in inspect(filled).get_columns(view)]
+        for pico in (name for name in columns if name.endswith("_pico_usd")):
+            usd = pico.replace("_pico_usd", "_usd")
+            for exact, shown in query(filled, f"SELECT {pico}, {usd} FROM {view}"):
+                assert (exact is None) == (shown is None)
+                assert exact is None or abs(float(shown) - exact / 1e12) < 1e-15
+
+
 # --- speed
 
 
@@ -346,7 +382,8 @@ def test_the_answers_of_one_source_are_found_by_an_index(sqlite_url):
     plan = query(opened, "EXPLAIN QUERY PLAN SELECT * FROM v_answers WHERE source = 'a'")
     opened.dispose()
     scanned = [line for *_, line in plan if line.startswith("SCAN")]
-    assert scanned == ["SCAN s", "SCAN s"]  # own answers, and shared ones
+    tables = [line for line in scanned if "VIRTUAL" not in line]  # blocks of one answer
+    assert tables == ["SCAN s", "SCAN s"]  # own answers, and shared ones
     assert any("ix_answers_locator (source_id=?)" in line for *_, line in plan)
 
 
