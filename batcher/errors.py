@@ -21,6 +21,7 @@ A failed row is data (an `Outcome`), a failed run is one of these. Messages say 
 what to do, in one sentence. All arguments are plain strings, so errors survive pickling.
 """
 
+import errno
 import re
 from collections.abc import Iterable
 from typing import Final
@@ -128,6 +129,20 @@ class SchemaVersionError(ConfigurationError):
 
 class ChangedSettings(ConfigurationError):  # noqa: N818
     """Settings of the job changed, so that answered rows would be sent again."""
+
+
+def limit_reached(error: BaseException) -> StorageError | None:
+    """What to say where the system starts no more threads or processes; else `None`."""
+    if isinstance(error, RuntimeError):
+        is_limit = str(error) == "can't start new thread"
+    else:
+        is_limit = isinstance(error, BlockingIOError) and error.errno == errno.EAGAIN
+    if not is_limit:
+        return None
+    return StorageError(
+        f"the system lets this user start no more threads or processes ({error}): raise"
+        " `ulimit -u`, or pids.max of the container, then type the command again"
+    )
 
 
 def plain_words(message: str, prefix: str = "") -> str:

@@ -10,7 +10,7 @@ import click
 
 from batcher.cli.interrupts import Interrupted, heed_signals
 from batcher.cli.menu import group
-from batcher.errors import BatcherError
+from batcher.errors import BatcherError, limit_reached
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -45,22 +45,12 @@ def main() -> NoReturn:
 def _unexpected(exc: Exception) -> NoReturn:
     if isinstance(exc, OSError) and exc.errno in _FULL:
         _fail(_not_written(exc), 74)
-    if _is_limit(exc):
-        _fail(
-            f"the system lets this user start no more threads or processes ({exc}): raise"
-            " `ulimit -u`, or pids.max of the container, then type the command again",
-            74,
-        )
+    if limit := limit_reached(exc):
+        _fail(str(limit), limit.exit_code)
     import traceback
 
     traceback.print_exception(exc)
     _fail(f"this is a bug ({type(exc).__name__}); what was sent is in the ledger", 70)
-
-
-def _is_limit(exc: Exception) -> bool:
-    if isinstance(exc, RuntimeError):
-        return str(exc) == "can't start new thread"
-    return isinstance(exc, BlockingIOError) and exc.errno == errno.EAGAIN
 
 
 def _refuse_other_encodings() -> None:

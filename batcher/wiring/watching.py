@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from batcher.clock import SystemClock
 from batcher.config.files import environment_of
 from batcher.config.keys import secret_from
 from batcher.config.tables import HeaderValue, NotifyTable, Settings
-from batcher.errors import BatcherError, ConfigurationError
+from batcher.errors import BatcherError, ConfigurationError, limit_reached
 from batcher.monitoring.metrics_file import MetricsFile
 from batcher.monitoring.monitors import Monitor, Monitors
 from batcher.monitoring.ping import Command, Ping, Post, Webhook, poster
@@ -18,6 +19,8 @@ from batcher.transport.endpoint import Secret
 from batcher.transport.proxy import FROM_ENVIRONMENT, VARIABLES, route_to
 from batcher.wiring.guarding import guard_of_run
 from batcher.wiring.resolve import Asked, merged_settings
+
+_UNEXPECTED: Final = "stopped by something unexpected"
 
 
 def watched(typed: Asked, run: Callable[[Monitors], int]) -> int:
@@ -31,8 +34,15 @@ def watched(typed: Asked, run: Callable[[Monitors], int]) -> int:
     except BatcherError as exc:
         monitors.finish(exc.exit_code, str(exc))
         raise
+    except Exception as exc:
+        limit = limit_reached(exc)
+        if limit is None:
+            monitors.finish(BatcherError.exit_code, _UNEXPECTED)
+            raise
+        monitors.finish(limit.exit_code, str(limit))
+        raise limit from exc
     except BaseException:
-        monitors.finish(BatcherError.exit_code, "stopped by something unexpected")
+        monitors.finish(BatcherError.exit_code, _UNEXPECTED)
         raise
     monitors.finish(code)
     return code

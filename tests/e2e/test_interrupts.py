@@ -3,7 +3,9 @@
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -176,3 +178,47 @@ def test_a_container_that_starts_again_waits_for_the_lease_of_the_one_before(
     assert other_pod.code == 75, other_pod
     same_pod = folder.batcher(*command, POD_UID="4f1c")
     assert same_pod.code == 0, same_pod
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_writes_its_output_ends_with_75_and_one_sentence(folder_anew, run, number):
+    pipe = folder_anew.path / "answers.jsonl"
+    os.mkfifo(pipe)  # nobody reads it, so that the writing does not end
+    process = run("-q", "-o", pipe.name)
+    database = str(folder_anew.path / "batcher.db")
+    ended = "ended_at IS NOT NULL"
+    assert wait_until(lambda: Path(database).exists() and _is_made(database), process)
+    assert wait_until(lambda: count(database, "invocations", ended) == 1, process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (75, b""), err
+    (sentence,) = err.decode().splitlines()
+    assert f"{number.name} received" in sentence
+    pipe.unlink()
+    again = finish(run("-q", "-o", pipe.name))
+    assert (again.code, pipe.read_bytes().count(b"\n")) == (0, 20)
+    assert run.simulator.billed() == 20
+
+
+def _is_made(database):
+    try:
+        return count(database, "invocations") >= 0
+    except sqlite3.OperationalError:
+        return False
+
+
+# A stack beyond all addresses: the first thread has its own, no further one can have any.
+NO_THREADS = ("sh", "-c", 'ulimit -s 214748364800 && exec "$@"', "sh")
+
+
+@pytest.mark.skipif(sys.maxsize < 2**32, reason="addresses of 64 bits")
+def test_a_limit_of_threads_is_a_sentence_and_known_to_whoever_watches(folder_anew, run):
+    process = run("--json", "--metrics-file", "m.prom", through=NO_THREADS)
+    ended = finish(process)
+    assert ended.code == 74, ended
+    assert "lets this user start no more threads or processes" in ended.json["error"]
+    assert ended.json["exit_code"] == 74
+    assert "Traceback" not in ended.err
+    assert "Unclosed" not in ended.err
+    assert "} 74\n" in (folder_anew.path / "m.prom").read_text()
+    assert finish(run("-q")).code == 0

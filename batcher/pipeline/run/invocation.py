@@ -84,10 +84,6 @@ class Invocation:
         """Send, settle and record until the run is over."""
         began = self._clock.monotonic()
         self._loop = asyncio.get_running_loop()
-        lanes = [
-            each.make_lane(self._begun.held.may_send, self._room)
-            for each in self._services.endpoints
-        ]
         self._writer = open_writer(
             self._database,
             Recording(
@@ -106,11 +102,15 @@ class Invocation:
         )
         self._division = self._divide(self._writer)
         self._credit = Credit(self._division.rows_ahead, _AHEAD_BYTES)
-        self._engine = self._make_engine(lanes)
-        self._feed = self._make_feed()
-        self._services.observer.started(self._started(checked, created=created))
-        self._begun.held.watch(lambda: self._loop.call_soon_threadsafe(self._lease_changed))
+        lanes = [
+            each.make_lane(self._begun.held.may_send, self._room)
+            for each in self._services.endpoints
+        ]
         try:
+            self._engine = self._make_engine(lanes)
+            self._feed = self._make_feed()
+            self._services.observer.started(self._started(checked, created=created))
+            self._begun.held.watch(lambda: self._loop.call_soon_threadsafe(self._lease_changed))
             with self._heeding_signals() as signals:
                 await self._send_all()
                 left = self._rows_left()
