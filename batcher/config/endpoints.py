@@ -1,6 +1,7 @@
 """Endpoints by name, from the presets, config.toml and the variables of official tooling."""
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -30,6 +31,9 @@ _BASE_URL: Final = "ANTHROPIC_BASE_URL"
 _TOKEN: Final = "ANTHROPIC_AUTH_TOKEN"  # noqa: S105 - the variable's name
 _HEADERS: Final = "ANTHROPIC_CUSTOM_HEADERS"
 _ADMIN_KEY: Final = "ANTHROPIC_ADMIN_KEY"
+_PLACE: Final = re.compile(r"\{([A-Z_]+)\}")
+_PLACE_VALUE: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_ALSO: Final = {"AWS_REGION": "AWS_DEFAULT_REGION"}
 _OAUTH_BETA: Final = "oauth-2025-04-20"  # a bearer key that was exchanged needs it
 
 
@@ -46,6 +50,7 @@ def endpoint_named(name: str, tables: Mapping[str, EndpointTable]) -> Endpoint:
     fields = {**_fields(presets.get(name, EndpointTable())), **own}
     if "base_url" not in fields:
         raise ConfigurationError(f"endpoint {name}: config.toml gives it no base_url")
+    fields["base_url"] = _with_places(name, fields["base_url"])
     endpoint = _endpoint(name, fields)
     if name == "anthropic":
         endpoint = _as_official_tooling(endpoint, own)
@@ -71,6 +76,21 @@ def admin_endpoint(endpoint: Endpoint) -> Endpoint:
         federation=None, anthropic_version=endpoint.anthropic_version or "2023-06-01", notes=(),
     )  # fmt: skip
     return at(beside, address)
+
+
+def _with_places(name: str, base_url: str) -> str:
+    """The address of a preset with what only the environment knows: a region, a resource."""
+
+    def value_of(place: re.Match[str]) -> str:
+        value = os.environ.get(place[1]) or os.environ.get(_ALSO.get(place[1], ""), "")
+        if not _PLACE_VALUE.fullmatch(value):
+            raise ConfigurationError(
+                f"endpoint {name}: its address is {base_url}: set the variable {place[1]} to"
+                f" lower-case letters, digits and -, or base_url in [endpoints.{name}]"
+            )
+        return value
+
+    return _PLACE.sub(value_of, base_url)
 
 
 def at(

@@ -103,7 +103,9 @@ def test_waits_are_read_as_the_page_says(row):
     assert retry_after_seconds(headers, NOW_US) == expected
 
 
-def test_the_endpoints_with_a_meaning_of_their_own_are_on_the_page():
+def test_the_endpoints_with_a_meaning_of_their_own_are_on_the_page(monkeypatch):
+    for name in ("AWS_REGION", "ANTHROPIC_AWS_WORKSPACE_ID", "ANTHROPIC_FOUNDRY_RESOURCE"):
+        monkeypatch.setenv(name, "example")
     shown = {(name, int(status)): what for name, status, what in table("endpoint | status")}
     endpoints = [endpoint_named(name, {}) for name in endpoint_names({})]
     assert shown == {(e.name, n): v for e in endpoints for n, v in e.verdicts.items()}
