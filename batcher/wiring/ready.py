@@ -8,7 +8,7 @@ from pathlib import Path
 
 from batcher.clock import SystemClock
 from batcher.config.keys import read_key
-from batcher.errors import ConfigurationError
+from batcher.errors import ConfigurationError, did_you_mean
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.choices import IfRunning
 from batcher.pipeline.engine.rater import Rater
@@ -34,9 +34,26 @@ from batcher.wiring.resolve import Asked, resolve
 
 
 def price_words(typed: Asked) -> str:
-    """Whose prices a run would count with, in one sentence; needs no inputs."""
+    """Whose prices a run would count with, in one sentence; needs no inputs.
+
+    Raises `ConfigurationError` for a list that the endpoint names and that is not there.
+    """
     job = resolve(replace(typed, inputs=typed.inputs or ("-",), day=None))
-    return price_note(job, price_book(job))
+    book = price_book(job)
+    if missing := _missing_list(job, book):
+        raise ConfigurationError(missing)
+    return price_note(job, book)
+
+
+def _missing_list(job: Job, book: PriceBook) -> str:
+    """What to say of a price list that nobody has; else nothing."""
+    name = price_list(job, book)
+    if name is None or name in book.lists:
+        return ""
+    return (
+        f"the price list {name} of endpoint {job.endpoint.name} is not in price book"
+        f" {book.version}: its answers stay unpriced{did_you_mean(name, book.lists)}"
+    )
 
 
 def price_book(job: Job) -> PriceBook:
@@ -73,6 +90,8 @@ def price_note(job: Job, book: PriceBook) -> str:
     name = price_list(job, book)
     if name is None:
         return f"no price list for endpoint {job.endpoint.name}: answers stay unpriced"
+    if missing := _missing_list(job, book):
+        return missing
     note = f"priced with list {name} of price book {book.version}"
     model = job.settings.model
     unknown = book.no_price_words(name, model) if model else ""

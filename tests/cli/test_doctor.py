@@ -46,6 +46,23 @@ def test_inputs_of_a_job_are_looked_for_beside_it(folder):
     assert found(job=job)["inputs"] == (True, "1 file can be read")
 
 
+def test_a_price_list_that_is_not_there_is_told(folder):
+    (folder / "config.toml").write_text('[endpoints.simulator]\nprice_list = "antropic"\n')
+    ok, words = found()["prices"]
+    assert not ok
+    assert words.startswith("the price list antropic of endpoint simulator is not in price")
+    assert words.endswith("its answers stay unpriced; did you mean 'anthropic'?")
+
+
+@pytest.mark.parametrize("authorities", ["missing.pem", "words.pem"])
+def test_authorities_that_cannot_be_read_are_told(folder, authorities):
+    (folder / "words.pem").write_text("words\n")
+    (folder / "config.toml").write_text(f'[endpoints.simulator]\nca_file = "{authorities}"\n')
+    ok, words = found()["endpoint"]
+    assert not ok
+    assert f"{authorities} holds no authorities in PEM form" in words
+
+
 def test_without_inputs_nothing_is_said_of_them_and_nothing_is_read():
     assert "inputs" not in found()
     assert "inputs" not in found("-")
