@@ -96,27 +96,31 @@ def usd_text(pico: int) -> str:
     return decimal_text(Fraction(pico, PICO))
 
 
-def format_usd(pico: int) -> str:
+def format_usd(pico: int, places: int | None = None) -> str:
     """The amount for people: `$1,234.56`, `$0.0034`, `-$0.50`; `$0.00` only for exactly zero.
 
-    From one dollar on two decimals, below three significant digits and at least two decimals.
+    From one dollar on two decimals, below three significant digits and at least two decimals;
+    or as many decimals as `places` says.
     """
-    return f"{'-' if pico < 0 else ''}${format_amount(abs(pico))}"
+    return f"{'-' if pico < 0 else ''}${format_amount(abs(pico), places=places)}"
 
 
-def format_amount(pico: int, currency: str | None = None) -> str:
+def format_amount(pico: int, currency: str | None = None, places: int | None = None) -> str:
     """Like `format_usd` without the dollar sign, followed by the currency if given."""
-    places = _places(abs(pico))
+    least = 2 if places is None else places
+    places = places_of(pico) if places is None else places
     units = round(Fraction(abs(pico) * 10**places, PICO))  # half to even
     whole, decimals = divmod(units, 10**places)
-    shown = f"{decimals:0{places}d}".rstrip("0").ljust(2, "0")
+    shown = f"{decimals:0{places}d}".rstrip("0").ljust(least, "0")
     text = f"{'-' if pico < 0 else ''}{whole:,}.{shown}"
     return f"{text} {currency}" if currency else text
 
 
-def format_currency(pico: int, currency: str) -> str:
+def format_currency(pico: int, currency: str, places: int | None = None) -> str:
     """`format_usd` for USD, else the amount followed by the name of its currency."""
-    return format_usd(pico) if currency == "USD" else format_amount(pico, currency)
+    if currency == "USD":
+        return format_usd(pico, places)
+    return format_amount(pico, currency, places)
 
 
 def parse_rate(text: str, meter: int) -> Fraction:
@@ -137,8 +141,19 @@ def rate_text(rate: Fraction | int, meter: int) -> str:
     return decimal_text(Fraction(rate) * PRICED_PER[meter] / PICO)
 
 
+def places_of(pico: int) -> int:
+    """Decimals to show: two from one unit on, else enough for three significant digits.
+
+    No more than say something: half a dollar has two.
+    """
+    places = _places(abs(pico))
+    units = round(Fraction(abs(pico) * 10**places, PICO))
+    while places > 2 and units % 10 == 0:
+        places, units = places - 1, units // 10
+    return places
+
+
 def _places(pico: int) -> int:
-    """Decimals to show: two from one unit on, else enough for three significant digits."""
     if pico >= PICO or pico == 0:
         return 2
     leading_zeros = DECIMALS - len(str(pico))

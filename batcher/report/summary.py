@@ -1,10 +1,12 @@
 """From ledgers to a report: a short read-only transaction each, then a little arithmetic."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from sqlalchemy import Engine
 
 from batcher.report.figures import (
+    USD,
     ChargeReason,
     Key,
     LineSums,
@@ -15,7 +17,7 @@ from batcher.report.figures import (
     total_of,
 )
 from batcher.report.ledgers import Ledgers, OpenLedger, open_ledgers
-from batcher.report.query import ReportQuery
+from batcher.report.query import Dimension, ReportQuery
 from batcher.report.totals import Group, read_groups, read_reasons
 
 _Reasons = tuple[ChargeReason, ...]
@@ -33,7 +35,7 @@ def summarise(engines: Sequence[Engine], query: ReportQuery) -> Report:
     with open_ledgers(engines, query) as ledgers:
         groups = [tuple(read_groups(each.connection, each.scope)) for each in ledgers.each]
         read = list(zip(ledgers.each, groups, strict=True))
-        lines = _lines(ledgers, read)
+        lines = _lines(ledgers, read, query.by)
         unpriced, assumed = _reasons(read)
         return Report(
             query=query,
@@ -52,13 +54,20 @@ def summarise(engines: Sequence[Engine], query: ReportQuery) -> Report:
 _Read = list[tuple[OpenLedger, tuple[Group, ...]]]
 
 
-def _lines(ledgers: Ledgers, read: _Read) -> tuple[ReportLine, ...]:
+def _lines(ledgers: Ledgers, read: _Read, by: tuple[Dimension, ...]) -> tuple[ReportLine, ...]:
+    """Each bucket of time after the one before, what costs most first within it."""
     sums: dict[Key, LineSums] = {}
     for ledger, group in ((ledger, group) for ledger, groups in read for group in groups):
         key = ledger.key_of(group)
         found = sums.setdefault(key, LineSums(ledgers.labels[key]))
         found.add(group.counts, group.currency, group.amount)
-    return tuple(sums[key].line(key) for key in sorted(sums, key=sort_key))
+    lines = [sums[key].line(key) for key in sorted(sums, key=sort_key)]
+    times = [place for place, dimension in enumerate(by) if dimension.kind.is_time]
+
+    def by_cost(line: ReportLine) -> tuple[Any, ...]:
+        return (sort_key(tuple(line.key[place] for place in times)), -line.cost(USD))
+
+    return tuple(sorted(lines, key=by_cost))
 
 
 def _price_books(read: _Read) -> tuple[str, ...]:

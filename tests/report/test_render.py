@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import re
 from dataclasses import replace
 
 import pyarrow.parquet as pq
@@ -85,7 +86,7 @@ def test_plain_columns_are_complete_and_aligned():
 
 
 def test_a_narrow_terminal_gets_the_most_important_columns():
-    assert on_terminal(REPORT, 80) == (
+    assert on_terminal(REPORT, 70) == (
         "┌─────────────────┬──────────┬───────┬────────┬────────────┐\n"
         "│ Model           │ Answered │ Input │ Output │ Cost (USD) │\n"
         "├─────────────────┼──────────┼───────┼────────┼────────────┤\n"
@@ -93,7 +94,7 @@ def test_a_narrow_terminal_gets_the_most_important_columns():
         "├─────────────────┼──────────┼───────┼────────┼────────────┤\n"
         "│ Total           │        1 │ 1,000 │     27 │    $0.0034 │\n"
         "└─────────────────┴──────────┴───────┴────────┴────────────┘\n"
-        "Events: 2 attempts, 2 answers: 2 with a cost, 0 unpriced. Prices: 2026-01.\n"
+        "Events: 2 attempts, 2 answers: 2 with a cost, 0 unpriced. Prices: \n2026-01.\n"
         "Reconciliation: none recorded.\n"
     )
 
@@ -109,9 +110,24 @@ def test_a_wide_terminal_gets_the_columns_with_something_in_them():
 def test_a_table_that_does_not_fit_never_cuts_a_number():
     wide = line("m" * 70, requests=10**9, input_tokens=10**15, output_tokens=10**15)
     report = replace(REPORT, lines=(wide,), total=replace(wide, key=(), label=()))
-    table = on_terminal(report, 110)
-    assert "…" not in table
+    for width in (40, 60, 80, 120, 200):
+        table = on_terminal(report, width)
+        assert max(map(len, table.split("Events")[0].splitlines())) <= width
+        assert "$0.0034" in table
+        pieces = re.findall(r"[\d,]{5,}", table.split("Events")[0])
+        assert set(pieces) <= {"1,000,000,000", "1,000,000,000,000,000"}
+    assert "m" * 70 in table
     assert "1,000,000,000,000,000" in table
+
+
+def test_the_points_of_a_column_stand_in_line():
+    lines = (
+        line("dear", costs=(("USD", 1_883 * 10**9),)),
+        line("cheap", costs=(("USD", 6 * 10**8),)),
+    )
+    total = replace(line("", costs=(("USD", 18836 * 10**8),)), key=(), label=())
+    shown = on_terminal(replace(REPORT, lines=lines, total=total), 80)
+    assert re.findall(r"\$[\d.]+", shown) == ["$1.8830", "$0.0006", "$1.8836"]
 
 
 def test_csv_has_exact_amounts_and_no_total():
@@ -205,7 +221,7 @@ def test_adjustments_are_lines_of_their_own_below_the_total():
     totals = lay_out(table_of(report), Detail.NARROW).totals
     assert totals[0] == ("Total", "1", "1,000", "27", "$0.0034")
     assert totals[1:] == (
-        ("Adjustments", "", "", "", "$0.0006"), ("As billed", "", "", "", "$0.004")
+        ("Adjustments", "", "", "", "$0.0006"), ("As billed", "", "", "", "$0.0040")
     )  # fmt: skip
     assert lay_out(table_of(report), Detail.FULL).sentences == (
         "Adjustments: $0.0006 billed beside these charges, not in the lines: not metered"

@@ -289,3 +289,16 @@ def test_charges_add_up_under_any_grouping(charges):
         everything.add(Counts(attempts=1), currency, amount)
     total = total_of(sums.line((group,)) for group, sums in lines.items())
     assert total == everything.line(())
+
+
+def test_what_cost_most_comes_first_within_each_bucket_of_time(here, engine):
+    day = 86_400_000_000
+    for number, (model, after, cost) in enumerate(
+        [("a", 0, 5), ("b", 0, 7), ("c", 1, 6), ("b", 1, 1), ("a", 1, 9)]
+    ):
+        sent = {"sent_at": NOON + after * day}
+        here.charge(here.answer(1, 1, number, model=model, attempt=sent), cost, model=model)
+    by_model = summarise([engine], ReportQuery(by=parse_dimensions(["model"])))
+    assert [line.key for line in by_model.lines] == [("a",), ("b",), ("c",)]
+    by_day = summarise([engine], ReportQuery(by=parse_dimensions(["model", "day"])))
+    assert [line.key[0] for line in by_day.lines] == ["b", "a", "a", "c", "b"]

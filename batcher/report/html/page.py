@@ -9,7 +9,7 @@ from typing import Final
 from sqlalchemy import Engine
 
 from batcher.pricing.money import format_currency, format_usd
-from batcher.report.figures import USD, Report, sort_key
+from batcher.report.figures import USD, Report
 from batcher.report.html.cards import Card, details, over_time
 from batcher.report.ledgers import ledger_name, open_ledgers
 from batcher.report.query import Dimension, Kind, ReportQuery, moment_of, time_zone
@@ -148,10 +148,9 @@ def _table(report: Report, currency: str) -> Layout:
     """The dearest lines, in the report's own order."""
     if len(report.lines) <= MOST_LINES:
         return _with_short_names(lay_out(table_of(report), Detail.WIDE))
-    dearest = sorted(report.lines, key=lambda line: (-line.cost(currency), sort_key(line.key)))[
-        :MOST_LINES
-    ]
-    lines = tuple(sorted(dearest, key=lambda line: sort_key(line.key)))
+    dearest = sorted(report.lines, key=lambda line: -line.cost(currency))[:MOST_LINES]
+    kept = {line.key for line in dearest}
+    lines = tuple(line for line in report.lines if line.key in kept)
     return _with_short_names(lay_out(table_of(replace(report, lines=lines)), Detail.WIDE))
 
 

@@ -1,12 +1,12 @@
 """A table as columns of text: one layout for terminal, plain text, Markdown and the page."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from fractions import Fraction
-from typing import assert_never
+from typing import Any, TypeGuard, assert_never
 
-from batcher.pricing.money import format_currency
+from batcher.pricing.money import format_currency, places_of
 from batcher.report.figures import USD
 from batcher.report.table import CURRENCY, Cell, Field, Named, Table, Unit
 from batcher.report.words import safe_text
@@ -41,6 +41,20 @@ class Layout:
     totals: tuple[tuple[str, ...], ...]
     sentences: tuple[str, ...]
 
+    def without(self, column: Column) -> "Layout":
+        """All but that column."""
+        place = self.columns.index(column)
+
+        def others(cells: tuple[Any, ...]) -> tuple[Any, ...]:
+            return (*cells[:place], *cells[place + 1 :])
+
+        return replace(
+            self,
+            columns=others(self.columns),
+            rows=tuple(map(others, self.rows)),
+            totals=tuple(map(others, self.totals)),
+        )
+
     def widths(self) -> tuple[int, ...]:
         """Characters that each column needs."""
         titles = tuple(column.title for column in self.columns)
@@ -63,8 +77,12 @@ def lay_out(table: Table, detail: Detail) -> Layout:
         and (field.unit.is_text or any(row[place] is not None for row in lines))
     ]
     fields = [table.fields[place] for place in shown]
+    decimals = [_decimals(table.fields[at], [row[at] for row in lines]) for at in shown]
     rows = [
-        _texts(fields, [row[place] for place in shown], currency)
+        tuple(
+            cell_text(row[place], field.unit, field.currency or currency, places)
+            for place, field, places in zip(shown, fields, decimals, strict=True)
+        )
         for row, currency in zip(lines, currencies, strict=True)
     ]
     count = len(table.rows)
@@ -98,26 +116,30 @@ def _currencies(table: Table) -> list[str]:
     return [USD if place is None else str(row[place] or USD) for row in lines]
 
 
-def _texts(fields: Iterable[Field], cells: Sequence[Cell], currency: str) -> tuple[str, ...]:
-    return tuple(
-        cell_text(cell, field.unit, field.currency or currency)
-        for cell, field in zip(cells, fields, strict=True)
-    )
+def _decimals(field: Field, cells: Sequence[Cell]) -> int | None:
+    """As many for each amount of a column as the finest needs, so that points stand in line."""
+    if field.unit is not Unit.MONEY:
+        return None
+    return max((places_of(round(cell)) for cell in cells if _is_amount(cell)), default=None)
 
 
-def cell_text(cell: Cell, unit: Unit, currency: str = USD) -> str:
-    """A cell for people; `-` where it is not known."""
+def _is_amount(cell: Cell) -> TypeGuard[int | Fraction]:
+    return isinstance(cell, int | Fraction)
+
+
+def cell_text(cell: Cell, unit: Unit, currency: str = USD, places: int | None = None) -> str:
+    """A cell for people; `-` where it is not known. `places`: decimals of an amount."""
     if isinstance(cell, Named):
         return safe_text(cell.label)
     if isinstance(cell, str):
         return safe_text(cell)
-    return "-" if cell is None else _number_text(Fraction(cell), unit, currency)
+    return "-" if cell is None else _number_text(Fraction(cell), unit, currency, places)
 
 
-def _number_text(number: Fraction, unit: Unit, currency: str) -> str:
+def _number_text(number: Fraction, unit: Unit, currency: str, places: int | None) -> str:
     match unit:
         case Unit.MONEY:
-            return safe_text(format_currency(round(number), currency))
+            return safe_text(format_currency(round(number), currency, places))
         case Unit.TIME:
             return time_text(round(number))
         case Unit.SHARE:
