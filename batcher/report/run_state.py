@@ -1,6 +1,6 @@
 """What the ledger knows of where its runs stand; each function is one statement."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, select
@@ -8,12 +8,15 @@ from sqlalchemy.sql.elements import literal_column
 
 from batcher.ledger.schema import (
     answers,
+    attempts,
     failures,
     invocations,
+    rollups,
     runs,
     shared_answers,
     sources,
 )
+from batcher.messages.attempt import State
 from batcher.report.figures import LineSums, ReportLine
 from batcher.report.query import ReportQuery
 from batcher.report.scope import ReportScope
@@ -132,6 +135,30 @@ def read_latest(connection: Connection, run_id: int) -> list[Process]:
         .limit(_LATEST)
     )
     return [Process(**row) for row in connection.execute(statement).mappings()]
+
+
+def read_process(connection: Connection, invocation_id: int) -> Process:
+    """One invocation."""
+    columns = [invocations.c[each.name] for each in fields(Process)]
+    statement = select(*columns).where(invocations.c.invocation_id == invocation_id)
+    return Process(**connection.execute(statement).mappings().one())
+
+
+def answered_by(connection: Connection, invocation_id: int) -> int:
+    """How many answers an invocation has, of those that are final."""
+    table = rollups.c
+    statement = select(func.sum(table.final_answers)).where(
+        table.invocation_id == invocation_id, table.superseded_by.is_(None)
+    )
+    return int(connection.execute(statement).scalar() or 0)
+
+
+def open_attempts_of(connection: Connection, invocation_id: int) -> int:
+    """How many attempts of an invocation have no outcome yet."""
+    statement = select(func.count()).where(
+        attempts.c.state == State.OPEN, attempts.c.invocation_id == invocation_id
+    )
+    return connection.execute(statement).scalar_one()
 
 
 def _current_sources(run_id: int) -> ColumnElement[int]:

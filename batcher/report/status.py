@@ -3,14 +3,17 @@
 import os
 import socket
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from statistics import median
 
 from sqlalchemy import Connection, Engine
 
+from batcher.clock import SystemClock
 from batcher.errors import UsageError
 from batcher.ledger.connect import reading
 from batcher.ledger.owner.lock import is_process_of
+from batcher.ledger.owner.sharing import Member, members
 from batcher.report import run_state
 from batcher.report.figures import ReportLine
 from batcher.report.request import COMMONEST, FailureGroup, read_failure_groups
@@ -52,13 +55,36 @@ class LastInvocation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """One of the processes that do a run together at present.
+
+    Its lease ends in `lease_seconds`, if it says nothing meanwhile: one below 0 is followed by
+    the others. `rows` are those of its shards, `per_second` are its answers since it began.
+    `is_behind`: it is silent, or makes less than half of what is usual among them.
+    """
+
+    invocation_id: int
+    host: str
+    pid: int
+    started_at: int
+    lease_seconds: float
+    shards: int
+    shards_done: int
+    rows: int
+    in_flight: int
+    answered: int
+    per_second: float
+    is_behind: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatus:
     """One run. `rows` and `to_do` are `None` while an input has not been read to its end.
 
     `inputs` are the names of its files. `failed` includes `failed_transient` ones, which the
     next invocation tries again. `money` is what it cost, and what of that is assumed, in doubt,
     perhaps billed or without a price. `reasons` are the commonest of rows without an answer.
-    `last` is `None` when no process ever started.
+    `last` is `None` when no process ever started. `workers` do it together now.
     """
 
     run_id: int
@@ -75,6 +101,12 @@ class RunStatus:
     money: ReportLine
     reasons: tuple[FailureGroup, ...]
     last: LastInvocation | None
+    workers: tuple[Worker, ...] = ()
+
+    @property
+    def nodes(self) -> int:
+        """On how many machines the workers are."""
+        return len({worker.host for worker in self.workers})
 
     @property
     def advice(self) -> tuple[str, ...]:
@@ -141,6 +173,35 @@ def _status(
         last=None
         if last is None
         else _last(connection, last, lifeboats, also_running=len(running[1:])),
+        workers=_workers(connection, run.key),
+    )
+
+
+def _workers(connection: Connection, run_key: str) -> tuple[Worker, ...]:
+    found = [_worker(connection, member) for member in members(connection, run_key)]
+    usual = median([worker.per_second for worker in found]) if len(found) > 1 else 0
+    return tuple(
+        replace(each, is_behind=each.lease_seconds < 0 or each.per_second < usual / 2)
+        for each in found
+    )
+
+
+def _worker(connection: Connection, member: Member) -> Worker:
+    process = run_state.read_process(connection, member.invocation_id)
+    answered = run_state.answered_by(connection, member.invocation_id)
+    seconds = max(SystemClock().now_us() - process.started_at, 1) / 1_000_000
+    return Worker(
+        invocation_id=member.invocation_id,
+        host=process.host,
+        pid=process.pid,
+        started_at=process.started_at,
+        lease_seconds=member.lease_seconds,
+        shards=member.shards,
+        shards_done=member.shards_done,
+        rows=member.rows,
+        in_flight=run_state.open_attempts_of(connection, member.invocation_id),
+        answered=answered,
+        per_second=round(answered / seconds, 1),
     )
 
 

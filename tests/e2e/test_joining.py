@@ -68,6 +68,32 @@ def test_three_join_and_one_of_them_is_killed(folder, team):
     assert count(team.url, "quota_leases", "true") <= 3  # that of the dead one expires
 
 
+def test_status_shows_who_does_the_run_and_who_is_silent(folder, team):
+    team.begin(600, "--join", answers=100)
+    first, second = team.start(), team.start(environment={"BATCHER_LEASE": "2s"})
+    assert wait_until(lambda: team.workers() == 2, first)
+    look = ("status", "--database", team.url)
+    (run,) = folder.batcher(*look, "--json").json["runs"]
+    assert {worker["pid"] for worker in run["workers"]} == {first.pid, second.pid}
+    assert run["nodes"] == 1
+    assert all(0 < worker["in_flight"] <= 8 for worker in run["workers"])
+    assert all(worker["shards"] > 0 and worker["rows"] > 0 for worker in run["workers"])
+    suspend(second)
+
+    def silent():
+        (run,) = folder.batcher(*look, "--json").json["runs"]
+        return [worker["pid"] for worker in run["workers"] if worker["lease_seconds"] < 0]
+
+    assert wait_until(lambda: silent() == [second.pid], first)
+    words = folder.batcher(*look).out
+    assert "2 workers on 1 node" in words
+    assert "silent, its lease ended" in words
+    kill(second)
+    team.gate.open()
+    assert finish(first).code == 0
+    assert "worker" not in folder.batcher(*look).out
+
+
 def test_a_worker_that_is_told_to_end_leaves_its_rows_to_the_other(team):
     team.begin(600, "--join", answers=200)
     first, second = team.start(), team.start()

@@ -90,6 +90,61 @@ def living_invocations(connection: Connection, run_key: str) -> set[int]:
     return set(connection.execute(query).scalars())
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One of those who do a run together: its lease, in seconds from now, and its shards."""
+
+    invocation_id: int
+    lease_seconds: float
+    shards: int
+    shards_done: int
+    rows: int
+
+
+def members(connection: Connection, run_key: str) -> list[Member]:
+    """Who does the run together now, and who was too silent for it; changes nothing."""
+    if connection.dialect.name != "postgresql":
+        return []
+    rows = func.sum(shards.c.last_row - shards.c.first_row + 1)
+    of_shards = (
+        select(
+            shards.c.invocation_id,
+            func.count().label("shards"),
+            func.sum(shards.c.done).label("done"),
+            rows.label("rows"),
+        )
+        .group_by(shards.c.invocation_id)
+        .subquery()
+    )
+    query = (
+        select(
+            leases.c.invocation_id,
+            (leases.c.expires_at - NOW).label("lasts"),
+            of_shards.c.shards,
+            of_shards.c.done,
+            of_shards.c.rows,
+        )
+        .join(invocations, invocations.c.invocation_id == leases.c.invocation_id)
+        .outerjoin(of_shards, of_shards.c.invocation_id == leases.c.invocation_id)
+        .where(
+            leases.c.name.startswith(_prefix(run_key), autoescape=True),
+            leases.c.expires_at > 0,
+            invocations.c.ended_at.is_(None),
+        )
+        .order_by(leases.c.invocation_id)
+    )
+    return [
+        Member(
+            invocation_id=row[0],
+            lease_seconds=round(float(row.lasts) / _SECOND, 1),
+            shards=row.shards or 0,
+            shards_done=int(row.done or 0),
+            rows=int(row.rows or 0),
+        )
+        for row in connection.execute(query)
+    ]
+
+
 def forget_members(connection: Connection, run_key: str) -> None:
     """Nobody works for the run: forget those who did."""
     mine = leases.c.name.startswith(_prefix(run_key), autoescape=True)

@@ -13,7 +13,7 @@ from batcher.report.render.formats import Format, write
 from batcher.report.render.json_document import json_text, money
 from batcher.report.request import FailureGroup
 from batcher.report.sentences import in_doubt_range
-from batcher.report.status import LastInvocation, Life, RunStatus
+from batcher.report.status import LastInvocation, Life, RunStatus, Worker
 from batcher.report.table import Field, Row, Table, Unit
 from batcher.report.words import count_of, moment_text, safe_text
 
@@ -119,6 +119,7 @@ def _block(run: RunStatus) -> list[str]:
         lines.append(f"  refused   {_refused(counts)}")
     if run.last is not None:
         lines.append(f"  last      {_last(run.last)}")
+    lines += _workers(run)
     return [*lines, *(f"  {sentence}" for sentence in run.advice)]
 
 
@@ -185,6 +186,30 @@ def _last(last: LastInvocation) -> str:
             return f"{since}, is running there or died: it recorded no end"
 
 
+def _workers(run: RunStatus) -> list[str]:
+    """A line for each worker, after one for all of them."""
+    if not run.workers:
+        return []
+    rate = sum(worker.per_second for worker in run.workers)
+    nodes = f"on {count_of(run.nodes, 'node')}"
+    whole = f"  together  {count_of(len(run.workers), 'worker')} {nodes}, {rate:,.1f} answers/s"
+    return [whole, *(f"  worker    {_worker(worker)}" for worker in run.workers)]
+
+
+def _worker(worker: Worker) -> str:
+    parts = [
+        f"{worker.shards_done:,} of {count_of(worker.shards, 'shard')} done",
+        f"{worker.in_flight:,} in flight",
+        f"{worker.answered:,} answered, {worker.per_second:,.1f}/s",
+        f"lease {worker.lease_seconds:,.0f} s"
+        if worker.lease_seconds >= 0
+        else f"silent, its lease ended {-worker.lease_seconds:,.0f} s ago",
+        "is behind" if worker.is_behind else "",
+    ]
+    where = f"invocation {worker.invocation_id} on {worker.host}, process {worker.pid}"
+    return f"{where}: {', '.join(filter(None, parts))}"
+
+
 def _exit(code: int | None) -> str:
     words = _EXIT_WORDS.get(-1 if code is None else code)
     return f"{code} ({words})" if words else str(code)
@@ -219,6 +244,8 @@ def _run_fields(run: RunStatus) -> dict[str, Any]:
         "in_doubt_low": money(counts.in_doubt_low),
         "in_doubt_high": None if high is None else money(high),
         "last_invocation": None if last is None else _last_fields(last),
+        "workers": [_worker_fields(worker) for worker in run.workers],
+        "nodes": run.nodes,
         "advice": list(run.advice),
     }
 
@@ -232,6 +259,10 @@ def _reason_fields(common: FailureGroup) -> dict[str, Any]:
         "row_number": common.first[0].row_number,
         "message": common.first[0].message,
     }
+
+
+def _worker_fields(worker: Worker) -> dict[str, Any]:
+    return {**msgspec.to_builtins(worker), "started_at": moment_text(worker.started_at)}
 
 
 def _last_fields(last: LastInvocation) -> dict[str, Any]:
