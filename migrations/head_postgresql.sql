@@ -446,6 +446,8 @@ ALTER TABLE answers ADD COLUMN checksum BIGINT;
 
 ALTER TABLE invocations ADD COLUMN fallback_of BIGINT;
 
+DROP INDEX ix_answers_identity;
+
 CREATE VIEW v_answers AS
 SELECT
   x.run_id, x.invocation_id, x.job, x.endpoint, x.lane, x.source, x.row_number,
@@ -938,5 +940,5 @@ LEFT JOIN runs r ON r.run_id = h.run_id
 LEFT JOIN invocations i ON i.invocation_id = h.invocation_id
 LEFT JOIN attempts t ON t.attempt_id = a.attempt_id;
 
-INSERT INTO batcher_version (version_num) VALUES ('0007');
+INSERT INTO batcher_version (version_num) VALUES ('0008');
 

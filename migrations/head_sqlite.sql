@@ -201,8 +201,6 @@ CREATE TABLE answers (
   CONSTRAINT pk_answers PRIMARY KEY (attempt_id)
 );
 
-CREATE INDEX ix_answers_identity ON answers (identity);
-
 CREATE INDEX ix_answers_locator ON answers (source_id, row_number) WHERE final = 1;
 
 CREATE INDEX ix_answers_not_final ON answers (request_id) WHERE final = 0;
@@ -874,5 +872,5 @@ LEFT JOIN answers a ON a.attempt_id = t.attempt_id AND t.state <> 'partial'
 GROUP BY 1, 2, 3
 ) x;
 
-INSERT INTO batcher_version (version_num) VALUES ('0007');
+INSERT INTO batcher_version (version_num) VALUES ('0008');
 

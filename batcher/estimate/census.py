@@ -8,7 +8,7 @@ from typing import Final
 from batcher.estimate.preflight_sample import Sample
 from batcher.ledger import resume, runs
 from batcher.ledger.connect import Connection, Engine, reading
-from batcher.ledger.write.records import Claimable, SharePolicy
+from batcher.ledger.write.records import AnswerKeys, Claimable, SharePolicy
 from batcher.messages.request import Request
 from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.job import Job
@@ -111,6 +111,7 @@ class Standing:
         self._live: list[int] = []
         self._used: set[tuple[str, int]] = set()
         self._shared: set[int] = set()
+        self._keys: AnswerKeys | None = None
         self._since = 0
         self._finished: dict[str, Finished] = {}
         self._sharing: SharePolicy | None = None
@@ -129,14 +130,17 @@ class Standing:
             return set()
         found = set[int]()
         with reading(self._database) as connection:
+            self._keys = self._keys or resume.read_answer_keys(connection)
             if self._run_id is not None:
                 among = Claimable(
                     run_id=self._run_id, live_sources=self._live, since=self._since
                 )
-                found = resume.claimable(connection, among, requests, self._used)
+                found = resume.claimable(connection, among, requests, self._used, self._keys)
             left = [request for request in requests if request.row_number not in found]
             if self._sharing is not None:
-                found |= resume.rows_to_share(connection, self._sharing, left, self._shared)
+                found |= resume.rows_to_share(
+                    connection, self._sharing, left, self._shared, self._keys
+                )
         return found
 
     def _look(

@@ -1,13 +1,26 @@
-"""Which stored result belongs to which request: those of one identity, each given once."""
+"""Which stored result belongs to which request: those of one identity, each given once.
 
-from collections.abc import Iterable, Sequence
+Identities are random numbers. An index of those of answers would be most of what a run writes,
+and only a changed or moved input, or one that shares answers, ever looks any up. Such an input
+reads all of them once, and where it is done with them they are gone.
+"""
+
+import mmap
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from tempfile import TemporaryFile, gettempdir
+from typing import IO, Final
 
 from sqlalchemy import Connection, Table, bindparam, select, true
 
+from batcher.errors import StorageError
 from batcher.ledger.schema import answers, failures
-from batcher.ledger.write.records import Claimable, identity
+from batcher.ledger.write.records import AnswerKeys, Claimable, identity
 from batcher.messages.request import Request
+
+AT_ONCE: Final = 10_000  # keys that are read, or looked up, by one statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +43,42 @@ def candidates(
     key: str,
     among: Claimable,
     requests: Sequence[Request],
+    keys: AnswerKeys | None,
 ) -> list[Candidate]:
-    """The lasting results in `table` that may belong to one of `requests`, in order."""
+    """The lasting results in `table` that may belong to one of `requests`, in order.
+
+    `keys` `None`: answers are looked through for these requests alone.
+    """
     lasting = {answers.name: answers.c.final == 1, failures.name: failures.c.transient == 0}
     query = (
         select(table.c[key], table.c.custom_id, table.c.params_hash, table.c.source_id)
         .where(
-            table.c.identity.in_(bindparam("identities", expanding=True)),
+            (table.c[key] if table is answers else table.c.identity).in_(
+                bindparam("wanted", expanding=True)
+            ),
             table.c.run_id == among.run_id,
             table.c.invocation_id >= among.since,
             lasting.get(table.name, true()),
         )
         .order_by(table.c[key])
     )
-    rows = connection.execute(query, {"identities": identities_of(requests)})
+    wanted = identities_of(requests)
+    if table is answers:
+        wanted = attempts_with(connection, wanted, keys)
     live = set(among.live_sources)
-    return [Candidate(row[0], row[1], bytes(row[2])) for row in rows if row[3] not in live]
+    return [
+        Candidate(row[0], row[1], bytes(row[2]))
+        for start in range(0, len(wanted), AT_ONCE)
+        for row in connection.execute(query, {"wanted": wanted[start : start + AT_ONCE]})
+        if row[3] not in live
+    ]
+
+
+def attempts_with(
+    connection: Connection, identities: Sequence[int], keys: AnswerKeys | None
+) -> list[int]:
+    """The attempts of answers with these identities, ascending."""
+    return sorted((keys or read_keys(connection)).of(identities)) if identities else []
 
 
 def match(requests: Sequence[Request], found: Iterable[Candidate]) -> list[tuple[Request, int]]:
@@ -59,3 +92,65 @@ def match(requests: Sequence[Request], found: Iterable[Candidate]) -> list[tuple
         if keys:
             moves.append((request, keys.pop(0)))
     return moves
+
+
+class SortedKeys:
+    """See `AnswerKeys`.
+
+    Two sorted columns of numbers in files without a name, read as memory: the system takes back
+    what is not looked at, so that the process stays small however many answers there are.
+    """
+
+    def __init__(self, pairs: Iterable[tuple[int, int]]) -> None:
+        with TemporaryFile() as identities, TemporaryFile() as attempts:
+            for some in _pieces(pairs):
+                first, second = zip(*some, strict=True)
+                identities.write(array("q", first).tobytes())
+                attempts.write(array("q", second).tobytes())
+            self._identities = _numbers(identities)
+            self._attempts = _numbers(attempts)
+
+    def of(self, identities: Iterable[int]) -> list[int]:
+        """The attempt_ids of answers with one of these identities, which are ascending."""
+        known, found, place = self._identities, list[int](), 0
+        for wanted in identities:
+            place = bisect_left(known, wanted, place)
+            while place < len(known) and known[place] == wanted:
+                found.append(self._attempts[place])
+                place += 1
+        return found
+
+
+def read_keys(connection: Connection) -> SortedKeys:
+    """The keys of all final answers, as they are now; raises `StorageError`: no room."""
+    query = (
+        select(answers.c.identity, answers.c.attempt_id)
+        .where(answers.c.final == 1)
+        .order_by(answers.c.identity, answers.c.attempt_id)
+    )
+    rows = connection.execute(query.execution_options(yield_per=AT_ONCE))
+    try:
+        return SortedKeys((pair[0], pair[1]) for some in rows.partitions() for pair in some)
+    except OSError as exc:
+        raise StorageError(
+            f"{gettempdir()}: no room for the identities of answers, by which changed rows are"
+            f" recognised ({exc.strerror}): set TMPDIR to a folder that has some"
+        ) from exc
+
+
+def _pieces(pairs: Iterable[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    piece = []
+    for pair in pairs:
+        piece.append(pair)
+        if len(piece) == AT_ONCE:
+            yield piece
+            piece = []
+    if piece:
+        yield piece
+
+
+def _numbers(file: IO[bytes]) -> memoryview:
+    size = file.tell()
+    file.flush()
+    whole = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b""
+    return memoryview(whole).cast("q")

@@ -10,16 +10,14 @@ from typing import Final
 from sqlalchemy import (
     Connection,
     Table,
-    and_,
     bindparam,
-    delete,
     func,
     select,
     true,
     update,
 )
 
-from batcher.ledger.matching import candidates, match
+from batcher.ledger.matching import candidates, match, read_keys
 from batcher.ledger.schema import (
     answers,
     attempts,
@@ -32,6 +30,7 @@ from batcher.ledger.schema import (
 from batcher.ledger.schema_internal import tool_results
 from batcher.ledger.shared import record_shared, shareable
 from batcher.ledger.write.records import (
+    AnswerKeys,
     Claimable,
     RowFailure,
     Shared,
@@ -205,14 +204,6 @@ def earlier_answers(connection: Connection, run_id: int) -> dict[int, list[Earli
     return earlier
 
 
-def forget_transient_failures(connection: Connection, run_id: int) -> int:
-    """Rows that failed for transient causes are to do again; how many those are."""
-    result = connection.execute(
-        delete(failures).where(failures.c.run_id == run_id, failures.c.transient == 1)
-    )
-    return int(result.rowcount)
-
-
 def settled_since_checkpoint(
     connection: Connection, run_id: int, living: Collection[int] = ()
 ) -> Iterator[tuple[int, int]]:
@@ -261,22 +252,6 @@ def finished_rows_of(connection: Connection, source_id: int) -> Iterator[int]:
             yield row_number
 
 
-def release_failures(
-    connection: Connection, run_id: int, *, kinds: Sequence[str], reason: str | None = None
-) -> list[tuple[int, int]]:
-    """Forget failures of the run; the (source_id, row_number) that are to do again.
-
-    Only of these kinds, and only with that reason unless it is `None`.
-    """
-    chosen = and_(failures.c.run_id == run_id, failures.c.kind.in_(kinds))
-    if reason is not None:
-        chosen = and_(chosen, failures.c.reason == reason)
-    query = select(failures.c.source_id, failures.c.row_number).where(chosen)
-    rows = [(row[0], row[1]) for row in connection.execute(query)]
-    connection.execute(delete(failures).where(chosen))
-    return rows
-
-
 def save_tool_results(
     connection: Connection, attempt_id: int, results: str, now_us: int
 ) -> None:
@@ -285,16 +260,31 @@ def save_tool_results(
     connection.execute(tool_results.insert().values(values))
 
 
-def claim(connection: Connection, among: Claimable, requests: Sequence[Request]) -> set[int]:
+def count_answers(connection: Connection) -> int:
+    """How many answers `read_answer_keys` would read."""
+    return int(connection.scalar(select(func.count()).where(answers.c.final == 1)) or 0)
+
+
+def read_answer_keys(connection: Connection) -> AnswerKeys:
+    """By which identity each answer is found, of all that are there now."""
+    return read_keys(connection)
+
+
+def claim(
+    connection: Connection,
+    among: Claimable,
+    requests: Sequence[Request],
+    keys: AnswerKeys | None = None,
+) -> set[int]:
     """Row numbers of `requests` that an earlier answer or lasting failure belongs to.
 
     Their locators move along. Each result can be claimed once: n equal rows get n answers. All
-    requests are of one source.
+    requests are of one source. Whoever looks up more than once hands in the `keys`.
     """
     claimed: set[int] = set()
     for table, key in _CLAIMED:
         left = [request for request in requests if request.row_number not in claimed]
-        moves = match(left, candidates(connection, table, key, among, left))
+        moves = match(left, candidates(connection, table, key, among, left, keys))
         _move(connection, table, key, moves)
         claimed |= {request.row_number for request, _ in moves}
     return claimed
@@ -305,6 +295,7 @@ def claimable(
     among: Claimable,
     requests: Sequence[Request],
     used: set[tuple[str, int]],
+    keys: AnswerKeys | None = None,
 ) -> set[int]:
     """What `claim` would give, changing nothing but `used`: the results spoken for so far."""
     found: set[int] = set()
@@ -312,7 +303,7 @@ def claimable(
         left = [request for request in requests if request.row_number not in found]
         free = [
             candidate
-            for candidate in candidates(connection, table, key, among, left)
+            for candidate in candidates(connection, table, key, among, left, keys)
             if (table.name, candidate.key) not in used
         ]
         moves = match(left, free)
@@ -334,18 +325,26 @@ def others_answered(connection: Connection, sharing: SharePolicy) -> bool:
 
 
 def share(
-    connection: Connection, sharing: SharePolicy, requests: Sequence[Request], now_us: int
+    connection: Connection,
+    sharing: SharePolicy,
+    requests: Sequence[Request],
+    now_us: int,
+    keys: AnswerKeys | None = None,
 ) -> Shared:
     """Let rows have the answers that other rows paid for; all requests are of one source."""
-    given = shareable(connection, sharing, requests)
+    given = shareable(connection, sharing, requests, (), keys)
     return record_shared(connection, sharing, given, now_us)
 
 
 def rows_to_share(
-    connection: Connection, sharing: SharePolicy, requests: Sequence[Request], used: set[int]
+    connection: Connection,
+    sharing: SharePolicy,
+    requests: Sequence[Request],
+    used: set[int],
+    keys: AnswerKeys | None = None,
 ) -> set[int]:
     """Row numbers that `share` would give answers to; changes nothing but `used`."""
-    given = shareable(connection, sharing, requests, used)
+    given = shareable(connection, sharing, requests, used, keys)
     used |= {attempt_id for _, attempt_id in given}
     return {request.row_number for request, _ in given}
 
@@ -355,6 +354,7 @@ def count_unclaimed_but_answered(
     among: Claimable,
     source_id: int | None,
     requests: Sequence[Request],
+    keys: AnswerKeys | None = None,
 ) -> list[Request]:
     """Requests without an answer of their identity whose row was answered before.
 
@@ -364,7 +364,7 @@ def count_unclaimed_but_answered(
     known = {
         (each.custom_id, each.params_hash)
         for table, key in _CLAIMED[:2]
-        for each in candidates(connection, table, key, among, requests)
+        for each in candidates(connection, table, key, among, requests, keys)
     }
     new = [r for r in requests if (r.custom_id, r.params_hash) not in known]
     if source_id is None or not new:

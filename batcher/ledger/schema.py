@@ -177,7 +177,8 @@ attempts = Table(
 
 # Every answer ever received. `final` is 1 on a row's current final answer, 0 on earlier legs
 # and late ones. The locator (source_id, row_number) moves when a row with the same identity
-# claims the answer. `identity` is 8 bytes of (custom_id, params_hash), for the look-up. Joined
+# claims the answer. `identity` is 8 bytes of (custom_id, params_hash), for the look-up: see
+# `answer_keys`. Joined
 # columns are set when there were several legs: all legs' content and text in order. `valid` is
 # whether it follows its JSON schema, NULL: it has none, or (with a reason) nobody could tell.
 # `evidence` is what request and content say of its bill where usage leaves it open, JSON.
@@ -237,7 +238,6 @@ answers = Table(
         sqlite_where=text("final = 1"),
         postgresql_where=text("final = 1"),
     ),
-    Index("ix_answers_identity", "identity"),
     Index(
         "ix_answers_not_final",
         "request_id",

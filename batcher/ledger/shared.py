@@ -15,7 +15,13 @@ from sqlalchemy import (
     update,
 )
 
-from batcher.ledger.matching import Candidate, identities_of, match
+from batcher.ledger.matching import (
+    AT_ONCE,
+    Candidate,
+    attempts_with,
+    identities_of,
+    match,
+)
 from batcher.ledger.schema import (
     NOT_KEPT,
     answers,
@@ -26,7 +32,7 @@ from batcher.ledger.schema import (
     shared_answers,
     sources,
 )
-from batcher.ledger.write.records import Shared, SharePolicy, Taken, identity
+from batcher.ledger.write.records import AnswerKeys, Shared, SharePolicy, Taken, identity
 from batcher.messages.attempt import Purpose
 from batcher.messages.request import Request
 from batcher.pricing.rate.rating import ChargeStatus
@@ -53,6 +59,7 @@ def shareable(
     sharing: SharePolicy,
     requests: Sequence[Request],
     used: Collection[int] = (),
+    keys: AnswerKeys | None = None,
 ) -> list[tuple[Request, int]]:
     """Those of the requests that may have another row's answer, each with its attempt_id.
 
@@ -63,7 +70,12 @@ def shareable(
         return []
     query = _answers_of_others(sharing, requests[0].source_id)
     warming = {r.params_hash for r in requests if r.max_tokens == 0}
-    rows = connection.execute(query, {"identities": identities_of(requests)})
+    wanted = attempts_with(connection, identities_of(requests), keys)
+    rows = [
+        row
+        for start in range(0, len(wanted), AT_ONCE)
+        for row in connection.execute(query, {"wanted": wanted[start : start + AT_ONCE]})
+    ]
     found = [
         _Found(
             attempt_id=row.attempt_id,
@@ -73,7 +85,7 @@ def shareable(
             valid=row.valid,
             purpose=row.purpose,
         )
-        for row in rows
+        for row in sorted(rows, key=lambda row: (row.superseded, row.attempt_id))
     ]
     return match(
         requests,
@@ -123,7 +135,7 @@ def record_shared(
 
 
 def _answers_of_others(sharing: SharePolicy, source_id: int) -> Select[tuple[object, ...]]:
-    """Those that no row of the source has, the newest versions of files first."""
+    """Those that no row of the source has; answers of the newest versions of files go first."""
     taken = exists().where(
         shared_answers.c.attempt_id == answers.c.attempt_id,
         shared_answers.c.source_id == source_id,
@@ -136,19 +148,19 @@ def _answers_of_others(sharing: SharePolicy, source_id: int) -> Select[tuple[obj
             answers.c.stop_reason,
             answers.c.valid,
             attempts.c.purpose,
+            sources.c.superseded_by.is_not(None).label("superseded"),
         )
         .join(attempts, attempts.c.attempt_id == answers.c.attempt_id)
         .join(invocations, invocations.c.invocation_id == answers.c.invocation_id)
         .join(runs, runs.c.run_id == answers.c.run_id)
         .join(sources, sources.c.source_id == answers.c.source_id)
-        .where(answers.c.identity.in_(bindparam("identities", expanding=True)))
+        .where(answers.c.attempt_id.in_(bindparam("wanted", expanding=True)))
         .where(answers.c.final == 1, answers.c.source_id != source_id, ~taken)
         .where(runs.c.job.is_(None))
         .where(invocations.c.endpoint == sharing.endpoint)
         .where(invocations.c.base_url == sharing.base_url)
         .where(answers.c.invocation_id >= sharing.since)
         .where(answers.c.invocation_id != sharing.invocation_id)
-        .order_by(sources.c.superseded_by.is_not(None), answers.c.attempt_id)
     )
     if not sharing.own:
         query = query.where(answers.c.run_id != sharing.run_id)

@@ -206,7 +206,7 @@ def test_upgrading_what_is_at_head_changes_nothing(engine):
 @pytest.mark.parametrize(
     ("statement", "told"),
     [
-        ("DROP INDEX ix_answers_identity", "ix_answers_identity"),
+        ("DROP INDEX ix_answers_locator", "ix_answers_locator"),
         ("ALTER TABLE answers DROP COLUMN speed", "speed"),
         ("ALTER TABLE runs ADD COLUMN extra TEXT", "extra"),
         ("DROP VIEW v_failures", "v_failures"),

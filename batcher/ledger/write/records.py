@@ -3,14 +3,15 @@
 A `Scope` says under which run and rating they are written; `open_rating` makes that rating.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from hashlib import blake2b
+from typing import Protocol
 from zlib import crc32
 
 import msgspec
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from batcher.ledger.schema import failures, price_books, ratings, sources
@@ -96,6 +97,13 @@ class Claimable:
     run_id: int
     live_sources: Sequence[int]
     since: int = 0
+
+
+class AnswerKeys(Protocol):
+    """The attempts of all final answers that there were, by identity; see `identity`."""
+
+    def of(self, identities: Iterable[int]) -> list[int]:
+        """Those of answers with one of these identities, which are ascending."""
 
 
 class FailureKind(StrEnum):
@@ -250,3 +258,27 @@ def has_failure(connection: Connection, source_id: int, reason: str) -> bool:
         .limit(1)
     )
     return connection.execute(query).first() is not None
+
+
+def forget_transient_failures(connection: Connection, run_id: int) -> int:
+    """Rows that failed for transient causes are to do again; how many those are."""
+    result = connection.execute(
+        delete(failures).where(failures.c.run_id == run_id, failures.c.transient == 1)
+    )
+    return int(result.rowcount)
+
+
+def release_failures(
+    connection: Connection, run_id: int, *, kinds: Sequence[str], reason: str | None = None
+) -> list[tuple[int, int]]:
+    """Forget failures of the run; the (source_id, row_number) that are to do again.
+
+    Only of these kinds, and only with that reason unless it is `None`.
+    """
+    chosen = and_(failures.c.run_id == run_id, failures.c.kind.in_(kinds))
+    if reason is not None:
+        chosen = and_(chosen, failures.c.reason == reason)
+    query = select(failures.c.source_id, failures.c.row_number).where(chosen)
+    rows = [(row[0], row[1]) for row in connection.execute(query)]
+    connection.execute(delete(failures).where(chosen))
+    return rows

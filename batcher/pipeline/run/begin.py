@@ -132,7 +132,7 @@ def _begin(
     )
     if job.again and not runs.round_is_under_way(connection, run_id):
         runs.begin_round(connection, run_id, invocation_id)
-    retrying = 0 if living else resume.forget_transient_failures(connection, run_id)
+    retrying = 0 if living else records.forget_transient_failures(connection, run_id)
     since = runs.current_round(connection, run_id)
     sharing = job.sharing(run_id, invocation_id, since)
     shared = sharing is not None and resume.others_answered(connection, sharing)

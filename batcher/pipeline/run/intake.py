@@ -3,13 +3,14 @@
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from batcher.clock import Clock
 from batcher.errors import InputChanged
 from batcher.ledger import resume
 from batcher.ledger.connect import Connection
 from batcher.ledger.resume import MATCH_BYTES, MATCH_ROWS
-from batcher.ledger.write.records import Claimable, Shared, SharePolicy
+from batcher.ledger.write.records import AnswerKeys, Claimable, Shared, SharePolicy
 from batcher.ledger.write.writer import Writer
 from batcher.messages.request import BadRow, Request
 from batcher.pipeline.engine.supply import Credit
@@ -20,6 +21,8 @@ from batcher.pipeline.run.row_feed import RowFeed
 from batcher.rows.batch import body_bytes, is_cut_off
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.read.reader import read_rows
+
+_MANY_ANSWERS: Final = 100_000  # to read their identities takes a part of a second
 
 
 @dataclass(kw_only=True, eq=False)
@@ -46,6 +49,7 @@ class Intake:
     def __post_init__(self) -> None:
         self._changed: list[str] = []
         self._misnamed = MisnamedRows()
+        self._keys: AnswerKeys | None = None
         self._blank_lines = 0
         self._repeated_before = self.builder.repeated_rows  # by a look ahead
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
@@ -86,6 +90,7 @@ class Intake:
     def _read(self, source: PlannedSource) -> bool:
         """Read one source to its end; `False` when the run is stopping."""
         rows, broken, size = 0, False, 0
+        self._keys = None  # there may be more answers than when the last source began
         gathered: list[Request | BadRow] = []
         for batch in read_rows(
             source.file,
@@ -141,8 +146,9 @@ class Intake:
         self, source: PlannedSource, items: list[Request | BadRow], *, last: bool
     ) -> list[Request | BadRow]:
         requests = [item for item in items if isinstance(item, Request)]
+        keys = self._keys = self._keys or self._read_keys(source)
         claimed, shared = self.writer.call(
-            lambda connection: self._claim(connection, source, requests)
+            lambda connection: self._claim(connection, source, requests, keys)
         ).result()
         if claimed:
             self.feed.claimed(source.source_id, claimed)
@@ -151,16 +157,29 @@ class Intake:
             claimed |= shared.rows
         return [item for item in items if item.row_number not in claimed]
 
+    def _read_keys(self, source: PlannedSource) -> AnswerKeys:
+        many = self.writer.call(resume.count_answers).result()
+        if many >= _MANY_ANSWERS:
+            self.feed.noted(
+                f"{source.file.name}: its rows are looked for among {many:,} answers first"
+            )
+        return self.writer.call(resume.read_answer_keys).result()
+
     def _claim(
-        self, connection: Connection, source: PlannedSource, requests: Sequence[Request]
+        self,
+        connection: Connection,
+        source: PlannedSource,
+        requests: Sequence[Request],
+        keys: AnswerKeys,
     ) -> tuple[set[int], Shared | None]:
         """Rows that have an answer of the run, and what others of them get from other runs."""
         self.division.lock(connection)  # two equal rows must not claim the same answer
         claimed = set[int]()
         if source.matching:
-            claimed = resume.claim(connection, self.claimable, requests)
+            claimed = resume.claim(connection, self.claimable, requests, keys)
         if self.sharing is None:
             return claimed, None
         left = [request for request in requests if request.row_number not in claimed]
         sharing = replace(self.sharing, own=source.matching)
-        return claimed, resume.share(connection, sharing, left, self.clock.now_us())
+        now = self.clock.now_us()
+        return claimed, resume.share(connection, sharing, left, now, keys)

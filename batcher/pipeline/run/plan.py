@@ -194,9 +194,10 @@ def resent_by_change(
     """
     since = runs.current_round(connection, run_id)
     among = Claimable(run_id=run_id, live_sources=(), since=since)
+    keys = resume.read_answer_keys(connection)
 
     def answered(source_id: int | None, requests: list[Request]) -> list[Request]:
-        return count_unclaimed_but_answered(connection, among, source_id, requests)
+        return count_unclaimed_but_answered(connection, among, source_id, requests, keys)
 
     known = runs.latest_sources(connection, run_id)
     return _resent(known, services, answered, now_us, again=False)
@@ -213,13 +214,14 @@ def resent_by_round(
     since = runs.current_round(connection, run_id)
     among = Claimable(run_id=run_id, live_sources=(), since=since)
     used, shared = set[tuple[str, int]](), set[int]()
+    keys = resume.read_answer_keys(connection)
 
     def answered(source_id: int | None, requests: list[Request]) -> list[Request]:
-        changed = count_unclaimed_but_answered(connection, among, source_id, requests)
+        changed = count_unclaimed_but_answered(connection, among, source_id, requests, keys)
         rows = {request.row_number for request in changed}
-        rows |= resume.claimable(connection, among, requests, used)
+        rows |= resume.claimable(connection, among, requests, used, keys)
         if sharing is not None:
-            rows |= resume.rows_to_share(connection, sharing, requests, shared)
+            rows |= resume.rows_to_share(connection, sharing, requests, shared, keys)
         return [request for request in requests if request.row_number in rows]
 
     known = runs.latest_sources(connection, run_id)

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batcher.errors import UsageError
-from batcher.ledger import resume, runs
+from batcher.ledger import runs
 from batcher.ledger.connect import Connection, open_engine, parse_url, reading, writing
 from batcher.ledger.migrate import require_head
 from batcher.ledger.owner.lock import hold_database
+from batcher.ledger.write import records
 from batcher.rows.ranges import RowRanges
 
 
@@ -60,7 +61,7 @@ def _the_run(database: str, run_id: int | None) -> runs.StoredRun:
 def _release(
     connection: Connection, run_id: int, kinds: Sequence[str], reason: str | None
 ) -> int:
-    released = resume.release_failures(connection, run_id, kinds=kinds, reason=reason)
+    released = records.release_failures(connection, run_id, kinds=kinds, reason=reason)
     by_source: dict[int, list[int]] = {}
     for source_id, row_number in released:
         by_source.setdefault(source_id, []).append(row_number)

@@ -65,6 +65,10 @@ class RowFeed:
         """Lines that name a field twice, and lines that hold nothing."""
         self.loop.call_soon_threadsafe(self._noticed, repeated_fields, blank_lines)
 
+    def noted(self, sentence: str) -> None:
+        """Something that people should know."""
+        self.loop.call_soon_threadsafe(self.observer.noted, sentence)
+
     def ended(self, error: Exception | None) -> None:
         """Nothing more comes; `error` is why, when it should not have ended."""
         self.loop.call_soon_threadsafe(self._ended, error)
