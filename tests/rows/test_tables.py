@@ -128,6 +128,20 @@ def test_a_whole_float_is_an_integer_in_every_format(tmp_path, name):
     assert bad.reason == "WRONG_TYPE"
 
 
+def test_a_budget_for_thinking_is_an_integer_too(tmp_path):
+    thinking = {"type": "enabled", "budget_tokens": 1024.0}
+    text = json.dumps(thinking).replace('"', '""')
+    content = f'prompt,thinking\nx,"{text}"\n'.encode()
+    (row,) = items(source(tmp_path / "a.csv", content))
+    bodies = [
+        row.body,
+        built({"prompt": "x", "thinking": thinking}, model="m", max_tokens=2000).body,
+        built({**params(), "thinking": thinking}).body,
+        built({"params": params(thinking=thinking)}).body,
+    ]
+    assert all(b'"budget_tokens":1024}' in body for body in bodies)
+
+
 def test_a_whole_float_may_be_a_custom_id():
     assert built({**params(), "custom_id": 3.0}).custom_id == "3"
     assert refused({**params(), "custom_id": 3.5}).reason == "BAD_CUSTOM_ID"

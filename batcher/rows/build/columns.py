@@ -129,7 +129,15 @@ def whole_numbers(body: dict[str, Any]) -> dict[str, Any]:
         value = body.get(name)
         if type(value) is float and value.is_integer():
             body = {**body, name: int(value)}
-    return body
+    return _with_whole_budget(body) if "thinking" in body else body
+
+
+def _with_whole_budget(body: dict[str, Any]) -> dict[str, Any]:
+    thinking = body["thinking"]
+    budget = thinking.get("budget_tokens") if type(thinking) is dict else None
+    if type(budget) is not float or not budget.is_integer():
+        return body
+    return {**body, "thinking": {**thinking, "budget_tokens": int(budget)}}
 
 
 def _text_or_json(name: str, value: str) -> object:
