@@ -200,6 +200,8 @@ def test_json_has_the_same_with_exact_amounts(here, engine):
                     "os_user": "ana", "endpoint": "anthropic",
                     "command": "batcher run rows.jsonl", "also_running": 0,
                 },
+                "workers": [],
+                "nodes": 0,
                 "advice": ["To go on, type the same command again: batcher run rows.jsonl"],
             }
         ],
