@@ -142,6 +142,12 @@ def test_chance_is_no_reason(job):
     assert job.run(FakeLane(lambda a: outcomes[a.request.row_number % 30])).exit_code == 0
 
 
+def test_a_latency_below_a_second_is_no_reason(job):
+    """A local server that is busy with other things takes longer, and nobody minds."""
+    job.options["guard"] = replace(GUARD, factors={"latency": Fraction(2)})
+    assert job.run(FakeLane(lambda _: slow(usual(), seconds=0.5))).exit_code == 0
+
+
 def test_without_a_guard_nothing_is_compared(job):
     job.options["guard"] = None
     usage = {"input_tokens": 100, "output_tokens": 9_000}

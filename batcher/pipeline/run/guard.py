@@ -16,6 +16,7 @@ from batcher.pipeline.engine.policies import TRUNCATED
 from batcher.pricing.money import format_usd
 
 _USUAL_SHARE: Final = 0.05  # of answers is never too much, whatever was before
+_USUAL_LATENCY_US: Final = 1_000_000  # nor is this, on the average
 _DEVIATIONS: Final = 3  # that chance may add to a share
 _NOBODY_S_FAULT: Final = (429, 529)  # these wait, and say nothing of rows or answers
 _WORDS: Final = {
@@ -63,6 +64,8 @@ class AnswerGuard:
         now, count = self._now(name)
         before, known = self._before(name)
         if count < self._limits.rows:
+            return False
+        if name == "latency" and now <= _USUAL_LATENCY_US * count:
             return False
         if name in _MEANS:
             return before > 0 and now * known > factor * before * count
