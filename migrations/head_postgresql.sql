@@ -448,6 +448,32 @@ ALTER TABLE invocations ADD COLUMN fallback_of BIGINT;
 
 DROP INDEX ix_answers_identity;
 
+ALTER TABLE attempts ADD COLUMN batch_number BIGINT;
+
+CREATE INDEX ix_attempts_batch_number ON attempts (batch_number) WHERE batch_number > 0;
+
+CREATE TABLE batches (
+	batch_number BIGSERIAL NOT NULL, 
+	run_id BIGINT NOT NULL, 
+	invocation_id BIGINT NOT NULL, 
+	requested_model TEXT NOT NULL, 
+	state TEXT NOT NULL, 
+	batch_id TEXT, 
+	requests BIGINT NOT NULL, 
+	intended_at BIGINT NOT NULL, 
+	created_at BIGINT, 
+	expires_at BIGINT, 
+	ended_at BIGINT, 
+	closed_at BIGINT, 
+	succeeded BIGINT DEFAULT '0' NOT NULL, 
+	errored BIGINT DEFAULT '0' NOT NULL, 
+	expired BIGINT DEFAULT '0' NOT NULL, 
+	canceled BIGINT DEFAULT '0' NOT NULL, 
+	CONSTRAINT pk_batches PRIMARY KEY (batch_number), 
+	CONSTRAINT fk_batches_run_id FOREIGN KEY(run_id) REFERENCES runs (run_id), 
+	CONSTRAINT fk_batches_invocation_id FOREIGN KEY(invocation_id) REFERENCES invocations (invocation_id)
+);
+
 CREATE VIEW v_answers AS
 SELECT
   x.run_id, x.invocation_id, x.job, x.endpoint, x.lane, x.source, x.row_number,
@@ -940,5 +966,15 @@ LEFT JOIN runs r ON r.run_id = h.run_id
 LEFT JOIN invocations i ON i.invocation_id = h.invocation_id
 LEFT JOIN attempts t ON t.attempt_id = a.attempt_id;
 
-INSERT INTO batcher_version (version_num) VALUES ('0008');
+CREATE VIEW v_batches AS
+SELECT
+  b.run_id, b.invocation_id, r.job, i.endpoint, i.lane, b.batch_number, b.batch_id, b.state,
+  b.requested_model, TIMESTAMPTZ 'epoch' + b.intended_at * INTERVAL '1 microsecond' AS intended_at, TIMESTAMPTZ 'epoch' + b.created_at * INTERVAL '1 microsecond' AS created_at,
+  TIMESTAMPTZ 'epoch' + b.expires_at * INTERVAL '1 microsecond' AS expires_at, TIMESTAMPTZ 'epoch' + b.ended_at * INTERVAL '1 microsecond' AS ended_at,
+  b.requests, b.succeeded, b.errored, b.expired, b.canceled
+FROM batches b
+LEFT JOIN runs r ON r.run_id = b.run_id
+LEFT JOIN invocations i ON i.invocation_id = b.invocation_id;
+
+INSERT INTO batcher_version (version_num) VALUES ('0009');
 

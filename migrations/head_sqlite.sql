@@ -141,7 +141,7 @@ CREATE TABLE attempts (
   provider_request_id TEXT,
   cost_low INTEGER NOT NULL,
   cost_high INTEGER,
-  workspace_id TEXT,
+  workspace_id TEXT, batch_number INTEGER,
   CONSTRAINT fk_attempts_invocation_id FOREIGN KEY (invocation_id) REFERENCES invocations (invocation_id),
   CONSTRAINT fk_attempts_source_id FOREIGN KEY (source_id) REFERENCES sources (source_id),
   CONSTRAINT pk_attempts PRIMARY KEY (attempt_id)
@@ -872,5 +872,39 @@ LEFT JOIN answers a ON a.attempt_id = t.attempt_id AND t.state <> 'partial'
 GROUP BY 1, 2, 3
 ) x;
 
-INSERT INTO batcher_version (version_num) VALUES ('0008');
+CREATE INDEX ix_attempts_batch_number ON attempts (batch_number) WHERE batch_number > 0;
+
+CREATE TABLE batches (
+	batch_number INTEGER NOT NULL, 
+	run_id INTEGER NOT NULL, 
+	invocation_id INTEGER NOT NULL, 
+	requested_model TEXT NOT NULL, 
+	state TEXT NOT NULL, 
+	batch_id TEXT, 
+	requests INTEGER NOT NULL, 
+	intended_at INTEGER NOT NULL, 
+	created_at INTEGER, 
+	expires_at INTEGER, 
+	ended_at INTEGER, 
+	closed_at INTEGER, 
+	succeeded INTEGER DEFAULT '0' NOT NULL, 
+	errored INTEGER DEFAULT '0' NOT NULL, 
+	expired INTEGER DEFAULT '0' NOT NULL, 
+	canceled INTEGER DEFAULT '0' NOT NULL, 
+	CONSTRAINT pk_batches PRIMARY KEY (batch_number), 
+	CONSTRAINT fk_batches_run_id FOREIGN KEY(run_id) REFERENCES runs (run_id), 
+	CONSTRAINT fk_batches_invocation_id FOREIGN KEY(invocation_id) REFERENCES invocations (invocation_id)
+);
+
+CREATE VIEW v_batches AS
+SELECT
+  b.run_id, b.invocation_id, r.job, i.endpoint, i.lane, b.batch_number, b.batch_id, b.state,
+  b.requested_model, strftime('%Y-%m-%dT%H:%M:%S', b.intended_at / 1000000, 'unixepoch') || printf('.%06dZ', b.intended_at % 1000000) AS intended_at, strftime('%Y-%m-%dT%H:%M:%S', b.created_at / 1000000, 'unixepoch') || printf('.%06dZ', b.created_at % 1000000) AS created_at,
+  strftime('%Y-%m-%dT%H:%M:%S', b.expires_at / 1000000, 'unixepoch') || printf('.%06dZ', b.expires_at % 1000000) AS expires_at, strftime('%Y-%m-%dT%H:%M:%S', b.ended_at / 1000000, 'unixepoch') || printf('.%06dZ', b.ended_at % 1000000) AS ended_at,
+  b.requests, b.succeeded, b.errored, b.expired, b.canceled
+FROM batches b
+LEFT JOIN runs r ON r.run_id = b.run_id
+LEFT JOIN invocations i ON i.invocation_id = b.invocation_id;
+
+INSERT INTO batcher_version (version_num) VALUES ('0009');
 

@@ -30,6 +30,8 @@ from batcher.messages.attempt import (
 from batcher.messages.failure import Failure, Verdict, classify
 from batcher.messages.request import Request
 from batcher.pacing.retry import RetryPolicy
+from batcher.pipeline.batches.asking import LookPace
+from batcher.pipeline.choices import LaneChoice
 from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.job import Fallback, FallbackServices, Job, RunLimits, Services
 from batcher.pipeline.run.release import release
@@ -40,10 +42,13 @@ from batcher.rows.build.settings import RequestSettings
 from batcher.rows.read.source import find_sources
 from batcher.simulator.server import Simulator
 from batcher.simulator.settings import SimulatorSettings
+from batcher.transport.batch.batch_lane import BatchLane, PackLimits
+from batcher.transport.batch.message_batches import MessageBatches
 from batcher.transport.endpoint import Endpoint, Secret
 from batcher.transport.live.client import HttpClient
 from batcher.transport.live.live_lane import LiveLane
 from batcher.transport.room import AnswerRoom
+from batcher.wiring.connecting import lane_limits
 
 MODEL = "claude-sonnet-4-6"
 SETTINGS = RequestSettings(model=MODEL, max_tokens=256)
@@ -197,6 +202,9 @@ class FakeLane:
         finally:
             self.in_flight -= 1
 
+    def drain(self) -> None:
+        pass
+
     async def close(self) -> None:
         self.closed = True
 
@@ -319,6 +327,48 @@ class Case:
             observer=self.watcher,
             price_note="",
             fallbacks=[self._further(each, lane, clock) for each, lane in others],
+        )
+        return run_job(job, services)
+
+    def in_batches(
+        self,
+        builder: Any = None,
+        spied: Any = lambda each: each,
+        clock: Any = None,
+        **changes: Any,
+    ) -> Any:
+        """One invocation over Message Batches; its `Ended`. `pack`: rows of one batch.
+
+        `spied` may put something before what the run asks.
+        """
+        pack = PackLimits(requests=changes.pop("pack", 10_000), linger_seconds=0.02)
+        changes = {"lane": LaneChoice.BATCH} | changes
+        job, clock = replace(self.job(), **changes), clock or SystemClock()
+        limits = lane_limits(job.limits, job.lane, cancel=job.cancel)
+        job = replace(job, limits=replace(limits, waiting=pack.requests * job.lane.packs))
+
+        def client() -> MessageBatches:
+            http = HttpClient(self.endpoint, Secret("sk-test"), clock)
+            return spied(MessageBatches(http, self.endpoint, clock))
+
+        def packing(_: Any, journal: Any) -> BatchLane:
+            made = BatchLane(client(), clock, spied(journal), pack)
+            if job.cancel:
+                made.drain()
+            return made
+
+        services = Services(
+            builder=builder or RequestBuilder(self.settings),
+            files=find_sources(self.inputs, base=self.folder, spool=None),
+            rater=Rater(BOOK, self.endpoint.price_list),
+            make_lane=lambda _, room: _live(self.endpoint, clock, room),
+            make_batches=lambda _: client(),
+            make_packing=packing,
+            look_pace=LookPace(first_seconds=0.02, longest_seconds=0.1),
+            spool=self.folder,
+            clock=clock,
+            observer=self.watcher,
+            price_note="",
         )
         return run_job(job, services)
 

@@ -57,6 +57,10 @@ MENU: Final[dict[str, dict[str, tuple[str, str]]]] = {
             "batcher.cli.look.answers:failures",
             "Print the rows without an answer, grouped by reason.",
         ),
+        "batches": (
+            "batcher.cli.look.batches:batches",
+            "List the Message Batches of runs, and settle those that got lost.",
+        ),
         "show": (
             "batcher.cli.look.show:show",
             "Show one request: attempts, legs, usage, prices.",

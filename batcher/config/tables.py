@@ -10,6 +10,7 @@ from batcher.messages.request import StreamMode
 from batcher.pipeline.choices import (
     GuardTable,
     IfRunning,
+    LaneChoice,
     LogFormat,
     OnUnknown,
     ToolTable,
@@ -77,6 +78,7 @@ class EndpointTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
     attempt_uid_header: str | None = None
     price_list: str | None = None
     simulated: bool | None = None
+    batches: bool | None = None
     errors_billed: Literal["no", "maybe"] | None = None
     verdicts: dict[str, Verdict] | None = None
     request_timeout_seconds: float | None = None
@@ -129,6 +131,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     price_book_max_age_days: int | None = None
     output: str | None = None
     if_running: IfRunning | None = None
+    lane: LaneChoice | None = None
     join: bool | None = None
     processes: int | None = None
     on: Literal["ray"] | None = None
@@ -164,6 +167,7 @@ DEFAULTS: Final = Settings(
     store=Store.FULL,
     price_book_max_age_days=MOST_DAYS,
     if_running=IfRunning.FAIL,
+    lane=LaneChoice.LIVE,
     join=False,
     processes=1,
     lease="30s",

@@ -1,7 +1,4 @@
-"""What earlier processes left behind: unfinished requests, done rows, and answers to claim.
-
-Answers that were paid for already find their row again, wherever it moved.
-"""
+"""What earlier processes left behind: unfinished requests, done rows, answers to claim."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +14,7 @@ from sqlalchemy import (
     update,
 )
 
+from batcher.ledger.batches.store import is_out
 from batcher.ledger.matching import candidates, match, read_keys
 from batcher.ledger.schema import (
     answers,
@@ -91,7 +89,7 @@ def unfinished(
     doubts = func.count().filter(attempts.c.state.in_(IN_DOUBT))
     query = (
         select(*shown, func.count().label("attempts"), doubts.label("doubts"))
-        .where(last.c.pending == 1, last.c.invocation_id.in_(mine))
+        .where(last.c.pending == 1, last.c.invocation_id.in_(mine), ~is_out(last.c))
         .where(attempts.c.request_id == last.c.request_id)
         .where(attempts.c.attempt_id.between(last.c.request_id, last.c.attempt_id))
         .group_by(*shown)

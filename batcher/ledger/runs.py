@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import Connection, and_, delete, func, literal_column, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from batcher.ledger.batches.store import recover_unpacked
 from batcher.ledger.schema import attempts, failures, invocations, process_id, runs, sources
 from batcher.ledger.schema_internal import ledger_info
 from batcher.messages.attempt import attempt_id_of
@@ -365,6 +366,7 @@ def recover(
 ) -> Recovery:
     """Settle every open attempt of a dead process as `unknown`, and say what that may cost.
 
+    What is in a batch is left alone; what waited to be packed has not left.
     The caller holds the database (`run_id` `None`: all runs of it) or the run, so every other
     invocation in that scope is dead, but for the `living` who do the run with it.
     """
@@ -376,6 +378,8 @@ def recover(
     orphaned = and_(
         attempts.c.pending == 1, attempts.c.state == "open", attempts.c.invocation_id.in_(dead)
     )
+    recover_unpacked(connection, orphaned, now_us)
+    orphaned = and_(orphaned, attempts.c.batch_number.is_(None))
     query = select(
         func.count(),
         func.coalesce(func.sum(attempts.c.cost_high), 0),

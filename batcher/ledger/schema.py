@@ -5,7 +5,7 @@ Conventions: `*_at` is BIGINT microseconds UTC; money is BIGINT pico-units of th
 The other tables are in `schema_internal`, the stable views in the migrations.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -33,6 +33,12 @@ metadata = MetaData(
 
 # BIGINT everywhere: INTEGER overflows on PostgreSQL, BIGINT does not autoincrement on SQLite.
 Big = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _only(condition: str) -> dict[str, Any]:
+    """That an index holds these rows alone."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
 
 # The tables of the hot path. Their references are not checked while rows are written, and on
 # PostgreSQL not even declared, where a check costs more than the row; `verify` does it.
@@ -128,7 +134,7 @@ sources = Table(
 
 # One time a request was put on the wire. `pending` is 1 while this is the last attempt of a
 # request that is not finished. `cost_high` NULL means unbounded. For answered and late attempts
-# the cost is in `charges`.
+# the cost is in `charges`. `batch_number` NULL: it leaves alone; 0: it waits to be packed.
 attempts = Table(
     "attempts",
     metadata,
@@ -159,20 +165,11 @@ attempts = Table(
     Column("cost_low", Big, nullable=False),
     Column("cost_high", Big),
     Column("workspace_id", Text),
-    Index(
-        "ix_attempts_pending",
-        "invocation_id",
-        sqlite_where=text("pending = 1"),
-        postgresql_where=text("pending = 1"),
-    ),
+    Column("batch_number", Big),
+    Index("ix_attempts_pending", "invocation_id", **_only("pending = 1")),
     # Everything in doubt or refused is rare: reports sum it without reading the answered ones.
-    Index(
-        "ix_attempts_not_answered",
-        "invocation_id",
-        "state",
-        sqlite_where=text("state <> 'answered'"),
-        postgresql_where=text("state <> 'answered'"),
-    ),
+    Index("ix_attempts_not_answered", "invocation_id", "state", **_only("state <> 'answered'")),
+    Index("ix_attempts_batch_number", "batch_number", **_only("batch_number > 0")),
 )
 
 # Every answer ever received. `final` is 1 on a row's current final answer, 0 on earlier legs
@@ -231,19 +228,8 @@ answers = Table(
     Column("invalid_reason", Text),
     Column("evidence", Text),
     Column("checksum", Big),
-    Index(
-        "ix_answers_locator",
-        "source_id",
-        "row_number",
-        sqlite_where=text("final = 1"),
-        postgresql_where=text("final = 1"),
-    ),
-    Index(
-        "ix_answers_not_final",
-        "request_id",
-        sqlite_where=text("final = 0"),
-        postgresql_where=text("final = 0"),
-    ),
+    Index("ix_answers_locator", "source_id", "row_number", **_only("final = 1")),
+    Index("ix_answers_not_final", "request_id", **_only("final = 0")),
 )
 
 # Rows that have the answer of another row, at no cost here: `attempt_id` is the one that paid.

@@ -30,6 +30,27 @@ unusable_bodies = Table(
     Column("body", LargeBinary, nullable=False),
 )
 
+# One Message Batch of the provider, or the intent to make it: `batch_id` NULL until its answer
+# is known. `state` is one of `BatchState`. Times are the provider's, but for `intended_at` and
+# `closed_at`, when all of its attempts had ended here, or it was given up.
+batches = Table(
+    "batches",
+    metadata,
+    Column("batch_number", Big, primary_key=True, autoincrement=True),
+    Column("run_id", Big, ForeignKey("runs.run_id"), nullable=False),
+    Column("invocation_id", Big, ForeignKey("invocations.invocation_id"), nullable=False),
+    Column("requested_model", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("batch_id", Text),
+    Column("requests", Big, nullable=False),
+    Column("intended_at", Big, nullable=False),
+    *(Column(name, Big) for name in ("created_at", "expires_at", "ended_at", "closed_at")),
+    *(
+        Column(name, Big, nullable=False, server_default="0")
+        for name in ("succeeded", "errored", "expired", "canceled")
+    ),
+)
+
 # Months (UTC, "2026-10") whose charges no later reprice touches; `rating_id` is the newest
 # there was. `reopened_by` is the rating that touched it even so.
 closed_months = Table(

@@ -85,6 +85,10 @@ def rows_words(progress: Progress) -> str:
     done = progress.finished_rows - sum(count for _, count in counts)
     parts = [f"{done:,} of {about}{total:,} rows done"]
     parts += [f"{count:,} {name}" for name, count in counts if count]
+    if progress.in_batches:
+        number = progress.batches
+        these = "1 batch" if number == 1 else f"{number:,} batches"
+        parts.append(f"{progress.in_batches:,} in {these}")
     parts.append(f"{progress.in_flight:,} in flight")
     return ", ".join(parts)
 

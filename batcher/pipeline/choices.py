@@ -42,6 +42,18 @@ class FallbackRules:
     on_doubt: bool = False
 
 
+class LaneChoice(StrEnum):
+    """How requests travel: each alone, or in Message Batches, later and at half the price."""
+
+    LIVE = "live"
+    BATCH = "batch"
+
+    @property
+    def packs(self) -> bool:
+        """Whether requests leave together, some time after they were recorded."""
+        return self is LaneChoice.BATCH
+
+
 class LogFormat(StrEnum):
     """How a line of a log is written."""
 

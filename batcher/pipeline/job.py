@@ -19,11 +19,13 @@ from batcher.pacing.breaker import BreakerPolicy
 from batcher.pacing.limits import QuotaLimits
 from batcher.pacing.pacer import Pacer
 from batcher.pacing.retry import RetryPolicy
+from batcher.pipeline.batches.asking import Batches, LookPace
 from batcher.pipeline.choices import (
     AnswerChoices,
     FallbackRules,
     GuardLimits,
     IfRunning,
+    LaneChoice,
     OnUnknown,
 )
 from batcher.pipeline.engine.policies import LargestOutput
@@ -34,7 +36,7 @@ from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.build.settings import RequestSettings
 from batcher.rows.ranges import RowRanges
 from batcher.rows.read.source import SourceFile
-from batcher.transport.endpoint import Endpoint, Lane
+from batcher.transport.endpoint import Endpoint, Journal, Lane
 from batcher.transport.room import AnswerRoom
 
 
@@ -45,7 +47,8 @@ class RunLimits:
     `row_limit` is the number of rows sent for the first time in this invocation. `max_cost` is
     the cap of the run over all its invocations, `max_cost_month` that of all runs of a
     database in a calendar month UTC; both in pico-USD. `max_bad` is how many rows may be
-    refused unsent before the run stops.
+    refused unsent before the run stops. `waiting`: so many attempts more than `concurrency` may
+    be open, and wait to leave together. `scouting`: the first row of a model goes alone.
     """
 
     concurrency: int = 64
@@ -56,6 +59,8 @@ class RunLimits:
     drain_timeout_seconds: float = 60.0
     max_legs: int = 10
     body_bytes: int = 192 * 2**20  # reading a row of the largest size takes the rest of 256 MB
+    waiting: int = 0
+    scouting: bool = True
     max_bad: BadLimit | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
@@ -65,6 +70,11 @@ class RunLimits:
     def takes_no_rows(self) -> bool:
         """Whether the process begins a run for others, and reads nothing itself."""
         return self.row_limit == 0
+
+    @property
+    def workers(self) -> int:
+        """How many attempts may be open."""
+        return self.concurrency + self.waiting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +116,8 @@ class Job:
     a part of its rows. `processes` is how many of this machine do it together, `on` the
     cluster that so many `workers` of it run on; `None`: one a node.
     `fallback` are the endpoints that rows go to, one after the other, by `fallback_rules`.
+    `lane` is how new attempts travel; with `wait` a run stays until its last batch has ended,
+    with `cancel` it ends them, collects what was done, and sends nothing.
     `replace_output`: `output` is written also where a file is that the program did not write.
     `dated`: the inputs are those of one day, and other days keep their answers.
     `output_of_inputs`: `output` holds the rows of these inputs only, not all of the run.
@@ -128,6 +140,9 @@ class Job:
     tags: Mapping[str, str] = field(default_factory=dict)
     output: str | None = None
     replace_output: bool = False
+    lane: LaneChoice = LaneChoice.LIVE
+    wait: bool = True
+    cancel: bool = False
     dated: bool = False
     output_of_inputs: bool = False
     may_be_missing: Mapping[str, Path] = field(default_factory=dict)
@@ -222,8 +237,10 @@ class Services:
 
     `make_lane` is called inside the event loop, with what is asked right before anything
     leaves: whether the run is ours for sure, and with the room that its answers take until they
-    are recorded. `price_note` says in words whose prices count,
-    `notes` what else is worth knowing before.
+    are recorded. `make_packing` makes the lane of a job that packs, with where creates of
+    batches are written down, `make_batches` what a server is asked about them; `None`: it has
+    none. `look_pace` is how often, `spool` where results are kept meanwhile. `price_note` says
+    in words whose prices count, `notes` what else is worth knowing before.
     `chosen` are the only rows to send, by the name of their source: a pilot; `None`: all.
     `largest_output` is that of `AnswerPolicy`.
     `pacer` is the one that the lane tells of headers; `None`: the engine makes its own.
@@ -236,6 +253,8 @@ class Services:
     files: Sequence[SourceFile]
     rater: Rater
     make_lane: Callable[[Callable[[], bool], AnswerRoom], Lane]
+    make_batches: Callable[[Callable[[], bool]], Batches] | None = None
+    make_packing: Callable[[Callable[[], bool], Journal], Lane] | None = None
     clock: Clock
     observer: Observer
     price_note: str
@@ -244,6 +263,8 @@ class Services:
     largest_output: LargestOutput | None = None
     pacer: Pacer | None = None
     fingerprint: Callable[[str], str] | None = None
+    look_pace: LookPace = field(default_factory=LookPace)
+    spool: Path = Path()
     signals: SignalWays = SignalWays()
     fallbacks: Sequence[FallbackServices] = ()
 

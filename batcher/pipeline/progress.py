@@ -34,11 +34,11 @@ class Progress:
     than they could by what was asked for. `repeated_fields` counts
     lines that name a field twice, `repeated_message_ids` answers that came under the id of one
     of the latest 65,536. `unknown_stop_reasons` counts answers by stop
-    reasons that the Messages API does not have. `recorded` counts the sent attempts that the
-    ledger knows of: the others still wait for it. `binding_limit_now` is what limits the run at
-    present, `binding_limit`, at its end, what did most of the time; `None`: nothing known.
-    `fallback_rows` were answered by endpoints that the run fell back to, by their names, for
-    `fallback_cost`, which is in `cost`.
+    reasons that the Messages API does not have. `in_batches` counts rows that wait in so many
+    `batches`. `recorded` counts the sent attempts that the ledger knows of: the others still
+    wait for it. `binding_limit_now` is what limits the run at present, `binding_limit`, at its
+    end, what did most of the time; `None`: nothing known. `fallback_rows` were answered by
+    endpoints that the run fell back to, by their names, for `fallback_cost`, which `cost` has.
     `money_wait`, `database_wait` and `outage` are sentences while something is waited for: room
     under a cap, the database, or the server. `last_failure` says why the latest row without an
     answer has none. Each field is written in one module alone.
@@ -63,6 +63,8 @@ class Progress:
     sent: int = 0
     recorded: int = 0
     in_flight: int = 0
+    in_batches: int = 0
+    batches: int = 0
     pauses: int = 0
     input_tokens: int = 0
     output_tokens: int = 0

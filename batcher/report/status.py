@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine
 
 from batcher.clock import SystemClock
 from batcher.errors import UsageError
+from batcher.ledger.batches.store import StoredBatch, batches_out
 from batcher.ledger.connect import reading
 from batcher.ledger.owner.lock import is_process_of
 from batcher.ledger.owner.sharing import Member, members
@@ -84,7 +85,8 @@ class RunStatus:
     `inputs` are the names of its files. `failed` includes `failed_transient` ones, which the
     next invocation tries again. `money` is what it cost, and what of that is assumed, in doubt,
     perhaps billed or without a price. `reasons` are the commonest of rows without an answer.
-    `last` is `None` when no process ever started. `workers` do it together now.
+    `last` is `None` when no process ever started. `workers` do it together now. `batches` are
+    those not collected.
     """
 
     run_id: int
@@ -102,6 +104,7 @@ class RunStatus:
     reasons: tuple[FailureGroup, ...]
     last: LastInvocation | None
     workers: tuple[Worker, ...] = ()
+    batches: tuple[StoredBatch, ...] = ()
 
     @property
     def nodes(self) -> int:
@@ -170,6 +173,7 @@ def _status(
         to_do=None if rows is None else max(rows - settled, 0),
         money=run_state.read_money(connection, run.run_id),
         reasons=tuple(read_failure_groups(connection, 1, run=run.run_id, groups=COMMONEST)),
+        batches=tuple(batches_out(connection, run.run_id)),
         last=None
         if last is None
         else _last(connection, last, lifeboats, also_running=len(running[1:])),

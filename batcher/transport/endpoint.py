@@ -1,7 +1,7 @@
 """Where requests go and how: an endpoint, and the seam of the lanes that reach it."""
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from batcher.errors import ConfigurationError
 from batcher.messages.attempt import Attempt, Outcome
+from batcher.messages.batch import SeenBatch, Submitted
 from batcher.messages.failure import Verdict
 from batcher.messages.request import StreamMode
 
@@ -111,7 +112,7 @@ class Endpoint:
     set, `route` what follows from it and the environment. `ca_file` is a bundle or a folder of
     authorities, added to the system's. `auth_header` is another header for the key. `admin_url`
     and `admin_key_file` are for the provider's reports alone. `notes` are sentences about what
-    came from where.
+    came from where. `batches`: it has Message Batches.
     """
 
     name: str
@@ -146,6 +147,7 @@ class Endpoint:
     admin_url: str | None = None
     admin_key_file: str | None = None
     notes: tuple[str, ...] = ()
+    batches: bool = False
 
     def may_bill(self, status: int | None) -> bool:
         """Whether an attempt that was refused with this HTTP status may be on the bill.
@@ -189,6 +191,15 @@ class Endpoint:
     def count_url(self) -> str:
         """Where a prompt's tokens are counted."""
         return self._below_root("messages/count_tokens")
+
+    @property
+    def batches_url(self) -> str:
+        """Where Message Batches are made and listed."""
+        return self._below_root("messages/batches")
+
+    def batch_url(self, batch_id: str, action: str = "") -> str:
+        """Where one batch is looked at, or what is below it."""
+        return self._below_root(f"messages/batches/{batch_id}{action}")
 
     @property
     def token_url(self) -> str:
@@ -306,17 +317,47 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def no_batches(endpoint: Endpoint) -> str:
+    """Why nothing travels in batches at an endpoint that has none."""
+    name = endpoint.name
+    return (
+        f"endpoint {name} has no Message Batches: send the rows with --lane live, or say"
+        f" batches = true under [endpoints.{name}] if it has"
+    )
+
+
 class Lane(Protocol):
     """Carries attempts whose intent is already durable, and decides nothing.
 
     Whether, when and how often something is sent is the pipeline's business.
     """
 
-    async def send(self, attempt: Attempt) -> Outcome:
+    async def send(self, attempt: Attempt) -> Outcome | Submitted:
         """Exactly one outcome for `attempt`. A failed attempt is an outcome, not an exception.
 
-        Cancelling it means the attempt's fate is unknown; what is raised ends the run.
+        `Submitted`: the outcome comes later, by another way, and the attempt stays open until
+        then. Cancelling it means the attempt's fate is unknown, unless the lane knows it and
+        gives it even so; what is raised ends the run.
         """
+
+    def drain(self) -> None:
+        """Nothing more is to leave: what waits here to leave together with others does not."""
 
     async def close(self) -> None:
         """Let go of all connections."""
+
+
+class Journal(Protocol):
+    """What is written down about creates; each is durable when it returns."""
+
+    async def intended(self, attempts: Sequence[Attempt]) -> int:
+        """These are about to leave in one batch; its number."""
+
+    async def made(self, number: int, seen: SeenBatch) -> None:
+        """The batch of that number exists."""
+
+    async def not_made(self, number: int) -> None:
+        """It does not: its attempts have not left."""
+
+    async def lost(self, number: int) -> None:
+        """Nobody knows: returns when the server was asked once what it has."""

@@ -1,5 +1,6 @@
 """From settings to ready objects: `resolve` reads what was asked, `ready` makes it run."""
 
+from batcher.wiring.dated import command_of
 from batcher.wiring.ending import json_summary, output_of
 from batcher.wiring.process import SharedProcess
 from batcher.wiring.ready import (
@@ -17,7 +18,6 @@ from batcher.wiring.ready import (
 from batcher.wiring.resolve import (
     Asked,
     asked,
-    command_of,
     job_file,
     job_files,
     place_of,

@@ -1,4 +1,4 @@
-"""A client of an endpoint, with its key or with where its key comes from."""
+"""A client of an endpoint, with its key or with where its key comes from, and its batches."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,12 +7,25 @@ from typing import TYPE_CHECKING
 
 from batcher.clock import Clock
 from batcher.config.keys import checked_key, read_key
-from batcher.transport.endpoint import Endpoint, Secret
+from batcher.transport.endpoint import Endpoint, Secret, no_batches
 from batcher.transport.room import AnswerRoom
 
 if TYPE_CHECKING:
     from batcher.transport.live.client import HttpClient
     from batcher.transport.live.credentials import Exchange, KeySource
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from batcher.config.tables import Settings
+from batcher.errors import ConfigurationError, UsageError
+from batcher.pacing.limits import QuotaLimits
+from batcher.pipeline.choices import LaneChoice
+from batcher.pipeline.job import Job, RunLimits
+from batcher.transport.endpoint import Journal, Lane
+
+if TYPE_CHECKING:
+    from batcher.transport.batch.message_batches import MessageBatches
 
 
 def connect(
@@ -54,3 +67,79 @@ def _file_key(endpoint: Endpoint) -> Secret:
     if key is None:
         raise ValueError("this endpoint has no key")
     return key
+
+
+PACKED_ROWS: Final = 10_000  # of one batch: what a lost create or a late batch holds up
+PACKED_BYTES: Final = 64 * 2**20
+
+MakePacking = Callable[[Callable[[], bool], Journal], Lane]
+MakeBatches = Callable[[Callable[[], bool]], "MessageBatches"]
+
+
+def check_lane(merged: Settings, *, wait: bool, cancel: bool) -> None:
+    """Raise for settings that do not go together."""
+    if merged.lane is LaneChoice.BATCH:
+        if merged.join or (merged.processes or 1) > 1:
+            raise ConfigurationError(
+                "--lane batch is for one process: leave out --processes and --join"
+            )
+    elif cancel or not wait:
+        option = "--cancel" if cancel else "--no-wait"
+        raise UsageError(f"{option} is about batches: type it with --lane batch")
+
+
+def lane_limits(limits: RunLimits, lane: LaneChoice, *, cancel: bool) -> RunLimits:
+    """What holds of the limits in that lane: the quotas of live requests are not its own."""
+    if not lane.packs:
+        return limits
+    packed = replace(limits, waiting=PACKED_ROWS, scouting=False, quota=QuotaLimits())
+    return replace(packed, retry=replace(packed.retry, max_attempts=0)) if cancel else packed
+
+
+def packing_maker(job: Job, key: Secret | None, clock: Clock) -> MakePacking | None:
+    """Makes the lane of a job that packs; `None` for another.
+
+    Raises `ConfigurationError` where the endpoint has no batches, or the job falls back to
+    others.
+    """
+    if not job.lane.packs:
+        return None
+    if not job.endpoint.batches:
+        raise ConfigurationError(no_batches(job.endpoint))
+    if job.fallback:
+        raise ConfigurationError("--lane batch sends to one endpoint: leave out the fallback")
+    return partial(_batch_lane, job.endpoint, key, clock, cancel=job.cancel)
+
+
+def batches_maker(endpoint: Endpoint, key: Secret | None, clock: Clock) -> MakeBatches | None:
+    """Makes what asks the endpoint about its batches; `None` where it has none."""
+    return partial(_batches, endpoint, key, clock) if endpoint.batches else None
+
+
+def _batch_lane(
+    endpoint: Endpoint,
+    key: Secret | None,
+    clock: Clock,
+    may_send: Callable[[], bool],
+    journal: Journal,
+    *,
+    cancel: bool,
+) -> Lane:
+    from batcher.transport.batch.batch_lane import BatchLane, PackLimits  # noqa: PLC0415 - late
+
+    limits = PackLimits(requests=PACKED_ROWS, body_bytes=PACKED_BYTES)
+    lane = BatchLane(_batches(endpoint, key, clock, may_send), clock, journal, limits)
+    if cancel:
+        lane.drain()
+    return lane
+
+
+def _batches(
+    endpoint: Endpoint, key: Secret | None, clock: Clock, may_send: Callable[[], bool]
+) -> "MessageBatches":
+    from batcher.transport.batch.message_batches import (  # noqa: PLC0415 - aiohttp, late
+        MessageBatches,
+    )
+
+    client = connect(endpoint, key, clock, may_send)
+    return MessageBatches(client, endpoint, clock, may_send)

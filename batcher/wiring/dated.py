@@ -1,15 +1,23 @@
-"""`{date}` in the names of inputs and outputs, and inputs that may be missing on a day."""
+"""`{date}` in the names of inputs and outputs, and inputs that may be missing on a day.
+
+Also what was typed, as it is recorded: the command without its secrets, and a run's key.
+"""
 
 import glob
 import os
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, tzinfo
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
 from batcher.errors import ConfigurationError, UsageError
+from batcher.ledger.connect import without_passwords
 from batcher.report.query import moment_of, time_zone
+from batcher.rows.read.source import STDIN
+from batcher.transport.endpoint import shown_url
 
 PLACE: Final = "{date}"
 
@@ -94,3 +102,47 @@ def _fixed_folder(name: str, base: Path) -> Path:
 
 def _varies(name: str) -> bool:
     return PLACE in name or glob.has_magic(name)
+
+
+_ADDRESSES: Final[Mapping[str, Callable[[str], str]]] = {
+    "--ping-url": lambda _: "***",
+    "--base-url": shown_url,
+}
+_LONGEST_KEY: Final = 400  # characters; an index takes 2,704 bytes
+
+
+def command_of(arguments: Sequence[str]) -> str:
+    """The command line as it may be recorded and shown."""
+    return without_passwords(shlex.join(["batcher", *_shown(arguments)]))
+
+
+def _shown(arguments: Sequence[str]) -> Iterator[str]:
+    """Arguments as they may be recorded and shown: addresses may hold secrets."""
+    before = ""
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if before in _ADDRESSES:
+            yield _ADDRESSES[before](argument)
+        elif name in _ADDRESSES and equals:
+            yield f"{name}={_ADDRESSES[name](value)}"
+        else:
+            yield argument
+        before = argument
+
+
+def key_of(inputs: Sequence[str]) -> str:
+    """Where the inputs are, as one text, however they are typed.
+
+    A database can hold it as a key: of very many it is their digest.
+    """
+    key = shlex.join(map(_place_of_input, inputs))
+    if len(key) <= _LONGEST_KEY:
+        return key
+    digest = blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    return f"{key[:_LONGEST_KEY]}... {digest}"
+
+
+def _place_of_input(given: str) -> str:
+    if given == STDIN or "://" in given or "\0" in given:
+        return given
+    return os.path.realpath(os.path.expanduser(given))  # noqa: PTH111 - raises for no name

@@ -27,6 +27,7 @@ from batcher.transport.endpoint import (
     Secret,
     quota_fingerprint,
 )
+from batcher.wiring.connecting import batches_maker, packing_maker
 from batcher.wiring.fallbacks import fallback_notes, fallback_services, live_lane, rules_of
 from batcher.wiring.guarding import check_output
 from batcher.wiring.process import OwnProcess, Process, loop_factory
@@ -128,6 +129,9 @@ def services_for(
         files=files,
         rater=rater,
         make_lane=partial(live_lane, job.endpoint, key, clock, pacer),
+        make_batches=batches_maker(job.endpoint, key, clock),
+        make_packing=packing_maker(job, key, clock),
+        spool=spool_folder(job.database),
         pacer=pacer,
         fingerprint=partial(quota_fingerprint, job.endpoint, key),
         clock=clock,

@@ -1,14 +1,11 @@
 """From what was typed to a job: the layers of settings, merged and checked."""
 
-import os
-import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
-from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from msgspec.structs import replace as replace_settings
 
@@ -38,7 +35,6 @@ from batcher.config.values import (
     size_bytes,
 )
 from batcher.errors import ConfigurationError, UsageError
-from batcher.ledger.connect import without_passwords
 from batcher.pacing.breaker import BreakerPolicy
 from batcher.pacing.limits import quota_limits
 from batcher.pacing.retry import RetryPolicy
@@ -48,9 +44,9 @@ from batcher.pipeline.run.bad_rows import bad_limit
 from batcher.preflight.preflight import check_dialect
 from batcher.preflight.rules import shipped_rules
 from batcher.rows.build.settings import RequestSettings
-from batcher.rows.read.source import STDIN
-from batcher.transport.endpoint import Endpoint, shown_url
-from batcher.wiring.dated import DatedFiles, local_day, of_day, parsed_day
+from batcher.transport.endpoint import Endpoint
+from batcher.wiring.connecting import check_lane, lane_limits
+from batcher.wiring.dated import DatedFiles, command_of, key_of, local_day, of_day, parsed_day
 from batcher.wiring.fallback_settings import (
     FallbackOptions,
     fallback_options,
@@ -59,11 +55,6 @@ from batcher.wiring.fallback_settings import (
 )
 
 T = TypeVar("T")
-_ADDRESSES: Final[Mapping[str, Callable[[str], str]]] = {
-    "--ping-url": lambda _: "***",
-    "--base-url": shown_url,
-}
-_LONGEST_KEY: Final = 400  # characters; an index takes 2,704 bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +71,8 @@ class Asked:
     accept_change: bool = False
     force: bool = False
     again: bool = False
+    wait: bool = True
+    cancel: bool = False
     name: str | None = None
     day: date | None = None
     asked_at: int = 0
@@ -99,13 +92,14 @@ def asked(
     """What was typed, from the parts of a command line; texts like `@file` are read.
 
     A `.toml` among the inputs is the job file. Some of the `options` are no settings: the
-    `name` of the run, whether it is done `again`, the `date` of its inputs, and to whom else
-    rows may go.
+    `name` of the run, whether it is done `again`, the `date` of its inputs, what becomes of its
+    batches, and to whom else rows may go.
     """
     inputs, job_path = _job_among(inputs, job_path)
     options = dict(options or {})
     name, again = options.pop("name", None), options.pop("again", False)
     day = options.pop("date", None)
+    wait, cancel = not options.pop("no_wait", False), options.pop("cancel", False)
     fallback = fallback_options(options)
     return Asked(
         command=command_of(sys.argv[1:]),
@@ -115,31 +109,14 @@ def asked(
         accept_change=accept_change,
         force=force,
         again=again,
+        wait=wait,
+        cancel=cancel,
         name=name,
         day=None if day is None else parsed_day(day),
         asked_at=SystemClock().now_us(),
         fallback=fallback,
         options=option_settings(options),
     )
-
-
-def command_of(arguments: Sequence[str]) -> str:
-    """The command line as it may be recorded and shown."""
-    return without_passwords(shlex.join(["batcher", *_shown(arguments)]))
-
-
-def _shown(arguments: Sequence[str]) -> Iterator[str]:
-    """Arguments as they may be recorded and shown: addresses may hold secrets."""
-    before = ""
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        if before in _ADDRESSES:
-            yield _ADDRESSES[before](argument)
-        elif name in _ADDRESSES and equals:
-            yield f"{name}={_ADDRESSES[name](value)}"
-        else:
-            yield argument
-        before = argument
 
 
 def _job_among(
@@ -179,12 +156,13 @@ def resolve(typed: Asked) -> Job:
     lifeboat_folder, spare_folders = lifeboat_folders(merged.lifeboat_folder)
     base = typed.job_path.parent if typed.job_path and not typed.inputs else Path()
     name = _name(typed, job_file)
+    check_lane(merged, wait=typed.wait, cancel=typed.cancel)
     day = typed.day or local_day(typed.asked_at, job_file.schedule.tz)
     files = of_day(day, inputs, merged.output, base, may_be_empty=job_file.empty == "ok")
     files.check(typed.day, again=typed.again)
     endpoint = _endpoint(merged, layers, config_file)
     return Job(
-        key=name or _key_of(files.inputs),
+        key=name or key_of(files.inputs),
         name=name,
         command=_continuing(typed, files, day),
         inputs=files.inputs,
@@ -194,10 +172,13 @@ def resolve(typed: Asked) -> Job:
         ),
         endpoint=endpoint,
         settings=_request_settings(merged, layers, job_file),
-        limits=_limits(merged),
+        limits=lane_limits(_limits(merged), stated(merged.lane), cancel=typed.cancel),
         on_unknown=stated(merged.on_unknown),
         accept_change=typed.accept_change,
         again=typed.again,
+        lane=stated(merged.lane),
+        wait=typed.wait,
+        cancel=typed.cancel,
         strict=stated(merged.strict),
         tags=checked_tags(_tables(layers, "tags")),
         output=files.output,
@@ -292,24 +273,6 @@ def _merge(layers: Sequence[Settings]) -> Settings:
         values = (getattr(layer, name) for layer in layers)
         merged[name] = next((value for value in values if value is not None), None)
     return Settings(**merged)
-
-
-def _key_of(inputs: Sequence[str]) -> str:
-    """Where the inputs are, as one text, however they are typed.
-
-    A database can hold it as a key: of very many it is their digest.
-    """
-    key = shlex.join(map(_place_of_input, inputs))
-    if len(key) <= _LONGEST_KEY:
-        return key
-    digest = blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-    return f"{key[:_LONGEST_KEY]}... {digest}"
-
-
-def _place_of_input(given: str) -> str:
-    if given == STDIN or "://" in given or "\0" in given:
-        return given
-    return os.path.realpath(os.path.expanduser(given))  # noqa: PTH111 - raises for no name
 
 
 def _tables(layers: Sequence[Settings], name: str) -> dict[str, Any]:

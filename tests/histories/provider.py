@@ -67,6 +67,9 @@ class Provider:
         self._step("answered")
         return outcome
 
+    def drain(self) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 

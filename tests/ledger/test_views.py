@@ -42,6 +42,9 @@ CONTRACT = {
     " cost_low_pico_usd cost_high_pico_usd cost_low_usd cost_high_usd",
     "v_charges": f"{LOCATOR} attempt_uid line model meter quantity rate amount currency"
     " amount_pico_usd amount_usd status reason price_book rating",
+    "v_batches": "run_id invocation_id job endpoint lane batch_number batch_id state"
+    " requested_model intended_at created_at expires_at ended_at requests succeeded errored"
+    " expired canceled",
     "v_failures": f"{LOCATOR} byte_offset kind reason message",
     "v_cost_by_model_day": "day endpoint model requests attempts input_tokens"
     " cache_write_5m_tokens cache_write_1h_tokens cache_read_tokens output_tokens"

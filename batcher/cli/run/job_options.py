@@ -20,7 +20,7 @@ from batcher.cli.commands import (
 )
 from batcher.cli.names import endpoint_names, model_names
 from batcher.ledger.write.records import Store
-from batcher.pipeline.choices import IfRunning, LogFormat, OnUnknown
+from batcher.pipeline.choices import IfRunning, LaneChoice, LogFormat, OnUnknown
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -264,6 +264,12 @@ _RUN_OPTIONS = (
         metavar="URL",
         section=OUTPUT,
         help="Tell a watch there: /start, then nothing for 0 or /CODE.",
+    ),
+    option(
+        "--lane",
+        type=choice(LaneChoice),
+        section=WHAT,
+        help="One by one, or in Message Batches at half the price, within a day [live].",
     ),
     option(
         "--processes",

@@ -56,6 +56,18 @@ if TYPE_CHECKING:
     section=TROUBLE,
     help="Send all rows anew, answered ones too: a new round of the run.",
 )
+@option(
+    "--no-wait",
+    is_flag=True,
+    section=WHAT,
+    help="With --lane batch: submit, collect what has ended by now, and end.",
+)
+@option(
+    "--cancel",
+    is_flag=True,
+    section=WHAT,
+    help="With --lane batch: end the batches, collect what was done, send nothing.",
+)
 @format_options("text", "json", section=OUTPUT)
 @force_option(OUTPUT)
 @option("-q", "--quiet", is_flag=True, section=OUTPUT, help="No progress; errors only.")

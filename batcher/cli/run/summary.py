@@ -90,7 +90,7 @@ def closing_lines(
     """The end of a run, in words; `start` is `None` when it did not come so far."""
     progress = ended.progress
     lines = [_rows_line(job, progress, ended)]
-    if progress.sent:
+    if progress.sent or progress.answered:
         lines.append(
             f"{progress.input_tokens:,} tokens in, {progress.output_tokens:,} out; "
             f"{money_so_far(progress)}"
@@ -135,7 +135,8 @@ def _detours(progress: Progress) -> list[str]:
 
 
 def _rows_line(job: Job, progress: Progress, ended: Ended) -> str:
-    if not progress.sent and not progress.quarantined and not ended.rows_left:
+    done = progress.sent or progress.answered or progress.quarantined
+    if not done and not ended.rows_left:
         before = progress.done_before + progress.claimed
         if not before and job.may_be_missing:
             return f"nothing to do: the inbox is empty ({', '.join(job.inputs)})"

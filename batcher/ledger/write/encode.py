@@ -50,6 +50,7 @@ def intent_values(intent: Intent, scope: Scope) -> Row:
         "opened_at": attempt.opened_at,
         "cost_low": 0,
         "cost_high": attempt.cost_high,
+        "batch_number": 0 if scope.in_batches else None,
     }
 
 

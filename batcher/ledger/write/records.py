@@ -24,13 +24,17 @@ from batcher.pricing.rate.trust import RULES_EDITION
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """Whose records are written, and under which rating."""
+    """Whose records are written, and under which rating.
+
+    `in_batches`: attempts leave together, some time after their intents.
+    """
 
     run_id: int
     invocation_id: int
     lane: str
     rating_id: int
     price_book_id: int
+    in_batches: bool = False
 
 
 class Store(StrEnum):

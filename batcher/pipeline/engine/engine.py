@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 
 from batcher.clock import Clock
 from batcher.errors import ProviderUnavailable
-from batcher.ledger.write.records import FailureKind, Intent, Quarantine, Settlement
+from batcher.ledger.write.records import FailureKind, Quarantine, Settlement
 from batcher.ledger.write.writer import Writer
 from batcher.messages.attempt import Answered, Attempt, Outcome, Purpose
+from batcher.messages.batch import Submitted
 from batcher.messages.request import BadRow, Request
 from batcher.pacing.breaker import Breaker
 from batcher.pacing.pacer import Pacer
+from batcher.pipeline.batches.returns import Returns
 from batcher.pipeline.engine.decide import (
     DONE,
     Again,
@@ -20,19 +22,15 @@ from batcher.pipeline.engine.decide import (
     OutcomeDecision,
     OutcomePolicy,
     StopRun,
-    cut_off,
     decide,
-    in_doubt,
-    met_overload,
     most_it_cost,
     no_bound,
     scout_error,
     speaks_against_row,
-    uses_up_patience,
 )
 from batcher.pipeline.engine.known_rows import BegunRequests, DoneRows
-from batcher.pipeline.engine.opening import Opener
-from batcher.pipeline.engine.pace import Health, LongWaits, Pace
+from batcher.pipeline.engine.opening import Carrier, Opener
+from batcher.pipeline.engine.pace import Change, Health, LongWaits, Pace
 from batcher.pipeline.engine.policies import Better, NextLeg, go_on
 from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.engine.reservations import (
@@ -78,6 +76,7 @@ class Engine:
     consumed: Callable[[int], None]
     may_send: Callable[[], bool]
     room: AnswerRoom
+    returns: Returns
     first_purpose: Purpose = Purpose.FIRST
     say: Callable[[str], None] = lambda _: None
     tally: Tally | DetourTally
@@ -89,22 +88,22 @@ class Engine:
     error: BaseException | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self._pace = Pace(self.pacer, self.clock)
+        self._pace = Pace(self.pacer, self.clock, self.limits.waiting)
         self.breaker = Breaker(self.limits.breaker)
         name, most = self.policy.endpoint, self.limits.max_runtime_seconds
         waits = LongWaits(self.pacer, self.clock, name, self.say, most)
         self._health = Health(self.breaker, self.clock, name, waits)
-        self.supply = Supply(self._pace, self.breaker, self.consumed)
+        self.supply = Supply(self._pace, self.breaker, self.consumed, self.limits.scouting)
         self._tools = Tools(self.policy.answers.choices.tools)
         self.waking = Waking(self.supply, self._pace, self.clock, lambda: self._may_send)
+        self._carrier = Carrier(self)
         self._accepted = self._in_flight = self._body_bytes = 0
         self._workers: list[asyncio.Task[None]] = []
         self._over = asyncio.Event()
 
     async def run(self) -> None:
         """Work until everything is done, or drained, or the run cannot go on; see `error`."""
-        many = range(self.limits.concurrency)
-        self._workers = [asyncio.create_task(self._work()) for _ in many]
+        self._workers = [asyncio.create_task(self._work()) for _ in range(self.limits.workers)]
         keeper = asyncio.create_task(self.waking.keep_time())
         try:
             await self._over.wait()
@@ -121,9 +120,8 @@ class Engine:
 
     @property
     def is_idle(self) -> bool:
-        """Whether all rows that were received have ended, and more would be sent."""
-        busy = self._in_flight or self.draining or self.limit_reached
-        return not busy and self.supply.holds_nothing
+        """Whether all rows that were received have ended, or left."""
+        return not (self._in_flight or self.draining) and self.supply.holds_nothing
 
     @property
     def limit_reached(self) -> bool:
@@ -139,9 +137,11 @@ class Engine:
         for item in items:
             if isinstance(item, BadRow):
                 self._quarantine(item, takes_room=True)
-            elif self._within_limit():
-                works.append(self.history.work_for(item, first, answers))
-        self.tally.read(works)
+            elif (work := self.history.work_for(item, first, answers)) is None:
+                self.consumed(len(item.body))  # it waits for what is under way
+            elif work.underway or self._within_limit():
+                works.append(work)
+        self.tally.read([work for work in works if not work.underway])
         self.supply.add(works)
         self.waking.wake(len(works))
 
@@ -154,6 +154,11 @@ class Engine:
         """What `may_send` says may have changed."""
         self.waking.look_again()
 
+    def settle_alone(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Record what came of an attempt whose row is not at hand: it is not sent again."""
+        work = Work(request=attempt.request, request_id=attempt.request_id)
+        self._settle(work, attempt, outcome, goes_on=False)
+
     def tell_spent(self, *, everything: bool = False) -> None:
         """Let the ledger know what was spent under caps; `everything`: see `Budget.tell`."""
         if self.budget:
@@ -164,6 +169,7 @@ class Engine:
     def drain(self) -> None:
         """Send nothing more; the run is over when nothing is in flight."""
         self.draining = True
+        self.lane.drain()
         self.check_over()
 
     def stop(self, error: BaseException) -> None:
@@ -186,7 +192,7 @@ class Engine:
 
     def abort(self) -> None:
         """Cut off what is in flight; each cut attempt is settled as unknown."""
-        self.draining = True
+        self.drain()
         for worker in self._workers:
             worker.cancel()
         self._over.set()
@@ -214,7 +220,7 @@ class Engine:
                 if self.supply.holds_nothing and self.refill():
                     continue
                 return None
-            if self.budget is None or work.tools_due:
+            if self.budget is None or work.tools_due or work.underway:
                 return work
             bound = self.opener.bound(work)
             if bound is None:
@@ -240,7 +246,7 @@ class Engine:
     def _wait_for_money(self, work: Work, budget: Budget) -> None:
         """The row goes when money comes free; when none can, the run ends."""
         self.supply.put_back(work)
-        if budget.refused and self.progress.in_flight == 0:
+        if budget.refused and not (self.progress.in_flight or self.returns.rows_awaited):
             self.stop(budget.exhausted_error())
 
     @property
@@ -255,26 +261,20 @@ class Engine:
 
     async def _attempt(self, work: Work) -> None:
         attempt = self.opener.open(work)
-        self.done.opened(attempt.attempt_id)
-        self.progress.sent += 1
         size = len(attempt.body)
         self._body_bytes += size
         self._in_flight += 1
         self.progress.in_flight += 1
-        durable = False
         try:
-            await self.writer.durable(Intent(attempt=attempt))
-            durable = True
-            self.progress.recorded += 1
-            outcome = await self.lane.send(attempt)
-        except asyncio.CancelledError:
-            self._settle(work, attempt, cut_off(attempt, self.clock.now_us(), sent=durable))
-            raise
-        except Exception as exc:  # noqa: BLE001 - what a lane raises ends the run
-            self._settle(work, attempt, cut_off(attempt, self.clock.now_us(), sent=durable))
-            self.stop(exc)
-        else:
-            self._settle(work, attempt, outcome)
+            outcome, error = await self._carrier.carry(work, attempt)
+            if isinstance(outcome, Submitted):
+                self._gone(work, attempt, outcome)
+            else:
+                self._settle(work, attempt, outcome)
+            if isinstance(error, asyncio.CancelledError):
+                raise error
+            if error:  # what a lane raises ends the run
+                self.stop(error)
         finally:
             if not self._may_send:
                 self.waking.look_again()  # there may be room again
@@ -282,6 +282,13 @@ class Engine:
             self._in_flight -= 1
             self.progress.in_flight -= 1
             self.check_over()
+
+    def _gone(self, work: Work, attempt: Attempt, submitted: Submitted) -> None:
+        """The attempt stays open: what comes of it is told by `returns`, later."""
+        self._pace.withdraw(work)
+        self.done.away(attempt.attempt_id, submitted.batch)
+        self.returns.went(submitted.batch)
+        self._heed(self._health.heard())
 
     async def _run_tools(self, work: Work) -> None:
         """What the last leg calls runs now; the row goes on when the results are durable."""
@@ -297,14 +304,17 @@ class Engine:
 
     # What an outcome leads to
 
-    def _settle(self, work: Work, attempt: Attempt, outcome: Outcome) -> None:
+    def _settle(
+        self, work: Work, attempt: Attempt, outcome: Outcome, *, goes_on: bool = True
+    ) -> None:
         if not isinstance(outcome, Answered):
-            self._count(work, outcome)
+            self._health.count(work, outcome)
         outcome = self.rater.weighed(attempt, outcome)
         charges = self.rater.charges_of(outcome, attempt.request.model)
         verdicts = decide(work, attempt, outcome, charges, self.clock.random(), self.policy)
         self.writer.put(verdicts.settlement, lambda: self._durable(attempt, verdicts))
-        if self.budget:
+        known, work.underway = work.underway, None
+        if self.budget and (known is None or known.is_ours):  # else it is counted already
             self.budget.settle(attempt.cost_high or 0, most_it_cost(verdicts.settlement))
             self.budget.show(self.progress)
         if self.tally.settled(verdicts):
@@ -312,16 +322,11 @@ class Engine:
         if self.judged and (unusual := self.judged(verdicts.settlement)):
             self.stop(unusual)
         self._pace.end(work, outcome)
-        self._observe(work, outcome)
-        if verdicts.next is not DONE:
+        self._heed(self._health.observe(outcome, work))
+        if goes_on and verdicts.next is not DONE:
             self._go_on(work, outcome, verdicts)
         if self.supply.has_scouts:
             self._report_scout(work, outcome)
-
-    def _count(self, work: Work, outcome: Outcome) -> None:
-        doubt, used_up = in_doubt(outcome), uses_up_patience(outcome)
-        overloaded, blamed = met_overload(outcome), doubt and self._health.blames(work)
-        work.count(used_up=used_up, overloaded=overloaded, doubt=doubt, blamed=blamed)
 
     def _billed_beyond(self, settlement: Settlement) -> None:
         """The server does not keep its side: with it falls the promise that a cap holds."""
@@ -349,21 +354,16 @@ class Engine:
                 pass  # done: nothing further, once it is durable
 
     def _durable(self, attempt: Attempt, verdicts: OutcomeDecision) -> None:
-        row = attempt.request
-        self.done.settled(attempt.attempt_id)
+        row, attempt_id = attempt.request, attempt.attempt_id
+        self.done.settled(attempt_id)
+        self.returns.settled(attempt_id)
         if self.room.unsaved:
-            self.room.recorded(attempt.attempt_id)
+            self.room.recorded(attempt_id)
         if isinstance(verdicts.next, Done) and verdicts.next.lasting:
             self.done.add(row.source_id, row.row_number)
 
-    def _observe(self, work: Work, outcome: Outcome) -> None:
-        change = self._health.observe(outcome, work)
-        if change.shut:
-            self.progress.outage = change.outage
-            self.waking.look_again()
-        if change.recovered:
-            self.progress.outage = ""
-            self.waking.wake_all()
+    def _heed(self, change: Change) -> None:
+        self.waking.heed(change, self.progress)
         if change.error:
             self.give_up(change.error)
 

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from batcher.ledger.resume import EarlierAnswer, Unfinished
 from batcher.messages.attempt import Purpose
@@ -9,7 +10,7 @@ from batcher.messages.legs import CALLS_TOOLS, LEG_STOP_REASONS, Leg
 from batcher.messages.request import Request
 from batcher.pipeline.engine.policies import AnswerPolicy, ask_again
 from batcher.pipeline.engine.validate import Validity
-from batcher.pipeline.engine.work import Replaced, Work
+from batcher.pipeline.engine.work import Replaced, Underway, Work
 from batcher.rows.ranges import RowRanges
 
 
@@ -47,6 +48,13 @@ def _replace(work: Work, answer: EarlierAnswer, policy: AnswerPolicy) -> None:
         work.raise_max_tokens(max(higher, limit))
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    entry: Unfinished
+    answers: Sequence[EarlierAnswer]
+    underway: Underway | None = None
+
+
 class BegunRequests:
     """What is known of rows that were sent before.
 
@@ -56,42 +64,69 @@ class BegunRequests:
 
     def __init__(self, live_sources: Collection[int]) -> None:
         self._live_sources = live_sources
-        self._begun: dict[Hashable, deque[tuple[Unfinished, Sequence[EarlierAnswer]]]] = {}
+        self._begun: dict[Hashable, deque[_Begun]] = {}
+        self._back: set[int] = set()  # batches that have ended
+        self._aside: dict[int, dict[int, RowRanges]] = {}
 
-    def add(self, entry: Unfinished, answers: Sequence[EarlierAnswer]) -> None:
-        """An unfinished request with its answers in order; its legs are not sent again."""
+    def add(
+        self,
+        entry: Unfinished,
+        answers: Sequence[EarlierAnswer],
+        underway: Underway | None = None,
+    ) -> None:
+        """An unfinished request with its answers in order; its legs are not sent again.
+
+        `underway`: its last attempt left in a batch, and is not to be made again.
+        """
         place = (entry.source_id, entry.row_number)
         moved = (entry.custom_id, entry.params_hash)
         key = place if entry.source_id in self._live_sources else moved
-        self._begun.setdefault(key, deque()).append((entry, answers))
+        self._keep(key, _Begun(entry, answers, underway))
+
+    def _keep(self, key: Hashable, begun: _Begun) -> None:
+        self._begun.setdefault(key, deque()).append(begun)
 
     def replace(self, other: "BegunRequests") -> None:
         """Forget what was known; from now on it is what `other` knows."""
         self._begun = other._begun  # noqa: SLF001 - another of us
 
-    def work_for(self, request: Request, first: Purpose, policy: AnswerPolicy) -> Work:
-        """The continuation of a request that was begun, or a fresh one with purpose `first`."""
+    def came_back(self, batch: int) -> dict[int, RowRanges]:
+        """The batch has ended; rows that were read before and wait for it, by source."""
+        self._back.add(batch)
+        return self._aside.pop(batch, {})
+
+    def nobody_took(self, batch: int) -> list[tuple[Unfinished, Underway]]:
+        """What came back, and belongs to no row that was read; it is forgotten here."""
+        found: list[tuple[Unfinished, Underway]] = []
+        for key in list(self._begun):
+            waiting = self._begun[key]
+            for begun in [b for b in waiting if b.underway and b.underway.batch == batch]:
+                waiting.remove(begun)
+                if begun.underway is not None:
+                    found.append((begun.entry, begun.underway))
+            if not waiting:
+                del self._begun[key]
+        return found
+
+    def work_for(self, request: Request, first: Purpose, policy: AnswerPolicy) -> Work | None:
+        """The continuation of a request that was begun, or a fresh one with purpose `first`.
+
+        `None`: its attempt is still under way; the row is read again when that is back.
+        """
         if not self._begun:
             return Work(request=request, purpose=first)
-        found = self._take((request.source_id, request.row_number)) or self._take(
-            (request.custom_id, request.params_hash)
-        )
+        place = (request.source_id, request.row_number)
+        found = self._take(place) or self._take((request.custom_id, request.params_hash))
         if found is None:
             return Work(request=request, purpose=first)
-        entry, answers = found
-        work = Work(
-            request=request,
-            request_id=entry.request_id,
-            last_attempt_id=entry.attempt_id,
-            attempts=entry.attempts,
-            doubts=entry.doubts,
-            doubted=entry.doubts > 0,
-            purpose=Purpose.RETRY,
-        )
-        _take_up(work, answers, policy)
-        return work
+        if found.underway is not None and found.underway.batch not in self._back:
+            self._keep(place, found)
+            aside = self._aside.setdefault(found.underway.batch, {})
+            aside.setdefault(request.source_id, RowRanges()).add(request.row_number)
+            return None
+        return _continued(found, request, policy)
 
-    def _take(self, key: Hashable) -> tuple[Unfinished, Sequence[EarlierAnswer]] | None:
+    def _take(self, key: Hashable) -> _Begun | None:
         waiting = self._begun.get(key)
         if waiting is None:
             return None
@@ -99,6 +134,24 @@ class BegunRequests:
         if not waiting:
             del self._begun[key]
         return found
+
+
+def _continued(found: _Begun, request: Request, policy: AnswerPolicy) -> Work:
+    entry = found.entry
+    work = Work(
+        request=request,
+        request_id=entry.request_id,
+        last_attempt_id=entry.attempt_id,
+        attempts=entry.attempts,
+        doubts=entry.doubts,
+        doubted=entry.doubts > 0,
+        purpose=Purpose.RETRY,
+    )
+    _take_up(work, found.answers, policy)
+    if found.underway is not None:
+        work.underway = found.underway
+        work.used_up = entry.attempts - 1  # a batch is patient; its rows are not, for ever
+    return work
 
 
 class DoneRows:
@@ -111,6 +164,7 @@ class DoneRows:
         self._sources = dict(sources)
         self._changed: set[int] = set(self._sources)
         self._open: dict[int, None] = {}  # in ascending order, as attempts are opened
+        self._away: dict[int, int] = {}  # the first attempt of each batch that is out
         self._next_id = 0
 
     def opened(self, attempt_id: int) -> None:
@@ -122,10 +176,20 @@ class DoneRows:
         """What became of the attempt is durable."""
         self._open.pop(attempt_id, None)
 
+    def away(self, attempt_id: int, batch: int) -> None:
+        """The attempt is open for a long time, with all others of its batch."""
+        self._open.pop(attempt_id, None)
+        self._away[batch] = min(self._away.get(batch, attempt_id), attempt_id)
+
+    def back(self, batch: int) -> None:
+        """Every attempt of the batch is settled."""
+        self._away.pop(batch, None)
+
     def add(self, source_id: int, row_number: int) -> None:
         """A row needs nothing more."""
-        self._sources[source_id].add(row_number)
-        self._changed.add(source_id)
+        if source_id in self._sources:  # else of an input that is not read today
+            self._sources[source_id].add(row_number)
+            self._changed.add(source_id)
 
     def add_all(self, source_id: int, row_numbers: Iterable[int]) -> None:
         """Rows need nothing more; a range of them costs no more than one."""
@@ -138,6 +202,7 @@ class DoneRows:
 
     def checkpoint(self) -> tuple[int, dict[int, str]]:
         """(every attempt with a smaller id is settled and counted, changed ranges as JSON)."""
-        settled_below = next(iter(self._open), self._next_id)
+        first_open = next(iter(self._open), self._next_id)
+        settled_below = min([first_open, *self._away.values()])
         changed, self._changed = self._changed, set()
         return settled_below, {key: self._sources[key].to_json() for key in changed}

@@ -24,7 +24,12 @@ from batcher.pacing.breaker import Breaker
 from batcher.pacing.limits import Expected
 from batcher.pacing.pacer import Pacer, Reservation
 from batcher.pacing.pool import Refusal
-from batcher.pipeline.engine.decide import failure_of, in_doubt
+from batcher.pipeline.engine.decide import (
+    failure_of,
+    in_doubt,
+    met_overload,
+    uses_up_patience,
+)
 from batcher.pipeline.engine.work import Work
 
 _RAMP: Final = "ramp_limit_exceeded"  # too steep a rise of usage, not too much of it
@@ -33,7 +38,8 @@ _RAMP: Final = "ramp_limit_exceeded"  # too steep a rise of usage, not too much 
 class Pace:
     """Asks the pacer about works and tells it their outcomes; moments are monotonic seconds."""
 
-    def __init__(self, pacer: Pacer, clock: Clock) -> None:
+    def __init__(self, pacer: Pacer, clock: Clock, waiting: int = 0) -> None:
+        self._waiting = waiting
         self._pacer = pacer
         self._clock = clock
         self.concurrency = pacer.concurrency
@@ -52,12 +58,14 @@ class Pace:
 
     def has_room(self, in_flight: int) -> bool:
         """Whether one more may be in flight, as the server bears it."""
-        return not self.concurrency.is_cut or in_flight < self.concurrency.allowed
+        return (
+            not self.concurrency.is_cut or in_flight < self.concurrency.allowed + self._waiting
+        )
 
     def at_most(self, chances: int) -> int:
         """How many of so many may go, as the server bears it; at least one may try."""
         room = self._pacer.room
-        return chances if room is None else min(chances, max(room, 1))
+        return chances if room is None else min(chances, max(room, 1) + self._waiting)
 
     def wait_seconds(self, work: Work, now: float) -> float:
         """Seconds until `work` may go; 0.0: now."""
@@ -222,6 +230,20 @@ class Health:
             self._paid_probes += work.is_probe and in_doubt(outcome)
             error = self._given_up(failure)
             return Change(shut=True, outage=self._outage(failure), error=error)
+        return self._alive()
+
+    def count(self, work: Work, outcome: Outcome) -> None:
+        """Hold against `work` what an attempt of it that brought no answer says of it."""
+        doubt = in_doubt(outcome)
+        work.count(
+            used_up=uses_up_patience(outcome),
+            overloaded=met_overload(outcome),
+            doubt=doubt,
+            blamed=doubt and self.blames(work),
+        )
+
+    def heard(self) -> Change:
+        """The server took something, although no outcome of it is known yet."""
         return self._alive()
 
     def _fails_too(self, work: Work) -> bool:

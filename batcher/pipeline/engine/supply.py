@@ -5,7 +5,6 @@ request.
 """
 
 import heapq
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -124,10 +123,18 @@ class Supply:
     """Everything that waits to be sent. Decides, never sleeps; moments are monotonic seconds.
 
     Retries and next legs wait in a heap of their own, never behind the reader. `consumed` is
-    told the body bytes of each row when it is first sent, so that the reader may go on.
+    told the body bytes of each row when it is first sent, so that the reader may go on. Without
+    `scouting` nobody waits for the first row of a model: its outcome comes too late.
     """
 
-    def __init__(self, pace: Pace, breaker: Breaker, consumed: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        pace: Pace,
+        breaker: Breaker,
+        consumed: Callable[[int], None],
+        scouting: bool = True,  # noqa: FBT001, FBT002 - one of its limits
+    ) -> None:
+        self._scouting = scouting
         self._pace = pace
         self._breaker = breaker
         self._scouts = Scouts()
@@ -198,7 +205,7 @@ class Supply:
             return self._go(work, now)
         while (work := self._pop(now)) is not None:
             model = work.request.model
-            if not self._scouts.admits(model, id(work), now):
+            if self._scouting and not self._scouts.admits(model, id(work), now):
                 self._waiting.setdefault(model, deque()).append(work)
             elif not self._is_held(work, now):
                 return self._go(work, now)
@@ -331,47 +338,3 @@ class Supply:
 
 def _moment(later: tuple[float, int, Work]) -> tuple[float, int]:
     return later[:2]
-
-
-class Credit:
-    """Keeps the reader from running ahead: it waits while too much is read and not yet sent."""
-
-    def __init__(self, rows: int, body_bytes: int) -> None:
-        self._all_rows = self._rows = rows
-        self._bytes = body_bytes
-        self._lock = threading.Lock()
-        self._change = threading.Condition(self._lock)
-        self._stopped = False
-
-    @property
-    def spent_rows(self) -> int:
-        """How many rows were read and not yet sent."""
-        return self._all_rows - self._rows
-
-    def spend(self, rows: int, body_bytes: int) -> bool:
-        """Wait for room, then take it; `False` when the run is stopping."""
-        with self._change:
-            while (self._rows <= 0 or self._bytes <= 0) and not self._stopped:
-                self._change.wait()
-            self._rows -= rows
-            self._bytes -= body_bytes
-            return not self._stopped
-
-    def give_back(self, body_bytes: int) -> None:
-        """One row with a body of that size was sent, or a bad one was recorded."""
-        with self._lock:
-            self._rows += 1
-            self._bytes += body_bytes
-            if self._rows > 0 and self._bytes > 0:
-                self._change.notify()
-
-    def wait(self, seconds: float) -> bool:
-        """Return after `seconds`, or as soon as the run is stopping: then `True`."""
-        with self._change:
-            return self._change.wait_for(lambda: self._stopped, seconds)
-
-    def stop(self) -> None:
-        """Let the reader end."""
-        with self._change:
-            self._stopped = True
-            self._change.notify()

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Final
 
 from batcher.clock import Clock
-from batcher.pipeline.engine.pace import Pace
+from batcher.pipeline.engine.pace import Change, Pace
 from batcher.pipeline.engine.supply import Supply
+from batcher.pipeline.progress import Progress
 
 _AGAIN_SECONDS: Final = 0.01  # between two looks when woken workers found nothing they may send
 
@@ -45,6 +46,15 @@ class Waking:
     def wake_all(self) -> None:
         """Wake everybody."""
         self.wake(len(self._sleepers))
+
+    def heed(self, change: Change, progress: Progress) -> None:
+        """Less may go than before, or everybody who waited may try."""
+        if change.shut:
+            progress.outage = change.outage
+            self.look_again()
+        if change.recovered:
+            progress.outage = ""
+            self.wake_all()
 
     def look_again(self) -> None:
         """What may be sent, or when, may have changed."""

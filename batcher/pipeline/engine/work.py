@@ -20,6 +20,21 @@ class Replaced:
     output: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Underway:
+    """An attempt that left in the batch of that number, whose outcome has come by now.
+
+    `is_ours`: this invocation opened it, and what it may cost is still reserved.
+    """
+
+    attempt_id: int
+    uid: str
+    opened_at: int
+    cost_high: int | None
+    batch: int
+    is_ours: bool
+
+
 class Work(msgspec.Struct, kw_only=True, eq=False):
     """One request and its history; owned by the event loop's thread.
 
@@ -34,6 +49,7 @@ class Work(msgspec.Struct, kw_only=True, eq=False):
     sent: the reader waits for such rows. `is_probe`: the attempt under way only asks whether
     the server is back, and is not held against the row. `expected` is what the next attempt
     will probably take of the quota, `reservation` what the one under way holds of it.
+    `underway`: its attempt left some time ago, and is settled before another is made.
     """
 
     request: Request
@@ -51,6 +67,7 @@ class Work(msgspec.Struct, kw_only=True, eq=False):
     is_probe: bool = False
     expected: Expected | None = None
     reservation: Reservation | None = None
+    underway: Underway | None = None
 
     @property
     def leg(self) -> int:

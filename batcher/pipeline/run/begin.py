@@ -2,12 +2,14 @@
 
 import os
 import socket
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from batcher import __version__
 from batcher.errors import ChangedSettings, ConfigurationError
 from batcher.ledger import resume, runs
+from batcher.ledger.batches import store
+from batcher.ledger.batches.store import StoredBatch
 from batcher.ledger.connect import Connection, Engine, user_name, writing
 from batcher.ledger.money.budget import (
     UsualAnswers,
@@ -25,6 +27,7 @@ from batcher.ledger.write.records import (
     SharePolicy,
     unfinished_rows,
 )
+from batcher.pipeline.batches.collecting import came_back, underway_of
 from batcher.pipeline.engine.known_rows import BegunRequests
 from batcher.pipeline.engine.policies import TRUNCATED
 from batcher.pipeline.engine.reservations import Cap
@@ -39,7 +42,13 @@ from batcher.pipeline.run.plan import (
 from batcher.pipeline.together.joining import join_others
 from batcher.rows.ranges import RowRanges
 
-LANE = "live"
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchesOut:
+    """The batches of the run that are not collected, and the rows that wait, by source."""
+
+    batches: Sequence[StoredBatch]
+    rows: Mapping[int, RowRanges]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +59,7 @@ class BegunInvocation:
     `retrying` counts rows that failed for a while, `quarantined` those of the same inputs that
     earlier invocations refused. `claimable` are the run's own answers that may move to other
     rows, `sharing` those of other runs that its rows may have; `None`: none. `usual` is what a
-    guard compares with.
+    guard compares with. `out` is what waits for batches.
     """
 
     scope: Scope
@@ -62,6 +71,7 @@ class BegunInvocation:
     retrying: int
     caps: Sequence[tuple[Cap, int]]
     claimable: Claimable
+    out: BatchesOut
     sharing: SharePolicy | None = None
     quarantined: int = 0
     usual: UsualAnswers | None = None
@@ -89,6 +99,11 @@ def begin(
 
 
 def _check_change(connection: Connection, run_id: int, job: Job, services: Services) -> None:
+    if job.again and store.has_batches_out(connection, run_id):
+        raise ConfigurationError(
+            "--again: rows of this run are in batches; collect them by the same command"
+            " without --again, or end them with --cancel"
+        )
     if job.again and not runs.round_is_under_way(connection, run_id):
         _ask_for_round(connection, run_id, job, services)
         return
@@ -137,17 +152,21 @@ def _begin(
     sharing = job.sharing(run_id, invocation_id, since)
     shared = sharing is not None and resume.others_answered(connection, sharing)
     plan = plan_sources(connection, run_id, services.files, digest, living, sharing=shared)
-    if services.chosen is not None:
+    if job.cancel:
+        plan = [replace(source, only=RowRanges()) for source in plan]
+    elif services.chosen is not None:
         plan = [replace(s, only=services.chosen.get(s.file.name, RowRanges())) for s in plan]
     book_id, rating_id = records.open_rating(connection, services.rater.book, now)
     scope = Scope(
         run_id=run_id,
         invocation_id=invocation_id,
-        lane=LANE,
+        lane=job.lane.value,
+        in_batches=job.lane.packs,
         rating_id=rating_id,
         price_book_id=book_id,
     )
     history = begun_requests(connection, scope, plan, job, now, living)
+    out = _batches_out(connection, scope, plan, job, history)
     runs.supersede_checkpoints(connection, run_id, invocation_id, living)
     runs.save_done_ranges(connection, {s.source_id: s.done.to_json() for s in plan})
     fallbacks = _begin_fallbacks(connection, scope, start, services)
@@ -165,6 +184,7 @@ def _begin(
         claimable=Claimable(
             run_id=run_id, live_sources=_live(connection, run_id, job, plan), since=since
         ),
+        out=out,
         sharing=sharing,
         quarantined=_quarantined(connection, plan),
         fallbacks=fallbacks,
@@ -216,6 +236,38 @@ def _begin_fallbacks(
     return found
 
 
+def _batches_out(
+    connection: Connection,
+    scope: Scope,
+    plan: Sequence[PlannedSource],
+    job: Job,
+    history: BegunRequests,
+) -> BatchesOut:
+    """What waits for batches; rows that may have moved since are found by their identity."""
+    batches = store.batches_out(connection, scope.run_id)
+    rows: dict[int, RowRanges] = {}
+    for batch in batches:
+        _check_endpoint(connection, batch, job)
+    for _, source_id, row_number in store.rows_out(connection, scope.run_id):
+        rows.setdefault(source_id, RowRanges()).add(row_number)
+    here = {source.source_id for source in plan}
+    for batch in batches if rows.keys() - here else ():
+        for out, entry, answers in came_back(connection, scope.run_id, batch.number):
+            if out.source_id not in here:
+                history.add(entry, answers, underway_of(out, scope.invocation_id))
+    return BatchesOut(batches=batches, rows=rows)
+
+
+def _check_endpoint(connection: Connection, batch: StoredBatch, job: Job) -> None:
+    name, base_url = store.endpoint_of(connection, batch.number)
+    if (name, base_url) == (job.endpoint.name, job.endpoint.shown_url):
+        return
+    raise ConfigurationError(
+        f"rows of this run are in batches at endpoint {name} ({base_url}): collect them there"
+        " first, or end them with --cancel"
+    )
+
+
 def _quarantined(connection: Connection, plan: Sequence[PlannedSource]) -> int:
     counts = unfinished_rows(connection, {source.source_id for source in plan})
     return counts.get(FailureKind.QUARANTINED, 0)
@@ -251,7 +303,7 @@ def _start(job: Job, services: Services, digest: str, now: int) -> runs.Invocati
         command=job.command,
         endpoint=job.endpoint.name,
         base_url=job.endpoint.shown_url,
-        lane=LANE,
+        lane=job.lane.value,
         simulated=job.endpoint.simulated,
         price_list=services.rater.price_list,
         settings_digest=digest,

@@ -18,8 +18,11 @@ _AHEAD_ROWS: Final = 512  # rows read and not yet sent
 class Owner(Protocol):
     """What a division asks of its invocation; in the reader's thread, which waits for it."""
 
-    def is_idle(self) -> bool:
-        """Whether every row that was told has ended, and more would be sent."""
+    def is_idle(self, *, at_limit: bool = False) -> bool:
+        """Whether every row that was told has ended, or left, and more would be sent.
+
+        `at_limit`: also where no more would be, since as many went as may.
+        """
 
     def taken_over(self, history: BegunRequests, attempts: int) -> None:
         """The rows of a process that died are read next; so many attempts are in doubt."""
@@ -31,6 +34,10 @@ class Division(Protocol):
     @property
     def rows_ahead(self) -> int:
         """How many rows may be read and not yet sent."""
+
+    @property
+    def reads_on(self) -> bool:
+        """Whether further rows are read also when no new ones are wanted."""
 
     @property
     def all_ended(self) -> bool:
@@ -78,6 +85,7 @@ class Alone:
 
     rows_ahead = _AHEAD_ROWS
     all_ended = True
+    reads_on = False
     finished_rows = 0  # nobody else finishes any
 
     def rows_of(self, source: PlannedSource) -> RowsToRead:

@@ -10,6 +10,7 @@ from batcher.ledger.write.writer import Writer
 from batcher.messages.attempt import Purpose
 from batcher.messages.request import Request
 from batcher.pacing.pacer import Pacer
+from batcher.pipeline.batches.returns import Returns
 from batcher.pipeline.engine.decide import OutcomePolicy
 from batcher.pipeline.engine.doors import Doors, NextDoor
 from batcher.pipeline.engine.engine import Engine
@@ -39,6 +40,7 @@ class EngineParts:
     done: DoneRows
     consumed: Callable[[int], None]
     room: AnswerRoom
+    returns: Returns
 
 
 class _Maker:
@@ -101,6 +103,7 @@ class _Maker:
             consumed=parts.consumed,
             may_send=_gate(begun.held.may_send, way),
             room=parts.room,
+            returns=parts.returns,
             first_purpose=first if services.chosen is None else Purpose.PILOT,
             say=services.observer.waiting,
             tally=self._tally(number),

@@ -13,8 +13,8 @@ from batcher.ledger.resume import MATCH_BYTES, MATCH_ROWS
 from batcher.ledger.write.records import AnswerKeys, Claimable, Shared, SharePolicy
 from batcher.ledger.write.writer import Writer
 from batcher.messages.request import BadRow, Request
-from batcher.pipeline.engine.supply import Credit
 from batcher.pipeline.run.bad_rows import BadGate, MisnamedRows
+from batcher.pipeline.run.credit import Credit
 from batcher.pipeline.run.division import Division
 from batcher.pipeline.run.plan import PlannedSource
 from batcher.pipeline.run.row_feed import RowFeed
@@ -81,11 +81,19 @@ class Intake:
     def _read_all(self) -> bool:
         """Read everything to its end; `False` when the run is stopping."""
         if not all(map(self._read, self.plan)):
+            if self.division.reads_on and self.credit.go_on():
+                self._read_left()
             return False
         if self.gate and not self._hand_over(self.gate.end()):
             return False
+        if self.division.reads_on:
+            self.credit.go_on()
+        return self._read_left() and self.division.all_ended
+
+    def _read_left(self) -> bool:
+        """Read what is left of others, or came back; `False` when the run is stopping."""
         left = self.division.left_by_others(self.feed, self.credit.wait)
-        return all(map(self._read, left)) and self.division.all_ended
+        return all(map(self._read, left))
 
     def _read(self, source: PlannedSource) -> bool:
         """Read one source to its end; `False` when the run is stopping."""

@@ -15,16 +15,18 @@ from batcher.ledger.write.records import has_failure, unfinished_rows
 from batcher.ledger.write.writer import Recording, Writer, open_writer
 from batcher.messages.attempt import counted_in
 from batcher.pacing.pacer import Pacer
+from batcher.pipeline.batches.returns import NoReturns
+from batcher.pipeline.batches.side import batch_side
 from batcher.pipeline.engine.binding_limit import SAMPLE_SECONDS, LimitGauge
 from batcher.pipeline.engine.doors import Doors
 from batcher.pipeline.engine.engine import Engine
 from batcher.pipeline.engine.known_rows import DoneRows
-from batcher.pipeline.engine.supply import Credit
 from batcher.pipeline.events import Ended, Started
 from batcher.pipeline.job import Job, Services
 from batcher.pipeline.progress import Progress
 from batcher.pipeline.run.bad_rows import BadGate
 from batcher.pipeline.run.begin import BegunInvocation
+from batcher.pipeline.run.credit import Credit
 from batcher.pipeline.run.division import Division
 from batcher.pipeline.run.engines import EngineParts, make_engine
 from batcher.pipeline.run.guard import guard_note
@@ -84,6 +86,9 @@ class Invocation:
         """Send, settle and record until the run is over."""
         began = self._clock.monotonic()
         self._loop = asyncio.get_running_loop()
+        side = self._side = batch_side(
+            self._job, self._services, self._begun, lambda: self._writer, self._done
+        )
         self._writer = open_writer(
             self._database,
             Recording(
@@ -100,12 +105,9 @@ class Invocation:
             self._rescue.lifeboat,
             self._kept_elsewhere,
         )
-        self._division = self._divide(self._writer)
+        self._division = side.division if side else self._divide(self._writer)
         self._credit = Credit(self._division.rows_ahead, _AHEAD_BYTES)
-        lanes = [
-            each.make_lane(self._begun.held.may_send, self._room)
-            for each in self._services.endpoints
-        ]
+        lanes = [side.lane] if side and side.lane else self._live_lanes()
         try:
             self._engine = self._make_engine(lanes)
             self._feed = self._make_feed()
@@ -119,6 +121,8 @@ class Invocation:
             self._begun.held.watch(lambda: None)
             for lane in lanes:
                 await lane.close()
+            if side:
+                await side.close()
         self._services.observer.ended(ended)
         return ended
 
@@ -142,6 +146,10 @@ class Invocation:
             ),
         )
 
+    def _live_lanes(self) -> list[Lane]:
+        may_send, room = self._begun.held.may_send, self._room
+        return [each.make_lane(may_send, room) for each in self._services.endpoints]
+
     def _heeding_signals(self) -> Signals:
         services, seconds = self._services, self._job.limits.drain_timeout_seconds
         actions = SignalActions(drain=self._engine.drain, abort=self._abort)
@@ -160,6 +168,7 @@ class Invocation:
             asyncio.create_task(
                 self._rescue.watch_space(self._services.observer, self._engine.stop)
             ),
+            *(self._side.tasks(self._engine, self._save) if self._side else ()),
             *share_quotas(
                 self._services, self._pacers, self._writer, self._begun, self._database
             ),
@@ -211,6 +220,7 @@ class Invocation:
             done=self._done,
             consumed=self._credit.give_back,
             room=self._room,
+            returns=self._side.keeper if self._side else NoReturns(),
         )
         return make_engine(parts, lanes)
 
@@ -273,6 +283,9 @@ class Invocation:
             self._engine.tell_spent()
             await asyncio.wrap_future(self._checkpoint(clean=False))
 
+    def _save(self, also: Callable[[Connection], None]) -> Future[None]:
+        return self._checkpoint(clean=False, also=also)
+
     def _checkpoint(
         self, *, clean: bool, also: Callable[[Connection], None] | None = None
     ) -> Future[None]:
@@ -309,7 +322,7 @@ class Invocation:
 
     async def _finish(self, signals: Signals, seconds: float, *, left: bool) -> Ended:
         """Make the last outcomes durable, then judge how the run went."""
-        error = self._engine.error
+        error = self._error(signals)
         counts: dict[str, int] = {}
         if not self._ledger_failed:
             try:
@@ -336,6 +349,11 @@ class Invocation:
             ),
         )
 
+    def _error(self, signals: Signals) -> BaseException | None:
+        """Why it ends early, rows in batches among it, unless it was aborted."""
+        left = self._side.left if self._side and signals.aborted_by is None else None
+        return self._engine.error or left
+
     async def _record_end(self, signals: Signals, *, left: bool) -> dict[str, int]:
         """The last checkpoint and the invocation's end; failed rows of the run by kind."""
         await asyncio.wrap_future(self._writer.call(lambda _: None))  # acknowledges everything
@@ -352,7 +370,7 @@ class Invocation:
                 digest, now = self._job.settings.digest(), self._clock.now_us()
                 read = [source.source_id for source in self._begun.plan]
                 grade_estimates(connection, scope.run_id, digest, now, read)
-            late, error = self._out_of_time, self._engine.error
+            late, error = self._out_of_time, self._error(signals)
             if isinstance(error, GuardStopped):
                 for each in (scope.invocation_id, *self._begun.fallbacks):
                     set_aside_as_unusual(connection, each)

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from batcher.errors import StorageError
 from batcher.ledger import resume, runs
+from batcher.ledger.batches.store import rows_settled
 from batcher.ledger.connect import Connection
 from batcher.ledger.resume import MATCH_BYTES, MATCH_ROWS, count_unclaimed_but_answered
 from batcher.ledger.write.records import Claimable, RowFailure, Scope, SharePolicy
@@ -87,7 +89,11 @@ def plan_sources(
         if name not in names
     }
     away: dict[int, RowRanges] = {}  # those of them that a dead process left unsaved
-    for source_id, row_number in resume.settled_since_checkpoint(connection, run_id, living):
+    settled = chain(
+        resume.settled_since_checkpoint(connection, run_id, living),
+        rows_settled(connection, run_id),
+    )
+    for source_id, row_number in settled:
         if source_id in elsewhere and source_id not in away:
             away[source_id] = RowRanges.from_json(elsewhere[source_id])
         done = by_id.get(source_id, away.get(source_id))

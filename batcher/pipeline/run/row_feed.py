@@ -10,9 +10,9 @@ from batcher.messages.request import BadRow, Request
 from batcher.pipeline.engine.doors import Doors
 from batcher.pipeline.engine.engine import Engine
 from batcher.pipeline.engine.known_rows import BegunRequests, DoneRows
-from batcher.pipeline.engine.supply import Credit
 from batcher.pipeline.events import Observer
 from batcher.pipeline.progress import Progress
+from batcher.pipeline.run.credit import Credit
 from batcher.pipeline.run.division import Division
 from batcher.pipeline.run.plan import PlannedSource
 from batcher.pricing.money import format_usd
@@ -73,10 +73,10 @@ class RowFeed:
         """Nothing more comes; `error` is why, when it should not have ended."""
         self.loop.call_soon_threadsafe(self._ended, error)
 
-    def is_idle(self) -> bool:
+    def is_idle(self, *, at_limit: bool = False) -> bool:
         """See `Owner.is_idle`."""
         told: Future[bool] = Future()
-        self.loop.call_soon_threadsafe(lambda: told.set_result(self._look_idle()))
+        self.loop.call_soon_threadsafe(lambda: told.set_result(self._look_idle(at_limit)))
         return told.result()
 
     def taken_over(self, history: BegunRequests, attempts: int) -> None:
@@ -89,7 +89,7 @@ class RowFeed:
         self._found += len(items)
         self.engine.receive(items)
         if self.engine.limit_reached:
-            self.credit.stop()
+            self.credit.enough()
 
     def _claimed(self, source_id: int, row_numbers: set[int]) -> None:
         self._found += len(row_numbers)
@@ -146,9 +146,9 @@ class RowFeed:
         ours = progress.finished_rows - progress.elsewhere
         progress.elsewhere = max(self.division.finished_rows - ours, progress.elsewhere)
 
-    def _look_idle(self) -> bool:
+    def _look_idle(self, at_limit: bool) -> bool:  # noqa: FBT001
         self._count_elsewhere()
-        idle = self.engine.is_idle
+        idle = self.engine.is_idle and (at_limit or not self.engine.limit_reached)
         if idle:
             self.engine.tell_spent(everything=True)  # the others may need it
         return idle

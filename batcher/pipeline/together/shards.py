@@ -92,6 +92,7 @@ class Together:
         self._shard_rows = shard_rows([estimated_rows(file) for file in services.files])
         self._ends: list[Callable[[], None]] = []
         self._rows_read = 0
+        self.reads_on = False
         self.rows_ahead = 2 * job.limits.concurrency
         self.all_ended = False
         self._finished = 0  # of the whole run, as of the last checkpoint

@@ -1,11 +1,13 @@
 """The status of runs, for people and for programs."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TextIO
 
 import msgspec
 
+from batcher.ledger.batches.store import StoredBatch
 from batcher.outputs import visible
 from batcher.pricing.money import format_usd, usd_text
 from batcher.report.figures import USD, Counts, ReportLine
@@ -82,6 +84,18 @@ def _line(run: RunStatus) -> Row:
     )
 
 
+def _batches(batches: Sequence[StoredBatch]) -> str:
+    """How many are out, since when, and when the last of them has ended at the latest."""
+    rows = count_of(sum(batch.requests for batch in batches), "row")
+    number = count_of(len(batches), "batch", "batches")
+    states = Counter(str(batch.state) for batch in batches)
+    shown = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
+    first = moment_text(min(batch.created_at or batch.intended_at for batch in batches))
+    ends = [batch.expires_at for batch in batches if batch.expires_at is not None]
+    end = f", ended by {moment_text(max(ends))}" if ends else ""
+    return f"{rows} in {number} ({shown}), the oldest of {first}{end}"
+
+
 def _state(last: LastInvocation) -> str:
     return f"ended {last.exit_code}" if last.life is Life.ENDED else str(last.life)
 
@@ -117,6 +131,8 @@ def _block(run: RunStatus) -> list[str]:
         lines.append(f"  in doubt  {_doubt(counts)}")
     if counts.maybe_billed_attempts:
         lines.append(f"  refused   {_refused(counts)}")
+    if run.batches:
+        lines.append(f"  batches   {_batches(run.batches)}")
     if run.last is not None:
         lines.append(f"  last      {_last(run.last)}")
     lines += _workers(run)
@@ -243,6 +259,7 @@ def _run_fields(run: RunStatus) -> dict[str, Any]:
         "in_doubt_unbounded": counts.in_doubt_unbounded,
         "in_doubt_low": money(counts.in_doubt_low),
         "in_doubt_high": None if high is None else money(high),
+        "batches": [msgspec.to_builtins(batch) for batch in run.batches],
         "last_invocation": None if last is None else _last_fields(last),
         "workers": [_worker_fields(worker) for worker in run.workers],
         "nodes": run.nodes,

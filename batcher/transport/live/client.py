@@ -1,8 +1,9 @@
 """A POST, its answer, and what became of it otherwise; all that aiohttp raises ends here."""
 
 import asyncio
+import io
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -13,7 +14,6 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from batcher.clock import Clock
-from batcher.messages.parts import ANSWER_LIMIT
 from batcher.transport.endpoint import (
     SIMULATOR_KEY,
     Endpoint,
@@ -22,6 +22,7 @@ from batcher.transport.endpoint import (
     check_url,
     hidden_parts,
 )
+from batcher.transport.live.bodies import BODY_LIMIT, let_end, read_whole
 from batcher.transport.live.credentials import Exchange, Keys, KeySource
 from batcher.transport.live.deadlines import Deadlines
 from batcher.transport.live.encoding import Unpacked, is_packed, unpacked
@@ -40,9 +41,6 @@ from batcher.transport.live.wire import (
 )
 from batcher.transport.room import SMALL_BYTES, AnswerRoom, HeldRoom, StreamTaker
 
-BODY_LIMIT: Final = ANSWER_LIMIT
-_REST_BYTES: Final = 64 * 2**10  # what may follow the end of a message
-_REST_SECONDS: Final = 1
 _COUNT_SECONDS: Final = 60
 _PROXIED: Final = 3  # a proxy connects, and answers, and lets us connect
 
@@ -88,8 +86,8 @@ class HttpClient:
         self._room = room or AnswerRoom()
         check_url(endpoint)
         check_route(endpoint)
-        self._models_url = URL(endpoint.models_url)
-        self._count_url = URL(endpoint.count_url)
+        self._models_url = endpoint.models_url
+        self._count_url = endpoint.count_url
         self._uid_header = endpoint.attempt_uid_header
         self._betas = endpoint.betas
         self._deadlines = Deadlines(endpoint.request_timeout_seconds, clock)
@@ -214,7 +212,7 @@ class HttpClient:
                 allow_redirects=False,
                 proxy_headers=self._proxy_headers,
             ) as response:
-                return response.status, await _read(response.content)
+                return response.status, await read_whole(response.content)
         except TROUBLES as exc:
             raise SendError(
                 "identity", "the exchange of the identity failed", left=False
@@ -239,7 +237,7 @@ class HttpClient:
                 answering = await self._post(body, self._own_headers(uid, betas))
                 begun(answering.status, answering.headers)
                 await self._hand_over(answering, taker, held, task, ends_at)
-                await _let_end(answering.content)
+                await let_end(answering.content)
             except asyncio.CancelledError:
                 if not self._silences.took_the_blame(task):
                     raise
@@ -296,24 +294,12 @@ class HttpClient:
     ) -> Reply:
         """The server's model list, or a page of it; raises `SendError` when none came."""
         asked = {"limit": limit, "after_id": after_id}
-        given = {name: value for name, value in asked.items() if value is not None}
-        return await self._get(self._models_url.update_query(given))
+        given = {name: str(value) for name, value in asked.items() if value is not None}
+        return await self.ask("GET", self._models_url, query=list(given.items()))
 
     async def get_report(self, url: str, asked: Sequence[tuple[str, str]]) -> Reply:
         """A page of a report of the Admin API; raises `SendError` when none came."""
-        return await self._get(URL(url).extend_query(asked))
-
-    async def _get(self, url: URL) -> Reply:
-        try:
-            async with self._session.get(
-                url,
-                headers=await self._all_headers(),
-                allow_redirects=False,
-                proxy_headers=self._proxy_headers,
-            ) as response:
-                return self._reply(response, await _read(response.content))
-        except TROUBLES as exc:
-            raise send_error(exc, self.mask) from exc
+        return await self.ask("GET", url, query=asked)
 
     async def count_tokens(self, body: bytes, betas: tuple[str, ...]) -> Reply:
         """The server's count of a prompt's tokens, as it came; free where there is one.
@@ -321,23 +307,59 @@ class HttpClient:
         `body` is a Messages body without `max_tokens`. Raises `SendError`
         when no answer came within a minute.
         """
+        url, seconds = self._count_url, _COUNT_SECONDS
+        return await self.ask("POST", url, data=body, betas=betas, seconds=seconds)
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        data: bytes | None = None,
+        betas: tuple[str, ...] = (),
+        seconds: float | None = None,
+    ) -> Reply:
+        """The whole answer of what is no Messages call; raises `SendError` when none came."""
         headers = await self._all_headers()
         if betas:
             headers["anthropic-beta"] = ",".join(dict.fromkeys(self._betas + betas))
+        asked = self._asked(method, URL(url).extend_query(query), headers, data)
         try:
-            async with (
-                asyncio.timeout(_COUNT_SECONDS),
-                self._session.post(
-                    self._count_url,
-                    data=body,
-                    headers=headers,
-                    allow_redirects=False,
-                    proxy_headers=self._proxy_headers,
-                ) as response,
-            ):
-                return self._reply(response, await _read(response.content))
+            async with asyncio.timeout(seconds), asked as response:
+                return self._reply(response, await read_whole(response.content))
         except TROUBLES as exc:
             raise send_error(exc, self.mask) from exc
+
+    async def download(self, url: str, take: Callable[[bytes], None]) -> Reply | None:
+        """Hand a body of any size over in pieces; `None`, or the answer that has none.
+
+        Raises `SendError` when it broke off, or nothing came for as long as a stream may be
+        silent.
+        """
+        asked, seconds = self._asked("GET", URL(url), await self._all_headers()), self._silences
+        try:
+            async with asyncio.timeout(seconds.seconds) as silence, asked as response:
+                if response.status != 200:
+                    return self._reply(response, await read_whole(response.content))
+                async for chunk in response.content.iter_any():
+                    take(chunk)
+                    silence.reschedule(asyncio.get_running_loop().time() + seconds.seconds)
+                return None
+        except TROUBLES as exc:
+            raise send_error(exc, self.mask) from exc
+
+    def _asked(
+        self, method: str, url: URL, headers: CIMultiDict[str], data: bytes | None = None
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self._session.request(
+            method,
+            url,
+            data=None if data is None else io.BytesIO(data),
+            headers=headers,
+            allow_redirects=False,
+            proxy_headers=self._proxy_headers,
+        )
 
     def _reply(
         self,
@@ -352,27 +374,3 @@ class HttpClient:
     async def close(self) -> None:
         """Close every connection."""
         await self._session.close()
-
-
-async def _read(content: aiohttp.StreamReader) -> bytes:
-    """The body, at most `BODY_LIMIT` bytes of it also when compressed or of unknown length."""
-    whole = bytearray()
-    async for chunk in content.iter_any():
-        if content.at_eof() and not whole and len(chunk) <= BODY_LIMIT:
-            return chunk  # most answers come in one piece
-        whole += chunk
-        if len(whole) > BODY_LIMIT:
-            message = f"the answer is larger than {BODY_LIMIT // 2**20} MiB"
-            raise SendError("answer_too_large", message, left=True)
-    return bytes(whole)
-
-
-async def _let_end(content: aiohttp.StreamReader) -> None:
-    """Read the rest of a finished stream, so that its connection can be used again."""
-    left = _REST_BYTES
-    with suppress(*TROUBLES):
-        async with asyncio.timeout(_REST_SECONDS):
-            async for chunk in content.iter_any():
-                left -= len(chunk)
-                if left < 0:
-                    return

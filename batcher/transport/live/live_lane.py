@@ -89,6 +89,9 @@ class LiveLane:
             return _to_repeat(exchange)
         return self._refused(reply.status, reply, exchange)
 
+    def drain(self) -> None:
+        """See `Lane.drain`: nothing waits here."""
+
     async def close(self) -> None:
         """See `Lane.close`."""
         await self._client.close()

@@ -1,0 +1,245 @@
+"""Looks after a run's batches: finds lost ones, looks at others, has ended ones collected."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from batcher.clock import Clock
+from batcher.ledger.batches import store
+from batcher.ledger.batches.store import StoredBatch
+from batcher.messages.attempt import Attempt, Outcome
+from batcher.messages.batch import LIFETIME_US, RESULTS_US, BatchState, SeenBatch
+from batcher.pipeline.batches.asking import Batches, LookPace, Results
+from batcher.pipeline.batches.collecting import Collector, KeeperTies
+from batcher.pipeline.batches.dividing import WithBatches
+from batcher.pipeline.batches.journal import BatchJournal
+from batcher.pipeline.engine.work import Underway
+
+HOUR_US: Final = 3_600 * 10**6
+_CLOCKS_US: Final = 600 * 10**6  # by which the server's clock may differ from ours
+_WARN_US: Final = RESULTS_US - 4 * 24 * HOUR_US
+_SLEEP_SECONDS: Final = 1.0
+_LEAST_SECONDS: Final = 0.01
+
+
+class BatchKeeper:
+    """See `engine.returns.Returns`. Belongs to the event loop's thread.
+
+    `folder` is where results are kept while they are recorded. `cancel`: end all of them first.
+    `rows_to_do` are those of batches that were given up, or never made.
+    """
+
+    def __init__(  # noqa: PLR0913 - all of them are of one invocation
+        self,
+        *,
+        batches: Batches,
+        journal: BatchJournal,
+        collector: Collector,
+        division: WithBatches,
+        clock: Clock,
+        folder: Path,
+        pace: LookPace,
+        cancel: bool,
+    ) -> None:
+        self._batches = batches
+        self._journal = journal
+        self._collector = collector
+        self._division = division
+        self._clock = clock
+        self._folder = folder
+        self._pace = pace
+        self._cancel = cancel
+        self._next_look: dict[int, float] = {}
+        self._others: set[str] = set()  # batches of the list that are not ours
+        self._warned: set[int] = set()
+        self.rows_to_do = 0
+        self._show(is_looking=True)
+
+    # See `Returns`
+
+    @property
+    def rows_awaited(self) -> int:
+        """See `Returns.rows_awaited`."""
+        return self._journal.rows_out if self._division.waits_for_all else 0
+
+    def went(self, batch: int) -> None:
+        """See `Returns.went`."""
+        if batch not in self._next_look:
+            self._next_look[batch] = self._clock.monotonic() + self._pace.first_seconds
+            self._show(is_looking=self._collector.is_busy)
+
+    def outcome(self, attempt: Attempt, underway: Underway) -> Outcome:
+        """See `Returns.outcome`."""
+        return self._collector.outcome(attempt, underway.batch)
+
+    def settled(self, attempt_id: int) -> None:
+        """See `Returns.settled`."""
+        self._collector.settled(attempt_id)
+
+    # Looking
+
+    async def run(self, ties: KeeperTies) -> None:
+        """Look after all of them until this is cancelled."""
+        if self._cancel:
+            await self._cancel_all()
+        while True:
+            for number in list(self._journal.out):
+                if self._clock.monotonic() >= self._next_look.get(number, 0.0):
+                    await self._visit(number, ties)
+            self._show(is_looking=False)
+            ties.progress.in_batches = self._journal.rows_out
+            ties.progress.batches = len(self._journal.out)
+            if self._cancel and not self._journal.out:
+                ties.end()
+            await self._clock.sleep(self._until_next())
+
+    def _until_next(self) -> float:
+        now = self._clock.monotonic()
+        dues = [self._next_look.get(number, now) - now for number in self._journal.out]
+        return max(min([*dues, self._pace.first_seconds, _SLEEP_SECONDS]), _LEAST_SECONDS)
+
+    def _show(self, *, is_looking: bool) -> None:
+        self._division.stands(out=len(self._journal.out), is_looking=is_looking)
+
+    async def _cancel_all(self) -> None:
+        for batch in list(self._journal.out.values()):
+            if batch.batch_id and batch.state is BatchState.IN_PROGRESS:
+                seen = await self._batches.cancel(batch.batch_id)
+                if seen is not None:
+                    await self._journal.seen(batch.number, seen)
+
+    async def _visit(self, number: int, ties: KeeperTies) -> None:
+        batch = self._journal.out[number]
+        if batch.batch_id is None:
+            await self._find(batch, ties)
+        elif batch.state is BatchState.ENDED:
+            await self._collect(batch, batch.batch_id, ties)
+        else:
+            await self._look(batch, batch.batch_id, ties)
+        self._plan_next(number)
+
+    def _plan_next(self, number: int) -> None:
+        batch = self._journal.out.get(number)
+        if batch is None:
+            self._next_look.pop(number, None)
+            return
+        age = (self._clock.now_us() - (batch.created_at or batch.intended_at)) / 1e6
+        self._next_look[number] = self._clock.monotonic() + self._pace.next_seconds(age)
+
+    async def _look(self, batch: StoredBatch, batch_id: str, ties: KeeperTies) -> None:
+        seen = await self._batches.look(batch_id)
+        if seen is not None:
+            await self._journal.seen(batch.number, seen)
+            if seen.state is BatchState.ENDED:
+                await self._collect(self._journal.out[batch.number], batch_id, ties)
+        elif self._clock.now_us() > _end_of(batch) + HOUR_US:  # 404 until then says little
+            await self._give_up(batch, "cannot be found, and its 24 hours are over", ties)
+
+    async def _collect(self, batch: StoredBatch, batch_id: str, ties: KeeperTies) -> None:
+        age = self._clock.now_us() - (batch.created_at or batch.intended_at)
+        if age > _WARN_US and batch.number not in self._warned:
+            self._warned.add(batch.number)
+            ties.say(f"the 29 days of the results of batch {batch_id} are nearly over")
+        results = await self._batches.results(batch_id, self._folder)
+        if results is None:
+            if age > RESULTS_US:
+                await self._give_up(batch, "has no results any more", ties)
+            return
+        try:
+            if await self._belongs(batch, results):
+                self._show(is_looking=True)
+                await self._collector.collect(batch, results, ties)
+            else:
+                await self._let_go(batch, batch_id, ties)
+        finally:
+            results.close()
+
+    async def _belongs(self, batch: StoredBatch, results: Results) -> bool:
+        """Whether any result is ours; so it is where there is none, or none is awaited."""
+        if not results.left:
+            return True
+        out = await self._journal.write(lambda c: list(store.attempts_out(c, batch.number)))
+        return not out or any(results.holds(each.uid) for each in out)
+
+    async def _let_go(self, batch: StoredBatch, batch_id: str, ties: KeeperTies) -> None:
+        """Somebody took it for ours, and it is not: what became of ours is unknown again."""
+        self._others.add(batch_id)
+        await self._journal.write(lambda c: store.let_go(c, batch.number))
+        self._journal.out[batch.number] = replace(
+            batch, batch_id=None, state=BatchState.CREATING
+        )
+        ties.say(f"batch {batch_id} holds none of our requests: it is left alone")
+
+    async def _give_up(self, batch: StoredBatch, why: str, ties: KeeperTies) -> None:
+        now = self._clock.now_us()
+        count = await self._journal.write(lambda c: store.forget(c, batch.number, now))
+        self._release(batch, count)
+        ties.say(
+            f"batch {batch.batch_id} {why}: {count:,} attempts are in doubt, and may have been"
+            " billed; their rows are to do when the same command is typed again"
+        )
+
+    def _release(self, batch: StoredBatch, rows: int) -> None:
+        """Its rows wait for nothing any more; another invocation sends them."""
+        self._journal.out.pop(batch.number, None)
+        self.rows_to_do += rows
+        self._division.leaves_some()
+
+    # A create whose answer is lost
+
+    async def _find(self, batch: StoredBatch, ties: KeeperTies) -> None:
+        await self.look_up(batch.number)
+        is_over = self._clock.now_us() > batch.intended_at + LIFETIME_US + HOUR_US
+        if not is_over or self._journal.out[batch.number].batch_id is not None:
+            return
+        if await self._candidates(batch) == []:
+            await self._never_made(batch, ties)
+
+    async def look_up(self, number: int) -> None:
+        """Nothing is ours before it has ended and its first result bears one of our names."""
+        batch = self._journal.out[number]
+        for seen in await self._candidates(batch) or ():
+            if seen.state is BatchState.ENDED and await self._is_ours(batch, seen):
+                await self._journal.seen(number, seen)
+                return
+
+    async def _candidates(self, batch: StoredBatch) -> Sequence[SeenBatch] | None:
+        """Those that the create may have made; `None` when the server does not tell."""
+        listed = await self._batches.made_since(batch.intended_at - _CLOCKS_US)
+        if listed is None:
+            return None
+        known = await self._journal.write(store.known_batch_ids) | self._others
+        until = batch.intended_at + HOUR_US + _CLOCKS_US
+        return [
+            seen
+            for seen in listed
+            if seen.batch_id not in known
+            and seen.requests == batch.requests
+            and seen.created_at <= until
+        ]
+
+    async def _is_ours(self, batch: StoredBatch, seen: SeenBatch) -> bool:
+        name = await self._batches.first_custom_id(seen.batch_id)
+        if name is None:
+            return False
+        ours = await self._journal.write(lambda c: store.is_ours(c, batch.number, name))
+        if not ours:
+            self._others.add(seen.batch_id)
+        return ours
+
+    async def _never_made(self, batch: StoredBatch, ties: KeeperTies) -> None:
+        now = self._clock.now_us()
+        count = await self._journal.write(
+            lambda connection: store.settle_not_made(connection, batch.number, now)
+        )
+        self._release(batch, count)
+        ties.say(
+            f"a batch whose create had no answer was never made: {count:,} rows are to do when"
+            " the same command is typed again"
+        )
+
+
+def _end_of(batch: StoredBatch) -> int:
+    began = batch.created_at or batch.intended_at
+    return batch.expires_at or began + LIFETIME_US

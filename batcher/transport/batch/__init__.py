@@ -1,0 +1,1 @@
+"""Message Batches over HTTP, and the lane that packs attempts into them."""

@@ -1,0 +1,208 @@
+"""The provider's Message Batches: create, look, list, cancel, results."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from batcher.clock import Clock
+from batcher.messages.batch import LIFETIME_US, BatchState, SeenBatch
+from batcher.messages.codec import CODEC_ERRORS
+from batcher.messages.failure import Failure, classify
+from batcher.transport.batch.results import BatchResults, CutShort, first_name
+from batcher.transport.endpoint import Endpoint
+from batcher.transport.live.client import HttpClient, Reply
+from batcher.transport.live.send_errors import SendError
+
+_PAGE: Final = "100"
+_MOST_PAGES: Final = 100
+_LOOK_SECONDS: Final = 60
+_OK: Final = 200
+_GATEWAY: Final = 500  # from here on nobody knows whether a create was carried out
+_OVERLOADED: Final = 529
+
+
+class _Counts(msgspec.Struct):
+    processing: int = 0
+    succeeded: int = 0
+    errored: int = 0
+    canceled: int = 0
+    expired: int = 0
+
+
+class _Batch(msgspec.Struct):
+    id: str
+    processing_status: str
+    created_at: str
+    request_counts: _Counts
+    expires_at: str | None = None
+    ended_at: str | None = None
+
+
+class _Page(msgspec.Struct):
+    data: list[_Batch] = []
+    has_more: bool = False
+    last_id: str | None = None
+
+
+class RefusedBatch(msgspec.Struct, frozen=True):
+    """A create that the server refused: there is no batch. `status` is HTTP's."""
+
+    status: int
+    failure: Failure
+
+
+class MessageBatches:
+    """See the module; nothing is sent while `may_send` says no. Inside one event loop."""
+
+    def __init__(
+        self,
+        client: HttpClient,
+        endpoint: Endpoint,
+        clock: Clock,
+        may_send: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._client = client
+        self._endpoint = endpoint
+        self._clock = clock
+        self._may_send = may_send
+
+    async def create(self, body: bytes, betas: tuple[str, ...]) -> SeenBatch | RefusedBatch:
+        """Make a batch; raises `SendError` where nobody knows, or nothing left."""
+        if not self._may_send():
+            raise SendError("lease_not_renewed", "the run may not be ours any more", left=False)
+        seconds = self._endpoint.request_timeout_seconds
+        url = self._endpoint.batches_url
+        reply = await self._client.ask("POST", url, data=body, betas=betas, seconds=seconds)
+        if reply.status == _OK:
+            seen = _seen(reply.body)
+            if seen is None:
+                raise SendError("unusable_answer", "the answer is no batch", left=True)
+            return seen
+        if reply.status >= _GATEWAY and reply.status != _OVERLOADED:
+            message = f"HTTP {reply.status} to the create of a batch"
+            raise SendError("create_lost", message, left=True)
+        return RefusedBatch(reply.status, self._failure(reply))
+
+    def _failure(self, reply: Reply) -> Failure:
+        now, verdicts = self._clock.now_us(), self._endpoint.verdicts
+        return classify(reply.status, reply.headers, reply.body, now, verdicts)
+
+    async def look(self, batch_id: str) -> SeenBatch | None:
+        """How it stands; `None` when the server does not tell, for whatever reason."""
+        return await self._told("GET", self._endpoint.batch_url(batch_id))
+
+    async def cancel(self, batch_id: str) -> SeenBatch | None:
+        """Ask for its end; `None` when the server does not tell."""
+        return await self._told("POST", self._endpoint.batch_url(batch_id, "/cancel"))
+
+    async def _told(self, method: str, url: str) -> SeenBatch | None:
+        with suppress(SendError):
+            reply = await self._client.ask(method, url, seconds=_LOOK_SECONDS)
+            return _seen(reply.body) if reply.status == _OK else None
+        return None
+
+    async def made_since(self, since_us: int) -> list[SeenBatch] | None:
+        """Those made at that moment or later; `None` when the server does not tell."""
+        found: list[SeenBatch] = []
+        query = [("limit", _PAGE)]
+        for _ in range(_MOST_PAGES):
+            page = await self._page(query)
+            if page is None:
+                return None
+            seen = [each for each in map(_described, page.data) if each is not None]
+            found += [each for each in seen if each.created_at >= since_us]
+            older = any(each.created_at < since_us for each in seen)
+            if older or not page.has_more or page.last_id is None:
+                return found
+            query = [("limit", _PAGE), ("after_id", page.last_id)]
+        return None
+
+    async def _page(self, query: list[tuple[str, str]]) -> _Page | None:
+        with suppress(SendError, *CODEC_ERRORS):
+            url = self._endpoint.batches_url
+            reply = await self._client.ask("GET", url, query=query, seconds=_LOOK_SECONDS)
+            if reply.status == _OK:
+                return msgspec.json.decode(reply.body, type=_Page)
+        return None
+
+    async def results(self, batch_id: str, folder: Path) -> BatchResults | None:
+        """Its results, kept in `folder`; `None` when they are not to be had whole just now."""
+        kept = BatchResults(folder, self._client.mask)
+        try:
+            url = self._endpoint.batch_url(batch_id, "/results")
+            if await self._client.download(url, kept.take) is None:
+                kept.index()
+                return kept
+        except (SendError, CutShort):
+            pass
+        except BaseException:
+            kept.close()
+            raise
+        kept.close()
+        return None
+
+    async def first_custom_id(self, batch_id: str) -> str | None:
+        """Whose answer the first line of its results is; `None` when that cannot be told."""
+        line = bytearray()
+        with suppress(SendError, _Enough):
+            url = self._endpoint.batch_url(batch_id, "/results")
+            if await self._client.download(url, lambda chunk: _first(line, chunk)) is not None:
+                return None
+        return first_name(bytes(line.partition(b"\n")[0]))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._client.close()
+
+
+class _Enough(Exception):  # noqa: N818 - it ends a download that is not wanted any further
+    pass
+
+
+def _first(line: bytearray, chunk: bytes) -> None:
+    line += chunk
+    if b"\n" in chunk:
+        raise _Enough
+
+
+def _seen(body: bytes) -> SeenBatch | None:
+    try:
+        return _described(msgspec.json.decode(body, type=_Batch))
+    except CODEC_ERRORS:
+        return None
+
+
+def _described(batch: _Batch) -> SeenBatch | None:
+    counts: Any = batch.request_counts
+    try:
+        created_at = _moment(batch.created_at)
+        return SeenBatch(
+            batch_id=batch.id,
+            state=BatchState(batch.processing_status),
+            requests=sum(getattr(counts, name) for name in counts.__struct_fields__),
+            created_at=created_at,
+            expires_at=_moment(batch.expires_at or "") or created_at + LIFETIME_US,
+            ended_at=_moment(batch.ended_at or "") or None,
+            succeeded=counts.succeeded,
+            errored=counts.errored,
+            expired=counts.expired,
+            canceled=counts.canceled,
+        )
+    except ValueError:
+        return None
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _moment(text: str) -> int:
+    """Microseconds UTC, 0 for an empty text; raises `ValueError`."""
+    if not text:
+        return 0
+    moment = datetime.fromisoformat(text)
+    passed = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
+    return (passed.days * 86_400 + passed.seconds) * 10**6 + passed.microseconds
