@@ -137,6 +137,24 @@ def test_beside_messages_they_go_into_the_last_of_the_users(folder):
     assert (bad.reason, "no message is the user's" in bad.message) == ("NO_PROMPT", True)
 
 
+def test_images_go_to_the_places_that_messages_show_for_them(folder):
+    place, text = {"type": "image"}, {"type": "text", "text": "t"}
+    turns = [
+        {"role": "user", "content": [place, text]},
+        {"role": "assistant", "content": "a"},
+        {"role": "user", "content": [text, place]},
+    ]
+    row = {**params(), "messages": turns, "images": ["a.png", "a.gif"], "documents": "a.pdf"}
+    (item,) = of_rows(folder, row)
+    first, _, last = json.loads(item.body)["messages"]
+    assert kinds(first["content"]) == [("image", "base64"), ("text", None)]
+    assert first["content"][0]["source"]["media_type"] == "image/png"
+    assert [kind for kind, _ in kinds(last["content"])] == ["document", "text", "image"]
+    assert last["content"][2]["source"]["media_type"] == "image/gif"
+    (bad,) = of_rows(folder, {**row, "images": "a.png"})
+    assert (bad.reason, "2 places for images" in bad.message) == ("WRONG_TYPE", True)
+
+
 def test_the_column_image_is_the_same_as_images(folder):
     for row in ({"prompt": "p"}, params(), {"messages": [*SYSTEM, *params()["messages"]]}):
         (item,) = of_rows(folder, {**row, "image": "a.png"})

@@ -1,6 +1,6 @@
 """Parts of a request that are the same whatever the form of its row."""
 
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -72,13 +72,19 @@ def with_attachments(
 ) -> Any:  # noqa: ANN401 - the same, looked at later
     """`messages`, the last of the user's with what `columns` of `row` bring before its content.
 
-    Raises `RowProblem`.
+    Images whose places the messages show, as data sets do it, go there. Raises `RowProblem`.
     """
     if row.keys().isdisjoint(columns):
         return messages
     blocks = attached(present(row, columns))
     if not blocks or type(messages) is not list:
         return messages
+    if places := sum(map(_is_place, _content_of(messages))):
+        images = [block for block in blocks if block.get("type") == "image"]
+        messages = _filled(messages, images, places)
+        blocks = [block for block in blocks if block.get("type") != "image"]
+        if not blocks:
+            return messages
     last = next((n for n in reversed(range(len(messages))) if _is_of_user(messages[n])), None)
     if last is None:
         raise RowProblem(Reason.NO_PROMPT, "no message is the user's, to hold images")
@@ -89,6 +95,38 @@ def with_attachments(
         content = [{"type": "text", "text": content}]
     whole = {**messages[last], "content": [*blocks, *content]}
     return [*messages[:last], whole, *messages[last + 1 :]]
+
+
+def _content_of(messages: list[Any]) -> Iterator[Any]:
+    for message in messages:
+        content = message.get("content") if type(message) is dict else None
+        if type(content) is list:
+            yield from content
+
+
+def _is_place(block: object) -> bool:
+    """Whether an image belongs there: `{"type": "image"}`, with nothing to show."""
+    return type(block) is dict and block.get("type") == "image" and "source" not in block
+
+
+def _filled(messages: list[Any], images: list[Any], places: int) -> list[Any]:
+    """The messages with the images in their places, in order."""
+    if len(images) != places:
+        raise RowProblem(
+            Reason.WRONG_TYPE,
+            f'the messages have {places} places for images ({{"type": "image"}}), and the row'
+            f" brings {len(images)}",
+        )
+    rest = iter(images)
+    return [
+        {
+            **message,
+            "content": [next(rest) if _is_place(each) else each for each in message["content"]],
+        }
+        if type(message) is dict and type(message.get("content")) is list
+        else message
+        for message in messages
+    ]
 
 
 def _is_of_user(message: object) -> bool:
