@@ -10,6 +10,7 @@ that Python comes with. A body is cut out of its line by position, never parsed.
 import argparse
 import asyncio
 import json
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,22 +24,27 @@ HEADERS = {
 }
 
 
-async def post_all(session: aiohttp.ClientSession, url: str, lines: Iterator[bytes]) -> int:
+async def post_all(
+    session: aiohttp.ClientSession, url: str, lines: Iterator[bytes], proxy: str | None
+) -> int:
     posted = 0
     for line in lines:
         body = line[line.index(PARAMS) + len(PARAMS) : -2]
-        async with session.post(url, data=body) as response:
+        async with session.post(url, data=body, proxy=proxy) as response:
             json.loads(await response.read())
         posted += response.status == 200
     return posted
 
 
-async def run(path: Path, base_url: str, concurrency: int) -> int:
-    connector = aiohttp.TCPConnector(limit=0)
+async def run(options: argparse.Namespace) -> int:
+    tls = ssl.create_default_context(cafile=options.ca_file) if options.ca_file else True
+    connector = aiohttp.TCPConnector(limit=0, ssl=tls)
     async with aiohttp.ClientSession(connector=connector, headers=HEADERS) as session:
-        with path.open("rb") as lines:
-            url = base_url + "/v1/messages"
-            workers = (post_all(session, url, lines) for _ in range(concurrency))
+        with options.rows.open("rb") as lines:
+            url = options.base_url + "/v1/messages"
+            workers = (
+                post_all(session, url, lines, options.proxy) for _ in range(options.concurrency)
+            )
             return sum(await asyncio.gather(*workers))
 
 
@@ -47,8 +53,9 @@ def main() -> None:
     arguments.add_argument("rows", type=Path)
     arguments.add_argument("--base-url", required=True)
     arguments.add_argument("--concurrency", type=int, default=100)
-    options = arguments.parse_args()
-    print(asyncio.run(run(options.rows, options.base_url, options.concurrency)))
+    arguments.add_argument("--ca-file")
+    arguments.add_argument("--proxy")
+    print(asyncio.run(run(arguments.parse_args())))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ import contextlib
 import json
 import resource
 import socket
+import ssl
 import sys
+
+from tests.transport.proxies import server_tls
 
 ANSWER = {
     "id": "msg_013Zva2CMHLNnjNjJJKqJ2EF",
@@ -113,11 +116,11 @@ def body_length(head: bytes) -> int:
     return int(head[found + 17 :].split(b"\r\n", 1)[0]) if found >= 0 else 0
 
 
-async def serve(delay_seconds: float) -> None:
+async def serve(delay_seconds: float, tls: ssl.SSLContext | None) -> None:
     loop = asyncio.get_running_loop()
     listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
     server = await loop.create_server(
-        lambda: FixedAnswers(delay_seconds), sock=listener, backlog=4096
+        lambda: FixedAnswers(delay_seconds), sock=listener, backlog=4096, ssl=tls
     )
     print(listener.getsockname()[1], flush=True)
     ended = asyncio.Event()
@@ -134,6 +137,7 @@ def allow_many_connections() -> None:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--delay-ms", type=float, default=0)
+    arguments.add_argument("--tls", action="store_true")
     options = arguments.parse_args()
     allow_many_connections()
     run = asyncio.run
@@ -141,7 +145,7 @@ def main() -> None:
         import uvloop
 
         run = uvloop.run
-    run(serve(options.delay_ms / 1000))
+    run(serve(options.delay_ms / 1000, server_tls() if options.tls else None))
 
 
 if __name__ == "__main__":

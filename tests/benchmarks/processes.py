@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.transport.proxies import AUTHORITY
+
 PROJECT = Path(__file__).parent.parent.parent
 LIBRARIES = ("aiohttp", "uvloop", "sqlalchemy", "msgspec", "psycopg")
 
@@ -137,6 +139,45 @@ def said(child: subprocess.Popen[str]) -> str:
     return line
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the server is reached: its address, and the proxy to it, if any."""
+
+    base_url: str
+    proxy: str | None = None
+
+    @property
+    def tls(self) -> bool:
+        return self.base_url.startswith("https:")
+
+
+@contextmanager
+def way_to_server(way: str, *, delay_ms: float = 0) -> Iterator[Way]:
+    """A fixed server that is reached by plain HTTP, by TLS, or by TLS through a proxy."""
+    if way == "plain":
+        with fixed_server(delay_ms=delay_ms) as url:
+            yield Way(url)
+        return
+    options = ("--delay-ms", str(delay_ms), "--tls")
+    with helper("tests.benchmarks.fixed_server", *options) as server:
+        port = said(server)
+        if way == "tls":
+            yield Way(f"https://127.0.0.1:{port}")
+            return
+        with helper("tests.benchmarks.tunnel", port) as tunnel:
+            yield Way("https://api.example.test", f"http://127.0.0.1:{said(tunnel)}")
+
+
+def configure(folder: Path, way: Way) -> None:
+    """Let `batcher run` in `folder` go that way."""
+    if not way.tls:
+        return
+    proxy = f'proxy = "{way.proxy}"\n' if way.proxy else ""
+    (folder / "config.toml").write_text(
+        f'[endpoints.anthropic]\nca_file = "{AUTHORITY}"\n{proxy}'
+    )
+
+
 @contextmanager
 def fixed_server(*, delay_ms: float = 0) -> Iterator[str]:
     """The base URL of a fixed server that runs while the block does."""
@@ -144,9 +185,15 @@ def fixed_server(*, delay_ms: float = 0) -> Iterator[str]:
         yield f"http://127.0.0.1:{said(server)}"
 
 
-def bare_loop(rows: Path, base_url: str, *, concurrency: int) -> list[str]:
+def bare_loop(
+    rows: Path, base_url: str, *, concurrency: int, proxy: str | None = None
+) -> list[str]:
     """The command line of the bare loop."""
     options = ["--base-url", base_url, "--concurrency", str(concurrency)]
+    if base_url.startswith("https:"):
+        options += ["--ca-file", str(AUTHORITY)]
+    if proxy:
+        options += ["--proxy", proxy]
     return [sys.executable, "-m", "tests.benchmarks.bare_loop", str(rows), *options]
 
 

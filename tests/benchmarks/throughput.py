@@ -2,7 +2,7 @@
 """Requests per second and CPU per request, as a ratio to a bare aiohttp loop in the same run.
 
 python -m tests.benchmarks.throughput [--rows 60000] [--concurrency 1000]
-    [--database sqlite|postgresql] [--repeat 3]
+    [--database sqlite|postgresql] [--repeat 3] [--way plain|tls|proxy]
 """
 
 import argparse
@@ -54,13 +54,16 @@ def alternate(options: argparse.Namespace, folder: Path, stores: Databases) -> l
     rows = write_rows(folder / "rows.jsonl", options.rows)
     lines = []
     print(HEAD, flush=True)
-    with processes.fixed_server(delay_ms=options.delay_ms) as url:
+    with processes.way_to_server(options.way, delay_ms=options.delay_ms) as way:
+        processes.configure(folder, way)
         for _ in range(options.repeat):
             database = stores.create()
             commands = {
-                "bare loop": processes.bare_loop(rows, url, concurrency=options.concurrency),
+                "bare loop": processes.bare_loop(
+                    rows, way.base_url, concurrency=options.concurrency, proxy=way.proxy
+                ),
                 "batcher run": processes.batcher_run(
-                    rows, url, concurrency=options.concurrency, database=database
+                    rows, way.base_url, concurrency=options.concurrency, database=database
                 ),
             }
             for name, command in commands.items():
@@ -88,6 +91,7 @@ def parse() -> argparse.Namespace:
     arguments.add_argument("--concurrency", type=int, default=1_000)
     arguments.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     arguments.add_argument("--repeat", type=int, default=3)
+    arguments.add_argument("--way", choices=["plain", "tls", "proxy"], default="plain")
     arguments.add_argument("--delay-ms", type=float, default=0, help="latency of the server")
     return arguments.parse_args()
 
