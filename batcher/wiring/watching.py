@@ -23,11 +23,14 @@ from batcher.wiring.resolve import Asked, merged_settings
 _UNEXPECTED: Final = "stopped by something unexpected"
 
 
-def watched(typed: Asked, run: Callable[[Monitors], int]) -> int:
-    """What `run` gives, while everything that the settings name watches it."""
+def watched(typed: Asked, run: Callable[[Monitors], int], *, verbose: bool = False) -> int:
+    """What `run` gives, while everything that the settings name watches it.
+
+    `verbose`: what happens is told on standard error, too.
+    """
     settings = merged_settings(typed)
     _check_files(typed, settings)
-    monitors = Monitors(list(_monitors(settings, _job_name(typed))))
+    monitors = Monitors(list(_monitors(settings, _job_name(typed), verbose=verbose)))
     monitors.begin()
     try:
         code = run(monitors)
@@ -63,13 +66,15 @@ def _job_name(typed: Asked) -> str:
     return " ".join(typed.inputs) or "batcher"
 
 
-def _monitors(settings: Settings, job: str) -> Iterator[Monitor]:
+def _monitors(settings: Settings, job: str, *, verbose: bool) -> Iterator[Monitor]:
     clock = SystemClock()
     form = settings.log_format or LogFormat.TEXT
     if settings.log_file:
         yield RunLog(LogFile(Path(settings.log_file)), form, clock)
     elif form is LogFormat.JSON:
         yield RunLog(to_stderr, form, clock)
+    if verbose and (settings.log_file or form is not LogFormat.JSON):
+        yield RunLog(to_stderr, LogFormat.TEXT, clock)
     if settings.metrics_file:
         yield MetricsFile(Path(settings.metrics_file), job, clock)
     if settings.ping_url:

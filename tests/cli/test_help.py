@@ -79,7 +79,7 @@ def test_every_example_can_be_typed(name):
 @pytest.mark.parametrize("name", EVERY)
 def test_an_option_means_the_same_everywhere(name):
     longs = {"-m": "--model", "-e": "--endpoint", "-d": "--database", "-o": "--output",
-             "-n": "--limit", "-q": "--quiet", "-y": "--yes"}  # fmt: skip
+             "-n": "--limit", "-q": "--quiet", "-v": "--verbose", "-y": "--yes"}  # fmt: skip
     for parameter in EVERY[name].params:
         shorts = [each for each in parameter.opts if not each.startswith("--")]
         if isinstance(parameter, click.Option):

@@ -130,6 +130,16 @@ def test_a_log_gets_plain_lines(folder, command):
     check_final_words(folder, ended.err)
 
 
+def test_verbose_says_what_happens_when_it_happens(folder, command):
+    ended = folder.batcher(*command, "-v", "--log-file", "run.log")
+    assert (ended.code, ended.out) == (65, "")
+    moments = re.findall(r"^\d{4}-\d\d-\d\dT[\d:.]+Z (?:INFO|ERROR) +(.*)$", ended.err, re.M)
+    assert "priced with list anthropic of price book" in moments[0]
+    assert "ended with 65" in moments[-1]
+    assert len(moments) == len((folder.path / "run.log").read_text().splitlines())
+    check_final_words(folder, ended.err)
+
+
 def test_quiet_says_in_one_sentence_why_it_is_not_0(folder, command):
     ended = folder.batcher(*command, "--quiet")
     assert (ended.code, ended.out) == (65, "")

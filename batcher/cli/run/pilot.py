@@ -40,7 +40,14 @@ class Piloted:
 
 
 def run_with_pilot(
-    job: Job, rows: int, monitors: Monitors, *, as_json: bool, quiet: bool, assume_yes: bool
+    job: Job,
+    rows: int,
+    monitors: Monitors,
+    *,
+    as_json: bool,
+    quiet: bool,
+    assume_yes: bool,
+    verbose: bool,
 ) -> int:
     """One run that begins with a pilot of `rows`, as its first invocation; the exit code.
 
@@ -48,7 +55,7 @@ def run_with_pilot(
     of an earlier, unfinished pilot count, so that the same command again pays none twice.
     """
     silent = quiet or as_json
-    watcher = display(quiet=silent, assume_yes=assume_yes)
+    watcher = display(quiet=silent or verbose, assume_yes=assume_yes)
     try:
         piloted = _send(
             job, rows, monitors.beside(watcher), quiet=silent, assume_yes=assume_yes
@@ -59,7 +66,7 @@ def run_with_pilot(
     created = watcher.start is not None and watcher.start.database_created
     if ended is None:
         _show(piloted.made, quiet=silent, assume_yes=assume_yes)
-        watcher = display(quiet=silent, assume_yes=assume_yes)
+        watcher = display(quiet=silent or verbose, assume_yes=assume_yes)
         try:
             ended = wiring.run(piloted.job, monitors.beside(watcher), files=piloted.files)
         finally:

@@ -71,11 +71,18 @@ if TYPE_CHECKING:
 @format_options("text", "json", section=OUTPUT)
 @force_option(OUTPUT)
 @option("-q", "--quiet", is_flag=True, section=OUTPUT, help="No progress; errors only.")
+@option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    section=OUTPUT,
+    help="Say what happens, when it happens, with the time: a log instead of the panel.",
+)
 @option("-y", "--yes", is_flag=True, section=OUTPUT, help="Answer every question with yes.")
 def run(
     inputs: tuple[str, ...], job_path: Path | None, config_path: str | None,
     tags: tuple[str, ...], accept_change: bool, again: bool, pilot_rows: int | None,
-    dry_run: bool, force: bool, yes: bool, form: str, quiet: bool,
+    dry_run: bool, force: bool, yes: bool, form: str, quiet: bool, verbose: bool,
     **options: Any,  # noqa: ANN401 - settings by name, checked by Settings
 ) -> int:  # fmt: skip
     """Send the rows of INPUT, or of a job, that are still to do.
@@ -103,8 +110,10 @@ def run(
         )
         if dry_run:
             return print_dry_run(wiring.resolve(typed), as_json=as_json)
-        do = partial(_run, typed, pilot_rows, as_json=as_json, quiet=quiet, yes=yes)
-        return wiring.watched(typed, do)
+        do = partial(
+            _run, typed, pilot_rows, as_json=as_json, quiet=quiet, yes=yes, verbose=verbose
+        )
+        return wiring.watched(typed, do, verbose=verbose)
     except (BatcherError, Interrupted) as exc:
         if quiet and exc.exit_code == 0:  # --if-running skip: cron needs no mail about that
             return 0
@@ -119,6 +128,7 @@ def _run(
     as_json: bool,
     quiet: bool,
     yes: bool,
+    verbose: bool,
 ) -> int:
     from batcher import wiring
     from batcher.cli.money.estimate import look_ahead
@@ -132,12 +142,18 @@ def _run(
         from batcher.cli.run.pilot import run_with_pilot
 
         return run_with_pilot(
-            job, pilot_rows, monitors, as_json=as_json, quiet=quiet, assume_yes=yes
+            job,
+            pilot_rows,
+            monitors,
+            as_json=as_json,
+            quiet=quiet,
+            assume_yes=yes,
+            verbose=verbose,
         )
     silent = quiet or as_json
     for sentence in () if silent else job.endpoint.sentences:
         say(sentence)
-    watcher = display(quiet=silent, assume_yes=yes)
+    watcher = display(quiet=silent or verbose, assume_yes=yes)
     before = partial(look_ahead, job, quiet=silent, assume_yes=yes)
     try:
         if job.on is not None:
