@@ -474,6 +474,8 @@ CREATE TABLE batches (
 	CONSTRAINT fk_batches_invocation_id FOREIGN KEY(invocation_id) REFERENCES invocations (invocation_id)
 );
 
+ALTER TABLE invocations ADD COLUMN key_fingerprint TEXT;
+
 CREATE VIEW v_answers AS
 SELECT
   x.run_id, x.invocation_id, x.job, x.endpoint, x.lane, x.source, x.row_number,
@@ -736,7 +738,8 @@ SELECT
   x.error_code, x.error_message, x.provider_request_id, x.workspace_id,
   x.cost_low_pico_usd, x.cost_high_pico_usd,
   CAST(CAST(x.cost_low_pico_usd AS numeric) / 1000000000000 AS numeric(38, 12)) AS cost_low_usd,
-  CAST(CAST(x.cost_high_pico_usd AS numeric) / 1000000000000 AS numeric(38, 12)) AS cost_high_usd
+  CAST(CAST(x.cost_high_pico_usd AS numeric) / 1000000000000 AS numeric(38, 12)) AS cost_high_usd,
+  x.key_fingerprint
 FROM (
 SELECT
   i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
@@ -751,7 +754,8 @@ SELECT
   CASE WHEN t.state IN ('answered', 'late') THEN
       (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
       FROM charges c WHERE c.attempt_id = t.attempt_id AND c.current = 1)
-    ELSE t.cost_high END AS cost_high_pico_usd
+    ELSE t.cost_high END AS cost_high_pico_usd,
+  i.key_fingerprint
 FROM attempts t
 JOIN sources s ON s.source_id = t.source_id
 LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
@@ -763,14 +767,16 @@ SELECT
   x.run_id, x.invocation_id, x.job, x.endpoint, x.lane, x.source, x.row_number,
   x.custom_id, x.attempt_uid, x.request_id, x.line, x.model, x.meter, x.quantity, x.rate,
   x.amount, x.currency, x.amount_pico_usd, x.status, x.reason, x.price_book, x.rating,
-  CAST(CAST(x.amount_pico_usd AS numeric) / 1000000000000 AS numeric(38, 12)) AS amount_usd
+  CAST(CAST(x.amount_pico_usd AS numeric) / 1000000000000 AS numeric(38, 12)) AS amount_usd,
+  x.workspace_id, x.key_fingerprint
 FROM (
 SELECT
   i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
   t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
   'input' AS meter, c.input_quantity AS quantity, x.input_rate AS rate, c.input_amount AS amount,
   c.currency, CASE WHEN c.currency = 'USD' THEN c.input_amount END AS amount_pico_usd,
-  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating,
+  t.workspace_id, i.key_fingerprint
 FROM charges c
 JOIN attempts t ON t.attempt_id = c.attempt_id
 JOIN sources s ON s.source_id = t.source_id
@@ -786,7 +792,8 @@ SELECT
   t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
   'cache_write_5m' AS meter, c.cache_write_5m_quantity AS quantity, x.cache_write_5m_rate AS rate, c.cache_write_5m_amount AS amount,
   c.currency, CASE WHEN c.currency = 'USD' THEN c.cache_write_5m_amount END AS amount_pico_usd,
-  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating,
+  t.workspace_id, i.key_fingerprint
 FROM charges c
 JOIN attempts t ON t.attempt_id = c.attempt_id
 JOIN sources s ON s.source_id = t.source_id
@@ -802,7 +809,8 @@ SELECT
   t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
   'cache_write_1h' AS meter, c.cache_write_1h_quantity AS quantity, x.cache_write_1h_rate AS rate, c.cache_write_1h_amount AS amount,
   c.currency, CASE WHEN c.currency = 'USD' THEN c.cache_write_1h_amount END AS amount_pico_usd,
-  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating,
+  t.workspace_id, i.key_fingerprint
 FROM charges c
 JOIN attempts t ON t.attempt_id = c.attempt_id
 JOIN sources s ON s.source_id = t.source_id
@@ -818,7 +826,8 @@ SELECT
   t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
   'cache_read' AS meter, c.cache_read_quantity AS quantity, x.cache_read_rate AS rate, c.cache_read_amount AS amount,
   c.currency, CASE WHEN c.currency = 'USD' THEN c.cache_read_amount END AS amount_pico_usd,
-  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating,
+  t.workspace_id, i.key_fingerprint
 FROM charges c
 JOIN attempts t ON t.attempt_id = c.attempt_id
 JOIN sources s ON s.source_id = t.source_id
@@ -834,7 +843,8 @@ SELECT
   t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
   'output' AS meter, c.output_quantity AS quantity, x.output_rate AS rate, c.output_amount AS amount,
   c.currency, CASE WHEN c.currency = 'USD' THEN c.output_amount END AS amount_pico_usd,
-  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating,
+  t.workspace_id, i.key_fingerprint
 FROM charges c
 JOIN attempts t ON t.attempt_id = c.attempt_id
 JOIN sources s ON s.source_id = t.source_id
@@ -850,7 +860,8 @@ SELECT
   t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
   'web_search' AS meter, c.web_search_quantity AS quantity, x.web_search_rate AS rate, c.web_search_amount AS amount,
   c.currency, CASE WHEN c.currency = 'USD' THEN c.web_search_amount END AS amount_pico_usd,
-  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating,
+  t.workspace_id, i.key_fingerprint
 FROM charges c
 JOIN attempts t ON t.attempt_id = c.attempt_id
 JOIN sources s ON s.source_id = t.source_id
@@ -866,7 +877,8 @@ SELECT
   t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
   'unknown' AS meter, NULL AS quantity, NULL AS rate, NULL AS amount,
   c.currency, NULL AS amount_pico_usd,
-  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating,
+  t.workspace_id, i.key_fingerprint
 FROM charges c
 JOIN attempts t ON t.attempt_id = c.attempt_id
 JOIN sources s ON s.source_id = t.source_id
@@ -976,5 +988,5 @@ FROM batches b
 LEFT JOIN runs r ON r.run_id = b.run_id
 LEFT JOIN invocations i ON i.invocation_id = b.invocation_id;
 
-INSERT INTO batcher_version (version_num) VALUES ('0009');
+INSERT INTO batcher_version (version_num) VALUES ('0010');
 

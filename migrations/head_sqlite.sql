@@ -90,7 +90,7 @@ CREATE TABLE invocations (
   price_list TEXT,
   settings_digest TEXT NOT NULL,
   options TEXT NOT NULL,
-  tags TEXT NOT NULL, fallback_of INTEGER,
+  tags TEXT NOT NULL, fallback_of INTEGER, key_fingerprint TEXT,
   CONSTRAINT fk_invocations_run_id FOREIGN KEY (run_id) REFERENCES runs (run_id),
   CONSTRAINT pk_invocations PRIMARY KEY (invocation_id)
 );
@@ -675,156 +675,6 @@ LEFT JOIN attempts t ON t.attempt_id = a.attempt_id
 WHERE t.state <> 'partial'
 ) x;
 
-CREATE VIEW v_attempts AS
-SELECT
-  x.run_id, x.invocation_id, x.job, x.endpoint, x.lane, x.source, x.row_number,
-  x.custom_id, x.attempt_uid, x.request_id, x.attempt, x.leg, x.purpose, x.state,
-  x.requested_model, x.opened_at, x.sent_at, x.settled_at, x.http_status, x.error_type,
-  x.error_code, x.error_message, x.provider_request_id, x.workspace_id,
-  x.cost_low_pico_usd, x.cost_high_pico_usd,
-  x.cost_low_pico_usd / 1e12 AS cost_low_usd,
-  x.cost_high_pico_usd / 1e12 AS cost_high_usd
-FROM (
-SELECT
-  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
-  t.custom_id, t.attempt_uid, t.request_id, t.number AS attempt, t.leg, t.purpose, t.state,
-  t.requested_model, strftime('%Y-%m-%dT%H:%M:%S', t.opened_at / 1000000, 'unixepoch') || printf('.%06dZ', t.opened_at % 1000000) AS opened_at, strftime('%Y-%m-%dT%H:%M:%S', t.sent_at / 1000000, 'unixepoch') || printf('.%06dZ', t.sent_at % 1000000) AS sent_at,
-  strftime('%Y-%m-%dT%H:%M:%S', t.settled_at / 1000000, 'unixepoch') || printf('.%06dZ', t.settled_at % 1000000) AS settled_at, t.http_status, t.error_type, t.error_code, t.error_message,
-  t.provider_request_id, t.workspace_id,
-  CASE WHEN t.state IN ('answered', 'late') THEN
-      (SELECT COALESCE(CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint), 0)
-      FROM charges c WHERE c.attempt_id = t.attempt_id AND c.current = 1)
-    ELSE t.cost_low END AS cost_low_pico_usd,
-  CASE WHEN t.state IN ('answered', 'late') THEN
-      (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
-      FROM charges c WHERE c.attempt_id = t.attempt_id AND c.current = 1)
-    ELSE t.cost_high END AS cost_high_pico_usd
-FROM attempts t
-JOIN sources s ON s.source_id = t.source_id
-LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
-LEFT JOIN runs r ON r.run_id = i.run_id
-) x;
-
-CREATE VIEW v_charges AS
-SELECT
-  x.run_id, x.invocation_id, x.job, x.endpoint, x.lane, x.source, x.row_number,
-  x.custom_id, x.attempt_uid, x.request_id, x.line, x.model, x.meter, x.quantity, x.rate,
-  x.amount, x.currency, x.amount_pico_usd, x.status, x.reason, x.price_book, x.rating,
-  x.amount_pico_usd / 1e12 AS amount_usd
-FROM (
-SELECT
-  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
-  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
-  'input' AS meter, c.input_quantity AS quantity, x.input_rate AS rate, c.input_amount AS amount,
-  c.currency, CASE WHEN c.currency = 'USD' THEN c.input_amount END AS amount_pico_usd,
-  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
-FROM charges c
-JOIN attempts t ON t.attempt_id = c.attempt_id
-JOIN sources s ON s.source_id = t.source_id
-LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
-LEFT JOIN runs r ON r.run_id = i.run_id
-LEFT JOIN ratings g ON g.rating_id = c.rating_id
-LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
-LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
-WHERE c.current = 1 AND c.input_quantity > 0
-UNION ALL
-SELECT
-  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
-  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
-  'cache_write_5m' AS meter, c.cache_write_5m_quantity AS quantity, x.cache_write_5m_rate AS rate, c.cache_write_5m_amount AS amount,
-  c.currency, CASE WHEN c.currency = 'USD' THEN c.cache_write_5m_amount END AS amount_pico_usd,
-  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
-FROM charges c
-JOIN attempts t ON t.attempt_id = c.attempt_id
-JOIN sources s ON s.source_id = t.source_id
-LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
-LEFT JOIN runs r ON r.run_id = i.run_id
-LEFT JOIN ratings g ON g.rating_id = c.rating_id
-LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
-LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
-WHERE c.current = 1 AND c.cache_write_5m_quantity > 0
-UNION ALL
-SELECT
-  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
-  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
-  'cache_write_1h' AS meter, c.cache_write_1h_quantity AS quantity, x.cache_write_1h_rate AS rate, c.cache_write_1h_amount AS amount,
-  c.currency, CASE WHEN c.currency = 'USD' THEN c.cache_write_1h_amount END AS amount_pico_usd,
-  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
-FROM charges c
-JOIN attempts t ON t.attempt_id = c.attempt_id
-JOIN sources s ON s.source_id = t.source_id
-LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
-LEFT JOIN runs r ON r.run_id = i.run_id
-LEFT JOIN ratings g ON g.rating_id = c.rating_id
-LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
-LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
-WHERE c.current = 1 AND c.cache_write_1h_quantity > 0
-UNION ALL
-SELECT
-  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
-  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
-  'cache_read' AS meter, c.cache_read_quantity AS quantity, x.cache_read_rate AS rate, c.cache_read_amount AS amount,
-  c.currency, CASE WHEN c.currency = 'USD' THEN c.cache_read_amount END AS amount_pico_usd,
-  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
-FROM charges c
-JOIN attempts t ON t.attempt_id = c.attempt_id
-JOIN sources s ON s.source_id = t.source_id
-LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
-LEFT JOIN runs r ON r.run_id = i.run_id
-LEFT JOIN ratings g ON g.rating_id = c.rating_id
-LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
-LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
-WHERE c.current = 1 AND c.cache_read_quantity > 0
-UNION ALL
-SELECT
-  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
-  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
-  'output' AS meter, c.output_quantity AS quantity, x.output_rate AS rate, c.output_amount AS amount,
-  c.currency, CASE WHEN c.currency = 'USD' THEN c.output_amount END AS amount_pico_usd,
-  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
-FROM charges c
-JOIN attempts t ON t.attempt_id = c.attempt_id
-JOIN sources s ON s.source_id = t.source_id
-LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
-LEFT JOIN runs r ON r.run_id = i.run_id
-LEFT JOIN ratings g ON g.rating_id = c.rating_id
-LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
-LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
-WHERE c.current = 1 AND c.output_quantity > 0
-UNION ALL
-SELECT
-  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
-  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
-  'web_search' AS meter, c.web_search_quantity AS quantity, x.web_search_rate AS rate, c.web_search_amount AS amount,
-  c.currency, CASE WHEN c.currency = 'USD' THEN c.web_search_amount END AS amount_pico_usd,
-  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
-FROM charges c
-JOIN attempts t ON t.attempt_id = c.attempt_id
-JOIN sources s ON s.source_id = t.source_id
-LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
-LEFT JOIN runs r ON r.run_id = i.run_id
-LEFT JOIN ratings g ON g.rating_id = c.rating_id
-LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
-LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
-WHERE c.current = 1 AND c.web_search_quantity > 0
-UNION ALL
-SELECT
-  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
-  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
-  'unknown' AS meter, NULL AS quantity, NULL AS rate, NULL AS amount,
-  c.currency, NULL AS amount_pico_usd,
-  c.status, c.reason, b.version AS price_book, c.rating_id AS rating
-FROM charges c
-JOIN attempts t ON t.attempt_id = c.attempt_id
-JOIN sources s ON s.source_id = t.source_id
-LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
-LEFT JOIN runs r ON r.run_id = i.run_id
-LEFT JOIN ratings g ON g.rating_id = c.rating_id
-LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
-LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
-WHERE c.current = 1 AND c.status IN ('unpriced', 'assumed') AND COALESCE(c.input_quantity, 0) = 0 AND COALESCE(c.cache_write_5m_quantity, 0) = 0 AND COALESCE(c.cache_write_1h_quantity, 0) = 0 AND COALESCE(c.cache_read_quantity, 0) = 0 AND COALESCE(c.output_quantity, 0) = 0 AND COALESCE(c.web_search_quantity, 0) = 0
-) x;
-
 CREATE VIEW v_cost_by_model_day AS
 SELECT
   x.day, x.endpoint, x.model, x.requests, x.attempts, x.input_tokens, x.cache_write_tokens,
@@ -906,5 +756,165 @@ FROM batches b
 LEFT JOIN runs r ON r.run_id = b.run_id
 LEFT JOIN invocations i ON i.invocation_id = b.invocation_id;
 
-INSERT INTO batcher_version (version_num) VALUES ('0009');
+CREATE VIEW v_attempts AS
+SELECT
+  x.run_id, x.invocation_id, x.job, x.endpoint, x.lane, x.source, x.row_number,
+  x.custom_id, x.attempt_uid, x.request_id, x.attempt, x.leg, x.purpose, x.state,
+  x.requested_model, x.opened_at, x.sent_at, x.settled_at, x.http_status, x.error_type,
+  x.error_code, x.error_message, x.provider_request_id, x.workspace_id,
+  x.cost_low_pico_usd, x.cost_high_pico_usd,
+  x.cost_low_pico_usd / 1e12 AS cost_low_usd,
+  x.cost_high_pico_usd / 1e12 AS cost_high_usd,
+  x.key_fingerprint
+FROM (
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, t.number AS attempt, t.leg, t.purpose, t.state,
+  t.requested_model, strftime('%Y-%m-%dT%H:%M:%S', t.opened_at / 1000000, 'unixepoch') || printf('.%06dZ', t.opened_at % 1000000) AS opened_at, strftime('%Y-%m-%dT%H:%M:%S', t.sent_at / 1000000, 'unixepoch') || printf('.%06dZ', t.sent_at % 1000000) AS sent_at,
+  strftime('%Y-%m-%dT%H:%M:%S', t.settled_at / 1000000, 'unixepoch') || printf('.%06dZ', t.settled_at % 1000000) AS settled_at, t.http_status, t.error_type, t.error_code, t.error_message,
+  t.provider_request_id, t.workspace_id,
+  CASE WHEN t.state IN ('answered', 'late') THEN
+      (SELECT COALESCE(CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint), 0)
+      FROM charges c WHERE c.attempt_id = t.attempt_id AND c.current = 1)
+    ELSE t.cost_low END AS cost_low_pico_usd,
+  CASE WHEN t.state IN ('answered', 'late') THEN
+      (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
+      FROM charges c WHERE c.attempt_id = t.attempt_id AND c.current = 1)
+    ELSE t.cost_high END AS cost_high_pico_usd,
+  i.key_fingerprint
+FROM attempts t
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id
+) x;
+
+CREATE VIEW v_charges AS
+SELECT
+  x.run_id, x.invocation_id, x.job, x.endpoint, x.lane, x.source, x.row_number,
+  x.custom_id, x.attempt_uid, x.request_id, x.line, x.model, x.meter, x.quantity, x.rate,
+  x.amount, x.currency, x.amount_pico_usd, x.status, x.reason, x.price_book, x.rating,
+  x.amount_pico_usd / 1e12 AS amount_usd,
+  x.workspace_id, x.key_fingerprint
+FROM (
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
+  'input' AS meter, c.input_quantity AS quantity, x.input_rate AS rate, c.input_amount AS amount,
+  c.currency, CASE WHEN c.currency = 'USD' THEN c.input_amount END AS amount_pico_usd,
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating,
+  t.workspace_id, i.key_fingerprint
+FROM charges c
+JOIN attempts t ON t.attempt_id = c.attempt_id
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id
+LEFT JOIN ratings g ON g.rating_id = c.rating_id
+LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
+LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
+WHERE c.current = 1 AND c.input_quantity > 0
+UNION ALL
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
+  'cache_write_5m' AS meter, c.cache_write_5m_quantity AS quantity, x.cache_write_5m_rate AS rate, c.cache_write_5m_amount AS amount,
+  c.currency, CASE WHEN c.currency = 'USD' THEN c.cache_write_5m_amount END AS amount_pico_usd,
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating,
+  t.workspace_id, i.key_fingerprint
+FROM charges c
+JOIN attempts t ON t.attempt_id = c.attempt_id
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id
+LEFT JOIN ratings g ON g.rating_id = c.rating_id
+LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
+LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
+WHERE c.current = 1 AND c.cache_write_5m_quantity > 0
+UNION ALL
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
+  'cache_write_1h' AS meter, c.cache_write_1h_quantity AS quantity, x.cache_write_1h_rate AS rate, c.cache_write_1h_amount AS amount,
+  c.currency, CASE WHEN c.currency = 'USD' THEN c.cache_write_1h_amount END AS amount_pico_usd,
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating,
+  t.workspace_id, i.key_fingerprint
+FROM charges c
+JOIN attempts t ON t.attempt_id = c.attempt_id
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id
+LEFT JOIN ratings g ON g.rating_id = c.rating_id
+LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
+LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
+WHERE c.current = 1 AND c.cache_write_1h_quantity > 0
+UNION ALL
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
+  'cache_read' AS meter, c.cache_read_quantity AS quantity, x.cache_read_rate AS rate, c.cache_read_amount AS amount,
+  c.currency, CASE WHEN c.currency = 'USD' THEN c.cache_read_amount END AS amount_pico_usd,
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating,
+  t.workspace_id, i.key_fingerprint
+FROM charges c
+JOIN attempts t ON t.attempt_id = c.attempt_id
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id
+LEFT JOIN ratings g ON g.rating_id = c.rating_id
+LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
+LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
+WHERE c.current = 1 AND c.cache_read_quantity > 0
+UNION ALL
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
+  'output' AS meter, c.output_quantity AS quantity, x.output_rate AS rate, c.output_amount AS amount,
+  c.currency, CASE WHEN c.currency = 'USD' THEN c.output_amount END AS amount_pico_usd,
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating,
+  t.workspace_id, i.key_fingerprint
+FROM charges c
+JOIN attempts t ON t.attempt_id = c.attempt_id
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id
+LEFT JOIN ratings g ON g.rating_id = c.rating_id
+LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
+LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
+WHERE c.current = 1 AND c.output_quantity > 0
+UNION ALL
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
+  'web_search' AS meter, c.web_search_quantity AS quantity, x.web_search_rate AS rate, c.web_search_amount AS amount,
+  c.currency, CASE WHEN c.currency = 'USD' THEN c.web_search_amount END AS amount_pico_usd,
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating,
+  t.workspace_id, i.key_fingerprint
+FROM charges c
+JOIN attempts t ON t.attempt_id = c.attempt_id
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id
+LEFT JOIN ratings g ON g.rating_id = c.rating_id
+LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
+LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
+WHERE c.current = 1 AND c.web_search_quantity > 0
+UNION ALL
+SELECT
+  i.run_id, t.invocation_id, r.job, i.endpoint, t.lane, s.name AS source, t.row_number,
+  t.custom_id, t.attempt_uid, t.request_id, c.line, c.model,
+  'unknown' AS meter, NULL AS quantity, NULL AS rate, NULL AS amount,
+  c.currency, NULL AS amount_pico_usd,
+  c.status, c.reason, b.version AS price_book, c.rating_id AS rating,
+  t.workspace_id, i.key_fingerprint
+FROM charges c
+JOIN attempts t ON t.attempt_id = c.attempt_id
+JOIN sources s ON s.source_id = t.source_id
+LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
+LEFT JOIN runs r ON r.run_id = i.run_id
+LEFT JOIN ratings g ON g.rating_id = c.rating_id
+LEFT JOIN price_books b ON b.price_book_id = g.price_book_id
+LEFT JOIN rate_sets x ON x.rate_set_id = c.rate_set_id
+WHERE c.current = 1 AND c.status IN ('unpriced', 'assumed') AND COALESCE(c.input_quantity, 0) = 0 AND COALESCE(c.cache_write_5m_quantity, 0) = 0 AND COALESCE(c.cache_write_1h_quantity, 0) = 0 AND COALESCE(c.cache_read_quantity, 0) = 0 AND COALESCE(c.output_quantity, 0) = 0 AND COALESCE(c.web_search_quantity, 0) = 0
+) x;
+
+INSERT INTO batcher_version (version_num) VALUES ('0010');
 

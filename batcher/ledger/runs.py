@@ -25,7 +25,7 @@ class InvocationStart:
     """What is known of a process of a run when it starts; never a key.
 
     `token` is drawn by chance, so that no attempt's uid comes again when a backup of the ledger
-    is put back, or a copy of it is worked with.
+    is put back, or a copy of it is worked with. `key_fingerprint` is a salted hash.
     """
 
     started_at: int
@@ -44,6 +44,7 @@ class InvocationStart:
     options: dict[str, object]
     tags: dict[str, str]
     fallback_of: int | None = None
+    key_fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +147,8 @@ def start_invocation(connection: Connection, run_id: int, start: InvocationStart
     values = {
         name: getattr(start, name)
         for name in (
-            "started_at", "host", "pid", "os_user", "version", "command", "endpoint",
-            "base_url", "lane", "price_list", "settings_digest", "fallback_of",
+            "started_at", "host", "pid", "os_user", "version", "command", "endpoint", "lane",
+            "base_url", "price_list", "settings_digest", "fallback_of", "key_fingerprint",
         )
     }  # fmt: skip
     values |= {

@@ -108,6 +108,7 @@ invocations = Table(
     Column("options", Text, nullable=False),  # JSON object, with its token, never a key
     Column("tags", Text, nullable=False),  # JSON object of text
     Column("fallback_of", Big),
+    Column("key_fingerprint", Text),  # of address and key as they were known at its start
 )
 # The process that an invocation belongs to.
 process_id = func.coalesce(invocations.c.fallback_of, invocations.c.invocation_id)

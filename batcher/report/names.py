@@ -44,6 +44,7 @@ class InvocationNames:
     run_key: str
     tags: Mapping[str, str]
     process: int
+    key_fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +84,7 @@ def _read_invocations(connection: Connection) -> list[tuple[int, InvocationNames
         invocations.c.endpoint,
         invocations.c.simulated,
         invocations.c.tags,
+        invocations.c.key_fingerprint,
         process_id.label("process"),
         runs.c.job,
         runs.c.key,
@@ -99,6 +101,7 @@ def _read_invocations(connection: Connection) -> list[tuple[int, InvocationNames
                 run_key=row.key,
                 tags=msgspec.json.decode(row.tags),
                 process=row.process,
+                key_fingerprint=row.key_fingerprint,
             ),
         )
         for row in connection.execute(statement)

@@ -54,6 +54,18 @@ def one(rows, used, model=MODEL, rates=None, number=1, **fields):
     )  # fmt: skip
 
 
+def test_without_a_workspace_the_key_is_the_sub_account(rows, engine):
+    rows.run()
+    rows.source(1)
+    for number, key in enumerate(("aa11", "bb22"), 1):
+        rows.invocation(1, key_fingerprint=key)
+        one(rows, (50, 0, 0, 0, 5, 0), number=number)
+        rows.charge(rows.answer(number, 1, 9 + number, model=MODEL), None)
+    found, _ = written(engine)
+    assert {(r["SubAccountId"], r["SubAccountType"]) for r in found} == {("aa11", "API Key")}
+    assert {r["x_KeyFingerprint"] for r in found} == {"aa11"}
+
+
 def test_a_workspace_is_a_sub_account_and_no_two_are_added_up(here, engine):
     one(here, (100, 0, 0, 0, 10, 0), attempt={"workspace_id": "wrkspc_1"})
     one(here, (50, 0, 0, 0, 5, 0), number=2, attempt={"workspace_id": "wrkspc_2"})

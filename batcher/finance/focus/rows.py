@@ -47,6 +47,7 @@ class Charged:
     tags: Mapping[str, str]
     place: str
     workspace: str | None
+    key: str | None
     rates: RateSet
     status: str
     book: str
@@ -65,7 +66,7 @@ class Charged:
     def identity(self) -> tuple[Any, ...]:
         """Equal for charges that are one row."""
         rates, tags = self.rates, tuple(sorted(self.tags.items()))
-        return (self.place, self.endpoint, self.workspace or "", self.run, tags,
+        return (self.place, self.endpoint, self.workspace or "", self.key or "", self.run, tags,
                 rates.model, rates.terms,
                 rates.price_list, rates.valid_from, rates.rates, rates.currency, self.status,
                 self.book, self.rating_id)  # fmt: skip
@@ -178,6 +179,7 @@ def _charged(ledger: OpenLedger, grain: Grain, left_out: LeftOut) -> Iterator[Ch
             tags=about.tags,
             place=ledger.place,
             workspace=None if group.key[0] is None else str(group.key[0]),
+            key=about.key_fingerprint,
             rates=group.rates,
             status=group.status or "",
             book=ledger.names.price_books[group.rating_id],
@@ -216,9 +218,7 @@ def _about(charged: Charged, account: str | None) -> FocusRow:
         "PublisherName": sku.publisher(rates.model) or parties["PublisherName"],
         "RegionId": terms.place,
         "RegionName": terms.place and terms.place.upper(),
-        "SubAccountId": charged.workspace,
-        "SubAccountName": charged.workspace,
-        "SubAccountType": "Workspace" if charged.workspace else None,
+        **_sub_account(charged),
         "Tags": _tags(charged),
         "x_CostStatus": charged.status,
         "x_Job": charged.job,
@@ -227,6 +227,18 @@ def _about(charged: Charged, account: str | None) -> FocusRow:
         "x_RunId": str(charged.run),
         "x_ServiceTier": terms.service_tier,
         **_request(charged.request),
+    }
+
+
+def _sub_account(charged: Charged) -> FocusRow:
+    """The workspace that the provider named, else the key, as the salted hash of it."""
+    account = charged.workspace or charged.key
+    kind = "Workspace" if charged.workspace else "API Key"
+    return {
+        "SubAccountId": account,
+        "SubAccountName": account,
+        "SubAccountType": kind if account else None,
+        "x_KeyFingerprint": charged.key,
     }
 
 

@@ -31,7 +31,7 @@ from batcher.pipeline.batches.collecting import came_back, underway_of
 from batcher.pipeline.engine.known_rows import BegunRequests
 from batcher.pipeline.engine.policies import TRUNCATED
 from batcher.pipeline.engine.reservations import Cap
-from batcher.pipeline.job import Job, Services
+from batcher.pipeline.job import FallbackServices, Job, Services
 from batcher.pipeline.run.plan import (
     PlannedSource,
     begun_requests,
@@ -135,7 +135,10 @@ def _begin(
 ) -> BegunInvocation:
     now = services.clock.now_us()
     digest = job.settings.digest()
-    start = _start(job, services, digest, now)
+    uid = runs.database_uid(connection)
+    start = replace(
+        _start(job, services, digest, now), key_fingerprint=_fingerprint(services, uid)
+    )
     invocation_id = runs.start_invocation(connection, run_id, start)
     recovery = runs.recover(
         connection,
@@ -172,7 +175,7 @@ def _begin(
     fallbacks = _begin_fallbacks(connection, scope, start, services)
     return BegunInvocation(
         scope=scope,
-        database_uid=runs.database_uid(connection),
+        database_uid=uid,
         attempt_uids=runs.attempt_uids(connection, invocation_id) or "",
         plan=plan,
         history=history,
@@ -231,6 +234,7 @@ def _begin_fallbacks(
             simulated=endpoint.simulated,
             price_list=each.rater.price_list,
             fallback_of=scope.invocation_id,
+            key_fingerprint=_fingerprint(each, runs.database_uid(connection)),
         )
         found.append(runs.start_invocation(connection, scope.run_id, line))
     return found
@@ -266,6 +270,10 @@ def _check_endpoint(connection: Connection, batch: StoredBatch, job: Job) -> Non
         f"rows of this run are in batches at endpoint {name} ({base_url}): collect them there"
         " first, or end them with --cancel"
     )
+
+
+def _fingerprint(endpoint: Services | FallbackServices, database_uid: str) -> str | None:
+    return None if endpoint.fingerprint is None else endpoint.fingerprint(database_uid)
 
 
 def _quarantined(connection: Connection, plan: Sequence[PlannedSource]) -> int:
