@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack, cast
 
 from batcher import wiring
-from batcher.errors import UsageError, did_you_mean
+from batcher.errors import ConfigurationError, UsageError, did_you_mean
 from batcher.estimate.look_ahead import look_ahead
 from batcher.library.answers import RowAnswer
 from batcher.library.interrupts import Interrupts, in_own_thread
@@ -69,6 +69,9 @@ class RunOptions(TypedDict, total=False):
     ping_url: str
     processes: int
     join: bool
+    lane: Literal["live", "batch"]
+    no_wait: bool
+    cancel: bool
     database: Name
 
 
@@ -138,6 +141,8 @@ def _watched(typed: wiring.Asked, interrupts: Interrupts, *, assume_yes: bool) -
 
 def _run(job: Job, monitors: Monitors, interrupts: Interrupts, *, assume_yes: bool) -> Run:
     wiring.check_together(job, pilot=False)
+    if job.on is not None:
+        raise ConfigurationError(f"on = {job.on!r} is for the command: type {job.command}")
     if job.on is not None:
         raise UsageError(f"a run on a cluster is a command: batcher run --on {job.on}")
     notes = list(job.endpoint.sentences)

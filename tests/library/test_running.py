@@ -28,7 +28,17 @@ from batcher.simulator.server import Simulator
 from tests.making_runs import MODEL, simulating
 
 # What asks or prints is the command's own.
-_OF_THE_COMMAND = {"dry_run", "pilot", "format", "json", "quiet", "help", "verbose"}
+_OF_THE_COMMAND = {
+    "on",
+    "workers",
+    "dry_run",
+    "pilot",
+    "format",
+    "json",
+    "quiet",
+    "help",
+    "verbose",
+}
 
 
 @pytest.fixture
