@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from batcher.cli.run.display import progress_line
+from batcher.cli.run.display import progress_line, stamped
 from batcher.cli.run.panel import panel
 from batcher.monitoring.meter import Reading
 from batcher.pacing.limits import Limit, QuotaUse
@@ -89,4 +89,10 @@ def test_a_log_gets_the_same_in_one_line():
         "42 %; 41,998 of about 100,000 rows done, 312 failed, 3 quarantined, 100 in flight;"
         " 3 min so far, 231.4 rows/s, about 4 min left; $1.00 so far, about $3.00 in all;"
         " limited by output tokens per minute, 97 % used (--otpm)"
+    )
+
+
+def test_a_line_of_a_log_has_its_moment():
+    assert stamped("half of it is done", 1_796_058_480_123_456) == (
+        "2026-11-30T17:08:00Z half of it is done"
     )

@@ -22,6 +22,7 @@ from batcher.monitoring.meter import (
 from batcher.pipeline.events import Ended, Resent, Started
 from batcher.pipeline.progress import Progress
 from batcher.pricing.money import format_usd
+from batcher.report.words import moment_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -127,7 +128,8 @@ class Lines(Quiet):
         said = ""
         while not self._stop.wait(pause):
             pause = min(2 * pause, _LAST_LINE_SECONDS)
-            say(progress_line(event.progress, meter.read(clock.monotonic())))
+            line = progress_line(event.progress, meter.read(clock.monotonic()))
+            say(stamped(line, clock.now_us()))
             failure = event.progress.last_failure
             if failure != said:
                 said = failure
@@ -193,6 +195,11 @@ class Panel(Quiet):
             return ""
         reading = self._meter.read(self._clock.monotonic())
         return panel(self.start.progress, reading, self._note)
+
+
+def stamped(line: str, now_us: int) -> str:
+    """With its moment before it, to the second: a log is read long afterwards."""
+    return f"{moment_text(now_us // 1_000_000 * 1_000_000)} {line}"
 
 
 def progress_line(progress: Progress, reading: Reading) -> str:
