@@ -18,6 +18,7 @@ NOT_HERE = {
     "schedule.md": "systemd, a cluster, and files in /srv",
     "orchestrators.md": "a scheduler, a container",
     "object-stores.md": "buckets",
+    "datasette.md": "Datasette",
 }
 
 ROWS = """\
