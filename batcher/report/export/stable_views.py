@@ -20,7 +20,7 @@ from batcher.rows.out.typed import CellKind, TypedColumn
 # What people and programs may depend on; see docs/database.md.
 STABLE_VIEWS: Final = (
     "v_answers", "v_texts", "v_answers_all", "v_attempts", "v_charges", "v_failures",
-    "v_cost_by_model_day",
+    "v_cost_by_model_day", "v_batches",
 )  # fmt: skip
 _PAGE_ROWS: Final = 1_000
 _USD: Final = "_usd"
@@ -38,7 +38,7 @@ _KINDS: Final = {
         ("run_id", "invocation_id", "row_number", "byte_offset", "request_id", "final", "leg",
          "legs", "attempt", "attempts", "requests", "line", "quantity", "rate", "amount",
          "rating", "http_status", "in_doubt_unbounded", "text_repaired", "valid", "succeeded",
-         "errored", "expired", "canceled", "transient"),
+         "errored", "expired", "canceled", "transient", "batch_number"),
         CellKind.INTEGER,
     ),
     "content": CellKind.JSON,
