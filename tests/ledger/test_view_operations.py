@@ -175,11 +175,11 @@ def test_somebody_elses_thing_of_the_same_name_is_named_and_left(kept, revision,
 
 
 def test_a_new_table_asks_for_its_name_first(kept, revision):
-    execute(kept, "CREATE VIEW batches AS SELECT COUNT(*) AS n FROM answers")
-    asks = 'op.require_unused_names(["free", "batches"])'
-    with pytest.raises(ConfigurationError, match="not ours is called batches"):
+    execute(kept, "CREATE VIEW parcels AS SELECT COUNT(*) AS n FROM answers")
+    asks = 'op.require_unused_names(["free", "parcels"])'
+    with pytest.raises(ConfigurationError, match="not ours is called parcels"):
         upgrade(kept, revision(asks))
-    execute(kept, "DROP VIEW batches")
+    execute(kept, "DROP VIEW parcels")
     upgrade(kept, revision(asks))
 
 
