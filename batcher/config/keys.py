@@ -5,11 +5,19 @@ import re
 import stat
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from batcher.config.files import at_home
 from batcher.config.tables import HeaderValue
 from batcher.errors import AccessRefused, ConfigurationError
-from batcher.transport.endpoint import SIMULATOR_KEY, Auth, Endpoint, ExtraHeader, Secret
+from batcher.transport.endpoint import (
+    SIMULATOR_KEY,
+    Auth,
+    Endpoint,
+    ExtraHeader,
+    Secret,
+    is_near,
+)
 
 _LARGEST: Final = 2**16  # characters of a secret
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
@@ -31,8 +39,9 @@ _TAKEN: Final = {
 def read_key(endpoint: Endpoint) -> Secret | None:
     """The endpoint's key from its environment variable or 0600 file.
 
-    `None`: it needs none, or gets one when a request is about to be sent. Raises
-    `AccessRefused` when it is missing or its file may be read by others.
+    `None`: it needs none, as on this machine or in a private network where the variable is not
+    set, or gets one when a request is about to be sent. Raises `AccessRefused` when it is
+    missing or its file may be read by others.
     """
     if endpoint.auth is Auth.NONE:
         return None
@@ -43,12 +52,18 @@ def read_key(endpoint: Endpoint) -> Secret | None:
     if endpoint.api_key_command or endpoint.federation:
         return None
     value = os.environ.get(endpoint.api_key_env or "", "").strip()
+    if not value and is_near(_host(endpoint)):
+        return None
     if not value:
         raise AccessRefused(
             f"endpoint {endpoint.name} needs a key: set the environment variable "
             f"{endpoint.api_key_env}, or api_key_file in config.toml"
         )
     return checked_key(endpoint, value)
+
+
+def _host(endpoint: Endpoint) -> str:
+    return urlsplit(endpoint.base_url).hostname or ""
 
 
 def read_admin_key(endpoint: Endpoint) -> Secret:
@@ -73,6 +88,8 @@ def key_source(endpoint: Endpoint) -> str:
         return f"command {endpoint.api_key_command[0]}"
     if endpoint.federation:
         return f"workload identity in {endpoint.federation.token_file}"
+    if is_near(_host(endpoint)) and not os.environ.get(endpoint.api_key_env or "", "").strip():
+        return f"none sent: {endpoint.api_key_env} is not set, and the address is near"
     return f"environment variable {endpoint.api_key_env}"
 
 

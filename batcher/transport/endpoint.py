@@ -317,6 +317,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_near(host: str) -> bool:
+    """Whether `host` is this machine or an address of a private range, written as a number."""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return is_loopback(host)
+
+
 def no_batches(endpoint: Endpoint) -> str:
     """Why nothing travels in batches at an endpoint that has none."""
     name = endpoint.name

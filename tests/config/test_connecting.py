@@ -6,7 +6,7 @@ import pytest
 
 from batcher.config.endpoints import at, endpoint_named
 from batcher.config.files import read_config
-from batcher.config.keys import read_key
+from batcher.config.keys import key_source, read_key
 from batcher.config.tables import EndpointTable, ValueSource
 from batcher.errors import AccessRefused, ConfigurationError
 from batcher.transport.endpoint import Auth
@@ -171,3 +171,27 @@ def test_names_of_certificates_are_relative_to_the_file(found):
     table = read_config(None).endpoints["anthropic"]
     assert table.ca_file == str(found / "ca.pem")
     assert table.headers["x"].file == str(found / "x")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "127.0.0.1", "[::1]", "10.1.2.3", "172.16.0.9", "192.168.1.1", "[fd00::1]"],
+)
+def test_a_near_address_is_sent_the_key_that_is_set_and_else_none(monkeypatch, host):
+    endpoint = at(endpoint_named("anthropic", {}), f"https://{host}:8000")
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    assert read_key(endpoint) is None
+    assert key_source(endpoint).startswith("none sent: ANTHROPIC_API_KEY is not set")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "a-key")
+    assert read_key(endpoint).reveal() == "a-key"
+    assert key_source(endpoint) == "environment variable ANTHROPIC_API_KEY"
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["api.example.com", "8.8.8.8", "172.32.0.1", "10.example.com", "localhost.example.com"],
+)
+def test_any_other_address_needs_a_key(monkeypatch, host):
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    with pytest.raises(AccessRefused, match="needs a key"):
+        read_key(at(endpoint_named("anthropic", {}), f"https://{host}"))

@@ -158,7 +158,7 @@ def test_a_cap_and_a_limit_hold_for_all_workers(on_ray):
 
 def test_a_worker_that_cannot_begin_says_why(on_ray):
     on_ray.begin(10)
-    away = ("--endpoint", "anthropic", "--base-url", "https://127.0.0.1:9")
+    away = ("--endpoint", "anthropic", "--base-url", "https://messages.example")
     refused = finish(on_ray.start("--workers", "1", *away))
     assert refused.code == 77
     assert "ANTHROPIC_API_KEY" in refused.json["error"]

@@ -137,7 +137,8 @@ def test_answers_of_other_settings_tell_nothing(case):
 
 def test_simulated_answers_tell_nothing_of_a_real_endpoint(case):
     case.run()
-    real = replace(case.endpoint, simulated=False, api_key_env="NO_SUCH_VARIABLE")
+    away = {"base_url": "https://messages.example", "api_key_env": "NO_SUCH_VARIABLE"}
+    real = replace(case.endpoint, simulated=False, **away)
     write(case, lines(seed=2), "more.jsonl")
     more = replace(case, inputs=("more.jsonl",), key="more", endpoint=real)
     made = estimate(more.job(), None, observer=Watcher(), say=print)

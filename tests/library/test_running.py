@@ -167,7 +167,7 @@ def test_what_is_wrong_before_anything_is_sent_is_raised(
         sent(prompts(1), simulator, max_tokens=7)
     monkeypatch.delenv("ANTHROPIC_API_KEY")
     with pytest.raises(AccessRefused) as refused:
-        sent(prompts(1), simulator)
+        sent(prompts(1), simulator, base_url="https://messages.example", database="b.db")
     assert refused.value.exit_code == 77
 
 

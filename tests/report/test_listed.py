@@ -130,7 +130,6 @@ def test_a_number_beyond_what_a_database_counts_is_refused(command, option):
 @pytest.mark.parametrize(
     "words",
     [
-        ["export", "-o", "-", "--run"],
         ["reconcile", "--undo"],
         ["report", "--rating"],
         ["reprice", "--run"],
