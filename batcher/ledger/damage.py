@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import sqlite3
 
 LOOK_SECONDS: Final = 10.0
-END_SECONDS: Final = 0.2  # a hundredth of what a short run takes, of files up to 20 MB
+END_SECONDS: Final = 0.2  # at least, at the end of a run: files of up to 20 MB
 _STEPS: Final = 10_000  # of SQLite's own machine, between two looks at the clock
 _AGAIN_SECONDS: Final = 0.05
 _MOST: Final = 20  # damages that are listed

@@ -167,14 +167,15 @@ def check_after_crash(engine: Engine, clock: Clock) -> str | None:
     return "the last run did not end cleanly: the database was checked and is whole"
 
 
-def check_at_end(engine: Engine, clock: Clock) -> None:
-    """Look for damage in a SQLite file that is all written, as far as a moment allows.
+def check_at_end(engine: Engine, clock: Clock, took_seconds: float) -> None:
+    """Look for damage in a SQLite file that is all written, for a hundredth of what a run took.
 
     Raises:
         StorageError: it is damaged.
     """
     path = place(engine).path
-    damages = damages_of(path, seconds=END_SECONDS, clock=clock) if path else None
+    seconds = max(END_SECONDS, took_seconds / 100)
+    damages = damages_of(path, seconds=seconds, clock=clock) if path else None
     if path and damages:
         raise damaged(path, damages)
 

@@ -183,7 +183,9 @@ class Shrinking:
 @asynchronous
 async def test_a_disk_that_fills_up_stops_the_run_before_the_database_fails(tmp_path):
     stopped, watcher, job = [], Watcher(), Shrinking(tmp_path)
-    rescue = Rescue(database=None, job=job, clock=FastClock(), lifeboat=SimpleNamespace())
+    rescue = Rescue(
+        database=None, job=job, clock=FastClock(), began=0.0, lifeboat=SimpleNamespace()
+    )
     await rescue.watch_space(watcher, stopped.append)
     assert job.looks == 4
     assert watcher.reasons == ["the disk is nearly full"]
@@ -197,7 +199,9 @@ def test_a_run_that_failed_with_nothing_unsaved_says_in_the_ledger_how_it_ended(
     ledger = RunLedger(sqlite_url)
     job = SimpleNamespace(store=Store.FULL)
     boat = Lifeboat(places_for(sqlite_url, ledger.uid()), ledger.scope, FastClock())
-    rescue = Rescue(database=ledger.engine, job=job, clock=FastClock(), lifeboat=boat)
+    rescue = Rescue(
+        database=ledger.engine, job=job, clock=FastClock(), began=0.0, lifeboat=boat
+    )
     writer = SimpleNamespace(let_go=0, failure=failure, unsaved=[], close=lambda: None)
     assert str(rescue.end(writer, None)) == str(failure)
     assert ledger.ask("SELECT exit_code FROM invocations WHERE ended_at > 0") == [(code,)]

@@ -60,6 +60,7 @@ def rescue_for(
         database=database,
         job=job,
         clock=clock,
+        began=clock.monotonic(),
         lifeboat=lifeboat,
         check_file=begun.held.check_file,
     )
@@ -67,11 +68,15 @@ def rescue_for(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rescue:
-    """What is needed when the ledger failed: the last try, then the words for it."""
+    """What is needed when the ledger failed: the last try, then the words for it.
+
+    `began` is when the run did, by the clock's `monotonic`.
+    """
 
     database: Engine
     job: Job
     clock: Clock
+    began: float
     lifeboat: Lifeboat
     check_file: Callable[[], None] = lambda: None
 
@@ -99,7 +104,7 @@ class Rescue:
     def _not_to_be_trusted(self) -> StorageError | None:
         try:
             self.check_file()
-            check_at_end(self.database, self.clock)
+            check_at_end(self.database, self.clock, self.clock.monotonic() - self.began)
         except StorageError as error:
             return error
         return None
