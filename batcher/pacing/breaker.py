@@ -138,7 +138,6 @@ class Concurrency:
     def __init__(self, cap: int) -> None:
         self._cap = cap
         self._allowed = float(cap)
-        self.is_cut = False  # whether less is allowed than the user's cap
         self._before = (0, 0)  # good and bad ones of the half window before
         self._counts = [0, 0]
         self._turn = 0.0

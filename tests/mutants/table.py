@@ -53,8 +53,8 @@ MUTANTS = [
     Mutant(
         id="claims from living sources",
         room="ledger",
-        text="if row[3] not in live]",
-        becomes="if row[3] or live]",
+        text="if row[3] not in live\n",
+        becomes="if row[3] or live\n",
         wrong="the answer of another row is taken for one's own",
         tests=("tests/ledger/test_claims.py",),
     ),
@@ -134,8 +134,8 @@ MUTANTS = [
     Mutant(
         id="a breaker that waits for one more",
         room="pacing",
-        text="self._failures >= self._policy.trips_after or (",
-        becomes="self._failures > self._policy.trips_after or (",
+        text="self._failures >= self._policy.trips_after\n",
+        becomes="self._failures > self._policy.trips_after\n",
         wrong="trips_after is the number of failures",
         tests=("tests/pacing/test_breaker.py",),
     ),

@@ -202,6 +202,7 @@ def test_json_has_the_same_with_exact_amounts(here, engine):
                 },
                 "workers": [],
                 "nodes": 0,
+                "batches": [],
                 "advice": ["To go on, type the same command again: batcher run rows.jsonl"],
             }
         ],
