@@ -79,9 +79,9 @@ MakeBatches = Callable[[Callable[[], bool]], "MessageBatches"]
 def check_lane(merged: Settings, *, wait: bool, cancel: bool) -> None:
     """Raise for settings that do not go together."""
     if merged.lane is LaneChoice.BATCH:
-        if merged.join or (merged.processes or 1) > 1:
+        if merged.join or (merged.processes or 1) > 1 or merged.on is not None:
             raise ConfigurationError(
-                "--lane batch is for one process: leave out --processes and --join"
+                "--lane batch is for one process: leave out --processes, --join and --on"
             )
     elif cancel or not wait:
         option = "--cancel" if cancel else "--no-wait"
