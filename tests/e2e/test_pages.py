@@ -45,7 +45,7 @@ def test_what_a_page_says_to_type_works(page, tmp_path, simulate):
     here.mkdir()
     for name in ("questions", "rows", "weekly"):
         (here / f"{name}.jsonl").write_text(ROWS)
-    url = simulate("--latency-ms", "1-2").url
+    url = simulate("--latency-ms", "1-2", "--batch-seconds", "0-1").url
     endpoints = (f"[endpoints.{name}]\nbase_url = '{url}'\n" for name in ENDPOINTS)
     (here / "config.toml").write_text(f'model = "claude-haiku-4-5"\n{"".join(endpoints)}')
     (here / "jobs").symlink_to(ROOT / "jobs")
