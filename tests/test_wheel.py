@@ -16,6 +16,7 @@ SOURCES = (
     "batcher",
     "migrations",
     "jobs",
+    "docs",
     "pyproject.toml",
     "README.md",
     "LICENSE",
@@ -114,7 +115,8 @@ def shipped(folder: Path, name: str) -> set[str]:
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(contents, checkout):
-    moved = {f"batcher/{p}" for name in ("migrations", "jobs") for p in shipped(checkout, name)}
+    folders = ("migrations", "jobs", "docs")
+    moved = {f"batcher/{path}" for name in folders for path in shipped(checkout, name)}
     package = {name for name in contents if ".dist-info/" not in name}
     assert package == shipped(checkout, "batcher") | moved
 
@@ -136,6 +138,7 @@ def test_the_wheel_holds_nothing_private(contents, pattern):
         "batcher/jobs/*.toml",
         "batcher/jobs/*.jsonl*",
         "batcher/jobs/*.parquet",
+        "batcher/docs/index.md",
         "batcher/pricing/book/data/*",
         "*.dist-info/licenses/LICENSE",
         "*.dist-info/entry_points.txt",
