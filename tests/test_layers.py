@@ -491,9 +491,25 @@ def test_help_loads_no_heavy_library():
         "except SystemExit as end: assert not end.code, end.code\n"
         "print(*sys.modules, file=sys.stderr)\n"
     )
+    assert not HEAVY & set(_child(program).stderr.split())
+
+
+def test_no_command_loads_a_heavy_library_before_it_is_run():
+    program = (
+        "import sys\n"
+        "from batcher.cli import group\n"
+        "from batcher.cli.menu import COMMANDS\n"
+        "for name in COMMANDS: assert group.get_command(None, name), name\n"
+        "print(*sys.modules)\n"
+    )
+    loaded = set(_child(program).stdout.split())
+    assert "batcher.cli.run.retry" in loaded
+    assert not HEAVY & loaded
+
+
+def _child(program: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-c", program]
-    child = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
-    assert not HEAVY & set(child.stderr.split())
+    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
 
 
 # The rules themselves, against sources that break them.

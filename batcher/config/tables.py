@@ -4,7 +4,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from batcher.ledger.write.records import Store
+from batcher.messages.answer import Store
 from batcher.messages.failure import Verdict
 from batcher.messages.request import StreamMode
 from batcher.pipeline.choices import (

@@ -33,10 +33,10 @@ from batcher.ledger.write.records import (
     RowFailure,
     Shared,
     SharePolicy,
-    Store,
     identity,
 )
 from batcher.ledger.write.store import drop_earlier
+from batcher.messages.answer import Store
 from batcher.messages.attempt import State, attempt_ids_of
 from batcher.messages.request import Request
 

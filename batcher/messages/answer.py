@@ -1,6 +1,7 @@
 """A complete Message, decoded once: what is stored raw stays raw."""
 
 import re
+from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -9,6 +10,19 @@ from msgspec.structs import replace
 from batcher.messages.codec import AT_ONCE, CODEC_ERRORS, check_utf8
 from batcher.messages.parts import MOST_BLOCKS, MOST_PARTS, MOST_TEXT, has_more_parts
 from batcher.messages.usage import Evidence, Usage, parse_usage
+
+
+class Store(StrEnum):
+    """How much of what a provider answers goes into the ledger.
+
+    `full`: everything. `answer`: complete answers, but not the bytes of what was no Message,
+    the beginnings of broken streams, or what local tools said. `usage`: nothing that was said,
+    only identity, stop reason, usage and money.
+    """
+
+    FULL = "full"
+    ANSWER = "answer"
+    USAGE = "usage"
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):

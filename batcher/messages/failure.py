@@ -30,6 +30,14 @@ class Verdict(StrEnum):
         return self in {Verdict.STOP_ACCESS, Verdict.STOP_CONFIGURATION}
 
 
+class FailureKind(StrEnum):
+    """Why a row is not going to be answered by itself."""
+
+    QUARANTINED = "quarantined"  # refused before sending
+    FAILED = "failed"  # given up after sending
+    HELD = "held"  # waits for a person
+
+
 class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Why an attempt did not end in an answer.
 

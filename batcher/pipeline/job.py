@@ -12,7 +12,8 @@ from typing import Final
 import msgspec
 
 from batcher.clock import Clock
-from batcher.ledger.write.records import SharePolicy, Store, Taken
+from batcher.ledger.write.records import SharePolicy, Taken
+from batcher.messages.answer import Store
 from batcher.messages.legs import body_with_model
 from batcher.messages.request import Request
 from batcher.pacing.breaker import BreakerPolicy

@@ -16,11 +16,16 @@ from batcher.ledger.lifeboat.lifeboat import Lifeboat, places_for
 from batcher.ledger.schema import KEY_CHARACTERS
 from batcher.ledger.verify.findings import Findings
 from batcher.ledger.verify.rollups import rollups_agree
-from batcher.ledger.write.records import FailureKind, Intent, Quarantine, RowFailure, Settlement
+from batcher.ledger.write.records import (
+    Intent,
+    Quarantine,
+    RowFailure,
+    Settlement,
+)
 from batcher.ledger.write.transaction import Batch
 from batcher.ledger.write.writer import Writer
 from batcher.messages.attempt import Answered, State, Unknown
-from batcher.messages.failure import Failure, Verdict
+from batcher.messages.failure import Failure, FailureKind, Verdict
 from batcher.messages.request import BadRow
 from tests.ledger.settling import RunLedger
 from tests.simulator.asking import asynchronous

@@ -9,7 +9,7 @@ import pytest
 from batcher.ledger.connect import open_engine
 from batcher.ledger.schema import NOT_KEPT
 from batcher.ledger.verify.checks import verify
-from batcher.ledger.write.records import Store
+from batcher.messages.answer import Store
 from batcher.messages.attempt import Partial
 from batcher.pipeline.choices import AnswerChoices
 from batcher.report.export.answers import ExportOptions, export_answers

@@ -1,6 +1,5 @@
 """`batcher models`."""
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from batcher.cli.commands import command, completed, format_options, option
@@ -30,6 +29,8 @@ def models(config_path: str | None, form: str, **options: str | None) -> None:
 
     Asks the endpoint, with its key; costs nothing.
     """
+    import asyncio
+
     import msgspec
 
     from batcher import wiring

@@ -19,7 +19,7 @@ from batcher.cli.commands import (
     option,
 )
 from batcher.cli.names import endpoint_names, model_names
-from batcher.ledger.write.records import Store
+from batcher.messages.answer import Store
 from batcher.pipeline.choices import IfRunning, LaneChoice, LogFormat, OnUnknown
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -3,7 +3,7 @@
 from batcher.cli.commands import choice, command, number, option
 from batcher.cli.ledger_options import ledger_options
 from batcher.cli.words.say import tell
-from batcher.ledger.write.records import FailureKind
+from batcher.messages.failure import FailureKind
 
 
 @command("batcher retry", "batcher retry --run 3 --kind held")

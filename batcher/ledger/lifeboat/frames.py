@@ -17,8 +17,9 @@ import msgspec
 from msgspec.structs import replace
 
 from batcher.errors import SchemaVersionError
-from batcher.ledger.write.records import RowFailure, Scope, Settlement, Store
+from batcher.ledger.write.records import RowFailure, Scope, Settlement
 from batcher.ledger.write.repair import without_offending_values
+from batcher.messages.answer import Store
 from batcher.messages.attempt import (
     Answered,
     Attempt,

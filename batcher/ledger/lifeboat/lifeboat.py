@@ -44,8 +44,9 @@ from batcher.ledger.lifeboat.restore import (
     record_late,
 )
 from batcher.ledger.migrate import current
-from batcher.ledger.write.records import Scope, Settlement, Store
+from batcher.ledger.write.records import Scope, Settlement
 from batcher.ledger.write.store import kept
+from batcher.messages.answer import Store
 
 _LEAST_ROOM: Final = 4 * 2**20
 _ROOM_FOR_EACH: Final = 32 * 2**10  # bytes of one answer in flight

@@ -25,11 +25,11 @@ from batcher.ledger.write.records import (
     Record,
     Scope,
     Settlement,
-    Store,
     initial_rating,
 )
 from batcher.ledger.write.repair import mended
 from batcher.ledger.write.transaction import Batch
+from batcher.messages.answer import Store
 from batcher.messages.attempt import NotSent, State
 
 _AT_ONCE = 500

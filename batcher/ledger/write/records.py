@@ -5,7 +5,7 @@ A `Scope` says under which run and rating they are written; `open_rating` makes 
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from enum import Enum, StrEnum
+from enum import Enum
 from hashlib import blake2b
 from typing import Protocol
 from zlib import crc32
@@ -16,6 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from batcher.ledger.schema import failures, price_books, ratings, sources
 from batcher.messages.attempt import Attempt, Outcome, State
+from batcher.messages.failure import FailureKind
 from batcher.messages.request import BadRow
 from batcher.pricing.book.book import PriceBook
 from batcher.pricing.rate.rating import Charge
@@ -35,19 +36,6 @@ class Scope:
     rating_id: int
     price_book_id: int
     in_batches: bool = False
-
-
-class Store(StrEnum):
-    """How much of what a provider answers goes into the ledger.
-
-    `full`: everything. `answer`: complete answers, but not the bytes of what was no Message,
-    the beginnings of broken streams, or what local tools said. `usage`: nothing that was said,
-    only identity, stop reason, usage and money.
-    """
-
-    FULL = "full"
-    ANSWER = "answer"
-    USAGE = "usage"
 
 
 class Taken(Enum):
@@ -108,14 +96,6 @@ class AnswerKeys(Protocol):
 
     def of(self, identities: Iterable[int]) -> list[int]:
         """Those of answers with one of these identities, which are ascending."""
-
-
-class FailureKind(StrEnum):
-    """Why a row is not going to be answered by itself."""
-
-    QUARANTINED = "quarantined"  # refused before sending
-    FAILED = "failed"  # given up after sending
-    HELD = "held"  # waits for a person
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,6 @@ import msgspec
 from msgspec.structs import replace
 
 from batcher.ledger.write.records import (
-    FailureKind,
     Intent,
     Quarantine,
     Record,
@@ -16,7 +15,7 @@ from batcher.ledger.write.records import (
 from batcher.messages.answer import Answer
 from batcher.messages.attempt import Answered, Attempt, Partial, State, Unusable
 from batcher.messages.codec import CODEC_ERRORS
-from batcher.messages.failure import Failure, Verdict
+from batcher.messages.failure import Failure, FailureKind, Verdict
 
 
 def mended(record: Record) -> Record:

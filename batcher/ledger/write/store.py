@@ -12,8 +12,8 @@ from sqlalchemy import Connection, case, delete, select, text, update
 
 from batcher.ledger.schema import NOT_KEPT, answers
 from batcher.ledger.schema_internal import tool_results
-from batcher.ledger.write.records import RowFailure, Settlement, Store
-from batcher.messages.answer import Answer
+from batcher.ledger.write.records import RowFailure, Settlement
+from batcher.messages.answer import Answer, Store
 from batcher.messages.attempt import Answered, Partial, Unusable
 
 # The columns of an answer that hold what was said, and what they hold afterwards.

@@ -16,11 +16,11 @@ from batcher.ledger.write.records import (
     Record,
     Scope,
     Settlement,
-    Store,
 )
 from batcher.ledger.write.rollup import rollup_rows, upsert
 from batcher.ledger.write.statements import HotPath
 from batcher.ledger.write.store import drop_earlier, kept
+from batcher.messages.answer import Store
 from batcher.messages.attempt import Answered, Partial, Unusable
 from batcher.pricing.rate.rating import Charge, RateSet
 

@@ -19,9 +19,10 @@ from batcher.ledger.owner.database_file import HeldFile
 from batcher.ledger.owner.lease import Lease
 from batcher.ledger.owner.session import PATIENCE_SECONDS, Session
 from batcher.ledger.write.recent import MOST_BYTES, Recent
-from batcher.ledger.write.records import Intent, Record, Scope, Settlement, Store
+from batcher.ledger.write.records import Intent, Record, Scope, Settlement
 from batcher.ledger.write.repair import mended
 from batcher.ledger.write.transaction import Batch
+from batcher.messages.answer import Store
 from batcher.messages.attempt import Answered, NotSent, Partial, Unusable
 
 T = TypeVar("T")

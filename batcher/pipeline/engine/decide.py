@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from batcher.errors import AccessRefused, BatcherError, ConfigurationError
-from batcher.ledger.write.records import FailureKind, RowFailure, Settlement
+from batcher.ledger.write.records import RowFailure, Settlement
 from batcher.messages.attempt import (
     Answered,
     Attempt,
@@ -19,7 +19,7 @@ from batcher.messages.attempt import (
     Unknown,
     Unusable,
 )
-from batcher.messages.failure import Failure, Verdict
+from batcher.messages.failure import Failure, FailureKind, Verdict
 from batcher.messages.legs import joined_content, joined_text, leg_of, story
 from batcher.messages.request import BadRow, Request
 from batcher.pacing.retry import RetryPolicy

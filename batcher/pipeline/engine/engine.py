@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 from batcher.clock import Clock
 from batcher.errors import ProviderUnavailable
-from batcher.ledger.write.records import FailureKind, Quarantine, Settlement
+from batcher.ledger.write.records import Quarantine, Settlement
 from batcher.ledger.write.writer import Writer
 from batcher.messages.attempt import Answered, Attempt, Outcome, Purpose
 from batcher.messages.batch import Submitted
+from batcher.messages.failure import FailureKind
 from batcher.messages.request import BadRow, Request
 from batcher.pacing.breaker import Breaker
 from batcher.pacing.pacer import Pacer

@@ -6,9 +6,9 @@ from hashlib import blake2b
 from struct import Struct
 from typing import Final
 
-from batcher.ledger.write.records import FailureKind
 from batcher.messages.answer import Answer
 from batcher.messages.attempt import Answered
+from batcher.messages.failure import FailureKind
 from batcher.pipeline.engine.decide import Done, OutcomeDecision, in_doubt
 from batcher.pipeline.engine.policies import KNOWN_STOP_REASONS, TRUNCATED
 from batcher.pipeline.engine.work import Work

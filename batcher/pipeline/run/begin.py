@@ -22,11 +22,11 @@ from batcher.ledger.owner.lock import NOTHING_HELD, Ownership
 from batcher.ledger.write import records
 from batcher.ledger.write.records import (
     Claimable,
-    FailureKind,
     Scope,
     SharePolicy,
     unfinished_rows,
 )
+from batcher.messages.failure import FailureKind
 from batcher.pipeline.batches.collecting import came_back, underway_of
 from batcher.pipeline.engine.known_rows import BegunRequests
 from batcher.pipeline.engine.policies import TRUNCATED

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from batcher.ledger.write.records import FailureKind
+from batcher.messages.failure import FailureKind
 from batcher.report.export.past_damage import UNREADABLE
 from batcher.report.export.rows import ANSWER_NOT_KEPT
 
