@@ -20,7 +20,7 @@ import pytest
 
 import batcher
 from batcher.cli.menu import group
-from batcher.errors import AccessRefused, Busy, ChangedSettings, UsageError
+from batcher.errors import AccessRefused, Busy, ChangedSettings, ConfigurationError, UsageError
 from batcher.ledger.owner.lock import hold_database
 from batcher.library.answers import RowAnswer
 from batcher.library.running import RunOptions
@@ -136,6 +136,57 @@ def test_frames_of_pandas_are_rows_without_their_index(simulator: Simulator):
     found = run.to_pandas()
     assert list(found["custom_id"]) == ["b", "c"]
     assert found["input_tokens"].dtype == "int64"
+
+
+def test_kinds_of_pandas_reach_the_rows_as_they_are_shown(simulator: Simulator):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    frame = pandas.DataFrame(
+        {
+            "big": [2**70, 1],
+            "month": pandas.period_range("2026-01", periods=2, freq="M"),
+            "range": pandas.cut([1, 3], [0, 2, 4]),
+            "mixed": [{"at": pandas.NaT, "of": pandas.NA}, "x"],
+        }
+    )
+    template = "{{ big }} {{ month }} {{ range }} {{ mixed }}"
+    run = sent(frame, simulator, prompt=template)
+    first, second = (each.text for each in run.answers())
+    assert '“1180591620717411303424 2026-01 (0, 2] {"at":null,"of":null}' in first
+    assert '“1 2026-02 (2, 4] "x"' in second
+
+
+@pytest.mark.parametrize("names", [("prompt", "prompt"), (1, "1")])
+def test_columns_of_one_name_in_pandas_are_refused(simulator: Simulator, names: Any):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    with pytest.raises(ConfigurationError, match="has several columns called"):
+        sent(pandas.DataFrame([["a", "b"]], columns=names), simulator)
+
+
+def test_categories_of_polars_are_words(simulator: Simulator):
+    words = pa.array(["one", "two"], pa.string_view())
+    column = pa.DictionaryArray.from_arrays(pa.array([1, None, 0], pa.uint32()), words)
+    table = pa.table({"word": column, "number": [1, 2, 3]})
+    run = sent(table, simulator, prompt="{{ word or 'no' }} of {{ number }}")
+    assert [each.text[:12] for each in run.answers()] == [
+        "On “two of 1", "On “no of 2”", "On “one of 3"
+    ]  # fmt: skip
+
+
+class Missing:
+    """Like the NaT of pandas, which has a name for files, and equals nothing."""
+
+    __hash__ = None
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    def isoformat(self) -> str:
+        return "NaT"
+
+
+def test_what_is_missing_in_a_row_is_sent_as_missing(simulator: Simulator):
+    run = sent([{"at": Missing()}], simulator, prompt="{{ at or 'some' }} day")
+    assert [each.text[:13] for each in run.answers()] == ["On “some day”"]
 
 
 @pytest.mark.parametrize(

@@ -102,20 +102,61 @@ def _reader(table: Any) -> Any:  # noqa: ANN401 - pyarrow has no stubs
 
     if _is_pandas(table):
         return _from_pandas(table).to_reader()
-    return pa.RecordBatchReader.from_stream(table)
+    reader = pa.RecordBatchReader.from_stream(table)
+    if not any(map(_has_categories_of_polars, reader.schema)):
+        return reader
+    schema = pa.schema([_without_categories(field) for field in reader.schema])
+    batches = (
+        pa.record_batch([_plain_column(each) for each in batch.columns], schema=schema)
+        for batch in reader
+    )
+    return pa.RecordBatchReader.from_batches(schema, batches)
+
+
+def _has_categories_of_polars(field: Any) -> bool:  # noqa: ANN401 - as above
+    """They are what Parquet cannot hold: a dictionary of views."""
+    import pyarrow as pa  # noqa: PLC0415 - see above
+
+    kind = field.type
+    return pa.types.is_dictionary(kind) and bool(pa.types.is_string_view(kind.value_type))
+
+
+def _without_categories(field: Any) -> Any:  # noqa: ANN401 - as above
+    import pyarrow as pa  # noqa: PLC0415 - see above
+
+    return field.with_type(pa.large_string()) if _has_categories_of_polars(field) else field
+
+
+def _plain_column(column: Any) -> Any:  # noqa: ANN401 - as above
+    import pyarrow as pa  # noqa: PLC0415 - see above
+
+    if not _has_categories_of_polars(column):
+        return column
+    return column.dictionary.cast(pa.large_string()).take(column.indices)
 
 
 def _from_pandas(frame: Any) -> Any:  # noqa: ANN401 - as above
     """Without its index; a column of many kinds of values becomes JSON, which rows may be."""
     import pyarrow as pa  # noqa: PLC0415 - see above
 
-    columns = {}
-    for name in frame.columns:
-        try:
-            columns[str(name)] = pa.Array.from_pandas(frame[name])
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
-            columns[str(name)] = pa.array(map(_json_text, frame[name]), pa.string())
-    return pa.table(columns)
+    names = [str(name) for name in frame.columns]  # one that is there twice is told as in files
+    columns = [_column_of_pandas(frame.iloc[:, place]) for place in range(len(names))]
+    return pa.Table.from_arrays(columns, names=names)
+
+
+def _column_of_pandas(column: Any) -> Any:  # noqa: ANN401 - as above
+    import pyarrow as pa  # noqa: PLC0415 - see above
+
+    try:
+        found = pa.Array.from_pandas(column)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return pa.array(map(_json_text, column), pa.string())
+    kind = found.type.value_type if pa.types.is_dictionary(found.type) else found.type
+    if isinstance(kind, pa.BaseExtensionType):  # periods and intervals: numbers of their own
+        return pa.array(
+            (None if _is_missing(each) else str(each) for each in column), pa.string()
+        )
+    return found
 
 
 def _json_text(value: object) -> str | None:
@@ -147,6 +188,8 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - of whatever library
     """Numbers and lists of other libraries as Python's own."""
     if hasattr(value, "tolist"):  # numpy's
         return value.tolist()
+    if _is_missing(value):
+        return None
     if hasattr(value, "isoformat"):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} is nothing that JSON has")
