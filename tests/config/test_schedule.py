@@ -68,6 +68,8 @@ def test_an_expression_in_numbers(text, numbers):
         ("5/10 0 * * *", "a step after a range or \\*"),
         ("*/0 0 * * *", "no range forward"),
         ("1,,2 0 * * *", "no number, range or list"),
+        pytest.param(f"*/{'9' * 5000} 0 * * *", "no number, range or list", id="long step"),
+        pytest.param(f"{'0' * 5000}1 0 * * *", "no number, range or list", id="long number"),
         ("H 2 * * *", "the minute 'h'"),
         ("0 0 L * *", "the day of the month 'l'"),
         ("0 0 30 2 *", "a day that no month has"),
