@@ -143,8 +143,6 @@ def _run(job: Job, monitors: Monitors, interrupts: Interrupts, *, assume_yes: bo
     wiring.check_together(job, pilot=False)
     if job.on is not None:
         raise ConfigurationError(f"on = {job.on!r} is for the command: type {job.command}")
-    if job.on is not None:
-        raise UsageError(f"a run on a cluster is a command: batcher run --on {job.on}")
     notes = list(job.endpoint.sentences)
     listener = _Listener(notes, assume_yes=assume_yes)
 
