@@ -65,6 +65,13 @@ def test_a_database_is_named_as_a_shell_takes_it(tmp_path):
     assert f"next: batcher report {named}" in words
 
 
+def test_rows_that_wait_in_batches_are_no_slow_run(job):
+    ended = replace(ENDED, rows_left=True, progress=Progress(sent=3, in_batches=3, batches=1))
+    first, *_, last = closing_lines(job, ended, None)
+    assert first == "no answers yet"
+    assert last == f"rows wait in batches; collect them with: {job.command}"
+
+
 def test_an_input_without_rows_is_not_called_finished(job):
     assert "nothing to do: the input has no rows" in words_of(job)
 

@@ -80,6 +80,8 @@ def test_who_does_not_wait_collects_the_next_time(on_both):
         ended = case.in_batches(pack=2, wait=False)
         assert ended.exit_code == 75
         assert ended.error == "5 rows are in 3 batches; the same command collects them"
+        assert (ended.progress.in_batches, ended.progress.batches) == (5, 3)
+        assert ended.progress.binding_limit is None, "no option makes a queue faster"
         assert case.in_batches(pack=2, wait=False).exit_code == 75
         assert case.one("SELECT COUNT(*) FROM v_attempts WHERE state = 'open'") == 5
         simulator.end_batches()

@@ -144,11 +144,14 @@ def _rows_line(job: Job, progress: Progress, ended: Ended) -> str:
             return "nothing to do: the input has no rows"
         were = told(before, "row", "was", "were")
         return f"nothing left to do: {'' if before == 1 else 'all '}{were} finished before"
+    kinds = ("answered", "claimed", "failed", "held", "quarantined")
+    if progress.in_batches and not any(getattr(progress, kind) for kind in kinds):
+        return "no answers yet"
     parts = [f"{count_of(progress.answered, 'row')} answered"]
     if progress.claimed:
         shared = f" ({progress.shared:,} of other runs)" * bool(progress.shared)
         parts.append(f"{progress.claimed:,} had an answer already{shared}")
-    counts = ((name, getattr(progress, name)) for name in ("failed", "held", "quarantined"))
+    counts = ((name, getattr(progress, name)) for name in kinds[2:])
     parts += [f"{count:,} {name}" for name, count in counts if count]
     rate = progress.answered / ended.seconds if ended.seconds else 0
     return f"{', '.join(parts)} in {duration_words(ended.seconds)} ({rate:,.1f} rows/s)"
@@ -222,6 +225,8 @@ def _what_is_minded(ended: Ended, database: str) -> list[str]:
 
 
 def _next_line(job: Job, ended: Ended, start: Started | None) -> str:
+    if ended.progress.in_batches:
+        return f"rows wait in batches; collect them with: {job.command}"
     if ended.rows_left:
         return f"rows are left to do; continue with: {job.command}"
     database = f"--database {shlex.quote(without_passwords(job.database))}"

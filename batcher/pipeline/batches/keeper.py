@@ -15,6 +15,7 @@ from batcher.pipeline.batches.collecting import Collector, KeeperTies
 from batcher.pipeline.batches.dividing import WithBatches
 from batcher.pipeline.batches.journal import BatchJournal
 from batcher.pipeline.engine.work import Underway
+from batcher.pipeline.progress import Progress
 
 HOUR_US: Final = 3_600 * 10**6
 _CLOCKS_US: Final = 600 * 10**6  # by which the server's clock may differ from ours
@@ -88,11 +89,15 @@ class BatchKeeper:
                 if self._clock.monotonic() >= self._next_look.get(number, 0.0):
                     await self._visit(number, ties)
             self._show(is_looking=False)
-            ties.progress.in_batches = self._journal.rows_out
-            ties.progress.batches = len(self._journal.out)
+            self.count(ties.progress)
             if self._cancel and not self._journal.out:
                 ties.end()
             await self._clock.sleep(self._until_next())
+
+    def count(self, progress: Progress) -> None:
+        """Tell how many rows are out, in how many batches."""
+        progress.in_batches = self._journal.rows_out
+        progress.batches = len(self._journal.out)
 
     def _until_next(self) -> float:
         now = self._clock.monotonic()

@@ -310,7 +310,7 @@ class Invocation:
             self._engine.drain()
 
     async def _watch_limits(self) -> None:
-        while True:
+        while not self._job.lane.packs:  # no option makes the provider's queue faster
             await self._clock.sleep(SAMPLE_SECONDS)
             self._gauge.sample(
                 self._clock.monotonic(),
@@ -330,6 +330,8 @@ class Invocation:
             except Exception as exc:  # noqa: BLE001 - raised below, when the ledger is closed
                 error = exc
         error = await asyncio.to_thread(self._rescue.end, self._writer, error)
+        if self._side:
+            self._side.keeper.count(self._progress)
         if error is not None and not isinstance(error, BatcherError):
             raise error
         return Ended(
