@@ -10,7 +10,7 @@ from sqlalchemy import insert
 from batcher.errors import UsageError
 from batcher.ledger.connect import writing
 from batcher.ledger.owner.process import this_process
-from batcher.ledger.schema_internal import leases
+from batcher.ledger.schema_internal import batches, leases
 from batcher.report.render.status_text import render_status, status_json
 from batcher.report.status import Life, read_status
 from tests.report.ledger_rows import NOON, SECOND
@@ -56,6 +56,31 @@ def test_rows_are_counted_by_what_became_of_them(here, engine):
         "  To go on, type the same command again: batcher run rows.jsonl\n"
         "  `batcher retry` makes failed and held rows work to do again.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("lost", "words"),
+    [
+        (0, "  out       2 attempts in batches may cost $0.00 to $1.68\n"),
+        (1, "  in doubt  3 attempts (2 still open, 2 of them in batches) may have cost $0.00"),
+    ],
+)
+def test_what_is_in_batches_is_expected_and_not_in_doubt(here, engine, lost, words):
+    here.invocation(1, exit_code=75)
+    here.source(1, rows=3)
+    with writing(here.engine) as connection:
+        connection.execute(
+            insert(batches).values(
+                batch_number=1, run_id=1, invocation_id=1, state="in_progress",
+                requested_model="claude-haiku-4-5", batch_id="msgbatch_1", requests=2,
+                intended_at=NOON,
+            )
+        )  # fmt: skip
+    for row in (1, 2):
+        here.attempt(1, 1, row, state="open", batch_number=1, cost_high=840 * 10**9)
+    for row in range(3, 3 + lost):
+        here.attempt(1, 1, row)
+    assert words in render_status(read_status(engine))
 
 
 def test_a_finished_run_has_no_advice(here, engine):

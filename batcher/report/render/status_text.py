@@ -128,7 +128,7 @@ def _block(run: RunStatus) -> list[str]:
     if counts.answers:
         lines.append(f"  cost      {_cost(run.money)}")
     if counts.in_doubt_attempts:
-        lines.append(f"  in doubt  {_doubt(counts)}")
+        lines.append(_doubt(counts, run.batches))
     if counts.maybe_billed_attempts:
         lines.append(f"  refused   {_refused(counts)}")
     if run.batches:
@@ -152,10 +152,14 @@ def _rows(run: RunStatus) -> str:
     return f"{total}: {', '.join(part for part in parts if part)}"
 
 
-def _doubt(doubt: Counts) -> str:
-    still = f" ({doubt.open_attempts:,} still open)" if doubt.open_attempts else ""
+def _doubt(doubt: Counts, batches: Sequence[StoredBatch]) -> str:
     attempts = count_of(doubt.in_doubt_attempts, "attempt")
-    return f"{attempts}{still} may have cost {in_doubt_range(doubt)}"
+    made = sum(batch.requests for batch in batches if batch.batch_id is not None)
+    if doubt.in_doubt_attempts == doubt.open_attempts == made:
+        return f"  out       {attempts} in batches may cost {in_doubt_range(doubt)}"
+    which = f", {made:,} of them in batches" if 0 < made <= doubt.open_attempts else ""
+    still = f" ({doubt.open_attempts:,} still open{which})" if doubt.open_attempts else ""
+    return f"  in doubt  {attempts}{still} may have cost {in_doubt_range(doubt)}"
 
 
 def _cost(money: ReportLine) -> str:
