@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Final
 
 from sqlalchemy import Connection, Engine
 
-from batcher.errors import CannotCreate, DamagedDatabase, UsageError
+from batcher.errors import CannotCreate, DamagedDatabase, UsageError, did_you_mean
 from batcher.ledger.connect import reading
 from batcher.outputs import Guard, is_url, never
 from batcher.report.export.batch_results import RESULT_LINE, result_line
@@ -119,10 +119,11 @@ def export_beside(
         for found in inputs_of(engine, runs, options.source_ids):
             for chunk in _chunks(rows_of(engine, found, position, declared, warn)):
                 unknown -= {name for row in chunk for name in row} if unknown else set()
+                counts.read += len(chunk)
                 kept = [row for row in chunk if all(f.keeps(row) for f in options.where)]
                 writer.write(counts.take(kept, answered_only=options.answered_only))
         if counts.read:
-            _refuse_unknown(unknown - declared.keys())
+            _refuse_unknown(unknown - declared.keys(), declared)
     if counts.wordless:
         warn(
             f"{counts.wordless:,} answers come without text and content: not stored, or purged"
@@ -131,11 +132,11 @@ def export_beside(
     return Exported(rows=counts.rows, answered=counts.answered)
 
 
-def _refuse_unknown(names: Collection[str]) -> None:
+def _refuse_unknown(names: Collection[str], declared: Collection[str]) -> None:
     for name in sorted(names):
         raise UsageError(
             f"no row has a column {name!r}: columns are those of the rows, and those that"
-            " docs/reports.md lists"
+            f" docs/reports.md lists{did_you_mean(name, declared)}"
         )
 
 

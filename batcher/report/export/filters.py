@@ -11,7 +11,7 @@ import msgspec
 
 from batcher.errors import UsageError
 
-_FORM: Final = re.compile(r"\s*(.+?)\s*(!=|<=|>=|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
+_FORM: Final = re.compile(r"\s*(.+?)\s*(!=|<=|>=|==?|<|>|~)\s*(.*?)\s*", re.DOTALL)
 _COMPARE: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "=": operator.eq,
     "!=": operator.ne,
@@ -60,7 +60,8 @@ def _parsed(words: str) -> Filter:
             f"--where {words!r}: write a column, one of = != < <= > >= ~, and a value, like"
             " 'output_tokens>500'"
         )
-    return Filter(words, *match.groups())
+    column, comparison, value = match.groups()
+    return Filter(words, column, "=" if comparison == "==" else comparison, value)
 
 
 def _text(cell: object) -> str:

@@ -96,7 +96,6 @@ class Counted:
 
     def take(self, chunk: list[dict[str, Any]], *, answered_only: bool) -> list[dict[str, Any]]:
         """Those of `chunk` that are to be written."""
-        self.read += len(chunk)
         ready = [row for row in chunk if self._all(row, "status", ANSWERED)]
         chosen = ready if answered_only else chunk
         self.rows += len(chosen)
