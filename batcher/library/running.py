@@ -241,6 +241,8 @@ def _asked(rows_or_path: object, given: Mapping[str, Any]) -> wiring.Asked:
         for name, value in given.items()
         if name not in _APART
     }
+    if isinstance(alone := given.get("fallback"), str):
+        settings["fallback"] = (alone,)  # which is a sequence of letters, too
     if given.get("no_preflight"):
         settings["preflight"] = False
     job_path = Path(given["job"]) if "job" in given else None

@@ -211,6 +211,8 @@ def test_what_is_wrong_before_anything_is_sent_is_raised(
 ):
     with pytest.raises(UsageError, match="run\\(\\) takes no modle; did you mean 'model'"):
         sent(prompts(1), simulator, modle="x")
+    with pytest.raises(ConfigurationError, match="unknown endpoint 'nowhere'"):
+        sent(prompts(1), simulator, fallback="nowhere")
     with hold_database("a.db", "k", command="c", lease_seconds=30), pytest.raises(Busy):
         sent(prompts(1), simulator)
     sent(prompts(1), simulator)

@@ -102,7 +102,7 @@ def test_chosen_columns_come_in_their_order_and_unknown_ones_are_refused(
 @pytest.mark.parametrize("words", ["stop_reson=end_turn", "stop_reson!=end_turn"])
 def test_a_filter_on_a_column_that_is_not_there_is_refused(here, engine, words):
     here.charge(here.answer(1, 1, 1), 5)
-    with pytest.raises(UsageError, match="no row has a column 'stop_reson'.*'stop_reason'"):
+    with pytest.raises(UsageError, match=r"no row has a column 'stop_reson'.*'stop_reason'"):
         exported(engine, where=parse_filters([words]))
 
 
