@@ -4,10 +4,13 @@ import os
 import random
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 # Linux stops its monotonic clock while the machine sleeps, and has another that goes on.
 _BOOT_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class Clock(Protocol):
@@ -59,3 +62,13 @@ def boot_seconds() -> float:
 def seeded(seed: str) -> Callable[[], float]:
     """Numbers in [0, 1) that are always the same for the same `seed`; not for secrets."""
     return random.Random(seed).random
+
+
+def microseconds(moment: datetime) -> int:
+    """Microseconds UTC since 1970; exact."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def moment_of(moment_us: int) -> datetime:
+    """The aware UTC datetime of microseconds since 1970; exact."""
+    return _EPOCH + timedelta(microseconds=moment_us)

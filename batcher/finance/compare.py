@@ -9,11 +9,12 @@ from typing import Final
 
 from sqlalchemy import Engine
 
+from batcher.clock import microseconds
 from batcher.errors import UsageError
 from batcher.finance.paired import paired_sentences
 from batcher.report.export.answers import the_run
 from batcher.report.figures import Counts, Key, Report, ReportLine, sort_key, total_of
-from batcher.report.query import Dimension, Kind, ReportQuery, microseconds, time_zone
+from batcher.report.query import Dimension, Kind, ReportQuery, time_zone
 from batcher.report.summary import summarise
 from batcher.report.table import (
     Cell,

@@ -6,6 +6,7 @@ from typing import Final, TypeVar
 
 from sqlalchemy import Connection
 
+from batcher.clock import microseconds
 from batcher.ledger.money.adjustments import (
     Adjustment,
     Reconciliation,
@@ -15,7 +16,7 @@ from batcher.ledger.money.adjustments import (
 )
 from batcher.report.figures import Adjusted, AdjustedLine, Key, sort_key
 from batcher.report.names import bucket
-from batcher.report.query import Dimension, Kind, ReportQuery, microseconds, time_zone
+from batcher.report.query import Dimension, Kind, ReportQuery, time_zone
 from batcher.report.scope import ReportScope
 
 _T = TypeVar("_T", Key, str)

@@ -8,6 +8,7 @@ from typing import Final, assert_never
 import msgspec
 from sqlalchemy import Connection, select
 
+from batcher.clock import moment_of
 from batcher.ledger.schema import (
     QUARTER_HOUR_US,
     invocations,
@@ -18,7 +19,7 @@ from batcher.ledger.schema import (
     sources,
 )
 from batcher.report.figures import Key
-from batcher.report.query import Dimension, Kind, moment_of
+from batcher.report.query import Dimension, Kind
 from batcher.report.totals import Group
 from batcher.report.words import moment_text
 

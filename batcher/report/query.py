@@ -8,11 +8,10 @@ from enum import StrEnum
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from batcher.clock import microseconds, moment_of
 from batcher.errors import UsageError, did_you_mean
 
 _TAG_PREFIX: Final = "tag:"
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class Kind(StrEnum):
@@ -71,6 +70,7 @@ class Period(StrEnum):
 
 LAST_RUN: Final = "run"  # of `--last`: no window, but what the latest processes sent
 _LONGEST_DAYS: Final = 36_500
+_MICROSECOND: Final = timedelta(microseconds=1)
 _QUARTER_HOUR_US: Final = timedelta(minutes=15) // _MICROSECOND
 
 
@@ -197,16 +197,6 @@ def last_period(period: Period, now_us: int, zone: tzinfo) -> tuple[int, int]:
     until = _first_day(period, today)
     since = _first_day(period, until - timedelta(days=1))
     return _midnight(since, zone), _midnight(until, zone)
-
-
-def microseconds(moment: datetime) -> int:
-    """Microseconds UTC since 1970; exact."""
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def moment_of(moment_us: int) -> datetime:
-    """The aware UTC datetime of microseconds since 1970; exact."""
-    return _EPOCH + timedelta(microseconds=moment_us)
 
 
 def _first_day(period: Period, day: date) -> date:

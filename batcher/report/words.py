@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from batcher.clock import moment_of
 from batcher.outputs import STEERING, no_formula
-from batcher.report.query import moment_of
 
 # A model's text must not steer a terminal or pretend to be another name.
 _UNSAFE: Final = re.compile(f"[{STEERING}]")

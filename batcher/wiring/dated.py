@@ -13,9 +13,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
+from batcher.clock import moment_of
 from batcher.errors import ConfigurationError, UsageError
 from batcher.ledger.connect import without_passwords
-from batcher.report.query import moment_of, time_zone
+from batcher.report.query import time_zone
 from batcher.rows.read.source import STDIN
 from batcher.transport.endpoint import shown_url
 

@@ -2,11 +2,12 @@ from fractions import Fraction
 
 import pytest
 
+from batcher.clock import moment_of
 from batcher.errors import UsageError
 from batcher.finance.compare import compare_table, parse_side
 from batcher.finance.what_if import parse_supposition, what_if_table
 from batcher.pricing.book.book import load_shipped
-from batcher.report.query import ReportQuery, moment_of, parse_dimensions
+from batcher.report.query import ReportQuery, parse_dimensions
 from batcher.report.table import Named
 from tests.report.ledger_rows import NOON, LedgerRows
 from tests.report.months import RATES

@@ -4,8 +4,8 @@ import random
 from datetime import UTC, datetime
 from typing import Any
 
+from batcher.clock import microseconds
 from batcher.ledger.schema import METERS
-from batcher.report.query import microseconds
 from tests.report.ledger_rows import LedgerRows
 
 DAY = 86_400_000_000

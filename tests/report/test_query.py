@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batcher.clock import microseconds, moment_of
 from batcher.errors import UsageError
 from batcher.report.figures import sort_key
 from batcher.report.names import bucket
@@ -14,8 +15,6 @@ from batcher.report.query import (
     Kind,
     Period,
     last_period,
-    microseconds,
-    moment_of,
     parse_dimension,
     parse_dimensions,
     parse_moment,

@@ -13,7 +13,6 @@ from batcher.cli.words.say import tell
 if TYPE_CHECKING:
     from batcher.ledger.maintenance import Purged
 
-_EPOCH = datetime.fromtimestamp(0, UTC)
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 
@@ -38,12 +37,13 @@ def purge(
     invocations that have ended go, for good. Rows stay done, reports and verify stay as they
     are. Runs may go on meanwhile.
     """
+    from batcher.clock import microseconds
     from batcher.config.files import database_url
     from batcher.ledger.maintenance import Purged, purge_database
 
     before = moment(older_than, datetime.now(UTC))
     url = database_url(database, config)
-    before_us = (before - _EPOCH) // timedelta(microseconds=1)
+    before_us = microseconds(before)
     found = purge_database(url, before_us=before_us, dry_run=True)
     nothing = found == Purged(kept=found.kept)
     if not (dry_run or nothing):

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from batcher.clock import moment_of
 from batcher.finance.focus import sku
 from batcher.finance.focus.columns import Grain
 from batcher.pricing.money import PRICED_PER, decimal_text, rate_text, usd_text
@@ -16,7 +17,6 @@ from batcher.pricing.rate.rates import RateSet
 from batcher.pricing.rate.rating import ChargeStatus
 from batcher.report.figures import USD
 from batcher.report.ledgers import Ledgers, OpenLedger
-from batcher.report.query import moment_of
 from batcher.report.views.meters import HOUR, USAGE_LINE, read_meters
 
 _HOUR_US: Final = 3_600_000_000

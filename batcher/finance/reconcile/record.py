@@ -6,6 +6,7 @@ from typing import Final
 
 from sqlalchemy import Engine
 
+from batcher.clock import moment_of
 from batcher.errors import UsageError
 from batcher.finance.reconcile.cause import Line, cause_of
 from batcher.finance.reconcile.lines import Comparison
@@ -21,7 +22,7 @@ from batcher.ledger.money.adjustments import (
 from batcher.pricing.money import LARGEST_AMOUNT, format_usd
 from batcher.report.figures import USD
 from batcher.report.ledgers import open_ledgers, shown
-from batcher.report.query import ReportQuery, moment_of
+from batcher.report.query import ReportQuery
 from batcher.report.table import Cell, Field, Table, Unit, currency_field
 from batcher.report.words import count_of, moment_text, safe_text
 

@@ -12,8 +12,8 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Final
 
+from batcher.clock import microseconds
 from batcher.pricing.book.book import normalise
-from batcher.report.query import microseconds
 
 DAY_US = 86_400_000_000
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
 
+from batcher.clock import microseconds
 from batcher.ledger.schema import PICO_PER_WHOLE, attempts, charges, invocations, ratings
 from batcher.messages.attempt import State
 
@@ -109,8 +110,4 @@ def _inside(scope: str) -> ColumnElement[bool]:
     first = datetime.strptime(name, "%Y-%m").replace(tzinfo=UTC)
     after = (first + timedelta(days=32)).replace(day=1)
     sent = func.coalesce(attempts.c.sent_at, attempts.c.opened_at)
-    return and_(sent >= _microseconds(first), sent < _microseconds(after))
-
-
-def _microseconds(moment: datetime) -> int:
-    return int(moment.timestamp()) * 1_000_000
+    return and_(sent >= microseconds(first), sent < microseconds(after))

@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, func, select
 from sqlalchemy.sql.elements import literal_column
 
+from batcher.clock import moment_of
 from batcher.errors import UsageError
 from batcher.ledger.connect import reading
 from batcher.ledger.schema import (
@@ -33,7 +34,6 @@ from batcher.report.export.past_damage import (
     in_row_order,
     unreadable,
 )
-from batcher.report.query import moment_of
 from batcher.report.run_state import FINAL
 from batcher.report.scope import charges_in_force
 from batcher.rows.read.reader import original_lines

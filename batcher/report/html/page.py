@@ -8,11 +8,12 @@ from typing import Final
 
 from sqlalchemy import Engine
 
+from batcher.clock import moment_of
 from batcher.pricing.money import format_currency, format_usd
 from batcher.report.figures import USD, Report
 from batcher.report.html.cards import Card, details, over_time
 from batcher.report.ledgers import ledger_name, open_ledgers
-from batcher.report.query import Dimension, Kind, ReportQuery, moment_of, time_zone
+from batcher.report.query import Dimension, Kind, ReportQuery, time_zone
 from batcher.report.render.layout import Detail, Layout, lay_out
 from batcher.report.render.report_table import table_of
 from batcher.report.summary import summarise

@@ -5,9 +5,9 @@ from typing import Any, Final
 
 import msgspec
 
+from batcher.clock import moment_of
 from batcher.pricing.money import usd_text
 from batcher.report.figures import COUNT_NAMES, USD, Report, ReportLine
-from batcher.report.query import moment_of
 from batcher.report.render.csv_records import plain_value
 from batcher.report.sentences import sentences
 from batcher.report.table import Cell, Table, Unit

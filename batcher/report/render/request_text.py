@@ -5,10 +5,10 @@ from typing import Any, Final
 
 import msgspec
 
+from batcher.clock import moment_of
 from batcher.ledger.schema import NOT_KEPT
 from batcher.messages.attempt import IN_DOUBT, State
 from batcher.pricing.money import METERS, format_usd, rate_text, usd_text
-from batcher.report.query import moment_of
 from batcher.report.render.json_document import json_text, money
 from batcher.report.request import FailureGroup, ListedAnswer, ListedFailure, StoredRequest
 from batcher.report.search import (

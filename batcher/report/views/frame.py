@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Protocol, Self, TypeVar
 
+from batcher.clock import moment_of
 from batcher.report.figures import Key, sort_key
 from batcher.report.ledgers import Ledgers
-from batcher.report.query import ReportQuery, moment_of
+from batcher.report.query import ReportQuery
 from batcher.report.sentences import window_sentence
 from batcher.report.table import Cell, Field, Table, key_fields, named_key, total_key
 from batcher.report.words import NOTHING_HERE, SIMULATED_LEFT_OUT, SIMULATED_ONLY, safe_text

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from batcher.clock import Clock
+from batcher.clock import Clock, microseconds
 from batcher.messages.batch import LIFETIME_US, BatchState, SeenBatch
 from batcher.messages.codec import CODEC_ERRORS
 from batcher.messages.failure import Failure, classify
@@ -196,13 +196,9 @@ def _described(batch: _Batch) -> SeenBatch | None:
         return None
 
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
 def _moment(text: str) -> int:
     """Microseconds UTC, 0 for an empty text; raises `ValueError`."""
     if not text:
         return 0
     moment = datetime.fromisoformat(text)
-    passed = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
-    return (passed.days * 86_400 + passed.seconds) * 10**6 + passed.microseconds
+    return microseconds(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
