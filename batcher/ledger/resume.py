@@ -4,15 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import (
-    Connection,
-    Table,
-    bindparam,
-    func,
-    select,
-    true,
-    update,
-)
+from sqlalchemy import Connection, Table, bindparam, func, select, true, update
 
 from batcher.ledger.batches.store import is_out
 from batcher.ledger.matching import candidates, match, read_keys
@@ -37,7 +29,7 @@ from batcher.ledger.write.records import (
 )
 from batcher.ledger.write.store import drop_earlier
 from batcher.messages.answer import Store
-from batcher.messages.attempt import State, attempt_ids_of
+from batcher.messages.attempt import IN_DOUBT, State, attempt_ids_of
 from batcher.messages.request import Request
 
 MATCH_ROWS: Final = 10_000  # rows of a changed source that are matched by one look-up
@@ -48,7 +40,7 @@ _CLAIMED: Final = (
     (shared_answers, "shared_id"),
     (failures, "failure_id"),
 )
-IN_DOUBT: Final = (State.UNKNOWN.value, State.PARTIAL.value, State.UNUSABLE.value)
+_DOUBTFUL: Final = [each.value for each in IN_DOUBT]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +78,7 @@ def unfinished(
         last.c.custom_id, last.c.params_hash, last.c.state, last.c.error_type,
         last.c.error_message,
     )  # fmt: skip
-    doubts = func.count().filter(attempts.c.state.in_(IN_DOUBT))
+    doubts = func.count().filter(attempts.c.state.in_(_DOUBTFUL))
     query = (
         select(*shown, func.count().label("attempts"), doubts.label("doubts"))
         .where(last.c.pending == 1, last.c.invocation_id.in_(mine), ~is_out(last.c))
@@ -104,7 +96,7 @@ def unfinished(
             params_hash=bytes(row.params_hash),
             attempts=row.attempts,
             doubts=row.doubts,
-            doubt=(row.error_type, row.error_message) if row.state in IN_DOUBT else None,
+            doubt=(row.error_type, row.error_message) if row.state in _DOUBTFUL else None,
         )
         for row in connection.execute(query)
     ]
@@ -164,12 +156,19 @@ class EarlierAnswer:
     invalid_reason: str | None = None
 
 
-def earlier_answers(connection: Connection, run_id: int) -> dict[int, list[EarlierAnswer]]:
-    """The answers of the run's unfinished requests in order, by request_id; none is final."""
+def earlier_answers(
+    connection: Connection, run_id: int, batch: int | None = None
+) -> dict[int, list[EarlierAnswer]]:
+    """The answers of the run's unfinished requests in order, by request_id; none is final.
+
+    With a `batch` number only those of requests that wait for it.
+    """
     mine = select(invocations.c.invocation_id).where(invocations.c.run_id == run_id)
     waiting = select(attempts.c.request_id).where(
         attempts.c.pending == 1, attempts.c.invocation_id.in_(mine)
     )
+    if batch is not None:
+        waiting = waiting.where(attempts.c.batch_number > 0, attempts.c.batch_number == batch)
     query = (
         select(
             answers.c.request_id,

@@ -49,7 +49,7 @@ def _line(batch: "StoredBatch") -> str:
     from batcher.report.words import count_of, moment_text
 
     name = batch.batch_id or "without an answer"
-    began = f"began {moment_text(batch.created_at or batch.intended_at)}"
+    began = f"began {moment_text(batch.began_at)}"
     if batch.ended_at is not None:
         counts = ("succeeded", "errored", "expired", "canceled")
         shown = [f"{getattr(batch, each):,} {each}" for each in counts if getattr(batch, each)]

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, select,
 
 from batcher.ledger.schema import answers, attempts, invocations
 from batcher.ledger.schema_internal import batches
-from batcher.messages.attempt import State
+from batcher.messages.attempt import IN_DOUBT, State
 from batcher.messages.batch import OUT, BatchState, SeenBatch
 
 _SEEN: Final = (
@@ -41,13 +41,15 @@ class StoredBatch:
     expired: int = 0
     canceled: int = 0
 
+    @property
+    def began_at(self) -> int:
+        """When the provider made it, as far as that is known."""
+        return self.created_at or self.intended_at
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptOut:
-    """An open attempt that travels in a batch, with what its row is found by.
-
-    `attempts` counts those of its request so far, `doubts` those in doubt.
-    """
+    """An open attempt that travels in a batch, with what its row is found by."""
 
     attempt_id: int
     uid: str
@@ -240,15 +242,15 @@ def known_batch_ids(connection: Connection) -> set[str]:
     return set(connection.execute(query).scalars())
 
 
-def rows_out(connection: Connection, run_id: int) -> Iterator[tuple[int, int, int]]:
-    """(batch number, source_id, row_number) of every row that waits for a batch, by row."""
+def rows_out(connection: Connection, run_id: int) -> Iterator[tuple[int, int]]:
+    """(source_id, row_number) of every row that waits for a batch, by row."""
     query = (
-        select(attempts.c.batch_number, attempts.c.source_id, attempts.c.row_number)
+        select(attempts.c.source_id, attempts.c.row_number)
         .where(_out_of(run_id), attempts.c.state == State.OPEN.value)
         .order_by(attempts.c.source_id, attempts.c.row_number)
     )
     for row in connection.execute(query):
-        yield row[0], row[1], row[2]
+        yield row[0], row[1]
 
 
 def rows_settled(connection: Connection, run_id: int) -> Iterator[tuple[int, int]]:
@@ -316,11 +318,10 @@ def is_out(columns: Any) -> ColumnElement[bool]:  # noqa: ANN401 - of a table or
 
 def doubts_of(connection: Connection, request_ids: Sequence[int]) -> dict[int, int]:
     """How many attempts of these requests are in doubt, where any are."""
-    in_doubt = (State.UNKNOWN.value, State.PARTIAL.value, State.UNUSABLE.value)
     query = (
         select(attempts.c.request_id, func.count())
         .where(attempts.c.request_id.in_(request_ids), attempts.c.state != "answered")
-        .where(attempts.c.state.in_(in_doubt))
+        .where(attempts.c.state.in_([each.value for each in IN_DOUBT]))
         .group_by(attempts.c.request_id)
     )
     return {row[0]: row[1] for row in connection.execute(query)}

@@ -75,7 +75,7 @@ class Collector:
         batch = self._batch
         if self._results is None or batch is None or batch.number != batch_number:
             raise BatcherError(f"attempt {attempt.uid} is not back from batch {batch_number}")
-        left_at = batch.created_at or batch.intended_at
+        left_at = batch.began_at
         return self._results.outcome(attempt, left_at, self._clock.now_us())
 
     def settled(self, attempt_id: int) -> None:
@@ -109,7 +109,7 @@ class Collector:
                 run.history.add(entry, answers, underway_of(out, run.invocation_id))
                 rows.setdefault(out.source_id, RowRanges()).add(out.row_number)
         await self._read(rows)
-        untaken = {entry.attempt_id for entry, _ in run.history.nobody_took(number)}
+        untaken = run.history.nobody_took(number)
         alone = [out for out, _, _ in left if out.attempt_id in untaken]
         for out in alone:  # the inputs hold the row no more, or are not read today
             attempt = _without_row(out)
@@ -184,7 +184,7 @@ def came_back(
     out = list(store.attempts_out(connection, number))
     again = [each.request_id for each in out if each.number > 1]
     doubts = store.doubts_of(connection, again) if again else {}
-    earlier = earlier_answers(connection, run_id) if again else {}
+    earlier = earlier_answers(connection, run_id, number) if again else {}
     return [
         (each, entry_of(each, doubts.get(each.request_id, 0)), earlier.get(each.request_id, ()))
         for each in out

@@ -129,7 +129,7 @@ class BatchKeeper:
         if batch is None:
             self._next_look.pop(number, None)
             return
-        age = (self._clock.now_us() - (batch.created_at or batch.intended_at)) / 1e6
+        age = (self._clock.now_us() - batch.began_at) / 1e6
         self._next_look[number] = self._clock.monotonic() + self._pace.next_seconds(age)
 
     async def _look(self, batch: StoredBatch, batch_id: str, ties: KeeperTies) -> None:
@@ -142,7 +142,7 @@ class BatchKeeper:
             await self._give_up(batch, "cannot be found, and its 24 hours are over", ties)
 
     async def _collect(self, batch: StoredBatch, batch_id: str, ties: KeeperTies) -> None:
-        age = self._clock.now_us() - (batch.created_at or batch.intended_at)
+        age = self._clock.now_us() - batch.began_at
         if age > _WARN_US and batch.number not in self._warned:
             self._warned.add(batch.number)
             ties.say(f"the 29 days of the results of batch {batch_id} are nearly over")
@@ -246,5 +246,4 @@ class BatchKeeper:
 
 
 def _end_of(batch: StoredBatch) -> int:
-    began = batch.created_at or batch.intended_at
-    return batch.expires_at or began + LIFETIME_US
+    return batch.expires_at or batch.began_at + LIFETIME_US

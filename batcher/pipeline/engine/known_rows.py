@@ -95,15 +95,14 @@ class BegunRequests:
         self._back.add(batch)
         return self._aside.pop(batch, {})
 
-    def nobody_took(self, batch: int) -> list[tuple[Unfinished, Underway]]:
-        """What came back, and belongs to no row that was read; it is forgotten here."""
-        found: list[tuple[Unfinished, Underway]] = []
+    def nobody_took(self, batch: int) -> set[int]:
+        """The attempts that came back and belong to no row that was read; forgotten here."""
+        found = set[int]()
         for key in list(self._begun):
             waiting = self._begun[key]
             for begun in [b for b in waiting if b.underway and b.underway.batch == batch]:
                 waiting.remove(begun)
-                if begun.underway is not None:
-                    found.append((begun.entry, begun.underway))
+                found.add(begun.entry.attempt_id)
             if not waiting:
                 del self._begun[key]
         return found

@@ -252,7 +252,7 @@ def _batches_out(
     rows: dict[int, RowRanges] = {}
     for batch in batches:
         _check_endpoint(connection, batch, job)
-    for _, source_id, row_number in store.rows_out(connection, scope.run_id):
+    for source_id, row_number in store.rows_out(connection, scope.run_id):
         rows.setdefault(source_id, RowRanges()).add(row_number)
     here = {source.source_id for source in plan}
     for batch in batches if rows.keys() - here else ():

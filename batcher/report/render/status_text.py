@@ -90,7 +90,7 @@ def _batches(batches: Sequence[StoredBatch]) -> str:
     number = count_of(len(batches), "batch", "batches")
     states = Counter(str(batch.state) for batch in batches)
     shown = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
-    first = moment_text(min(batch.created_at or batch.intended_at for batch in batches))
+    first = moment_text(min(batch.began_at for batch in batches))
     ends = [batch.expires_at for batch in batches if batch.expires_at is not None]
     end = f", ended by {moment_text(max(ends))}" if ends else ""
     return f"{rows} in {number} ({shown}), the oldest of {first}{end}"
