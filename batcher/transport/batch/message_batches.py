@@ -43,7 +43,7 @@ class _Batch(msgspec.Struct):
 
 
 class _Page(msgspec.Struct):
-    data: list[_Batch] = []
+    data: list[_Batch]
     has_more: bool = False
     last_id: str | None = None
 
@@ -114,10 +114,14 @@ class MessageBatches:
             if page is None:
                 return None
             seen = [each for each in map(_described, page.data) if each is not None]
+            if len(seen) < len(page.data):
+                return None  # one that cannot be read may be the one that is looked for
             found += [each for each in seen if each.created_at >= since_us]
             older = any(each.created_at < since_us for each in seen)
-            if older or not page.has_more or page.last_id is None:
+            if older or not page.has_more:
                 return found
+            if page.last_id is None:
+                return None
             query = [("limit", _PAGE), ("after_id", page.last_id)]
         return None
 
