@@ -80,6 +80,33 @@ def test_a_wrong_address_is_named_in_one_sentence(bucket, tmp_path, given, words
         found(bucket.url(given), base=tmp_path)
 
 
+def test_a_folder_that_a_tool_marked_by_an_empty_object_is_a_folder(bucket, tmp_path):
+    row = bucket.put("in/a.jsonl", b'{"prompt":"a"}\n')
+    empty = bucket.put("empty.jsonl", b"")
+    bucket.put("in", b"")
+    for given in ("in", "in/"):
+        assert [file.name for file in found(bucket.url(given), base=tmp_path)] == [row]
+    assert [file.name for file in found(empty, base=tmp_path)] == [empty]
+
+
+def test_names_hold_what_stores_allow(bucket, tmp_path):
+    names = [
+        "a b+c.jsonl",
+        "a%20b.jsonl",
+        "100%.jsonl",
+        "ü/日本.jsonl",
+        "[1]*?#&=.jsonl",
+        "~'\".jsonl",
+    ]
+    for name in names:
+        url = bucket.put(f"in/{name}", b'{"prompt":"a"}\n')
+        assert [file.name for file in found(url, base=tmp_path)] == [url]
+        write(bucket.url(f"out/{name}"), [{"status": "answered", "text": "a"}])
+    written = [name.removeprefix("out/") for name in bucket.names() if name.startswith("out/")]
+    assert written == sorted(names)
+    assert len(found(bucket.url("in"), base=tmp_path)) == len(names)
+
+
 def test_an_inbox_in_a_store_may_be_empty(bucket, tmp_path):
     glob = bucket.url("2026-11-30/*.jsonl")
     assert (

@@ -146,7 +146,7 @@ def find_objects(url: str) -> list[str]:
     check_url(url)
     try:
         system, place = system_of(url)
-        kind = system.get_file_info(place).type.name if "/" in place else "Directory"
+        kind = _kind(system, place)
         if kind == "File":
             return [url]
         if kind == "Directory":
@@ -159,6 +159,16 @@ def find_objects(url: str) -> list[str]:
         raise UsageError(f"{url}: cannot be read: {_words(exc)}") from exc
     pattern = place.split("/")
     return [_url_of(url, each) for each in found_below if _matches(each.split("/"), pattern)]
+
+
+def _kind(system: Any, place: str) -> str:  # noqa: ANN401
+    """`File`, `Directory` or `NotFound`; some tools mark a folder by an empty object."""
+    if "/" not in place:
+        return "Directory"
+    info = system.get_file_info(place)
+    if info.type.name == "File" and not info.size and _below(system, place):
+        return "Directory"
+    return str(info.type.name)
 
 
 def _below(system: Any, folder: str) -> list[str]:  # noqa: ANN401
