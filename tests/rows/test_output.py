@@ -18,6 +18,7 @@ from pyarrow import parquet as pq
 from batcher.errors import CannotCreate, StorageError, UsageError
 from batcher.outputs import Guard
 from batcher.rows.out.output import Sink, open_writer
+from batcher.rows.out.typed import CellKind, TypedColumn, write_typed
 from batcher.rows.read.reader import original_columns
 from tests.rows.making import prompts, source
 
@@ -110,6 +111,26 @@ def test_parquet_has_the_types_of_all_rows(tmp_path):
         pq.ParquetFile(tmp_path / "o.parquet").metadata.row_group(0).column(0).compression
         == "ZSTD"
     )
+
+
+def test_no_row_group_of_parquet_is_larger_than_fits_into_memory(tmp_path):
+    with open_writer(str(tmp_path / "o.parquet")) as writer:
+        writer.write({"custom_id": str(n), "text": "x" * 2**20} for n in range(40))
+    about = pq.read_metadata(tmp_path / "o.parquet")
+    groups = [about.row_group(number) for number in range(about.num_row_groups)]
+    assert sum(group.num_rows for group in groups) == 40
+    assert max(group.num_rows for group in groups) <= 17
+
+
+def test_pages_that_fit_no_row_group_exactly_are_cut(tmp_path):
+    columns = [TypedColumn("n", CellKind.INTEGER)]
+    pages = [[(n,) for n in range(first, first + 15_000)] for first in (0, 15_000, 30_000)]
+    with (tmp_path / "o.parquet").open("wb") as file:
+        assert write_typed(columns, pages, file) == 45_000
+    about = pq.read_metadata(tmp_path / "o.parquet")
+    groups = [about.row_group(number) for number in range(about.num_row_groups)]
+    assert [group.num_rows for group in groups] == [20_000, 10_000, 15_000]
+    assert pq.read_table(tmp_path / "o.parquet")["n"].to_pylist() == [*range(45_000)]
 
 
 def test_a_parquet_column_of_several_types_is_text(tmp_path):

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from batcher.outputs import no_formula
-from batcher.rows.out.typed import CellKind, TypedColumn, write_typed
+from batcher.rows.out.typed import GROUP_BYTES, GROUP_ROWS, CellKind, TypedColumn, write_typed
 
 Scalar = bool | int | float | str | None
 
@@ -21,8 +21,6 @@ _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(list[bool | int | float | str | None])
 _INT64: Final = 2**63
 _UNIT: Final = Decimal(1).scaleb(-12)  # of an amount
-_BATCH_ROWS: Final = 20_000
-_BATCH_BYTES: Final = 16 * 1024 * 1024
 _SPECIAL: Final = re.compile(r"[\",\r\n]")
 _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
@@ -71,7 +69,7 @@ class SpooledRows:
         start = 0
         for row in self.rows():
             batch.append(row)
-            if len(batch) >= _BATCH_ROWS or self._read_bytes - start > _BATCH_BYTES:
+            if len(batch) >= GROUP_ROWS or self._read_bytes - start > GROUP_BYTES:
                 yield batch
                 batch, start = [], self._read_bytes
         if batch:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 
 GROUP_ROWS: Final = 20_000  # of a row group: its least and largest values let readers skip it
+GROUP_BYTES: Final = 16 * 2**20  # or about as much, where rows are long: it is held in memory
 
 
 class CellKind(StrEnum):
@@ -78,19 +79,25 @@ def write_typed(
     pages: Iterable[Sequence[Sequence[Any]]],
     stream: Any,  # noqa: ANN401 - what pyarrow writes to
 ) -> int:
-    """Write the rows of all pages as Parquet, in row groups of 20,000; how many they are."""
+    """Write the rows of all pages as Parquet; how many they are.
+
+    A row group has 20,000 rows at most, or ends with the page that brings it to 16 MB.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - see above
     from pyarrow import parquet as pq  # noqa: PLC0415 - see above
 
-    schema, held, written = arrow_schema(columns), list[Sequence[Any]](), 0
+    schema, held, written = arrow_schema(columns), list[pa.RecordBatch](), 0
+    rows = size = 0  # of what is held
     with pq.ParquetWriter(
         stream, schema, compression="zstd", write_page_checksum=True
     ) as writer:
         for page in pages:
-            held += page
-            written += len(page)
-            if len(held) >= GROUP_ROWS:
-                writer.write_batch(arrow_batch(schema, held))
-                held = []
-        if held or not written:
-            writer.write_batch(arrow_batch(schema, held))
-    return written
+            held.append(arrow_batch(schema, page))
+            rows, size = rows + len(page), size + held[-1].nbytes
+            if rows >= GROUP_ROWS or size >= GROUP_BYTES:
+                writer.write_table(pa.Table.from_batches(held, schema), GROUP_ROWS)
+                written += rows
+                held, rows, size = [], 0, 0
+        if rows or not written:
+            writer.write_table(pa.Table.from_batches(held, schema), GROUP_ROWS)
+    return written + rows
