@@ -147,6 +147,9 @@ def test_a_key_in_the_environment_comes_from_the_secret(folder):
     text = folder.batcher("jobs", "kubernetes", "job.toml").out
     assert '- name: "ANTHROPIC_API_KEY"' in text
     assert "timeZone" not in text
+    keyless = 'endpoint = "simulator"\ninputs = ["a.jsonl"]\n[schedule]\ncron = "@daily"\n'
+    (folder.path / "job.toml").write_text(keyless)
+    assert "ecret" not in folder.batcher("jobs", "kubernetes", "job.toml").out
     assert shlex.split(folder.batcher("jobs", "crontab", "job.toml").out)[:5] == [
         "0", "0", "*", "*", "*",
     ]  # fmt: skip
@@ -174,3 +177,9 @@ def test_jobs_check_reads_the_schedule_too(folder):
     (folder.path / "job.toml").write_text('inputs = ["a.jsonl"]\n[schedule]\ncron = "daily"\n')
     ended = folder.batcher("jobs", "check", "job.toml")
     assert (ended.code, "has not five fields" in ended.out) == (1, True), ended
+
+
+def test_jobs_check_names_a_file_once(folder):
+    (folder.path / "job.toml").write_text('inputs = ["a.jsonl"]\n[guard]\nrow = 10\n')
+    said = folder.batcher("jobs", "check", "job.toml").out
+    assert said == "job.toml: guard: unknown setting `row`; did you mean 'rows'?\n"

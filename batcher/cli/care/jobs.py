@@ -46,7 +46,7 @@ def check_jobs(paths: tuple[Path, ...]) -> int:
                 wiring.scheduled(path)
         except BatcherError as exc:
             wrong += 1
-            tell(f"{path}: {exc}")
+            tell(f"{path}: {str(exc).removeprefix(f'{path}: ')}")
             continue
         wrong += bool(found.bad_rows)
         tell(f"{path}: {found.requests:,} requests, {found.bad_rows:,} bad rows")

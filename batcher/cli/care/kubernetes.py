@@ -17,6 +17,8 @@ _TRIES: Final = 6
 _FINAL_CODES: Final = [2, 65, 70, 73, 75, 77, 78]
 _HEADER: Final = """\
 # The volume claim {name} holds {folder} with the job and its inputs; the ledger is there too.
+"""
+_KEY_HEADER: Final = """\
 # The secret {name} holds the key: kubectl create secret generic {name} --from-literal=key=...
 """
 
@@ -52,7 +54,8 @@ def kubernetes(job: "ScheduledJob", image: str) -> str:
             },
         },
     }
-    header = _HEADER.format(name=name, folder=_folder(job))
+    keyed = job.endpoint.api_key_file or job.endpoint.api_key_env
+    header = f"{_HEADER}{_KEY_HEADER if keyed else ''}".format(name=name, folder=_folder(job))
     return header + "".join(f"{line}\n" for line in _yaml(document))
 
 
