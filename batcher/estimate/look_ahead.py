@@ -39,7 +39,7 @@ def look_ahead(
 
     Raises `ConfigurationError` when every row would be refused.
     """
-    must_know = job.ask_above is not None and ask is not None
+    must_know = job.ask_above is not None and ask is not None and not job.cancel
     size = sum(file.size_bytes() for file in services.files)
     inputs = inputs_of(services)
     _mind_prices(job, inputs.rater.book, say, assume_yes=assume_yes)
@@ -52,7 +52,7 @@ def look_ahead(
             say(line)
     if job.preflight:
         _show_refusals(sample, say)
-    if census is not None and census.requests:
+    if census is not None and census.requests and not job.cancel:
         _tell_ceiling(job, census, say, ask if must_know else None)
 
 

@@ -112,6 +112,12 @@ def test_the_run_says_its_ceiling_before_it_starts(typed):
     assert "ceiling" not in invoke("run", *typed, "--quiet").stderr
 
 
+def test_an_end_of_batches_sends_nothing_and_has_no_ceiling(typed):
+    words = invoke("run", *typed, "--lane", "batch", "--cancel").stderr
+    assert "ceiling" not in words
+    assert "no batch is out: nothing was canceled" in words
+
+
 def test_a_wrong_amount_to_ask_above_is_refused(typed, monkeypatch):
     monkeypatch.setenv("BATCHER_ASK_ABOVE", "much")
     assert isinstance(refused("run", *typed), ConfigurationError)

@@ -72,6 +72,10 @@ def test_rows_that_wait_in_batches_are_no_slow_run(job):
     assert last == f"rows wait in batches; collect them with: {job.command}"
 
 
+def test_rows_that_only_came_back_canceled_are_rows(job):
+    assert "0 rows answered, 3 failed in 1 s" in words_of(job, {"failed": 3}, failed=3)
+
+
 def test_an_input_without_rows_is_not_called_finished(job):
     assert "nothing to do: the input has no rows" in words_of(job)
 

@@ -135,7 +135,10 @@ def _detours(progress: Progress) -> list[str]:
 
 
 def _rows_line(job: Job, progress: Progress, ended: Ended) -> str:
-    done = progress.sent or progress.answered or progress.quarantined
+    ways = ("sent", "answered", "failed", "held", "quarantined")
+    done = any(getattr(progress, way) for way in ways)
+    if job.cancel and not (done or progress.in_batches):
+        return "no batch is out: nothing was canceled"
     if not done and not ended.rows_left:
         before = progress.done_before + progress.claimed
         if not before and job.may_be_missing:
