@@ -80,7 +80,17 @@ def test_what_is_in_batches_is_expected_and_not_in_doubt(here, engine, lost, wor
         here.attempt(1, 1, row, state="open", batch_number=1, cost_high=840 * 10**9)
     for row in range(3, 3 + lost):
         here.attempt(1, 1, row)
-    assert words in render_status(read_status(engine))
+    said = render_status(read_status(engine))
+    assert words in said
+    assert "exit code 75 (rows are in batches)" in said
+
+
+def test_what_a_guard_ended_is_not_said_to_lack_answers(here, engine):
+    here.invocation(1, exit_code=65)
+    here.source(1, rows=1)
+    here.answer(1, 1, 1)
+    said = render_status(read_status(engine))
+    assert "65 (rows without an answer, or what --strict, --max-bad or [guard] minds)" in said
 
 
 def test_a_finished_run_has_no_advice(here, engine):

@@ -7,6 +7,7 @@ from typing import Any, Final, TextIO
 
 import msgspec
 
+from batcher.errors import Busy
 from batcher.ledger.batches.store import StoredBatch
 from batcher.outputs import visible
 from batcher.pricing.money import format_usd, usd_text
@@ -36,7 +37,7 @@ _SAID: Final = 200  # characters of a failure's message
 _EXIT_WORDS: Final = {
     0: "all rows done",
     2: "wrong command line",
-    65: "finished, some rows without an answer",
+    65: "rows without an answer, or what --strict, --max-bad or [guard] minds",
     69: "provider unavailable",
     73: "could not create a file",
     74: "disk or database trouble",
@@ -134,7 +135,7 @@ def _block(run: RunStatus) -> list[str]:
     if run.batches:
         lines.append(f"  batches   {_batches(run.batches)}")
     if run.last is not None:
-        lines.append(f"  last      {_last(run.last)}")
+        lines.append(f"  last      {_last(run.last, waits=bool(run.batches))}")
     lines += _workers(run)
     return [*lines, *(f"  {sentence}" for sentence in run.advice)]
 
@@ -188,13 +189,13 @@ def _refused(counts: Counts) -> str:
     return f"{attempts} may have been billed even so: up to {most}"
 
 
-def _last(last: LastInvocation) -> str:
+def _last(last: LastInvocation, *, waits: bool) -> str:
     where = f"{last.os_user} on {last.host}, process {last.pid}"
     since = f"invocation {last.invocation_id} by {where}, began {moment_text(last.started_at)}"
     match last.life:
         case Life.ENDED:
             ended = "" if last.ended_at is None else f" {moment_text(last.ended_at)}"
-            return f"{since}, ended{ended}: exit code {_exit(last.exit_code)}"
+            return f"{since}, ended{ended}: exit code {_exit(last.exit_code, waits=waits)}"
         case Life.RUNNING:
             others = f", with {last.also_running:,} others" if last.also_running else ""
             return f"{since}, is running{others}"
@@ -230,8 +231,10 @@ def _worker(worker: Worker) -> str:
     return f"{where}: {', '.join(filter(None, parts))}"
 
 
-def _exit(code: int | None) -> str:
+def _exit(code: int | None, *, waits: bool) -> str:
     words = _EXIT_WORDS.get(-1 if code is None else code)
+    if waits and code == Busy.exit_code:
+        words = "rows are in batches"
     return f"{code} ({words})" if words else str(code)
 
 
