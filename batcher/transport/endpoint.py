@@ -287,7 +287,7 @@ def check_url(endpoint: Endpoint) -> None:
     if parts.scheme not in {"http", "https"} or not host:
         raise ConfigurationError(
             f"endpoint {endpoint.name}: base_url {endpoint.shown_url!r} must start with"
-            " https://"
+            " https://, or http:// for this machine"
         )
     if parts.username or parts.password:
         raise ConfigurationError(
