@@ -12,13 +12,27 @@ import pytest
 __all__ = ["bucket", "object_store"]
 
 SERVER = """
-import sys, threading
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-server.start()
-print(server.get_host_and_port()[1], flush=True)
+import io, sys, threading
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+moto = DomainDispatcherApplication(create_backend_app)
+
+def whole(environ, start_response):
+    # A body that breaks off never reaches moto: Werkzeug's stream reads it by RawIOBase,
+    # which crashes the process on Python 3.12.1.
+    size = int(environ.get("CONTENT_LENGTH") or 0)
+    body = environ["wsgi.input"].read(size)
+    if len(body) < size:
+        start_response("400 Bad Request", [])
+        return []
+    return moto({**environ, "wsgi.input": io.BytesIO(body)}, start_response)
+
+server = make_server("127.0.0.1", 0, whole, threaded=True)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+print(server.server_port, flush=True)
 sys.stdin.read()  # until who started us closes it, or is gone
-server.stop()
+server.shutdown()
 """
 KEY, SECRET = "AKIALOOPBACK", "the-secret-of-the-store"
 REGION = "us-east-1"
