@@ -12,23 +12,28 @@ import pytest
 __all__ = ["bucket", "object_store"]
 
 SERVER = """
-import io, sys, threading
-from moto.server import DomainDispatcherApplication, create_backend_app
+import sys, threading
+from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
+class Exactly:
+    # Werkzeug crashes the process where a chunk breaks off: it tells Python's RawIOBase of
+    # more bytes than there are.
+    def __init__(self, file):
+        self.file, self.readline, self.close = file, file.readline, file.close
+    def read(self, size):
+        data = self.file.read(size)
+        if len(data) < size:
+            raise OSError("the request breaks off")
+        return data
+
+class Handler(MotoRequestHandler):
+    def setup(self):
+        super().setup()
+        self.rfile = Exactly(self.rfile)
+
 moto = DomainDispatcherApplication(create_backend_app)
-
-def whole(environ, start_response):
-    # A body that breaks off never reaches moto: Werkzeug's stream reads it by RawIOBase,
-    # which crashes the process on Python 3.12.1.
-    size = int(environ.get("CONTENT_LENGTH") or 0)
-    body = environ["wsgi.input"].read(size)
-    if len(body) < size:
-        start_response("400 Bad Request", [])
-        return []
-    return moto({**environ, "wsgi.input": io.BytesIO(body)}, start_response)
-
-server = make_server("127.0.0.1", 0, whole, threaded=True)
+server = make_server("127.0.0.1", 0, moto, threaded=True, request_handler=Handler)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 print(server.server_port, flush=True)
 sys.stdin.read()  # until who started us closes it, or is gone
