@@ -116,8 +116,9 @@ def test_an_inbox_in_a_store_may_be_empty(bucket, tmp_path):
 
 def test_an_object_named_twice_is_refused(bucket, tmp_path):
     url = bucket.put("a.jsonl", b'{"prompt":"a"}\n')
-    with pytest.raises(UsageError, match="is the same file as"):
-        found(url, bucket.url("*.jsonl"), base=tmp_path)
+    for again in (bucket.url("*.jsonl"), f"{url}/", url.replace("s3:", "S3:")):
+        with pytest.raises(UsageError, match="is the same file as"):
+            found(url, again, base=tmp_path)
 
 
 @pytest.mark.parametrize(

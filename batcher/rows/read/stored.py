@@ -148,7 +148,7 @@ def find_objects(url: str) -> list[str]:
         system, place = system_of(url)
         kind = _kind(system, place)
         if kind == "File":
-            return [url]
+            return [_url_of(url, place)]  # one object has one address, however it is typed
         if kind == "Directory":
             return [_url_of(url, found) for found in _below(system, place)]
         magic = _MAGIC.search(place)
