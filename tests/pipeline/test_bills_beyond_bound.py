@@ -81,6 +81,22 @@ def test_a_broken_stream_that_names_such_usage_is_one_too(tmp_path, sqlite_url):
     assert high > low > parse_usd("1")  # and what follows the break may come on top
 
 
+def test_verify_finds_a_broken_stream_that_counts_more_input_than_the_body_can_be(case):
+    """Also where the money for it is within the bound, as much output is allowed."""
+    case.write(rows(2))
+    usage = {"input_tokens": 1_000, "output_tokens": 1}
+    broken = FakeLane(one_in(2, broken_after(usage)))
+    assert case.run(broken).exit_code == 0
+    (bound,) = {sent.cost_high for sent in broken.sent if sent.request.row_number == 2}
+    ((low, high),) = case.ask(
+        "SELECT cost_low_pico_usd, cost_high_pico_usd FROM v_attempts WHERE state = 'partial'"
+    )
+    assert low < bound
+    assert high == low + bound
+    (found,) = [line for line in found_by_verify(case.database) if "broke off" in line]
+    assert re.match(r"bill: attempt \d+ broke off after 1000 input tokens were reported", found)
+
+
 def test_the_same_command_goes_on(tmp_path, sqlite_url):
     case = case_of(tmp_path, sqlite_url, cap="50")
     assert case.run(FakeLane(one_in(7, answered(usage=BEYOND)))).exit_code == 77

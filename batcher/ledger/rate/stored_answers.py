@@ -176,6 +176,11 @@ def usage_of(stored: BillableAnswer) -> Usage | None:
     return parse_usage(None if stored.usage is None else stored.usage.encode())
 
 
+def evidence_of(stored: BillableAnswer) -> Evidence | None:
+    """What was kept of the request and the content, where a charge depends on it."""
+    return None if stored.evidence is None else _EVIDENCE.decode(stored.evidence)
+
+
 def rate_usage(
     stored: BillableAnswer, usage: Usage | None, pricing: Pricing
 ) -> tuple[Charge, ...]:
@@ -190,7 +195,7 @@ def rate_usage(
         text_repaired=False,
         usage=usage,
         usage_raw=None,
-        evidence=None if stored.evidence is None else _EVIDENCE.decode(stored.evidence),
+        evidence=evidence_of(stored),
     )
     return rate(
         answer,

@@ -14,6 +14,7 @@ from batcher.ledger.rate.stored_answers import (
     Pricing,
     StoredCharge,
     equals,
+    evidence_of,
     rate_usage,
     read_price_lists,
     read_ratings,
@@ -25,6 +26,7 @@ from batcher.messages.attempt import State
 from batcher.messages.usage import Usage
 from batcher.pricing.book.book import PriceBook, parse_book
 from batcher.pricing.rate.rating import Charge, ChargeStatus, RateSet, moment_of_day
+from batcher.pricing.rate.spread import is_above_bound, prompt_tokens
 from batcher.pricing.rate.trust import RULES_EDITION
 
 _BOOK: Final = "price book"
@@ -66,6 +68,8 @@ class ChargeChecker:
             self.answers += 1
             if self._is_paid(stored, charged):
                 self._check_answer(stored, charged)
+            elif stored.state == State.PARTIAL.value:
+                self._check_broken(stored)
 
     def _is_paid(self, stored: BillableAnswer, charged: list[StoredCharge]) -> bool:
         if stored.state in _WITH_ANSWER:
@@ -82,6 +86,14 @@ class ChargeChecker:
             text = f"attempt {stored.attempt_id} is partial and has charges"
             self._findings.add(_CHARGE, text)
         return False
+
+    def _check_broken(self, stored: BillableAnswer) -> None:
+        """A broken stream is in doubt; what it began with was told by the server."""
+        usage, evidence = usage_of(stored), evidence_of(stored)
+        if usage and evidence and is_above_bound(usage, evidence):
+            text = f"attempt {stored.attempt_id} broke off after {prompt_tokens(usage)} input"
+            most = f"tokens were reported, and its body can be {evidence.input_most}"
+            self._findings.add("bill", f"{text} {most} at most")
 
     def _check_answer(self, stored: BillableAnswer, charged: list[StoredCharge]) -> None:
         usage = usage_of(stored)

@@ -34,6 +34,7 @@ from batcher.pipeline.engine.policies import (
 from batcher.pipeline.engine.validate import NOT_ASKED
 from batcher.pipeline.engine.work import Work
 from batcher.pricing.rate.rating import Charge
+from batcher.pricing.rate.spread import is_above_bound
 
 DOUBTS_BEFORE_PARKING = 3
 ABORTED = "aborted"  # the error type of attempts that a second signal cut off
@@ -230,9 +231,16 @@ def _interval(
         return 0, attempt.cost_high if policy.may_bill(outcome.exchange.http_status) else 0
     low = sum(c.total or 0 for c in charges if c.rates and c.rates.currency == "USD")
     high = attempt.cost_high
-    if high is not None and low > high:  # the server counts more than the body can be
+    if high is not None and (low > high or _counts_more_input(outcome)):
         return low, low + high
     return low, high
+
+
+def _counts_more_input(outcome: Outcome) -> bool:
+    """Whether a broken stream began with more tokens than the body can be."""
+    if not isinstance(outcome, Partial):
+        return False
+    return is_above_bound(outcome.answer.usage, outcome.answer.evidence)
 
 
 def in_doubt(outcome: Outcome) -> bool:

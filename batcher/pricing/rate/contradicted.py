@@ -16,6 +16,7 @@ from batcher.pricing.rate.spread import (
     WRITE_5M,
     PossibleUse,
     TrustRule,
+    is_above_bound,
     prompt_tokens,
 )
 
@@ -82,8 +83,7 @@ def _widen_output(spread: PossibleUse, line: UsageLine, evidence: Evidence) -> N
 
 
 def _prompt_is_too_long(line: UsageLine, evidence: Evidence) -> bool:
-    most = evidence.input_most
-    return most is not None and prompt_tokens(line.counts) > most
+    return is_above_bound(line.counts, evidence)
 
 
 def _widen_long_prompt(spread: PossibleUse, line: UsageLine, evidence: Evidence) -> None:

@@ -65,3 +65,9 @@ def prompt_tokens(usage: Usage) -> int:
         (usage.cache_write_5m_tokens or 0) + (usage.cache_write_1h_tokens or 0),
     )
     return (usage.input_tokens or 0) + written + (usage.cache_read_tokens or 0)
+
+
+def is_above_bound(usage: Usage | None, evidence: Evidence | None) -> bool:
+    """Whether usage tells a longer prompt than the request's body can be."""
+    most = None if evidence is None else evidence.input_most
+    return usage is not None and most is not None and prompt_tokens(usage) > most
