@@ -26,7 +26,7 @@ from batcher.pipeline.job import Job, Services, SignalWays
 from batcher.pipeline.progress import Progress
 from batcher.wiring.child import failed
 from batcher.wiring.process import OwnProcess, Process
-from batcher.wiring.processes import Team, run_with
+from batcher.wiring.processes import Team, part_of, run_with
 
 _LOOK_SECONDS: Final = 0.3
 _PATIENCE_SECONDS: Final = 10.0  # for an answer of an actor; one that moves takes longer
@@ -134,7 +134,7 @@ class _Cluster:
         limit = job.limits.row_limit
         shares = [job] * count
         if limit is not None:
-            parts = [limit // count + (n < limit % count) for n in range(count)]
+            parts = [part_of(limit, number, count) for number in range(count)]
             shares = [
                 replace(job, limits=replace(job.limits, row_limit=part))
                 for part in parts

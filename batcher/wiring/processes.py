@@ -70,13 +70,14 @@ def run_with(
 
 def _part_of(job: Job, number: int, count: int) -> Job:
     limits = job.limits
-    share = max(_divided(limits.concurrency, number, count), 1)
-    most = None if limits.row_limit is None else _divided(limits.row_limit, number, count)
+    share = max(part_of(limits.concurrency, number, count), 1)
+    most = None if limits.row_limit is None else part_of(limits.row_limit, number, count)
     mine = replace(limits, concurrency=share, row_limit=most)
     return replace(job, limits=mine, join=True, processes=1, output=None)
 
 
-def _divided(whole: int, number: int, count: int) -> int:
+def part_of(whole: int, number: int, count: int) -> int:
+    """What worker `number` of `count` gets of a number; all parts together are the whole."""
     return whole // count + (number < whole % count)
 
 

@@ -20,7 +20,7 @@ from batcher.ledger.schema import answers as answer_table
 from batcher.ledger.schema import attempts, charges, invocations, rollups
 from batcher.ledger.write import records
 from batcher.ledger.write.records import Intent, Record, Scope, Settlement
-from batcher.ledger.write.transaction import Batch
+from batcher.ledger.write.transaction import Recorder
 from batcher.messages.answer import parse_answer
 from batcher.messages.attempt import Answered, Attempt, Exchange, Purpose, State
 from batcher.messages.request import Request
@@ -49,7 +49,7 @@ def fill_ledger(engine: Engine, answers: int) -> Made:
     More than a million must be a multiple of a million: an invocation has a million then.
     """
     made = _begin(engine, load_shipped())
-    batch = Batch(engine.dialect, made.scope, SystemClock())
+    batch = Recorder(engine.dialect, made.scope, SystemClock())
     written = min(answers, WRITTEN)
     if answers % written:
         raise ValueError(f"{answers} answers are no multiple of {written}")

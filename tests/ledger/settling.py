@@ -11,7 +11,7 @@ from batcher.ledger import runs
 from batcher.ledger.connect import open_engine, reading, writing
 from batcher.ledger.write import records
 from batcher.ledger.write.records import Intent, Record, Scope, Settlement
-from batcher.ledger.write.transaction import Batch
+from batcher.ledger.write.transaction import Recorder
 from batcher.messages.answer import parse_answer
 from batcher.messages.attempt import (
     Answered,
@@ -197,7 +197,7 @@ class RunLedger:
 
     def write(self, *records: list[Record]) -> None:
         """One transaction of the writer."""
-        batch = Batch(self.engine.dialect, self.scope, SystemClock())
+        batch = Recorder(self.engine.dialect, self.scope, SystemClock())
         with writing(self.engine) as connection:
             batch.write(connection, [each for some in records for each in some])
 

@@ -19,7 +19,7 @@ from batcher.ledger import database_errors
 from batcher.ledger.connect import open_engine, parse_url, reading, storage_errors, writing
 from batcher.ledger.migrate import prepare
 from batcher.ledger.sqlite_file import network_file_system
-from batcher.ledger.write.transaction import Batch
+from batcher.ledger.write.transaction import Recorder
 from tests.ledger.settling import RunLedger
 
 SECRET = "hunter2@%"
@@ -196,7 +196,7 @@ def test_nothing_is_left_on_a_session_that_another_application_may_get(postgres_
     )
     ledger = RunLedger(postgres_url)
     with ledger.engine.connect() as connection:
-        batch = Batch(ledger.engine.dialect, ledger.scope, SystemClock())
+        batch = Recorder(ledger.engine.dialect, ledger.scope, SystemClock())
         for _ in range(20):
             batch.write(connection, ledger.answered())
         connection.commit()

@@ -22,7 +22,7 @@ from batcher.ledger.write.records import (
     RowFailure,
     Settlement,
 )
-from batcher.ledger.write.transaction import Batch
+from batcher.ledger.write.transaction import Recorder
 from batcher.ledger.write.writer import Writer
 from batcher.messages.attempt import Answered, State, Unknown
 from batcher.messages.failure import Failure, FailureKind, Verdict
@@ -142,7 +142,7 @@ def ledger(database_url):
 @asynchronous
 async def test_no_text_stops_a_commit(ledger, database_url):
     loop = asyncio.get_running_loop()
-    batch = Batch(ledger.engine.dialect, ledger.scope, SystemClock())
+    batch = Recorder(ledger.engine.dialect, ledger.scope, SystemClock())
     failures: list[BaseException] = []
     writer = Writer(ledger.engine, batch, loop, failures.append)
     records = everything(ledger)
@@ -160,7 +160,7 @@ async def test_no_text_stops_a_commit(ledger, database_url):
 @asynchronous
 async def test_no_text_of_a_refused_row_stops_a_commit(ledger):
     loop = asyncio.get_running_loop()
-    batch = Batch(ledger.engine.dialect, ledger.scope, SystemClock())
+    batch = Recorder(ledger.engine.dialect, ledger.scope, SystemClock())
     failures: list[BaseException] = []
     writer = Writer(ledger.engine, batch, loop, failures.append)
     count = 0
@@ -195,7 +195,7 @@ async def test_a_refusal_that_nobody_thought_of_costs_one_answer(ledger):
             " FOR EACH ROW EXECUTE FUNCTION picky()"
         )
     loop = asyncio.get_running_loop()
-    batch = Batch(ledger.engine.dialect, ledger.scope, SystemClock())
+    batch = Recorder(ledger.engine.dialect, ledger.scope, SystemClock())
     failures: list[BaseException] = []
     writer = Writer(ledger.engine, batch, loop, failures.append)
     for number in range(63):

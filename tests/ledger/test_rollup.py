@@ -9,7 +9,7 @@ from sqlalchemy import text
 from batcher.clock import SystemClock
 from batcher.ledger.connect import reading, writing
 from batcher.ledger.verify.rollups import expected_rollups, stored_rollups
-from batcher.ledger.write.transaction import Batch
+from batcher.ledger.write.transaction import Recorder
 from batcher.messages.attempt import State
 from batcher.pricing.money import LARGEST_AMOUNT
 from batcher.report.query import ReportQuery, parse_dimensions
@@ -103,7 +103,7 @@ def test_a_report_from_the_sums_is_the_report_from_the_rows(ledger, answers):
 
 def test_a_batch_that_is_rolled_back_leaves_nothing(ledger):
     answered = ledger.answered()
-    batch = Batch(ledger.engine.dialect, ledger.scope, SystemClock())
+    batch = Recorder(ledger.engine.dialect, ledger.scope, SystemClock())
     with ledger.engine.connect() as connection:
         batch.write(connection, answered)
         connection.rollback()

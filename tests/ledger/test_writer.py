@@ -17,7 +17,7 @@ from batcher.ledger import runs
 from batcher.ledger.connect import open_engine, writing
 from batcher.ledger.write import records
 from batcher.ledger.write.records import Intent, Quarantine, Scope, Settlement
-from batcher.ledger.write.transaction import Batch
+from batcher.ledger.write.transaction import Recorder
 from batcher.ledger.write.writer import FEW_ITEMS, MAX_ITEMS, Writer
 from batcher.messages.attempt import Answered, Attempt, Purpose, State
 from batcher.messages.request import BadRow, Request
@@ -45,7 +45,7 @@ class Ledger:
         return ask(self.url, f"SELECT COUNT(*) FROM {table}")[0][0]
 
 
-class NotingBatch(Batch):
+class NotingBatch(Recorder):
     """Notes how many records each transaction took."""
 
     def __init__(self, *args):

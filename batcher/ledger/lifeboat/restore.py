@@ -28,7 +28,7 @@ from batcher.ledger.write.records import (
     initial_rating,
 )
 from batcher.ledger.write.repair import mended
-from batcher.ledger.write.transaction import Batch
+from batcher.ledger.write.transaction import Recorder
 from batcher.messages.answer import Store
 from batcher.messages.attempt import NotSent, State
 
@@ -87,12 +87,12 @@ def record_late(
     Raises:
         StorageError: the ledger fails again, or is an older state that knows no such run.
     """
-    batch = Batch(engine.dialect, scope, clock, store)
+    recorder = Recorder(engine.dialect, scope, clock, store)
     with writing(engine) as connection:
         if settlements:
             if not is_of_history(connection, scope, settlements):
                 raise StorageError(f"what was saved is not recorded: {OF_ANOTHER_HISTORY}")
-            _settle(connection, batch, settlements, taken_over=True)
+            _settle(connection, recorder, settlements, taken_over=True)
             _look_again(connection, scope)
         _end(connection, scope, clock.now_us(), exit_code)
 
@@ -110,8 +110,8 @@ def _import_one(engine: Engine, path: Path, contents: Contents, clock: Clock) ->
         if not is_of_history(connection, header.scope, contents.settlements):
             raise StorageError(f"the lifeboat {path} is not recorded: {OF_ANOTHER_HISTORY}")
         scope = _with_rating(connection, header.scope, clock.now_us())
-        batch = Batch(connection.dialect, scope, clock, header.store)
-        count = _settle(connection, batch, contents.settlements, taken_over=False)
+        recorder = Recorder(connection.dialect, scope, clock, header.store)
+        count = _settle(connection, recorder, contents.settlements, taken_over=False)
         _look_again(connection, scope)
         _end(connection, scope, header.written_at, StorageError.exit_code)
         return count
@@ -153,7 +153,7 @@ def _with_rating(connection: Connection, scope: Scope, now_us: int) -> Scope:
 
 def _settle(
     connection: Connection,
-    batch: Batch,
+    recorder: Recorder,
     settlements: Sequence[Settlement],
     *,
     taken_over: bool,
@@ -173,9 +173,9 @@ def _settle(
         due = list(_due(some, known, late))
         told = (late_record(connection, each) for each in followed)
         due += [each for each in told if each is not None]
-        _write(connection, batch, intents)
-        _write(connection, batch, due)
-        batch.supersede(connection, intents)  # also those that were settled just now
+        _write(connection, recorder, intents)
+        _write(connection, recorder, due)
+        recorder.supersede(connection, intents)  # also those that were settled just now
         count += len(due)
     return count
 
@@ -241,20 +241,20 @@ def _due(
         yield as_late(settlement) if key in late else settlement
 
 
-def _write(connection: Connection, batch: Batch, records: Sequence[Record]) -> None:
+def _write(connection: Connection, recorder: Recorder, records: Sequence[Record]) -> None:
     """All of them; one that the database refuses is mended, and the others are as they were."""
     if not records:
         return
     try:
         with connection.begin_nested():
-            batch.write(connection, records)
+            recorder.write(connection, records)
     except Exception as exc:
-        batch.forget()
+        recorder.forget()
         if not may_be_about_data(exc):
             raise
         if len(records) == 1:
-            batch.write(connection, [mended(records[0])])
+            recorder.write(connection, [mended(records[0])])
             return
         half = len(records) // 2
-        _write(connection, batch, records[:half])
-        _write(connection, batch, records[half:])
+        _write(connection, recorder, records[:half])
+        _write(connection, recorder, records[half:])

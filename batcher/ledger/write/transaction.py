@@ -25,7 +25,7 @@ from batcher.messages.attempt import Answered, Partial, Unusable
 from batcher.pricing.rate.rating import Charge, RateSet
 
 
-class Batch:
+class Recorder:
     """Writes records of one invocation. Never commits: the caller's transaction does.
 
     `store` is how much of the answers is kept.
@@ -54,7 +54,7 @@ class Batch:
                 mine = self._scope.invocation_id
                 settlements = list(without_second_answers(connection, settlements, mine))
             self._write_settlements(connection, settlements)
-        if intents:  # last: an attempt may be settled and replaced in one batch
+        if intents:  # last: an attempt may be settled and replaced in one transaction
             self.supersede(connection, intents)
         if quarantined:
             now = self._clock.now_us()

@@ -21,7 +21,7 @@ from batcher.ledger.owner.session import PATIENCE_SECONDS, Session
 from batcher.ledger.write.recent import MOST_BYTES, Recent
 from batcher.ledger.write.records import Intent, Record, Scope, Settlement
 from batcher.ledger.write.repair import mended
-from batcher.ledger.write.transaction import Batch
+from batcher.ledger.write.transaction import Recorder
 from batcher.messages.answer import Store
 from batcher.messages.attempt import Answered, NotSent, Partial, Unusable
 
@@ -91,7 +91,7 @@ class Writer:
     def __init__(  # noqa: PLR0913, PLR0917 - all of them are of one owner
         self,
         engine: Engine,
-        batch: Batch,
+        recorder: Recorder,
         loop: asyncio.AbstractEventLoop,
         on_failure: Callable[[BaseException], None],
         lifeboat: Lifeboat | None = None,
@@ -108,7 +108,7 @@ class Writer:
         self._writing: list[_Item] = []
         self._refused: set[int] = set()
         self._engine = engine
-        self._batch = batch
+        self._recorder = recorder
         self._loop = loop
         self._on_failure = on_failure
         self._items: list[_Item] = []
@@ -224,7 +224,7 @@ class Writer:
         try:
             self._land(records)
         except Exception as exc:
-            self._batch.forget()
+            self._recorder.forget()
             if not may_be_about_data(exc):
                 raise
             if len(items) == 1:
@@ -236,7 +236,9 @@ class Writer:
 
     def _land(self, records: Sequence[Record]) -> None:
         """All of them in one transaction, or an exception and none of them."""
-        self._session.transact(lambda c: self._batch.write(c, records), self._batch.forget)
+        self._session.transact(
+            lambda c: self._recorder.write(c, records), self._recorder.forget
+        )
         if self._session.committed:
             self._recent.add(self._session.committed, records)
 
@@ -319,7 +321,7 @@ def open_writer(
     on_kept: Callable[[Sequence[int]], None] = lambda _: None,
 ) -> Writer:
     """A writer with a session of its own; `close` ends it."""
-    batch = Batch(engine.dialect, recording.scope, recording.clock, recording.store)
+    recorder = Recorder(engine.dialect, recording.scope, recording.clock, recording.store)
     session = Session(
         engine,
         recording.lease,
@@ -327,4 +329,4 @@ def open_writer(
         lost=recording.connection_lost,
         file=recording.file,
     )
-    return Writer(engine, batch, loop, on_failure, lifeboat, session, on_kept)
+    return Writer(engine, recorder, loop, on_failure, lifeboat, session, on_kept)
