@@ -22,6 +22,7 @@ _CLOCKS_US: Final = 600 * 10**6  # by which the server's clock may differ from o
 _WARN_US: Final = RESULTS_US - 4 * 24 * HOUR_US
 _SLEEP_SECONDS: Final = 1.0
 _LEAST_SECONDS: Final = 0.01
+_READINGS: Final = 3  # of results that lack some, before what they lack is in doubt
 
 
 class BatchKeeper:
@@ -51,9 +52,11 @@ class BatchKeeper:
         self._folder = folder
         self._pace = pace
         self._cancel = cancel
-        self._next_look: dict[int, float] = {}
+        # A batch whose create is under way is in none: it is not looked for, nor collected.
+        self._next_look = dict.fromkeys(journal.out, 0.0)
         self._others: set[str] = set()  # batches of the list that are not ours
         self._warned: set[int] = set()
+        self._unread: set[int] = set()  # batches whose results were something else
         self.rows_to_do = 0
         self._show(is_looking=True)
 
@@ -85,8 +88,8 @@ class BatchKeeper:
         if self._cancel:
             await self._cancel_all()
         while True:
-            for number in list(self._journal.out):
-                if self._clock.monotonic() >= self._next_look.get(number, 0.0):
+            for number, due in list(self._next_look.items()):
+                if self._clock.monotonic() >= due:
                     await self._visit(number, ties)
             self._show(is_looking=False)
             self.count(ties.progress)
@@ -101,7 +104,7 @@ class BatchKeeper:
 
     def _until_next(self) -> float:
         now = self._clock.monotonic()
-        dues = [self._next_look.get(number, now) - now for number in self._journal.out]
+        dues = [due - now for due in self._next_look.values()]
         return max(min([*dues, self._pace.first_seconds, _SLEEP_SECONDS]), _LEAST_SECONDS)
 
     def _show(self, *, is_looking: bool) -> None:
@@ -146,7 +149,7 @@ class BatchKeeper:
         if age > _WARN_US and batch.number not in self._warned:
             self._warned.add(batch.number)
             ties.say(f"the 29 days of the results of batch {batch_id} are nearly over")
-        results = await self._batches.results(batch_id, self._folder)
+        results = await self._results(batch, batch_id, ties)
         if results is None:
             if age > RESULTS_US:
                 await self._give_up(batch, "has no results any more", ties)
@@ -159,6 +162,31 @@ class BatchKeeper:
                 await self._let_go(batch, batch_id, ties)
         finally:
             results.close()
+
+    async def _results(
+        self, batch: StoredBatch, batch_id: str, ties: KeeperTies
+    ) -> Results | None:
+        """Those that lack some are read again soon, what is something else another time.
+
+        What lies between may have cut them, or put a page of its own in their place. Who does
+        not wait for batches looks once only: so the next reading is in the same look.
+        """
+        for reading in range(1, _READINGS + 1):
+            if reading > 1:
+                await self._clock.sleep(self._pace.first_seconds)
+            results = await self._batches.results(batch_id, self._folder)
+            if results is None or results.left >= batch.requests:
+                return results
+            if reading == _READINGS and (results.left or not results.unreadable):
+                return results
+            results.close()
+        if batch.number not in self._unread:
+            self._unread.add(batch.number)
+            ties.say(
+                f"the results of batch {batch_id} cannot be read: they are asked for again;"
+                f" batcher batches forget {batch.number} gives them up"
+            )
+        return None
 
     async def _belongs(self, batch: StoredBatch, results: Results) -> bool:
         """Whether any result is ours; so it is where there is none, or none is awaited."""

@@ -177,18 +177,19 @@ class BatchLane:
             self._give_back(pack)
             return
         try:
-            number = pack.number = await self._journal.intended(pack.attempts)
-            await self._create(pack, number)
+            await self._create(pack)
         except Exception as exc:  # noqa: BLE001 - the engine ends the run with it
             for waiter in pack.waiting:
                 if not waiter.done():
                     waiter.set_exception(exc)
 
-    async def _create(self, pack: _Pack, number: int) -> None:
-        body, wait = _body_of(pack.attempts), _FIRST_WAIT_SECONDS
-        while True:
+    async def _create(self, pack: _Pack) -> None:
+        wait = _FIRST_WAIT_SECONDS
+        while pack.attempts:
+            # each create has an intent of its own: by its time the batch is found if it is lost
+            number = pack.number = await self._journal.intended(pack.attempts)
             try:
-                made = await self._batches.create(body, pack.betas)
+                made = await self._batches.create(_body_of(pack.attempts), pack.betas)
             except SendError as exc:
                 await self._not_answered(pack, number, exc)
                 return
@@ -199,10 +200,11 @@ class BatchLane:
             if made.failure.verdict not in _TOO_SOON:
                 await self._refused(pack, number, made)
                 return
+            await self._journal.not_made(number)
+            pack.number = None
             await self._wait(made.failure.retry_after_seconds or wait)
             wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
             if self._draining.is_set():
-                await self._journal.not_made(number)
                 self._give_back(pack)
                 return
 
