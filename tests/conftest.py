@@ -1,5 +1,6 @@
 """Fixtures every test shares."""
 
+import faulthandler
 import ipaddress
 import signal
 import socket
@@ -48,6 +49,22 @@ class Interruption:
         nodes.EXIT_TIMEOUT = 60
         for gateway in nodes.group:
             gateway._io.popen.send_signal(signal.SIGINT)
+
+
+_LONG = ("campaign", "ray")
+
+
+def pytest_collection_modifyitems(items):
+    """Whoever asks for hours of tests waits for them; all others end, see pyproject.toml."""
+    for item in items:
+        if any(map(item.get_closest_marker, _LONG)):
+            item.add_marker(pytest.mark.timeout(0))
+
+
+def pytest_runtest_setup(item):
+    """As above, for the clock of pytest itself."""
+    if any(map(item.get_closest_marker, _LONG)):
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(autouse=True)

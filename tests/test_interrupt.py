@@ -1,4 +1,4 @@
-"""A test run that is interrupted, or killed, leaves no server and no process behind."""
+"""A test run that stands still, is interrupted or killed leaves no process behind."""
 
 import os
 import signal
@@ -37,13 +37,37 @@ def test_that_waits(child):
         threading.Event().wait()
 """
 
+STANDING_STILL = """
+import subprocess, sys, threading
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def child():
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"]) as process:
+        Path(__file__).with_name("child").write_text(str(process.pid))
+        yield
+        process.kill()
+
+
+@pytest.mark.timeout(1, func_only=True)
+def test_that_stands_still(child):
+    threading.Event().wait()
+
+
+def test_after_it():
+    pass
+"""
+OPTIONS = ("-p", "no:cacheprovider", "-p", "tests.conftest", "-c", PROJECT / "pyproject.toml")
+
 
 @pytest.fixture
 def waiting(tmp_path):
     """A pytest with a process of its own for tests, in the middle of one that never ends."""
     (tmp_path / "test_waiting.py").write_text(WAITING)
-    options = ["-p", "no:cacheprovider", "-p", "tests.conftest", "-n", "1", "-c"]
-    command = [sys.executable, "-m", "pytest", *options, PROJECT / "pyproject.toml", tmp_path]
+    command = [sys.executable, "-m", "pytest", *OPTIONS, "-n", "1", tmp_path]
     with (tmp_path / "said").open("wb") as said:
         process = subprocess.Popen(
             command, cwd=PROJECT, stdout=said, stderr=said, start_new_session=True
@@ -79,3 +103,17 @@ def test_the_server_of_a_killed_test_run_is_stopped_and_its_data_removed(waiting
     waiting.wait()
     wait_for(lambda: not lives(server) and not (tmp_path / "data").exists())
     wait_for(lambda: not lives(child))  # it is of the same process group
+
+
+def test_a_test_that_stands_still_fails_and_the_others_go_on(tmp_path):
+    (tmp_path / "test_still.py").write_text(STANDING_STILL)
+    command = [sys.executable, "-m", "pytest", *OPTIONS, "-q", tmp_path]
+    done = subprocess.run(command, check=False, cwd=PROJECT, capture_output=True, text=True)
+    assert "1 failed, 1 passed" in done.stdout
+    assert not lives(int((tmp_path / "child").read_text()))
+
+
+def test_every_test_of_this_run_ends(request):
+    seconds = float(request.config.getini("timeout"))
+    assert 0 < seconds < float(request.config.getini("faulthandler_timeout"))
+    assert request.config.getini("faulthandler_exit_on_timeout")
