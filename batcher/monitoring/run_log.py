@@ -1,10 +1,9 @@
 """A log of one invocation: a line an event, for people or programs; never a prompt or key."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -21,20 +20,13 @@ from batcher.monitoring.meter import (
     token_words,
 )
 from batcher.monitoring.monitors import Ticker
+from batcher.monitoring.state_changes import Level, StateChanges
 from batcher.pipeline.choices import LogFormat
 from batcher.pipeline.events import Ended, Started
 from batcher.pipeline.progress import Progress
 
 FIRST_INTERVAL_SECONDS: Final = 5.0
 LAST_INTERVAL_SECONDS: Final = 60.0
-
-
-class Level(StrEnum):
-    """How much an event matters."""
-
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +37,7 @@ class LogEvent:
     level: Level
     event: str
     message: str
-    numbers: dict[str, int] = field(default_factory=dict)
+    numbers: Mapping[str, int] = field(default_factory=dict)
 
     def line(self, form: LogFormat) -> str:
         """The event as one line, without its end; what could steer a terminal is escaped."""
@@ -95,7 +87,7 @@ class RunLog:
         self._meter: Meter | None = None
         self._interval = FIRST_INTERVAL_SECONDS
         self._due = 0.0
-        self._known: dict[str, str] = {}
+        self._changes = StateChanges()
 
     def begin(self) -> None:
         """See `Monitor.begin`."""
@@ -128,11 +120,8 @@ class RunLog:
         progress, meter, now = self._progress, self._meter, self._clock.monotonic()
         if progress is None or meter is None:
             return
-        self._changes("outage", progress.outage, "the server answers again")
-        self._changes("database", progress.database_wait, "the database is back")
-        self._changes("cap", progress.money_wait, "there is room under the cap again")
-        binding = progress.binding_limit_now
-        self._changes("limit", f"limited by {binding.name}" if binding else "", "")
+        for change in self._changes.since_last(progress):
+            self._say(change.level, change.event, change.message, change.numbers)
         reading = meter.read(now)
         if now < self._due:
             return
@@ -145,18 +134,8 @@ class RunLog:
         said = "; ".join(part for part in words if part)
         self._say(Level.INFO, "progress", said, _numbers(progress))
 
-    def _changes(self, what: str, now: str, over: str) -> None:
-        """Say what is new, once; and, with `over`, when it is so no more."""
-        before = self._known.get(what, "")
-        if now == before:
-            return
-        self._known[what] = now
-        if said := now or over:
-            level = Level.INFO if what == "limit" or not now else Level.WARNING
-            self._say(level, what, said)
-
     def _say(
-        self, level: Level, event: str, message: str, numbers: dict[str, int] | None = None
+        self, level: Level, event: str, message: str, numbers: Mapping[str, int] | None = None
     ) -> None:
         made = LogEvent(
             at_us=self._clock.now_us(), level=level, event=event, message=message,

@@ -201,6 +201,15 @@ class Pacer:
             for limit, level in pool.levels.items()
         ]
 
+    def learned_per_minute(self) -> dict[str, int]:
+        """By quota, the requests per minute that were learned from refusals."""
+        paces = ((name, pool.learned_per_minute) for name, pool in self._pools.items())
+        return {name: round(pace) for name, pace in paces if pace is not None}
+
+    def oldest(self, now: float) -> tuple[float, float]:
+        """Seconds since the oldest in flight went, and that its like usually takes."""
+        return max((pool.oldest(now) for pool in self._pools.values()), default=(0.0, 0.0))
+
     def _pool(self, model: str) -> Pool:
         name = model_class(model)
         pool = self._pools.get(name)

@@ -20,13 +20,14 @@ class UnderWay:
     Moments are seconds of a monotonic clock.
     """
 
-    __slots__ = ("_open", "_owed_seconds", "_seconds", "_token")
+    __slots__ = ("_open", "_owed_seconds", "_seconds", "_token", "_usual_seconds")
 
     def __init__(self) -> None:
         self._open: dict[int, tuple[float, float]] = {}  # what was reserved, and when
         self._token = 0
         self._seconds = Average(_FIRST_SECONDS, 0.02)
         self._owed_seconds = Average(_FIRST_SECONDS / 2, 0.02)
+        self._usual_seconds = Average(_FIRST_SECONDS)  # the first answers say enough for this
 
     def begin(self, output_tokens: float, now: float) -> int:
         """A request goes; returns the number by which `end` knows it."""
@@ -41,9 +42,15 @@ class UnderWay:
     def took(self, seconds: float) -> None:
         """An answer was complete after `seconds`."""
         self._seconds.add(seconds)
+        self._usual_seconds.add(seconds)
         whole = max(self._seconds.value, 1e-3)
         part = min(seconds, whole)
         self._owed_seconds.add(part - part * part / (2 * whole))
+
+    def oldest(self, now: float) -> tuple[float, float]:
+        """Seconds since the oldest went, and that answers usually take."""
+        _, since = next(iter(self._open.values()), (0.0, now))
+        return now - since, self._usual_seconds.value
 
     def owed(self, now: float) -> float:
         """Tokens that those under way will still take."""
@@ -245,6 +252,16 @@ class Pool:
         """The server refused it since too many were in flight: no quota has to do with that."""
         self.refund(number, expected)
         self.gate.count(now, refusal.retry_after_seconds)
+
+    def oldest(self, now: float) -> tuple[float, float]:
+        """See `UnderWay.oldest`."""
+        return self._under_way.oldest(now)
+
+    @property
+    def learned_per_minute(self) -> float | None:
+        """The pace that was learned from refusals; `None`: it does not go by one."""
+        per_second = None if self.speaks else self.learned.per_second
+        return None if per_second is None else per_second * 60
 
     def demand(self, now: float) -> float:
         """The part of the quota that could be used, from 0 to 1; asked every few seconds.

@@ -37,7 +37,9 @@ class Progress:
     reasons that the Messages API does not have. `in_batches` counts rows that wait in so many
     `batches`. `recorded` counts the sent attempts that the ledger knows of: the others still
     wait for it. `binding_limit_now` is what limits the run at present, `binding_limit`, at its
-    end, what did most of the time; `None`: nothing known. `fallback_rows` were answered by
+    end, what did most of the time; `None`: nothing known. `learned_per_minute` are the requests
+    per minute that refusals taught, by quota. The oldest request in flight went
+    `oldest_seconds` ago, `usual_seconds` is what answers take. `fallback_rows` were answered by
     endpoints that the run fell back to, by their names, for `fallback_cost`, which `cost` has.
     `money_wait`, `database_wait` and `outage` are sentences while something is waited for: room
     under a cap, the database, or the server. `last_failure` says why the latest row without an
@@ -94,6 +96,9 @@ class Progress:
     binding_limit_now: BindingLimit | None = None
     binding_limit: BindingLimit | None = None
     quota_used: list[QuotaUse] = field(default_factory=list)
+    learned_per_minute: dict[str, int] = field(default_factory=dict)
+    oldest_seconds: float = 0.0
+    usual_seconds: float = 0.0
     fallback_rows: dict[str, int] = field(default_factory=dict)
     fallback_cost: dict[str, int] = field(default_factory=dict)
 
@@ -117,6 +122,7 @@ _SUMS: Final = (
 )  # fmt: skip
 _TABLES: Final = (
     "other_currencies", "unknown_stop_reasons", "fallback_rows", "fallback_cost",
+    "learned_per_minute",
 )  # fmt: skip
 
 
@@ -140,6 +146,9 @@ def sum_up(into: Progress, first: Progress, others: Sequence[Progress]) -> None:
     for name in ("binding_limit_now", "binding_limit"):
         known = filter(None, (getattr(each, name) for each in everybody))
         setattr(into, name, next(known, None))
+    into.oldest_seconds, into.usual_seconds = max(
+        (each.oldest_seconds, each.usual_seconds) for each in everybody
+    )
     into.quota_used = _used_together([use for each in everybody for use in each.quota_used])
     _sum_cap(into, first, others)
 

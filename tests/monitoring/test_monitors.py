@@ -18,6 +18,7 @@ from batcher.monitoring.metrics_file import MARK, MetricsFile
 from batcher.monitoring.monitors import Monitors
 from batcher.monitoring.ping import Command, Ping, Webhook, message_for, poster
 from batcher.monitoring.run_log import LogFile, RunLog
+from batcher.pacing.limits import Limit, QuotaUse
 from batcher.pipeline.choices import LogFormat
 from batcher.pipeline.events import Ended, Started
 from batcher.pipeline.progress import BindingLimit, Progress
@@ -99,6 +100,71 @@ def test_each_change_of_state_is_told_once(log):
         ("outage", "the server answers again"),
         ("limit", "limited by concurrency"),
     ]
+
+
+def test_a_quota_that_the_server_changes_is_told_once(log):
+    made, _, lines = log
+    progress = Progress()
+    made.started(started(progress))
+    lines.clear()
+    for per_minute in (4_000.0, 4_000.0, 2_000.0, 2_000.0, 4_000.0):
+        use = QuotaUse("claude-haiku-4-5", Limit.REQUESTS, per_minute, 0.5)
+        progress.quota_used = [use]
+        made._tick()
+    name = "quota of claude-haiku-4-5: requests per minute"
+    assert events(lines) == [
+        ("quota", f"{name} fell from 4,000 to 2,000"),
+        ("quota", f"{name} rose from 2,000 to 4,000"),
+    ]
+    fell, rose = map(json.loads, lines)
+    assert (fell["level"], fell["per_minute_before"], fell["per_minute"]) == (
+        "warning", 4_000, 2_000,
+    )  # fmt: skip
+    assert rose["level"] == "info"
+
+
+def test_a_learned_pace_is_told_when_it_is_another_one(log):
+    made, _, lines = log
+    progress = Progress()
+    made.started(started(progress))
+    lines.clear()
+    for per_minute in (1_000, 1_030, 700, 500, 515, 530, 500):
+        progress.learned_per_minute = {"some-model": per_minute}
+        made._tick()
+    learned = "requests per minute learned from the server's refusals"
+    assert events(lines) == [
+        ("quota", f"quota of some-model: {learned} fell from 1,000 to 500"),
+    ]
+
+
+def test_a_request_that_takes_unusually_long_is_told_and_that_it_ended(log):
+    made, _, lines = log
+    progress = Progress(usual_seconds=5.0)
+    made.started(started(progress))
+    lines.clear()
+    for minutes in (1, 2, 3, 8, 9, 1.5, 0.5, 0.5):
+        progress.oldest_seconds = minutes * 60
+        made._tick()
+    progress.usual_seconds = 300.0  # long answers: 8 minutes are nothing unusual
+    progress.oldest_seconds = 480.0
+    made._tick()
+    assert events(lines) == [
+        ("oldest_request", "the oldest request is 2 min old"),
+        ("oldest_request", "the oldest request is 8 min old"),
+        ("oldest_request", "the oldest request has ended"),
+    ]
+    assert json.loads(lines[1])["oldest_seconds"] == 480
+
+
+def test_changes_of_state_are_lines_of_text_too():
+    lines: list[str] = []
+    made = RunLog(lines.append, LogFormat.TEXT, Moving())
+    progress = Progress(oldest_seconds=480.0)
+    made.started(started(progress))
+    lines.clear()
+    made._tick()
+    made.finish(0, "", None)
+    assert lines[0] == "2023-11-14T22:13:20.000Z WARNING the oldest request is 8 min old"
 
 
 def test_text_lines_cannot_steer_a_terminal():

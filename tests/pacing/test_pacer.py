@@ -206,3 +206,29 @@ def test_models_of_one_class_share_a_quota(model, name):
 def test_limits_that_cannot_be_are_refused(given, words):
     with pytest.raises(ConfigurationError, match=words):
         quota_limits(*given)
+
+
+def test_the_oldest_in_flight_is_known_with_what_answers_usually_take():
+    pacer = pacer_with()
+    assert pacer.oldest(9.0) == (0.0, 0.0)
+    slow = pacer.sent(SONNET, USUAL, 0.0)
+    for n in range(40):
+        quick = pacer.sent(SONNET, USUAL, 2.0 * n)
+        pacer.settled(quick, USUAL, 2.0 * n + 3.0)
+    age, usual = pacer.oldest(480.0)
+    assert age == 480.0
+    assert usual == pytest.approx(3.0, abs=0.5)
+    pacer.settled(slow, None, 500.0)
+    assert pacer.oldest(500.0)[0] == 0.0
+
+
+def test_a_pace_that_was_learned_is_told_until_the_server_speaks_itself():
+    pacer = pacer_with()
+    assert pacer.learned_per_minute() == {}
+    for n in range(100):
+        pacer.settled(pacer.sent(SONNET, USUAL, n / 10), USUAL, n / 10)
+    pacer.refused(pacer.sent(SONNET, USUAL, 10.0), ASKED, 10.0)
+    (pace,) = pacer.learned_per_minute().values()
+    assert pace == pytest.approx(600, rel=0.1)
+    pacer.reading(SONNET, FULL, 30.0)
+    assert pacer.learned_per_minute() == {}

@@ -45,11 +45,13 @@ class LimitGauge:
         if cause is not None or unsent_rows or not input_ended:
             self._seen[cause] += 1
         self._tell_quotas(now)
+        self._tell_oldest(now)
         self._progress.binding_limit_now = self._binding(cause, 1.0)
 
     def end(self, now: float) -> None:
         """The run is over: say what limited it most of the time."""
         self._tell_quotas(now)
+        self._progress.oldest_seconds = 0.0
         self._progress.binding_limit_now = None
         if self._seen:
             cause, count = self._seen.most_common(1)[0]
@@ -73,9 +75,14 @@ class LimitGauge:
             return None
         return Limit.AT_ONCE if concurrency.learned.holds_back else Limit.CONCURRENCY
 
+    def _tell_oldest(self, now: float) -> None:
+        progress = self._progress
+        progress.oldest_seconds, progress.usual_seconds = self._pacer.oldest(now)
+
     def _tell_quotas(self, now: float) -> None:
         self._progress.pauses = self._pacer.pauses
         self._progress.quota_used = self._pacer.quota_used(now)
+        self._progress.learned_per_minute = self._pacer.learned_per_minute()
 
     def _binding(self, cause: Limit | LocalLimit | None, part: float) -> BindingLimit | None:
         return None if cause is None else BindingLimit(str(cause), self._option(cause), part)
