@@ -2,7 +2,8 @@
 
     python docs/draw_pictures.py
 
-It sends the sample jobs to a simulator. The page is drawn where a Chromium is installed.
+It runs the demo, and one sample job against a slow simulator. The page is drawn where a
+Chromium is installed.
 """
 
 import io
@@ -39,7 +40,7 @@ font-size:{char_height}px;line-height:{line_height}px}}{styles}</style>
 
 
 class Watcher(Quiet):
-    """Draws the panel once, as soon as it can tell the time left."""
+    """Draws the panel once, when two fifths of the rows are done."""
 
     def started(self, event):
         super().started(event)
@@ -47,8 +48,10 @@ class Watcher(Quiet):
 
     def _draw(self, progress):
         clock, meter = SystemClock(), Meter(progress)
-        while (reading := meter.read(clock.monotonic())).seconds_left is None:
+        while progress.answered < 600:
+            meter.read(clock.monotonic())
             clock.sleep(0.1)
+        reading = meter.read(clock.monotonic())
         save("panel", panel(progress, reading), "batcher run tickets.toml", columns=80)
 
 
@@ -88,14 +91,18 @@ def main():
 
 
 def draw_all(url, database):
-    for name, watcher in (("tickets", Watcher), ("reviews", Quiet)):
-        options = Settings(
-            endpoint="simulator", base_url=url, database=str(database), concurrency=64,
-            max_cost="25",
-        )  # fmt: skip
-        asked = wiring.Asked(command="", job_path=JOBS / f"{name}.toml", options=options)
-        wiring.run(wiring.resolve(asked), watcher(assume_yes=True))
-    named = ("--database", str(database))
+    options = Settings(
+        endpoint="simulator",
+        base_url=url,
+        database=str(database),
+        concurrency=64,
+        max_cost="25",
+    )
+    asked = wiring.Asked(command="", job_path=JOBS / "tickets.toml", options=options)
+    wiring.run(wiring.resolve(asked), Watcher(assume_yes=True))
+    demo = database.with_name("batcher-demo.db")
+    subprocess.run([sys.executable, "-m", "batcher", "demo"], cwd=demo.parent, check=True)
+    named = ("--database", str(demo))
     save("report", on_a_terminal("report", *named), "batcher report")
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser:
