@@ -45,7 +45,8 @@ def one(rows, used, model=MODEL, rates=None, number=1, **fields):
         **named,
     )  # fmt: skip
     amounts = [quantity * rate for quantity, rate in zip(used, rates, strict=True)]
-    attempt = rows.answer(1, 1, number, model=model, attempt=fields.pop("attempt", {}))
+    about = {"attempt": fields.pop("attempt", {}), **fields.pop("answer", {})}
+    attempt = rows.answer(1, 1, number, model=model, **about)
     rows.charge(
         attempt, sum(amounts), model=model, rate_set_id=rate_set,
         **dict(zip((f"{name}_quantity" for name in NAMES), used, strict=True)),
@@ -79,6 +80,24 @@ def test_a_workspace_is_a_sub_account_and_no_two_are_added_up(here, engine):
     assert (
         sum(line.cost() for line in by.lines) == summarise([engine], ReportQuery()).total.cost()
     )
+
+
+@BOTH
+def test_what_our_own_key_paid_is_not_on_the_invoice_of_the_gateway(rows, engine):
+    rows.run()
+    rows.invocation(1, endpoint="openrouter")
+    rows.source(1)
+    usage = '{"is_byok": true,"cost":0}'
+    one(rows, (100, 0, 0, 0, 0, 0), answer={"usage": usage, "provider_reported_cost": "0"})
+    one(rows, (100, 0, 0, 0, 0, 0), number=2, answer={"provider_reported_cost": "0.004"})
+    found, _ = written(engine)
+    assert [r["InvoiceIssuerName"] for r in found] == ["OpenRouter", "OpenRouter (own key)"]
+    assert total(found) == Fraction(200 * RATES[MODEL][0], PICO)
+    single, _ = written(engine, Grain.REQUEST)
+    assert {(r["ProviderName"], r["x_ReportedByProvider"]) for r in single} == {
+        ("OpenRouter (own key)", "0"),
+        ("OpenRouter", "0.004"),
+    }
 
 
 def test_both_ends_of_what_is_assumed_add_up(here, engine):

@@ -1,3 +1,4 @@
+import json
 from fractions import Fraction
 
 import pytest
@@ -29,7 +30,10 @@ def here(rows):
     return rows
 
 
-def one(rows, number=1, *, part=Fraction(1), used=USED, model=MODEL, reported=None, **terms):
+def one(
+    rows, number=1, *, part=Fraction(1), used=USED, model=MODEL, reported=None, usage="{}",
+    **terms,
+):  # fmt: skip
     """An answer of October at a part of the public rates, and what its provider reported."""
     rates = [int(rate * part) for rate in RATES[MODEL]]
     rate_set = rows.rate_set(
@@ -38,8 +42,9 @@ def one(rows, number=1, *, part=Fraction(1), used=USED, model=MODEL, reported=No
     )  # fmt: skip
     amounts = [quantity * rate for quantity, rate in zip(used, rates, strict=True)]
     attempt = rows.answer(
-        1, 1, number, model=model, attempt=OCTOBER, provider_reported_cost=reported
-    )
+        1, 1, number, model=model, attempt=OCTOBER, provider_reported_cost=reported,
+        usage=usage,
+    )  # fmt: skip
     rows.charge(
         attempt, sum(amounts), model=model, rate_set_id=rate_set,
         currency=terms.get("currency", "USD"),
@@ -138,6 +143,38 @@ def test_refusals_are_free_and_unknown_prices_are_told(here, engine):
         PICO - PUBLIC,
     )
     assert "Without a price here: 1 charge." in table.sentences
+
+
+def byok(cost, upstream, *, said=True):
+    """Usage as a gateway has it that asked the provider with our own key."""
+    details = {"upstream_inference_cost": upstream}
+    return json.dumps({"cost": cost, "is_byok": said, "cost_details": details})
+
+
+@BOTH
+def test_a_cost_of_0_by_an_own_key_is_the_fee_of_the_gateway(here, engine):
+    one(here, 1, reported="0", usage=byok(0, 0.0081))
+    one(here, 2, reported="0.0004", usage=byok(0.0004, 0.008))
+    one(here, 3, reported="0", usage=byok(0, None))
+    one(here, 4, reported="0.0081", usage=byok(0.0081, 0.0081, said=False))
+    (row, _), table = seen(engine)
+    assert (row["reported_answers"], row["reported_cost"]) == (3, 24_600_000_000)
+    assert (row["own_key_answers"], row["own_key_cost"]) == (3, 16_100_000_000)
+    assert row["reported_less_cost"] == 24_600_000_000 - 3 * PUBLIC
+    said = (
+        "By an own key, and the provider's bill not stated: 1 answer, not in what is reported."
+    )
+    assert said in table.sentences
+
+
+@pytest.mark.parametrize("zero", ["0", "0.0", "0e-9"])
+def test_a_cost_of_0_beside_one_of_ours_is_not_free_of_charge(here, engine, zero):
+    one(here, 1, reported=zero)
+    here.charge(here.answer(1, 1, 2, provider_reported_cost=zero), None)
+    (row, *_), table = seen(engine)
+    assert row["reported_cost"] is row["reported_less_cost"] is None
+    (said,) = [line for line in table.sentences if line.startswith("Reported as 0: 2 answers")]
+    assert "not taken as free of charge" in said
 
 
 @pytest.mark.parametrize("text", ["", "free", "NaN", "Infinity", "-1", "1e999999999"])

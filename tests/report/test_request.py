@@ -50,6 +50,17 @@ def test_both_ends_of_an_assumed_charge_are_shown(here, engine):
     assert attempt["lines"][0]["at_most"] == {"amount": "0.01003", "pico": "10030000000"}
 
 
+def test_a_cost_that_a_gateway_states_is_called_what_it_is(here, engine):
+    details = '{"is_byok":true,"cost_details":{"upstream_inference_cost":0.0123}}'
+    here.answer(1, 1, 1, provider_reported_cost="0", usage=details)
+    here.answer(1, 1, 2, provider_reported_cost="0")
+    here.answer(1, 1, 3, provider_reported_cost="0.5")
+    said = "its fee was 0, and that the provider bills 0.0123 for our own key"
+    assert said in shown(engine, "row-1")
+    assert "says it cost 0: what it bills itself, not a price\n" in shown(engine, "row-2")
+    assert "says it cost 0.5\n" in shown(engine, "row-3")
+
+
 def test_a_refused_attempt_that_may_be_billed_shows_what_it_may_have_cost(here, engine):
     here.attempt(1, 1, 1, state="rejected", cost_high=10**12)
     here.attempt(1, 1, 2, state="rejected", cost_high=0)

@@ -43,8 +43,8 @@ _COLUMNS: Final = (
 )  # fmt: skip
 _OWN: Final = (
     "x_AssumedAbove", "x_CostStatus", "x_CustomId", "x_Endpoint", "x_Job", "x_KeyFingerprint",
-    "x_MessageId", "x_PriceBookVersion", "x_RatingId", "x_RunId", "x_SentAt", "x_ServiceTier",
-    "x_StandardListCost", "x_StopReason", "x_UsageLine",
+    "x_MessageId", "x_PriceBookVersion", "x_RatingId", "x_ReportedByProvider", "x_RunId",
+    "x_SentAt", "x_ServiceTier", "x_StandardListCost", "x_StopReason", "x_UsageLine",
 )  # fmt: skip
 # 1.3 splits the provider into who is paid and who runs the machines.
 _RENAMED: Final = {"ProviderName": ("HostProviderName", "ServiceProviderName")}

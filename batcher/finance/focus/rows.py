@@ -17,7 +17,7 @@ from batcher.pricing.rate.rates import RateSet
 from batcher.pricing.rate.rating import ChargeStatus
 from batcher.report.figures import USD
 from batcher.report.ledgers import Ledgers, OpenLedger
-from batcher.report.views.meters import HOUR, USAGE_LINE, read_meters
+from batcher.report.views.meters import HOUR, OWN_KEY, USAGE_LINE, read_meters
 
 _HOUR_US: Final = 3_600_000_000
 _HOURS_PER_DAY: Final = 24
@@ -36,7 +36,8 @@ class LeftOut:
 class Charged:
     """What becomes up to six rows, of which the bill may be `above` more.
 
-    `hours` is the length of its period from hour `start`.
+    `hours` is the length of its period from hour `start`. With `own_key` a gateway got the
+    answer with our key at the provider, which bills it.
     """
 
     start: int
@@ -48,6 +49,7 @@ class Charged:
     place: str
     workspace: str | None
     key: str | None
+    own_key: bool
     rates: RateSet
     status: str
     book: str
@@ -66,7 +68,8 @@ class Charged:
     def identity(self) -> tuple[Any, ...]:
         """Equal for charges that are one row."""
         rates, tags = self.rates, tuple(sorted(self.tags.items()))
-        return (self.place, self.endpoint, self.workspace or "", self.key or "", self.run, tags,
+        return (self.place, self.endpoint, self.workspace or "", self.key or "", self.own_key,
+                self.run, tags,
                 rates.model, rates.terms,
                 rates.price_list, rates.valid_from, rates.rates, rates.currency, self.status,
                 self.book, self.rating_id)  # fmt: skip
@@ -101,7 +104,7 @@ def adjustment_rows(ledgers: Ledgers, account: str | None) -> Iterator[FocusRow]
         kind, model = at.kind.replace("_", " "), at.model or "all models"
         yield {
             **_period(start, _HOURS_PER_DAY),
-            **_parties(entry.endpoint, account, USD),
+            **_parties(entry.endpoint, account, USD, own_key=False),
             **dict.fromkeys(
                 ("BilledCost", "ContractedCost", "EffectiveCost", "ListCost"), cost
             ),
@@ -112,12 +115,13 @@ def adjustment_rows(ledgers: Ledgers, account: str | None) -> Iterator[FocusRow]
         }
 
 
-def _parties(endpoint: str, account: str | None, currency: str) -> FocusRow:
+def _parties(endpoint: str, account: str | None, currency: str, *, own_key: bool) -> FocusRow:
     """Who is paid for what service, by whom, in which currency."""
-    who = sku.seller(endpoint)
+    seller = sku.seller(endpoint)
+    who = f"{seller} (own key)" if own_key else seller
     return {
         "BillingAccountId": account or endpoint,
-        "BillingAccountName": account or who,
+        "BillingAccountName": account or seller,
         "BillingAccountType": "Organization",
         "BillingCurrency": currency,
         "InvoiceIssuerName": who,
@@ -125,9 +129,9 @@ def _parties(endpoint: str, account: str | None, currency: str) -> FocusRow:
         "ProviderName": who,
         "ServiceProviderName": who,
         "HostProviderName": who,
-        "PublisherName": who,
+        "PublisherName": seller,
         "ServiceCategory": "AI and Machine Learning",
-        "ServiceName": "Claude API" if who == "Anthropic" else f"{who} Messages API",
+        "ServiceName": "Claude API" if seller == "Anthropic" else f"{seller} Messages API",
         "ServiceSubcategory": "Generative AI",
         "x_Endpoint": endpoint,
     }
@@ -159,7 +163,7 @@ def _charged(ledger: OpenLedger, grain: Grain, left_out: LeftOut) -> Iterator[Ch
     one_by_one = grain is Grain.REQUEST
     groups = read_meters(
         ledger,
-        {**HOUR, **(USAGE_LINE if one_by_one else {})},
+        {**HOUR, **OWN_KEY, **(USAGE_LINE if one_by_one else {})},
         order=("attempt_id", "line") if one_by_one else (),
     )
     hours = _HOURS_PER_DAY if grain is Grain.DAY else 1
@@ -180,6 +184,7 @@ def _charged(ledger: OpenLedger, grain: Grain, left_out: LeftOut) -> Iterator[Ch
             place=ledger.place,
             workspace=None if group.key[0] is None else str(group.key[0]),
             key=about.key_fingerprint,
+            own_key=bool(group.row["own_key"]),
             rates=group.rates,
             status=group.status or "",
             book=ledger.names.price_books[group.rating_id],
@@ -208,7 +213,7 @@ def _about(charged: Charged, account: str | None) -> FocusRow:
     start = moment_of(charged.start * _HOUR_US)
     rates = charged.rates
     terms = sku.terms_of(rates)
-    parties = _parties(charged.endpoint, account, rates.currency)
+    parties = _parties(charged.endpoint, account, rates.currency, own_key=charged.own_key)
     return {
         **_period(start, charged.hours),
         **parties,
@@ -250,6 +255,7 @@ def _request(row: Mapping[str, Any]) -> FocusRow:
         "x_MessageId": row["message_id"],
         "x_SentAt": moment_of(row["sent_at"]).isoformat().replace("+00:00", "Z"),
         "x_StopReason": row["end_reason"],
+        "x_ReportedByProvider": row["reported_cost"],
         "x_UsageLine": str(row["line"]),
     }
 

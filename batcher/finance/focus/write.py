@@ -30,7 +30,8 @@ _BY: Final = (Dimension(Kind.WORKSPACE),)
 # Names that people chose, and that a spreadsheet must not run.
 _CHOSEN: Final = frozenset({"SubAccountId", "SubAccountName", "ChargeDescription",
                             "BillingAccountId", "BillingAccountName", "x_CustomId", "x_Job",
-                            "x_Endpoint", "x_MessageId", "x_StopReason"})  # fmt: skip
+                            "x_Endpoint", "x_MessageId", "x_ReportedByProvider",
+                            "x_StopReason"})  # fmt: skip
 
 
 def write_focus(

@@ -8,6 +8,7 @@ import msgspec
 from batcher.clock import moment_of
 from batcher.ledger.schema import NOT_KEPT
 from batcher.messages.attempt import IN_DOUBT, State
+from batcher.messages.usage import own_key
 from batcher.pricing.money import METERS, format_usd, rate_text, usd_text
 from batcher.report.render.json_document import json_text, money
 from batcher.report.request import FailureGroup, ListedAnswer, ListedFailure, StoredRequest
@@ -19,6 +20,7 @@ from batcher.report.search import (
     MeterAmount,
     PricedLine,
 )
+from batcher.report.views.costs import exact_usd
 from batcher.report.words import count_of, moment_text, safe_text, shorten
 
 SCHEMA: Final = "batcher.request/1"
@@ -165,7 +167,6 @@ def _interval(attempt: FoundAttempt) -> str:
 
 def _answer_lines(answer: FoundAnswer) -> list[str]:
     sequence = f" {answer.stop_sequence!r}" if answer.stop_sequence is not None else ""
-    reported = answer.provider_reported_cost
     lines = [
         f"  served by {answer.model or 'an unnamed model'}, message {answer.message_id or '-'},"
         f" stop reason {answer.stop_reason or '-'}{sequence}",
@@ -174,7 +175,22 @@ def _answer_lines(answer: FoundAnswer) -> list[str]:
         if answer.content == NOT_KEPT
         else f"  answer {shorten(answer.text, _TEXT_SHOWN)!r}",
     ]
-    return lines if reported is None else [*lines, f"  the provider says it cost {reported}"]
+    return lines + _reported_lines(answer)
+
+
+def _reported_lines(answer: FoundAnswer) -> list[str]:
+    """What the server stated as its cost, and what that is where it is not the whole."""
+    reported, own = answer.provider_reported_cost, own_key(answer.usage)
+    if own is not None:
+        billed = own.upstream or "an amount that it does not tell"
+        return [
+            f"  the gateway says that its fee was {reported or 'not stated'}, and that the"
+            f" provider bills {billed} for our own key"
+        ]
+    if reported is None:
+        return []
+    zero = ": what it bills itself, not a price" if exact_usd(reported) == 0 else ""
+    return [f"  the provider says it cost {reported}{zero}"]
 
 
 def _price_lines(line: PricedLine, rate_source: str | None) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import RowMapping, Select, and_, case, func
 
 from batcher.ledger.schema import answers, charges
+from batcher.messages.usage import own_key
 from batcher.pricing.money import PICO
 from batcher.pricing.rate.public_prices import (
     amount_at,
@@ -35,6 +36,8 @@ _FIELDS: Final = (
     Field("reported_cost", "Reported", Unit.MONEY),
     Field("cost_of_reported", "Charged for these", Unit.MONEY, in_narrow=False),
     Field("reported_less_cost", "Reported less charged", Unit.MONEY),
+    Field("own_key_answers", "By own key", Unit.COUNT, in_narrow=False),
+    Field("own_key_cost", "Billed by provider", Unit.MONEY, in_narrow=False),
 )
 
 
@@ -45,7 +48,8 @@ class Costs:
     `charged` is everything, `above` by how much what is assumed
     of it may be more, `charged_with_list` what also has a public price, `listed` that
     price. `reported` is what providers stated for `answers`; `reported_with_charge` and
-    `charged_with_report` are of those answers whose every charge has a price in USD.
+    `charged_with_report` are of those answers whose every charge has a price in USD. Of
+    `own_key` answers of a gateway `upstream` is what their providers bill, part of `reported`.
     """
 
     charged: int = 0
@@ -59,6 +63,8 @@ class Costs:
     reported_with_charge: Fraction = Fraction(0)
     charged_with_report: int = 0
     compared: int = 0
+    own_key: int = 0
+    upstream: Fraction = Fraction(0)
 
     def join(self, other: "Costs") -> None:
         """Take up all of another group."""
@@ -68,11 +74,17 @@ class Costs:
 
 @dataclass(slots=True)
 class CostsFound:
-    """The sums by key and currency, and what is in none of them."""
+    """The sums by key and currency, and what is in none of them.
+
+    `fee_only` answers by an own key whose provider's bill the gateway does not tell; `zero`
+    ones that it states as 0, and that have another cost or none here.
+    """
 
     groups: dict[tuple[Key, str], Costs]
     unpriced: int = 0
     unreadable: int = 0
+    fee_only: int = 0
+    zero: int = 0
 
     def at(self, key: Key, currency: str) -> Costs:
         """The sums of a group."""
@@ -126,7 +138,18 @@ def _take_reported(found: CostsFound, key: Key, row: RowMapping) -> None:
     if stated is None:
         found.unreadable += 1
         return
-    costs = found.at(key, USD)
+    costs, own = found.at(key, USD), own_key(row["raw_usage"])
+    if own is not None:
+        costs.own_key += 1
+        upstream = exact_usd(own.upstream or "")
+        if upstream is None:  # the fee of a gateway is not what an answer cost
+            found.fee_only += 1
+            return
+        costs.upstream += upstream
+        stated += upstream
+    elif not stated and (row["others"] or row["charged"]):
+        found.zero += 1  # what a gateway bills, or knows no price of, is not free of charge
+        return
     costs.answers += 1
     costs.reported += stated
     if not row["others"]:
@@ -173,6 +196,7 @@ def _answers_with_report(ledger: OpenLedger) -> Select[Any]:
             *(column.label(name) for name, column in keys.items()),
             func.sum(others).label("others"),
             func.sum(charges.c.total_amount).label("charged"),
+            func.max(answers.c.usage).label("raw_usage"),
         )
         .group_by(*keys.values())
     )
@@ -193,6 +217,8 @@ def _cells(costs: Costs, currency: str) -> tuple[Cell, ...]:
         costs.reported if costs.answers else None,
         compared,
         None if compared is None else costs.reported_with_charge - compared,
+        costs.own_key or None,
+        costs.upstream if costs.upstream else None,
     )
 
 
@@ -205,7 +231,8 @@ def _said(found: CostsFound) -> tuple[str, ...]:
         " prompt size; charged is what the prices of this ledger made, at"
         " least and, where something is assumed, at most; reported is what"
         " providers stated with their answers, read as USD. Differences are of what has both.",
-        "No provider reported a cost." if not answered else "",
+        "" if answered or found.fee_only or found.zero else "No provider reported a cost.",
+        *_of_gateways(found),
         f"Without a public price: {count_of(without, 'charge')}." if without else "",
         f"Reported and not compared: {count_of(alone, 'answer')} without a price in USD here."
         if alone
@@ -218,3 +245,17 @@ def _said(found: CostsFound) -> tuple[str, ...]:
         else "",
     ]
     return tuple(sentence for sentence in said if sentence)
+
+
+def _of_gateways(found: CostsFound) -> tuple[str, ...]:
+    """What a cost means that is not all that is to be paid."""
+    own = sum(costs.own_key for costs in found.groups.values())
+    said = (
+        (own, "By an own key at the provider: {}. The gateway states its fee and, beside it,"
+              " what the provider bills; reported is both."),
+        (found.fee_only, "By an own key, and the provider's bill not stated: {}, not in what is"
+                         " reported."),
+        (found.zero, "Reported as 0: {} with another cost here, or none. It is not taken as"
+                     " free of charge, and is not in what is reported."),
+    )  # fmt: skip
+    return tuple(text.format(count_of(n, "answer")) for n, text in said if n)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, RowMapping, Select, case, func, select
+from sqlalchemy import ColumnElement, RowMapping, Select, case, func, or_, select
 from sqlalchemy.sql.elements import literal_column
 from sqlalchemy.types import BigInteger
 
@@ -21,6 +21,11 @@ _HOUR_US: Final = 3_600_000_000
 _PROMPT: Final = ("input", "cache_write_5m", "cache_write_1h", "cache_read")
 # The hour of sending since 1970 UTC, and who served under which terms.
 HOUR: Final = {"hour": ANSWER_SENT_AT // literal_column(str(_HOUR_US), BigInteger)}
+# 1 for an answer that a gateway says it got with our own key: its provider bills it, not it.
+_SAYS_OWN_KEY: Final = or_(
+    *(answers.c.usage.like(f'%"is_byok":{space}true%') for space in ("", " "))
+)
+OWN_KEY: Final = {"own_key": case((_SAYS_OWN_KEY, 1), else_=0)}
 TERMS: Final = {
     "service_tier": answers.c.service_tier,
     "inference_geo": answers.c.inference_geo,
@@ -34,6 +39,7 @@ USAGE_LINE: Final = {
     "custom_id": answers.c.custom_id,
     "message_id": answers.c.message_id,
     "end_reason": answers.c.stop_reason,
+    "reported_cost": answers.c.provider_reported_cost,
 }
 # By how much an assumed charge may be more than its amount; nothing for others.
 ABOVE: Final = charges.c.high_amount - charges.c.total_amount
