@@ -1,3 +1,4 @@
+import base64
 import contextlib
 import datetime as dt
 import decimal
@@ -142,6 +143,42 @@ def test_a_view_of_a_list_is_a_list(tmp_path):
 def test_an_interval_is_iso_8601():
     assert as_interval(struct.pack("<3I", 1, 2, 3_500)) == "P1M2DT3.5S"
     assert as_interval(struct.pack("<3I", 0, 0, 86_399_999)) == "P0M0DT86399.999S"
+
+
+def wide_integers(path, numbers):
+    """A file as polars writes it, with a type of Arrow's that pyarrow cannot read."""
+    note = pa.schema([("prompt", pa.string()), ("wide", pa.int64())]).serialize().to_pybytes()
+    width = b"\x40\x00\x00\x00"
+    assert note.count(width) == 1
+    columns = {
+        "prompt": ["hi"] * len(numbers),
+        "wide": pa.array(
+            [number.to_bytes(16, "little", signed=True) for number in numbers], pa.binary(16)
+        ),
+    }
+    noted = {b"ARROW:schema": base64.b64encode(note.replace(width, b"\x80\x00\x00\x00"))}
+    table = pa.table(columns)
+    with pq.ParquetWriter(path, table.schema, store_schema=False) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata(noted)
+    with pytest.raises(pa.ArrowNotImplementedError, match="more than 64 bits"):
+        pq.ParquetFile(path)
+    return source(path)
+
+
+def test_integers_of_128_bits_are_read(tmp_path):
+    file = wide_integers(tmp_path / "a.parquet", [2**63, 1, 2**127 - 1])
+    assert template_prompts(file, "{{ wide }}") == [str(2**63), "1", str(2**127 - 1)]
+    assert [row["wide"] for _, row in original_columns(file)] == [2**63, 1, 2**127 - 1]
+
+
+def test_an_integer_of_128_bits_that_may_have_a_sign_is_refused_by_name_where_needed(tmp_path):
+    file = wide_integers(tmp_path / "a.parquet", [-1])
+    settings = RequestSettings(model="m", max_tokens=1, prompt="{{ wide }}")
+    (bad,) = items(file, settings)
+    assert bad.reason == "BAD_VALUE"
+    assert "column 'wide' holds an integer of 128 bits" in bad.message
+    assert template_prompts(file, "{{ prompt }}") == ["hi"]
 
 
 def test_what_arrow_cannot_read_is_not_called_damaged():

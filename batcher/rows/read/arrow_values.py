@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 from math import isfinite
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ import pyarrow as pa
 from batcher.messages.codec import broken_utf8
 from batcher.rows.batch import Reason, RowProblem
 
+INTEGER_BYTES: Final = 16  # of the widest integers
 Binary = Callable[[bytes], Any]
 Convert = Callable[[Any], Any] | None  # None: the value is JSON already
 
@@ -42,6 +43,18 @@ def as_interval(value: bytes) -> str:
     months, days, milliseconds = struct.unpack("<3I", value)
     seconds = Decimal(milliseconds).scaleb(-3).normalize()
     return f"P{months}M{days}DT{seconds:f}S"
+
+
+def as_integer(value: bytes) -> int:
+    """An integer of 128 bits; raises `RowProblem` where it is below zero or beyond 127 bits.
+
+    That is all one: whether the column has a sign is not told in what can be read of the file.
+    """
+    number = int.from_bytes(value, "little")
+    if number >> (8 * INTEGER_BYTES - 1):
+        words = "holds an integer of 128 bits with its highest one set; cast the column to text"
+        raise RowProblem(Reason.BAD_VALUE, words)
+    return number
 
 
 def column_cells(name: str, column: pa.Array, binary: Binary = as_text) -> list[Any]:

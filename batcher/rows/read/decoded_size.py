@@ -4,6 +4,7 @@ A value that occurs often is written once, so that a file of 1 kB may hold gigab
 is much alike packs well. How many records are read at a time follows from what they can become.
 """
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet as pq
 
-from batcher.rows.read.pages import pages
+from batcher.rows.read.pages import footer_without_arrow, pages
 from batcher.rows.read.source import SourceFile
 
 AT_ONCE_BYTES: Final = 2**25  # what the records of one read may become, by all that is known
@@ -105,11 +106,22 @@ def row_bytes(batch: pa.RecordBatch) -> int:
 def open_parquet(source: SourceFile, as_dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
     """The file, opened so that these columns stay dictionaries; raises what pyarrow does.
 
-    Each column that is read has a buffer; in a store a reading costs a request.
+    Each column that is read has a buffer; in a store a reading costs a request. Where Arrow's
+    own types are none that pyarrow knows, those of Parquet are taken.
     """
-    file = source.path or source.open(ahead_bytes=0)
+    try:
+        return _opened(source, as_dictionaries)
+    except pa.ArrowNotImplementedError:
+        footer = pq.read_metadata(io.BytesIO(footer_without_arrow(source)))
+        return _opened(source, as_dictionaries, footer)
+
+
+def _opened(
+    source: SourceFile, as_dictionaries: Sequence[str], footer: pq.FileMetaData | None = None
+) -> pq.ParquetFile:
     return pq.ParquetFile(
-        file,
+        source.path or source.open(ahead_bytes=0),
+        metadata=footer,
         read_dictionary=list(as_dictionaries),
         page_checksum_verification=True,
         pre_buffer=False,

@@ -1,12 +1,15 @@
-"""The pages of a Parquet column, by their headers alone: nothing is unpacked.
+"""What a Parquet file says of itself, byte by byte: nothing is unpacked.
 
 A page is unpacked whole, whatever few records are asked of it. Its header tells what it
 becomes: a structure in Thrift's compact form, before each page
 (https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift).
+The footer tells Parquet's types, and in a note those of Arrow, which may be more than this
+program's Arrow knows.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import SEEK_END
 from typing import Any, Final
 
 from batcher.rows.read.source import SourceFile
@@ -18,6 +21,9 @@ _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _STRUCT = 1, 2, 3, 7, 8, 12  # and no ma
 _INTEGERS: Final = (4, 5, 6)
 _LISTS: Final = (9, 10)
 _NESTED: Final = 8  # deeper than any header is
+_MAGIC: Final = b"PAR1"
+_ARROW_NOTE: Final = b"ARROW:schema"
+PASSED_OVER: Final = b"ARROW-schema"  # as long, and nobody reads it
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,22 @@ def pages(source: SourceFile, column: Any) -> Iterator[PageSize]:  # noqa: ANN40
                 return
             yield page
             place += header.place + page.packed
+
+
+def footer_without_arrow(source: SourceFile) -> bytes:
+    """A file without records, with the footer of `source` where Arrow's note has another name.
+
+    Raises `OSError`, `StorageError`, or `ValueError` for what is no footer.
+    """
+    with source.open(ahead_bytes=0) as file:
+        size = file.seek(0, SEEK_END)
+        file.seek(max(size - 8, 0))
+        length = int.from_bytes(file.read(4), "little")
+        if length > size - 8:
+            raise ValueError("its footer is longer than the file")
+        file.seek(size - 8 - length)
+        footer = file.read(length + 8)
+    return _MAGIC + footer.replace(_ARROW_NOTE, PASSED_OVER)
 
 
 class _Header:

@@ -22,8 +22,10 @@ from batcher.rows.batch import (
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import RowsToRead
 from batcher.rows.read.arrow_values import (
+    INTEGER_BYTES,
     Binary,
     as_bytes,
+    as_integer,
     as_interval,
     as_text,
     column_cells,
@@ -36,6 +38,7 @@ from batcher.rows.read.decoded_size import (
     reading_plan,
     row_bytes,
 )
+from batcher.rows.read.pages import PASSED_OVER
 from batcher.rows.read.source import SourceFile
 
 _CHUNK_ROWS: Final = 128  # of a damaged row group, at a time
@@ -124,8 +127,8 @@ def read_chunks(
     try:
         with _open(source) as file:
             names = [n for n in file.schema_arrow.names if columns is None or n in columns]
-            intervals = _intervals(file)
-            of_bytes = {n: as_interval if n in intervals else binary(n) for n in names}
+            known = _known_bytes(file)
+            of_bytes = {name: known.get(name) or binary(name) for name in names}
             for group in range(file.num_row_groups):
                 count = file.metadata.row_group(group).num_rows
                 if count and rows.none_in(first_row, first_row + count - 1):
@@ -201,10 +204,26 @@ def _validate(batch: pa.RecordBatch) -> None:
             with_texts_as_bytes(column).validate(full=True)
 
 
-def _intervals(file: pq.ParquetFile) -> set[str]:
-    """The columns of type INTERVAL, which Arrow takes for bytes."""
+def _known_bytes(file: pq.ParquetFile) -> dict[str, Binary]:
+    """Columns that Arrow takes for bytes, and are not: INTERVAL, and integers of 128 bits.
+
+    Parquet has none of these; Arrow's note tells them, which pyarrow cannot read then.
+    """
     columns = [file.schema.column(number) for number in range(len(file.schema))]
-    return {each.path for each in columns if each.converted_type == "INTERVAL"}
+    of_bytes: dict[str, Binary] = {
+        each.path: as_interval for each in columns if each.converted_type == "INTERVAL"
+    }
+    if PASSED_OVER not in (file.metadata.metadata or {}):
+        return of_bytes
+    return of_bytes | {each.path: as_integer for each in columns if _has_128_bits(each)}
+
+
+def _has_128_bits(column: Any) -> bool:  # noqa: ANN401  a ColumnSchema
+    return bool(
+        column.physical_type == "FIXED_LEN_BYTE_ARRAY"
+        and column.length == INTEGER_BYTES
+        and column.logical_type.type == "NONE"
+    )
 
 
 def _open(source: SourceFile) -> pq.ParquetFile:
