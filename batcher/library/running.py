@@ -135,7 +135,7 @@ def _watched(typed: wiring.Asked, interrupts: Interrupts, *, assume_yes: bool) -
         made.append(_run(wiring.resolve(typed), monitors, interrupts, assume_yes=assume_yes))
         return made[0].exit_code
 
-    wiring.watched(typed, do)
+    wiring.watched(typed, do, process=wiring.SharedProcess())
     return made[0]
 
 

@@ -2,7 +2,9 @@
 
 import ctypes
 import gc
+import os
 import resource
+import signal
 import sys
 from contextlib import suppress
 from typing import Final
@@ -22,6 +24,15 @@ _OTHER_FILES: Final = 128  # inputs, the database, tools: besides a connection p
 class OwnProcess:
     """One that does nothing but this run: everything is set for it."""
 
+    def log(self) -> None:
+        """There is a log file: without a terminal, a hang-up means that it was moved.
+
+        It is opened anew for each line, so nothing else is to be done. A terminal that went
+        away hangs up, too, and whoever typed the command there has not asked for more work.
+        """
+        if not _has_terminal():
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
     def begin(self, concurrency: int) -> None:
         """Before anything is read; raises `ConfigurationError` for too few open files."""
         keep_little_memory()
@@ -38,6 +49,9 @@ class OwnProcess:
 class SharedProcess:
     """Somebody's program, in which a run is one thing of many: nothing of it is changed."""
 
+    def log(self) -> None:
+        """See `OwnProcess.log`; does nothing."""
+
     def begin(self, concurrency: int) -> None:
         """Raises `ConfigurationError` for too few open files."""
         allow_connections(concurrency, may_raise_limit=False)
@@ -47,6 +61,15 @@ class SharedProcess:
 
 
 Process = OwnProcess | SharedProcess
+
+
+def _has_terminal() -> bool:
+    """Whether a terminal controls this process, wherever its streams lead."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def keep_little_memory(*, of_arrow: bool = False) -> None:

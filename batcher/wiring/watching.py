@@ -18,18 +18,27 @@ from batcher.pipeline.choices import LogFormat
 from batcher.transport.endpoint import Secret
 from batcher.transport.proxy import FROM_ENVIRONMENT, VARIABLES, route_to
 from batcher.wiring.guarding import guard_of_run
+from batcher.wiring.process import OwnProcess, Process
 from batcher.wiring.resolve import Asked, merged_settings
 
 _UNEXPECTED: Final = "stopped by something unexpected"
 
 
-def watched(typed: Asked, run: Callable[[Monitors], int], *, verbose: bool = False) -> int:
+def watched(
+    typed: Asked,
+    run: Callable[[Monitors], int],
+    *,
+    verbose: bool = False,
+    process: Process = OwnProcess(),  # noqa: B008 - has no state
+) -> int:
     """What `run` gives, while everything that the settings name watches it.
 
     `verbose`: what happens is told on standard error, too.
     """
     settings = merged_settings(typed)
     _check_files(typed, settings)
+    if settings.log_file:
+        process.log()
     monitors = Monitors(list(_monitors(settings, _job_name(typed), verbose=verbose)))
     monitors.begin()
     try:

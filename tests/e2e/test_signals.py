@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.e2e.inputs import rows, write_jsonl
 from tests.e2e.invariants import check_after_crash, check_everything, open_books
 from tests.e2e.ledgers import count
-from tests.e2e.processes import finish, wait_until
+from tests.e2e.processes import PIPES, finish, wait_until
 
 pytestmark = pytest.mark.usefixtures("heeding_hang_ups")  # processes inherit what is ignored
 
@@ -25,13 +26,14 @@ def run_in_the_middle(folder, simulate, gated):
     It gets `answers` answers; it cannot end before its gate is opened.
     """
 
-    def start(*options, answers=100):
+    def start(*options, answers=100, through=None):
         simulator = simulate("--latency-ms", "20-60")
         gate = gated(simulator, answers)
         write_jsonl(folder.path / "rows.jsonl", rows(ROWS))
         command = ("run", *INPUTS, "--endpoint", "simulator", "--base-url", gate.url)
         command = (*command, "--concurrency", 16, *options)
-        process = folder.start(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        streams = PIPES | ({"through": through} if through else {})
+        process = folder.start(*command, **streams)
         assert wait_until(lambda: simulator.billed() >= 25, process)
         return process, gate, simulator, command
 
@@ -113,6 +115,44 @@ def test_under_nohup_a_hang_up_does_nothing(folder, simulate):
     process.send_signal(signal.SIGHUP)
     assert process.wait() == 0
     assert simulator.billed() == ROWS
+
+
+# Leads a session of its own, with a terminal or without one, and becomes the command.
+IN_A_SESSION = """
+import os, pty, sys
+os.setsid()
+if sys.argv[1] == "on a terminal":
+    ends = pty.openpty()
+    os.open(os.ttyname(ends[1]), os.O_RDWR)
+    for end in ends:
+        os.set_inheritable(end, True)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "options", "code"),
+    [
+        ("without a terminal", ("--log-file", "run.log"), 0),
+        ("without a terminal", (), 75),
+        ("on a terminal", ("--log-file", "run.log"), 75),
+    ],
+)
+def test_a_hang_up_is_for_the_log_where_there_is_one_and_no_terminal(
+    folder, run_in_the_middle, where, options, code
+):
+    """What logrotate does: move the log, tell the process. The run goes on, in a new file."""
+    session = (sys.executable, "-c", IN_A_SESSION, where)
+    process, gate, _, _ = run_in_the_middle(*options, through=session)
+    log, moved = folder.path / "run.log", folder.path / "run.log.1"
+    if options:
+        log.rename(moved)
+    process.send_signal(signal.SIGHUP)
+    gate.open()
+    assert finish(process).code == code
+    if options:
+        assert "ended with" not in moved.read_text()
+        assert f"ended with {code}" in log.read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
