@@ -8,8 +8,10 @@ from typing import Final
 import msgspec
 
 from batcher import wiring
-from batcher.errors import ConfigurationError
+from batcher.config.keys import read_key
+from batcher.errors import AccessRefused, ConfigurationError
 from batcher.estimate.preflight_sample import Sample, refuse_misnamed, take_sample
+from batcher.pipeline.job import Job
 from batcher.rows.build.requests import PROMPT_COLUMNS
 from batcher.rows.read.check import column_names
 from batcher.rows.read.source import source_of
@@ -50,12 +52,16 @@ _SUFFIXES: Final = {".gz", ".zst", ".jsonl", ".ndjson", ".json", ".csv", ".tsv",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobDraft:
-    """The text of a job file for `path`, and what the first rows of its input became."""
+    """The text of a job file for `path`, and what the first rows of its input became.
+
+    `notes` are sentences about what a run would lack: a price, a key.
+    """
 
     path: Path
     text: str
     columns: tuple[str, ...]
     sample: Sample
+    notes: tuple[str, ...]
 
 
 def draft_job(file: Path, endpoint: str, model: str, config_path: str | None) -> JobDraft:
@@ -73,17 +79,26 @@ def draft_job(file: Path, endpoint: str, model: str, config_path: str | None) ->
             raise  # its rows are requests, and something else is wrong with the file
         sample = Sample()
     refuse_misnamed(sample)
+    prompt = ""
     if sample.refused == sample.rows:
         columns = _prompt_columns(file)
-        sample = _sample(file, config_path, {**options, "prompt": _template(columns)})
+        prompt = _template(columns)
+        sample = _sample(file, config_path, {**options, "prompt": prompt})
+    if columns and sample.refused:
+        gaps = _gaps(columns, file, config_path, options)
+        prompt = _template(columns, gaps)
+        sample = _sample(file, config_path, {**options, "prompt": prompt})
     if sample.refused and sample.refused == sample.rows:
         _, row = next(iter(sample.examples.values()))
         raise ConfigurationError(
             f"{file}: no row becomes a request; row {row.row_number}: {row.message}"
         )
     path = job_path(file)
-    text = _text(path, file, (endpoint, model), columns)
-    return JobDraft(path=path, text=text, columns=columns, sample=sample)
+    text = _text(path, file, (endpoint, model), prompt)
+    notes = _notes(
+        wiring.resolve(wiring.asked((str(file),), None, config_path, options=options))
+    )
+    return JobDraft(path=path, text=text, columns=columns, sample=sample, notes=notes)
 
 
 def job_path(file: Path) -> Path:
@@ -100,8 +115,21 @@ def _sample(file: Path, config_path: str | None, options: dict[str, object]) -> 
     return take_sample(wiring.checked_files(job, builder), builder)
 
 
+def _notes(job: Job) -> tuple[str, ...]:
+    book = wiring.price_book(job)
+    prices, model = wiring.price_list(job, book), job.settings.model
+    notes = [book.no_price_words(prices, model)] if prices and model else []
+    try:
+        read_key(job.endpoint)
+    except AccessRefused as exc:
+        notes.append(str(exc))
+    return tuple(filter(None, notes))
+
+
 def _prompt_columns(file: Path) -> tuple[str, ...]:
     names = column_names(source_of(file.name, file))
+    if not names and not file.stat().st_size:
+        raise ConfigurationError(f"{file}: is empty; put rows into it first")
     usable = tuple(
         n for n in names if n.isprintable() and _ODD.isdisjoint(n) and n not in _IDENTITIES
     )
@@ -113,24 +141,39 @@ def _prompt_columns(file: Path) -> tuple[str, ...]:
     return usable
 
 
-def _template(columns: tuple[str, ...]) -> str:
+def _gaps(
+    columns: tuple[str, ...], file: Path, config_path: str | None, options: dict[str, object]
+) -> frozenset[str]:
+    """The columns that some of the first rows have not, or have a null in."""
+    alone = {name: {**options, "prompt": f"-{_template((name,))}"} for name in columns}
+    return frozenset(
+        name for name, each in alone.items() if _sample(file, config_path, each).refused
+    )
+
+
+def _template(columns: tuple[str, ...], gaps: frozenset[str] = frozenset()) -> str:
     if len(columns) == 1:
-        return f"{{{{ {_read(columns[0])} }}}}"
-    return "\n".join(f"{name}: {{{{ {_read(name)} }}}}" for name in columns)
+        return f"{{{{ {_read(columns[0], gaps)} }}}}"
+    return "\n".join(f"{name}: {{{{ {_read(name, gaps)} }}}}" for name in columns)
 
 
-def _read(column: str) -> str:
-    """How a template reads a column of any name."""
+def _read(column: str, gaps: frozenset[str]) -> str:
+    """How a template reads a column of any name; nothing of one of `gaps` in a row without."""
     is_plain = _NAME.fullmatch(column) and column not in _WORDS
-    return column if is_plain else f"row[{_quoted(column)}]"
+    name = column if is_plain else f"row[{_quoted(column)}]"
+    return (
+        f"{name} if {name} is defined and {name} is not none else ''"
+        if column in gaps
+        else name
+    )
 
 
-def _text(path: Path, file: Path, where: tuple[str, str], columns: tuple[str, ...]) -> str:
+def _text(path: Path, file: Path, where: tuple[str, str], template: str) -> str:
     endpoint, model = map(_quoted, where)
-    if columns:
+    if template:
         prompt = (
             "# What is asked, made of the columns of each row: put it into words.\n"
-            f'prompt = """\n{_template(columns)}\n"""\n'
+            f'prompt = """\n{template}\n"""\n'
         )
     else:
         prompt = "# Each row is a request already; what it leaves out is filled in from here.\n"

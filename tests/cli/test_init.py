@@ -77,6 +77,30 @@ def test_no_template_is_made_of_a_column_that_looks_like_a_field(folder, name, t
     assert "looks like max_tokens" in f"{done.output}{done.exception}"
 
 
+def test_gaps_in_a_column_are_no_reason_to_refuse_a_row(folder):
+    rows = [{"text": "x", "n": 1}, {"text": "y"}, {"text": None, "n": 0}]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "quarantined" not in init("rows.jsonl").output
+    found = inspected("rows.toml")
+    assert (found.requests, found.bad_rows) == (3, 0)
+    assert b"text: x\\nn: 1" in found.first_body
+
+
+def test_an_empty_file_is_called_empty(folder):
+    (folder / "rows.jsonl").write_text("")
+    assert "rows.jsonl: is empty" in str(init("rows.jsonl").exception)
+
+
+def test_what_a_run_would_lack_is_said(folder, monkeypatch):
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    (folder / "rows.jsonl").write_text('{"prompt": "Hello"}\n')
+    done = init("rows.jsonl", "-e", "anthropic", "-m", "haiku")
+    assert "no price for haiku, whose answers stay unpriced; did you mean 'claude-haiku" in (
+        done.output
+    )
+    assert "set the environment variable ANTHROPIC_API_KEY" in done.output
+
+
 def test_every_suggestion_can_be_switched_on(folder):
     (folder / "rows.jsonl").write_text('{"prompt": "Hello"}\n')
     init("rows.jsonl")

@@ -86,6 +86,8 @@ def _write(draft: "JobDraft") -> None:
     tell(f"{draft.path} written: {made}, tried on {rows}")
     if draft.sample.refused:
         tell(f"{draft.sample.refused:,} of them would be quarantined; see batcher check")
+    for note in draft.notes:
+        tell(note)
     name = shlex.quote(str(draft.path))
     tell(f"next: batcher run {name} --dry-run shows the first request and the ceiling")
     tell(f"then: batcher run {name}")

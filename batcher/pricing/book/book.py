@@ -175,7 +175,8 @@ class PriceBook:
         known = self.lists[price_list].models() if price_list in self.lists else ()
         if known and self.priced_model(price_list, model)[0] is not None:
             return ""
-        near = did_you_mean(model, known)
+        family = [name for name in known if len(model) > 3 and model.lower() in name]
+        near = did_you_mean(model, known) or did_you_mean(max(family, default=""), family)
         return f"no price for {model}, whose answers stay unpriced{near}"
 
     def retirement_words(self, price_list: str, model: str, now_us: int) -> str:
