@@ -493,7 +493,8 @@ SELECT
     (SELECT string_agg(b.value ->> 'thinking', E'\n') FROM json_array_elements(CAST(x.content AS json)) b
     WHERE b.value ->> 'type' = 'thinking') END AS thinking,
   CAST(CAST(x.cost_low_pico_usd AS numeric) / 1000000000000 AS numeric(38, 12)) AS cost_low_usd,
-  CAST(CAST(x.cost_high_pico_usd AS numeric) / 1000000000000 AS numeric(38, 12)) AS cost_high_usd
+  CAST(CAST(x.cost_high_pico_usd AS numeric) / 1000000000000 AS numeric(38, 12)) AS cost_high_usd,
+  x.workspace_id, x.key_fingerprint
 FROM (
 SELECT
   a.run_id, a.invocation_id, r.job, i.endpoint, t.lane, s.name AS source,
@@ -597,7 +598,8 @@ SELECT
       (l.final = 0 AND l.request_id = a.request_id
         AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
       AND lt.state = 'answered') ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS cost_high_pico_usd, a.container_id
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS cost_high_pico_usd, a.container_id,
+  t.workspace_id, i.key_fingerprint
 FROM sources s
 CROSS JOIN answers a
 LEFT JOIN runs r ON r.run_id = a.run_id
@@ -666,7 +668,8 @@ SELECT
   'unbilled' AS cost_status,
   CAST(NULL AS text) AS provider_reported_cost, t.attempt_uid AS paid_by_attempt_uid,
   'unbilled' AS trust, CAST(0 AS numeric) / 1000000000000 AS cost_usd,
-  0 AS cost_low_pico_usd, 0 AS cost_high_pico_usd, a.container_id
+  0 AS cost_low_pico_usd, 0 AS cost_high_pico_usd, a.container_id,
+  CAST(NULL AS text) AS workspace_id, CAST(NULL AS text) AS key_fingerprint
 FROM sources s
 CROSS JOIN shared_answers h
 CROSS JOIN answers a
@@ -693,7 +696,8 @@ SELECT
     (SELECT string_agg(b.value ->> 'thinking', E'\n') FROM json_array_elements(CAST(x.content AS json)) b
     WHERE b.value ->> 'type' = 'thinking') END AS thinking,
   CAST(CAST(x.cost_low_pico_usd AS numeric) / 1000000000000 AS numeric(38, 12)) AS cost_low_usd,
-  CAST(CAST(x.cost_high_pico_usd AS numeric) / 1000000000000 AS numeric(38, 12)) AS cost_high_usd
+  CAST(CAST(x.cost_high_pico_usd AS numeric) / 1000000000000 AS numeric(38, 12)) AS cost_high_usd,
+  x.workspace_id, x.key_fingerprint
 FROM (
 SELECT
   a.run_id, a.invocation_id, r.job, i.endpoint, t.lane, s.name AS source,
@@ -721,7 +725,8 @@ SELECT
     FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) AS numeric) / 1000000000000 AS cost_usd,
   (SELECT COALESCE(CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint), 0)
     FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) AS cost_low_pico_usd, (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) AS cost_high_pico_usd, a.container_id
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) AS cost_high_pico_usd, a.container_id,
+  t.workspace_id, i.key_fingerprint
 FROM answers a
 JOIN sources s ON s.source_id = a.source_id
 LEFT JOIN runs r ON r.run_id = a.run_id
@@ -988,5 +993,5 @@ FROM batches b
 LEFT JOIN runs r ON r.run_id = b.run_id
 LEFT JOIN invocations i ON i.invocation_id = b.invocation_id;
 
-INSERT INTO batcher_version (version_num) VALUES ('0010');
+INSERT INTO batcher_version (version_num) VALUES ('0011');
 

@@ -69,6 +69,8 @@ class RowAnswer:
     thinking: str | None
     cost_low_usd: Decimal | None
     cost_high_usd: Decimal | None
+    workspace_id: str | None
+    key_fingerprint: str | None
 
 
 def as_answers(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[RowAnswer]:

@@ -262,7 +262,9 @@ def _focus(truth: Truth, type_command: Type, folder: Path) -> Iterator[str]:
         sums: Counter = Counter()
         for row in rows:
             billed = Decimal(row["BilledCost"])
-            sums[row["ChargeCategory"], row["BillingCurrency"]] += billed * PICO
+            beside = row["x_CostStatus"] == "recorded"
+            category = "Adjustment" if beside else row["ChargeCategory"]
+            sums[category, row["BillingCurrency"]] += billed * PICO
             sums["above"] += Decimal(row["x_AssumedAbove"] or 0) * PICO
             if row["ChargeCategory"] == "Usage" and row["ContractedUnitPrice"]:
                 price = Decimal(row["ContractedUnitPrice"]) * Decimal(row["PricingQuantity"])

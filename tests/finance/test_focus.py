@@ -18,6 +18,7 @@ from batcher.report.summary import summarise
 from tests.report.ledger_rows import NOON
 from tests.report.months import RATES, Buffered, filled
 from tests.report.mostly_sqlite import BOTH, database_url  # noqa: F401
+from tests.report.test_adjusted import book
 
 MODEL = "claude-opus-5-5"
 NAMES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output", "web_search")
@@ -98,6 +99,24 @@ def test_what_our_own_key_paid_is_not_on_the_invoice_of_the_gateway(rows, engine
         ("OpenRouter (own key)", "0"),
         ("OpenRouter", "0.004"),
     }
+
+
+def test_code_execution_is_use_of_its_own_and_the_file_adds_up_to_the_invoice(here, engine):
+    one(here, (100, 0, 0, 0, 10, 0))
+    about = {"model": None, "cause": "not metered here", "kind": "code_execution"}
+    book(here, 1_230_000_000_007, **about)
+    book(here, -30_000_000_000, newest=1, **about)
+    book(here, 5, newest=2)
+    rows, _ = written(engine)
+    charges = 100 * RATES[MODEL][0] + 10 * RATES[MODEL][4]
+    assert total(rows) == Fraction(charges + 1_200_000_000_012, PICO)
+    (used,) = [row for row in rows if row["SkuMeter"] == "Code Execution"]
+    assert (used["ChargeCategory"], used["SkuId"]) == ("Usage", "anthropic:code_execution")
+    assert (used["PricingQuantity"], used["PricingUnit"]) == ("24.60000000014", "Hours")
+    price = Fraction(used["ContractedUnitPrice"]) * Fraction(used["PricingQuantity"])
+    assert price == Fraction(used["BilledCost"]) == Fraction(used["ListCost"])
+    others = [row for row in rows if row["ChargeCategory"] == "Adjustment"]
+    assert [total([row]) for row in others] == [Fraction(-3, 100), Fraction(5, PICO)]
 
 
 def test_both_ends_of_what_is_assumed_add_up(here, engine):

@@ -32,6 +32,7 @@ ANSWERS = (
     " thinking_tokens web_search_requests service_tier attempts legs latency_ms"
     " first_token_ms answered_at cost_pico_usd cost_status provider_reported_cost"
     " paid_by_attempt_uid cost_usd cost_low_usd cost_high_usd container_id thinking"
+    " workspace_id key_fingerprint"
 )
 CONTRACT = {
     "v_answers": f"{LOCATOR} {ANSWERS}",
@@ -208,6 +209,19 @@ def test_attempts_cost_their_charges_or_an_interval(filled):
         ("u-12", "rejected", 0, 0),
         ("u-13", "answered", 0, None),
     ]
+
+
+def test_answers_tell_who_pays_and_shared_ones_that_nobody_does(engine):
+    paying = BASE[schema.invocations][0] | {"key_fingerprint": "aa11"}
+    rows = BASE | {schema.invocations: [paying]}
+    rows[schema.attempts] = [attempt(1, workspace_id="wrkspc_1")]
+    rows[schema.answers] = [answer(1)]
+    rows[schema.shared_answers] = [row(schema.shared_answers, attempt_id=1, row_number=2)]
+    insert(engine, rows)
+    who = "SELECT row_number, workspace_id, key_fingerprint FROM {} ORDER BY row_number"
+    paid = (1, "wrkspc_1", "aa11")
+    assert query(engine, who.format("v_answers")) == [paid, (2, None, None)]
+    assert query(engine, who.format("v_answers_all")) == [paid]
 
 
 def test_times_are_shown_to_the_microsecond(filled):

@@ -30,7 +30,10 @@ def here(rows):
     return begin(rows)
 
 
-def book(rows, *amounts, days=(DAY,), model=MODEL, simulated=False, newest=0, cause="rate: x"):
+def book(
+    rows, *amounts, days=(DAY,), model=MODEL, simulated=False, newest=0, cause="rate: x",
+    kind="output",
+):  # fmt: skip
     """Record a reconciliation of `days` with amounts on the first of them."""
     about = Reconciliation(
         author=ANA,
@@ -39,7 +42,7 @@ def book(rows, *amounts, days=(DAY,), model=MODEL, simulated=False, newest=0, ca
         days=days,
         files=(("c", "f" * 64),),
     )
-    place = Place(days[0], model, "standard", "global", "output")
+    place = Place(days[0], model, "standard", "global", kind)
     residuals = [Residual(place, amount, cause) for amount in amounts]
     return record(rows.engine, about, residuals, newest=newest)
 

@@ -11,6 +11,7 @@ import msgspec
 from batcher.clock import moment_of
 from batcher.finance.focus import sku
 from batcher.finance.focus.columns import Grain
+from batcher.ledger.money.adjustments import Adjustment
 from batcher.pricing.money import PRICED_PER, decimal_text, rate_text, usd_text
 from batcher.pricing.rate.public_prices import public_rates
 from batcher.pricing.rate.rates import RateSet
@@ -112,7 +113,33 @@ def adjustment_rows(ledgers: Ledgers, account: str | None) -> Iterator[FocusRow]
             "ChargeDescription": f"{kind} of {model}: {entry.residual.cause}",
             "ChargeFrequency": "One-Time",
             "PricingCurrencyEffectiveCost": cost,
+            **_metered_elsewhere(entry),
         }
+
+
+def _metered_elsewhere(entry: Adjustment) -> FocusRow:
+    """Use that no answer tells of and the provider bills by the hour: hours of containers."""
+    if entry.residual.place.kind != sku.CODE_EXECUTION or entry.amount <= 0:
+        return {}
+    hours = _number(decimal_text(Fraction(entry.amount, sku.CONTAINER_HOUR)))
+    price = _number(usd_text(sku.CONTAINER_HOUR))
+    return {
+        "ChargeCategory": "Usage",
+        "ChargeFrequency": "Usage-Based",
+        "ConsumedQuantity": hours,
+        "ConsumedUnit": "Hours",
+        **dict.fromkeys(
+            ("ContractedUnitPrice", "ListUnitPrice", "PricingCurrencyContractedUnitPrice",
+             "PricingCurrencyListUnitPrice"), price,
+        ),
+        "PricingCategory": "Standard",
+        "PricingQuantity": hours,
+        "PricingUnit": "Hours",
+        "SkuId": f"{entry.endpoint}:{sku.CODE_EXECUTION}",
+        "SkuMeter": "Code Execution",
+        "SkuPriceId": f"{entry.endpoint}:{sku.CODE_EXECUTION}:hour",
+        "x_CostStatus": "recorded",
+    }  # fmt: skip
 
 
 def _parties(endpoint: str, account: str | None, currency: str, *, own_key: bool) -> FocusRow:

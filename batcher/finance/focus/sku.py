@@ -19,6 +19,9 @@ _NAMES: Final = (
     "Output Tokens",
     "Web Searches",
 )
+# What the provider bills beside tokens, by the hour, and usage does not tell: pico-USD an hour.
+CODE_EXECUTION: Final = "code_execution"
+CONTAINER_HOUR: Final = 50_000_000_000
 _CACHE_ACTIONS: Final = ("Uncached", "Write", "Write", "Read", None, None)
 _LIFETIMES: Final = (None, "5m", "1h", None, None, None)
 _CLAUDE: Final = re.compile(r"claude-([a-z]+)-(\d+)(?:-(\d+))?")
