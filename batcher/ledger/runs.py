@@ -182,16 +182,16 @@ def end_invocation(
     )
 
 
-def last_settings_digest(connection: Connection, run_id: int) -> str | None:
-    """The job settings of the run's latest invocation; `None` when there was none."""
-    query = (
-        select(invocations.c.settings_digest)
-        .where(invocations.c.run_id == run_id)
-        .order_by(invocations.c.invocation_id.desc())
-        .limit(1)
+def last_settings(connection: Connection, run_id: int) -> tuple[str | None, dict[str, str]]:
+    """Digest and parts of the job settings of the run's latest invocation; none: no such."""
+    query = select(invocations.c.settings_digest, invocations.c.options)
+    newest = query.where(invocations.c.run_id == run_id).order_by(
+        invocations.c.invocation_id.desc()
     )
-    value = connection.execute(query).scalar()
-    return None if value is None else str(value)
+    row = connection.execute(newest.limit(1)).first()
+    if row is None:
+        return None, {}
+    return row.settings_digest, msgspec.json.decode(row.options).get("settings", {})
 
 
 def latest_sources(connection: Connection, run_id: int) -> dict[str, StoredSource]:

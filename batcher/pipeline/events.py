@@ -74,12 +74,14 @@ class Ended:
 class Resent:
     """What a change of settings, or a round that was asked for (`again`), would send again.
 
-    `cost_high` `None`: unbounded.
+    `cost_high` `None`: unbounded. `changes` says what changed, with a space before it, where
+    that is known.
     """
 
     rows: int
     cost_high: int | None
     again: bool = False
+    changes: str = ""
 
 
 class Observer(Protocol):

@@ -21,16 +21,33 @@ def done(case):
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"model": "claude-haiku-5-5"}, {"max_tokens": 101}, {"system": "be brief"},
-     {"parameters": {"temperature": 0}}, {"betas": ("b",)}, {"prompt": "{{ prompt }}!"}],
-    ids=lambda change: next(iter(change)),
-)  # fmt: skip
-def test_a_change_of_any_setting_is_refused_with_the_count(done, change):
+    ("change", "named"),
+    [
+        ({"model": "claude-haiku-5-5"}, "model was claude-haiku-4-5, is now claude-haiku-5-5"),
+        ({"max_tokens": 101}, "max_tokens was 100, is now 101"),
+        ({"system": "be brief"}, "system is another text"),
+        ({"parameters": {"temperature": 0.5}}, "temperature was not set, is now 0.5"),
+        ({"parameters": {"temperature": 0}}, "temperature was not set, is now 0"),
+        ({"betas": ("b",)}, 'betas was not set, is now ["b"]'),
+        ({"prompt": "{{ prompt }}!"}, "prompt is another text"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_a_change_of_any_setting_is_refused_with_its_name_and_the_count(done, change, named):
     lane = FakeLane()
-    with pytest.raises(ChangedSettings, match="8 answered rows would be sent"):
+    with pytest.raises(ChangedSettings, match="8 answered rows would be sent") as refused:
         replace(done, settings=replace(PLAIN, **change)).run(lane)
     assert lane.sent == []
+    assert f"the settings of this job changed ({named}), so 8" in str(refused.value)
+    assert done.watcher.asked.changes == f" ({named})"
+
+
+def test_the_texts_of_a_job_are_not_kept_to_name_a_change(case):
+    case.settings = replace(PLAIN, system="a secret of the house")
+    case.write(LINES)
+    case.run(FakeLane())
+    kept = case.one("SELECT options FROM invocations")
+    assert ('"model":"claude-haiku-4-5"' in kept, "secret" in kept) == (True, False)
 
 
 def test_the_ceiling_of_what_it_would_cost_is_told(done):

@@ -80,7 +80,7 @@ class Quiet:
         if self._assume_yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
             return self._assume_yes
         cost = "without a bound" if resent.cost_high is None else format_usd(resent.cost_high)
-        why = "A new round" if resent.again else "The settings changed"
+        why = "A new round" if resent.again else f"The settings changed{resent.changes}"
         question = (
             f"{why}: {resent.rows:,} answered rows would be sent again, "
             f"for at most {cost}. Send them?"

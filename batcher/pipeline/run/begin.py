@@ -107,15 +107,16 @@ def _check_change(connection: Connection, run_id: int, job: Job, services: Servi
     if job.again and not runs.round_is_under_way(connection, run_id):
         _ask_for_round(connection, run_id, job, services)
         return
-    before = runs.last_settings_digest(connection, run_id)
+    before, parts = runs.last_settings(connection, run_id)
     if before in {None, job.settings.digest()} or job.accept_change:
         return
     resent = resent_by_change(connection, run_id, services, services.clock.now_us())
+    resent = replace(resent, changes=job.settings.changes(parts))
     if resent.rows and not services.observer.confirm_resend(resent):
         raise ChangedSettings(
-            f"the settings of this job changed, so {resent.rows:,} answered rows would be sent "
-            "and paid again; nothing was sent: type the same command with --accept-change to "
-            "do that, or restore the settings"
+            f"the settings of this job changed{resent.changes}, so {resent.rows:,} answered "
+            "rows would be sent and paid again; nothing was sent: type the same command with "
+            "--accept-change to do that, or restore the settings"
         )
 
 
@@ -324,6 +325,7 @@ def _start(job: Job, services: Services, digest: str, now: int) -> runs.Invocati
             "on_unknown": job.on_unknown.value,
             "store": job.store.value,
             "inputs": list(job.inputs),
+            "settings": job.settings.parts(),
             **({"again": True} if job.again else {}),
         },
         tags=dict(job.tags),

@@ -24,10 +24,11 @@ def join_others(
         sharing.forget_shards(connection, run_id)
         sharing.forget_members(connection, job.key)
         return living
-    if runs.last_settings_digest(connection, run_id) != job.settings.digest():
+    theirs, parts = runs.last_settings(connection, run_id)
+    if theirs != job.settings.digest():
         raise ChangedSettings(
-            "other processes do this run with other settings; use theirs, or wait until they"
-            " have ended"
+            "other processes do this run with other settings"
+            f"{job.settings.changes(parts)}; use theirs, or wait until they have ended"
         )
     known = runs.latest_sources(connection, run_id)
     for file in services.files:

@@ -9,6 +9,9 @@ from typing import Any, Final
 import msgspec
 
 _CANONICAL: Final = msgspec.json.Encoder(order="sorted")
+# Parts that may hold what nobody else should read, and longer ones than a sentence takes.
+_TEXTS: Final = frozenset({"prompt", "messages", "system", "tools", "metadata"})
+_LONGEST: Final = 60
 
 
 class Attachments(StrEnum):
@@ -59,7 +62,29 @@ class RequestSettings:
 
     def digest(self) -> str:
         """32 hex digits that change when, and only when, what becomes of a row could change."""
-        everything = {
+        return _digest(self._everything(), 16)
+
+    def parts(self) -> dict[str, str]:
+        """What the digest is of, by name, to be kept and shown: of texts a digest alone."""
+        everything = self._everything()
+        named = everything.pop("defaults") | everything
+        kept = ((name, value) for name, value in named.items() if value not in (None, [], ()))
+        return {name: _shown(name, value) for name, value in kept}
+
+    def changes(self, before: Mapping[str, str]) -> str:
+        """What is other than in those `parts`: a space and words in brackets, or nothing."""
+        now = self.parts()
+        words = [
+            f"{name} was {before.get(name, 'not set')}, is now {now.get(name, 'not set')}"
+            if name not in _TEXTS
+            else f"{name} is another text"
+            for name in sorted(before.keys() | now.keys())
+            if before.get(name) != now.get(name)
+        ]
+        return f" ({'; '.join(words)})" if before and words else ""
+
+    def _everything(self) -> dict[str, Any]:
+        everything: dict[str, Any] = {
             "defaults": self.defaults,
             "prompt": self.prompt,
             "messages": self.messages,
@@ -71,4 +96,13 @@ class RequestSettings:
             everything["models"] = dict(self.models)
         if self.attachments is not Attachments.BESIDE_INPUT:
             everything["attachments"] = str(self.attachments)
-        return blake2b(_CANONICAL.encode(everything), digest_size=16).hexdigest()
+        return everything
+
+
+def _digest(value: object, size: int) -> str:
+    return blake2b(_CANONICAL.encode(value), digest_size=size).hexdigest()
+
+
+def _shown(name: str, value: object) -> str:
+    text = value if isinstance(value, str) else _CANONICAL.encode(value).decode()
+    return _digest(text, 8) if name in _TEXTS or len(text) > _LONGEST else text
