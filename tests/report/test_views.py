@@ -203,6 +203,24 @@ def test_the_dearest_rows_come_first_and_equal_ones_in_order(here, engine):
     assert (rows[0]["source"], rows[0]["custom_id"]) == ("rows.jsonl", "row-2")
 
 
+def test_what_is_assumed_has_both_ends_in_unit_costs_and_among_the_dearest(here, engine):
+    assumed = {"status": "assumed", "reason": "searches_not_reported"}
+    here.charge(here.answer(1, 1, 1), 5 * MICRO_USD)
+    here.charge(here.answer(1, 1, 2), MICRO_USD, **assumed, high_amount=9 * MICRO_USD)
+    first = here.answer(1, 1, 3, final=0, stop_reason="pause_turn")
+    here.charge(first, 2 * MICRO_USD, **assumed, high_amount=4 * MICRO_USD)
+    here.charge(here.answer(1, 1, 3, attempt={"request_id": first}), MICRO_USD)
+    (row,), (total,), table = seen(engine, View.UNITS)
+    assert (row["cost"], row["cost_at_most"]) == (9 * MICRO_USD, 19 * MICRO_USD)
+    assert row["cost_per_1000_at_most"] == Fraction(19_000 * MICRO_USD, 3)
+    assert total["cost_at_most"] == row["cost_at_most"]
+    assert any(each.startswith("Assumed: the cost of 2 rows rest") for each in table.sentences)
+    rows, _, _ = seen(engine, View.TOP)
+    ends = [(r["row_number"], r["cost"], r["cost_at_most"]) for r in rows]
+    assert ends == [(2, MICRO_USD, 9 * MICRO_USD), (1, 5 * MICRO_USD, None),
+                    (3, 3 * MICRO_USD, 5 * MICRO_USD)]  # fmt: skip
+
+
 @pytest.mark.parametrize("view", list(View))
 def test_every_view_of_nothing_says_so(rows, engine, view):
     found, totals, table = seen(engine, view)
@@ -288,7 +306,7 @@ def test_formats_for_programs_are_exact(here, engine):
     here.charge(here.answer(1, 1, 1), 1)
     _, _, table = seen(engine, View.UNITS)
     assert render(table, Format.CSV).splitlines()[1] == (
-        "claude-sonnet-5,USD,1,0.000000000001,1,0.000000001,1000,0.000000001,1000,"
+        "claude-sonnet-5,USD,1,0.000000000001,1,,,0.000000001,1000,,,0.000000001,1000,"
         "0.000000000001,1,0.000000000001,1,0.000000000001,1,0.000000000001,1,,,"
     )
     text = render(table, Format.JSON)

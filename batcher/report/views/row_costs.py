@@ -11,7 +11,9 @@ from batcher.report.figures import USD, Key
 from batcher.report.ledgers import OpenLedger
 from batcher.report.scope import answer_keys, answers_with_charges
 
-_ATTEMPT, _REQUEST, _CURRENCY, _AMOUNT, _STOP_REASON, _VALID = range(6)  # of the columns below
+_ATTEMPT, _REQUEST, _CURRENCY, _AMOUNT, _HIGH, _STOP_REASON, _VALID = range(
+    7
+)  # of the columns below
 # How an answer ended that is complete and of use.
 USEFUL: Final = ("end_turn", "stop_sequence", "tool_use")
 
@@ -23,6 +25,8 @@ _Line = tuple[Key, Sequence[Any]]
 class RowCost:
     """One answered row. `amount` is pico-units, `None` when a part of it has no price.
 
+    Where a part rests on an assumption `at_most` is the upper end, of which `amount` is the
+    lower one; else it is `None`.
     `valid` says whether the answer follows its schema, `None` where there is none. One that is
     not `answered` has invalid answers only.
     """
@@ -31,6 +35,7 @@ class RowCost:
     attempt_id: int
     currency: str
     amount: int | None
+    at_most: int | None
     useful: bool
     valid: bool | None
     answered: bool
@@ -59,7 +64,7 @@ def _row_cost(lines: list[_Line], others: dict[int, list[_Line]]) -> RowCost:
     """The lines of an answer, and what `others` have of its request, which is taken out."""
     key, first = lines[0]
     beside = others.pop(first[_REQUEST], ()) if others else ()
-    currency, amount = first[_CURRENCY] or USD, first[_AMOUNT]
+    currency, amount, at_most = first[_CURRENCY] or USD, first[_AMOUNT], first[_HIGH]
     if len(lines) > 1 or beside:  # seldom
         rows = [row for _, row in (*lines, *beside)]
         amounts = [row[_AMOUNT] for row in rows]
@@ -67,15 +72,24 @@ def _row_cost(lines: list[_Line], others: dict[int, list[_Line]]) -> RowCost:
         priced = None not in amounts and len(currencies) <= 1
         currency = next(iter(currencies), USD)
         amount = sum(filter(None, amounts)) if priced else None
+        at_most = _at_most(rows) if priced else None
     return RowCost(
         key=key,
         attempt_id=first[_ATTEMPT],
         currency=currency,
         amount=amount,
+        at_most=at_most,
         useful=first[_STOP_REASON] in USEFUL,
         valid=None if first[_VALID] is None else bool(first[_VALID]),
         answered=True,
     )
+
+
+def _at_most(rows: Sequence[Sequence[Any]]) -> int | None:
+    """The upper end of all together, where one of them has one."""
+    if all(row[_HIGH] is None for row in rows):
+        return None
+    return sum(int(row[_AMOUNT] if row[_HIGH] is None else row[_HIGH]) for row in rows)
 
 
 def _final_answers(ledger: OpenLedger) -> Select[Any]:
@@ -98,6 +112,7 @@ def _lines(ledger: OpenLedger) -> Select[Any]:
         answers.c.request_id,
         charges.c.currency,
         charges.c.total_amount,
+        charges.c.high_amount,
         answers.c.stop_reason.label("stop_reason_as_came"),
         answers.c.valid,
     )

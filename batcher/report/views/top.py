@@ -25,14 +25,16 @@ _FIELDS: Final = (
     Field("output_tokens", "Output", Unit.COUNT),
     currency_field(),
     Field("cost", "Cost", Unit.MONEY),
+    Field("cost_at_most", "At most", Unit.MONEY),
     Field("share", "Share", Unit.SHARE),
 )
-_Found = tuple[str, int, int, RowCost]  # currency, minus the amount, which ledger, the row
+_Found = tuple[str, int, int, RowCost]  # currency, minus the most, which ledger, the row
 
 
 def top_table(ledgers: Ledgers, count: int) -> Table:
     """The `count` dearest answered rows of each currency, the dearest first.
 
+    What rests on an assumption counts by its upper end, so that no dear row is missing.
     The share is that of all answered rows' cost. Rows that cost the same are in the order of
     sending.
     """
@@ -56,7 +58,8 @@ def top_table(ledgers: Ledgers, count: int) -> Table:
 
 def _keep(found: list[_Found], row: tuple[int, RowCost], count: int) -> None:
     number, cost = row
-    found.append((cost.currency, -(cost.amount or 0), number, cost))
+    most = cost.amount if cost.at_most is None else cost.at_most
+    found.append((cost.currency, -(most or 0), number, cost))
     if len(found) > 2 * count + 1000:  # now and then, so that memory stays bounded
         found[:] = _first(found, count)
 
@@ -81,7 +84,7 @@ def _described(
 def _row(row: RowMapping, cost: RowCost, total: int) -> tuple[Cell, ...]:
     names = [each.name for each in _FIELDS[:8]]
     share = Fraction(cost.amount or 0, total) if total else None
-    return (*(row[name] for name in names), cost.currency, cost.amount, share)
+    return (*(row[name] for name in names), cost.currency, cost.amount, cost.at_most, share)
 
 
 def _read(ledger: OpenLedger, attempt_ids: Iterable[int]) -> dict[int, Any]:

@@ -15,7 +15,9 @@ from batcher.report.words import count_of
 _FIELDS: Final = (
     Field("answered", "Answered", Unit.COUNT),
     Field("cost", "Cost", Unit.MONEY),
+    Field("cost_at_most", "At most", Unit.MONEY),
     Field("cost_per_1000_answered", "Per 1,000 answered", Unit.MONEY),
+    Field("cost_per_1000_at_most", "Per 1,000 at most", Unit.MONEY, in_narrow=False),
     Field("cost_per_1000_complete", "Per 1,000 complete", Unit.MONEY, in_narrow=False),
     Field("mean", "Mean per row", Unit.MONEY),
     Field("p50", "p50", Unit.MONEY),
@@ -30,12 +32,15 @@ _FIELDS: Final = (
 class RowAmounts:
     """The priced rows of one group and currency; `complete` are neither cut off nor refused.
 
+    The cost of `assumed` ones rests on an assumption: all rows may cost `above` more.
     Of rows that a schema was asked for `valid` follow it, `None` where none was asked; all of
     these rows, given up ones too, cost `cost_with_schema`.
     """
 
     amounts: list[int] = field(default_factory=list)
     complete: int = 0
+    assumed: int = 0
+    above: int = 0
     valid: int | None = None
     cost_with_schema: int = 0
 
@@ -43,6 +48,8 @@ class RowAmounts:
         """Take up a row; one that is not answered costs, and is no valid one."""
         if row.answered:
             self.amounts.append(amount)
+            self.assumed += row.at_most is not None
+            self.above += 0 if row.at_most is None else row.at_most - amount
             self.complete += row.useful
         if row.valid is not None:
             self.valid = (self.valid or 0) + row.valid
@@ -52,6 +59,8 @@ class RowAmounts:
         """Take up all of another group."""
         self.amounts += other.amounts
         self.complete += other.complete
+        self.assumed += other.assumed
+        self.above += other.above
         self.cost_with_schema += other.cost_with_schema
         if other.valid is not None:
             self.valid = (self.valid or 0) + other.valid
@@ -90,7 +99,9 @@ def _cells(group: RowAmounts, currency: str) -> tuple[Cell, ...]:
         currency,
         count,
         total if count else None,
+        total + group.above if group.assumed else None,
         Fraction(total * 1000, count) if count else None,
+        Fraction((total + group.above) * 1000, count) if group.assumed else None,
         Fraction(total * 1000, group.complete) if group.complete else None,
         *((spread.mean, spread.p50, spread.p95, spread.largest) if spread else [None] * 4),
         group.valid,
@@ -107,6 +118,12 @@ def _said(found: UnitCosts) -> tuple[str, ...]:
         said.append(
             "Per valid answer: all that was paid for rows with a schema, invalid answers and"
             " rows given up included, by the answers that follow it."
+        )
+    if assumed := sum(group.assumed for group in found.groups.values()):
+        rests = "rests" if assumed == 1 else "rest"
+        said.append(
+            f"Assumed: the cost of {count_of(assumed, 'row')} {rests} on an assumption, from"
+            " Cost to At most; means and percentiles are of the lower ends."
         )
     if found.unpriced:
         verb = "has" if found.unpriced == 1 else "have"
