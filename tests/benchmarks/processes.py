@@ -30,6 +30,7 @@ class Measured:
     wall_seconds: float
     cpu_seconds: float
     peak_mb: float
+    user_seconds: float = 0.0  # of those of the CPU
     samples: tuple[tuple[float, float], ...] = ()  # (seconds since the start, resident MB)
 
 
@@ -60,7 +61,8 @@ def measure(
             text = output.read().decode(errors="replace")[-4000:]
             raise ChildError(f"exit code {child.returncode} of {' '.join(command)}\n{text}")
     cpu = usage.ru_utime + usage.ru_stime
-    return Measured(wall, cpu, usage.ru_maxrss * rss_unit() / 1e6, tuple(samples))
+    peak = usage.ru_maxrss * rss_unit() / 1e6
+    return Measured(wall, cpu, peak, usage.ru_utime, tuple(samples))
 
 
 def rss_unit() -> int:
