@@ -139,6 +139,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     lease: str | None = None
     database_wait: str | None = None
     strict: bool | None = None
+    dedup: bool | None = None
     preflight: bool | None = None
     parameters: dict[str, Any] | None = None
     stream: StreamMode | None = None
@@ -173,6 +174,7 @@ DEFAULTS: Final = Settings(
     lease="30s",
     database_wait="5m",
     strict=False,
+    dedup=False,
     preflight=True,
     log_format=LogFormat.TEXT,
 )

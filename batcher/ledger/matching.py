@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Table, bindparam, select, true
 
 from batcher.errors import StorageError
 from batcher.ledger.schema import answers, failures
-from batcher.ledger.write.records import AnswerKeys, Claimable, identity
+from batcher.ledger.write.records import AnswerKeys, Claimable, SharePolicy, identity
 from batcher.messages.request import Request
 
 AT_ONCE: Final = 10_000  # keys that are read, or looked up, by one statement
@@ -120,22 +120,38 @@ class SortedKeys:
                 place += 1
         return found
 
+    def __len__(self) -> int:
+        """See `AnswerKeys`."""
+        return len(self._attempts)
 
-def read_keys(connection: Connection) -> SortedKeys:
-    """The keys of all final answers, as they are now; raises `StorageError`: no room."""
-    query = (
-        select(answers.c.identity, answers.c.attempt_id)
-        .where(answers.c.final == 1)
-        .order_by(answers.c.identity, answers.c.attempt_id)
-    )
-    rows = connection.execute(query.execution_options(yield_per=AT_ONCE))
+
+def read_keys(connection: Connection, sharing: SharePolicy | None = None) -> SortedKeys:
+    """The keys of all final answers, as they are now; raises `StorageError`: no room.
+
+    With a policy: those of its run, by what was asked (see `request_key`).
+    """
+    by = answers.c.identity if sharing is None else answers.c.params_hash
+    query = select(by, answers.c.attempt_id).where(answers.c.final == 1)
+    if sharing is not None:
+        of_run = answers.c.run_id == sharing.run_id
+        query = query.where(of_run, answers.c.invocation_id >= sharing.since)
+    ordered = query.order_by(by, answers.c.attempt_id)
+    rows = connection.execute(ordered.execution_options(yield_per=AT_ONCE))
+    pairs = (pair for some in rows.partitions() for pair in some)
     try:
-        return SortedKeys((pair[0], pair[1]) for some in rows.partitions() for pair in some)
+        if sharing is None:
+            return SortedKeys((pair[0], pair[1]) for pair in pairs)
+        return SortedKeys((request_key(pair[0]), pair[1]) for pair in pairs)
     except OSError as exc:
         raise StorageError(
             f"{gettempdir()}: no room for the identities of answers, by which changed rows are"
             f" recognised ({exc.strerror}): set TMPDIR to a folder that has some"
         ) from exc
+
+
+def request_key(params_hash: bytes) -> int:
+    """8 signed bytes of the hash, in its order; equality is checked in full."""
+    return int.from_bytes(params_hash[:8], "big") - 2**63
 
 
 def _pieces(pairs: Iterable[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:

@@ -262,9 +262,9 @@ def count_answers(connection: Connection) -> int:
     return int(connection.scalar(select(func.count()).where(answers.c.final == 1)) or 0)
 
 
-def read_answer_keys(connection: Connection) -> AnswerKeys:
-    """By which identity each answer is found, of all that are there now."""
-    return read_keys(connection)
+def read_answer_keys(connection: Connection, sharing: SharePolicy | None = None) -> AnswerKeys:
+    """The keys of all answers that are there now; with a policy: by what its run asked."""
+    return read_keys(connection, sharing)
 
 
 def claim(

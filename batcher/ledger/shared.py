@@ -1,12 +1,14 @@
 """Answers of other runs for rows that ask the same: found, judged, and recorded as shared."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     BindParameter,
     Connection,
+    Row,
     Select,
     bindparam,
     exists,
@@ -21,6 +23,8 @@ from batcher.ledger.matching import (
     attempts_with,
     identities_of,
     match,
+    read_keys,
+    request_key,
 )
 from batcher.ledger.schema import (
     NOT_KEPT,
@@ -68,6 +72,8 @@ def shareable(
     """
     if not requests:
         return []
+    if sharing.repeats:
+        return _repeated(connection, sharing, requests, keys)
     query = _answers_of_others(sharing, requests[0].source_id)
     warming = {r.params_hash for r in requests if r.max_tokens == 0}
     wanted = attempts_with(connection, identities_of(requests), keys)
@@ -76,17 +82,7 @@ def shareable(
         for start in range(0, len(wanted), AT_ONCE)
         for row in connection.execute(query, {"wanted": wanted[start : start + AT_ONCE]})
     ]
-    found = [
-        _Found(
-            attempt_id=row.attempt_id,
-            custom_id=row.custom_id,
-            params_hash=bytes(row.params_hash),
-            stop_reason=row.stop_reason,
-            valid=row.valid,
-            purpose=row.purpose,
-        )
-        for row in sorted(rows, key=lambda row: (row.superseded, row.attempt_id))
-    ]
+    found = [_found(row) for row in sorted(rows, key=lambda r: (r.superseded, r.attempt_id))]
     return match(
         requests,
         [
@@ -95,6 +91,37 @@ def shareable(
             if each.attempt_id not in used
             and _is_accepted(each, sharing, warms=each.params_hash in warming)
         ],
+    )
+
+
+def _repeated(
+    connection: Connection,
+    sharing: SharePolicy,
+    requests: Sequence[Request],
+    keys: AnswerKeys | None,
+) -> list[tuple[Request, int]]:
+    """Each request with the run's first answer to what it asks."""
+    wanted = sorted({request_key(request.params_hash) for request in requests})
+    attempt_ids = sorted((keys or read_keys(connection, sharing)).of(wanted))
+    warming = {r.params_hash for r in requests if r.max_tokens == 0}
+    query = _answers_with(sharing).where(answers.c.run_id == sharing.run_id)
+    first: dict[bytes, int] = {}
+    for start in range(0, len(attempt_ids), AT_ONCE):
+        some = {"wanted": attempt_ids[start : start + AT_ONCE]}
+        for found in map(_found, connection.execute(query, some)):
+            if _is_accepted(found, sharing, warms=found.params_hash in warming):
+                first.setdefault(found.params_hash, found.attempt_id)
+    return [(each, first[each.params_hash]) for each in requests if each.params_hash in first]
+
+
+def _found(row: Row[Any]) -> _Found:
+    return _Found(
+        attempt_id=row.attempt_id,
+        custom_id=row.custom_id,
+        params_hash=bytes(row.params_hash),
+        stop_reason=row.stop_reason,
+        valid=row.valid,
+        purpose=row.purpose,
     )
 
 
@@ -141,6 +168,20 @@ def _answers_of_others(sharing: SharePolicy, source_id: int) -> Select[tuple[obj
         shared_answers.c.source_id == source_id,
     )
     query = (
+        _answers_with(sharing)
+        .join(runs, runs.c.run_id == answers.c.run_id)
+        .where(answers.c.source_id != source_id, ~taken)
+        .where(runs.c.job.is_(None))
+        .where(answers.c.invocation_id != sharing.invocation_id)
+    )
+    if not sharing.own:
+        query = query.where(answers.c.run_id != sharing.run_id)
+    return query
+
+
+def _answers_with(sharing: SharePolicy) -> Select[tuple[object, ...]]:
+    """Final answers of the `wanted` attempts, by attempt, that the policy is about."""
+    query = (
         select(
             answers.c.attempt_id,
             answers.c.custom_id,
@@ -152,18 +193,14 @@ def _answers_of_others(sharing: SharePolicy, source_id: int) -> Select[tuple[obj
         )
         .join(attempts, attempts.c.attempt_id == answers.c.attempt_id)
         .join(invocations, invocations.c.invocation_id == answers.c.invocation_id)
-        .join(runs, runs.c.run_id == answers.c.run_id)
         .join(sources, sources.c.source_id == answers.c.source_id)
         .where(answers.c.attempt_id.in_(bindparam("wanted", expanding=True)))
-        .where(answers.c.final == 1, answers.c.source_id != source_id, ~taken)
-        .where(runs.c.job.is_(None))
+        .where(answers.c.final == 1)
         .where(invocations.c.endpoint == sharing.endpoint)
         .where(invocations.c.base_url == sharing.base_url)
         .where(answers.c.invocation_id >= sharing.since)
-        .where(answers.c.invocation_id != sharing.invocation_id)
+        .order_by(answers.c.attempt_id)
     )
-    if not sharing.own:
-        query = query.where(answers.c.run_id != sharing.run_id)
     return query.where(answers.c.content != NOT_KEPT) if sharing.words else query
 
 
@@ -185,25 +222,30 @@ def _is_taken(taken: Taken, *, replaced: bool) -> bool:
 
 
 def _cost(connection: Connection, attempt_ids: Sequence[int]) -> tuple[int, int]:
-    """(pico-USD, answers without such a cost) of these attempts and their earlier legs."""
+    """(pico-USD, answers without such a cost) of these attempts and their earlier legs.
+
+    An attempt that is named n times counts as often.
+    """
     ids: BindParameter[int] = bindparam("ids", expanding=True)
-    several = select(answers.c.request_id).where(
-        answers.c.attempt_id.in_(ids), answers.c.legs > 1
+    last = answers.alias("last")
+    earlier = (
+        select(answers.c.attempt_id, last.c.attempt_id)
+        .join(last, last.c.request_id == answers.c.request_id)
+        .where(last.c.attempt_id.in_(ids), last.c.legs > 1)
+        .where(text("answers.final = 0"))
     )
-    earlier = select(answers.c.attempt_id).where(
-        text("answers.final = 0"), answers.c.request_id.in_(several)
-    )
-    every = {*attempt_ids, *connection.execute(earlier, {"ids": attempt_ids}).scalars()}
+    times = Counter(attempt_ids)
+    legs = connection.execute(earlier, {"ids": sorted(times)}).all()
+    times |= {leg: times[final] for leg, final in legs}
     query = select(
         charges.c.attempt_id, charges.c.status, charges.c.currency, charges.c.total_amount
     ).where(charges.c.attempt_id.in_(ids), charges.c.current == 1)
-    cost, unknown, rated = 0, set[int](), set[int]()
+    cost, clear = 0, dict[int, bool]()
     for attempt_id, status, currency, amount in connection.execute(
-        query, {"ids": sorted(every)}
+        query, {"ids": sorted(times)}
     ):
-        rated.add(attempt_id)
-        if status == ChargeStatus.UNBILLED or (currency == "USD" and amount is not None):
-            cost += amount or 0
-        else:
-            unknown.add(attempt_id)
-    return cost, len(unknown | (every - rated))
+        is_usd = currency == "USD" and amount is not None
+        is_clear = status == ChargeStatus.UNBILLED or is_usd
+        clear[attempt_id] = clear.get(attempt_id, True) and is_clear
+        cost += (amount or 0) * times[attempt_id] * is_clear
+    return cost, sum(count for each, count in times.items() if not clear.get(each))

@@ -49,6 +49,7 @@ class RunOptions(TypedDict, total=False):
     max_cost: str | float
     prices: Name
     strict: bool
+    dedup: bool
     max_bad: str | int
     on_unknown: Literal["retry", "hold", "fail"]
     on_truncate: str

@@ -5,7 +5,7 @@ Nothing later reads files or options.
 
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -117,6 +117,7 @@ class Job:
     a part of its rows. `processes` is how many of this machine do it together, `on` the
     cluster that so many `workers` of it run on; `None`: one a node.
     `fallback` are the endpoints that rows go to, one after the other, by `fallback_rules`.
+    `dedup`: rows that ask the same are sent once.
     `lane` is how new attempts travel; with `wait` a run stays until its last batch has ended,
     with `cancel` it ends them, collects what was done, and sends nothing.
     `replace_output`: `output` is written also where a file is that the program did not write.
@@ -141,6 +142,7 @@ class Job:
     tags: Mapping[str, str] = field(default_factory=dict)
     output: str | None = None
     replace_output: bool = False
+    dedup: bool = False
     lane: LaneChoice = LaneChoice.LIVE
     wait: bool = True
     cancel: bool = False
@@ -186,6 +188,15 @@ class Job:
         """Which answers of other runs its rows may have, see `SharePolicy`; a name: none."""
         if self.name is not None:
             return None
+        return self._sharing(run_id, invocation_id, since)
+
+    def repeating(self, run_id: int, invocation_id: int, since: int) -> SharePolicy | None:
+        """Which answers of the run rows have that ask the same; `None`: each has its own."""
+        if not self.dedup:
+            return None
+        return replace(self._sharing(run_id, invocation_id, since), repeats=True)
+
+    def _sharing(self, run_id: int, invocation_id: int, since: int) -> SharePolicy:
         choices = self.answers
         longer = Taken.ALWAYS if choices.raise_factor is None else Taken.REPLACED
         valid = Taken.REPLACED if choices.retries else Taken.ALWAYS

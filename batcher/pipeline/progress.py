@@ -25,7 +25,8 @@ class Progress:
 
     Rows: `done_before` were finished by earlier invocations, `claimed` had an answer already:
     it moved along, or, of those `shared`, was another run's and had cost `shared_cost`, but for
-    `shared_unpriced` answers whose cost nobody knows; `elsewhere` are finished by other
+    `shared_unpriced` answers whose cost nobody knows, or of those `repeated`, was that of an
+    equal row of the run, alike; `elsewhere` are finished by other
     processes of the run. Money is pico-USD of this invocation; `in_doubt_high` `None` means
     unbounded. `assumed` answers cost `assumed_low`, which is in `cost`, to `assumed_high`.
     `maybe_billed` attempts were refused by a server that may bill them even so. Under a cap,
@@ -53,6 +54,9 @@ class Progress:
     shared: int = 0
     shared_cost: int = 0
     shared_unpriced: int = 0
+    repeated: int = 0
+    repeated_cost: int = 0
+    repeated_unpriced: int = 0
     elsewhere: int = 0
     answered: int = 0
     failed: int = 0
@@ -113,6 +117,7 @@ class Progress:
 
 _SUMS: Final = (
     "claimed", "shared", "shared_cost", "shared_unpriced",
+    "repeated", "repeated_cost", "repeated_unpriced",
     "answered", "failed", "held", "quarantined", "repeated_custom_ids",
     "repeated_fields", "repeated_message_ids", "blank_lines",
     "sent", "recorded", "in_flight", "pauses",

@@ -79,13 +79,23 @@ MakeBatches = Callable[[Callable[[], bool]], "MessageBatches"]
 def check_lane(merged: Settings, *, wait: bool, cancel: bool) -> None:
     """Raise for settings that do not go together."""
     if merged.lane is LaneChoice.BATCH:
-        if merged.join or (merged.processes or 1) > 1 or merged.on is not None:
-            raise ConfigurationError(
-                "--lane batch is for one process: leave out --processes, --join and --on"
-            )
+        _check_alone(merged, "--lane batch")
     elif cancel or not wait:
         option = "--cancel" if cancel else "--no-wait"
         raise UsageError(f"{option} is about batches: type it with --lane batch")
+
+
+def check_alone(merged: Settings) -> None:
+    """Raise for settings of several processes beside those of one."""
+    if merged.dedup:
+        _check_alone(merged, "--dedup")
+
+
+def _check_alone(merged: Settings, option: str) -> None:
+    if merged.join or (merged.processes or 1) > 1 or merged.on is not None:
+        raise ConfigurationError(
+            f"{option} is for one process: leave out --processes, --join and --on"
+        )
 
 
 def lane_limits(limits: RunLimits, lane: LaneChoice, *, cancel: bool) -> RunLimits:

@@ -64,8 +64,9 @@ def json_summary(
     ):  # fmt: skip
         progress.pop(name)
     for name in (
-        "cost", "shared_cost", "assumed_low", "assumed_high", "maybe_billed_high",
-        "in_doubt_low", "in_doubt_high", "cap_spent", "cap_reserved", "cap_free",
+        "cost", "shared_cost", "repeated_cost", "assumed_low", "assumed_high",
+        "maybe_billed_high", "in_doubt_low", "in_doubt_high", "cap_spent", "cap_reserved",
+        "cap_free",
     ):  # fmt: skip
         value = progress.pop(name)
         progress[f"{name}_usd"] = None if value is None else usd_text(value)

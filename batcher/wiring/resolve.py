@@ -45,7 +45,7 @@ from batcher.preflight.preflight import check_dialect
 from batcher.preflight.rules import shipped_rules
 from batcher.rows.build.settings import RequestSettings
 from batcher.transport.endpoint import Endpoint
-from batcher.wiring.connecting import check_lane, lane_limits
+from batcher.wiring.connecting import check_alone, check_lane, lane_limits
 from batcher.wiring.dated import DatedFiles, command_of, key_of, local_day, of_day, parsed_day
 from batcher.wiring.fallback_settings import (
     FallbackOptions,
@@ -157,6 +157,7 @@ def resolve(typed: Asked) -> Job:
     base = typed.job_path.parent if typed.job_path and not typed.inputs else Path()
     name = _name(typed, job_file)
     check_lane(merged, wait=typed.wait, cancel=typed.cancel)
+    check_alone(merged)
     day = typed.day or local_day(typed.asked_at, job_file.schedule.tz)
     files = of_day(day, inputs, merged.output, base, may_be_empty=job_file.empty == "ok")
     files.check(typed.day, again=typed.again)
@@ -176,6 +177,7 @@ def resolve(typed: Asked) -> Job:
         on_unknown=stated(merged.on_unknown),
         accept_change=typed.accept_change,
         again=typed.again,
+        dedup=stated(merged.dedup),
         lane=stated(merged.lane),
         wait=typed.wait,
         cancel=typed.cancel,

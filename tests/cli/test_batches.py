@@ -60,6 +60,7 @@ def rows(tmp_path):
         (("--lane", "batch", "-e", "ollama"), ConfigurationError, "has no Message Batches"),
         (("--lane", "batch", "--join"), ConfigurationError, "is for one process"),
         (("--lane", "batch", "--on", "ray"), ConfigurationError, "is for one process"),
+        (("--dedup", "--join"), ConfigurationError, "--dedup is for one process"),
         (("--no-wait",), UsageError, "--no-wait is about batches"),
         (("--cancel",), UsageError, "--cancel is about batches"),
     ],

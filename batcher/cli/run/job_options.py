@@ -272,6 +272,13 @@ _RUN_OPTIONS = (
         help="One by one, or in Message Batches at half the price, within a day [live].",
     ),
     option(
+        "--dedup",
+        is_flag=True,
+        default=None,
+        section=WHAT,
+        help="Send equal requests once; each of their rows gets the answer.",
+    ),
+    option(
         "--processes",
         type=int,
         metavar="N",

@@ -1,7 +1,7 @@
 """What a run says at its end: lines for people, or one JSON object."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -150,14 +150,22 @@ def _rows_line(job: Job, progress: Progress, ended: Ended) -> str:
     kinds = ("answered", "claimed", "failed", "held", "quarantined")
     if progress.in_batches and not any(getattr(progress, kind) for kind in kinds):
         return "no answers yet"
-    parts = [f"{count_of(progress.answered, 'row')} answered"]
-    if progress.claimed:
-        shared = f" ({progress.shared:,} of other runs)" * bool(progress.shared)
-        parts.append(f"{progress.claimed:,} had an answer already{shared}")
+    parts = [
+        f"{count_of(progress.answered, 'row')} answered",
+        *_parts_without_sending(progress),
+    ]
     counts = ((name, getattr(progress, name)) for name in kinds[2:])
     parts += [f"{count:,} {name}" for name, count in counts if count]
     rate = progress.answered / ended.seconds if ended.seconds else 0
     return f"{', '.join(parts)} in {duration_words(ended.seconds)} ({rate:,.1f} rows/s)"
+
+
+def _parts_without_sending(progress: Progress) -> Iterator[str]:
+    shared = f" ({progress.shared:,} of other runs)" * bool(progress.shared)
+    if before := progress.claimed - progress.repeated:
+        yield f"{before:,} had an answer already{shared}"
+    if progress.repeated:
+        yield f"{progress.repeated:,} got that of an equal row"
 
 
 def _warnings(progress: Progress) -> list[str]:

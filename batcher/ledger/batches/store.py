@@ -6,7 +6,7 @@ its row again before that batch has ended, or is known not to exist.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, select, update
 
@@ -66,6 +66,14 @@ class AttemptOut:
     opened_at: int
     cost_high: int | None
     batch: int
+
+
+class RequestOut(NamedTuple):
+    """What a row asks that waits for a batch, and of which source it was."""
+
+    source_id: int
+    custom_id: str | None
+    params_hash: bytes
 
 
 def intend(
@@ -251,6 +259,14 @@ def rows_out(connection: Connection, run_id: int) -> Iterator[tuple[int, int]]:
     )
     for row in connection.execute(query):
         yield row[0], row[1]
+
+
+def requests_out(connection: Connection, run_id: int) -> Iterator[RequestOut]:
+    """What every row asks that waits for a batch."""
+    names = attempts.c.source_id, attempts.c.custom_id, attempts.c.params_hash
+    query = select(*names).where(_out_of(run_id), attempts.c.state == State.OPEN.value)
+    for row in connection.execute(query):
+        yield RequestOut(row[0], row[1], bytes(row[2]))
 
 
 def rows_settled(connection: Connection, run_id: int) -> Iterator[tuple[int, int]]:

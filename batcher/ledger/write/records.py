@@ -53,7 +53,8 @@ class SharePolicy:
     Only those of invocations from `since` on, and with `words` only those whose words are kept.
     `truncated` and `invalid` are those that were cut off, or do not follow their schema. Of
     the run's own `invocation_id` none are taken (0: it has not begun), of its earlier ones
-    with `own`: those of its other inputs.
+    with `own`: those of its other inputs. With `repeats` it is about the run's own answers
+    alone, whatever its name and the rows' custom_ids, and each goes to any number of rows.
     """
 
     run_id: int
@@ -65,11 +66,12 @@ class SharePolicy:
     truncated: Taken
     invalid: Taken
     own: bool = False
+    repeats: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """Rows that got another row's answer, and what those answers had cost in pico-USD.
+    """Rows that got another row's answer, and what all of them would have cost in pico-USD.
 
     `unpriced` counts the answers whose cost nobody knows, or is in another currency.
     """
@@ -96,6 +98,9 @@ class AnswerKeys(Protocol):
 
     def of(self, identities: Iterable[int]) -> list[int]:
         """Those of answers with one of these identities, which are ascending."""
+
+    def __len__(self) -> int:
+        """How many there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,7 +58,8 @@ class BegunInvocation:
     `attempt_uids` is what the uids of its attempts begin with.
     `retrying` counts rows that failed for a while, `quarantined` those of the same inputs that
     earlier invocations refused. `claimable` are the run's own answers that may move to other
-    rows, `sharing` those of other runs that its rows may have; `None`: none. `usual` is what a
+    rows, `sharing` those of other runs that its rows may have, `repeating` its own that rows
+    have which ask the same; `None`: none. `usual` is what a
     guard compares with. `out` is what waits for batches.
     """
 
@@ -73,6 +74,7 @@ class BegunInvocation:
     claimable: Claimable
     out: BatchesOut
     sharing: SharePolicy | None = None
+    repeating: SharePolicy | None = None
     quarantined: int = 0
     usual: UsualAnswers | None = None
     held: Ownership = NOTHING_HELD
@@ -190,6 +192,7 @@ def _begin(
         ),
         out=out,
         sharing=sharing,
+        repeating=job.repeating(run_id, invocation_id, since),
         quarantined=_quarantined(connection, plan),
         fallbacks=fallbacks,
         usual=_usual(connection, run_id, job, {invocation_id, *living}),

@@ -13,6 +13,7 @@ from batcher.ledger.resume import MATCH_BYTES, MATCH_ROWS
 from batcher.ledger.write.records import AnswerKeys, Claimable, Shared, SharePolicy
 from batcher.ledger.write.writer import Writer
 from batcher.messages.request import BadRow, Request
+from batcher.pipeline.repeats import Repeats
 from batcher.pipeline.run.bad_rows import BadGate, MisnamedRows
 from batcher.pipeline.run.credit import Credit
 from batcher.pipeline.run.division import Division
@@ -22,6 +23,7 @@ from batcher.rows.batch import body_bytes, is_cut_off
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.read.reader import read_rows
 
+_LOOK_SECONDS: Final = 0.1
 _MANY_ANSWERS: Final = 100_000  # to read their identities takes a part of a second
 
 
@@ -29,9 +31,10 @@ _MANY_ANSWERS: Final = 100_000  # to read their identities takes a part of a sec
 class Intake:
     """Reads all planned sources in order, in a thread of its own.
 
-    `division` says which of their rows. `gate` judges the rows before they go on; `None`: all
-    of them do. `read_everything` is whether every row of the run was told and has ended, but
-    for those that are still on their way; not so when it was stopped before.
+    `division` says which of their rows. `repeats` puts rows off that others may answer; `None`:
+    no row waits for another. `gate` judges the rows before they go on; `None`: all of them do.
+    `read_everything` is whether every row of the run was told and has ended, but for those that
+    are still on their way; not so when it was stopped before.
     """
 
     plan: Sequence[PlannedSource]
@@ -43,6 +46,7 @@ class Intake:
     feed: RowFeed
     credit: Credit
     division: Division
+    repeats: Repeats | None = None
     gate: BadGate | None = None
     read_everything: bool = field(default=False, init=False)
 
@@ -80,23 +84,48 @@ class Intake:
 
     def _read_all(self) -> bool:
         """Read everything to its end; `False` when the run is stopping."""
-        if not all(map(self._read, self.plan)):
-            if self.division.reads_on and self.credit.go_on():
+        if self.repeats:
+            self.repeats.begin()
+        if not all(self._read(source, self.repeats) for source in self.plan):
+            if (self.division.reads_on or self.repeats) and self.credit.go_on():
                 self._read_left()
+                self._read_repeats(sends=False)
             return False
         if self.gate and not self._hand_over(self.gate.end()):
             return False
         if self.division.reads_on:
             self.credit.go_on()
-        return self._read_left() and self.division.all_ended
+        return self._read_left() and self._read_repeats(sends=True) and self.division.all_ended
 
     def _read_left(self) -> bool:
         """Read what is left of others, or came back; `False` when the run is stopping."""
         left = self.division.left_by_others(self.feed, self.credit.wait)
         return all(map(self._read, left))
 
-    def _read(self, source: PlannedSource) -> bool:
+    def _read_repeats(self, *, sends: bool) -> bool:
+        """Read what was put off until it is answered; `False` when some of it is left.
+
+        With `sends`, where a row got no answer, one more that asks the same is sent.
+        """
+        repeats = self.repeats
+        if repeats is None:
+            return True
+        for sending in (True, False) if sends else (False,):
+            if repeats.rows_put_off and not self._read_again(repeats, sends=sending):
+                return False
+        self.feed.left_as_repeats(repeats.rows_put_off)
+        return not repeats.rows_put_off
+
+    def _read_again(self, repeats: Repeats, *, sends: bool) -> bool:
+        while not self.feed.is_idle(at_limit=True):
+            if self.credit.wait(_LOOK_SECONDS):
+                return False
+        again = repeats.read_again(sends=sends)
+        return all(self._read(source, repeats) for source in again) and self._read_left()
+
+    def _read(self, source: PlannedSource, repeats: Repeats | None = None) -> bool:
         """Read one source to its end; `False` when the run is stopping."""
+        looks_up = source.is_looked_up or bool(repeats and repeats.looks_up)
         rows, broken, size = 0, False, 0
         self._keys = None  # there may be more answers than when the last source began
         gathered: list[Request | BadRow] = []
@@ -113,11 +142,11 @@ class Intake:
                 self.feed.blank(source.source_id, batch.blank_rows)
                 self._blank_lines += len(batch.blank_rows)
             size += body_bytes(batch.items)
-            if not source.is_looked_up or len(gathered) >= MATCH_ROWS or size >= MATCH_BYTES:
-                if not self._deliver(source, gathered):
+            if not looks_up or len(gathered) >= MATCH_ROWS or size >= MATCH_BYTES:
+                if not self._deliver(source, gathered, repeats):
                     return False
                 gathered, size = [], 0
-        if not self._deliver(source, gathered, last=source is self.plan[-1]):
+        if not self._deliver(source, gathered, repeats, last=source is self.plan[-1]):
             return False
         if source.has_changed():
             self._changed.append(source.file.name)
@@ -134,10 +163,17 @@ class Intake:
             )
 
     def _deliver(
-        self, source: PlannedSource, items: list[Request | BadRow], *, last: bool = False
+        self,
+        source: PlannedSource,
+        items: list[Request | BadRow],
+        repeats: Repeats | None,
+        *,
+        last: bool = False,
     ) -> bool:
         if source.is_looked_up and items:
             items = self._without_claimed(source, items, last=last)
+        if repeats:
+            items = repeats.to_send(items)
         if not items:
             return True
         self._misnamed.count(items)

@@ -24,6 +24,7 @@ from batcher.pipeline.engine.known_rows import DoneRows
 from batcher.pipeline.events import Ended, Started
 from batcher.pipeline.job import Job, Services
 from batcher.pipeline.progress import Progress
+from batcher.pipeline.repeats import repeats_of
 from batcher.pipeline.run.bad_rows import BadGate
 from batcher.pipeline.run.begin import BegunInvocation
 from batcher.pipeline.run.credit import Credit
@@ -205,6 +206,7 @@ class Invocation:
             feed=self._feed,
             credit=self._credit,
             division=self._division,
+            repeats=repeats_of(begun, self._writer, self._clock, self._feed.repeated),
             gate=BadGate(most_bad, bad=begun.quarantined, rows=read) if most_bad else None,
         )
 

@@ -53,6 +53,14 @@ class RowFeed:
         """Rows that got an answer which another row had paid for; `last`: there are no more."""
         self.loop.call_soon_threadsafe(self._shared, source_id, shared, last)
 
+    def repeated(self, source_id: int, shared: Shared) -> None:
+        """Rows that got the answer to another row of the run, which asked the same."""
+        self.loop.call_soon_threadsafe(self._repeated, source_id, shared)
+
+    def left_as_repeats(self, rows: int) -> None:
+        """So many rows wait on: what others of them asked has no answer."""
+        self.loop.call_soon_threadsafe(self._leave_repeats, rows)
+
     def read_to_end(self, source: PlannedSource, rows: int) -> None:
         """The source holds `rows` rows, and all of them were told."""
         self.loop.call_soon_threadsafe(self.source_read, source, rows)
@@ -110,6 +118,34 @@ class RowFeed:
         elif not self._told_at_least:
             self._tell_shared(at_least=True)
 
+    def _repeated(self, source_id: int, shared: Shared) -> None:
+        self.progress.repeated += len(shared.rows)
+        self.progress.repeated_cost += shared.cost
+        self.progress.repeated_unpriced += shared.unpriced
+        self._claimed(source_id, set(shared.rows))
+
+    def _leave_repeats(self, rows: int) -> None:
+        self._found += rows
+        if rows:
+            wait = "row waits" if rows == 1 else "rows wait"
+            self.observer.noted(
+                f"{rows:,} {wait} for the answer to what another row asks, which is not there:"
+                " the same command goes on with them"
+            )
+
+    def _tell_repeated(self) -> None:
+        progress = self.progress
+        if not progress.repeated:
+            return
+        unknown = f" and {progress.repeated_unpriced:,} unknown amounts"
+        have = "row asks" if progress.repeated == 1 else "rows ask"
+        self.observer.noted(
+            f"{progress.repeated:,} {have} what another row of the run asks, and got its"
+            f" answer: sent, they would have cost {format_usd(progress.repeated_cost)} more"
+            + unknown
+            * bool(progress.repeated_unpriced)
+        )
+
     def _tell_shared(self, *, at_least: bool = False) -> None:
         self._told_at_least = at_least
         progress = self.progress
@@ -128,6 +164,7 @@ class RowFeed:
         self.input_ended = True
         if self._told_at_least:
             self._tell_shared()
+        self._tell_repeated()
         if error is not None:
             self.engine.stop(error)
         elif not (self.engine.limit_reached or self.engine.draining):
