@@ -39,6 +39,7 @@ class Simulator:
         self.stats = Stats()
         self._boot = secrets.token_hex(6)
         self._serial = count(1)
+        self._reports_refused = iter(self.settings.reports_refused)
 
     @property
     def base_url(self) -> str:
@@ -153,11 +154,18 @@ class Simulator:
         _, found, name = request.path.partition(REPORTS)
         if not found or request.method != "GET" or not self._desk.dialect.has_reports:
             return None
-        problem = self._desk.check_access(request.headers)
+        problem = self._desk.check_access(request.headers) or self._refused_report()
         lines = () if problem else self.bill
         asked = list(request.query.items())
         answer = problem or report(name, asked, lines, _now_us())
         return _answer(self._desk, answer, request_id)
+
+    def _refused_report(self) -> RefusedRequest | None:
+        status = next(self._reports_refused, None)
+        if status is None:
+            return None
+        headers = {"retry-after": str(self.settings.retry_after_seconds)}
+        return RefusedRequest(status, "Ask once a minute at most.", headers=headers)
 
     def _models(self, model: str, request: web.BaseRequest) -> dict[str, Any] | RefusedRequest:
         wanted = model.strip("/")

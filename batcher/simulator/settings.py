@@ -54,7 +54,8 @@ class SimulatorSettings:
     request. `retry_after_seconds` is what the 429 and 529 faults ask for. With `bill_path` the
     bill is appended to that file, else it is kept in memory. `expected_key` of `None` accepts
     any key but "wrong-key". `version_required` refuses requests without `anthropic-version`.
-    `dialect` is a name of `DIALECTS`: which server is played. `batches` is how those go.
+    `dialect` is a name of `DIALECTS`: which server is played. `batches` is how those go. The
+    first requests for a report of the Admin API get the statuses `reports_refused`.
     """
 
     port: int = 0
@@ -72,6 +73,7 @@ class SimulatorSettings:
     version_required: bool = True
     dialect: str = "anthropic"
     batches: BatchSettings = field(default_factory=BatchSettings)
+    reports_refused: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         shortest, longest = self.latency_ms

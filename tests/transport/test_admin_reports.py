@@ -9,6 +9,8 @@ import pytest
 from batcher.clock import SystemClock
 from batcher.config.endpoints import admin_endpoint
 from batcher.errors import AccessRefused, ConfigurationError, ProviderUnavailable
+from batcher.simulator.server import Simulator
+from batcher.simulator.settings import SimulatorSettings
 from batcher.transport.endpoint import Endpoint, ExtraHeader, Secret
 from batcher.transport.live.admin_reports import COSTS, USAGE, Days, fetch_report
 from batcher.transport.live.client import HttpClient
@@ -25,10 +27,21 @@ def answer(status: int, content: object) -> bytes:
     return http(status, content if isinstance(content, bytes) else json.dumps(content).encode())
 
 
-async def fetched(endpoint: Endpoint, name: str = USAGE) -> bytes:
-    client = HttpClient(endpoint, KEY, SystemClock())
+class Waiting(SystemClock):
+    """Notes how long it was to wait, and goes on at once."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+
+
+async def fetched(endpoint: Endpoint, name: str = USAGE, clock: Waiting | None = None) -> bytes:
+    clock = clock or Waiting()
+    client = HttpClient(endpoint, KEY, clock)
     try:
-        return await fetch_report(client, endpoint, name, DAYS, 0)
+        return await fetch_report(client, endpoint, name, DAYS, clock)
     finally:
         await client.close()
 
@@ -87,6 +100,38 @@ async def test_what_is_no_report_is_told(status, content, error):
             return
         with pytest.raises(error, match="Admin API"):
             await fetched(beside(server.url))
+
+
+@asynchronous
+async def test_a_report_that_is_refused_for_now_is_asked_for_again_as_told():
+    settings = SimulatorSettings(reports_refused=(429, 503, 529), retry_after_seconds=60)
+    clock, said = Waiting(), []
+    async with Simulator(settings) as simulator:
+        endpoint = beside(simulator.base_url)
+        client = HttpClient(endpoint, KEY, clock)
+        found = await fetch_report(client, endpoint, USAGE, DAYS, clock, said.append)
+        await client.close()
+    assert len(json.loads(found)[0]["data"]) == 31
+    assert [60 <= wait <= 62 for wait in clock.waits] == [True] * 3
+    assert ["(HTTP 429)" in said[0], "asking again in 6" in said[0]] == [True, True]
+
+
+@asynchronous
+@pytest.mark.parametrize(
+    ("refused", "seconds", "waits", "words"),
+    [
+        ((429,) * 9, 1, 4, "refuses"),  # not for ever
+        ((429,), 3_600, 0, "asks to wait 3,600 s"),
+        ((400,), 1, 0, "refuses"),  # it would not be another answer
+    ],
+)
+async def test_patience_has_an_end(refused, seconds, waits, words):
+    settings = SimulatorSettings(reports_refused=refused, retry_after_seconds=seconds)
+    clock = Waiting()
+    async with Simulator(settings) as simulator:
+        with pytest.raises(ProviderUnavailable, match=words):
+            await fetched(beside(simulator.base_url), clock=clock)
+    assert len(clock.waits) == waits
 
 
 @asynchronous

@@ -18,7 +18,7 @@ from batcher.cli.commands import (
 )
 from batcher.cli.ledger_options import several_ledgers, several_ledgers_options
 from batcher.cli.names import endpoint_names
-from batcher.cli.words.say import tell
+from batcher.cli.words.say import say, tell
 from batcher.report.render.formats import TABLE_FORMATS, Format, require_file, write
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def reconcile(
         if recorded:
             write(book.adjustments_table(engines), Format(form), output, sys.stdout, guard)
             return
-        asked = {"fetch": Fetcher(since, until, config)} if fetch else {}
+        asked = {"fetch": Fetcher(since, until, config, say)} if fetch else {}
         found = compare(engines, files, endpoint=endpoint, **asked)
         done = book.Recorded((), len(found.differing))
         if record:

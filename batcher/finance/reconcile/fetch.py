@@ -1,6 +1,6 @@
 """The provider's reports of the days that the ledger speaks of, fetched instead of saved."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -16,19 +16,20 @@ from batcher.wiring.admin import fetch_reports
 class Fetcher:
     """Asks for the UTC days from `since` to before `until`, by default all of the ledger's.
 
-    `config` names the config.toml that holds the endpoint.
+    `config` names the config.toml that holds the endpoint; `say` is told of each wait.
     """
 
     since: str | None
     until: str | None
     config: str | None
+    say: Callable[[str], object]
 
     def __call__(self, ours: LedgerFigures) -> Iterator[Fetched]:
         """Both reports. Raises `UsageError` where there is nothing to ask for."""
         days = self._days(ours)
         if ours.endpoint is None:
             raise UsageError("this ledger holds nothing that was sent: there is nothing to ask")
-        reports = fetch_reports(ours.endpoint, self.config, days)
+        reports = fetch_reports(ours.endpoint, self.config, days, self.say)
         for (url, content), measure in zip(reports, Measure, strict=True):
             yield Fetched(url, content, measure)
 
