@@ -100,6 +100,25 @@ def test_a_closed_terminal_only_drains_however_often_it_is_told(case):
     assert len(case.texts()) == len(lane.sent)
 
 
+@pytest.mark.usefixtures("heeding_hang_ups")
+@pytest.mark.parametrize("first", [signal.SIGHUP, signal.SIGTERM])
+def test_a_log_out_sends_both_and_cuts_nothing_off(case, first):
+    """However they were sent, the kernel delivers the hang-up first to who was busy."""
+    case.write(rows(20))
+
+    async def script(attempt):
+        if prompt_of(attempt) == "row 5":
+            strike(first)
+            strike(signal.SIGTERM)
+            await until(lambda: case.watcher.reasons)
+            await asyncio.sleep(0.002)
+        return answered()
+
+    lane = FakeLane(script)
+    assert case.run(lane, FastClock(factor=1)).exit_code == 75
+    assert len(case.texts()) == len(lane.sent)
+
+
 def test_a_drain_that_takes_too_long_becomes_an_abort(case):
     case.write(rows(20))
 

@@ -12,6 +12,7 @@ from batcher.pipeline.events import Observer
 from batcher.pipeline.job import HEARD, SignalWays
 
 _ONE_SECONDS: Final = 1.0
+_ONE_WITH_SIGTERM: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,9 @@ class Signals:
 
     A hang-up only ever drains: a closed terminal must not cut off paid work; under `nohup` it
     does nothing. Two SIGTERMs within a second are one: a service manager sends one to the first
-    process and one to all, a supervisor passes on what came to it too. `aborted_by` is the
-    signal that cut requests off, or whose drain took too long.
+    process and one to all, a supervisor passes on what came to it too. So are a hang-up and a
+    SIGTERM: who logs out gets both, and the kernel delivers the hang-up first. `aborted_by` is
+    the signal that cut requests off, or whose drain took too long.
     """
 
     def __init__(
@@ -77,7 +79,8 @@ class Signals:
 
     def _received(self, number: signal.Signals) -> None:
         now = self._clock.monotonic()
-        if number is self.received is signal.SIGTERM and now - self._since < _ONE_SECONDS:
+        is_said_again = number is signal.SIGTERM and self.received in _ONE_WITH_SIGTERM
+        if is_said_again and now - self._since < _ONE_SECONDS:
             return
         self._ways.pass_on(number)
         if self.received is None:
