@@ -360,7 +360,7 @@ class Case:
         services = Services(
             builder=builder or RequestBuilder(self.settings),
             files=find_sources(self.inputs, base=self.folder, spool=None),
-            rater=Rater(BOOK, self.endpoint.price_list),
+            rater=Rater(BOOK, self.endpoint.price_list, in_batches=job.lane.packs),
             make_lane=lambda _, room: _live(self.endpoint, clock, room),
             make_batches=lambda _: client(),
             make_packing=packing,

@@ -83,7 +83,7 @@ def rater_of(job: Job, book: PriceBook) -> Rater:
     further = tuple(
         (Rater(book, list_for(job, each.endpoint, book)), each.model) for each in job.fallback
     )
-    return Rater(book, price_list(job, book), further)
+    return Rater(book, price_list(job, book), further, in_batches=job.lane.packs)
 
 
 def price_note(job: Job, book: PriceBook) -> str:

@@ -46,6 +46,17 @@ def test_the_bound_of_a_model_with_tiers_is_at_the_dearer_one():
     assert bound("claude-haiku-5-5", 1, 1) == 1_100_000 + 2_750_000
 
 
+def test_in_batches_it_is_at_their_rates_where_there_are_any():
+    in_us = 11 * 10_000_000 // 10 // 2, 11 * 25_000_000 // 10 // 2  # 1.1 x, half the price
+    assert bound(in_batches=True) == 1_000 * in_us[0] + 100 * in_us[1]
+    book = parse_book(
+        'version = "1"\n[[rates]]\nmodel = "mine"\nvalid_from = 2025-01-01\n'
+        'input = "1"\noutput = "2"\n'
+    )
+    mine = {"model": "mine", "book": book}
+    assert bound(**mine, in_batches=True) == bound(**mine)
+
+
 def test_a_price_of_tomorrow_counts_since_it_may_be_past_midnight_when_sent():
     launch_of_haiku_5_5 = NOVEMBER - 45 * DAY
     assert bound("claude-haiku-5-5", sent_at=launch_of_haiku_5_5 - 1) is not None
@@ -188,3 +199,5 @@ def test_no_answer_costs_more_than_its_bound(model, prompt, output, cuts, terms,
                      sent_at=NOVEMBER, book=BOOK)  # fmt: skip
     if charge.status is ChargeStatus.PRICED:
         assert charge.total <= bound(model, output, prompt)
+        if terms.get("service_tier") == "batch":
+            assert charge.total <= bound(model, output, prompt, in_batches=True)

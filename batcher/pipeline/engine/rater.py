@@ -29,12 +29,13 @@ class Rater:
     """`price_list` `None`: the endpoint has no prices, everything is unpriced.
 
     `further` are those of the endpoints that a row may go to, with the model that is asked for
-    there, `None`: the row's own.
+    there, `None`: the row's own. `in_batches`: what is sent travels in Message Batches.
     """
 
     book: PriceBook
     price_list: str | None
     further: tuple[tuple["Rater", str | None], ...] = ()
+    in_batches: bool = False
 
     def charges(self, answer: Answer, requested_model: str, sent_at: int) -> tuple[Charge, ...]:
         """The charges of an answer; never empty."""
@@ -92,6 +93,7 @@ class Rater:
                 price_list=self.price_list,
                 sent_at=sent_at,
                 book=self.book,
+                in_batches=self.in_batches,
             )
         return cost_bound(
             model=model,
@@ -100,6 +102,7 @@ class Rater:
             price_list=self.price_list,
             sent_at=sent_at,
             book=self.book,
+            in_batches=self.in_batches,
         )
 
     def ceiling(self, request: Request, sent_at: int) -> int | None:

@@ -143,7 +143,7 @@ class PriceBook:
     resolutions: dict[tuple[str | int | None, ...], Resolution] = field(
         default_factory=dict, compare=False, repr=False
     )
-    dearest_rates: dict[tuple[str, str, int], tuple[int, int, int] | None] = field(
+    dearest_rates: dict[tuple[str, str, int, bool], tuple[int, int, int] | None] = field(
         default_factory=dict, compare=False, repr=False
     )
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 from batcher.messages.evidence import NO_LIMIT, RequestMeters, cache_lifetimes, text_characters
 from batcher.pricing.book.book import IdPlace, PriceBook, load_shipped
 from batcher.pricing.money import LARGEST_AMOUNT, WEB_SEARCH
-from batcher.pricing.rate.rates import PriceList, rate_set
+from batcher.pricing.rate.rates import BATCH, PriceList, rate_set
 from batcher.pricing.rate.rating import MICROSECONDS_PER_DAY, calendar_day
 
 # Their tokens are no more than their bytes in the body.
@@ -88,6 +88,7 @@ def request_bound(
     price_list: str | None,
     sent_at: int,
     book: PriceBook,
+    in_batches: bool = False,
 ) -> int | None:
     """The most that the body `params` can cost, searches included; see `cost_bound`."""
     asked = asked_for(params, body_length, book)
@@ -95,7 +96,7 @@ def request_bound(
     if type(max_tokens) is not int or asked.searches == NO_LIMIT:
         return None
     used = (asked.input_most, max_tokens, asked.searches)
-    return _bound(str(params.get("model")), used, price_list, sent_at, book)
+    return _bound(str(params.get("model")), used, price_list, sent_at, book, in_batches)
 
 
 def asked_for(params: dict[str, Any], body_length: int, book: PriceBook) -> RequestMeters:
@@ -120,7 +121,7 @@ def asked_for(params: dict[str, Any], body_length: int, book: PriceBook) -> Requ
     )
 
 
-def cost_bound(
+def cost_bound(  # noqa: PLR0913 - all that a price depends on
     *,
     model: str,
     max_tokens: int | None,
@@ -128,15 +129,17 @@ def cost_bound(
     price_list: str | None,
     sent_at: int,
     book: PriceBook,
+    in_batches: bool = False,
 ) -> int | None:
     """The most that tokens can cost, in pico-units of the list's currency; `None`: no bound.
 
     The input at the dearest input or cache-write rate, plus `max_tokens` at the output rate; at
     the dearest geography, speed and prompt size of the model on the UTC day of `sent_at` and
-    the next. `None` when one of these is unknown or the sum exceeds 64 bits. Fees for searches
-    are not in it, see `request_bound`.
+    the next; `in_batches` at their rates, where the list has any. `None` when one of these is
+    unknown or the sum exceeds 64 bits. Fees for searches are not in it, see `request_bound`.
     """
-    return _bound(model, (input_bound_tokens, max_tokens, 0), price_list, sent_at, book)
+    used = (input_bound_tokens, max_tokens, 0)
+    return _bound(model, used, price_list, sent_at, book, in_batches)
 
 
 def input_token_bound(
@@ -222,11 +225,12 @@ def _bound(
     price_list: str | None,
     sent_at: int,
     book: PriceBook,
+    in_batches: bool,  # noqa: FBT001 - as both above have it
 ) -> int | None:
     tokens, max_tokens, searches = used
     if price_list is None or tokens is None or max_tokens is None:
         return None
-    key = (price_list, model, sent_at // MICROSECONDS_PER_DAY)
+    key = (price_list, model, sent_at // MICROSECONDS_PER_DAY, in_batches)
     rates = book.dearest_rates[key] if key in book.dearest_rates else _remember(book, key)
     if rates is None:
         return None
@@ -235,32 +239,41 @@ def _bound(
     return bound if bound <= LARGEST_AMOUNT else None
 
 
-def _remember(book: PriceBook, key: tuple[str, str, int]) -> tuple[int, int, int] | None:
+def _remember(book: PriceBook, key: tuple[str, str, int, bool]) -> tuple[int, int, int] | None:
     if len(book.dearest_rates) >= _REMEMBERED:
         book.dearest_rates.clear()
-    price_list, model, day = key
+    price_list, model, day, in_batches = key
     prices = book.lists.get(price_list)
     found = None
     priced, where = book.priced_model(price_list, model) if prices else (None, IdPlace.ANYWHERE)
     if prices and priced:
-        found = _dearest(prices, priced, day, in_cloud=where is not IdPlace.ANYWHERE)
+        in_cloud = where is not IdPlace.ANYWHERE
+        found = _dearest(prices, priced, day, in_cloud=in_cloud, in_batches=in_batches)
     book.dearest_rates[key] = found
     return found
 
 
 def _dearest(
-    prices: PriceList, model: str, day: int, *, in_cloud: bool
+    prices: PriceList, model: str, day: int, *, in_cloud: bool, in_batches: bool
 ) -> tuple[int, int, int] | None:
-    """The highest (input, output, search) rate of any terms on that day or the day after."""
+    """The highest (input, output, search) rate of any terms on that day or the day after.
+
+    In batches only theirs count, where there are any.
+    """
     moments = (
         calendar_day(day),
         calendar_day(day + 1),
     )  # the attempt may be sent after midnight
-    sets = [
-        rate_set(period, terms, geography, prices.currency).rates
+    periods = [
+        (period, terms)
         for period in prices.periods
         if period.model == model and any(period.holds_on(moment) for moment in moments)
         for terms in period.all_terms()
+    ]
+    batched = [each for each in periods if each[1] == BATCH] if in_batches else []
+    sets = [
+        rate_set(period, terms, geography, prices.currency).rates
+        for period, terms in batched or periods
         for geography in ("", *dict(period.geographies))
         if in_cloud or geography != IdPlace.REGION
     ]
