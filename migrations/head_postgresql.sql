@@ -476,6 +476,8 @@ CREATE TABLE batches (
 
 ALTER TABLE invocations ADD COLUMN key_fingerprint TEXT;
 
+CREATE INDEX ix_answers_invalid ON answers (attempt_id) WHERE valid = 0;
+
 CREATE VIEW v_answers AS
 SELECT
   x.run_id, x.invocation_id, x.job, x.endpoint, x.lane, x.source, x.row_number,
@@ -993,5 +995,5 @@ FROM batches b
 LEFT JOIN runs r ON r.run_id = b.run_id
 LEFT JOIN invocations i ON i.invocation_id = b.invocation_id;
 
-INSERT INTO batcher_version (version_num) VALUES ('0011');
+INSERT INTO batcher_version (version_num) VALUES ('0012');
 

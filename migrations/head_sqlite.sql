@@ -921,5 +921,7 @@ LEFT JOIN attempts t ON t.attempt_id = a.attempt_id
 WHERE t.state <> 'partial'
 ) x;
 
-INSERT INTO batcher_version (version_num) VALUES ('0011');
+CREATE INDEX ix_answers_invalid ON answers (attempt_id) WHERE valid = 0;
+
+INSERT INTO batcher_version (version_num) VALUES ('0012');
 

@@ -231,6 +231,7 @@ answers = Table(
     Column("checksum", Big),
     Index("ix_answers_locator", "source_id", "row_number", **_only("final = 1")),
     Index("ix_answers_not_final", "request_id", **_only("final = 0")),
+    Index("ix_answers_invalid", "attempt_id", **_only("valid = 0")),
 )
 
 # Rows that have the answer of another row, at no cost here: `attempt_id` is the one that paid.

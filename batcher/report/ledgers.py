@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, RowMapping, Select, func, select
+from sqlalchemy import Connection, Engine, Executable, RowMapping, Select, func, select
 
 from batcher.errors import UsageError
 from batcher.ledger.connect import open_engine, parse_url, place, reading, storage_errors
@@ -118,7 +118,7 @@ class OpenLedger:
     _keys: dict[tuple[Any, ...], Key] = field(default_factory=dict)
     _labels: dict[Key, tuple[str, ...]]
 
-    def rows(self, statement: Select[Any]) -> Iterator[RowMapping]:
+    def rows(self, statement: Executable) -> Iterator[RowMapping]:
         """The records of `statement`, a bounded number at a time."""
         options = {"yield_per": _AT_ONCE}
         yield from self.connection.execute(statement, execution_options=options).mappings()

@@ -28,7 +28,7 @@ from batcher.report.words import count_of, shorten_apart
 
 _MOST_SERIES: Final = 7
 _NAME_LENGTH: Final = 34
-_ENOUGH_ROWS: Final = 100_000  # for a percentile: of more rows only so many are looked at
+_ENOUGH_ROWS: Final = 50_000  # for a percentile: of more rows only so many are looked at
 _HOURS_UP_TO: Final = 2  # days
 _DAYS_UP_TO: Final = 62
 _WEEKS_UP_TO: Final = 400  # days
@@ -116,11 +116,11 @@ def _month(query: ReportQuery) -> tuple[str, str]:
     return ("month", f"month:{name}") if is_month else ("", "")
 
 
-def details(ledgers: Ledgers, currency: str, answered: int) -> tuple[Card, ...]:
+def details(ledgers: Ledgers, currency: str, answered: int, cost: int) -> tuple[Card, ...]:
     """The drawings that need more than sums: meters, rows, latency, waste."""
     one_in = max(answered // _ENOUGH_ROWS, 1)
     cards = (
-        _meters(ledgers, currency),
+        _meters(ledgers, currency, cost),
         _rows(ledgers, currency, one_in),
         _latency(ledgers, one_in),
         _waste(ledgers, currency),
@@ -182,8 +182,8 @@ def _dearest(names: Sequence[str], totals: Sequence[int], money: Amounts) -> str
     return f"The dearest: {names[totals.index(largest)]} with {money(largest)}."
 
 
-def _meters(ledgers: Ledgers, currency: str) -> Card | None:
-    found = read_meter_sums(ledgers, currency)
+def _meters(ledgers: Ledgers, currency: str, cost: int) -> Card | None:
+    found = read_meter_sums(ledgers, currency, cost)
     total = sum(found.amounts)
     if not total:
         return None

@@ -73,8 +73,9 @@ def _cards(
     engines: Sequence[Engine], query: ReportQuery, currency: str, report: Report
 ) -> tuple[Card, ...]:
     by_model = replace(query, by=(Dimension(Kind.MODEL),))
+    total = report.total
     with open_ledgers(engines, by_model) as ledgers:
-        found = details(ledgers, currency, report.total.counts.requests)
+        found = details(ledgers, currency, total.counts.requests, total.cost(currency))
     return (*over_time(engines, query, currency), *found)
 
 

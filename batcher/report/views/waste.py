@@ -250,6 +250,9 @@ def _special_by_end(ledger: OpenLedger) -> Select[Any]:
     """Their money, by whether they are final, valid or late, and how they ended."""
     first = or_(charges.c.line == 0, charges.c.line.is_(None))
     late = select(attempts.c.attempt_id).where(NOT_ANSWERED, attempts.c.state == _LATE_SQL)
+    # Each by its index, that of few answers: an OR would read all.
+    not_final = select(answers.c.attempt_id).where(answers.c.final == _NONE)
+    invalid = select(answers.c.attempt_id).where(answers.c.valid == _NONE)
     unpriced = or_(charges.c.status == _UNPRICED_SQL, charges.c.status.is_(None))
     keys: dict[str, ColumnElement[Any]] = {
         **answer_keys(ledger.scope.query),
@@ -262,7 +265,7 @@ def _special_by_end(ledger: OpenLedger) -> Select[Any]:
     columns = [column.label(name) for name, column in keys.items()]
     return (
         answers_with_charges(ledger.scope)
-        .where(or_(answers.c.final == 0, answers.c.valid == 0))
+        .where(answers.c.attempt_id.in_(not_final.union_all(invalid)))
         .add_columns(
             *columns,
             func.count(case((first, 1))).label("attempts"),
