@@ -93,7 +93,10 @@ def parse_usd(text: str) -> int:
 
 def usd_text(pico: int) -> str:
     """The exact amount as decimal text, for programs: 3,400,000,000 is `"0.0034"`."""
-    return decimal_text(Fraction(pico, PICO))
+    digits = str(abs(pico)).rjust(DECIMALS + 1, "0")
+    decimals = digits[-DECIMALS:].rstrip("0")
+    text = f"{digits[:-DECIMALS]}.{decimals}" if decimals else digits[:-DECIMALS]
+    return f"-{text}" if pico < 0 else text
 
 
 def format_usd(pico: int, places: int | None = None) -> str:

@@ -9,6 +9,7 @@ from anthropic.types.messages import MessageBatchIndividualResponse
 from pyarrow import parquet
 
 from batcher.errors import CannotCreate, UsageError
+from batcher.ledger.connect import reading
 from batcher.report.export.answers import (
     ANSWER_COLUMNS,
     Exported,
@@ -17,6 +18,7 @@ from batcher.report.export.answers import (
     export_results,
     the_run,
 )
+from batcher.report.export.stored import ANSWERS, read_piece
 from batcher.rows.read.source import fingerprint
 
 
@@ -271,3 +273,27 @@ def test_batch_results_are_lines_of_json(here, file, engine, tmp_path):
     know(here, file)
     with pytest.raises(UsageError, match="batch results are written"):
         results(engine, target=str(tmp_path / "results.csv"))
+
+
+def test_long_answers_are_read_a_few_at_a_time(here, engine):
+    here.source(1)
+    for number in range(1, 61):
+        here.charge(here.answer(1, 1, number, text="words" * 40_000), number)
+    bounds = {"source": 1, "after": 0, "until": 100, "end": 2**62}
+    with reading(engine) as connection:
+        piece, whole = read_piece(connection, ANSWERS, bounds)
+    assert not whole
+    assert len(piece) <= 40
+    rows, _ = exported(engine)
+    assert [row["row_number"] for row in rows] == list(range(1, 61))
+    assert {len(row["text"]) for row in rows} == {200_000}
+    assert [row["cost"] for row in rows][:2] == ["0.000000000001", "0.000000000002"]
+
+
+def test_an_answer_of_several_usage_lines_costs_their_sum(here, engine):
+    here.source(1)
+    answer = here.answer(1, 1, 1)
+    for line in range(3):
+        here.charge(answer, 10**12 + line, line=line)
+    (row,), _ = exported(engine)
+    assert row["cost"] == "3.000000000003"

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -16,7 +17,6 @@ from batcher.report.export.batch_results import RESULT_LINE, result_line
 from batcher.report.export.failing import failed_lines
 from batcher.report.export.filters import Filter, parse_filters
 from batcher.report.export.joined import (
-    ANSWERED,
     Counted,
     ExportedRun,
     declared_columns,
@@ -25,6 +25,7 @@ from batcher.report.export.joined import (
 )
 from batcher.report.export.past_damage import named
 from batcher.report.export.rows import (
+    ANSWERED,
     read_outcomes,
     read_position,
     read_sources,
@@ -43,7 +44,7 @@ from batcher.rows.out.marks import OutputFormat, has_columns
 from batcher.rows.out.output import Sink, format_of, open_writer, storage_errors
 from batcher.rows.out.typed import TypedColumn, write_typed
 
-_CHUNK_ROWS: Final = 500
+_CHUNK_ROWS: Final = 16  # answers may be large
 _Pair = tuple[tuple[Any, ...], tuple[Any, ...]]
 _Numbered = Iterator[tuple[int, tuple[Any, ...]]]
 ANSWER_COLUMNS: Final = declared_columns((ExportedRun(run_id=0),))  # of a run alone
@@ -117,10 +118,10 @@ def export_beside(
         stdout=options.stdout,
     ) as writer:
         for found in inputs_of(engine, runs, options.source_ids):
-            for chunk in _chunks(rows_of(engine, found, position, declared, warn)):
-                unknown -= {name for row in chunk for name in row} if unknown else set()
-                counts.read += len(chunk)
-                kept = [row for row in chunk if all(f.keeps(row) for f in options.where)]
+            for read in _chunks(rows_of(engine, found, position, declared, warn)):
+                unknown -= {name for row in read for name in row} if unknown else set()
+                counts.read += len(read)
+                kept = _kept(read, options.where)
                 writer.write(counts.take(kept, answered_only=options.answered_only))
         if counts.read:
             _refuse_unknown(unknown - declared.keys(), declared)
@@ -305,14 +306,12 @@ def the_run(engine: Engine, run: str | int | None = None) -> int:
     raise UsageError(f"there are several runs here: choose one with --run, of {names}")
 
 
+def _kept(rows: list[dict[str, Any]], where: Sequence[Filter]) -> list[dict[str, Any]]:
+    return [row for row in rows if all(each.keeps(row) for each in where)] if where else rows
+
+
 def _chunks(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    chunk: list[dict[str, Any]] = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == _CHUNK_ROWS:
-            yield chunk
-            chunk = []
-    if chunk:
+    while chunk := list(islice(rows, _CHUNK_ROWS)):
         yield chunk
 
 

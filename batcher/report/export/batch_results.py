@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from batcher.messages.failure import FailureKind
 from batcher.report.export.past_damage import UNREADABLE
-from batcher.report.export.rows import ANSWER_NOT_KEPT
+from batcher.report.export.rows import ANSWER_NOT_KEPT, ANSWERED
 
 RESULT_LINE: Final = ("custom_id", "result")
 # What the provider calls an error; whatever else ended a row is an `api_error`.
@@ -25,7 +25,7 @@ def result_line(name: str, outcome: Mapping[str, Any]) -> dict[str, Any] | None:
     """
     if outcome["status"] == UNREADABLE or outcome.get("reason") == ANSWER_NOT_KEPT:
         return None
-    if "stop_reason" in outcome:
+    if outcome["status"] == ANSWERED:
         result = {"type": "succeeded", "message": _message(outcome)}
     else:
         result = {"type": "errored", "error": _error(outcome)}

@@ -1,9 +1,7 @@
 """Rows of an input with what became of them, in one run or in several side by side."""
 
-import heapq
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +12,7 @@ from batcher.errors import StorageError, UsageError
 from batcher.report.export.past_damage import UNREADABLE
 from batcher.report.export.rows import (
     ANSWER_NOT_KEPT,
+    ANSWERED,
     ExportSource,
     Position,
     read_outcomes,
@@ -23,7 +22,6 @@ from batcher.rows.out.typed import CellKind
 from batcher.rows.read.reader import original_columns
 from batcher.rows.read.source import fingerprint, location_of, source_of
 
-ANSWERED: Final = "answered"
 TO_DO: Final = "to_do"
 _OF_THE_ROW: Final = ("custom_id", "source", "row_number")
 _INTEGERS: Final = (
@@ -96,20 +94,20 @@ class Counted:
 
     def take(self, chunk: list[dict[str, Any]], *, answered_only: bool) -> list[dict[str, Any]]:
         """Those of `chunk` that are to be written."""
-        ready = [row for row in chunk if self._all(row, "status", ANSWERED)]
+        ready = chunk
+        for prefix in self.prefixes:
+            status = f"{prefix}status"
+            ready = [row for row in ready if row[status] == ANSWERED]
+            for row in chunk:
+                if row[status] == UNREADABLE:
+                    self.lost.setdefault(row["source"], []).append(row["row_number"])
         chosen = ready if answered_only else chunk
         self.rows += len(chosen)
         self.answered += len(ready)
         for prefix in self.prefixes:
-            reason, status = f"{prefix}reason", f"{prefix}status"
-            self.wordless += sum(row.get(reason) == ANSWER_NOT_KEPT for row in chosen)
-            for row in chunk:
-                if row.get(status) == UNREADABLE:
-                    self.lost.setdefault(row["source"], []).append(row["row_number"])
+            reason = f"{prefix}reason"
+            self.wordless += sum(row[reason] == ANSWER_NOT_KEPT for row in chosen)
         return chosen
-
-    def _all(self, row: Mapping[str, Any], name: str, value: str) -> bool:
-        return all(row.get(f"{prefix}{name}") == value for prefix in self.prefixes)
 
 
 def rows_of(
@@ -125,19 +123,21 @@ def rows_of(
     if problem is not None:
         warn(f"{source.name}: {problem}, so its rows come without their own columns")
     unread = _Unread()
-    outcomes = [
-        _tagged(prefix, read_outcomes(engine, each, position)) for prefix, each in found.items()
-    ]
-    own = (
+    outcomes = [read_outcomes(engine, each, position) for each in found.values()]
+    own: Iterator[tuple[int, Mapping[str, Any]]] = (
         iter(())
         if problem
         else original_columns(source_of(source.name, source.place), unread.add)
     )
-    streams = [_tagged(None, own), *outcomes]
-    for number, parts in groupby(heapq.merge(*streams, key=itemgetter(0)), itemgetter(0)):
-        yield _row(
-            source.name, number, {tag: value for _, tag, value in parts}, declared, found
-        )
+    empty = dict.fromkeys(declared)
+    for number, (fields, *parts) in _side_by_side([own, *outcomes]):
+        row = _own(fields, empty.keys()) if fields else {}
+        for prefix, part in zip(found, parts, strict=True):
+            _fill(row, prefix, _UNTOUCHED if part is None else part, empty)
+        row["source"], row["row_number"] = source.name, number
+        if fields and row["custom_id"] is None:
+            row["custom_id"] = fields.get("custom_id")
+        yield row
     if unread.first:
         what = f"{unread.count:,} values of its own are left empty"
         warn(f"{source.name}: {what}: {unread.first}")
@@ -155,40 +155,45 @@ def _same_file(found: Mapping[str, ExportSource]) -> ExportSource:
     return first
 
 
-def _tagged(
-    tag: str | None, rows: Iterator[tuple[int, Mapping[str, Any]]]
-) -> Iterator[tuple[int, str | None, Mapping[str, Any]]]:
-    return ((number, tag, columns) for number, columns in rows)
+def _side_by_side(
+    streams: Sequence[Iterator[tuple[int, Mapping[str, Any]]]],
+) -> Iterator[tuple[int, list[Mapping[str, Any] | None]]]:
+    """What each of the streams has under a number; they are in order, and so is this."""
+    heads = [next(stream, _END) for stream in streams]
+    places = range(len(streams))
+    while (number := min(map(_number, heads))) != _END[0]:
+        parts: list[Mapping[str, Any] | None] = [None] * len(streams)
+        for place in places:
+            if heads[place][0] == number:
+                parts[place] = heads[place][1]
+                heads[place] = next(streams[place], _END)
+        yield number, parts
 
 
-def _row(
-    source: str,
-    number: int,
-    parts: Mapping[str | None, Mapping[str, Any]],
-    declared: Collection[str],
-    prefixes: Iterable[str],
-) -> dict[str, Any]:
-    own = parts.get(None)
-    given = {
-        (f"row_{name}" if name in declared else name): value
-        for name, value in (own or {}).items()
-        if name != "custom_id"
-    }
-    outcomes = {prefix: parts.get(prefix, _UNTOUCHED) for prefix in prefixes}
-    ids = [each.get("custom_id") for each in outcomes.values()]
-    named = next((each for each in ids if each is not None), (own or {}).get("custom_id"))
-    place = {"custom_id": named, "source": source, "row_number": number}
-    return (
-        given
-        | place
-        | {
-            f"{prefix}{name}": outcome.get(name)
-            for prefix, outcome in outcomes.items()
-            for name in _OF_RUNS
-        }
-    )
+def _own(fields: Mapping[str, Any], declared: KeysView[str]) -> dict[str, Any]:
+    """A row's own columns, none of them under a name that says what became of it."""
+    own = dict(fields)
+    own.pop("custom_id", None)
+    if declared.isdisjoint(own):
+        return own
+    return {(f"row_{name}" if name in declared else name): own[name] for name in own}
 
 
+def _fill(
+    row: dict[str, Any], prefix: str, outcome: Mapping[str, Any], empty: Mapping[str, None]
+) -> None:
+    if len(outcome) < len(empty) and "source" not in row:  # the first, and not as it is
+        row.update(empty)
+    if not prefix:
+        row.update(outcome)
+        return
+    if row["custom_id"] is None:
+        row["custom_id"] = outcome.get("custom_id")
+    row.update({f"{prefix}{name}": outcome[name] for name in _OF_RUNS if name in outcome})
+
+
+_number = itemgetter(0)
+_END: Final[tuple[int, Mapping[str, Any]]] = (2**63, {})
 _UNTOUCHED: Final[Mapping[str, Any]] = {"status": TO_DO}
 
 

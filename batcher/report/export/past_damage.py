@@ -5,6 +5,7 @@ follows is read in growing pieces again.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine
@@ -12,7 +13,7 @@ from sqlalchemy import Connection, Engine
 from batcher.errors import DamagedDatabase
 from batcher.ledger.connect import reading
 
-CHUNK: Final = 200  # answers may be large
+CHUNK: Final = 300  # rows of a piece at most: these stay in the processor's cache
 UNREADABLE: Final = "unreadable"
 _UNREADABLE_ROW: Final[Mapping[str, Any]] = {
     "status": UNREADABLE,
@@ -22,7 +23,17 @@ _UNREADABLE_ROW: Final[Mapping[str, Any]] = {
 _MOST_NAMED: Final = 10
 
 Outcome = tuple[int, Mapping[str, Any]]
-Read = Callable[[Connection, int, int], list[Outcome]]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows that follow each other; `whole` where none of those that were asked for is left."""
+
+    found: list[Outcome]
+    whole: bool
+
+
+Read = Callable[[Connection, int, int], Piece]
 
 
 def in_row_order(
@@ -30,7 +41,7 @@ def in_row_order(
 ) -> Iterator[Outcome]:
     """What `read` finds of the rows after the one and up to the other that it is given.
 
-    It reads at most `CHUNK` of them, in order. No transaction stays open between two rows. A
+    It reads some of them, in order. No transaction stays open between two rows. A
     row that cannot be read comes as one that is `unreadable`. `last_row` is asked when there is
     damage; `None`: nobody knows how many rows there are.
 
@@ -41,7 +52,7 @@ def in_row_order(
     while after < end:
         try:
             with reading(engine) as connection:
-                found = read(connection, after, until)
+                piece = read(connection, after, until)
         except DamagedDatabase:
             if end == _NO_END:
                 end = until = _known(last_row())
@@ -51,9 +62,8 @@ def in_row_order(
                 yield until, _UNREADABLE_ROW
                 after, until = until, min(until + 1, end)
             continue
-        yield from found
-        whole = len(found) < CHUNK
-        read_to, size = (until if whole else found[-1][0]), until - after
+        yield from piece.found
+        read_to, size = (until if piece.whole else piece.found[-1][0]), until - after
         after, until = read_to, min(read_to + 2 * size, end)
 
 

@@ -1,13 +1,13 @@
 """What became of each row of an input, read from the ledger in small pieces, in row order."""
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, func, select
 from sqlalchemy.sql.elements import literal_column
 
 from batcher.clock import moment_of
@@ -31,10 +31,11 @@ from batcher.report.export.past_damage import (
     CHUNK,
     UNREADABLE,
     Outcome,
+    Piece,
     in_row_order,
     unreadable,
 )
-from batcher.report.run_state import FINAL
+from batcher.report.export.stored import ANSWERS, SHARED, StoredAnswer, read_piece
 from batcher.report.scope import charges_in_force
 from batcher.rows.read.reader import original_lines
 from batcher.rows.read.source import Place, is_there, place_of, source_of
@@ -46,19 +47,18 @@ _TOKENS: Final = (
     "input_tokens", "cache_write_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens",
     "cache_read_tokens", "output_tokens", "thinking_tokens", "web_search_requests",
 )  # fmt: skip
-_COPIED: Final = (
-    "custom_id", "requested_model", "model", "message_id", "stop_reason", "stop_sequence",
-    "service_tier", "attempts", "legs",
-)  # fmt: skip
-_OF_THE_ROW: Final = ("row_number", "custom_id")  # where an answer is shared: not the answer's
-_PAID_ELSEWHERE: Final = {"cost": usd_text(0), "currency": "USD", "cost_status": "unbilled"}
+ANSWERED: Final = "answered"
+_USD: Final = "USD"
+_Cost = tuple[str | None, str | None, str]  # amount, currency and status
+_PAID_ELSEWHERE: Final[_Cost] = (usd_text(0), _USD, "unbilled")
 # The `reason` of an answer whose words are not in the ledger any more, or never were.
 ANSWER_NOT_KEPT: Final = "ANSWER_NOT_KEPT"
 # The least certain of an answer's charges names the whole.
 _CERTAINTY: Final = ("unbilled", "priced", "assumed", "unpriced")
+_UNPRICED: Final[_Cost] = (None, None, _CERTAINTY[-1])
 
 # Which outcome of a row counts: what may hide an answer goes before a failure.
-_RANKS: Final = {"answered": 0, UNREADABLE: 1}
+_RANKS: Final = {ANSWERED: 0, UNREADABLE: 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,71 +170,50 @@ def _rank(outcome: Outcome) -> tuple[int, int]:
 
 def _answers(
     source_id: int, position: Position, connection: Connection, after: int, until: int
-) -> list[Outcome]:
-    statement = (
-        select(answers, attempts.c.attempt_uid)
-        .join(attempts, attempts.c.attempt_id == answers.c.attempt_id)
-        .where(FINAL, answers.c.source_id == source_id)
-        .where(answers.c.row_number > after, answers.c.row_number <= until)
-        .where(answers.c.attempt_id <= position.attempt_id)
-        .order_by(answers.c.row_number)
-        .limit(CHUNK)
+) -> Piece:
+    bounds = {"source": source_id, "after": after, "until": until, "end": position.attempt_id}
+    rows, whole = read_piece(connection, ANSWERS, bounds)
+    legs = _earlier_legs(connection, [row.request_id for row in rows if row.legs > 1])
+    ids = [row.attempt_id for row in rows if row.legs > 1 or row.second_line is not None]
+    paid = _charges(
+        connection, [*ids, *(leg.attempt_id for each in legs.values() for leg in each)]
     )
-    rows = connection.execute(statement).mappings().all()
-    legs = _earlier_legs(connection, [row["request_id"] for row in rows if row["legs"] > 1])
-    ids = [row["attempt_id"] for row in rows]
-    ids += [leg["attempt_id"] for each in legs.values() for leg in each]
-    paid = _charges(connection, ids)
-    return [
-        (
-            row["row_number"],
-            _answer_columns(row, legs.get(row["request_id"], []))
-            | {"attempt_uid": row["attempt_uid"]}
-            | _cost([paid.get(part["attempt_id"], []) for part in parts]),
-        )
-        if what_changed(row) is None
-        else unreadable(row["row_number"])
-        for row in rows
-        for parts in [[row, *legs.get(row["request_id"], [])]]
-    ]
+    return Piece([_answered(row, legs.get(row.request_id, ()), paid) for row in rows], whole)
+
+
+def _answered(
+    row: StoredAnswer, legs: Sequence[Any], paid: Mapping[int, list[_Charge]]
+) -> Outcome:
+    if what_changed(row) is not None:
+        return unreadable(row.row_number)
+    if not legs and row.second_line is None:
+        cost = _cost_of(row.status, row.currency, row.total_amount)
+    else:
+        cost = _cost([paid.get(part.attempt_id, []) for part in (row, *legs)])
+    return row.row_number, _answer_columns(row, legs, cost)
 
 
 def _shared(
     source_id: int, position: Position, connection: Connection, after: int, until: int
-) -> list[Outcome]:
+) -> Piece:
     """Answers of other rows, which paid for them."""
-    table = shared_answers.c
-    placed = [column for column in answers.c if column.name not in _OF_THE_ROW]
-    statement = (
-        select(*placed, *(table[name] for name in _OF_THE_ROW))
-        .add_columns(attempts.c.attempt_uid.label("paid_by_attempt_uid"))
-        .join(answers, answers.c.attempt_id == table.attempt_id)
-        .join(attempts, attempts.c.attempt_id == table.attempt_id)
-        .where(table.source_id == source_id)
-        .where(table.row_number > after, table.row_number <= until)
-        .where(table.shared_id <= position.shared_id)
-        .order_by(table.row_number)
-        .limit(CHUNK)
-    )
-    rows = connection.execute(statement).mappings().all()
-    legs = _earlier_legs(connection, [row["request_id"] for row in rows if row["legs"] > 1])
-    return [
-        (
-            row["row_number"],
-            _answer_columns(row, legs.get(row["request_id"], []))
-            | {"paid_by_attempt_uid": row["paid_by_attempt_uid"], **_PAID_ELSEWHERE},
-        )
-        if what_changed(row) is None
-        else unreadable(row["row_number"])
-        for row in rows
-    ]
+    bounds = {"source": source_id, "after": after, "until": until, "end": position.shared_id}
+    rows, whole = read_piece(connection, SHARED, bounds)
+    legs = _earlier_legs(connection, [row.request_id for row in rows if row.legs > 1])
+    return Piece([_paid_elsewhere(row, legs.get(row.request_id, ())) for row in rows], whole)
 
 
-def _earlier_legs(
-    connection: Connection, request_ids: Sequence[int]
-) -> dict[int, list[RowMapping]]:
+def _paid_elsewhere(row: StoredAnswer, legs: Sequence[Any]) -> Outcome:
+    if what_changed(row) is not None:
+        return unreadable(row.row_number)
+    columns = _answer_columns(row, legs, _PAID_ELSEWHERE)
+    columns |= {"attempt_uid": None, "paid_by_attempt_uid": row.attempt_uid}
+    return row.row_number, columns
+
+
+def _earlier_legs(connection: Connection, request_ids: Sequence[int]) -> dict[int, list[Any]]:
     """Answered legs before the last, by request; late answers are no part of it."""
-    found: dict[int, list[RowMapping]] = {}
+    found: dict[int, list[Any]] = {}
     if not request_ids:
         return found
     columns = [answers.c[name] for name in ("attempt_id", "request_id", *_TOKENS)]
@@ -245,63 +224,103 @@ def _earlier_legs(
         .where(attempts.c.state == State.ANSWERED.value)
         .where(answers.c.stop_reason.in_(LEG_STOP_REASONS))  # others were replaced
     )
-    for row in connection.execute(statement).mappings():
-        found.setdefault(row["request_id"], []).append(row)
+    for row in connection.execute(statement):
+        found.setdefault(row.request_id, []).append(row)
     return found
 
 
 def _charges(connection: Connection, attempt_ids: Sequence[int]) -> dict[int, list[_Charge]]:
     table = charges.c
+    found: dict[int, list[_Charge]] = {}
+    if not attempt_ids:
+        return found
     columns = (table.attempt_id, table.status, table.currency, table.total_amount)
     statement = (
         charges_in_force().add_columns(*columns).where(table.attempt_id.in_(attempt_ids))
     )
-    found: dict[int, list[_Charge]] = {}
     for attempt_id, status, currency, amount in connection.execute(statement):
         found.setdefault(attempt_id, []).append(_Charge(status, currency, amount))
     return found
 
 
-def _answer_columns(row: RowMapping, legs: Iterable[RowMapping]) -> dict[str, Any]:
-    parts = [row, *legs]
-    return {
-        "status": "answered",
-        **{name: row[name] for name in _COPIED},
-        **_words(row),
-        **{name: _sum_known(part[name] for part in parts) for name in _TOKENS},
-        "latency_ms": row["latency_us"] // 1000,
-        "first_token_ms": _milliseconds(row["first_token_us"]),
-        "answered_at": moment_of(row["answered_at"]).isoformat().replace("+00:00", "Z"),
+def _answer_columns(row: StoredAnswer, legs: Sequence[Any], cost: _Cost) -> dict[str, Any]:
+    """All that every exported row has, in its order: this is done very often."""
+    content = row.content if row.joined_content is None else row.joined_content
+    kept = content != NOT_KEPT
+    text = row.text if row.joined_text is None else row.joined_text
+    columns = {
+        "custom_id": row.custom_id,
+        "source": None,
+        "row_number": row.row_number,
+        "status": ANSWERED,
+        "reason": None if kept else ANSWER_NOT_KEPT,
+        "message": None if kept else "not stored, or purged",
+        "requested_model": row.requested_model,
+        "model": row.model,
+        "message_id": row.message_id,
+        "stop_reason": row.stop_reason,
+        "stop_sequence": row.stop_sequence,
+        "text": text if kept else None,
+        "content": msgspec.Raw(content.encode()) if kept else None,
+        "input_tokens": row.input_tokens,
+        "cache_write_tokens": row.cache_write_tokens,
+        "cache_write_5m_tokens": row.cache_write_5m_tokens,
+        "cache_write_1h_tokens": row.cache_write_1h_tokens,
+        "cache_read_tokens": row.cache_read_tokens,
+        "output_tokens": row.output_tokens,
+        "thinking_tokens": row.thinking_tokens,
+        "web_search_requests": row.web_search_requests,
+        "service_tier": row.service_tier,
+        "attempts": row.attempts,
+        "legs": row.legs,
+        "latency_ms": row.latency_us // 1000,
+        "first_token_ms": _milliseconds(row.first_token_us),
+        "answered_at": _moment(row.answered_at),
+        "cost": cost[0],
+        "currency": cost[1],
+        "cost_status": cost[2],
+        "attempt_uid": row.attempt_uid,
+        "paid_by_attempt_uid": None,
     }
+    for name in _TOKENS if legs else ():
+        columns[name] = _sum_known(getattr(part, name) for part in (row, *legs))
+    return columns
 
 
-def _words(row: RowMapping) -> dict[str, Any]:
-    content = row["content"] if row["joined_content"] is None else row["joined_content"]
-    if content == NOT_KEPT:
-        return {"reason": ANSWER_NOT_KEPT, "message": "not stored, or purged"}
-    return {
-        "text": row["text"] if row["joined_text"] is None else row["joined_text"],
-        "content": msgspec.Raw(content.encode()),
-    }
+def _moment(moment_us: int) -> str:
+    """The time as ISO 8601, with microseconds where there are some."""
+    second, rest = divmod(moment_us, 1_000_000)
+    return f"{_second(second)}.{rest:06}Z" if rest else f"{_second(second)}Z"
 
 
-def _cost(of_parts: list[list[_Charge]]) -> dict[str, str | None]:
+@lru_cache(maxsize=1024)
+def _second(second: int) -> str:
+    return moment_of(second * 1_000_000).isoformat().removesuffix("+00:00")
+
+
+def _cost_of(status: str | None, currency: str | None, amount: int | None) -> _Cost:
+    """The same as `_cost` for an answer with one charge, as most have; `None`: with none."""
+    if status is None or status == _CERTAINTY[-1]:
+        return _UNPRICED
+    return usd_text(amount or 0), currency or _USD if amount else _USD, status
+
+
+def _cost(of_parts: list[list[_Charge]]) -> _Cost:
     """The exact sum as text; no amount where a part has no price or currencies differ."""
     found = [charge for part in of_parts for charge in part]
     if not all(of_parts):
-        return {"cost": None, "currency": None, "cost_status": _CERTAINTY[-1]}
+        return _UNPRICED
     status = max((charge.status for charge in found), key=_CERTAINTY.index)
     currencies = {charge.currency for charge in found if charge.amount} - {None}
     if status == _CERTAINTY[-1] or len(currencies) > 1:
-        return {"cost": None, "currency": None, "cost_status": status}
+        return None, None, status
     total = sum(charge.amount or 0 for charge in found)
-    currency = next(iter(currencies), "USD")
-    return {"cost": usd_text(total), "currency": currency, "cost_status": status}
+    return usd_text(total), next(iter(currencies), _USD), status
 
 
 def _failures(
     source_id: int, position: Position, connection: Connection, after: int, until: int
-) -> list[Outcome]:
+) -> Piece:
     table = failures.c
     statement = (
         select(table.row_number, table.custom_id, table.kind, table.reason, table.message)
@@ -311,7 +330,7 @@ def _failures(
         .order_by(table.row_number)
         .limit(CHUNK)
     )
-    return [
+    found: list[Outcome] = [
         (
             row.row_number,
             {
@@ -323,6 +342,7 @@ def _failures(
         )
         for row in connection.execute(statement)
     ]
+    return Piece(found, len(found) < CHUNK)
 
 
 def _sum_known(counts: Iterable[int | None]) -> int | None:
