@@ -8,10 +8,10 @@ reads all of them once, and where it is done with them they are gone.
 import mmap
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from tempfile import TemporaryFile, gettempdir
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from sqlalchemy import Connection, Table, bindparam, select, true
 
@@ -69,7 +69,7 @@ def candidates(
     return [
         Candidate(row[0], row[1], bytes(row[2]))
         for start in range(0, len(wanted), AT_ONCE)
-        for row in connection.execute(query, {"wanted": wanted[start : start + AT_ONCE]})
+        for row in connection.execute(query, {"wanted": wanted[start : start + AT_ONCE]}).all()
         if row[3] not in live
     ]
 
@@ -101,9 +101,9 @@ class SortedKeys:
     what is not looked at, so that the process stays small however many answers there are.
     """
 
-    def __init__(self, pairs: Iterable[tuple[int, int]]) -> None:
+    def __init__(self, pieces: Iterable[Sequence[tuple[int, int]]]) -> None:
         with TemporaryFile() as identities, TemporaryFile() as attempts:
-            for some in _pieces(pairs):
+            for some in pieces:
                 first, second = zip(*some, strict=True)
                 identities.write(array("q", first).tobytes())
                 attempts.write(array("q", second).tobytes())
@@ -137,11 +137,11 @@ def read_keys(connection: Connection, sharing: SharePolicy | None = None) -> Sor
         query = query.where(of_run, answers.c.invocation_id >= sharing.since)
     ordered = query.order_by(by, answers.c.attempt_id)
     rows = connection.execute(ordered.execution_options(yield_per=AT_ONCE))
-    pairs = (pair for some in rows.partitions() for pair in some)
+    pieces: Iterable[Sequence[Any]] = rows.partitions()
+    if sharing is not None:
+        pieces = ([(request_key(each[0]), each[1]) for each in some] for some in pieces)
     try:
-        if sharing is None:
-            return SortedKeys((pair[0], pair[1]) for pair in pairs)
-        return SortedKeys((request_key(pair[0]), pair[1]) for pair in pairs)
+        return SortedKeys(pieces)
     except OSError as exc:
         raise StorageError(
             f"{gettempdir()}: no room for the identities of answers, by which changed rows are"
@@ -152,17 +152,6 @@ def read_keys(connection: Connection, sharing: SharePolicy | None = None) -> Sor
 def request_key(params_hash: bytes) -> int:
     """8 signed bytes of the hash, in its order; equality is checked in full."""
     return int.from_bytes(params_hash[:8], "big") - 2**63
-
-
-def _pieces(pairs: Iterable[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
-    piece = []
-    for pair in pairs:
-        piece.append(pair)
-        if len(piece) == AT_ONCE:
-            yield piece
-            piece = []
-    if piece:
-        yield piece
 
 
 def _numbers(file: IO[bytes]) -> memoryview:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, Table, bindparam, func, select, true, update
+from sqlalchemy import Connection, Table, func, select, true, update
 
 from batcher.ledger.batches.store import is_out
 from batcher.ledger.matching import candidates, match, read_keys
@@ -27,6 +27,7 @@ from batcher.ledger.write.records import (
     SharePolicy,
     identity,
 )
+from batcher.ledger.write.statements import update_by_key
 from batcher.ledger.write.store import drop_earlier
 from batcher.messages.answer import Store
 from batcher.messages.attempt import IN_DOUBT, State, attempt_ids_of
@@ -381,17 +382,7 @@ def count_unclaimed_but_answered(
 def _move(
     connection: Connection, table: Table, key: str, moves: Sequence[tuple[Request, int]]
 ) -> None:
-    if not moves:
-        return
-    statement = (
-        update(table)
-        .where(table.c[key] == bindparam("b_key"))
-        .values(source_id=bindparam("b_source"), row_number=bindparam("b_row"))
+    statement = update_by_key(
+        table, ("source_id", "row_number", f"b_{key}"), connection.dialect
     )
-    connection.execute(
-        statement,
-        [
-            {"b_key": key, "b_source": request.source_id, "b_row": request.row_number}
-            for request, key in moves
-        ],
-    )
+    statement.run(connection, [(r.source_id, r.row_number, moved) for r, moved in moves])

@@ -9,9 +9,9 @@ from itertools import chain
 from typing import Any, Final, Protocol
 
 import msgspec
-from sqlalchemy import Column, Connection, Dialect, LargeBinary, Table, bindparam
+from sqlalchemy import Column, Connection, Dialect, LargeBinary, Table
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.sql.dml import Insert, Update
+from sqlalchemy.sql.dml import Insert
 
 from batcher.ledger.schema import answers, attempts, charges, failures
 from batcher.ledger.schema_internal import unusable_bodies
@@ -54,7 +54,7 @@ class Statement(Protocol):
 class Each:
     """See `Statement`: the statement once per row, by `executemany`."""
 
-    def __init__(self, clause: Insert | Update, names: Sequence[str], dialect: Dialect) -> None:
+    def __init__(self, clause: Insert, names: Sequence[str], dialect: Dialect) -> None:
         compiled = clause.compile(dialect=dialect, column_keys=list(names))
         self._sql = str(compiled)
         self._names = None if compiled.positional else tuple(names)
@@ -130,14 +130,8 @@ class HotPath:
 
     def __init__(self, dialect: Dialect) -> None:
         self.intent = _insert(attempts, INTENT, dialect)
-        self.settled = _settle(dialect)
-        self.superseded = Each(
-            attempts.update()
-            .where(attempts.c.attempt_id == bindparam("b_attempt_id"))
-            .values(pending=bindparam("pending")),
-            ("pending", "b_attempt_id"),
-            dialect,
-        )
+        self.settled = update_by_key(attempts, SETTLED, dialect)
+        self.superseded = update_by_key(attempts, ("pending", "b_attempt_id"), dialect)
         self.answer = _insert(answers, ANSWER, dialect)
         self.charge = _insert(charges, CHARGE, dialect)
         self.failure = Each(_failure(dialect), FAILURE, dialect)
@@ -175,24 +169,19 @@ def _from_json(name: str, table: Table) -> str:
     return f"decode({name}, 'base64')" if _is_binary(_column(name, table)) else name
 
 
-def _settle(dialect: Dialect) -> Statement:
-    """Sets the columns of `SETTLED` on the attempt whose id comes last."""
+def update_by_key(table: Table, names: Sequence[str], dialect: Dialect) -> Statement:
+    """Sets the columns `names`; the last of them names the key with `b_` before it."""
+    key = names[-1].removeprefix("b_")
+    where = f"WHERE {table.name}.{key} = new.{names[-1]}"
+    changes = ", ".join(f"{name} = new.{name}" for name in names[:-1])
     if dialect.name == "sqlite":
-        changes = ", ".join(f"{name} = settled.{name}" for name in SETTLED[:-1])
         return ManyRows(
-            f"WITH settled ({', '.join(SETTLED)}) AS (VALUES {{rows}}) "  # noqa: S608 - names of ours
-            f"UPDATE attempts SET {changes} FROM settled "
-            "WHERE attempts.attempt_id = settled.b_attempt_id",
-            len(SETTLED),
+            f"WITH new ({', '.join(names)}) AS (VALUES {{rows}}) "  # noqa: S608 - names of ours
+            f"UPDATE {table.name} SET {changes} FROM new {where}",
+            len(names),
         )
-    changes = ", ".join(f"{name} = new.{name}" for name in SETTLED[:-1])
-    return AsJson(
-        f"UPDATE attempts SET {changes} FROM {{rows}} "  # noqa: S608 - names of ours
-        "WHERE attempts.attempt_id = new.b_attempt_id",
-        attempts,
-        SETTLED,
-        dialect,
-    )
+    sql = f"UPDATE {table.name} SET {changes} FROM {{rows}} {where}"  # noqa: S608 - names of ours
+    return AsJson(sql, table, names, dialect)
 
 
 def _failure(dialect: Dialect) -> Insert:
