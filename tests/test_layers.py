@@ -507,6 +507,18 @@ def test_no_command_loads_a_heavy_library_before_it_is_run():
     assert not HEAVY & loaded
 
 
+def test_a_run_loads_no_server_and_no_database_that_it_does_not_use():
+    program = (
+        "import sys\n"
+        "import batcher.wiring, batcher.transport.live.live_lane, batcher.cli.run.run\n"
+        "print(*sys.modules)\n"
+    )
+    loaded = set(_child(program).stdout.split())
+    assert "aiohttp" in loaded
+    assert not {m for m in loaded if m.startswith(("aiohttp.web_", "psycopg"))}
+    assert not {m for m in loaded if m.startswith("sqlalchemy.dialects.postgresql")}
+
+
 def _child(program: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-c", program]
     return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)

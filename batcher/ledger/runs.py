@@ -7,11 +7,11 @@ from typing import Final
 
 import msgspec
 from sqlalchemy import Connection, and_, delete, func, literal_column, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from batcher.ledger.batches.store import recover_unpacked
 from batcher.ledger.schema import attempts, failures, invocations, process_id, runs, sources
 from batcher.ledger.schema_internal import ledger_info
+from batcher.ledger.write.statements import insert_into
 from batcher.messages.attempt import attempt_id_of
 from batcher.outputs import is_url
 
@@ -74,8 +74,8 @@ def open_run(connection: Connection, key: str, job: str | None, now_us: int) -> 
     if found is not None:
         return int(found)
     values = {"key": key, "job": job, "created_at": now_us}
-    build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    connection.execute(build(runs).values(values).on_conflict_do_nothing())
+    new = insert_into(runs, connection.dialect).values(values)
+    connection.execute(new.on_conflict_do_nothing())
     return int(connection.execute(query).scalar_one())
 
 

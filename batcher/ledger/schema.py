@@ -1,11 +1,12 @@
 """The tables that reports read, as SQLAlchemy Core metadata; comments say what they mean.
 
 Conventions: `*_at` is BIGINT microseconds UTC; money is BIGINT pico-units of the currency named
-(pico-USD unless `currency` says otherwise); flags are 0 or 1; JSON is text as received.
+(pico-USD unless `currency` says otherwise); flags are 0 or 1; JSON is text as received; an
+index with a `where` holds those rows alone.
 The other tables are in `schema_internal`, the stable views in the migrations.
 """
 
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import (
     BigInteger,
@@ -19,7 +20,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
-    text,
 )
 
 metadata = MetaData(
@@ -33,11 +33,6 @@ metadata = MetaData(
 
 # BIGINT everywhere: INTEGER overflows on PostgreSQL, BIGINT does not autoincrement on SQLite.
 Big = BigInteger().with_variant(Integer, "sqlite")
-
-
-def _only(condition: str) -> dict[str, Any]:
-    """That an index holds these rows alone."""
-    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
 # The tables of the hot path. Their references are not checked while rows are written, and on
@@ -167,10 +162,15 @@ attempts = Table(
     Column("cost_high", Big),
     Column("workspace_id", Text),
     Column("batch_number", Big),
-    Index("ix_attempts_pending", "invocation_id", **_only("pending = 1")),
+    Index("ix_attempts_pending", "invocation_id", info={"where": "pending = 1"}),
     # Everything in doubt or refused is rare: reports sum it without reading the answered ones.
-    Index("ix_attempts_not_answered", "invocation_id", "state", **_only("state <> 'answered'")),
-    Index("ix_attempts_batch_number", "batch_number", **_only("batch_number > 0")),
+    Index(
+        "ix_attempts_not_answered",
+        "invocation_id",
+        "state",
+        info={"where": "state <> 'answered'"},
+    ),
+    Index("ix_attempts_batch_number", "batch_number", info={"where": "batch_number > 0"}),
 )
 
 # Every answer ever received. `final` is 1 on a row's current final answer, 0 on earlier legs
@@ -229,9 +229,9 @@ answers = Table(
     Column("invalid_reason", Text),
     Column("evidence", Text),
     Column("checksum", Big),
-    Index("ix_answers_locator", "source_id", "row_number", **_only("final = 1")),
-    Index("ix_answers_not_final", "request_id", **_only("final = 0")),
-    Index("ix_answers_invalid", "attempt_id", **_only("valid = 0")),
+    Index("ix_answers_locator", "source_id", "row_number", info={"where": "final = 1"}),
+    Index("ix_answers_not_final", "request_id", info={"where": "final = 0"}),
+    Index("ix_answers_invalid", "attempt_id", info={"where": "valid = 0"}),
 )
 
 # Rows that have the answer of another row, at no cost here: `attempt_id` is the one that paid.

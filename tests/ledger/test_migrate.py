@@ -83,6 +83,16 @@ def test_a_new_file_is_what_the_revisions_make_of_an_empty_one(tmp_path, sqlite_
     assert [*map(str.split, schema_of(tmp_path / "batcher.db"))] == schema
 
 
+def test_an_index_of_some_rows_has_those_rows_alone():
+    """The metadata says which: comparing with the database looks at names and columns only."""
+    for database in ("sqlite", "postgresql"):
+        made = [" ".join(each.split()) for each in SHIPPED.head_statements(database)]
+        for index in (each for table in metadata.tables.values() for each in table.indexes):
+            (created,) = [sql for sql in made if f"INDEX {index.name} ON" in sql]
+            rows = created.partition(" WHERE ")[2].rstrip(";")
+            assert rows == index.info.get("where", ""), created
+
+
 def test_a_new_server_database_is_what_the_revisions_make_of_an_empty_one(postgres_server):
     by_script, by_revisions = postgres_server.new_database(), postgres_server.new_database()
     statements = revised_server(by_revisions)

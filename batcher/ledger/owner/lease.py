@@ -22,12 +22,12 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert
 
 from batcher.errors import Busy, Fenced, LostTransactions
 from batcher.ledger.owner.process import in_pod, is_dead, this_process
 from batcher.ledger.schema import Big
 from batcher.ledger.schema_internal import leases
+from batcher.ledger.write.statements import insert_into
 
 LEASE_SECONDS: Final = 30.0
 # An owner not renewed for this part of the time sends nothing: it may be followed soon.
@@ -246,7 +246,7 @@ def _make(connection: Connection, name: str) -> None:
     """See that there is a row to be locked; others are not waited for for long."""
     connection.execute(text(f"SET LOCAL lock_timeout = {_TAKING_MS}"))
     free = {"token": 0, "owner": "", "process": "", "acquired_at": 0, "expires_at": 0}
-    new = insert(leases).values(name=name, written=0, **free)
+    new = insert_into(leases, connection.dialect).values(name=name, written=0, **free)
     connection.execute(new.on_conflict_do_nothing())
 
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
 
 from batcher.ledger.owner.lease import (
     LEASE_SECONDS,
@@ -29,6 +28,7 @@ from batcher.ledger.owner.lease import (
 from batcher.ledger.owner.process import is_dead
 from batcher.ledger.schema import failures, invocations, runs, sources
 from batcher.ledger.schema_internal import leases, quota_leases, shards
+from batcher.ledger.write.statements import insert_into
 
 QUOTA_LEASE_SECONDS: Final = 15.0  # three renewals
 _PARTS: Final = 1_000_000  # shares are kept as millionths
@@ -294,7 +294,7 @@ def renew_quota_claims(
         }
         for claim in mine
     ]
-    new = insert(quota_leases)
+    new = insert_into(quota_leases, connection.dialect)
     changed = ("demand", "share", "paused_until", "expires_at")
     statement = new.on_conflict_do_update(
         index_elements=list(quota_leases.primary_key.columns),

@@ -12,9 +12,9 @@ from zlib import crc32
 
 import msgspec
 from sqlalchemy import Connection, and_, delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from batcher.ledger.schema import failures, price_books, ratings, sources
+from batcher.ledger.write.statements import insert_into
 from batcher.messages.attempt import Attempt, Outcome, State
 from batcher.messages.failure import FailureKind
 from batcher.messages.request import BadRow
@@ -206,10 +206,9 @@ def initial_rating(connection: Connection, book_id: int, now_us: int) -> int:
 
 def store_book(connection: Connection, book: PriceBook) -> int:
     """The price_book_id of this book, recorded when new; its row is locked until commit."""
-    build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     known = select(price_books.c.price_book_id).where(price_books.c.sha256 == book.sha256)
     if connection.execute(known).scalar() is None:
-        insert = build(price_books).values(
+        insert = insert_into(price_books, connection.dialect).values(
             version=book.version,
             sha256=book.sha256,
             source=book.source,

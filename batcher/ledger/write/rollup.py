@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from sqlalchemy import Dialect
-from sqlalchemy.dialects import postgresql, sqlite
 
 from batcher.ledger.schema import (
     KEY_CHARACTERS,
@@ -19,7 +18,7 @@ from batcher.ledger.schema import (
     rollups,
 )
 from batcher.ledger.write.records import Scope, Settlement
-from batcher.ledger.write.statements import Each
+from batcher.ledger.write.statements import Each, insert_into
 from batcher.messages.attempt import Answered
 from batcher.messages.usage import Usage
 from batcher.pricing.rate.rating import Charge, ChargeStatus
@@ -53,8 +52,7 @@ def rollup_rows(settlements: Iterable[Settlement], scope: Scope) -> list[tuple[A
 
 def upsert(dialect: Dialect) -> Each:
     """Adds rows in the order of `ROLLUP` to what is there."""
-    build = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
-    insert = build(rollups)
+    insert = insert_into(rollups, dialect)
     added = {name: rollups.c[name] + insert.excluded[name] for name in ROLLUP_SUMS}
     return Each(
         insert.on_conflict_do_update(index_elements=list(KEY), set_=added), ROLLUP, dialect

@@ -6,15 +6,17 @@ than the inserts themselves.
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 from sqlalchemy import Column, Connection, Dialect, LargeBinary, Table
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import Insert
 
 from batcher.ledger.schema import answers, attempts, charges, failures
 from batcher.ledger.schema_internal import unusable_bodies
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
 
 Values = Sequence[Any]
 
@@ -184,10 +186,20 @@ def update_by_key(table: Table, names: Sequence[str], dialect: Dialect) -> State
     return AsJson(sql, table, names, dialect)
 
 
+def insert_into(table: Table, dialect: Dialect) -> "postgresql.Insert | sqlite.Insert":
+    """A statement that inserts, and may say what happens to what is there already."""
+    if dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert  # noqa: PLC0415 - slow to import
+
+        return insert(table)
+    from sqlalchemy.dialects.sqlite import insert as insert_into_file  # noqa: PLC0415
+
+    return insert_into_file(table)
+
+
 def _failure(dialect: Dialect) -> Insert:
     """A row has one failure: the last one wins, also when a crash made us see it twice."""
-    build = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
-    insert = build(failures)
+    insert = insert_into(failures, dialect)
     changed = {name: insert.excluded[name] for name in FAILURE}
     return insert.on_conflict_do_update(
         index_elements=["source_id", "row_number"], set_=changed

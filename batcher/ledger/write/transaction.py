@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from batcher.clock import Clock
 from batcher.ledger.schema import METERS, rate_sets
@@ -18,7 +17,7 @@ from batcher.ledger.write.records import (
     Settlement,
 )
 from batcher.ledger.write.rollup import rollup_rows, upsert
-from batcher.ledger.write.statements import HotPath
+from batcher.ledger.write.statements import HotPath, insert_into
 from batcher.ledger.write.store import drop_earlier, kept
 from batcher.messages.answer import Store
 from batcher.messages.attempt import Answered, Partial, Unusable
@@ -167,7 +166,7 @@ def rate_set_id(connection: Connection, price_book_id: int, rates: RateSet) -> i
         "currency": rates.currency,
         **{f"{meter}_rate": rate for meter, rate in zip(METERS, rates.rates, strict=True)},
     }
-    build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    connection.execute(build(rate_sets).values(values).on_conflict_do_nothing())
+    new = insert_into(rate_sets, connection.dialect).values(values)
+    connection.execute(new.on_conflict_do_nothing())
     query = select(rate_sets.c.rate_set_id).filter_by(**key)
     return int(connection.execute(query).scalar_one())
