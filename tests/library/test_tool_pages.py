@@ -1,6 +1,7 @@
 """The pages for DuckDB, pandas and Datasette: what they show runs, on a ledger of a real run.
 
-None of the three is needed by the program: where one is missing, its page is not tested.
+None of the three is needed by the program: where one is missing, its page is not tested. DuckDB
+comes with the extra `test`.
 """
 
 import asyncio
