@@ -88,7 +88,7 @@ def test_what_becomes_unpriced_is_no_saving(ledger):
     ledger.write(ledger.answered(USAGE), ledger.answered(USAGE))
     bare = parse_book('version = "bare"\nextends = "nothing"\n[[rates]]\nmodel = "m"\n'
                       'valid_from = 2020-01-01\ninput = "1"\noutput = "1"\n')  # fmt: skip
-    (found,) = compare(ledger.url, RepriceOptions(book=bare)).differences.values()
+    (found,) = compare(ledger.url, RepriceOptions(book=bare), now_us=LATER).differences.values()
     assert (found.old, found.new, found.no_longer) == ({}, {}, {"USD": 2 * ONE})
     assert (found.old_unpriced, found.new_unpriced) == (0, 2)
 
@@ -96,7 +96,7 @@ def test_what_becomes_unpriced_is_no_saving(ledger):
 def test_asking_first_writes_nothing(ledger):
     ledger.write(ledger.answered(USAGE))
     before = text(ledger)
-    found = compare(ledger.url, RepriceOptions(book=DEAR))
+    found = compare(ledger.url, RepriceOptions(book=DEAR), now_us=LATER)
     assert (found.rating_id, found.changed) == (None, 1)
     assert text(ledger) == before
     assert len(list_ratings(ledger.engine)) == 1
@@ -223,7 +223,7 @@ def test_a_run_that_is_on_is_not_repriced(ledger):
     with hold_database(ledger.url, "first", command="run"), pytest.raises(Busy):
         again(ledger)
     with hold_database(ledger.url, "first", command="run"):
-        assert compare(ledger.url, RepriceOptions(book=DEAR)).changed == 1
+        assert compare(ledger.url, RepriceOptions(book=DEAR), now_us=LATER).changed == 1
 
 
 def test_an_unknown_run_is_refused(ledger):
@@ -243,6 +243,62 @@ def test_attempts_of_a_dead_process_are_settled_first(ledger):
 
 
 # --- closed months
+
+
+# A price list of one's own discounts what it takes over.
+TIERED = parse_book(
+    CHEAP.content
+    + """
+[lists.acme]
+based_on = "anthropic"
+
+[[discounts]]
+list = "acme"
+valid_from = 2026-11-01
+tiers = [{ above = "0.0001", factor = "0.5" }, { above = "0.001", factor = "0.25" }]
+"""
+)
+
+
+def of_acme(ledger, count):
+    return [ledger.answered(USAGE, price_list="acme") for _ in range(count)]
+
+
+def test_a_month_that_is_over_has_the_tier_that_it_reached(database_url):
+    ledger = RunLedger(database_url, TIERED)
+    ledger.next_run("acme", price_list="acme")
+    ledger.write(*of_acme(ledger, 2))  # 0.00012 USD in November
+    with pytest.raises(UsageError, match="discount by volume that is not applied yet"):
+        close_month(ledger.url, "2026-11", now_us=LATER)
+    early = reprice(ledger.url, RepriceOptions(book=TIERED), now_us=NOON + DAY)
+    assert (cost(ledger), early.rating_id) == (2 * ONE, None)  # the month is not over
+    assert again(ledger, TIERED).changed == 2
+    assert cost(ledger) == ONE
+    assert is_sound(ledger)
+    assert again(ledger, TIERED).rating_id is None  # nothing new
+    ledger.next_run("more", price_list="acme")
+    ledger.write(*of_acme(ledger, 20))
+    asked = compare(ledger.url, RepriceOptions(book=TIERED), now_us=LATER)
+    assert asked.changed == 22
+    again(ledger, TIERED)
+    assert cost(ledger) == 22 * ONE // 4
+    close_month(ledger.url, "2026-11", now_us=LATER)
+    assert is_sound(ledger)
+    ledger.engine.dispose()
+
+
+def test_volume_counts_all_runs_and_simulated_ones_only_by_themselves(database_url):
+    ledger = RunLedger(database_url, TIERED)
+    ledger.next_run("acme", price_list="acme")
+    ledger.write(*of_acme(ledger, 1))
+    ledger.next_run("more", price_list="acme")
+    ledger.write(*of_acme(ledger, 1))
+    ledger.next_run("play", price_list="acme", simulated=True)
+    ledger.write(*of_acme(ledger, 90))
+    assert again(ledger, TIERED, run_id=2).changed == 1  # at the tier of both
+    assert cost(ledger, run=2) == ONE // 2
+    assert cost(ledger, run=3) == ONE
+    ledger.engine.dispose()
 
 
 def test_a_closed_month_keeps_its_prices(ledger):

@@ -1,6 +1,7 @@
 """Dated discounts: on which days, on which meters, and what they leave alone."""
 
 from datetime import date, timedelta
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -9,8 +10,10 @@ from hypothesis import strategies as st
 from batcher.errors import ConfigurationError
 from batcher.pricing.book.book import load_shipped, parse_book
 from batcher.pricing.book.layer import parse_toml
+from batcher.pricing.book.plausible import implausible
 from batcher.pricing.book.text import render_layer
-from batcher.pricing.money import METERS
+from batcher.pricing.book.volume import settled, tiers_of
+from batcher.pricing.money import METERS, PICO
 from batcher.pricing.rate.rating import resolve
 
 MODEL = "claude-opus-5-5"  # 4, 5, 8, 0.2, 20 USD per million
@@ -71,6 +74,87 @@ def test_what_cannot_be_meant_is_refused(blocks, said):
         book(*blocks)
 
 
+TIERS = '{ above = "10", factor = "0.9" }, { above = "100.5", factor = "0.5" }'
+
+
+def tiered(start="2026-11-15", more="", tiers=TIERS):
+    return f'list = "acme"\nvalid_from = {start}\ntiers = [{tiers}]\n{more}'
+
+
+def month(day, **amounts):
+    """What a day cost, in whole dollars by meter."""
+    return {("acme", day): [amounts.get(meter, 0) * PICO for meter in METERS]}
+
+
+def test_tiers_change_nothing_before_the_month_is_over():
+    found = book(tiered())
+    assert rates(found, date(2026, 12, 1)) == PLAIN
+    spent = month(date(2026, 12, 3), input=1000)
+    early = settled(found, spent, date(2026, 12, 31))
+    assert rates(early, date(2026, 12, 1)) == PLAIN
+    assert [each.valid_from for each in tiers_of(early.content)] == [date(2026, 12, 1)]
+    assert settled(early, spent, date(2026, 12, 31)) is early
+    plain = book(block())
+    assert settled(plain, spent, date(2027, 12, 31)) is plain
+
+
+@pytest.mark.parametrize(
+    ("dollars", "factor"),
+    [(10, 1), (11, Fraction(9, 10)), (100, Fraction(9, 10)), (101, Fraction(1, 2))],
+)
+def test_a_whole_month_has_the_tier_that_its_cost_is_above(dollars, factor):
+    before = month(date(2026, 11, 14), output=10**6)  # of a day without the discount
+    spent = before | month(date(2026, 11, 15), input=dollars - 10, output=10)
+    found = settled(book(tiered()), spent, date(2026, 12, 1))
+    expected = tuple(rate * factor for rate in PLAIN)
+    days = [date(2026, 11, 14), date(2026, 11, 15), date(2026, 11, 30), date(2026, 12, 1)]
+    assert [rates(found, day) for day in days] == [PLAIN, expected, expected, PLAIN]
+    assert parse_book(found.content) == found
+
+
+def test_only_the_meters_that_it_touches_count_and_change():
+    spent = month(date(2026, 12, 5), input=5, output=50)
+    given = tiered(more='meters = ["input"]\n')
+    assert rates(settled(book(given), spent, date(2027, 1, 1)), date(2026, 12, 5)) == PLAIN
+    dearer = month(date(2026, 12, 5), input=50)
+    found = rates(settled(book(given), dearer, date(2027, 1, 1)), date(2026, 12, 5))
+    assert found == (3_600_000, *PLAIN[1:])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (tiered(more='factor = "0.9"\n'), "give a factor, or tiers"),
+        ('list = "acme"\nvalid_from = 2026-12-01\n', "give a factor, or tiers"),
+        (
+            tiered(tiers='{ above = "5", factor = "1" }, { above = "5", factor = "1" }'),
+            "larger",
+        ),
+        (tiered(tiers='{ above = "5", factor = "0" }'), "is not above zero"),
+        (tiered(tiers='{ above = "-5", factor = "1" }'), "is below zero"),
+        (tiered(tiers='{ above = 5, factor = "1" }'), "in quotes"),
+    ],
+)
+def test_tiers_that_cannot_be_meant_are_refused(given, said):
+    with pytest.raises(ConfigurationError, match=said):
+        book(given)
+
+
+def test_a_tier_that_no_price_can_have_is_refused_when_the_file_is_read():
+    text = (
+        f'version = "v"\n[[discounts]]\n{tiered(tiers=TIERS.replace("0.5", "0.12345678901"))}'
+    )
+    with pytest.raises(ConfigurationError, match="round = true"):
+        parse_book(text.replace('"acme"', '"anthropic"'))
+
+
+def test_a_tier_that_is_dearer_than_the_one_below_is_not_plausible():
+    dearer = '{ above = "1", factor = "0.8" }, { above = "2", factor = "0.9" }'
+    found = implausible(book(tiered(tiers=dearer)), load_shipped(), date(2027, 1, 1))
+    assert any("a tier of more volume has dearer prices" in each for each in found)
+    assert implausible(book(tiered()), load_shipped(), date(2027, 1, 1)) == ()
+
+
 def test_two_on_other_meters_or_days_stand_side_by_side():
     found = book(block(meters=("input",)), block(meters=("output",)),
                  block(start="2026-10-01", end="2026-11-30"))  # fmt: skip
@@ -78,8 +162,9 @@ def test_two_on_other_meters_or_days_stand_side_by_side():
 
 
 def test_a_file_with_discounts_is_written_and_read_as_the_same():
-    layer = parse_toml(f'version = "v"\n[[discounts]]\n{block(end="2027-01-01")}', "x")
-    assert parse_toml(render_layer(layer), "x") == layer
+    for written in (block(end="2027-01-01"), tiered()):
+        layer = parse_toml(f'version = "v"\n[[discounts]]\n{written}', "x")
+        assert parse_toml(render_layer(layer), "x") == layer
 
 
 @given(st.integers(0, 800), st.integers(0, 400), st.integers(0, 900))

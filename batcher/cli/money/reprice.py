@@ -58,10 +58,8 @@ def reprice(
         book=book_of(book_file), as_of=_day(as_of), run_id=run_id, reopens=reopen
     )
     url = database_url(database, config)
-    if dry_run:
-        found = ledger.compare(url, options)
-    else:
-        found = ledger.reprice(url, options, now_us=SystemClock().now_us())
+    do = ledger.compare if dry_run else ledger.reprice
+    found = do(url, options, now_us=SystemClock().now_us())
     _show(found, as_json=form == "json", dry_run=dry_run)
 
 

@@ -7,10 +7,10 @@ when no charge would change. It leaves closed months alone.
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection, Engine, func, select
 
@@ -30,14 +30,12 @@ from batcher.ledger.rate.stored_answers import (
     repricing_lists,
     usage_of,
 )
+from batcher.ledger.rate.volumes import PAID, require_settled, with_volumes
 from batcher.ledger.rate.write_rating import NewRating
 from batcher.ledger.schema import QUARTER_HOUR_US, invocations, price_books, ratings, rollups
 from batcher.ledger.schema_internal import closed_months as table
-from batcher.messages.attempt import State
 from batcher.pricing.book.book import PriceBook, published
 from batcher.pricing.rate.rating import Charge, RateSet, moment_of_day, month_window
-
-_PAID: Final = frozenset({State.ANSWERED.value, State.LATE.value})
 
 Transaction = Callable[[], AbstractContextManager[Connection]]
 _Rerated = tuple[BillableAnswer, list[StoredCharge], tuple[Charge, ...]]
@@ -113,6 +111,7 @@ def reprice(url: str, options: RepriceOptions, *, now_us: int) -> Repricing:
         with writing(engine) as connection:
             ownership.fence(connection)
             settle_everything(connection, now_us)
+        options = _settled(engine, options, now_us)
         found = _compare(partial(reading, engine), options)
         if not found.changed:
             return found
@@ -128,11 +127,16 @@ def reprice(url: str, options: RepriceOptions, *, now_us: int) -> Repricing:
     )
 
 
-def compare(url: str, options: RepriceOptions) -> Repricing:
+def compare(url: str, options: RepriceOptions, *, now_us: int) -> Repricing:
     """What `reprice` would do; reads only, also while a run is on."""
     with _engine(url, read_only=True) as engine:
         require_head(engine)
-        return _compare(partial(reading, engine), options)
+        return _compare(partial(reading, engine), _settled(engine, options, now_us))
+
+
+def _settled(engine: Engine, options: RepriceOptions, now_us: int) -> RepriceOptions:
+    book = with_volumes(partial(reading, engine), options.book, now_us)
+    return replace(options, book=book)
 
 
 @contextmanager
@@ -203,7 +207,7 @@ def _repriced(transaction: Transaction, plan: _Plan) -> Iterator[_Rerated]:
 
 def _is_meant(stored: BillableAnswer, plan: _Plan) -> bool:
     return (
-        stored.state in _PAID
+        stored.state in PAID
         and stored.invocation_id in plan.invocations
         and not any(since <= stored.sent_at < until for since, until in plan.closed)
     )
@@ -283,7 +287,8 @@ def close_month(url: str, month: str, *, now_us: int) -> int:
     """Close a month such as `2026-10` (UTC); the newest rating, which it is settled with.
 
     Raises:
-        UsageError: that is no month, it is not over, it is closed, or nothing was ever rated.
+        UsageError: that is no month, it is not over, it is closed, nothing was ever rated, or
+            a discount by its volume is not applied yet.
         Busy: a run is on, or attempts are still under way in a batch.
     """
     _check_month(month, now_us)
@@ -343,6 +348,7 @@ def _close(connection: Connection, month: str, now_us: int) -> int:
     newest = connection.scalar(select(func.max(ratings.c.rating_id)))
     if newest is None:
         raise UsageError("nothing was ever rated here, so there is no month to close")
+    require_settled(connection, month)
     values = {"month": month, "rating_id": newest, "closed_at": now_us}
     connection.execute(table.insert().values(values))
     return int(newest)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import PurePath
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -47,20 +48,36 @@ class ListTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         _refuse_zero(factor=self.factor)
 
 
+class VolumeTier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The factor of a whole month that costs more than `above`, in the list's currency."""
+
+    above: Fraction
+    factor: Fraction
+
+    def __post_init__(self) -> None:
+        _refuse_zero(factor=self.factor)
+
+
 class Discount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A `[[discounts]]` block: what a list's taken-over prices are multiplied by, when.
 
     Both days are included, `valid_until` `None` is open. `meters` are those that it touches.
+    With `tiers` there is no `factor`, and nothing is multiplied before a month is settled.
     """
 
     price_list: str = msgspec.field(name="list", default=DEFAULT_LIST)
-    factor: Fraction
+    factor: Fraction | None = None
     valid_from: date
     valid_until: date | None = None
     meters: tuple[str, ...] = METERS
+    tiers: tuple[VolumeTier, ...] = ()
     note: str = ""
 
     def __post_init__(self) -> None:
+        if (self.factor is None) == (not self.tiers):
+            raise ValueError("give a factor, or tiers")
+        if any(one.above >= other.above for one, other in pairwise(self.tiers)):
+            raise ValueError("tiers: each is above a larger amount than the one before")
         unknown = sorted(set(self.meters) - set(METERS))
         if unknown or not self.meters:
             raise ValueError(f"meters are some of {', '.join(METERS)}")

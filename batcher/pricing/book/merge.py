@@ -7,6 +7,8 @@ from fractions import Fraction
 from itertools import combinations, groupby, pairwise
 from typing import Final
 
+from msgspec.structs import replace as struct_replace
+
 from batcher.errors import ConfigurationError
 from batcher.pricing.book.layer import Discount, Layer, ListTerms
 from batcher.pricing.money import METERS, ExactRates
@@ -29,6 +31,7 @@ def merge_lists(base: Mapping[str, PriceList], layer: Layer, name: str) -> dict[
     _check_discounts(layer, name)
     for price_list in sorted({*layer.lists, *own}):
         merging.finish(price_list, ())
+    _check_tiers(base, layer, name)
     return {**base, **merging.done}
 
 
@@ -67,7 +70,7 @@ class _Merging:
             if period.model not in own_models
         )
         for discount in self.layer.discounts:
-            if discount.price_list == price_list:
+            if discount.price_list == price_list and discount.factor is not None:
                 taken = tuple(part for each in taken for part in discounted(each, discount))
         currency = terms.currency or (origin.currency if origin else "USD")
         if taken and origin and currency != origin.currency and terms.factor is None:
@@ -129,7 +132,7 @@ def discounted(period: RatePeriod, discount: Discount) -> Iterator[RatePeriod]:
     if period.valid_from < begin:
         yield replace(period, valid_until=begin - _A_DAY)
     one, two, three, four, five, six = (
-        rate and (rate * discount.factor if meter in discount.meters else rate)
+        rate and (rate * (discount.factor or 1) if meter in discount.meters else rate)
         for meter, rate in zip(METERS, period.rates, strict=True)
     )
     yield replace(
@@ -140,6 +143,14 @@ def discounted(period: RatePeriod, discount: Discount) -> Iterator[RatePeriod]:
     )
     if last < end:
         yield replace(period, valid_from=last + _A_DAY)
+
+
+def _check_tiers(base: Mapping[str, PriceList], layer: Layer, name: str) -> None:
+    """Whether prices can be multiplied by each tier: a month's end is too late to see it."""
+    for discount in layer.discounts:
+        for tier in discount.tiers:
+            plain = struct_replace(discount, factor=tier.factor, tiers=())
+            merge_lists(base, replace(layer, discounts=(plain,)), name)
 
 
 def _check_discounts(layer: Layer, name: str) -> None:

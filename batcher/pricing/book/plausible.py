@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from datetime import date
 from fractions import Fraction
+from itertools import pairwise
 from typing import Final
 
 from batcher.pricing.book.book import SEPARATOR, PriceBook
-from batcher.pricing.book.layer import parse_toml
+from batcher.pricing.book.layer import Layer, parse_toml
 from batcher.pricing.money import METERS, WEB_SEARCH, rate_text
 from batcher.pricing.rate.rates import STANDARD, PriceList, RatePeriod
 
@@ -24,6 +25,7 @@ def implausible(book: PriceBook, shipped: PriceBook, today: date) -> tuple[str, 
     own = parse_toml(book.content.partition(SEPARATOR)[0], book.version)
     if own.published is not None and own.published > today:
         found[f"published is {own.published}, which is in the future"] = None
+    found.update(dict.fromkeys(_dearer_tiers(own)))
     models = {model for prices in book.lists.values() for model in prices.models()}
     for alias, model in sorted(book.aliases.items()):
         if model not in models:
@@ -34,6 +36,12 @@ def implausible(book: PriceBook, shipped: PriceBook, today: date) -> tuple[str, 
             if period not in known:
                 found.update(dict.fromkeys(_slips(prices, period, shipped)))
     return tuple(found)
+
+
+def _dearer_tiers(own: Layer) -> Iterator[str]:
+    for discount in own.discounts:
+        if any(one.factor < other.factor for one, other in pairwise(discount.tiers)):
+            yield f"{discount.price_list}: a tier of more volume has dearer prices"
 
 
 def _slips(prices: PriceList, period: RatePeriod, shipped: PriceBook) -> Iterator[str]:

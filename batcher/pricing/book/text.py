@@ -45,12 +45,16 @@ def _list(name: str, terms: ListTerms) -> str:
 
 
 def _discount(given: Discount) -> str:
-    lines = [
-        "[[discounts]]",
-        f"list = {_quote(given.price_list)}",
-        f"factor = {_quote(decimal_text(given.factor))}",
-        f"valid_from = {given.valid_from}",
-    ]
+    lines = ["[[discounts]]", f"list = {_quote(given.price_list)}"]
+    if given.factor is not None:
+        lines.append(f"factor = {_quote(decimal_text(given.factor))}")
+    tiers = (
+        f"{{ {_pair('above', tier.above)}, {_pair('factor', tier.factor)} }}"
+        for tier in given.tiers
+    )
+    if given.tiers:
+        lines.append(f"tiers = [{', '.join(tiers)}]")
+    lines.append(f"valid_from = {given.valid_from}")
     if given.valid_until:
         lines.append(f"valid_until = {given.valid_until}")
     lines.append(f"meters = [{', '.join(map(_quote, given.meters))}]")
