@@ -51,7 +51,7 @@ DOORS = {
         "tables",
         "values",
     },
-    "estimate": {"estimate", "expected_cost", "interval", "look_ahead", "new_job"},
+    "estimate": {"estimate", "expected_cost", "interval", "look_ahead", "new_job", "ways"},
     "finance": {
         "compare",
         "focus.columns",
@@ -99,6 +99,7 @@ DOORS = {
         "events",
         "job",
         "progress",
+        "repeats",  # an estimate counts equal rows like a run does
         "run.bad_rows",
         "run.dry_run",
         "run.holding",

@@ -199,10 +199,12 @@ def take_census(
     *,
     wanted: frozenset[Place] = frozenset(),
     tickets: int = TICKETS,
+    told: Callable[[Request], None] = lambda _: None,
 ) -> Census:
     """Read every row that is still to do, and the `wanted` ones of the others for their length.
 
-    Bounded in memory: counts, and up to `tickets` rows of each model and size.
+    `told` hears of each that is to do. Bounded in memory: counts, and up to `tickets` rows of
+    each model and size.
     """
     census = Census()
     for file in inputs.files:
@@ -222,6 +224,7 @@ def take_census(
                     census.lengths[place] = len(request.body)
                 elif request.row_number not in claimed:
                     _count(census, place, request, inputs.bound(request), chance(), tickets)
+                    told(request)
     return census
 
 

@@ -27,12 +27,15 @@ from batcher.estimate.expected_cost import (
 from batcher.estimate.interval import Expectation, Stratum, expect_total
 from batcher.estimate.pilot import draw, send_pilot
 from batcher.estimate.preflight_sample import Sample, take_sample
+from batcher.estimate.ways import Way, WayCounts, WayTerms, other_models, ways
 from batcher.ledger.connect import Engine, open_engine, parse_url, reading, writing
 from batcher.ledger.migrate import current, prepare, require_head
 from batcher.ledger.money.estimates import (
+    EndpointTimes,
     NewEstimate,
     SampledAnswer,
     basis,
+    endpoint_times,
     like_answers,
     pilot_answers,
     run_of_key,
@@ -53,7 +56,7 @@ class Estimated:
     `expectation` is `None` when only the ceiling is known; `parts.reason` says why. `pilot` is
     how a pilot sent just now ended. `count_note` is why the endpoint counted no tokens. Where
     nothing is left to do there is nothing to keep, so `estimate_id` is `None`. `drawn` rows
-    were to be sent by that pilot; `files` are the inputs.
+    were to be sent by that pilot; `files` are the inputs. `ways` are compared where asked for.
     """
 
     job: Job
@@ -68,6 +71,7 @@ class Estimated:
     files: Sequence[SourceFile]
     drawn: int = 0
     pilot: Ended | None = None
+    ways: Sequence[Way] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +81,8 @@ class _Look:
     census: Census
     pilot: Sequence[SampledAnswer]
     history: Sequence[SampledAnswer]
+    counts: WayCounts | None
+    times: EndpointTimes
 
 
 def estimate(
@@ -86,8 +92,11 @@ def estimate(
     observer: Observer,
     say: Callable[[str], None],
     services: Services | None = None,
+    compares: bool = False,
 ) -> Estimated:
     """Estimate what is still to do of `job`; with `pilot_rows`, after a pilot of so many.
+
+    `compares`: with the ways that these rows can go, see `estimate.ways`.
 
     `observer` watches the pilot, and `say` tells before it begins what it may cost. `services`
     are those of a run which begins with the pilot. Raises `ChangedSettings` when answered
@@ -101,13 +110,13 @@ def estimate(
     )
     fingerprints = [(file.name, file.fingerprint()) for file in inputs.files]
     name = basis(job.settings.digest(), fingerprints)
-    look, pilot, drawn = _look(job, inputs, name, pilot_rows or 0), None, 0
+    look, pilot, drawn = _look(job, inputs, name, pilot_rows or 0, compares), None, 0
     missing = (pilot_rows or 0) - len(look.pilot)
     if services is not None and missing > 0 and look.census.requests:
         drawn = min(missing, look.census.requests)
         with nullcontext() if of_run else _leaving_changes_to_a_run():
             pilot = _send_pilot(job, services, inputs, look.census, missing, say)
-        look = _look(job, inputs, name, 0)
+        look = _look(job, inputs, name, 0, compares)
     parts, count_note = _parts(job, inputs, look)
     expectation = _expectation(parts, look.census, seeded(f"{name}/interval"))
     estimate_id, created = None, False
@@ -127,7 +136,23 @@ def estimate(
         files=inputs.files,
         drawn=drawn,
         pilot=pilot,
+        ways=_ways(job, inputs, look, parts),
     )
+
+
+def _ways(job: Job, inputs: Inputs, look: _Look, parts: Parts) -> list[Way]:
+    if look.counts is None or not parts.models:
+        return []
+    terms = WayTerms(
+        models={model.model: model for model in parts.models},
+        tariff=Tariff(inputs.rater, inputs.now_us),
+        times=look.times,
+        quota=job.limits.quota,
+        concurrency=job.limits.concurrency,
+        has_batches=job.endpoint.batches,
+        others=other_models(inputs.rater, inputs.now_us),
+    )
+    return ways(look.counts, terms)
 
 
 @contextmanager
@@ -181,14 +206,25 @@ def _inputs(job: Job, observer: Observer | None) -> tuple[Inputs, Services | Non
     return Inputs(files=files, builder=builder, rater=rater, now_us=now), None
 
 
-def _look(job: Job, inputs: Inputs, name: str, pilot_rows: int) -> _Look:
+def _look(
+    job: Job,
+    inputs: Inputs,
+    name: str,
+    pilot_rows: int,
+    compares: bool,  # noqa: FBT001
+) -> _Look:
     digest = job.settings.digest()
+    counts, times = WayCounts(inputs) if compares else None, EndpointTimes()
     with _ledger(job.database) as database:
         run_id = _run_id(database, job)
         pilot: list[SampledAnswer] = []
         if database is not None and run_id is not None:
             with reading(database) as connection:
                 pilot = pilot_answers(connection, run_id, digest)
+        if database is not None and compares:
+            with reading(database) as connection:
+                where = job.endpoint.name, job.endpoint.shown_url
+                times = endpoint_times(connection, *where)
         history = [] if pilot else _history(database, job, run_id)
         standing = Standing(database, run_id, inputs.files, digest, job)
         census = take_census(
@@ -197,8 +233,9 @@ def _look(job: Job, inputs: Inputs, name: str, pilot_rows: int) -> _Look:
             seeded(f"{name}/rows"),
             wanted=frozenset((a.source, a.row_number) for a in (*pilot, *history) if a.own),
             tickets=max(TICKETS, pilot_rows),
+            told=counts.add if counts else lambda _: None,
         )
-    return _Look(census=census, pilot=pilot, history=history)
+    return _Look(census=census, pilot=pilot, history=history, counts=counts, times=times)
 
 
 def _history(database: Engine | None, job: Job, run_id: int | None) -> list[SampledAnswer]:

@@ -85,7 +85,11 @@ class Tariff:
 
     def input_cost(self, model: str, tokens: int) -> int | None:
         """A prompt of `tokens`, nothing cached; `None`: no price in USD."""
-        return self.cost(model, _answer(Usage(input_tokens=tokens, output_tokens=0)))
+        return self.usage_cost(model, Usage(input_tokens=tokens, output_tokens=0))
+
+    def usage_cost(self, model: str, usage: Usage) -> int | None:
+        """An answer of that usage; `None`: no price in USD."""
+        return self.cost(model, _answer(usage))
 
     def cost(self, model: str, answer: Answer) -> int | None:
         """What `answer` would cost; `None` when a part of it has no price in USD."""

@@ -63,6 +63,22 @@ def test_a_pilot_brings_an_interval_and_says_how_it_was_made(typed, simulator):
     assert len(simulator.bill) == 30
 
 
+def test_ways_are_compared_in_one_table_by_money(typed, simulator):
+    said = invoke("estimate", *typed, "--lanes", "--pilot", "10").stdout
+    table = said[said.index("Way ") :].splitlines()
+    assert table[0].split() == ["Way", "Requests", "Expected", "At", "most", "Takes"]
+    assert any(line.startswith("--lane batch  ") for line in table)
+    made = json.loads(invoke("estimate", *typed, "--lanes", "--json").stdout)
+    lanes = {(w["lane"], w["model"]): w for w in made["lanes"] if not w["dedup"]}
+    live, batch = (Decimal(lanes[each, None]["expected_usd"]) for each in ("live", "batch"))
+    assert live == 2 * batch > 0
+    assert lanes["live", None]["seconds"] is not None, "earlier answers tell the latency"
+    assert [w["requests"] for w in made["lanes"]] == [40] * len(made["lanes"])
+    costs = [Decimal(w["expected_usd"]) for w in made["lanes"]]
+    assert costs == sorted(costs)
+    assert len(simulator.bill) == 10
+
+
 def test_json_has_exact_amounts_as_text(typed):
     made = json.loads(invoke("estimate", *typed, "--pilot", "10", "--json").stdout)
     assert (made["method"], made["sampled"], made["confidence"]) == ("pilot", 10, "0.90")

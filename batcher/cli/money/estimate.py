@@ -34,6 +34,12 @@ _FEWEST_PILOT_ROWS = 5
     metavar="N",
     help="First send N random rows [30] and keep their answers; this costs money.",
 )
+@option(
+    "--lanes",
+    "compares",
+    is_flag=True,
+    help="Compare what it costs live, in batches, equal rows once, cached, by other models.",
+)
 @option("--grades", is_flag=True, help="List earlier estimates and what came of them.")
 @format_options("text", "json")
 def estimate(
@@ -41,6 +47,7 @@ def estimate(
     job_path: Path | None,
     config_path: str | None,
     pilot_rows: int | None,
+    compares: bool,
     grades: bool,
     form: str,
     **options: Any,  # noqa: ANN401 - settings by name, checked by Settings
@@ -56,7 +63,8 @@ def estimate(
     asked = wiring.asked(inputs, job_path, config_path, options=options)
     if grades:
         return _print_grades(asked, as_json=form == "json")
-    return _print_estimate(wiring.resolve(asked), pilot_rows, as_json=form == "json")
+    job = wiring.resolve(asked)
+    return _print_estimate(job, pilot_rows, compares=compares, as_json=form == "json")
 
 
 def look_ahead(
@@ -76,11 +84,14 @@ def look_ahead(
     estimating.look_ahead(job, services, None if quiet else say, ask, assume_yes=assume_yes)
 
 
-def _print_estimate(job: "Job", pilot_rows: int | None, *, as_json: bool) -> int:
+def _print_estimate(
+    job: "Job", pilot_rows: int | None, *, compares: bool, as_json: bool
+) -> int:
     from dataclasses import replace
 
     import msgspec
 
+    from batcher.cli.money.estimate_ways import ways_json, ways_lines
     from batcher.cli.money.estimate_words import estimate_json, estimate_lines
     from batcher.cli.run.display import display
     from batcher.cli.words.say import say, silence
@@ -91,13 +102,15 @@ def _print_estimate(job: "Job", pilot_rows: int | None, *, as_json: bool) -> int
         pilot_rows,
         observer=display(quiet=True, assume_yes=False),
         say=silence if as_json else say,
+        compares=compares,
     )
     if as_json:
-        tell(msgspec.json.encode(estimate_json(made)))
+        lanes = {"lanes": ways_json(made.ways)} if compares else {}
+        tell(msgspec.json.encode(estimate_json(made) | lanes))
     else:
         if made.database_created:
             say(f"database created: {made.database}")
-        tell("\n".join(estimate_lines(made)))
+        tell("\n".join([*estimate_lines(made), *ways_lines(made.ways)]))
     if made.pilot is not None and made.pilot.error:
         say(f"batcher: {made.pilot.error}")
         return made.pilot.exit_code
@@ -129,7 +142,7 @@ def run_command(typed: str) -> str:
     left: list[str] = []
     for number, word in enumerate(words):
         before = words[number - 1] if number else ""
-        if word in {"--pilot", "--json"} or word.startswith("--pilot="):
+        if word in {"--pilot", "--json", "--lanes"} or word.startswith("--pilot="):
             continue
         if before == "--pilot" and re.fullmatch(r"\d+", word):
             continue

@@ -22,12 +22,16 @@ from batcher.ledger.schema import (
     runs,
     sources,
 )
-from batcher.ledger.schema_internal import estimates
+from batcher.ledger.schema_internal import batches, estimates
 from batcher.messages.attempt import IN_DOUBT, Purpose, attempt_ids_of
 
 _AMOUNTS: Final = (
     "expected", "low", "high", "ceiling", "actual", "in_doubt_low", "in_doubt_high",
 )  # fmt: skip
+
+_TIMED_INVOCATIONS: Final = 20
+_TIMED_ANSWERS: Final = 2_000
+_TIMED_BATCHES: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +258,48 @@ def like_answers(
         query = _finals(invocation_id).order_by(answers.c.attempt_id.desc())
         found += _read(connection, query.limit(limit - len(found)), run_id)
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointTimes:
+    """How long an endpoint took of late.
+
+    `latency_us` is the mean of live answers, `None`: there are none; `batch_seconds` are those
+    from the making of batches to their end.
+    """
+
+    latency_us: int | None = None
+    batch_seconds: tuple[int, ...] = ()
+
+
+def endpoint_times(connection: Connection, endpoint: str, base_url: str) -> EndpointTimes:
+    """What this database knows of that."""
+    there = and_(invocations.c.endpoint == endpoint, invocations.c.base_url == base_url)
+    newest = select(invocations.c.invocation_id).where(there)
+    newest = newest.order_by(invocations.c.invocation_id.desc()).limit(_TIMED_INVOCATIONS)
+    latencies: list[int] = []
+    for invocation_id in connection.execute(newest).scalars().all():
+        ids = attempt_ids_of(invocation_id)
+        query = (
+            select(answers.c.latency_us)
+            .join(attempts, attempts.c.attempt_id == answers.c.attempt_id)
+            .where(answers.c.attempt_id >= ids.start, answers.c.attempt_id < ids.stop)
+            .where(func.coalesce(attempts.c.batch_number, 0) == 0)
+            .limit(_TIMED_ANSWERS - len(latencies))
+        )
+        latencies += connection.execute(query).scalars()
+    ended = (
+        select(batches.c.ended_at - batches.c.created_at)
+        .join(invocations, invocations.c.invocation_id == batches.c.invocation_id)
+        .where(there, batches.c.ended_at.is_not(None), batches.c.created_at.is_not(None))
+        .order_by(batches.c.batch_number.desc())
+        .limit(_TIMED_BATCHES)
+    )
+    waited = [max(int(each) // 10**6, 0) for each in connection.execute(ended).scalars()]
+    return EndpointTimes(
+        latency_us=sum(latencies) // len(latencies) if latencies else None,
+        batch_seconds=tuple(waited),
+    )
 
 
 def _finals(invocation_id: int) -> Select[tuple[object, ...]]:
