@@ -14,7 +14,9 @@ from batcher.monitoring.metrics_file import MetricsFile
 from batcher.monitoring.monitors import Monitor, Monitors
 from batcher.monitoring.ping import Command, Ping, Post, Webhook, poster
 from batcher.monitoring.run_log import LogFile, RunLog, to_stderr
+from batcher.outputs import is_url
 from batcher.pipeline.choices import LogFormat
+from batcher.rows.read.source import shown
 from batcher.transport.endpoint import Secret
 from batcher.transport.proxy import FROM_ENVIRONMENT, VARIABLES, route_to
 from batcher.wiring.guarding import guard_of_run
@@ -61,18 +63,22 @@ def watched(
 
 
 def _check_files(typed: Asked, settings: Settings) -> None:
-    """Raise `CannotCreate` for a log or a metrics file in the place of an input or a ledger."""
-    named = [Path(name) for name in (settings.log_file, settings.metrics_file) if name]
+    """Raise for a log or a metrics file in the place of an input or a ledger, or in none."""
+    names = {"log_file": settings.log_file, "metrics_file": settings.metrics_file}
+    named = {setting: name for setting, name in names.items() if name}
+    for setting, name in named.items():
+        if is_url(name):  # which may hold a key: it is not repeated
+            raise ConfigurationError(f"{setting} is an address: name a file of this machine")
     if named:
         guard = guard_of_run(typed)
-        for path in named:
-            guard.check(path)
+        for name in named.values():
+            guard.check(Path(name))
 
 
 def _job_name(typed: Asked) -> str:
     if typed.job_path:
         return typed.job_path.stem
-    return " ".join(typed.inputs) or "batcher"
+    return " ".join(map(shown, typed.inputs)) or "batcher"
 
 
 def _monitors(settings: Settings, job: str, *, verbose: bool) -> Iterator[Monitor]:

@@ -14,7 +14,7 @@ from batcher.messages.request import BadRow, Request
 from batcher.outputs import Guard
 from batcher.rows.out.output import open_writer
 from batcher.rows.read.reader import original_columns
-from batcher.rows.read.source import find_sources, fingerprint, place_of, source_of
+from batcher.rows.read.source import find_sources, fingerprint, place_of, shown, source_of
 from batcher.rows.read.stored import StoredObject
 from tests.rows.making import batches, lines_of, prompts
 
@@ -140,6 +140,14 @@ def test_an_address_with_credentials_is_not_repeated(url, tmp_path):
     with pytest.raises(ConfigurationError) as caught:
         open_writer(url)
     assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in shown(url)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.jsonl", "-", "s3://bucket/in/*.jsonl", "ftp://host/a", "s3:///a"]
+)
+def test_a_name_without_a_secret_is_shown_as_it_is(name):
+    assert shown(name) == name
 
 
 def test_a_version_changes_with_the_object_and_only_then(bucket):

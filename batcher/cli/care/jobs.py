@@ -21,11 +21,13 @@ def jobs() -> None:
 def list_jobs(folder: Path) -> None:
     """Show the jobs in FOLDER [jobs]: name, inputs, endpoint, model."""
     from batcher import wiring
+    from batcher.rows.read.source import shown
 
     for path in wiring.job_files(folder):
         job = wiring.job_file(path)
         where = job.endpoint or "anthropic"
-        tell(f"{path}: {job.name or path.stem} <- {', '.join(job.inputs)} -> {where}")
+        inputs = ", ".join(map(shown, job.inputs))
+        tell(f"{path}: {job.name or path.stem} <- {inputs} -> {where}")
 
 
 @jobs.command("check", examples=("batcher jobs check", "batcher jobs check jobs/nightly.toml"))

@@ -14,12 +14,13 @@ from types import MappingProxyType
 from typing import BinaryIO, Final, Literal, cast
 from urllib.parse import unquote
 
-from batcher.errors import StorageError, UsageError
+from batcher.errors import ConfigurationError, StorageError, UsageError
 from batcher.outputs import is_url
 from batcher.rows.read.spool import MAGIC, is_spooled, spool_stdin
 from batcher.rows.read.stored import (
     AHEAD_BYTES,
     StoredObject,
+    check_url,
     find_objects,
     stored_object,
 )
@@ -53,6 +54,19 @@ def place_of(location: str) -> Place:
 def location_of(place: Place) -> str:
     """Where it is, however it was typed: a path without links, or an address."""
     return str(place.resolve()) if isinstance(place, Path) else place.url
+
+
+def shown(given: str) -> str:
+    """The name of an input for people: an address that may hold a key is not repeated."""
+    if not is_url(given):
+        return given
+    try:
+        check_url(given)
+    except ConfigurationError:
+        return f"{given.partition('://')[0]}://… (an address with a user, a key or a query)"
+    except UsageError:
+        return given  # of no store that is known, and without a secret
+    return given
 
 
 def is_there(place: Place) -> bool:
