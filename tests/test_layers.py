@@ -204,7 +204,7 @@ HOMES = {
         "rows/",
         "report/render/parquet.py",
         "finance/focus/parquet.py",
-        "transport/live/encoding.py",  # two codecs that the standard library lacks
+        "transport/live/bodies.py",  # two codecs that the standard library lacks
         "library/",  # only says what it returns
     ),
     "jinja2": ("rows/build/template.py", "rows/build/sandbox.py", "report/"),

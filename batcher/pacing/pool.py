@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from batcher.messages.quota import QuotaReading, Window
-from batcher.pacing.estimates import Average, Estimates
-from batcher.pacing.learned import LearnedRate
+from batcher.pacing.learned import Average, Estimates, LearnedRate
 from batcher.pacing.level import QuotaLevel
 from batcher.pacing.limits import Expected, Limit, QuotaLimits
 

@@ -5,7 +5,8 @@
         [--database sqlite|postgresql] [--list]
 
 Two runs, one with twice the rows: what the second has more, divided by the rows it has more, is
-the way of one row. What starting and ending take drops out.
+the way of one row. What starting and ending take drops out. Ends with 1 where the way is
+longer than it may be.
 """
 
 import argparse
@@ -27,6 +28,8 @@ PACKAGE = f"{PROJECT / 'batcher'}/"
 EACH = 0.9  # calls per row from which on every row goes there; a group commit's are fewer
 SHOWN = 0.01  # what a list shows: less than this are timers
 EVENT_LOOP = "MainThread"
+MOST_FILES = 45  # that each row passes; whoever knows the way must hold them in one head
+MOST_CALLS = 268  # of functions in batcher/, per row
 COLUMNS = "{:<18}{:>10}{:>10}{:>10}{:>11}{:>11}"
 HEAD = [
     ("", "files", "files", "calls in", "calls in", "calls of"),
@@ -90,9 +93,22 @@ def files_of(way: Way) -> Counter:
     return files
 
 
+def passed(way: Way) -> int:
+    """How many files of batcher/ each row passes."""
+    return sum(calls >= EACH for calls in files_of(way).values())
+
+
+def beyond(way: Way) -> str | None:
+    """What is longer than it may be, if anything."""
+    files, calls = passed(way), files_of(way).total()
+    if files <= MOST_FILES and calls <= MOST_CALLS:
+        return None
+    return f"the way is too long: at most {MOST_FILES} files and {MOST_CALLS} calls in batcher/"
+
+
 def line_of(name: str, way: Way) -> str:
     files = files_of(way)
-    each = sum(calls >= EACH for calls in files.values())
+    each = passed(way)
     some = sum(calls >= SHOWN for calls in files.values())
     python = sum(calls for called, calls in way.items() if called.kind == "python")
     ours = files.total()
@@ -146,6 +162,7 @@ def main() -> None:
     show(way)
     if options.list:
         show_list(way)
+    sys.exit(beyond(way))
 
 
 if __name__ == "__main__":

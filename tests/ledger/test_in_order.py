@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from batcher.ledger.write.in_order import Row, in_order_of
+from batcher.ledger.write.encode import Row, in_order_of
 from tests.ledger.settling import RunLedger
 
 
@@ -57,7 +57,7 @@ def test_without_the_source_the_values_are_the_same():
 
 def test_where_the_interpreter_keeps_no_places_the_values_are_the_same(tmp_path):
     (tmp_path / "fresh.py").write_text(
-        "from batcher.ledger.write.in_order import in_order_of\n"
+        "from batcher.ledger.write.encode import in_order_of\n"
         "@in_order_of(('left', 'right'))\n"
         "def pair(left, right):\n"
         "    return {\n"

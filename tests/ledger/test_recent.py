@@ -2,8 +2,8 @@
 
 from msgspec.structs import replace
 
-from batcher.ledger.write.recent import Recent
 from batcher.ledger.write.records import Intent, Settlement
+from batcher.ledger.write.writer import Recent
 from tests.ledger.test_writer import attempt, settlement
 from tests.making_runs import answered
 

@@ -9,7 +9,7 @@ from pyarrow import parquet as pq
 
 from batcher.errors import ConfigurationError
 from batcher.messages.request import BadRow, Request
-from batcher.rows.build.pixels import sides_of
+from batcher.rows.build.attachments import sides_of
 from batcher.rows.read.reader import original_columns
 from tests.rows.making import (
     FULL,

@@ -9,15 +9,15 @@ from batcher.ledger.rate.stored_answers import BillableAnswer
 from batcher.ledger.schema import QUARTER_HOUR_US, charges, invocations, ratings, rollups
 from batcher.ledger.write.encode import charge_values
 from batcher.ledger.write.records import store_book
-from batcher.ledger.write.rollup import (
+from batcher.ledger.write.statements import HotPath
+from batcher.ledger.write.transaction import (
     Sums,
     add_charges,
     answer_tokens,
+    rate_set_id,
     rollup_place,
     upsert,
 )
-from batcher.ledger.write.statements import HotPath
-from batcher.ledger.write.transaction import rate_set_id
 from batcher.pricing.book.book import PriceBook
 from batcher.pricing.rate.rating import Charge, RateSet
 from batcher.pricing.rate.trust import RULES_EDITION

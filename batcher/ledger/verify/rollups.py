@@ -27,7 +27,7 @@ from batcher.ledger.schema import (
     rollups,
 )
 from batcher.ledger.verify.findings import Findings
-from batcher.ledger.write.rollup import KEY, Key
+from batcher.ledger.write.transaction import KEY, Key
 
 Row = tuple[int | None, ...]
 

@@ -1,4 +1,9 @@
-"""The one thread that writes: group commit, acknowledgement after COMMIT."""
+"""The one thread that writes: group commit, acknowledgement after COMMIT.
+
+The last settlements that were committed are kept in memory for a server that forgets them:
+after a failover to a standby that lagged, what was committed last is not there any more, and
+the rows were paid for all the same.
+"""
 
 import asyncio
 import threading
@@ -14,16 +19,51 @@ from batcher.clock import Clock
 from batcher.errors import LostTransactions
 from batcher.ledger.connect import storage_errors
 from batcher.ledger.database_errors import may_be_about_data
+from batcher.ledger.lifeboat.frames import pack, unpack
 from batcher.ledger.lifeboat.lifeboat import Lifeboat
 from batcher.ledger.owner.database_file import HeldFile
 from batcher.ledger.owner.lease import Lease
 from batcher.ledger.owner.session import PATIENCE_SECONDS, Session
-from batcher.ledger.write.recent import MOST_BYTES, Recent
 from batcher.ledger.write.records import Intent, Record, Scope, Settlement
 from batcher.ledger.write.repair import mended
 from batcher.ledger.write.transaction import Recorder
 from batcher.messages.answer import Store
 from batcher.messages.attempt import Answered, NotSent, Partial, Unusable
+
+_MOST: Final = 512
+MOST_BYTES: Final = 16 * 2**20
+
+
+class Recent:
+    """The last 512 settlements, and no more than 16 MB of them, by transaction.
+
+    They are kept packed, in half the memory, and without the bytes of their requests.
+    """
+
+    def __init__(self) -> None:
+        self._kept: deque[tuple[int, bytes]] = deque()
+        self._bytes = 0
+        self._dropped = 0
+
+    def add(self, number: int, records: Sequence[Record]) -> None:
+        """Remember what transaction `number` committed; numbers grow."""
+        for record in records:
+            if isinstance(record, Settlement):
+                packed = pack(record)
+                self._kept.append((number, packed))
+                self._bytes += len(packed)
+        while len(self._kept) > _MOST or self._bytes > MOST_BYTES:
+            self._dropped, packed = self._kept.popleft()
+            self._bytes -= len(packed)
+
+    def after(self, number: int) -> list[Settlement]:
+        """What was committed after transaction `number`, oldest first, as far as it is here."""
+        return [unpack(packed) for of, packed in self._kept if of > number]
+
+    def reaches(self, number: int) -> bool:
+        """Whether everything that was committed after transaction `number` is here."""
+        return self._dropped <= number
+
 
 T = TypeVar("T")
 

@@ -14,7 +14,6 @@ from batcher.messages.failure import FailureKind
 from batcher.messages.request import BadRow, Request
 from batcher.pacing.breaker import Breaker
 from batcher.pacing.pacer import Pacer
-from batcher.pipeline.batches.returns import Returns
 from batcher.pipeline.engine.decide import (
     DONE,
     Again,
@@ -31,7 +30,7 @@ from batcher.pipeline.engine.decide import (
 )
 from batcher.pipeline.engine.known_rows import BegunRequests, DoneRows
 from batcher.pipeline.engine.opening import Carrier, Opener
-from batcher.pipeline.engine.pace import Change, Health, LongWaits, Pace
+from batcher.pipeline.engine.pace import Change, Health, LongWaits, Pace, Waking
 from batcher.pipeline.engine.policies import Better, NextLeg, go_on
 from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.engine.reservations import (
@@ -43,8 +42,7 @@ from batcher.pipeline.engine.reservations import (
 from batcher.pipeline.engine.supply import ALIKE_BEFORE_STOP, ScoutReport, Supply
 from batcher.pipeline.engine.tally import DetourTally, Tally
 from batcher.pipeline.engine.tools import Tools
-from batcher.pipeline.engine.waking import Waking
-from batcher.pipeline.engine.work import WayOut, Work
+from batcher.pipeline.engine.work import Returns, WayOut, Work
 from batcher.pipeline.job import RunLimits
 from batcher.pipeline.progress import Progress
 from batcher.rows.batch import is_cut_off

@@ -11,11 +11,10 @@ from batcher.ledger.write.records import Intent
 from batcher.ledger.write.writer import Writer
 from batcher.messages.attempt import Attempt, Outcome, attempt_id_of, invocation_of
 from batcher.messages.batch import Submitted
-from batcher.pipeline.batches.returns import Returns
 from batcher.pipeline.engine.decide import cut_off
 from batcher.pipeline.engine.known_rows import DoneRows
 from batcher.pipeline.engine.rater import Rater
-from batcher.pipeline.engine.work import Underway, Work
+from batcher.pipeline.engine.work import Returns, Underway, Work
 from batcher.pipeline.progress import Progress
 from batcher.transport.endpoint import Lane
 

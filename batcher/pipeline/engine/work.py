@@ -1,11 +1,16 @@
-"""A request on its way: what the engine remembers between its attempts."""
+"""A request on its way: what the engine remembers between its attempts.
+
+Also what it asks of others: where a row goes that an endpoint does not answer, and what became
+of an attempt that left and whose outcome comes later.
+"""
 
 from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 
-from batcher.messages.attempt import Purpose
+from batcher.errors import BatcherError
+from batcher.messages.attempt import Attempt, Outcome, Purpose
 from batcher.messages.legs import Leg, body_with_max_tokens, continuation_body
 from batcher.messages.request import MAX_TOKENS_WITHOUT_STREAM, Request
 from batcher.pacing.limits import Expected
@@ -162,3 +167,37 @@ class WayOut(Protocol):
 
     def only_way(self, error: BaseException) -> None:
         """The endpoint has been given up because of `error`: all that may go there, does."""
+
+
+class Returns(Protocol):
+    """All methods belong to the event loop's thread."""
+
+    @property
+    def rows_awaited(self) -> int:
+        """How many rows left whose outcome this invocation waits for."""
+
+    def went(self, batch: int) -> None:
+        """An attempt left in the batch of that number."""
+
+    def outcome(self, attempt: Attempt, underway: Underway) -> Outcome:
+        """What came of an attempt whose batch has ended."""
+
+    def settled(self, attempt_id: int) -> None:
+        """What came of it is durable; told of every attempt."""
+
+
+class NoReturns:
+    """See `Returns`: every attempt's outcome comes to whoever sent it."""
+
+    rows_awaited = 0
+
+    def went(self, batch: int) -> None:
+        """See `Returns.went`."""
+        raise BatcherError(f"an attempt left in batch {batch}, and nobody waits for it")
+
+    def outcome(self, attempt: Attempt, underway: Underway) -> Outcome:
+        """See `Returns.outcome`."""
+        raise BatcherError(f"attempt {attempt.uid} is not back from batch {underway.batch}")
+
+    def settled(self, attempt_id: int) -> None:
+        """See `Returns.settled`."""

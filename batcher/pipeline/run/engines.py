@@ -10,7 +10,6 @@ from batcher.ledger.write.writer import Writer
 from batcher.messages.attempt import Purpose
 from batcher.messages.request import Request
 from batcher.pacing.pacer import Pacer
-from batcher.pipeline.batches.returns import Returns
 from batcher.pipeline.engine.decide import OutcomePolicy
 from batcher.pipeline.engine.doors import Doors, NextDoor
 from batcher.pipeline.engine.engine import Engine
@@ -19,6 +18,7 @@ from batcher.pipeline.engine.opening import Opener
 from batcher.pipeline.engine.policies import answer_policy
 from batcher.pipeline.engine.reservations import Wallet, open_budget
 from batcher.pipeline.engine.tally import DetourTally, Tally
+from batcher.pipeline.engine.work import Returns
 from batcher.pipeline.job import FallbackServices, Job, Services
 from batcher.pipeline.progress import Progress
 from batcher.pipeline.run.begin import BegunInvocation

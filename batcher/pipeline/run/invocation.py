@@ -15,12 +15,12 @@ from batcher.ledger.write.records import has_failure, unfinished_rows
 from batcher.ledger.write.writer import Recording, Writer, open_writer
 from batcher.messages.attempt import counted_in
 from batcher.pacing.pacer import Pacer
-from batcher.pipeline.batches.returns import NoReturns
 from batcher.pipeline.batches.side import batch_side
 from batcher.pipeline.engine.binding_limit import SAMPLE_SECONDS, LimitGauge
 from batcher.pipeline.engine.doors import Doors
 from batcher.pipeline.engine.engine import Engine
 from batcher.pipeline.engine.known_rows import DoneRows
+from batcher.pipeline.engine.work import NoReturns
 from batcher.pipeline.events import Ended, Started
 from batcher.pipeline.job import Job, Services
 from batcher.pipeline.progress import Progress

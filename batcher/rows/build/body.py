@@ -1,13 +1,15 @@
-"""The body of a request: checked before it is worth sending.
+"""The body of a request: its fields, checked before it is worth sending, from a row's columns.
 
-Cheap checks only: what needs knowledge of a model is left to the provider.
+Cheap checks only: what needs knowledge of a model is left to the provider. Columns that are no
+plain body fields are attachments, betas and JSON in text cells.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from batcher.rows.batch import Reason, RowProblem
-from batcher.rows.read.parse import kind
+from batcher.rows.read.parse import kind, parse_value
 
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024  # beyond it the API answers 413
 MAX_MODEL_LENGTH: Final = 256
@@ -132,3 +134,154 @@ def _bad_role(index: int, message: dict[str, Any]) -> RowProblem:
 def _wrong_type(name: str, value: object, allowed: Types) -> RowProblem:
     wanted = " or ".join(words for type_, words in _NAMES_OF_TYPES.items() if type_ in allowed)
     return RowProblem(Reason.WRONG_TYPE, f"{name} is {kind(value)}; it must be {wanted}")
+
+
+IMAGES: Final = "images"
+IMAGE: Final = "image"  # as data sets call a column that holds one
+DOCUMENTS: Final = "documents"
+BETAS: Final = "betas"
+ATTACHMENTS: Final = (IMAGES, IMAGE, DOCUMENTS)
+OWN_COLUMNS: Final = (*ATTACHMENTS, BETAS)  # never body fields where they mean something
+
+_BETA: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def attached(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The blocks that the columns `documents`, `images` and `image` stand for, in this order.
+
+    A cell is one of, or a list of: a path, a URL (also `data:`), bytes, an object with `bytes`
+    or `path`, a source object, a whole block. Raises `RowProblem`.
+    """
+    return [
+        *_blocks("document", DOCUMENTS, row.get(DOCUMENTS)),
+        *_blocks("image", IMAGES, row.get(IMAGES)),
+        *_blocks("image", IMAGE, row.get(IMAGE)),
+    ]
+
+
+def row_betas(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names in the column `betas`, a list or a text with commas; raises `RowProblem`."""
+    value = row.get(BETAS)
+    if value is None:
+        return ()
+    names = value.split(",") if type(value) is str else value
+    if type(names) is not list or not all(type(name) is str for name in names):
+        raise RowProblem(
+            Reason.WRONG_TYPE, f"betas is {kind(value)}; it must be a list of beta names"
+        )
+    stripped = [name.strip() for name in names]
+    for name in filter(None, stripped):
+        if not is_beta_name(name):
+            raise RowProblem(Reason.WRONG_TYPE, f"betas holds {name!r:.120}, no beta name")
+    return tuple(filter(None, stripped))
+
+
+def is_beta_name(name: str) -> bool:
+    """Whether `name` may stand in a header."""
+    return _BETA.fullmatch(name) is not None
+
+
+def _blocks(block_type: str, column: str, value: object) -> list[dict[str, Any]]:
+    if value is None or value == "":
+        return []
+    values = value if type(value) is list else [value]
+    return [_block(block_type, column, one) for one in values if one is not None]
+
+
+def _block(block_type: str, column: str, value: object) -> dict[str, Any]:
+    if type(value) is bytes:
+        return {"type": block_type, "source": {"type": "bytes", "data": value}}
+    if type(value) is str:
+        is_url = value.lower().startswith(("http://", "https://", "data:"))
+        source = {"type": "url", "url": value} if is_url else {"type": "path", "path": value}
+        return {"type": block_type, "source": source}
+    if type(value) is not dict:
+        raise RowProblem(
+            Reason.WRONG_TYPE,
+            f"{column} holds {kind(value)}; it must hold paths, URLs or source objects",
+        )
+    if value.keys() and value.keys() <= {"bytes", "path"}:
+        return {"type": block_type, "source": _of_data_set(value)}
+    return value if value.get("type") == block_type else {"type": block_type, "source": value}
+
+
+def _of_data_set(value: dict[str, Any]) -> dict[str, Any]:
+    """The source of a picture as data sets hold it: its bytes, else where it lies."""
+    data = value.get("bytes")
+    if data is not None:
+        return {"type": "bytes", "data": data}
+    return {"type": "path", "path": value.get("path")}
+
+
+_TEXT_FIELDS: Final = frozenset(name for name, allowed in FIELDS.items() if str in allowed)
+_WHOLE: Final = frozenset({"max_tokens", "top_k"})
+
+
+def json_columns(
+    row: dict[str, Any], names: Collection[str], *, keep_absent: bool = False
+) -> dict[str, Any]:
+    """The row, with text in the body fields `names` read as JSON where they are no text.
+
+    Absent values are left out, unless `keep_absent`. `system`, `container` and a plain
+    `tool_choice` may be text and JSON: text that starts with a brace or bracket and is JSON
+    counts as JSON, and so it is with `images`, `documents` and `betas`. Whole floats become
+    integers where the API wants integers, since a nullable integer column is often written as
+    floats. Raises `RowProblem`.
+    """
+    columns = {}
+    for name, value in row.items():
+        if value is None and not keep_absent:
+            continue
+        columns[name] = _json_value(name, value) if name in names else value
+    if "id" in columns or "custom_id" in columns:
+        _whole_ids(columns)
+    return columns
+
+
+def _json_value(name: str, value: object) -> object:
+    if name in _WHOLE and type(value) is float and value.is_integer():
+        return int(value)
+    if type(value) is not str:
+        return value
+    if name in _TEXT_FIELDS or name == "tool_choice" or name in OWN_COLUMNS:
+        return _text_or_json(name, value)
+    if name != "params" and name not in FIELDS:
+        return value
+    read = parse_value(name, value) if value.strip() else None
+    return int(read) if name in _WHOLE and type(read) is float and read.is_integer() else read
+
+
+def whole_numbers(body: dict[str, Any]) -> dict[str, Any]:
+    """The body with integers where the API wants those; itself where it has no whole floats."""
+    for name in _WHOLE:
+        value = body.get(name)
+        if type(value) is float and value.is_integer():
+            body = {**body, name: int(value)}
+    return _with_whole_budget(body) if "thinking" in body else body
+
+
+def _with_whole_budget(body: dict[str, Any]) -> dict[str, Any]:
+    thinking = body["thinking"]
+    budget = thinking.get("budget_tokens") if type(thinking) is dict else None
+    if type(budget) is not float or not budget.is_integer():
+        return body
+    return {**body, "thinking": {**thinking, "budget_tokens": int(budget)}}
+
+
+def _text_or_json(name: str, value: str) -> object:
+    marks = ("[", "{", '"') if name == "fallbacks" else ("[", "{")  # its one text is default
+    if not value.lstrip().startswith(marks):
+        return value
+    try:
+        return parse_value("", value)
+    except RowProblem:
+        return value
+
+
+def _whole_ids(columns: dict[str, Any]) -> None:
+    for name in ("custom_id", "id"):
+        value = columns.get(name)
+        if type(value) is float:
+            if not value.is_integer():
+                raise RowProblem(Reason.BAD_CUSTOM_ID, f"{name} {value} is no whole number")
+            columns[name] = int(value)

@@ -8,8 +8,7 @@ import msgspec
 from batcher.messages.codec import CODEC_ERRORS
 from batcher.messages.request import json_pieces
 from batcher.rows.batch import Reason, RowProblem
-from batcher.rows.build.body import MAX_BODY_BYTES
-from batcher.rows.build.columns import attached
+from batcher.rows.build.body import MAX_BODY_BYTES, attached
 from batcher.rows.read.parse import kind
 
 MAX_CUSTOM_ID_BYTES: Final = 1_000

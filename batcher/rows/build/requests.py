@@ -11,17 +11,15 @@ from batcher.preflight.rules import Problem
 from batcher.rows.batch import Reason, RowProblem, bad_row
 from batcher.rows.build.attachments import blocks_to_fill, fill_in
 from batcher.rows.build.body import (
-    FIELDS,
-    check_body,
-    tool_choice_object,
-)
-from batcher.rows.build.columns import (
     ATTACHMENTS,
     BETAS,
+    FIELDS,
     OWN_COLUMNS,
+    check_body,
     is_beta_name,
     json_columns,
     row_betas,
+    tool_choice_object,
     whole_numbers,
 )
 from batcher.rows.build.field_names import RowNames, not_sent_words

@@ -22,10 +22,14 @@ from batcher.transport.endpoint import (
     check_url,
     hidden_parts,
 )
-from batcher.transport.live.bodies import BODY_LIMIT, let_end, read_whole
+from batcher.transport.live.bodies import (
+    BODY_LIMIT,
+    Unpacked,
+    let_end,
+    read_whole,
+    unpacked,
+)
 from batcher.transport.live.credentials import Exchange, Keys, KeySource
-from batcher.transport.live.deadlines import Deadlines
-from batcher.transport.live.encoding import Unpacked, is_packed, unpacked
 from batcher.transport.live.mask import Mask
 from batcher.transport.live.send_errors import TROUBLES, SendError, send_error
 from batcher.transport.live.tls import tls_context
@@ -33,6 +37,7 @@ from batcher.transport.live.wire import (
     LONGEST_LINE,
     MOST_HEADERS,
     Answering,
+    Deadlines,
     Wire,
     endpoint_headers,
     keep_alive_socket,
@@ -367,7 +372,7 @@ class HttpClient:
         body: bytes,
         held: HeldRoom | None = None,
     ) -> Reply:
-        if is_packed(response.headers):
+        if "content-encoding" in response.headers:
             body = unpacked(body, response.headers, BODY_LIMIT)
         return Reply(response.status, response.headers, self.mask.data(body), held)
 
