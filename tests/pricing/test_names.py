@@ -4,6 +4,8 @@ import pytest
 
 from batcher.pricing.book.book import IdPlace, load_shipped, normalise
 
+ARN = "arn:aws:bedrock:us-east-1:123456789012"
+
 
 @pytest.mark.parametrize(
     ("spelling", "plain"),
@@ -18,6 +20,8 @@ from batcher.pricing.book.book import IdPlace, load_shipped, normalise
         ("claude-opus-4@20250514", "claude-opus-4"),
         ("claude-opus-4-6[1m]", "claude-opus-4-6"),
         ("claude-3-opus@default", "claude-3-opus"),
+        ("anthropic/claude-4.5-sonnet-20250929", "claude-sonnet-4-5"),
+        ("anthropic/claude-4-opus-20250522", "claude-opus-4"),
     ],
 )
 def test_every_spelling_finds_its_price(spelling, plain):
@@ -33,6 +37,26 @@ def test_every_spelling_finds_its_price(spelling, plain):
         ("us-gov.anthropic.claude-sonnet-4-5", "claude-sonnet-4-5", IdPlace.CLOUD),
         ("anthropic.claude-haiku-4-5-20251001-v1:0", "claude-haiku-4-5", IdPlace.CLOUD),
         ("claude-opus-4-5@20251101", "claude-opus-4-5", IdPlace.CLOUD),
+        (
+            f"{ARN}:inference-profile/us.anthropic.claude-haiku-4-5-20251001-v1:0",
+            "claude-haiku-4-5",
+            IdPlace.REGION,
+        ),
+        (
+            f"{ARN}:inference-profile/global.anthropic.claude-opus-4-6-v1",
+            "claude-opus-4-6",
+            IdPlace.ANYWHERE,
+        ),
+        (
+            f"{ARN}:foundation-model/anthropic.claude-opus-4-6-v1:0",
+            "claude-opus-4-6",
+            IdPlace.CLOUD,
+        ),
+        (
+            "projects/p/locations/eu/publishers/anthropic/models/claude-opus-5",
+            "claude-opus-5",
+            IdPlace.CLOUD,
+        ),
     ],
 )
 def test_an_id_of_a_cloud_says_whether_it_names_a_region(spelling, plain, place):
@@ -55,6 +79,8 @@ def test_an_alias_finds_its_model(alias):
         "claude-opus-5-5-5",
         "stranger/claude-opus-5",
         "us.claude-opus-5",
+        f"{ARN}:application-inference-profile/claude-opus-5",
+        "claude-5-5-5-opus",
         "gpt-5",
         "CLAUDE-OPUS-5",
         "",

@@ -270,6 +270,35 @@ def test_a_cloud_whose_region_is_not_told_is_an_interval(model, high):
     assert (found.total, found.high, found.reason) == (5_000_000, high, "region_assumed")
 
 
+PROFILE = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abcdef"
+
+
+@pytest.mark.parametrize(
+    ("requested", "served", "low", "high"),
+    [
+        ("us.anthropic.claude-opus-5-v1:0", "claude-opus-5", 5_500_000, 5_500_000),
+        ("eu.anthropic.claude-opus-5", "claude-opus-5-20260724", 5_500_000, 5_500_000),
+        ("global.anthropic.claude-opus-5", "claude-opus-5", 5_000_000, 5_000_000),
+        ("us.anthropic.claude-opus-5", "global.anthropic.claude-opus-5", 5_000_000, 5_000_000),
+        ("us.anthropic.claude-opus-5", "us.anthropic.claude-opus-5", 5_500_000, 5_500_000),
+        ("us.anthropic.claude-sonnet-4", "claude-sonnet-4", 3_000_000, 3_000_000),
+        ("anthropic.claude-opus-5", "claude-opus-5", 5_000_000, 5_500_000),
+        ("claude-opus-5@20260724", "claude-opus-5", 5_000_000, 5_500_000),
+        ("us-gov.anthropic.claude-opus-5", "claude-opus-5", 5_000_000, 6_000_000),
+        (PROFILE, "claude-opus-5", 5_000_000, 5_500_000),
+        ("anthropic/claude-opus-5", "claude-opus-5", 5_000_000, 5_000_000),
+    ],
+)
+def test_a_cloud_that_answers_with_the_plain_name_charges_for_the_region(
+    requested, served, low, high
+):
+    """Priced by the name in the answer alone, a tenth of each such bill was missing."""
+    for usage in (tokens(1, 0), tokens(1, 0, iterations=[tokens(1, 0, type="message")])):
+        (found,) = rate(answer(usage, served), requested_model=requested,
+                        price_list="anthropic", sent_at=NOVEMBER, book=BOOK)  # fmt: skip
+        assert (found.total, found.high, found.model) == (low, high, served)
+
+
 def test_a_list_of_ones_own_that_knows_no_premium_is_an_interval():
     own = parse_book(
         'version = "own"\n[lists.own]\n[[rates]]\nlist = "own"\nmodel = "claude-opus-5"\n'

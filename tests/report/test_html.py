@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.ledger.connect import open_engine
-from batcher.pricing.rate.rating import month_window
+from batcher.pricing.rate.days import month_window
 from batcher.report.html.document import render_page
 from batcher.report.html.page import MOST_LINES, gather
 from batcher.report.html.scale import bins_for, round_step, scale_for

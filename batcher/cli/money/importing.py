@@ -28,7 +28,7 @@ def into_shipped(layer: Layer, price_list: str) -> Layer:
     from batcher.clock import SystemClock
     from batcher.pricing.book.book import load_shipped
     from batcher.pricing.book.update import updated
-    from batcher.pricing.rate.rating import utc_day
+    from batcher.pricing.rate.days import utc_day
 
     return updated(layer, load_shipped(), price_list, utc_day(SystemClock().now_us()))
 

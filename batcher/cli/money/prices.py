@@ -285,7 +285,7 @@ def _require_list(book: PriceBook, price_list: str) -> None:
 
 def _day(text: str | None) -> date:
     from batcher.clock import SystemClock
-    from batcher.pricing.rate.rating import utc_day
+    from batcher.pricing.rate.days import utc_day
 
     if text is None:
         return utc_day(SystemClock().now_us())

@@ -35,7 +35,8 @@ from batcher.ledger.rate.write_rating import NewRating
 from batcher.ledger.schema import QUARTER_HOUR_US, invocations, price_books, ratings, rollups
 from batcher.ledger.schema_internal import closed_months as table
 from batcher.pricing.book.book import PriceBook, published
-from batcher.pricing.rate.rating import Charge, RateSet, moment_of_day, month_window
+from batcher.pricing.rate.days import moment_of_day, month_window
+from batcher.pricing.rate.rating import Charge, RateSet
 
 Transaction = Callable[[], AbstractContextManager[Connection]]
 _Rerated = tuple[BillableAnswer, list[StoredCharge], tuple[Charge, ...]]

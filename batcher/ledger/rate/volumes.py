@@ -21,7 +21,7 @@ from batcher.messages.attempt import State
 from batcher.pricing.book.book import PriceBook
 from batcher.pricing.book.volume import settled, tiers_of
 from batcher.pricing.money import METERS
-from batcher.pricing.rate.rating import month_window, utc_day
+from batcher.pricing.rate.days import month_window, utc_day
 
 PAID: Final = frozenset({State.ANSWERED.value, State.LATE.value})
 

@@ -24,8 +24,13 @@ from batcher.ledger.rate.stored_answers import (
 from batcher.ledger.verify.findings import Findings
 from batcher.messages.attempt import State
 from batcher.messages.usage import Usage
-from batcher.pricing.book.book import PriceBook, parse_book
-from batcher.pricing.rate.rating import Charge, ChargeStatus, RateSet, moment_of_day
+from batcher.pricing.book.book import PriceBook, parse_book, road_of
+from batcher.pricing.rate.days import moment_of_day
+from batcher.pricing.rate.rating import (
+    Charge,
+    ChargeStatus,
+    RateSet,
+)
 from batcher.pricing.rate.spread import is_above_bound, prompt_tokens
 from batcher.pricing.rate.trust import RULES_EDITION
 
@@ -134,7 +139,8 @@ class ChargeChecker:
             return
         expected = rate_usage(stored, usage, pricing)
         clear = _all_clear(expected) and _all_clear(charges)
-        if pricing.rules != RULES_EDITION and not clear:
+        by_road = bool(road_of(stored.requested_model))
+        if pricing.rules != RULES_EDITION and (by_road or not clear):
             return  # it was charged by other rules, and is not held against these
         if len(expected) != len(charges):
             text = f"{where}: {len(charges)} charges, its usage makes {len(expected)}"

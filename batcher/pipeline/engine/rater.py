@@ -13,7 +13,12 @@ from batcher.messages.evidence import RequestMeters, gather, is_plain, ordinary
 from batcher.messages.request import Request
 from batcher.pricing.book.book import PriceBook
 from batcher.pricing.rate.bound import asked_for, cost_bound, request_bound
-from batcher.pricing.rate.rating import Charge, moment_of_day, needs_evidence, rate
+from batcher.pricing.rate.days import moment_of_day
+from batcher.pricing.rate.rating import (
+    Charge,
+    needs_evidence,
+    rate,
+)
 
 # Text alone is bounded by its length; a body with any of these words is looked into. A word
 # inside a prompt costs a look and changes nothing.

@@ -30,6 +30,14 @@ _REGION: Final = re.compile(r"(us|eu|apac|jp|au|us-gov|global)\.(?=anthropic\.)"
 _GOVERNMENT: Final = "us-gov"  # dearer than other regions, by how much is not published
 _GENERATION: Final = re.compile(r"claude-(?:[a-z]+-)?([0-9]+)(?:-([0-9]+))?(?![0-9])")
 _BY_REGION: Final = (4, 5)  # clouds charge for a region since this generation
+# Clouds name a model by where it is kept; a profile of one's own does not say which it is.
+_RESOURCE: Final = re.compile(
+    r"arn:aws[a-z-]*:bedrock:[^/]*:(?:inference-profile|foundation-model)/"
+    r"|(?:projects/[^/]+/locations/[^/]+/)?publishers/anthropic/models/"
+)
+_OWN_PROFILE: Final = re.compile(r"(?:.*/)?arn:aws[a-z-]*:bedrock:[^/]*:application-inference-")
+# OpenRouter's dated ids have the version first: claude-4.5-sonnet-20250929.
+_VERSION_FIRST: Final = re.compile(r"claude-([4-9](?:-[0-9]+)?)-([a-z]+)$")
 _WINDOW: Final = re.compile(r"\[1m\]$")
 _BEDROCK_VERSION: Final = re.compile(r"-v[0-9]+(:[0-9]+)?$")
 _VERTEX_VERSION: Final = re.compile(r"@([0-9]{8}|default|latest)$")
@@ -49,21 +57,40 @@ def normalise(model: str) -> tuple[str, IdPlace]:
     """The plain Anthropic id of `model`, and what the id says of where it runs.
 
     `anthropic/claude-…`, `us.anthropic.claude-…-v1:0`, `claude-…@20251001`,
-    `claude-…-20251001`, `claude-…[1m]` and `claude-opus-4.5` become `claude-…`. Any other
-    suffix stays: `claude-opus-4-8-fast` is not `claude-opus-4-8`. What is no Claude id comes
-    back unchanged.
+    `claude-…-20251001`, `claude-…[1m]`, `claude-opus-4.5`, `claude-4.5-opus` and the names of
+    resources of clouds become `claude-…`. Any other suffix stays: `claude-opus-4-8-fast` is
+    not `claude-opus-4-8`. What is no Claude id comes back unchanged.
     """
     name = _without_vendor(model)
+    resource = _RESOURCE.match(name)
+    name = name[resource.end() :] if resource else name
     region = _REGION.match(name)
     name = name[region.end() :] if region else name
-    is_cloud = name.startswith("anthropic.") or _VERTEX_VERSION.search(name) is not None
+    is_cloud = bool(resource or name.startswith("anthropic.") or _VERTEX_VERSION.search(name))
     name = name.removeprefix("anthropic.")
     if not name.startswith("claude-"):
         return model, IdPlace.ANYWHERE
     for suffix in (_WINDOW, _BEDROCK_VERSION, _VERTEX_VERSION, _SNAPSHOT):
         name = suffix.sub("", name)
-    name = _DOTTED_VERSION.sub("-", name)
+    name = _VERSION_FIRST.sub(r"claude-\2-\1", _DOTTED_VERSION.sub("-", name))
     return name, _place_of(name, region[1] if region else "", is_cloud=is_cloud)
+
+
+@functools.lru_cache(maxsize=4_096)
+def road_of(requested: str) -> str:
+    """What an id that was asked for says of the road, to be put before a served model's name.
+
+    Clouds answer with the plain name, and charge for the region all the same. Empty: no cloud.
+    """
+    name = _without_vendor(requested)
+    if _OWN_PROFILE.match(name):
+        return "anthropic."
+    resource = _RESOURCE.match(name)
+    tail = name[resource.end() :] if resource else name
+    if region := _REGION.match(tail):
+        return "" if region[1] == "global" else f"{region[0]}anthropic."
+    is_cloud = resource or tail.startswith("anthropic.") or _VERTEX_VERSION.search(tail)
+    return "anthropic." if is_cloud else ""
 
 
 def _place_of(name: str, region: str, *, is_cloud: bool) -> IdPlace:

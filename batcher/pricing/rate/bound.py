@@ -5,8 +5,8 @@ from typing import Any, Final
 from batcher.messages.evidence import NO_LIMIT, RequestMeters, cache_lifetimes, text_characters
 from batcher.pricing.book.book import IdPlace, PriceBook, load_shipped
 from batcher.pricing.money import LARGEST_AMOUNT, WEB_SEARCH
+from batcher.pricing.rate.days import MICROSECONDS_PER_DAY, calendar_day
 from batcher.pricing.rate.rates import BATCH, PriceList, rate_set
-from batcher.pricing.rate.rating import MICROSECONDS_PER_DAY, calendar_day
 
 # Their tokens are no more than their bytes in the body.
 _TEXT_BLOCKS: Final = frozenset(

@@ -6,7 +6,6 @@ Which rates hold is looked up once per model, terms and day, then remembered by 
 """
 
 from dataclasses import replace
-from datetime import date, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -14,7 +13,7 @@ import msgspec
 
 from batcher.messages.answer import Answer
 from batcher.messages.usage import Evidence
-from batcher.pricing.book.book import IdPlace, PriceBook, Resolution
+from batcher.pricing.book.book import IdPlace, PriceBook, Resolution, road_of
 from batcher.pricing.money import (
     LARGEST_AMOUNT,
     NOT_REPORTED,
@@ -22,14 +21,13 @@ from batcher.pricing.money import (
     MeterAmounts,
     MeterQuantities,
 )
+from batcher.pricing.rate.days import MICROSECONDS_PER_DAY, calendar_day
 from batcher.pricing.rate.interval import interval, regional_high, without_rate
 from batcher.pricing.rate.lines import UsageLine, quantities, usage_lines, variant
 from batcher.pricing.rate.rates import BATCH, FAST, STANDARD, PriceList, RateSet, rate_set
 from batcher.pricing.rate.spread import PossibleUse
 from batcher.pricing.rate.trust import doubts, is_open
 
-MICROSECONDS_PER_DAY: Final = 86_400_000_000
-_EPOCH: Final = date(1970, 1, 1).toordinal()
 _ANY_PLACE: Final = frozenset({None, "", "global", "not_available"})
 _REMEMBERED: Final = 20_000  # model names come from servers: what they can fill is bounded
 
@@ -55,14 +53,21 @@ def resolve(
     return found
 
 
-def utc_day(moment_us: int) -> date:
-    """The UTC date of a moment in microseconds since 1970."""
-    return calendar_day(moment_us // MICROSECONDS_PER_DAY)
-
-
-def calendar_day(day: int) -> date:
-    """The date of a day counted from 1970-01-01."""
-    return date.fromordinal(_EPOCH + day)
+def _resolve_by(
+    road: str,
+    book: PriceBook,
+    price_list: str,
+    model: str,
+    variant: tuple[str | None, str | None, str | None],
+    day: int,
+) -> Resolution:
+    """The rates of a served model that was asked for by a `road`; see `road_of`."""
+    found = resolve(book, price_list, model, variant, day)
+    if not road or found.base is None:
+        return found
+    there = resolve(book, price_list, f"{road}{model}", variant, day)
+    same = there.base is not None and there.base.model == found.base.model
+    return there if same else found
 
 
 def _look_up(
@@ -124,27 +129,6 @@ def _on_day(
     return Resolution(base=sets[-1][1], tiers=tuple(sets[:-1]))
 
 
-def moment_of_day(day: str) -> int:
-    """The first microsecond of an ISO day; raises `ValueError` for anything else."""
-    return _first_microsecond(date.fromisoformat(day))
-
-
-def month_window(month: str) -> tuple[int, int]:
-    """The first microsecond of `2026-10` and that of the month after.
-
-    Raises `ValueError` for anything else.
-    """
-    if len(month) != len("2026-10"):
-        raise ValueError(f"{month!r:.20} is no month such as 2026-10")
-    first = date.fromisoformat(f"{month}-01")
-    following = (first + timedelta(days=31)).replace(day=1)
-    return _first_microsecond(first), _first_microsecond(following)
-
-
-def _first_microsecond(day: date) -> int:
-    return (day.toordinal() - _EPOCH) * MICROSECONDS_PER_DAY
-
-
 __all__ = ["Charge", "ChargeStatus", "RateSet", "rate"]
 
 
@@ -203,13 +187,18 @@ def rate(
     """The charges of one answer, at least one, in the order of its usage lines.
 
     The served model is priced, at the rates of the UTC day of `sent_at` (microseconds since
-    1970). `price_list` `None` means that there are no prices, so that all is unpriced.
+    1970) and of the region that the requested id names. `price_list` `None` means that there
+    are no prices, so that all is unpriced.
     """
-    day = sent_at // MICROSECONDS_PER_DAY
-    if price_list is not None and (clear := _clear(answer, price_list, day, book)) is not None:
-        return (clear,)
+    day, road = sent_at // MICROSECONDS_PER_DAY, road_of(requested_model)
+    if price_list is not None:
+        clear = _clear(answer, road, price_list, day, book)
+        if clear is not None:
+            return (clear,)
     lines = usage_lines(answer, requested_model)
-    return tuple([_charge(line, answer.evidence, price_list, day, book) for line in lines])
+    return tuple(
+        [_charge(line, answer.evidence, road, price_list, day, book) for line in lines]
+    )
 
 
 def needs_evidence(answer: Answer, evidence: Evidence) -> bool:
@@ -217,7 +206,9 @@ def needs_evidence(answer: Answer, evidence: Evidence) -> bool:
     return is_open(usage_lines(answer, ""), evidence) or answer.stop_reason == "refusal"
 
 
-def _clear(answer: Answer, price_list: str, day: int, book: PriceBook) -> Charge | None:
+def _clear(
+    answer: Answer, road: str, price_list: str, day: int, book: PriceBook
+) -> Charge | None:
     """The charge of an answer of which nothing can be open; `None`: look closer.
 
     Most answers are such ones; all the rules say the same of them, and take longer.
@@ -247,7 +238,7 @@ def _clear(answer: Answer, price_list: str, day: int, book: PriceBook) -> Charge
     ):
         return None
     terms = (usage.service_tier, usage.speed, usage.inference_geo)
-    found = resolve(book, price_list, model, terms, day)
+    found = _resolve_by(road, book, price_list, model, terms, day)
     if found.base is None or found.regional:
         return None
     used = (fresh, five, hour, read, output, usage.web_search_requests)
@@ -257,6 +248,7 @@ def _clear(answer: Answer, price_list: str, day: int, book: PriceBook) -> Charge
 def _charge(
     line: UsageLine,
     evidence: Evidence | None,
+    road: str,
     price_list: str | None,
     day: int,
     book: PriceBook,
@@ -268,7 +260,7 @@ def _charge(
         return _unbilled(line, used)
     if line.model is None:
         return _unpriced(line.number, line.model, used, "model_missing")
-    found = resolve(book, price_list, line.model, variant(line), day)
+    found = _resolve_by(road, book, price_list, line.model, variant(line), day)
     if found.base is None:
         return _unpriced(line.number, line.model, used, found.reason or "unknown_model")
     spread = doubts(line, evidence)
@@ -278,10 +270,10 @@ def _charge(
     plain = [n or 0 for n in used]
     spread = spread or PossibleUse(plain, plain.copy())
     others = [
-        (why, resolve(book, price_list, line.model, terms, day))
+        (why, _resolve_by(road, book, price_list, line.model, terms, day))
         for why, terms in spread.variants
     ]
-    return _assumed(line, used, spread, found, others)
+    return _assumed(line, used, spread, found, others, road)
 
 
 def _assumed(
@@ -290,6 +282,7 @@ def _assumed(
     spread: PossibleUse,
     found: Resolution,
     others: list[tuple[str, Resolution]],
+    road: str,
 ) -> Charge:
     """A charge with both of its ends; priced where what is open makes no difference."""
     reasons = spread.reasons.copy()
@@ -309,7 +302,7 @@ def _assumed(
     ends = interval(spread, sets)
     if isinstance(ends, str):
         return _unpriced(line.number, line.model, used, f"no_rate_for_{ends}")
-    high = regional_high(ends.high, line.model or "") if found.regional else ends.high
+    high = regional_high(ends.high, f"{road}{line.model}") if found.regional else ends.high
     if high > LARGEST_AMOUNT:
         return _unpriced(line.number, line.model, used, "amount_too_large")
     return Charge(
