@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import median
@@ -14,7 +14,7 @@ from batcher.errors import UsageError
 from batcher.ledger.batches.store import StoredBatch, batches_out
 from batcher.ledger.connect import reading
 from batcher.ledger.owner.lock import is_process_of
-from batcher.ledger.owner.sharing import Member, members
+from batcher.ledger.owner.sharing import Member, claims_of, members
 from batcher.report import run_state
 from batcher.report.figures import ReportLine
 from batcher.report.request import COMMONEST, FailureGroup, read_failure_groups
@@ -85,7 +85,8 @@ class RunStatus:
     `inputs` are the names of its files. `failed` includes `failed_transient` ones, which the
     next invocation tries again. `money` is what it cost, and what of that is assumed, in doubt,
     perhaps billed or without a price. `reasons` are the commonest of rows without an answer.
-    `last` is `None` when no process ever started. `workers` do it together now. `batches` are
+    `last` is `None` when no process ever started. `workers` do it together now, `limited_by` is
+    the quota or the pause that they wait for, empty where they wait for none. `batches` are
     those not collected.
     """
 
@@ -104,6 +105,7 @@ class RunStatus:
     reasons: tuple[FailureGroup, ...]
     last: LastInvocation | None
     workers: tuple[Worker, ...] = ()
+    limited_by: str = ""
     batches: tuple[StoredBatch, ...] = ()
 
     @property
@@ -159,6 +161,7 @@ def _status(
     quarantined, held = (failures.get(kind, (0, 0))[0] for kind in ("quarantined", "held"))
     rows = sum(files.values()) if files and None not in files.values() else None  # type: ignore[arg-type] # no None is left
     settled = answered + failed + quarantined + held
+    workers = _workers(connection, run.key)
     return RunStatus(
         run_id=run.run_id,
         key=run.key,
@@ -177,7 +180,8 @@ def _status(
         last=None
         if last is None
         else _last(connection, last, lifeboats, also_running=len(running[1:])),
-        workers=_workers(connection, run.key),
+        workers=workers,
+        limited_by=_limit(connection, workers),
     )
 
 
@@ -188,6 +192,19 @@ def _workers(connection: Connection, run_key: str) -> tuple[Worker, ...]:
         replace(each, is_behind=each.lease_seconds < 0 or each.per_second < usual / 2)
         for each in found
     )
+
+
+def _limit(connection: Connection, workers: Sequence[Worker]) -> str:
+    """What the workers wait for, in words, as far as they told each other."""
+    if not workers:
+        return ""
+    claims = claims_of(connection, [worker.invocation_id for worker in workers])
+    pause = max((claim.paused_seconds for claim in claims), default=0.0)
+    if pause:
+        return f"a pause that the server asked for, {pause:,.0f} s more"
+    # Who waits for a quota wants all of it.
+    wanted = sorted({claim.model_class for claim in claims if claim.demand >= 1})
+    return f"the quota of {' and '.join(wanted)}" if wanted else ""
 
 
 def _worker(connection: Connection, member: Member) -> Worker:

@@ -75,7 +75,7 @@ def test_status_shows_who_does_the_run_and_who_is_silent(folder, team):
     look = ("status", "--database", team.url)
     (run,) = folder.batcher(*look, "--json").json["runs"]
     assert {worker["pid"] for worker in run["workers"]} == {first.pid, second.pid}
-    assert run["nodes"] == 1
+    assert (run["nodes"], run["limited_by"]) == (1, "")
     assert all(0 < worker["in_flight"] <= 8 for worker in run["workers"])
     assert all(worker["shards"] > 0 and worker["rows"] > 0 for worker in run["workers"])
     suspend(second)
@@ -92,6 +92,24 @@ def test_status_shows_who_does_the_run_and_who_is_silent(folder, team):
     team.gate.open()
     assert finish(first).code == 0
     assert "worker" not in folder.batcher(*look).out
+
+
+def test_status_shows_what_limits_all_workers(folder, team):
+    team.begin(600, "--join", answers=100)
+    processes = [team.start("--rpm", 120) for _ in range(2)]
+    assert wait_until(lambda: team.workers() == 2, processes[0])
+    look = ("status", "--database", team.url)
+
+    def limit():
+        (run,) = folder.batcher(*look, "--json").json["runs"]
+        return run["limited_by"]
+
+    assert wait_until(lambda: limit().startswith("the quota of claude-"), processes[0])
+    assert "limited   by the quota of claude-" in folder.batcher(*look).out
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+    team.gate.open()
+    assert [finish(process).code for process in processes] == [75, 75]
 
 
 def test_a_worker_that_is_told_to_end_leaves_its_rows_to_the_other(team):

@@ -237,6 +237,7 @@ def test_json_has_the_same_with_exact_amounts(here, engine):
                 },
                 "workers": [],
                 "nodes": 0,
+                "limited_by": "",
                 "batches": [],
                 "advice": ["To go on, type the same command again: batcher run rows.jsonl"],
             }

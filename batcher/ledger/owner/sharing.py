@@ -259,10 +259,17 @@ class QuotaClaim:
 
 def quota_claims(connection: Connection, fingerprint: str) -> list[QuotaClaim]:
     """What everybody who lives claims of the quotas of this fingerprint, in no order."""
+    return _claims(connection, quota_leases.c.fingerprint == fingerprint)
+
+
+def claims_of(connection: Connection, invocation_ids: Sequence[int]) -> list[QuotaClaim]:
+    """What these processes claim of quotas, in no order; changes nothing."""
+    return _claims(connection, quota_leases.c.invocation_id.in_(invocation_ids))
+
+
+def _claims(connection: Connection, where: ColumnElement[bool]) -> list[QuotaClaim]:
     now = _now(connection)
-    query = select(quota_leases).where(
-        quota_leases.c.fingerprint == fingerprint, quota_leases.c.expires_at > now
-    )
+    query = select(quota_leases).where(where, quota_leases.c.expires_at > now)
     return [
         QuotaClaim(
             row.model_class,

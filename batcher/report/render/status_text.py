@@ -214,7 +214,9 @@ def _workers(run: RunStatus) -> list[str]:
     rate = sum(worker.per_second for worker in run.workers)
     nodes = f"on {count_of(run.nodes, 'node')}"
     whole = f"  together  {count_of(len(run.workers), 'worker')} {nodes}, {rate:,.1f} answers/s"
-    return [whole, *(f"  worker    {_worker(worker)}" for worker in run.workers)]
+    limit = run.limited_by or "no quota: more workers, or a higher --concurrency, may raise it"
+    lines = [whole, f"  limited   by {limit}"]
+    return [*lines, *(f"  worker    {_worker(worker)}" for worker in run.workers)]
 
 
 def _worker(worker: Worker) -> str:
@@ -270,6 +272,7 @@ def _run_fields(run: RunStatus) -> dict[str, Any]:
         "last_invocation": None if last is None else _last_fields(last),
         "workers": [_worker_fields(worker) for worker in run.workers],
         "nodes": run.nodes,
+        "limited_by": run.limited_by,
         "advice": list(run.advice),
     }
 
