@@ -29,7 +29,7 @@ def servers(folder, simulate):
     (folder.path / "job.toml").write_text(
         'inputs = ["rows.jsonl"]\nendpoint = "near"\nconcurrency = 8\n'
         'fallback = [{ endpoint = "far", model = "claude-sonnet-5-5" }]\n'
-        "fallback_on_doubt = true\n[retry]\nmax_attempts = 1\n"
+        'fallback_on_doubt = true\nfallback_after = "1s"\n[retry]\nmax_attempts = 1\n'
     )
     write_jsonl(folder.path / "rows.jsonl", rows(ROWS))
     return near

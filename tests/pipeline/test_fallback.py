@@ -11,6 +11,7 @@ from batcher.messages.attempt import Purpose
 from batcher.pacing.breaker import BreakerPolicy
 from batcher.pacing.retry import RetryPolicy
 from batcher.pipeline.choices import FallbackRules
+from batcher.pipeline.engine.supply import PATIENCE_SECONDS
 from batcher.pipeline.job import Fallback
 from batcher.transport.endpoint import Endpoint
 from tests.bill import read_bill, total_pico_usd
@@ -70,6 +71,17 @@ def test_a_row_that_has_spent_its_attempts_goes_to_the_next_endpoint(on_both, st
         ("other", "yes"),
     ]
     assert second.closed
+
+
+def test_a_first_row_that_goes_elsewhere_keeps_nobody_waiting(case):
+    """The model it is asked for there is not the one whose first row it was."""
+    case = with_fallback(case, Fallback(endpoint=OTHER, model=DEARER))
+    case.write(rows(20))
+    case = case.limit(retry=RetryPolicy(max_attempts=1))
+    first = FakeLane(in_turn({"row 1": [refused(500)]}))
+    ended = case.run(first, FastClock(factor=1), further=[FakeLane()])
+    assert (ended.exit_code, ended.progress.answered) == (0, 20)
+    assert ended.seconds < PATIENCE_SECONDS
 
 
 @pytest.mark.parametrize("outcome", [refused(400), answered(stop_reason="refusal")])

@@ -325,7 +325,7 @@ class Engine:
         if goes_on and verdicts.next is not DONE:
             self._go_on(work, outcome, verdicts)
         if self.supply.has_scouts:
-            self._report_scout(work, outcome)
+            self._report_scout(work, attempt.request.model, outcome)
 
     def _billed_beyond(self, settlement: Settlement) -> None:
         """The server does not keep its side: with it falls the promise that a cap holds."""
@@ -366,10 +366,11 @@ class Engine:
         if change.error:
             self.give_up(change.error)
 
-    def _report_scout(self, work: Work, outcome: Outcome) -> None:
+    def _report_scout(self, work: Work, model: str, outcome: Outcome) -> None:
+        """`model` was asked; the row may have gone elsewhere since, and ask another."""
         refusal = speaks_against_row(outcome)
         waiting = self.supply.waiting_for_scouts
-        if self.supply.report(work, refusal) is ScoutReport.STOP and refusal is not None:
+        if self.supply.report(work, model, refusal) is ScoutReport.STOP and refusal is not None:
             self.stop(scout_error(refusal, self.policy.endpoint, ALIKE_BEFORE_STOP))
         self.waking.wake(waiting)
 

@@ -252,11 +252,14 @@ class Supply:
         self._scouts.withdraw(work.request.model, id(work))
         self._release(work.request.model)
 
-    def report(self, work: Work, refusal: Failure | None) -> ScoutReport:
-        """Tell how an attempt ended, so that rows that wait go, or try next; see `Scouts`."""
-        report = self._scouts.report(work.request.model, id(work), refusal)
+    def report(self, work: Work, model: str, refusal: Failure | None) -> ScoutReport:
+        """Tell how an attempt at `model` ended, so that rows that wait go, or try next.
+
+        See `Scouts`.
+        """
+        report = self._scouts.report(model, id(work), refusal)
         if report is not ScoutReport.STOP:
-            self._release(work.request.model)
+            self._release(model)
         return report
 
     def next_moment(self, now: float) -> float | None:
