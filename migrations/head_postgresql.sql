@@ -995,5 +995,5 @@ FROM batches b
 LEFT JOIN runs r ON r.run_id = b.run_id
 LEFT JOIN invocations i ON i.invocation_id = b.invocation_id;
 
-INSERT INTO batcher_version (version_num) VALUES ('0012');
+INSERT INTO batcher_version (version_num) VALUES ('0013');
 

@@ -1,16 +1,14 @@
 """Answers as objects, with the fields of the view `v_answers`."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowAnswer:
+class RowAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """A row's current final answer, as `v_answers` has it; docs/database.md says what is what.
 
     `content` is the list of content blocks, `answered_at` an aware moment, `cost_usd` exact;
@@ -75,7 +73,11 @@ class RowAnswer:
 
 def as_answers(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[RowAnswer]:
     """The rows of `v_answers`, whose columns are `names`, as objects."""
+    content = names.index("content")
     for row in rows:
         fields = dict(zip(names, row, strict=True))
-        fields["content"] = msgspec.json.decode(fields["content"])
+        fields["content"] = _decoded(row[content])
         yield RowAnswer(**fields)
+
+
+_decoded: Final = msgspec.json.Decoder().decode

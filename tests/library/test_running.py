@@ -228,7 +228,7 @@ def test_answers_have_the_fields_of_the_view(simulator: Simulator):
     run = sent(prompts(2), simulator)
     with closing(sqlite3.connect("a.db")) as ledger:
         view = [each[0] for each in ledger.execute("SELECT * FROM v_answers").description]
-    assert list(RowAnswer.__dataclass_fields__) == view == run.to_arrow().column_names
+    assert list(RowAnswer.__struct_fields__) == view == run.to_arrow().column_names
     first, _ = run.answers()
     assert first.content[0]["text"] == first.text
     assert (datetime.now(UTC) - first.answered_at).total_seconds() < 600

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from anthropic.types.messages import MessageBatchIndividualResponse
 from pyarrow import parquet
+from sqlalchemy import text
 
 from batcher.errors import CannotCreate, UsageError
 from batcher.ledger.connect import reading
@@ -297,3 +298,6 @@ def test_an_answer_of_several_usage_lines_costs_their_sum(here, engine):
         here.charge(answer, 10**12 + line, line=line)
     (row,), _ = exported(engine)
     assert row["cost"] == "3.000000000003"
+    with reading(engine) as connection:
+        asked = text("SELECT cost_pico_usd, cost_status FROM v_answers")
+        assert connection.execute(asked).all() == [(3 * 10**12 + 3, "priced")]

@@ -7,7 +7,6 @@ no decimals and no times, and what a column happens to hold tells nothing.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from operator import itemgetter
 from typing import Any, Final, cast
 
 from sqlalchemy import ColumnClause, Connection, Engine, column, func, select, table, text
@@ -119,32 +118,41 @@ def _of_source(
 def converter(columns: Sequence[TypedColumn]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
     """Makes the cells of a row what their kinds say, with every digit of an amount."""
     names = {each.name: place for place, each in enumerate(columns)}
-    cells = [_cell_of(each, place, names) for place, each in enumerate(columns)]
-    return lambda row: tuple([cell(row) for cell in cells])
+    changes = [
+        change
+        for place, each in enumerate(columns)
+        if (change := _change_of(each, place, names)) is not None
+    ]
+
+    def convert(row: Sequence[Any]) -> tuple[Any, ...]:
+        cells = list(row)
+        for place, source, change in changes:
+            value = row[source]
+            cells[place] = None if value is None else change(value)
+        return tuple(cells)
+
+    return convert
 
 
-def _cell_of(
-    each: TypedColumn, place: int, names: Mapping[str, int]
-) -> Callable[[Sequence[Any]], Any]:
+_Change = tuple[int, int, Callable[[Any], Any]]  # of which cell, from which one, and how
+
+
+def _change_of(each: TypedColumn, place: int, names: Mapping[str, int]) -> _Change | None:
     """Of an amount the one in pico-USD counts: beside it SQLite has a floating-point number."""
     exact = names.get(f"{each.name.removesuffix(_USD)}{_PICO_USD}")
     match each.kind:
         case CellKind.MONEY if exact is not None:
-            return lambda row: _filled(row[exact], _from_pico)
+            return place, exact, _from_pico
         case CellKind.MONEY:
-            return lambda row: _filled(row[place], _amount)
+            return place, place, _amount
         case CellKind.TIME:
-            return lambda row: _filled(row[place], _moment)
+            return place, place, _moment
         case CellKind.DAY:
-            return lambda row: _filled(row[place], _day)
+            return place, place, _day
         case CellKind.INTEGER:
-            return lambda row: _filled(row[place], int)
+            return place, place, int
         case _:
-            return itemgetter(place)
-
-
-def _filled(value: Any, convert: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - any cell
-    return None if value is None else convert(value)
+            return None
 
 
 def _from_pico(value: int) -> Decimal:
