@@ -24,6 +24,8 @@ what to do, in one sentence. All arguments are plain strings, so errors survive 
 import errno
 import re
 from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
 from typing import Final
 
 _KINDS: Final = {
@@ -37,12 +39,21 @@ _KINDS: Final = {
 }
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
     """`; did you mean 'x'?` to end a sentence with, or nothing where no known name is near."""
     from difflib import get_close_matches  # noqa: PLC0415 - seldom needed
 
-    close = get_close_matches(name, known, 1)
+    close = get_close_matches(name, known, 1, likeness)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def no_such_file(name: str, path: Path) -> str:
+    """That `path`, typed as `name`, is not there, and which file beside it may be meant."""
+    try:
+        beside = [each.name for each in islice(path.parent.iterdir(), 10_000)]
+    except OSError:
+        beside = []
+    return f"{name}: no such file{did_you_mean(path.name, beside, 0.8) or '; check the name'}"
 
 
 class BatcherError(Exception):

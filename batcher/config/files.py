@@ -24,7 +24,7 @@ from batcher.config.tables import (
 from batcher.config.trust import check_trusted
 from batcher.config.values import checked_days
 from batcher.config.variables import CONFIG, PREFIX, check_names, variables
-from batcher.errors import BatcherError, ConfigurationError, UsageError
+from batcher.errors import BatcherError, ConfigurationError, UsageError, no_such_file
 
 CONFIG_NAME: Final = "config.toml"
 DATABASE_NAME: Final = "batcher.db"
@@ -61,7 +61,7 @@ def read_toml(path: Path, kind: type[T]) -> T:
     try:
         table = tomllib.loads(_text_of(path))
     except FileNotFoundError as exc:
-        raise UsageError(f"{path}: no such file; check the name") from exc
+        raise UsageError(no_such_file(str(path), path)) from exc
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigurationError(f"{path}: cannot be read: {exc}") from exc
     except tomllib.TOMLDecodeError as exc:

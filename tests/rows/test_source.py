@@ -50,7 +50,11 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("missing.jsonl", r"missing\.jsonl: no such file"),
+        ("missing.jsonl", r"missing\.jsonl: no such file; check the name"),
+        (
+            "folder/rosw.jsonl",
+            r"folder/rosw\.jsonl: no such file; did you mean 'rows\.jsonl'\?",
+        ),
         ("*.jsonl", r"\*\.jsonl: no file matches"),
         ("folder", "folder: no file in this folder is of a known kind"),
         ("", "an input without a name"),
@@ -65,6 +69,8 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path):
 )
 def test_a_wrong_input_is_named_in_one_sentence(tmp_path, given, words):
     touch(tmp_path, "a.txt", "noend", "a.parquet.gz", "folder/x")
+    if "rosw" in given:
+        touch(tmp_path, "folder/rows.jsonl")
     if given == "pipe.jsonl":
         os.mkfifo(tmp_path / given)
     with pytest.raises(UsageError, match=words):

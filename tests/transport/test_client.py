@@ -124,10 +124,12 @@ async def broken(*answers, **fields) -> SendError:
 
 @asynchronous
 async def test_a_refused_connection_means_that_nothing_left():
-    async with client(f"http://127.0.0.1:{free_port()}") as http_client:
+    address = f"127.0.0.1:{free_port()}"
+    async with client(f"http://{address}") as http_client:
         with pytest.raises(SendError) as caught:
             await http_client.post_message(b"{}", "u", ())
     assert (caught.value.error_type, caught.value.left) == ("unreachable", False)
+    assert caught.value.message == f"{address}: Connection refused"
 
 
 @asynchronous

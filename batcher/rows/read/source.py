@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import BinaryIO, Final, Literal, cast
 from urllib.parse import unquote
 
-from batcher.errors import ConfigurationError, StorageError, UsageError
+from batcher.errors import ConfigurationError, StorageError, UsageError, no_such_file
 from batcher.outputs import is_url
 from batcher.rows.read.spool import MAGIC, is_spooled, spool_stdin
 from batcher.rows.read.stored import (
@@ -328,7 +328,7 @@ def _checked(name: str, path: Path) -> SourceFile:
     try:
         path.stat()
     except FileNotFoundError as exc:
-        raise UsageError(f"{name}: no such file; check the name") from exc
+        raise UsageError(no_such_file(name, path)) from exc
     except OSError as exc:
         raise UsageError(f"{name}: cannot be read: {exc.strerror}") from exc
     if not is_on_disk(path, path.stat()):

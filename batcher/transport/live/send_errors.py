@@ -1,5 +1,6 @@
 """What a failed exchange means; all that aiohttp and the TLS library raise ends here."""
 
+import os
 import ssl
 from typing import Final
 
@@ -139,9 +140,17 @@ def _reason(exc: aiohttp.ClientConnectorCertificateError) -> str:
     )
 
 
+def _reason_of_system(exc: OSError) -> str:
+    """As the system says it; libraries put their own words and the address into it."""
+    has_number = not isinstance(exc, ssl.SSLError) and (exc.errno or 0) > 0
+    return os.strerror(exc.errno) if has_number else exc.strerror or str(exc)
+
+
 def _words(exc: BaseException, mask: Mask) -> str:
     """What is said of it, without the status that aiohttp puts before its parser's words."""
     said = exc.message if isinstance(exc, HttpProcessingError) else f"{exc}"
     if isinstance(exc, aiohttp.ServerDisconnectedError):  # says all that came of the answer
         said = "the server closed the connection before its answer was complete"
+    if isinstance(exc, aiohttp.ClientConnectorError):
+        said = f"{exc.host}:{exc.port}: {_reason_of_system(exc.os_error)}"
     return mask.text(" ".join(said.split()))[:300] or type(exc).__name__
