@@ -64,7 +64,7 @@ def number(text: str) -> int:
     try:
         found = int(text)
     except ValueError:
-        raise click.BadParameter(f"{text!r} is not a valid integer.") from None
+        raise click.BadParameter(f"{text!r} is no number.") from None
     if abs(found) > _LARGEST:
         raise click.BadParameter(f"{found} is beyond all numbers here.")
     return found
@@ -94,6 +94,10 @@ class CommandWithExamples(click.Command):
         for section in filter(sections.get, _ORDER):
             with formatter.section(section):
                 formatter.write_dl(sections[section])
+
+    def get_short_help_str(self, limit: int = 45) -> str:  # noqa: ARG002 - click's signature
+        """See click: the first paragraph of the help, whole."""
+        return " ".join((self.help or "").split("\n\n")[0].split())
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """See click: the examples, as they are typed."""

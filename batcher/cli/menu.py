@@ -192,8 +192,8 @@ class Menu(click.Group):
 def group(context: click.Context) -> None:
     """Run Messages API requests in bulk and know exactly what each one cost.
 
-    Rows come from JSONL or Parquet files, answers and usage land in a SQL database, and every
-    attempt is accounted for, including those that a crash left in doubt. Typing the same
+    Rows come from JSONL, CSV or Parquet files, answers and usage land in a SQL database, and
+    every attempt is accounted for, including those that a crash left in doubt. Typing the same
     command again continues where it stopped; nothing finished is paid twice.
     """
     if context.invoked_subcommand is None:

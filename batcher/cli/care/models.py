@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     "--endpoint",
     metavar="NAME",
     shell_complete=completed(endpoint_names),
-    help="Whose models: anthropic, crun, vllm, yours, ….",
+    help="The endpoint: anthropic, crun, vllm, or yours.",
 )
 @option("--base-url", help="Another address of the endpoint.")
 @option("--prices", metavar="FILE|none", help="Your own price file, or no prices.")

@@ -30,7 +30,11 @@ if TYPE_CHECKING:
     metavar="N|MIN-MAX",
     help="How long a Message Batch takes [0].",
 )
-@option("--bill", type=click.Path(dir_okay=False, path_type=Path), help="Append to this file.")
+@option(
+    "--bill",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Append the bill to this file.",
+)
 @option("--rpm", type=click.IntRange(1), help="Requests per minute and model class.")
 @option("--itpm", type=click.IntRange(1), help="Input tokens per minute.")
 @option("--otpm", type=click.IntRange(1), help="Output tokens per minute.")

@@ -16,7 +16,7 @@ def demo(database: str) -> int:
     """See the whole thing work, against a built-in simulator.
 
     Starts a Messages API on this machine, runs two sample jobs of 2,400 rows against it and
-    prints the pricing report. Needs no key, costs nothing, takes some ten seconds.
+    prints the pricing report. Needs no key, costs nothing, takes about ten seconds.
     """
     from batcher.cli.demo.show import run_demo
 

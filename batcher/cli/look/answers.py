@@ -20,7 +20,7 @@ _RUN = option("--run", "run_id", type=number, metavar="ID", help="Of this run on
     default=_ANSWERS,
     show_default=True,
     metavar="N",
-    help="So many, the latest ones.",
+    help="How many of the latest answers.",
 )
 @option("--custom-id", metavar="ID", help="Of the row with this custom_id.")
 @option("--grep", metavar="TEXT", help="Whose text holds TEXT, in whatever case.")
@@ -57,7 +57,7 @@ def answers(
     default=_OF_EACH_REASON,
     show_default=True,
     metavar="N",
-    help="So many rows of each reason.",
+    help="How many rows of each reason.",
 )
 @option("--reason", metavar="CODE", help="For this reason only.")
 @_RUN

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     "run_words",
     multiple=True,
     metavar="ID|NAME",
-    help="The run, where there are several; two or more side by side, a line a row.",
+    help="The run, where there are several; two or more stand side by side.",
 )
 @option(
     "-o",
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     default="-",
     type=FILE,
     metavar="FILE",
-    help="Where to: FILE.jsonl, .csv or .parquet, also with .gz or .zst; else standard output.",
+    help="The file: .jsonl, .csv or .parquet, also with .gz or .zst [standard output].",
 )
 @option(
     "--format",
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     "--where",
     multiple=True,
     metavar="COLUMN=VALUE",
-    help="Only rows like that; also != < <= > >= and ~ for texts that hold it; all of several.",
+    help="Only rows that meet this; also != < <= > >=, and ~ for text that holds VALUE.",
 )
 @option(
     "--all-views",
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 @option(
     "--failures",
     is_flag=True,
-    help="Only rows without an answer, as they came: to mend and run.",
+    help="Only rows without an answer, as they came, to be mended and run again.",
 )
 @force_option()
 @ledger_options

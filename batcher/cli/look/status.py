@@ -18,7 +18,7 @@ _SECONDS: Final = 2.0  # between two looks of --watch
 
 @command("batcher status", "batcher status --run 3 --json")
 @option("--run", "run_id", type=number, metavar="ID", help="One run only, by its number.")
-@option("--watch", is_flag=True, help="Look again and again while a run is on.")
+@option("--watch", is_flag=True, help="Print it again every few seconds while a run is on.")
 @format_options("text", "json")
 @ledger_options
 def status(

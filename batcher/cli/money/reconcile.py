@@ -40,16 +40,16 @@ _DOES = ("record", "undo", "recorded")
     "--endpoint",
     metavar="NAME",
     shell_complete=completed(endpoint_names),
-    help="What was sent there; needed with several.",
+    help="Only what this endpoint was sent; needed where there are several.",
 )
 @option(
     "--fetch",
     is_flag=True,
-    help="Read the provider's reports itself, with an admin key; needs no FILE.",
+    help="Fetch the provider's reports with an admin key; needs no FILE.",
 )
 @option("--since", metavar="DATE", help="With --fetch: from this UTC day [the ledger's first].")
-@option("--until", metavar="DATE", help="With --fetch: up to before this UTC day.")
-@option("--all", "every", is_flag=True, help="Lines that agree, too.")
+@option("--until", metavar="DATE", help="With --fetch: before this UTC day.")
+@option("--all", "every", is_flag=True, help="Show lines that agree, too.")
 @option(
     "--record",
     is_flag=True,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     "--endpoint",
     metavar="NAME",
     shell_complete=completed(endpoint_names),
-    help="Where to send: anthropic, crun, sunra, simulator, yours.",
+    help="The endpoint: anthropic, crun, sunra, simulator, or yours.",
 )
 @option(
     "-m",

@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 @no_preflight
 @run_options
 @option(
-    "--tag", "tags", multiple=True, metavar="K=V", section=WHAT, help="For reports; repeatable."
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="K=V",
+    section=WHAT,
+    help="A label for reports; repeatable.",
 )
 @option(
     "--dry-run", is_flag=True, section=WHAT, help="Do everything but send; show the ceiling."
@@ -48,7 +53,7 @@ if TYPE_CHECKING:
     "--accept-change",
     is_flag=True,
     section=TROUBLE,
-    help="Pay answered rows again: settings changed.",
+    help="Settings changed: send answered rows again, and pay them again.",
 )
 @option(
     "--again",
@@ -76,7 +81,7 @@ if TYPE_CHECKING:
     "--verbose",
     is_flag=True,
     section=OUTPUT,
-    help="Say what happens, when it happens, with the time: a log instead of the panel.",
+    help="Print a log with times instead of the panel.",
 )
 @option("-y", "--yes", is_flag=True, section=OUTPUT, help="Answer every question with yes.")
 def run(
@@ -87,7 +92,7 @@ def run(
 ) -> int:  # fmt: skip
     """Send the rows of INPUT, or of a job, that are still to do.
 
-    INPUT is a JSONL or Parquet file, also .gz or .zst, a glob in quotes, or - for standard
+    INPUT is a JSONL, CSV or Parquet file, also .gz or .zst, a glob in quotes, or - for standard
     input. The same command again continues: answered rows are not sent again, under
     whatever name their file comes.
     """
