@@ -43,6 +43,13 @@ def test_the_help_has_the_commands_in_groups():
     assert headings[-5:] == [*MENU, "Examples"]
 
 
+@pytest.mark.parametrize(
+    "name", [n for n, each in EVERY.items() if isinstance(each, click.Group)]
+)
+def test_what_a_command_of_a_group_does_is_said_whole(name):
+    assert "..." not in typed(name, "--help").output
+
+
 @pytest.mark.parametrize("words", [["run"], ["prices", "show"], []])
 def test_help_of_a_command_is_its_help(words):
     assert typed("help", *words).output == typed(*words, "--help").output

@@ -142,8 +142,8 @@ def _reason(exc: aiohttp.ClientConnectorCertificateError) -> str:
 
 def _reason_of_system(exc: OSError) -> str:
     """As the system says it; libraries put their own words and the address into it."""
-    has_number = not isinstance(exc, ssl.SSLError) and (exc.errno or 0) > 0
-    return os.strerror(exc.errno) if has_number else exc.strerror or str(exc)
+    number = 0 if isinstance(exc, ssl.SSLError) else exc.errno or 0
+    return os.strerror(number) if number > 0 else exc.strerror or str(exc)
 
 
 def _words(exc: BaseException, mask: Mask) -> str:
