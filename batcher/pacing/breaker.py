@@ -141,11 +141,19 @@ class Breaker:
         self._wait = _PROBE_FIRST_SECONDS
         self._probing = False
         self.is_open = False  # whether the stream is stopped and only probes go
+        # How many fewer may be in flight: what failed after a failure is not replaced, until
+        # something is answered. Else as many again are wasted before it opens.
+        self.held_back = 0
 
     @property
     def is_suspect(self) -> bool:
         """Whether the server may be what fails, not the rows."""
         return self._failures >= self._policy.suspects_after
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether a row that goes now mainly asks whether the server is there, or back."""
+        return self.is_open or not self._ever_answered
 
     @property
     def patience_seconds(self) -> float:
@@ -177,7 +185,7 @@ class Breaker:
 
     def succeeded(self) -> None:
         """The server answered something that it must be alive for."""
-        self._failures = 0
+        self._failures = self.held_back = 0
         self._ever_answered = True
         self.is_open = False
         self._down_since = None
@@ -195,6 +203,7 @@ class Breaker:
             or not self._ever_answered
             or now - self._down_since >= self._policy.trips_after_seconds
         )
+        self.held_back = 0 if self.is_open else self._failures - 1
         if not was_open:
             self._wait = _PROBE_FIRST_SECONDS
         elif now >= self._next_probe:  # earlier ones were under way when it opened

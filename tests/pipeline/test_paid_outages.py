@@ -1,142 +1,253 @@
-"""Servers that break while they answer, and may bill: what breaks, when, and how often."""
+"""Servers that break, and may bill: what breaks, when, and how often, plain and streamed.
 
+What breaks is said in bytes by the table of faults. The live lane reads them once, and runs on
+the virtual clock meet what it made of them.
+"""
+
+import asyncio
+import json
+import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 
-from batcher.messages.answer import parse_answer
-from batcher.messages.attempt import Attempt, Outcome, Partial
-from batcher.messages.failure import Failure, Verdict
+from batcher.clock import Clock
+from batcher.messages.attempt import Attempt, Outcome
+from batcher.messages.failure import Verdict
 from batcher.pacing.breaker import BreakerPolicy
-from batcher.pipeline.engine.decide import in_doubt
-from batcher.pipeline.engine.pace import MOST_PAID_PROBES
-from tests.making_runs import (
-    FakeLane,
-    FastClock,
-    answered,
-    exchange,
-    message,
-    not_sent,
-    prompt_of,
-    refused,
-    rows,
-    unknown,
-    unusable,
-)
+from batcher.pipeline.engine.decide import failure_of, in_doubt
+from tests.faults.kinds import Bytes, WireFault
+from tests.faults.serving import faulty, serving
+from tests.faults.table import ON_THE_WIRE
+from tests.histories.clock import VirtualClock
+from tests.making_runs import FakeLane, FastClock, answered, not_sent, prompt_of, row, rows
+from tests.transport.servers import send
 
 CONCURRENCY = 8
-ROWS = 300
+ROWS = 100
 SECONDS = 0.1  # of an attempt
 WINDOW_SECONDS = 15
+MOST_PAID_PROBES = 8
+
+NEVER_CONNECTED = "never connected"
+PLAIN = (
+    "FIN without an answer", "silence", "400 again", "404 file_expired", "401 again",
+    "429 HTML", "500 HTML, never again", "503 detail", "503 never again", "529 HTML",
+    "body a page", "200 api_error", "200 overloaded_error", "200 rate_limit_error",
+    "200 invalid_request_error",
+)  # fmt: skip
+STREAMED = (
+    "FIN before any event", "RST before any event", "silence after text", "FIN after text",
+    "error after text", "begun, then rate_limit_error", "begun, then invalid_request_error",
+    "begun, then not_found_error", "first event api_error", "first event rate_limit_error",
+)  # fmt: skip
+KINDS = (NEVER_CONNECTED, *PLAIN, *(f"stream {name}" for name in STREAMED))
+SLOW = {"silence": 20.0, "stream silence after text": 20.0}
 
 
-def broken_stream() -> Partial:
-    failure = Failure(verdict=Verdict.RETRY_ROW, error_type="broken_stream", message="cut")
-    return Partial(exchange(200), failure, parse_answer(message()))
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a cell of the matrix may come to.
+
+    `paid`: attempts that may be billed and brought no answer; `lost`: rows that it may leave
+    without an answer when the run ends by itself; `exits`: how it may end.
+    """
+
+    paid: int
+    exits: frozenset[int]
+    lost: int = 0
 
 
-BREAKS: dict[str, Callable[[], Outcome]] = {
-    "stream breaks off": broken_stream,
-    "page with status 200": unusable,
-    "empty with status 200": lambda: unusable(b""),
-    "connection lost": unknown,
-    "never connected": not_sent,
-    "500": lambda: refused(500),
-    "503": lambda: refused(503),
-    "529": lambda: refused(529),
+def ends(paid: int, *exits: int, lost: int = 0) -> Bound:
+    return Bound(paid, frozenset(exits), lost)
+
+
+# All in flight, what opens the breaker, and who asks until the window is over.
+WINDOW = 2 * CONCURRENCY
+# What was under way, and the paid probes.
+FOR_GOOD = WINDOW + MOST_PAID_PROBES
+# When it breaks: by the seconds since the first attempt, and by how many came before.
+PATTERNS: dict[str, Callable[[float, int], bool]] = {
+    "always": lambda seconds, before: True,
+    "from a moment on": lambda seconds, before: seconds > 0.3,
+    "window": lambda seconds, before: 0.3 < seconds < WINDOW_SECONDS,
+    "every second": lambda seconds, before: before % 2 == 1,
 }
-EACH = pytest.mark.parametrize("kind", BREAKS)
+# By whose fault a row has no answer: the row's, the run's, the quota's, the server's.
+BOUNDS = {
+    # It is the row that cannot be answered: one attempt each, the first three stop the run.
+    ("row", "always"): ends(3, 78, lost=3),
+    ("row", "from a moment on"): ends(ROWS, 65, lost=ROWS),
+    ("row", "window"): ends(ROWS, 65, lost=ROWS),
+    ("row", "every second"): ends(ROWS // 2 + 1, 65, lost=ROWS // 2 + 1),
+    # Said of the row, by a server that may have billed it: it is the server's as well.
+    ("both", "always"): ends(MOST_PAID_PROBES, 69, 78, lost=3),
+    ("both", "from a moment on"): ends(FOR_GOOD, 69, lost=FOR_GOOD),
+    ("both", "window"): ends(WINDOW, 65, lost=WINDOW),
+    ("both", "every second"): ends(ROWS // 2 + 1, 65, lost=ROWS // 2 + 1),
+    ("run", "always"): ends(1, 77, 78),
+    ("run", "from a moment on"): ends(CONCURRENCY, 77, 78),
+    ("run", "window"): ends(CONCURRENCY, 77, 78),
+    ("run", "every second"): ends(CONCURRENCY, 77, 78),
+    # Nobody knows when there is quota again: the run waits as long as it may.
+    ("quota", "always"): ends(0, 75),
+    ("quota", "from a moment on"): ends(0, 75),
+    ("quota", "window"): ends(0, 0),
+    ("quota", "every second"): ends(0, 0, 75),
+    ("server", "always"): ends(MOST_PAID_PROBES + 1, 69, 78),  # refusals have two minutes
+    ("server", "from a moment on"): ends(FOR_GOOD, 69),
+    ("server", "window"): ends(WINDOW, 0),
+    # A row that breaks three times (five, where nobody is in doubt) while others are answered.
+    # Where it is the quota that is said to be used up, half of it is waited for.
+    ("server", "every second"): ends(ROWS + CONCURRENCY, 0, 65, 75, lost=ROWS // 4),
+}
+
+
+def culprit(outcome: Outcome, *, billed: bool) -> str:
+    verdict = failure_of(outcome).verdict
+    if verdict.stops_run:
+        return "run"
+    if verdict is Verdict.FAIL_ROW:
+        failed = (outcome.exchange.http_status or 0) >= 500
+        return "both" if in_doubt(outcome) or failed else "row"
+    return "quota" if verdict is Verdict.PAUSE_QUOTA and not billed else "server"
+
+
+@pytest.fixture(scope="module")
+def read_by_the_lane() -> dict[str, Outcome]:
+    """What the live lane makes of each kind of fault."""
+    faults = [fault for fault in ON_THE_WIRE if fault.id in KINDS]
+    answers = {number: _answer(fault) for number, fault in enumerate(faults)}
+    with serving(answers) as server:
+        outcomes = asyncio.run(_sent(server.url, faults))
+    by_kind = {fault.id: outcome for fault, outcome in zip(faults, outcomes, strict=True)}
+    return {NEVER_CONNECTED: not_sent(), **by_kind}
+
+
+def _answer(fault: WireFault):
+    assert isinstance(fault.cause, Bytes), fault.id
+    return fault.cause.answer, None
+
+
+async def _sent(url: str, faults: list[WireFault]) -> list[Outcome]:
+    clock = FastClock()
+    bodies = [json.dumps(row(faulty(n))["params"]).encode() for n in range(len(faults))]
+    return await asyncio.gather(
+        *(
+            send(url, body, clock, **fault.endpoint)
+            for body, fault in zip(bodies, faults, strict=True)
+        )
+    )
 
 
 class Server(FakeLane):
-    """Breaks as often as `breaks(attempt, seconds since the first attempt)` says."""
+    """Breaks as often as `breaks(seconds since the first attempt, attempts before)` says."""
 
-    def __init__(self, kind: str, clock: FastClock, breaks: Callable[[Attempt, float], bool]):
+    def __init__(
+        self, outcome: Outcome, clock: Clock, breaks: Callable[[Attempt, float, int], bool]
+    ) -> None:
         super().__init__(self._answer)
-        self._kind = kind
-        self._clock = clock
-        self._breaks = breaks
+        self._outcome, self._clock, self._breaks = outcome, clock, breaks
         self._began: float | None = None
-        self.in_doubt: list[Attempt] = []
+        self.slow = SECONDS
+        self.broken: list[Attempt] = []
 
     async def _answer(self, attempt: Attempt) -> Outcome:
-        now = self._clock.monotonic()
+        now, before = self._clock.monotonic(), len(self.sent) - 1
         self._began = now if self._began is None else self._began
-        broken = self._breaks(attempt, now - self._began)
-        await self._clock.sleep(SECONDS)
-        outcome = BREAKS[self._kind]() if broken else answered()
-        if broken and in_doubt(outcome):
-            self.in_doubt.append(attempt)
-        return outcome
+        if not self._breaks(attempt, now - self._began, before):
+            await self._clock.sleep(SECONDS)
+            return answered()
+        self.broken.append(attempt)
+        await self._clock.sleep(self.slow)
+        return self._outcome
 
 
-def ran(case, kind: str, breaks: Callable[[Attempt, float], bool]):
+def ran(case, outcome: Outcome, breaks: Callable[[Attempt, float, int], bool], slow=SECONDS):
     case.write(rows(ROWS))
-    clock = FastClock()
-    server = Server(kind, clock, breaks)
-    patient = BreakerPolicy(first_contact_seconds=150, give_up_seconds=150)
-    limited = case.limit(concurrency=CONCURRENCY, breaker=patient)
+    clock = VirtualClock(random.Random(7))
+    server = Server(outcome, clock, breaks)
+    server.slow = slow
+    patient = BreakerPolicy(first_contact_seconds=120, give_up_seconds=120)
+    limited = case.limit(concurrency=CONCURRENCY, breaker=patient, max_runtime_seconds=3_000)
     return limited.run(server, clock), server
 
 
-@EACH
-def test_a_server_that_always_breaks_ends_the_run_before_it_is_dear(case, kind):
-    ended, server = ran(case, kind, lambda attempt, seconds: True)
-    assert ended.exit_code in {69, 78}, ended.error
-    assert len(server.in_doubt) <= 1 + MOST_PAID_PROBES
-    assert ended.progress.held == ended.progress.failed == 0
-    if server.in_doubt:
-        assert len(server.in_doubt) > 1
-        assert "does not answer" in ended.error or "refused the first" in ended.error
+def paid_in_vain(case) -> int:
+    return case.one(
+        "SELECT COUNT(*) FROM v_attempts WHERE state <> 'answered' AND cost_high_pico_usd > 0"
+    )
 
 
-@EACH
-def test_a_server_that_breaks_from_some_moment_on_ends_the_run_too(case, kind):
-    ended, server = ran(case, kind, lambda attempt, seconds: seconds > 1)
-    assert ended.exit_code == 69, ended.error
-    assert len(server.in_doubt) <= 2 * CONCURRENCY + 10 + MOST_PAID_PROBES
-    assert ended.progress.held == 0
-    again = case.run(FakeLane(), FastClock())  # rows that were in doubt three times and more
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_broken_server_costs_is_bounded(case, read_by_the_lane, kind, pattern):
+    outcome, breaks = read_by_the_lane[kind], PATTERNS[pattern]
+    billed = in_doubt(outcome) or case.endpoint.may_bill(outcome.exchange.http_status)
+    bound = BOUNDS[culprit(outcome, billed=billed), pattern]
+    slow = SLOW.get(kind, SECONDS)
+    ended, _ = ran(case, outcome, lambda _, seconds, n: breaks(seconds, n), slow)
+    assert ended.exit_code in bound.exits, ended.error
+    paid, lost = paid_in_vain(case), ended.progress.failed + ended.progress.held
+    assert paid <= bound.paid, (paid, lost)
+    assert lost <= bound.lost, (paid, lost)
+    assert (paid == 0) or billed
+    if ended.exit_code in {0, 65}:
+        assert ended.progress.answered == ROWS - lost
+    if ended.exit_code == 69:
+        assert "does not answer" in ended.error
+    case.release()
+    again = case.run(FakeLane(), FastClock())  # also rows that were in doubt three times
     assert (again.exit_code, again.unfinished_rows) == (0, {})
 
 
-@EACH
-def test_a_window_of_outage_costs_no_row_and_few_attempts(case, kind):
-    ended, server = ran(case, kind, lambda attempt, seconds: 1 < seconds < WINDOW_SECONDS)
-    assert ended.exit_code == 0, ended.error
-    assert ended.progress.answered == ROWS
-    assert len(server.in_doubt) <= 2 * CONCURRENCY + 10
+CUT = "stream FIN after text"
 
 
-@EACH
-def test_a_server_that_breaks_every_second_time_answers_every_row(case, kind):
-    ended, server = ran(case, kind, lambda attempt, seconds: attempt.number % 2 == 1)
-    assert ended.exit_code == 0, ended.error
-    assert ended.progress.answered == ROWS
-    assert len(server.in_doubt) <= ROWS + CONCURRENCY
-
-
-def test_another_row_tries_each_time(case):
-    ended, server = ran(case, "stream breaks off", lambda attempt, seconds: seconds > 1)
+def test_another_row_tries_each_time(case, read_by_the_lane):
+    ended, server = ran(case, read_by_the_lane[CUT], lambda _, seconds, n: seconds > 0.3)
     assert ended.exit_code == 69
-    probes = [prompt_of(attempt) for attempt in server.in_doubt[-MOST_PAID_PROBES:]]
+    probes = [prompt_of(attempt) for attempt in server.broken[-MOST_PAID_PROBES:]]
     assert len(set(probes)) == MOST_PAID_PROBES
 
 
-def test_a_row_that_breaks_alone_is_held_and_the_others_go_on(case):
-    def breaks(attempt: Attempt, seconds: float) -> bool:
-        return prompt_of(attempt) == "row 7"
+@pytest.mark.parametrize("alone", [7, ROWS], ids=["in the middle", "the last"])
+def test_a_row_that_breaks_alone_is_held_and_the_others_go_on(case, read_by_the_lane, alone):
+    def breaks(attempt: Attempt, seconds: float, before: int) -> bool:
+        return prompt_of(attempt) == f"row {alone}"
 
-    ended, server = ran(case, "stream breaks off", breaks)
+    ended, server = ran(case, read_by_the_lane[CUT], breaks)
     assert ended.exit_code == 65
     assert (ended.progress.answered, ended.progress.held) == (ROWS - 1, 1)
-    assert len(server.in_doubt) == 3
+    assert len(server.broken) == 3
 
 
-def test_a_last_row_that_breaks_alone_is_held_too(case):
-    def breaks(attempt: Attempt, seconds: float) -> bool:
-        return prompt_of(attempt) == f"row {ROWS}"
+def test_a_row_that_breaks_alone_has_three_tries_however_often_the_process_begins_anew(
+    case, read_by_the_lane
+):
+    """Each invocation ends when the row has broken once."""
+    case.write(rows(40))
+    tries, codes = [], []
+    for _ in range(5):
+        clock = VirtualClock(random.Random(7))
+        lane = Server(read_by_the_lane[CUT], clock, lambda each, *_: prompt_of(each) == "row 7")
+        hasty = case.limit(max_runtime_seconds=3 * SECONDS, concurrency=1)
+        codes.append(hasty.run(lane, clock).exit_code)
+        tries += lane.broken
+    assert len(tries) <= 3, codes
+    case.limit(concurrency=1).run(
+        Server(read_by_the_lane[CUT], clock, lambda each, *_: prompt_of(each) == "row 7"), clock
+    )
+    assert case.one("SELECT COUNT(*) FROM v_attempts WHERE state = 'partial'") == 3
+    assert case.ask("SELECT custom_id, reason FROM v_failures") == [("id-7", "parked_in_doubt")]
 
-    ended, server = ran(case, "stream breaks off", breaks)
-    assert ended.progress.held == 1
-    assert len(server.in_doubt) == 3
+
+def test_a_long_outage_costs_no_row_however_often_the_process_begins_anew(
+    case, read_by_the_lane
+):
+    for _ in range(4):
+        ended, _ = ran(case, read_by_the_lane[CUT], lambda *_: True)
+        assert ended.exit_code == 69
+    assert paid_in_vain(case) == 4 * MOST_PAID_PROBES
+    assert case.run(FakeLane(), FastClock()).exit_code == 0

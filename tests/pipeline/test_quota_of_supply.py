@@ -150,4 +150,4 @@ def test_overload_and_time_outs_cut_the_concurrency_and_429_does_not():
             work = shop.work()
             shop.pace.begin(work, 0.0)
             shop.pace.end(work, outcome)
-        assert shop.pace.has_room(60) is has_room
+        assert shop.pace.has_room(60, 0) is has_room

@@ -172,7 +172,8 @@ def _failed(
     if _is_spent(work, outcome, policy) and policy.takes_over and policy.takes_over(work):
         return Elsewhere(), None
     if in_doubt(outcome):
-        given_up = given_up_in_doubt(work.doubts, failure, policy.on_unknown)
+        doubts = work.doubts if work.is_blamed else 0  # those of an outage park no row
+        given_up = given_up_in_doubt(doubts, failure, policy.on_unknown)
         if given_up:
             return Done(lasting=True), given_up
     wait = policy.retry.wait_seconds(

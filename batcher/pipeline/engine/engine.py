@@ -221,8 +221,7 @@ class Engine:
                 return None
             if self.budget is None or work.tools_due or work.underway:
                 return work
-            bound = self.opener.bound(work)
-            if bound is None:
+            if (bound := self.opener.bound(work)) is None:
                 self._refuse_unbounded(work)
             elif self.budget.reserve(bound):
                 return work
@@ -254,9 +253,11 @@ class Engine:
             return False
         if not self.may_send():  # `look_again` is called when that changes
             return False
-        if self.budget and self.budget.refused and self.progress.in_flight:
-            return False  # an attempt that ends may free money
-        return not self._pace.concurrency.is_cut or self._pace.has_room(self._in_flight)
+        if self.budget and self.budget.refused and self.progress.in_flight:  # may free money
+            return False
+        fewer = self.breaker.held_back
+        fits = not (fewer or self._pace.concurrency.is_cut)
+        return fits or self._pace.has_room(self._in_flight, fewer)
 
     async def _attempt(self, work: Work) -> None:
         attempt = self.opener.open(work)

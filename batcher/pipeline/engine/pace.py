@@ -37,6 +37,8 @@ from batcher.pipeline.engine.decide import (
 from batcher.pipeline.engine.work import Work
 from batcher.pipeline.progress import Progress
 
+_REFUSED: Final = 300  # HTTP statuses from here on say so at once
+_FAILED: Final = 500
 _RAMP: Final = "ramp_limit_exceeded"  # too steep a rise of usage, not too much of it
 
 
@@ -61,11 +63,9 @@ class Pace:
             for wait in waits:
                 wait.cancel()
 
-    def has_room(self, in_flight: int) -> bool:
-        """Whether one more may be in flight, as the server bears it."""
-        return (
-            not self.concurrency.is_cut or in_flight < self.concurrency.allowed + self._waiting
-        )
+    def has_room(self, in_flight: int, held_back: int) -> bool:
+        """Whether one more may be in flight, as the server bears it; `held_back`: fewer."""
+        return in_flight < max(self.concurrency.allowed - held_back, 1) + self._waiting
 
     def at_most(self, chances: int) -> int:
         """How many of so many may go, as the server bears it; at least one may try."""
@@ -226,14 +226,14 @@ class Health:
         late = None
         if (failure.retry_after_seconds or 0.0) > LONG_SECONDS and self._waits is not None:
             late = self._waits.meet(failure)
-        if failure.verdict is Verdict.PAUSE_QUOTA:
+        if failure.verdict is Verdict.PAUSE_QUOTA and not server_is_down(outcome):
             return Change(shut=True, recovered=self._alive().recovered, error=late)
         if server_is_down(outcome):
             self._breaker.failed(self._clock.monotonic())
             self._several_fail = self._fails_too(work)
             self._failing = self._failing or work
             self._paid_probes += work.is_probe and in_doubt(outcome)
-            error = self._given_up(failure)
+            error = late or self._given_up(failure)
             return Change(shut=True, outage=self._outage(failure), error=error)
         return self._alive()
 
@@ -256,11 +256,11 @@ class Health:
         return self._several_fail or not (self._failing is None or self._failing is work)
 
     def _alive(self) -> Change:
-        was_open = self._breaker.is_open
+        waited = self._breaker.is_open or self._breaker.held_back
         self._breaker.succeeded()
         self._paid_probes = 0
         self._failing, self._several_fail = None, False
-        return Change(recovered=True) if was_open else _NOTHING
+        return Change(recovered=True) if waited else _NOTHING
 
     def _given_up(self, failure: Failure) -> ProviderUnavailable | None:
         if self._paid_probes >= MOST_PAID_PROBES:
@@ -290,14 +290,15 @@ def server_is_down(outcome: Outcome) -> bool:
     """Whether this outcome says that the server is not there or not able to work.
 
     So it does when a stream breaks off, or when 200 comes with a page of a proxy: whatever may
-    have been billed and brought no answer.
+    have been billed and brought no answer, and whatever it asks to try again.
     """
+    if isinstance(outcome, Answered):
+        return False
     if isinstance(outcome, (NotSent, Unknown, Partial, Unusable)):
         return True
-    if isinstance(outcome, Rejected) and outcome.failure.verdict is Verdict.OVERLOADED:
-        return True  # also inside a 200
-    status = outcome.exchange.http_status
-    return not isinstance(outcome, Answered) and status is not None and status >= 500
+    verdict, status = outcome.failure.verdict, outcome.exchange.http_status or 0
+    begun = status < _REFUSED and verdict is Verdict.PAUSE_QUOTA  # said after the work began
+    return begun or verdict in {Verdict.OVERLOADED, Verdict.RETRY_ROW} or status >= _FAILED
 
 
 _AGAIN_SECONDS: Final = 0.01  # between two looks when woken workers found nothing they may send

@@ -284,7 +284,7 @@ class Supply:
 
     def _go(self, work: Work, now: float) -> Work:
         self._pace.begin(work, now)
-        work.is_probe = self._breaker.is_open
+        work.is_probe = self._breaker.is_asking
         self._breaker.sent()
         if work.takes_room:
             work.takes_room = False

@@ -48,8 +48,9 @@ class Work(msgspec.Struct, kw_only=True, eq=False):
 
     `attempts` counts everything put on the wire, `used_up` the attempts that count against
     the row's patience, `doubts` those that may have been billed unseen and that the row may be
-    to blame for; `doubted`: there was one at all. `overloads` are those that met an overloaded
-    server. `legs` are the answered ones, `replaced` the answers that were not good
+    to blame for, and all of earlier processes; `doubted`: there was one at all, `is_blamed`:
+    the last attempt was one that the row may be to blame for. `overloads` are those that met an
+    overloaded server. `legs` are the answered ones, `replaced` the answers that were not good
     enough. `last_attempt_id` is 0 before the first. `takes_room` is true until it is first
     sent: the reader waits for such rows. `is_probe`: the attempt under way only asks whether
     the server is back, and is not held against the row. `expected` is what the next attempt
@@ -64,6 +65,7 @@ class Work(msgspec.Struct, kw_only=True, eq=False):
     used_up: int = 0
     doubts: int = 0
     doubted: bool = False
+    is_blamed: bool = False
     overloads: int = 0
     purpose: Purpose = Purpose.FIRST
     legs: list[Leg] = []
@@ -113,10 +115,11 @@ class Work(msgspec.Struct, kw_only=True, eq=False):
         `doubt`: it may have been billed; `blamed`: and by the row's own fault.
         """
         self.doubted = self.doubted or doubt
+        self.is_blamed = blamed and not self.is_probe
+        self.doubts += self.is_blamed
         if not self.is_probe:
             self.used_up += used_up
             self.overloads += overloaded
-            self.doubts += blamed
 
     def retry(self) -> None:
         """The next attempt asks for the same again."""
