@@ -170,7 +170,7 @@ def ran(case, outcome: Outcome, breaks: Callable[[Attempt, float, int], bool], s
     server = Server(outcome, clock, breaks)
     server.slow = slow
     patient = BreakerPolicy(first_contact_seconds=120, give_up_seconds=120)
-    limited = case.limit(concurrency=CONCURRENCY, breaker=patient, max_runtime_seconds=3_000)
+    limited = case.limit(concurrency=CONCURRENCY, breaker=patient, max_runtime_seconds=600)
     return limited.run(server, clock), server
 
 
