@@ -26,9 +26,9 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     fetches are free and not among them.
 
     `odd` names the counts that no number could be made of; they are not known. `input_at_most`
-    and `output_at_most` are set where two spellings disagree, and the counts are then the lower
-    reading. `holds_whole_prompt`: the prompt was told as one number, which cached tokens are
-    part of, so that none can be beside it.
+    and `output_at_most` are set where two spellings disagree, or the counts and their total;
+    the counts are then the lower reading. `holds_whole_prompt`: the prompt was told as one
+    number, which cached tokens are part of, so that none can be beside it.
     """
 
     input_tokens: int | None = None
@@ -206,7 +206,25 @@ def _usage(fields: dict[str, Any]) -> Usage:
         provider_reported_cost=_cost(fields.get("cost")),
         odd=tuple(odd),
     )
-    return usage if _FOREIGN.isdisjoint(fields) else _translated(usage, fields)
+    usage = usage if _FOREIGN.isdisjoint(fields) else _translated(usage, fields)
+    return _with_total(usage, fields.get("total_tokens")) if "total_tokens" in fields else usage
+
+
+def _with_total(usage: Usage, total: object) -> Usage:
+    """Tokens of the total that no count tells of may have been output, the dearest there is.
+
+    A total below the counts is a stale one: a stream begins with it.
+    """
+    fresh, output = usage.input_tokens, usage.output_tokens
+    if type(total) is not int or fresh is None or output is None:
+        return usage
+    cached = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
+    if not max(fresh, usage.input_at_most or 0) + cached + output < total <= _MOST_TOTAL:
+        return usage
+    return replace(usage, output_at_most=max(total - fresh, usage.output_at_most or 0))
+
+
+_MOST_TOTAL: Final = 5 * MAX_TOKENS_PLAUSIBLE
 
 
 def _iterations(entries: object, odd: list[str]) -> tuple[Usage, ...]:

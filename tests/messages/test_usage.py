@@ -199,3 +199,22 @@ _PARTS = {
 def test_usage_is_read_the_same_beside_a_field_that_nobody_knows(fields):
     """Such a field changes nothing, but it takes usage off the short way."""
     assert usage(**fields, unknown=None) == usage(**fields) or not fields
+
+
+@pytest.mark.parametrize("names", [("input_tokens", "output_tokens"),
+                                   ("prompt_tokens", "completion_tokens")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("total", "most"),
+    [(425, 325), (126, 26), (125, None), (11, None), (0, None), (None, None), ("425", None),
+     (10**11, None)],
+)  # fmt: skip
+def test_a_total_that_the_counts_do_not_explain_may_be_output(names, total, most):
+    found = usage(**dict(zip(names, (100, 25), strict=True)), total_tokens=total)
+    assert (found.input_tokens, found.output_tokens, found.output_at_most) == (100, 25, most)
+
+
+def test_a_total_may_count_what_was_cached_or_not():
+    for total in (125, 625, 1_125):
+        found = usage(input_tokens=100, output_tokens=25, cache_read_input_tokens=500,
+                      cache_creation_input_tokens=500, total_tokens=total)  # fmt: skip
+        assert found.output_at_most is None
