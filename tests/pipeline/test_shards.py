@@ -3,13 +3,14 @@
 import csv
 import json
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.pipeline.progress import Progress, sum_up
-from batcher.pipeline.together.shards import ClaimedRows, shard_rows
+from batcher.pipeline.together.shards import ClaimedRows, ShardSize, shard_rows
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import RowRanges
 from batcher.rows.read.reader import read_rows
@@ -104,6 +105,36 @@ def test_one_reader_alone_gets_all_that_is_not_done(parts, size):
 )
 def test_small_inputs_are_cut_smaller(estimates, rows):
     assert shard_rows(estimates) == rows
+
+
+def sizes_at(pace, *, most=500, concurrency=64, seconds=600.0):
+    """What is claimed by one that sends `pace` rows a second, and reads as many ahead."""
+    size, claimed, now, sizes = ShardSize(most, concurrency), 0, 0.0, []
+    while now < seconds:
+        sizes.append(size.next(now))
+        claimed += sizes[-1]
+        now = max(now, (claimed - 3 * concurrency) / pace)
+    return sizes
+
+
+@pytest.mark.parametrize(("pace", "rows"), [(1, 8), (10, 50), (64, 320), (3_000, 500)])
+def test_a_shard_takes_seconds_whatever_the_pace(pace, rows):
+    sizes = sizes_at(pace)
+    assert sizes[0] == 64, "at first what is in flight"
+    assert sizes[-1] == pytest.approx(rows, rel=0.3)
+    assert all(after <= 2 * before for before, after in pairwise(sizes))
+
+
+def test_a_small_input_stays_cut_small():
+    assert set(sizes_at(3_000, most=8, seconds=10)) == {8}
+
+
+@given(st.lists(st.floats(0, 1e4), min_size=1), st.integers(1, 500), st.integers(1, 5_000))
+def test_a_shard_has_rows_and_not_too_many(waits, most, concurrency):
+    size, now = ShardSize(most, concurrency), 0.0
+    for wait in waits:
+        now += wait
+        assert min(8, most) <= size.next(now) <= most
 
 
 def test_processes_are_shown_as_one():

@@ -26,6 +26,8 @@ _MOST_ROWS: Final = 500  # of a shard
 _LEAST_ROWS: Final = 8
 _UNKNOWN_ROWS: Final = 100  # where nobody knows how many rows there are
 _SHARDS: Final = 64  # that a small input is cut into
+_SHARD_SECONDS: Final = 5.0  # that a shard takes: nobody waits longer for the last one
+_PACE_SECONDS: Final = 60.0  # that a pace is measured by
 _TAKEN_AT_ONCE: Final = 8  # shards of a dead process: the others may have some too
 _LOOK_SECONDS: Final = 0.25  # while others work on the last rows
 
@@ -74,6 +76,33 @@ class ClaimedRows:
         return next(self.take(number, number), None) is not None
 
 
+class ShardSize:
+    """How many rows a process claims at a time: about what it sends in a few seconds.
+
+    At first as many as it has in flight; then by the pace at which it came for more, at most
+    twice as many as before and never more than `most`. Moments are monotonic seconds.
+    """
+
+    def __init__(self, most: int, concurrency: int) -> None:
+        self._most = most
+        self._rows = min(most, max(concurrency, _LEAST_ROWS)) // 2
+        self._claimed = 0.0
+        self._since: float | None = None
+
+    def next(self, now: float) -> int:
+        """The rows of the shard that is claimed now."""
+        since = self._since = now if self._since is None else self._since
+        elapsed = now - since
+        rows = min(2 * self._rows, self._most)
+        if elapsed > 0:
+            rows = min(rows, int(self._claimed / elapsed * _SHARD_SECONDS))
+        self._rows = max(rows, min(_LEAST_ROWS, self._most))
+        if elapsed > _PACE_SECONDS:  # half of what was claimed is as old as the rest
+            self._since, self._claimed = since + elapsed / 2, self._claimed / 2
+        self._claimed += self._rows
+        return self._rows
+
+
 class Together:
     """See `Division`: shards are claimed while inputs are read, those of the dead afterwards.
 
@@ -89,7 +118,8 @@ class Together:
         self._writer = writer
         self._me = begun.scope.invocation_id
         self._run_id = begun.scope.run_id
-        self._shard_rows = shard_rows([estimated_rows(file) for file in services.files])
+        most = shard_rows([estimated_rows(file) for file in services.files])
+        self._shard_size = ShardSize(most, job.limits.concurrency)
         self._ends: list[Callable[[], None]] = []
         self._rows_read = 0
         self.reads_on = False
@@ -152,12 +182,13 @@ class Together:
         )
 
     def _claim(self, source_id: int, row: int) -> tuple[int, int]:
+        rows = self._shard_size.next(self._services.clock.monotonic())
         claimed = self._writer.call(
             lambda connection: sharing.claim_shard(
                 connection,
                 source_id,
                 least=row,
-                rows=self._shard_rows,
+                rows=rows,
                 invocation_id=self._me,
             )
         ).result()
@@ -252,7 +283,7 @@ class Together:
 
 
 def shard_rows(estimates: Sequence[int | None]) -> int:
-    """How many rows a shard has; `estimates` are of the inputs, `None` where nobody knows."""
+    """How many rows a shard has at most; `estimates` are of the inputs, `None`: unknown."""
     known = sum(rows for rows in estimates if rows is not None)
     if None in estimates:
         return min(max(known // _SHARDS, _UNKNOWN_ROWS), _MOST_ROWS)
