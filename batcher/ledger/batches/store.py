@@ -19,6 +19,7 @@ _SEEN: Final = (
     "batch_id", "created_at", "expires_at", "ended_at",
     "succeeded", "errored", "expired", "canceled",
 )  # fmt: skip
+_MADE_WITHIN_US: Final = 2 * 3_600 * 10**6  # of the intent, by anybody's clock
 _WAITING: Final = 0  # the number of attempts that are to be packed
 
 
@@ -43,8 +44,9 @@ class StoredBatch:
 
     @property
     def began_at(self) -> int:
-        """When the provider made it, as far as that is known."""
-        return self.created_at or self.intended_at
+        """When the provider made it, as far as that is known and can be true."""
+        created, meant = self.created_at, self.intended_at
+        return created if created and abs(created - meant) <= _MADE_WITHIN_US else meant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

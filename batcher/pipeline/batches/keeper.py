@@ -112,10 +112,14 @@ class BatchKeeper:
 
     async def _cancel_all(self) -> None:
         for batch in list(self._journal.out.values()):
-            if batch.batch_id and batch.state is BatchState.IN_PROGRESS:
-                seen = await self._batches.cancel(batch.batch_id)
-                if seen is not None:
-                    await self._journal.seen(batch.number, seen)
+            if batch.batch_id and (seen := await self._canceled(batch, batch.batch_id)):
+                await self._journal.seen(batch.number, seen)
+
+    async def _canceled(self, batch: StoredBatch, batch_id: str) -> SeenBatch | None:
+        """How it stands when its end was asked for; `None`: it was not, or nobody told."""
+        if self._cancel and batch.state is BatchState.IN_PROGRESS:
+            return await self._batches.cancel(batch_id)
+        return None
 
     async def _visit(self, number: int, ties: KeeperTies) -> None:
         batch = self._journal.out[number]
@@ -136,7 +140,7 @@ class BatchKeeper:
         self._next_look[number] = self._clock.monotonic() + self._pace.next_seconds(age)
 
     async def _look(self, batch: StoredBatch, batch_id: str, ties: KeeperTies) -> None:
-        seen = await self._batches.look(batch_id)
+        seen = await self._canceled(batch, batch_id) or await self._batches.look(batch_id)
         if seen is not None:
             await self._journal.seen(batch.number, seen)
             if seen.state is BatchState.ENDED:
@@ -274,4 +278,4 @@ class BatchKeeper:
 
 
 def _end_of(batch: StoredBatch) -> int:
-    return batch.expires_at or batch.began_at + LIFETIME_US
+    return max(batch.expires_at or 0, batch.began_at + LIFETIME_US)
