@@ -47,7 +47,6 @@ DOORS = {
         "keys",
         "origins",
         "schedule",
-        "schemas",
         "tables",
         "values",
     },
@@ -149,7 +148,7 @@ DOORS = {
     "distributed": {"on_ray"},
     # Besides its own name: only doctor asks for it; reports are fetched without a job; a
     # cluster has workers of its own.
-    "wiring": {"admin", "child", "connecting", "examine", "process", "processes"},
+    "wiring": {"child", "connecting", "examine", "process", "processes"},
     "transport": {
         "batch.batch_lane",
         "batch.message_batches",

@@ -1,11 +1,15 @@
-"""Settings from files and environment variables: where they are, and what they say."""
+"""Settings from files and environment variables: where they are, and what they say.
+
+A mistyped name of an environment variable is refused, as in a settings file.
+"""
 
 import codecs
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -23,8 +27,49 @@ from batcher.config.tables import (
 )
 from batcher.config.trust import check_trusted
 from batcher.config.values import checked_days
-from batcher.config.variables import CONFIG, PREFIX, check_names, variables
 from batcher.errors import BatcherError, ConfigurationError, UsageError, no_such_file
+
+PREFIX: Final = "BATCHER_"
+CONFIG: Final = f"{PREFIX}CONFIG"
+_TABLES: Final = frozenset(
+    {"parameters", "request", "models", "retry", "tags", "betas", "headers", "notify"}
+)
+_ALIKE: Final = 0.8  # DATABSE and DATABASE_URL are meant for DATABASE, HISTORY for nothing
+
+
+def variables() -> dict[str, str]:
+    """The settings that are one value, by the variable that holds them."""
+    return {
+        PREFIX + name.upper(): name
+        for name in Settings.__struct_fields__
+        if name not in _TABLES
+    }
+
+
+def check_names(set_here: Iterable[str]) -> None:
+    """Refuse `BATCHER_` variables that look like a setting and are none.
+
+    Others that begin so are somebody's own, such as a key's.
+
+    Raises:
+        ConfigurationError: names the variable, and the one that it is taken for.
+    """
+    known = [*variables(), CONFIG]
+    for name in sorted(set_here):
+        if not name.startswith(PREFIX) or name in known:
+            continue
+        if name.removeprefix(PREFIX).lower() in _TABLES:
+            raise ConfigurationError(
+                f"environment: {name} is not read, since it is not one value: write"
+                f" {name.removeprefix(PREFIX).lower()} into config.toml or the job file"
+            )
+        bare = [each.removeprefix(PREFIX) for each in known]
+        for meant in get_close_matches(name.removeprefix(PREFIX).upper(), bare, 1, _ALIKE):
+            raise ConfigurationError(
+                f"environment: {name}: unknown setting; write {PREFIX}{meant}, or give a"
+                " variable of your own another name"
+            )
+
 
 CONFIG_NAME: Final = "config.toml"
 DATABASE_NAME: Final = "batcher.db"

@@ -1,4 +1,4 @@
-"""What a config.toml and a job file may say, as msgspec reads it."""
+"""What a config.toml and a job file may say, as msgspec reads it; also as JSON schemas."""
 
 from typing import Any, Final, Literal
 
@@ -224,3 +224,15 @@ class JobFile(Settings, forbid_unknown_fields=True, kw_only=True, frozen=True):
     fallback_after: str | None = None
     fallback_on_doubt: bool | None = None
     guard: GuardTable | None = None
+
+
+_KINDS = {"job": JobFile, "config": ConfigFile}
+
+
+def schema_of(kind: str) -> str:
+    """The JSON schema of a `job` file or of a `config` file, as text."""
+    made = msgspec.json.schema(_KINDS[kind])
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+    return (
+        msgspec.json.format(msgspec.json.encode(schema, order="deterministic")).decode() + "\n"
+    )

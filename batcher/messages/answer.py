@@ -7,8 +7,15 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from batcher.messages.codec import AT_ONCE, CODEC_ERRORS, check_utf8
-from batcher.messages.parts import MOST_BLOCKS, MOST_PARTS, MOST_TEXT, has_more_parts
+from batcher.messages.codec import (
+    AT_ONCE,
+    CODEC_ERRORS,
+    MOST_BLOCKS,
+    MOST_PARTS,
+    MOST_TEXT,
+    check_utf8,
+    has_more_parts,
+)
 from batcher.messages.usage import Evidence, Usage, parse_usage
 
 

@@ -8,8 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from batcher.messages.codec import CODEC_ERRORS
-from batcher.messages.parts import MOST_PARTS_OF_EVENT, has_more_parts
+from batcher.messages.codec import CODEC_ERRORS, MOST_PARTS_OF_EVENT, has_more_parts
 
 
 class Verdict(StrEnum):

@@ -11,9 +11,9 @@ import msgspec
 from msgspec.structs import replace
 
 from batcher.messages.answer import Answer, NotAMessage, parse_answer
-from batcher.messages.codec import CODEC_ERRORS
-from batcher.messages.parts import (
+from batcher.messages.codec import (
     ANSWER_LIMIT,
+    CODEC_ERRORS,
     MOST_BLOCKS,
     MOST_PARTS_OF_EVENT,
     has_more_parts,

@@ -5,8 +5,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from batcher.messages.codec import CODEC_ERRORS
-from batcher.messages.parts import MOST_ITERATIONS, USAGE_LIMIT
+from batcher.messages.codec import CODEC_ERRORS, MOST_ITERATIONS, USAGE_LIMIT
 
 MAX_TOKENS_PLAUSIBLE: Final = 1_000_000_000  # a count outside 0..10^9 is a broken server
 

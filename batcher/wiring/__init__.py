@@ -1,7 +1,6 @@
 """From settings to ready objects: `resolve` reads what was asked, `ready` makes it run."""
 
 from batcher.wiring.dated import command_of
-from batcher.wiring.ending import json_summary, output_of
 from batcher.wiring.process import SharedProcess
 from batcher.wiring.ready import (
     checked_files,
@@ -24,7 +23,7 @@ from batcher.wiring.resolve import (
     resolve,
     settings_of,
 )
-from batcher.wiring.run import check_together, run
+from batcher.wiring.run import check_together, json_summary, output_of, run
 from batcher.wiring.scheduled import ScheduledJob, scheduled
 from batcher.wiring.watching import watched
 

@@ -1,11 +1,18 @@
-"""A job, run: by this process alone, or by several of this machine together."""
+"""A job, run: by this process alone, or by several of this machine together.
+
+At its end, whoever began it, come its output file and its whole end as data.
+"""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Final
 
-from batcher.errors import ConfigurationError, UsageError
-from batcher.ledger.connect import parse_url
-from batcher.pipeline.events import Ended, Observer
+from batcher.errors import BatcherError, ConfigurationError, UsageError
+from batcher.ledger.connect import open_engine, parse_url, without_passwords
+from batcher.monitoring.limits import limit_json
+from batcher.pipeline.events import Ended, Observer, Started
 from batcher.pipeline.job import Job, Services, SignalWays
+from batcher.pricing.money import usd_text
 from batcher.rows.read.source import SourceFile
 from batcher.wiring.process import OwnProcess, Process
 from batcher.wiring.ready import run_here
@@ -58,3 +65,90 @@ def check_together(job: Job, *, pilot: bool) -> None:
         raise UsageError(
             f"--pilot and {option}: make the pilot alone, then run the rest with {option}"
         )
+
+
+_FINISHED: Final = (0, 65)
+
+
+def output_of(
+    job: Job, ended: Ended, start: Started | None, say: Callable[[str], None]
+) -> tuple[int | None, Ended]:
+    """Write the answers where the job wants them, if it does.
+
+    How many rows were written, `None` for no file; and the end, with what went wrong there.
+    What went wrong before is the graver, and keeps its code. `say` takes warnings.
+    """
+    if not (job.output and start and ended.last):
+        return None, ended
+    try:
+        return _write_output(job, start, say), ended
+    except BrokenPipeError:  # whoever read it has seen enough; the run keeps its own code
+        return None, ended
+    except BatcherError as error:
+        words = "; ".join(filter(None, [ended.error, str(error)]))
+        finished = ended.exit_code in _FINISHED
+        code = error.exit_code if finished else ended.exit_code
+        return None, replace(ended, exit_code=code, error=words)
+
+
+def _write_output(job: Job, start: Started, say: Callable[[str], None]) -> int:
+    from batcher.report.export.answers import (  # noqa: PLC0415 - seldom needed
+        ExportOptions,
+        export_answers,
+    )
+
+    engine = open_engine(job.database, read_only=True)
+    try:
+        options = ExportOptions(
+            target=str(job.output),
+            force=job.replace_output,
+            source_ids=start.source_ids if job.output_of_inputs else None,
+        )
+        return export_answers(engine, start.run_id, options, say).rows
+    finally:
+        engine.dispose()
+
+
+def json_summary(
+    job: Job, ended: Ended, start: Started | None, written: int | None
+) -> dict[str, Any]:
+    """The whole end of a run; amounts are exact decimal text."""
+    progress = asdict(ended.progress)
+    for name in (
+        "money_wait", "database_wait", "outage", "last_failure", "in_flight", "recorded",
+        "binding_limit_now", "binding_limit", "quota_used", "fallback_rows", "fallback_cost",
+    ):  # fmt: skip
+        progress.pop(name)
+    for name in (
+        "cost", "shared_cost", "repeated_cost", "assumed_low", "assumed_high",
+        "maybe_billed_high", "in_doubt_low", "in_doubt_high", "cap_spent", "cap_reserved",
+        "cap_free",
+    ):  # fmt: skip
+        value = progress.pop(name)
+        progress[f"{name}_usd"] = None if value is None else usd_text(value)
+    progress["other_currencies"] = {
+        currency: usd_text(amount)
+        for currency, amount in ended.progress.other_currencies.items()
+    }
+    return {
+        "exit_code": ended.exit_code,
+        "error": ended.error or None,
+        "cause": ended.cause or None,
+        "run_id": start.run_id if start else None,
+        "invocation_id": start.invocation_id if start else None,
+        "database": start.database if start else without_passwords(job.database),
+        "database_created": bool(start and start.database_created),
+        "imported_outcomes": start.imported if start else 0,
+        "price_note": start.price_note if start else None,
+        "recovered_attempts": start.recovery.attempts if start else 0,
+        "rows_left": ended.rows_left,
+        "rows_without_answer": ended.without_answer,
+        "seconds": round(ended.seconds, 3),
+        "rows_written": written,
+        "fallback": {
+            name: {"rows": rows, "cost_usd": usd_text(ended.progress.fallback_cost[name])}
+            for name, rows in ended.progress.fallback_rows.items()
+        },
+        **limit_json(ended.progress),
+        **progress,
+    }

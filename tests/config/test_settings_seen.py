@@ -10,8 +10,7 @@ from jsonschema import Draft202012Validator
 
 from batcher.cli import group
 from batcher.config.files import read_toml
-from batcher.config.schemas import schema_of
-from batcher.config.tables import ConfigFile, JobFile
+from batcher.config.tables import ConfigFile, JobFile, schema_of
 from batcher.errors import ConfigurationError
 from tests.config.test_config_sample import ROOT, uncommented
 

@@ -2,9 +2,8 @@
 
 import pytest
 
-from batcher.config.files import environment_settings
+from batcher.config.files import check_names, environment_settings, variables
 from batcher.config.tables import Settings
-from batcher.config.variables import check_names, variables
 from batcher.errors import ConfigurationError
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.messages.answer import NotAMessage, parse_answer
-from batcher.messages.parts import (
+from batcher.messages.codec import (
     MOST_BLOCKS,
     MOST_ITERATIONS,
     USAGE_LIMIT,

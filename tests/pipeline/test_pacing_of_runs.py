@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from batcher.pipeline.run.credit import Credit
+from batcher.pipeline.run.row_feed import Credit
 from batcher.rows.build.requests import RequestBuilder
 from tests.making_runs import (
     AT_ONCE,

@@ -11,8 +11,7 @@ from batcher.ledger.money.adjustments import (
     record,
 )
 from batcher.ledger.schema import ratings
-from batcher.report.html.document import render_page
-from batcher.report.html.page import gather
+from batcher.report.html.page import gather, render_page
 from batcher.report.query import ReportQuery, parse_dimensions
 from batcher.report.render.parquet import write_parquet
 from batcher.report.render.report_table import table_of

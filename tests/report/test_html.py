@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from batcher.ledger.connect import open_engine
 from batcher.pricing.rate.days import month_window
-from batcher.report.html.document import render_page
-from batcher.report.html.page import MOST_LINES, gather
-from batcher.report.html.scale import bins_for, round_step, scale_for
+from batcher.report.html.charts import bins_for, round_step, scale_for
+from batcher.report.html.page import MOST_LINES, gather, render_page
 from batcher.report.query import ReportQuery, parse_dimensions
 from batcher.report.words import shorten_apart
 from tests.report.browser import BROWSER, browse

@@ -62,7 +62,7 @@ def check_jobs(paths: tuple[Path, ...]) -> int:
 @click.argument("kind", type=click.Choice(["job", "config"]), default="job")
 def schema(kind: str) -> None:
     """Print the JSON schema of job files, or of config.toml, for editors and checks."""
-    from batcher.config.schemas import schema_of
+    from batcher.config.tables import schema_of
 
     tell(schema_of(kind), nl=False)
 

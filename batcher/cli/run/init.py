@@ -73,7 +73,7 @@ def _asked(given: object, name: str, question: str, default: str | None) -> str:
 
 
 def _write(draft: "JobDraft") -> None:
-    from batcher.config.schemas import schema_of
+    from batcher.config.tables import schema_of
     from batcher.estimate.new_job import SCHEMA_NAME
     from batcher.report.words import count_of
 

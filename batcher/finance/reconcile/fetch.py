@@ -9,7 +9,7 @@ from batcher.finance.reconcile.lines import Fetched
 from batcher.finance.reconcile.ours import LedgerFigures
 from batcher.finance.reconcile.theirs import Measure
 from batcher.transport.live.admin_reports import Days
-from batcher.wiring.admin import fetch_reports
+from batcher.wiring.connecting import fetch_reports
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,13 @@
-"""Ours and theirs place by place: the lines that are compared."""
+"""Ours and theirs place by place: the lines that are compared.
+
+Differences may make up for each other: the same amount stands in another place.
+"""
 
 import codecs
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
@@ -12,13 +16,58 @@ from sqlalchemy import Engine
 
 from batcher.errors import UsageError
 from batcher.finance.reconcile.cause import Line, is_settled
-from batcher.finance.reconcile.elsewhere import relate
 from batcher.finance.reconcile.ours import Amounts, Doubt, LedgerFigures, read_ours
 from batcher.finance.reconcile.overlaps import together
 from batcher.finance.reconcile.theirs import BillPage, BillPlace, Measure, Theirs
 from batcher.finance.reconcile.theirs_csv import read_csv
 from batcher.finance.reconcile.theirs_json import read_json
 from batcher.pricing.money import METERS
+
+_OTHER: Final = {"cache_write_5m": "cache_write_1h", "cache_write_1h": "cache_write_5m"}
+_DAY: Final = timedelta(days=1)
+
+
+def relate(lines: Mapping[BillPlace, Line], workspaces: Sequence[str]) -> None:
+    """Say of each line that does not agree where its opposite stands, if it does."""
+    open_lines = [line for line in lines.values() if not is_settled(line)]
+    for line in open_lines:
+        line.elsewhere = next(
+            (
+                words
+                for words, place in _places(line.place, lines)
+                if place in lines and _opposite(line, lines[place])
+            ),
+            "",
+        )
+    ours = [line for line in lines.values() if line.ours_used or line.ours_cost]
+    if workspaces and ours and all(_only_ours(line) for line in ours):
+        for line in open_lines:
+            line.elsewhere = f"workspace: theirs {', '.join(workspaces)}"
+
+
+def _places(
+    place: BillPlace, lines: Mapping[BillPlace, Line]
+) -> Iterator[tuple[str, BillPlace]]:
+    """Where the opposite may stand, the likeliest first."""
+    if other := _OTHER.get(place.kind):
+        yield f"lifetime: {other.replace('_', ' ')}", replace(place, kind=other)
+    for name, word in (("tier", "tier"), ("geography", "geography")):
+        for value in {getattr(each, name) for each in lines} - {getattr(place, name)}:
+            yield f"{word}: {value or 'none'}", replace(place, **{name: value})
+    for day in (place.day - _DAY, place.day + _DAY):
+        yield f"midnight: {day}", replace(place, day=day)
+
+
+def _opposite(one: Line, other: Line) -> bool:
+    used = one.used_difference, other.used_difference
+    if used[0] or used[1]:
+        return used[0] == -used[1] != 0
+    cost = one.cost_difference, other.cost_difference
+    return cost[0] != 0 and abs(cost[0] + cost[1]) <= one.slack + other.slack
+
+
+def _only_ours(line: Line) -> bool:
+    return not line.theirs_used and not (line.theirs_cost or Fraction(0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,11 +25,13 @@ from msgspec.structs import replace
 from batcher.clock import SystemClock
 from batcher.errors import Busy, CannotCreate, StorageError
 from batcher.ledger.connect import DatabaseUrl, user_name
-from batcher.ledger.open_files import OPEN_FILES, FileId, file_id
 from batcher.ledger.owner.process import this_process
 from batcher.ledger.sqlite_file import (
+    OPEN_FILES,
+    FileId,
     check_file_system,
     check_one_name,
+    file_id,
     make_file,
     network_file_system,
     number_of_commits,

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from batcher.errors import ConfigurationError
-from batcher.messages.codec import CODEC_ERRORS
-from batcher.messages.parts import MOST_PARTS, has_more_parts
+from batcher.messages.codec import CODEC_ERRORS, MOST_PARTS, has_more_parts
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator

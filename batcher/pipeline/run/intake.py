@@ -15,10 +15,9 @@ from batcher.ledger.write.writer import Writer
 from batcher.messages.request import BadRow, Request
 from batcher.pipeline.repeats import Repeats
 from batcher.pipeline.run.bad_rows import BadGate, MisnamedRows
-from batcher.pipeline.run.credit import Credit
 from batcher.pipeline.run.division import Division
 from batcher.pipeline.run.plan import PlannedSource
-from batcher.pipeline.run.row_feed import RowFeed
+from batcher.pipeline.run.row_feed import Credit, RowFeed
 from batcher.rows.batch import body_bytes, is_cut_off
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.read.reader import read_rows

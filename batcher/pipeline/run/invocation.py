@@ -27,7 +27,6 @@ from batcher.pipeline.progress import Progress
 from batcher.pipeline.repeats import repeats_of
 from batcher.pipeline.run.bad_rows import BadGate
 from batcher.pipeline.run.begin import BegunInvocation
-from batcher.pipeline.run.credit import Credit
 from batcher.pipeline.run.division import Division
 from batcher.pipeline.run.engines import EngineParts, make_engine
 from batcher.pipeline.run.guard import guard_note
@@ -35,7 +34,7 @@ from batcher.pipeline.run.holding import connection_lost
 from batcher.pipeline.run.intake import Intake
 from batcher.pipeline.run.plan import PlannedSource
 from batcher.pipeline.run.rescue import CheckedLedger, Rescue
-from batcher.pipeline.run.row_feed import RowFeed
+from batcher.pipeline.run.row_feed import Credit, RowFeed
 from batcher.pipeline.run.signals import SignalActions, Signals, exit_code, why_stopped
 from batcher.pipeline.together.sharing import share_quotas
 from batcher.rows.batch import Reason

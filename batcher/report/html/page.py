@@ -1,17 +1,26 @@
-"""What the page shows, gathered from one or several ledgers."""
+"""What the page shows, gathered from one or several ledgers, and the page as text.
 
+That is one file, no script, nothing loaded, everything escaped.
+"""
+
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from fractions import Fraction
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
 from typing import Final
 
+from jinja2 import Environment, StrictUndefined, Template
 from sqlalchemy import Engine
 
 from batcher.clock import moment_of
 from batcher.pricing.money import format_currency, format_usd
 from batcher.report.figures import USD, Report
 from batcher.report.html.cards import Card, details, over_time
+from batcher.report.html.charts import WIDTH
 from batcher.report.ledgers import ledger_name, open_ledgers
 from batcher.report.query import Dimension, Kind, ReportQuery, time_zone
 from batcher.report.render.layout import Detail, Layout, lay_out
@@ -165,3 +174,34 @@ def _with_short_names(layout: Layout) -> Layout:
         for is_text, cells in zip(texts, zip(*layout.rows, strict=True), strict=True)
     ] if layout.rows else []  # fmt: skip
     return replace(layout, rows=tuple(zip(*columns, strict=True)))
+
+
+_ROOM: Final = "batcher.report.html"
+
+
+def render_page(page: Page) -> str:
+    """The HTML of `page`; the same page gives the same bytes.
+
+    Its policy allows its own style sheet and nothing else, so that not even a text that was
+    not escaped could load or run anything.
+    """
+    style = _text("report.css")
+    digest = b64encode(sha256(style.encode()).digest()).decode()
+    return _template().render(
+        page=page,
+        style=style,
+        style_hash=digest,
+        chart_width=WIDTH,
+    )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    return environment.from_string(_text("report.html.jinja"))
+
+
+def _text(name: str) -> str:
+    return files(_ROOM).joinpath(name).read_text(encoding="utf-8")

@@ -56,8 +56,7 @@ def write_report(
 
         write(summarise(engines, query), form, target, stdout, guard)
         return
-    from batcher.report.html.document import render_page  # noqa: PLC0415 - brings Jinja2
-    from batcher.report.html.page import gather  # noqa: PLC0415 - brings SQLAlchemy
+    from batcher.report.html.page import gather, render_page  # noqa: PLC0415 - brings Jinja2
 
     page = gather(engines, query, SystemClock().now_us())
     deliver(render_page(page), target, stdout, guard, marks.is_page)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
-from batcher.messages.parts import MOST_PARTS
+from batcher.messages.codec import MOST_PARTS
 from batcher.messages.request import BadRow, Request
 from batcher.rows.batch import (
     BATCH_ROWS,

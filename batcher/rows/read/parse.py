@@ -9,8 +9,7 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from batcher.messages.codec import CODEC_ERRORS, broken_utf8
-from batcher.messages.parts import MOST_PARTS, has_more_parts
+from batcher.messages.codec import CODEC_ERRORS, MOST_PARTS, broken_utf8, has_more_parts
 from batcher.messages.request import canonical_pieces
 from batcher.rows.batch import Reason, RowProblem
 

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 import aiohttp
 
-from batcher.messages.parts import ANSWER_LIMIT
+from batcher.messages.codec import ANSWER_LIMIT
 from batcher.transport.live.send_errors import TROUBLES, SendError
 
 _PIECE_BYTES: Final = 2**18

@@ -29,10 +29,9 @@ from batcher.transport.live.bodies import (
     read_whole,
     unpacked,
 )
-from batcher.transport.live.credentials import Exchange, Keys, KeySource
+from batcher.transport.live.credentials import Exchange, Keys, KeySource, tls_context
 from batcher.transport.live.mask import Mask
 from batcher.transport.live.send_errors import TROUBLES, SendError, send_error
-from batcher.transport.live.tls import tls_context
 from batcher.transport.live.wire import (
     LONGEST_LINE,
     MOST_HEADERS,
