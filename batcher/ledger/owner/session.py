@@ -19,6 +19,7 @@ from batcher.ledger.owner.lease import (
     most_idle_ms,
     written,
 )
+from batcher.ledger.owner.write_ahead_log import WriteAheadLog
 from batcher.ledger.server import BEGIN, MOST_IDLE, ONE_BY_ONE
 
 T = TypeVar("T")
@@ -38,7 +39,7 @@ class Session:
 
     `lost` is called with a sentence when the connection is lost, with "" when it is back.
     Commits to a `file` that is held are numbered in it, from the first to the clean end, and
-    made only while it has its name.
+    made only while it has its name. The `log` of a file is looked at after commits.
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class Session:
         patience_seconds: float = PATIENCE_SECONDS,
         lost: Callable[[str], None] = lambda _: None,
         file: HeldFile | None = None,
+        log: WriteAheadLog | None = None,
     ) -> None:
         self._file = file
+        self._log = log
         self._engine = engine
         self._lease = lease
         self._patience_seconds = patience_seconds
@@ -144,6 +147,8 @@ class Session:
         if self._file:
             self._number = number
             self._file.committed(number)
+        if self._log:
+            self._log.committed(self._connection)
         return result
 
     @property

@@ -17,13 +17,14 @@ from sqlalchemy import Connection, Engine
 
 from batcher.clock import Clock
 from batcher.errors import LostTransactions
-from batcher.ledger.connect import storage_errors
+from batcher.ledger.connect import place, storage_errors
 from batcher.ledger.database_errors import may_be_about_data
 from batcher.ledger.lifeboat.frames import pack, unpack
 from batcher.ledger.lifeboat.lifeboat import Lifeboat
 from batcher.ledger.owner.database_file import HeldFile
 from batcher.ledger.owner.lease import Lease
 from batcher.ledger.owner.session import PATIENCE_SECONDS, Session
+from batcher.ledger.owner.write_ahead_log import WriteAheadLog
 from batcher.ledger.write.records import Intent, Record, Scope, Settlement
 from batcher.ledger.write.repair import mended
 from batcher.ledger.write.transaction import Recorder
@@ -106,6 +107,7 @@ class Recording:
     Every transaction names the `lease`, if there is one; then a lost server is waited for, for
     `patience_seconds`. `connection_lost` is called in the writer's thread: with a sentence when
     the connection is lost, with "" when it is back. `file`: see `Session`.
+    `log_grows` is called there, too: see `WriteAheadLog`.
     """
 
     scope: Scope
@@ -115,6 +117,7 @@ class Recording:
     patience_seconds: float = PATIENCE_SECONDS
     connection_lost: Callable[[str], None] = lambda _: None
     file: HeldFile | None = None
+    log_grows: Callable[[str], object] = lambda _: None
 
 
 class Writer:
@@ -362,11 +365,13 @@ def open_writer(
 ) -> Writer:
     """A writer with a session of its own; `close` ends it."""
     recorder = Recorder(engine.dialect, recording.scope, recording.clock, recording.store)
+    path = place(engine).path
     session = Session(
         engine,
         recording.lease,
         patience_seconds=recording.patience_seconds,
         lost=recording.connection_lost,
         file=recording.file,
+        log=WriteAheadLog(path, recording.log_grows) if path else None,
     )
     return Writer(engine, recorder, loop, on_failure, lifeboat, session, on_kept)

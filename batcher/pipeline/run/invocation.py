@@ -99,6 +99,9 @@ class Invocation:
                 patience_seconds=self._job.database_wait_seconds,
                 connection_lost=connection_lost(self._job, self._database_away),
                 file=self._begun.held.file,
+                log_grows=lambda words: self._loop.call_soon_threadsafe(
+                    self._services.observer.noted, words
+                ),
             ),
             self._loop,
             self._storage_failed,
