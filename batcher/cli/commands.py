@@ -218,15 +218,20 @@ def write_new(file: Path, text: str) -> None:
 
 
 def completed(
-    names: Names,
+    names: Names, *, in_list: bool = False
 ) -> "Callable[[click.Context, click.Parameter, str], list[CompletionItem]]":
-    """Completion from `names`, which are asked for only when a shell wants them."""
+    """Completion from `names`, which are asked for only when a shell wants them.
+
+    `in_list`: several may stand there, with commas between them.
+    """
 
     def complete(
         _ctx: click.Context, _parameter: click.Parameter, begun: str
     ) -> "list[CompletionItem]":
         from click.shell_completion import CompletionItem
 
-        return [CompletionItem(name) for name in names() if name.startswith(begun)]
+        before, comma, last = begun.rpartition(",") if in_list else ("", "", begun)
+        found = [name for name in names() if name.startswith(last)]
+        return [CompletionItem(f"{before}{comma}{name}") for name in found]
 
     return complete

@@ -36,3 +36,17 @@ def price_list_names() -> Iterable[str]:
     from batcher.pricing.book.book import load_shipped
 
     return sorted(load_shipped().lists)
+
+
+def column_names() -> Iterable[str]:
+    """What `export` can write, and where an answer comes from."""
+    from batcher.report.export.answers import ANSWER_COLUMNS
+
+    return list(ANSWER_COLUMNS)
+
+
+def command_names() -> Iterable[str]:
+    """All commands, in the order of the help."""
+    from batcher.cli.menu import COMMANDS
+
+    return list(COMMANDS)

@@ -151,6 +151,9 @@ def test_a_near_miss_is_told_what_was_meant(words, meant, tmp_path, monkeypatch)
         (("report", "--by"), "stop", {"stop_reason"}),
         (("run", "--on-unknown"), "h", {"hold"}),
         (("prices",), "ra", {"ratings"}),
+        (("export", "--columns"), "te", {"text"}),
+        (("export", "--columns"), "custom_id,te", {"custom_id,text"}),
+        (("help",), "rep", {"report", "reprice"}),
     ],
 )
 def test_a_shell_is_told_what_a_word_can_become(words, begun, expected):

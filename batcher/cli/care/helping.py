@@ -2,11 +2,14 @@
 
 import click
 
-from batcher.cli.commands import NearChoice, command
+from batcher.cli.commands import NearChoice, command, completed
+from batcher.cli.names import command_names
 
 
 @click.command("help", hidden=True)
-@click.argument("names", nargs=-1, metavar="[COMMAND]...")
+@click.argument(
+    "names", nargs=-1, metavar="[COMMAND]...", shell_complete=completed(command_names)
+)
 @click.pass_context
 def helping(context: click.Context, names: tuple[str, ...]) -> None:
     """Show the help of COMMAND, as --help does."""
@@ -29,8 +32,9 @@ def helping(context: click.Context, names: tuple[str, ...]) -> None:
 def completion(shell: str) -> None:
     """Print the script that makes a shell complete commands and names.
 
-    Besides commands, options and files it completes endpoints, models and the dimensions of a
-    report. For zsh write the script into a folder of your fpath, as _batcher.
+    Besides commands, options and files it completes endpoints, models, the dimensions of a
+    report and the columns of an export. For zsh write the script into a folder of your fpath,
+    as _batcher.
     """
     from click.shell_completion import get_completion_class
 

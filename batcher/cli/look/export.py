@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from batcher.cli.commands import FILE, NearChoice, command, force_option, option
+from batcher.cli.commands import FILE, NearChoice, command, completed, force_option, option
 from batcher.cli.ledger_options import ledger, ledger_options
+from batcher.cli.names import column_names
 from batcher.cli.words.say import tell
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 @option(
     "--columns",
     metavar="A,B",
+    shell_complete=completed(column_names, in_list=True),
     help="Only these columns, in this order.",
 )
 @option(
