@@ -112,6 +112,13 @@ WIRES = [
     _head("a negative length", HEAD + b"content-length: -1\r\n\r\n" + OK),
     _head("a length in words", HEAD + b"content-length: many\r\n\r\n" + OK),
     _head("two lengths", HEAD + b"content-length: 9\r\ncontent-length: 8\r\n\r\n" + OK),
+    _head(
+        "two lengths alike",
+        HEAD
+        + b"Content-Length: %d\r\nx: y\r\ncontent-length: %d\r\n\r\n" % (len(OK), len(OK))
+        + OK,
+        FINE,
+    ),
     _head("NUL in a header", HEAD + b"x: a\0b\r\n\r\n" + OK),
     _head("lines that end in LF alone", b"HTTP/1.1 200 OK\nconnection: close\n\n" + OK, FINE),
     # The body

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -39,7 +40,6 @@ from batcher.transport.live.wire import (
     Deadlines,
     Wire,
     endpoint_headers,
-    keep_alive_socket,
     key_header,
     proxy_headers,
 )
@@ -104,7 +104,7 @@ class HttpClient:
         connector = aiohttp.TCPConnector(
             limit=0,
             ttl_dns_cache=300,
-            socket_factory=keep_alive_socket,
+            socket_factory=_keep_alive_socket,
             ssl=tls_context(endpoint),
         )
         seconds = endpoint.connect_timeout_seconds
@@ -378,3 +378,14 @@ class HttpClient:
     async def close(self) -> None:
         """Close every connection."""
         await self._session.close()
+
+
+def _keep_alive_socket(address: tuple[Any, ...]) -> socket.socket:
+    """A socket that notices a vanished peer during the minutes in which a model thinks."""
+    family, kind, protocol, _, _ = address
+    sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5)):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return sock

@@ -9,7 +9,7 @@ Time limits are kept by one timer for all exchanges.
 """
 
 import asyncio
-import socket
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ _NOT_IN_HEADERS: Final = frozenset("\r\n\0")
 _BUFFERED_BYTES: Final = 2**15  # of each connection, and as much again, while nobody reads
 LONGEST_LINE: Final = 2**16
 MOST_HEADERS: Final = 1024
+_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)[ \t]*(?=\r\n|$)", re.IGNORECASE)
 _SMALL_HEAD_BYTES: Final = 2**15  # below that nothing is counted
 _MOST_HEAD_BYTES: Final = 2**20
 _ALL_HEADS_BYTES: Final = 2**24
@@ -74,6 +75,8 @@ class _BoundedHead:
         if self._size > _SMALL_HEAD_BYTES:
             more, self._taken = self._size - self._taken, self._size
             self._heads.take(more)
+        if self._size == len(data):
+            data = _said_once(data)
         found = self._parser.feed_data(data)
         for message, _ in found[0]:
             self._is_whole = message.code >= 200
@@ -84,6 +87,17 @@ class _BoundedHead:
         if self._taken:
             self._heads.free(self._taken)
             self._taken = 0
+
+
+def _said_once(data: bytes) -> bytes:
+    """A length that an answer's head says twice alike, it says once, as RFC 9110 allows.
+
+    aiohttp's parser refuses both that and lengths that differ, which nobody can read.
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    if head.lower().count(b"content-length") < 2 or len(set(_LENGTH.findall(head))) != 1:
+        return data
+    return _LENGTH.sub(b"", head, count=len(_LENGTH.findall(head)) - 1) + end + rest
 
 
 def _too_long(size: int) -> HttpProcessingError:
@@ -253,17 +267,6 @@ class Wire:
             return None
         transport.write(head)
         return self._loop.create_task(_pour(StreamWriter(protocol, self._loop), body))
-
-
-def keep_alive_socket(address: tuple[Any, ...]) -> socket.socket:
-    """A socket that notices a vanished peer during the minutes in which a model thinks."""
-    family, kind, protocol, _, _ = address
-    sock = socket.socket(family, kind, protocol)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5)):
-        if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    return sock
 
 
 def endpoint_headers(endpoint: Endpoint, key: Secret | None) -> CIMultiDict[str]:
