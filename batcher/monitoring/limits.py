@@ -87,6 +87,8 @@ def _hint(binding: BindingLimit) -> str:
         return _HINTS[binding.option]
     if binding.name == Limit.CONCURRENCY:
         return "the server is overloaded, no option would raise it"
+    if binding.name == Limit.SERVER:
+        return "no option would raise it"
     return "only the provider can raise it"
 
 

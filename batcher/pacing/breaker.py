@@ -265,6 +265,11 @@ class Concurrency:
         few = self.learned.allowed < self._cap and not self.learned.holds_back
         return few and self.learned.allowed <= self._allowed
 
+    @property
+    def is_overloaded(self) -> bool:
+        """Whether overload of the server has cut it."""
+        return int(self._allowed) < self._cap
+
     def look(self) -> None:
         """What is `learned` may have changed."""
         self.allowed = min(int(self._allowed), self.learned.allowed)

@@ -103,8 +103,11 @@ class QuotaLevel:
         self._level = min(self._level, -owed)
 
     def used(self, now: float) -> float:
-        """The part of the limit that was used since it is known; 1.0 is all of it."""
-        seconds = max(now - self._since, 1.0)
+        """The part of the limit that was used while anything asked for it; 1.0 is all of it.
+
+        What takes long to end after the last row went is no time in which more could have gone.
+        """
+        seconds = max(min(now, self._at) - self._since, 1.0)
         return self.spent / (self.allowed_per_minute / 60 * seconds)
 
     def read(self, limit: int | None, remaining: int | None, ahead: float, now: float) -> None:

@@ -24,6 +24,7 @@ class Limit(StrEnum):
     AT_ONCE = "the number of requests that the server takes at a time"
     PAUSE = "a pause that the server asked for"
     LEARNED = "a rate learned from the server's refusals"
+    SERVER = "a server that did not answer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,17 +10,21 @@ from sqlalchemy import Engine, event
 
 from batcher.cli.run.summary import closing_lines
 from batcher.monitoring.limits import limit_json, limit_lines, limit_words
-from batcher.pacing.limits import Limit, QuotaLimits, QuotaUse
+from batcher.pacing.limits import Expected, Limit, QuotaLimits, QuotaUse
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.engine.binding_limit import (
     LimitGauge,
     LocalLimit,
     quota_option,
 )
+from batcher.pipeline.engine.decide import cut_off
+from batcher.pipeline.engine.pace import Pace
+from batcher.pipeline.engine.work import Work
 from batcher.pipeline.progress import BindingLimit, Progress
 from batcher.rows.build.requests import RequestBuilder
 from batcher.wiring import json_summary
-from tests.making_runs import SETTINGS, FakeLane, FastClock, answered, refused, rows
+from tests.making_runs import MODEL, SETTINGS, FakeLane, FastClock, answered, refused, rows
+from tests.transport.servers import attempt as some_attempt
 
 UNLIMITED = QuotaLimits()
 
@@ -193,6 +197,66 @@ def test_an_overloaded_server_is_not_blamed_on_the_option():
     looking.end(3.0)
     assert progress.binding_limit == BindingLimit(Limit.CONCURRENCY, None, 1.0)
     assert "the server is overloaded" in limit_lines(progress)[0]
+
+
+def test_what_was_cut_off_at_the_end_does_not_make_the_server_overloaded():
+    """Ctrl-C cuts off what is in flight; before that, the option was what limited the run."""
+    pacer = Pacer(UNLIMITED, 8, 0.0)
+    looking, progress = gauge(pacer, in_flight=8, sent=20, recorded=20)
+    looking.sample(1.0, unsent_rows=5, input_ended=False)
+    for _ in range(30):
+        pacer.concurrency.bad(2.0)
+    for moment in range(3, 9):
+        looking.sample(float(moment), unsent_rows=5, input_ended=False, draining=True)
+    looking.end(9.0)
+    assert progress.binding_limit == BindingLimit(Limit.CONCURRENCY, "--concurrency", 1.0)
+
+
+def test_attempts_that_we_cut_off_say_nothing_of_the_server():
+    clock = FastClock()
+    pacer = Pacer(QuotaLimits(requests=10**9), 8, clock.monotonic())
+    pace = Pace(pacer, clock)
+    attempt = some_attempt()
+    for _ in range(40):
+        work = Work(request=attempt.request)
+        work.reservation = pacer.sent(MODEL, Expected(0.0, 0.0), clock.monotonic())
+        pace.end(work, cut_off(attempt, 2, sent=True))
+    assert not pacer.concurrency.is_cut
+
+
+def test_a_server_that_is_away_is_the_limit_and_not_the_database():
+    outage = "endpoint local does not answer"
+    looking, progress = gauge(
+        Pacer(UNLIMITED, 1, 0.0), in_flight=1, sent=20, recorded=19, outage=outage
+    )
+    looking.sample(1.0, unsent_rows=5, input_ended=False)
+    looking.end(2.0)
+    assert progress.binding_limit == BindingLimit(Limit.SERVER, None, 1.0)
+    assert limit_lines(progress) == [
+        "limited by a server that did not answer for 100 % of the time: no option would"
+        " raise it"
+    ]
+
+
+def test_an_overloaded_server_is_not_blamed_on_the_database():
+    pacer = Pacer(UNLIMITED, 8, 0.0)
+    for moment in (1.0, 7.0, 13.0, 19.0, 25.0, 31.0):
+        for _ in range(30):
+            pacer.concurrency.bad(moment)
+    looking, progress = gauge(pacer, in_flight=1, sent=20, recorded=19)
+    looking.sample(32.0, unsent_rows=5, input_ended=False)
+    assert progress.binding_limit_now == BindingLimit(Limit.CONCURRENCY, None, 1.0)
+
+
+def test_answers_that_are_long_in_coming_at_the_end_are_no_unused_quota():
+    """Else the end tells a quota that limited the run, and was used to a third."""
+    pacer = Pacer(QuotaLimits(requests=300), 128, 0.0)
+    for second in range(21):
+        for _ in range(5):
+            pacer.may_send(MODEL, Expected(0, 0), float(second))
+            pacer.sent(MODEL, Expected(0, 0), float(second))
+    (use,) = pacer.quota_used(60.0)
+    assert use.used == pytest.approx(1.05)  # with the burst of the first second
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """What limits a run: now, and most of the time."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from enum import StrEnum
 from typing import Final
 
@@ -35,15 +35,21 @@ class LimitGauge:
         self._pacer = pacer
         self._limits = limits
         self._seen: Counter[Limit | LocalLimit | None] = Counter()
+        self._options: dict[Limit | LocalLimit, Counter[str | None]] = defaultdict(Counter)
 
-    def sample(self, now: float, *, unsent_rows: int, input_ended: bool) -> None:
+    def sample(
+        self, now: float, *, unsent_rows: int, input_ended: bool, draining: bool = False
+    ) -> None:
         """Look once. `unsent_rows` are read and have never been sent.
 
-        The end of a run, when fewer rows are left than may be in flight, does not count.
+        The end of a run, when fewer rows are left than may be in flight, does not count, and
+        neither does what somebody ended, or what is `draining`.
         """
-        cause = self._cause(now, unsent_rows, input_ended=input_ended)
-        if cause is not None or unsent_rows or not input_ended:
+        cause = None if draining else self._cause(now, unsent_rows, input_ended=input_ended)
+        if not draining and (cause is not None or unsent_rows or not input_ended):
             self._seen[cause] += 1
+        if cause is not None:
+            self._options[cause][self._option(cause)] += 1
         self._tell_quotas(now)
         self._tell_oldest(now)
         self._progress.binding_limit_now = self._binding(cause, 1.0)
@@ -55,15 +61,24 @@ class LimitGauge:
         self._progress.binding_limit_now = None
         if self._seen:
             cause, count = self._seen.most_common(1)[0]
-            self._progress.binding_limit = self._binding(cause, count / self._seen.total())
+            self._progress.binding_limit = self._main(cause, count / self._seen.total())
+
+    def _main(self, cause: Limit | LocalLimit | None, part: float) -> BindingLimit | None:
+        """What would have helped most of the time, whatever would at the end."""
+        if cause is None:
+            return None
+        ((option, _),) = self._options[cause].most_common(1)
+        return BindingLimit(str(cause), option, part)
 
     def _cause(
         self, now: float, unsent_rows: int, *, input_ended: bool
     ) -> Limit | LocalLimit | None:
-        progress = self._progress
-        if progress.in_flight >= self._pacer.concurrency.allowed:
+        progress, concurrency = self._progress, self._pacer.concurrency
+        if progress.outage:
+            return Limit.SERVER
+        if progress.in_flight >= concurrency.allowed:
             unrecorded = progress.sent - progress.recorded
-            slow = unrecorded * 2 > progress.in_flight
+            slow = unrecorded * 2 > progress.in_flight and not concurrency.is_overloaded
             return LocalLimit.DATABASE if slow else self._at_the_server()
         if not unsent_rows:
             return None if input_ended else LocalLimit.READER
@@ -97,7 +112,7 @@ class LimitGauge:
                 return None if self._pacer.concurrency.is_cut else "--concurrency"
             case Limit.LEARNED:
                 return "--rpm"
-            case Limit.PAUSE | Limit.AT_ONCE:
+            case Limit.PAUSE | Limit.AT_ONCE | Limit.SERVER:
                 return None
             case Limit.REQUESTS | Limit.INPUT_TOKENS | Limit.OUTPUT_TOKENS:
                 uses = [use for use in self._progress.quota_used if use.limit is cause]

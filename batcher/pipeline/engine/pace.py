@@ -29,6 +29,7 @@ from batcher.pacing.limits import Expected
 from batcher.pacing.pacer import Pacer, Reservation
 from batcher.pacing.pool import Refusal
 from batcher.pipeline.engine.decide import (
+    ABORTED,
     failure_of,
     in_doubt,
     met_overload,
@@ -109,10 +110,10 @@ class Pace:
                 self._rejected(reservation, outcome, now)
             case NotSent():
                 self._pacer.refunded(reservation)
-            case Unknown() | Partial():
+            case Unknown() | Partial() if outcome.failure.error_type != ABORTED:
                 self._pacer.settled(reservation, None, now)
                 self._pacer.concurrency.bad(now)
-            case Unusable():
+            case Unknown() | Partial() | Unusable():
                 self._pacer.settled(reservation, None, now)
 
     def _rejected(self, reservation: Reservation, outcome: Rejected, now: float) -> None:

@@ -320,6 +320,7 @@ class Invocation:
                 self._clock.monotonic(),
                 unsent_rows=self._credit.spent_rows,
                 input_ended=self._feed.input_ended,
+                draining=self._engine.draining,
             )
 
     # The end
