@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -147,23 +148,34 @@ def plain_environment(home: Path) -> dict[str, str]:
 
 def wait_until(condition: Callable[[], bool], process: Process) -> bool:
     """Look until `condition` holds; `False` when the process ended before it did."""
-    for _ in range(int(PATIENCE_SECONDS / POLL_SECONDS)):
-        if condition():
-            return True
+    for seconds in _pauses(condition):
         try:
-            process.wait(POLL_SECONDS)
+            process.wait(seconds)
         except subprocess.TimeoutExpired:
             continue
         return condition()
-    raise AssertionError("what was waited for did not happen")
+    return True
 
 
 def wait_for(condition: Callable[[], bool]) -> bool:
     """Look until `condition` holds, where no process could end before it does."""
-    for _ in range(int(PATIENCE_SECONDS / POLL_SECONDS)):
+    for seconds in _pauses(condition):
+        threading.Event().wait(seconds)
+    return True
+
+
+def _pauses(condition: Callable[[], bool]) -> Iterator[float]:
+    """How long to wait before each further look; it ends when `condition` holds.
+
+    To look takes at most a third of a core: what is waited for needs it.
+    """
+    left = PATIENCE_SECONDS
+    while left > 0:
+        began = time.thread_time()
         if condition():
-            return True
-        threading.Event().wait(POLL_SECONDS)
+            return
+        yield (seconds := max(POLL_SECONDS, 2 * (time.thread_time() - began)))
+        left -= seconds
     raise AssertionError("what was waited for did not happen")
 
 

@@ -33,7 +33,7 @@ def place(tmp_path, simulate, postgres_url):
     url = simulate("--latency-ms", "20").url
     (place / "config.toml").write_text(f'{QUICK}[endpoints.simulator]\nbase_url = "{url}"\n')
     (place / "job.toml").write_text(JOB)
-    write_jsonl(place / "rows.jsonl", rows(200))
+    write_jsonl(place / "rows.jsonl", rows(100))
     (place / "bin" / "ssh").write_text(SSH)
     (place / "bin" / "ssh").chmod(0o755)
     return place
@@ -56,8 +56,8 @@ def all_did_it(processes, database, tags):
     for process in processes:
         _, said = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0, said
-    assert count(database, "v_answers", "true") == 200
-    assert count(database, "attempts", "true") == 200
+    assert count(database, "v_answers", "true") == 100
+    assert count(database, "attempts", "true") == 100
     with opened(database) as ask:
         found = {str(line["tags"]) for line in ask("SELECT tags FROM invocations")}
     assert len(found) == len(tags)

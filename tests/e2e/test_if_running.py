@@ -32,25 +32,20 @@ def on(folder, simulate, empty_database_url):
     return process
 
 
-def test_without_a_word_it_fails_with_75(folder, on):
+def test_without_a_word_it_fails_and_with_skip_it_is_well_and_nothing_is_recorded(folder, on):
     refused = folder.batcher(*on.command)
     assert (refused.code, refused.out) == (75, "")
     assert "another run" in refused.err.lower()
-
-
-def test_skip_ends_with_0_and_one_line(folder, on):
     skipped = folder.batcher(*on.command, "--if-running", "skip")
     assert skipped.code == 0
     assert len(skipped.err.splitlines()) == 1
     assert "othing was done: another run" in skipped.err
     quiet = folder.batcher(*on.command, "--if-running", "skip", "--quiet")
     assert (quiet.code, quiet.out, quiet.err) == (0, "", ""), "cron sends no mail"
-
-
-def test_skip_says_so_in_json_and_touches_no_input(folder, on):
-    (folder.path / "rows.jsonl").unlink()
+    (folder.path / "rows.jsonl").unlink()  # no input is touched
     told = folder.batcher(*on.command, "--if-running", "skip", "--json")
     assert json.loads(told.out)["exit_code"] == told.code == 0
+    assert count(on.database, "invocations") == 1
     assert on.poll() is None
 
 
@@ -91,8 +86,3 @@ def test_the_setting_may_stand_in_the_job_and_a_wrong_one_is_refused(folder, on)
     wrong = folder.batcher("run", "--job", job)
     assert wrong.code == 78
     assert "if_running is 'queue', not fail, skip or wait" in wrong.err
-
-
-def test_nothing_is_recorded_of_a_run_that_was_skipped(folder, on):
-    folder.batcher(*on.command, "--if-running", "skip")
-    assert count(on.database, "invocations") == 1

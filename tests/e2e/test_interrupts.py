@@ -200,12 +200,15 @@ def test_a_run_that_writes_its_output_ends_with_75_and_one_sentence(folder_anew,
     assert run.simulator.billed() == 20
 
 
-def signalled(process, number, times=12):
-    """What it wrote. In its last moment the run takes a signal, and has nothing to drain."""
+def signalled(process, number, times=40):
+    """What it wrote. In its last moment the run takes a signal, and has nothing to drain.
+
+    Two within a second would be one.
+    """
     for _ in range(times):
         process.send_signal(number)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=5)
+            return process.communicate(timeout=1.5)
     raise AssertionError("it goes on")
 
 

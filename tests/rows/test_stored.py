@@ -4,6 +4,7 @@ import gzip
 import json
 import socketserver
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pytest
@@ -16,6 +17,7 @@ from batcher.rows.out.output import open_writer
 from batcher.rows.read.reader import original_columns
 from batcher.rows.read.source import find_sources, fingerprint, place_of, shown, source_of
 from batcher.rows.read.stored import StoredObject
+from tests.e2e.processes import wait_for
 from tests.rows.making import batches, lines_of, prompts
 
 
@@ -264,43 +266,53 @@ class Passing(socketserver.BaseRequestHandler):
             pass
 
 
-def test_an_upload_that_breaks_off_publishes_nothing(bucket, monkeypatch):
-    """A bucket name of its own: how a store is reached is remembered by its name."""
+@pytest.fixture
+def cut(bucket, monkeypatch):
+    """A store that can be gone, and the name of a bucket there.
+
+    The name is its own: how a store is reached is remembered by it.
+    """
     other = f"{bucket.name}-cut"
     bucket.system.create_dir(other)
-    with Cut(bucket.port, 12 * 2**20) as cut:
+    with Cut(bucket.port, 2**30) as cut:
+        cut.bucket = other
         serving = threading.Thread(target=cut.serve_forever, daemon=True)
         serving.start()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{cut.server_address[1]}")
-        writer = open_writer(f"s3://{other}/out.jsonl")
+        yield cut
+        cut.shutdown()
+
+
+def test_what_breaks_off_publishes_nothing_and_is_no_damaged_file(bucket, cut, tmp_path):
+    """All at once: the client of a store that is gone tries again for six seconds each time."""
+    pq.write_table(pa.table({"prompt": ["x" * 10] * 100}), tmp_path / "a.parquet")
+    for name in ("a.parquet", "a.jsonl.zst"):
+        address = f"{cut.bucket}/{name}"
+        with bucket.system.open_output_stream(address, compression=None) as stream:
+            stream.write((tmp_path / "a.parquet").read_bytes())
+    files = [
+        source_of(name, StoredObject(f"s3://{cut.bucket}/{name}"))
+        for name in ("a.parquet", "a.jsonl.zst")
+    ]
+    writer = open_writer(f"s3://{cut.bucket}/out.jsonl")
+    cut.left = 12 * 2**20
+
+    def write():
         writer.write({"text": "x" * 1000} for _ in range(30_000))
         with pytest.raises(StorageError, match="writing failed"):
             writer.close()
-        cut.shutdown()
-    info = bucket.system.get_file_info(f"{other}/out.jsonl")
+
+    def read(file):
+        with pytest.raises(StorageError, match="cannot be read"):
+            bodies(file)
+
+    with ThreadPoolExecutor() as threads:
+        ends = [threads.submit(write)]
+        wait_for(lambda: cut.left <= 0)
+        ends += [threads.submit(read, file) for file in files]
+    assert [end.result() for end in ends] == [None] * 3
+    info = bucket.system.get_file_info(f"{cut.bucket}/out.jsonl")
     assert info.type.name == "NotFound"
-
-
-def test_a_reading_that_breaks_off_is_no_damaged_file(bucket, monkeypatch, tmp_path):
-    other = f"{bucket.name}-cut"
-    bucket.system.create_dir(other)
-    pq.write_table(pa.table({"prompt": ["x" * 10] * 100}), tmp_path / "a.parquet")
-    for name in ("a.parquet", "a.jsonl.zst"):
-        with bucket.system.open_output_stream(f"{other}/{name}", compression=None) as stream:
-            stream.write((tmp_path / "a.parquet").read_bytes())
-    with Cut(bucket.port, 2**30) as cut:
-        serving = threading.Thread(target=cut.serve_forever, daemon=True)
-        serving.start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{cut.server_address[1]}")
-        files = [
-            source_of(name, StoredObject(f"s3://{other}/{name}"))
-            for name in ("a.parquet", "a.jsonl.zst")
-        ]
-        cut.left = 0
-        for file in files:
-            with pytest.raises(StorageError, match="cannot be read"):
-                bodies(file)
-        cut.shutdown()
 
 
 def test_temporary_files_of_outputs_are_gone(bucket, tmp_path, monkeypatch):
