@@ -416,10 +416,22 @@ def _words_disagree(chance: Random, case: Case, done: Done) -> bool:
     return True
 
 
+def _by_a_cloud(chance: Random, case: Case, done: Done) -> bool:
+    """Asked for by an id of a cloud, whose answer has the plain name of the model."""
+    if done.geography != "global" or done.speed != "standard":
+        return False
+    region = chance.choice(("us.", "eu.", "global.", ""))  # the last is not told by the id
+    case.body["model"] = f"{region}anthropic.{done.model}-v1:0"
+    if region in {"us.", "eu."} or (not region and chance.random() < 0.5):
+        done.geography = "us"  # a tenth more there, too
+        case.bill = done.bill()
+    return True
+
+
 SPOILED: dict[str, Callable[[Random, Case, Done], bool]] = {
     "holes": _hole, "no usage": _no_usage, "odd count": _odd_count, "odd part": _odd_part,
     "other part": _other_part, "no split": _no_split, "thinks more": _thinks_more,
     "says nothing": _says_nothing, "too long": _too_long, "falls": _falls, "steps": _steps,
     "searches hidden": _searches_hidden, "terms hidden": _terms_hidden,
-    "words disagree": _words_disagree,
+    "words disagree": _words_disagree, "by a cloud": _by_a_cloud,
 }  # fmt: skip
