@@ -5,10 +5,12 @@ import re
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from batcher.ledger.connect import open_engine
 from batcher.ledger.verify.checks import verify
 from batcher.ledger.verify.findings import MOST_OF_A_KIND
+from batcher.pricing.book.book import load_shipped
 from tests.ledger.settling import NOON, RunLedger
 from tests.ledger.test_rollup import ANSWERS, records
 
@@ -235,3 +237,16 @@ def test_a_long_list_is_cut_and_still_counted(filled):
     found = verify(filled.engine)
     assert sum(each.kind == "charge" for each in found.findings) == MOST_OF_A_KIND
     assert found.problems > 2 * MOST_OF_A_KIND
+
+
+def test_what_was_charged_before_regions_were_seen_is_not_held_against_these_rules(sqlite_url):
+    ledger = RunLedger(sqlite_url, load_shipped())
+    attempt = ledger.attempt()
+    asked = replace(attempt.request, model="us.anthropic.claude-sonnet-5")
+    ledger.write(ledger.answered(attempt=replace(attempt, request=asked)))
+    assert problems(ledger) == []
+    ledger.execute("UPDATE charges SET input_amount = input_amount - 1")
+    assert [line for line in problems(ledger) if line.startswith("charge: ")]
+    ledger.execute("UPDATE ratings SET rules = 2")
+    assert not [line for line in problems(ledger) if line.startswith("charge: ")]
+    ledger.engine.dispose()
