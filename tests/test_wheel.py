@@ -3,15 +3,19 @@
 import fnmatch
 import html
 import os
+import pty
 import re
 import shutil
 import subprocess
 import sys
 import venv
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.cli.terminal import read_to_end
 
 PROJECT = Path(__file__).parent.parent
 SOURCES = (
@@ -184,11 +188,49 @@ def words_of_the_picture() -> set[str]:
     return {word for word in words if not re.match(r"[─-╿]", word)} - {"report"}
 
 
+def examples_of_the_demo() -> Iterator[tuple[str, str]]:
+    """What docs/reports.md shows of the demo's ledger: a command, and all that it prints."""
+    page = (PROJECT / "docs/reports.md").read_text("utf-8")
+    for line, shown in re.findall(r"^```\n\$ (.*)\n((?:.*\n)*?)```", page, flags=re.M):
+        if "batcher-demo.db" in line and not line.startswith("batcher export"):
+            yield line, shown
+
+
+def printed(line: str, installed: Path, folder: Path, on_a_terminal: bool) -> str:
+    environment = {
+        "PATH": f"{installed}:{os.defpath}", "HOME": str(folder), "LANG": "C.UTF-8",
+        "TERM": "xterm", "NO_COLOR": "1", "COLUMNS": "80",
+    }  # fmt: skip
+    words = ["bash", "-c", line]
+    if not on_a_terminal:
+        return run(*words, folder=folder, **environment).stdout
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(words, cwd=folder, env=environment, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = read_to_end(ours)
+    assert child.wait() == 0
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown)
+
+
+def without_chance(text: str) -> list[str]:
+    """Its lines without what is another each time: moments, ids, who and where."""
+    each_time = (
+        r"[\d-]+T[\d:.]+Z|by \S+ on \S+ process \d+|\d+ ms|_[0-9a-f]{22}|  [0-9a-f-]{18,}"
+    )
+    return [re.sub(each_time, "…", line.rstrip()) for line in text.splitlines()]
+
+
 def test_the_demo_runs_from_the_wheel_and_then_has_nothing_left_to_do(installed, empty):
     first = run(installed / "batcher", "demo", folder=empty)
     assert first.returncode == 0, first.stdout + first.stderr
     assert words_of_the_picture() - {"batcher"} <= set(first.stdout.split())
     assert (empty / "batcher-demo.db").stat().st_size
+    examples = list(examples_of_the_demo())
+    assert len(examples) == 6
+    for line, shown in examples:
+        assert without_chance(printed(line, installed, empty, "┌" in shown)) == without_chance(
+            shown
+        )
     again = run(installed / "batcher", "demo", folder=empty)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "nothing left to do" in (again.stdout + again.stderr).lower()

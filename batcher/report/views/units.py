@@ -120,9 +120,8 @@ def _said(found: UnitCosts) -> tuple[str, ...]:
             " rows given up included, by the answers that follow it."
         )
     if assumed := sum(group.assumed for group in found.groups.values()):
-        rests = "rests" if assumed == 1 else "rest"
         said.append(
-            f"Assumed: the cost of {count_of(assumed, 'row')} {rests} on an assumption, from"
+            f"Assumed: the cost of {count_of(assumed, 'row')} rests on an assumption, from"
             " Cost to At most; means and percentiles are of the lower ends."
         )
     if found.unpriced:
