@@ -53,8 +53,13 @@ class Pooler:
 
 
 @contextmanager
-def pooling(server: PostgresServer, mode: str, *, sessions: int = 2) -> Iterator[Pooler]:
-    """A pooler in `mode` (transaction or session) with so many sessions of the server."""
+def pooling(
+    server: PostgresServer, mode: str, *, sessions: int = 2, more: str = ""
+) -> Iterator[Pooler]:
+    """A pooler in `mode` (transaction or session) with so many sessions of the server.
+
+    `more` are further lines of its settings.
+    """
     program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
     if program is None:
         pytest.skip(MISSING)
@@ -65,6 +70,7 @@ def pooling(server: PostgresServer, mode: str, *, sessions: int = 2) -> Iterator
             SETTINGS.format(
                 server=server.folder, mode=mode, folder=folder, port=PORT, sessions=sessions
             )
+            + more
         )
         if USER:
             shutil.chown(folder, NOBODY, NOBODY)

@@ -50,6 +50,11 @@ _SQLITE: dict[int, tuple[type[BatcherError], str]] = {
 NO_RIGHT = "42501"
 # https://www.postgresql.org/docs/current/errcodes-appendix.html, the longest prefix wins.
 _POSTGRESQL: dict[str, tuple[type[BatcherError], str]] = {
+    "08P01": (  # how PgBouncer says all that it says itself
+        StorageError,
+        "got no connection from its pooler: raise default_pool_size, or run the same command"
+        " again later",
+    ),
     "25006": (StorageError, "is read-only: it may be a standby; use the primary"),
     NO_RIGHT: (StorageError, "does not let this user do that: grant the rights"),
     "XX001": (DamagedDatabase, "is damaged: restore a backup of it"),
@@ -86,7 +91,10 @@ _CONNECTING = (
     (r"password|authentication|pg_hba", "check the user and the password in its URL"),
     (r"database .* does not exist", "create the database first, for example with createdb"),
     (r"role .* does not exist", "check the user in its URL"),
-    (r"too many (clients|connections)|connection slots", "raise max_connections or wait"),
+    (
+        r"too many (clients|connections)|connection slots|no more connections allowed",
+        "raise max_connections, or max_client_conn of its pooler, or wait",
+    ),
     (r"", "check that the server runs and that the host and port in its URL are right"),
 )
 

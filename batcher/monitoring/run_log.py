@@ -1,11 +1,13 @@
 """A log of one invocation: a line an event, for people or programs; never a prompt or key."""
 
+import errno
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 import msgspec
 
@@ -55,19 +57,36 @@ class LogEvent:
 
 
 class LogFile:
-    """A file that lines are appended to. Each line opens it anew: somebody may rotate it."""
+    """A file that lines are appended to. Each line opens it anew: somebody may rotate it.
+
+    A pipe that nobody reads, or not fast enough, is trouble at once: no run waits for its log.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._path.open("a").close()
+            self._open().close()
         except OSError as exc:
-            raise CannotCreate(f"the log {path} cannot be written: {exc.strerror}") from exc
+            why = "nobody reads this pipe" if exc.errno == errno.ENXIO else exc.strerror
+            raise CannotCreate(f"the log {path} cannot be written: {why}") from exc
 
     def __call__(self, line: str) -> None:
         """Append `line`."""
-        with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        with self._open() as file:
             file.write(f"{line}\n")
+
+    def _open(self) -> TextIO:
+        return open(
+            self._path,
+            "a",
+            encoding="utf-8",
+            errors="backslashreplace",
+            opener=_without_waiting,
+        )
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)
 
 
 def to_stderr(line: str) -> None:

@@ -103,6 +103,30 @@ def slow_is_asked(url):
     return False  # no tables yet
 
 
+def typed_behind(folder, simulate, server, more):
+    """What a run says behind a pooler with these settings, whose sessions others have taken."""
+    direct = server.new_database()
+    write_jsonl(folder.path / "rows.jsonl", rows(5))
+    with pooling(server, "session", sessions=1, more=more) as pooler, pooler.connect(direct):
+        where = ("--endpoint", "simulator", "--base-url", simulate().url)
+        done = folder.batcher("run", "rows.jsonl", *where, "--database", pooler.url(direct))
+    server.drop(direct)
+    return done
+
+
+@pytest.mark.parametrize(
+    ("more", "advice"),
+    [
+        ("max_client_conn = 1\n", "raise max_connections, or max_client_conn of its pooler"),
+        ("query_wait_timeout = 1\n", "raise default_pool_size, or run the same command"),
+    ],
+)
+def test_a_pooler_that_has_no_room_is_named(folder, simulate, postgres_server, more, advice):
+    done = typed_behind(folder, simulate, postgres_server, more)
+    assert done.code == 74
+    assert advice in done.err
+
+
 def runs_beside_another_application(typed, pooler, rounds):
     with another_application(pooler, typed.url) as refused:
         for number in range(rounds):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -181,6 +182,22 @@ def test_a_log_is_found_anew_when_it_was_moved(tmp_path):
     log("two")
     assert (tmp_path / "run.log.1").read_text() == "one\n"
     assert (tmp_path / "run.log").read_text() == "two\n"
+
+
+def test_a_log_that_nobody_reads_holds_nobody_up(tmp_path):
+    pipe = tmp_path / "run.log"
+    os.mkfifo(pipe)
+    with pytest.raises(CannotCreate, match="nobody reads this pipe"):
+        LogFile(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    log = LogFile(pipe)
+    log("one")
+    assert os.read(reading, 100) == b"one\n"
+    with pytest.raises(BlockingIOError):
+        log("x" * 1_000_000)
+    os.close(reading)
+    with pytest.raises(OSError, match="No such device"):
+        log("two")
 
 
 SAMPLE = re.compile(
