@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from batcher.clock import SystemClock
 from batcher.config.keys import read_key
@@ -32,6 +33,8 @@ from batcher.wiring.fallbacks import fallback_notes, fallback_services, live_lan
 from batcher.wiring.guarding import check_output
 from batcher.wiring.process import OwnProcess, Process, loop_factory
 from batcher.wiring.resolve import Asked, resolve
+
+_PROVIDERS: Final = "anthropic"  # the list of the provider itself
 
 
 def price_words(typed: Asked) -> str:
@@ -73,7 +76,8 @@ def list_for(job: Job, endpoint: Endpoint, book: PriceBook) -> str | None:
     """The same for another endpoint of the job."""
     if job.prices == "none":
         return None
-    if endpoint.price_list is None and endpoint.name in book.lists:
+    nearer = endpoint.price_list == _PROVIDERS and not endpoint.simulated
+    if endpoint.name in book.lists and (nearer or endpoint.price_list is None):
         return endpoint.name  # a price file that names the endpoint means it
     return endpoint.price_list
 

@@ -11,7 +11,9 @@ from anthropic.lib.bedrock import AnthropicBedrockMantle
 
 from batcher.config.endpoints import at, endpoint_named
 from batcher.errors import ConfigurationError
+from batcher.pricing.book.book import load_file, load_shipped
 from batcher.rows.build.settings import RequestSettings
+from batcher.wiring import price_list
 from tests.making_runs import Case, message
 
 KEY = "sk-test"
@@ -138,3 +140,44 @@ def test_a_region_that_is_none_leads_nowhere(monkeypatch, value):
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     with pytest.raises(ConfigurationError, match="set the variable AWS_REGION"):
         endpoint_named("bedrock", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "trust", "reason"),
+    [
+        ("claude-aws", "claude-sonnet-4-6", "priced", None),
+        ("foundry", "our-own-deployment", "priced", None),
+        ("bedrock", "anthropic.claude-sonnet-4-6", "assumed", "region_assumed"),
+    ],
+)
+def test_the_doors_have_the_providers_prices_and_what_a_region_costs_is_assumed(
+    tmp_path, sqlite_url, name, model, trust, reason
+):
+    with recording() as (url, _):
+        endpoint = at(endpoint_named(name, {}), url)
+        case = Case(
+            folder=tmp_path, database=sqlite_url, endpoint=endpoint, settings=RequestSettings()
+        )
+        case.write([{"params": {"model": model, "max_tokens": 9, **CORPUS[0]}}])
+        assert case.run().exit_code == 0
+    list_price = 10 * 3_000_000 + 5 * 15_000_000
+    most = list_price * 11 // 10 if reason else list_price
+    charged = case.ask(
+        "SELECT trust, cost_pico_usd, cost_low_pico_usd, cost_high_pico_usd FROM v_answers"
+    )
+    assert charged == [(trust, list_price, list_price, most)]
+    assert {found for (found,) in case.ask("SELECT reason FROM v_charges")} == {reason}
+
+
+def test_a_price_file_that_names_the_door_is_nearer_than_the_providers_list(
+    tmp_path, sqlite_url
+):
+    mine = tmp_path / "prices.toml"
+    mine.write_text(
+        'version = "1"\n[lists.foundry]\nbased_on = "anthropic"\n'
+        'currency = "CCU"\nfactor = "100"\n'
+    )
+    endpoint = endpoint_named("foundry", {})
+    case = Case(folder=tmp_path, database=sqlite_url, endpoint=endpoint)
+    assert price_list(case.job(), load_shipped()) == "anthropic"
+    assert price_list(case.job(), load_file(mine)) == "foundry"
