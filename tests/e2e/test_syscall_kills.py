@@ -25,7 +25,10 @@ KILLS = 300
 TIMES_EACH = 5
 NOT_KILLED = "not killed, it made fewer calls"
 REPORT_EVERY = 10  # the report's own sums are compared after every tenth kill
-# What a campaign may not leave out, whatever SQLite's version calls between these.
+# What a campaign may not leave out, whatever SQLite's version calls between these. The first
+# thread that makes so many calls is killed: the writer syncs more often than the main thread,
+# whose syncs when the file is closed are out of reach. They change nothing that a kill leaves
+# behind, and cut power looks at them.
 PROTOCOL = {
     *("lock: open", "lock: write", "lock: clear"),
     *("database: make", "database: open", "journal: write", "journal: sync"),
@@ -36,7 +39,7 @@ PROTOCOL = {
     *("settlement: frame", "settlement: sync", "settlement: unlock"),
     *("checkpoint: sync the log", "checkpoint: write", "checkpoint: sync"),
     *("end: frame", "end: sync"),
-    *("close: sync the log", "close: write", "close: sync", "index: remove", "log: remove"),
+    *("close: write", "index: remove", "log: remove"),
 }
 
 
@@ -139,7 +142,7 @@ class Scene:
 
 
 def _scenes(folder: Folder, simulate) -> Iterator[Scene]:
-    """Nothing yet; a log that is nearly full; a finished run whose file grew; a killed run; and
+    """Nothing yet; a log that becomes full; a finished run whose file grew; a killed run; and
     one whose intents and settlements are written apart, as many answers are errors.
 
     Those without chance, one request after the other, make the same calls again and again.
@@ -147,8 +150,8 @@ def _scenes(folder: Folder, simulate) -> Iterator[Scene]:
     calm = simulate("--latency-ms", "0")
     yield _scene("new", _run(folder, calm, rows=2, concurrency=1))
 
-    run = _run(folder, calm, rows=110, concurrency=1)
-    assert run.kill_after(80)  # some pages before SQLite copies them into the database
+    run = _run(folder, calm, rows=230, concurrency=1)
+    assert run.kill_after(80)  # the rest is more than SQLite leaves in the log
     yield _scene("long", run)
 
     _clear(run)
