@@ -3,7 +3,7 @@
 import pytest
 from click.testing import CliRunner
 
-from batcher.cli.money.prices import prices
+from batcher.cli.money.prices import fitting, prices
 from batcher.errors import CannotCreate, ConfigurationError, UsageError
 from batcher.pricing.book.book import load_file, load_shipped
 
@@ -176,3 +176,11 @@ def test_import_from_genai_prices_can_stand_alone(tmp_path):
 @pytest.mark.parametrize("arguments", [[], ["x.csv", "--from", "genai-prices"]])
 def test_import_needs_one_source(arguments):
     assert batcher_prices("import", *arguments).exit_code == 2
+
+
+def test_a_narrow_terminal_goes_without_the_columns_that_matter_least():
+    rows = [("model", "input", "read", "since"), ("haiku", "0.25", "0.03", "2026-10-01")]
+    least = ("since", "read")
+    assert fitting(rows, 30, least) == rows
+    assert fitting(rows, 29, least) == [row[:3] for row in rows]
+    assert fitting(rows, 5, least) == [row[:2] for row in rows]

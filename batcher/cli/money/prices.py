@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -57,7 +58,7 @@ def list_prices(book_file: str, price_list: str, day: str | None) -> None:
 
     book = book_of(book_file)
     _require_list(book, price_list)
-    print_columns(current_prices(book, price_list, _day(day)))
+    print_columns(current_prices(book, price_list, _day(day)), least=_LEAST)
     _note(f"prices: {_described(book)}")
 
 
@@ -336,12 +337,36 @@ def _compare_with_genai_prices(book: PriceBook) -> bool:
     return bool(unknown)
 
 
-def print_columns(rows: Sequence[tuple[str, ...]], *, err: bool = False) -> None:
-    """Aligned columns, never cut: a terminal wraps them, a file keeps them."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+# Of the prices of all models, what a narrow terminal can do without, the least first.
+_LEAST: Final = ("since", "write_1h", "search/1k", "write_5m", "read")
+
+
+def print_columns(
+    rows: Sequence[tuple[str, ...]], *, err: bool = False, least: Sequence[str] = ()
+) -> None:
+    """Aligned columns, never cut: a terminal goes without those of `least`, then wraps them."""
+    if (sys.stderr if err else sys.stdout).isatty():
+        rows = fitting(rows, shutil.get_terminal_size().columns, least)
+    widths = _widths(rows)
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         tell("  ".join(cells).rstrip(), err=err)
+
+
+def fitting(
+    rows: Sequence[tuple[str, ...]], width: int, least: Sequence[str]
+) -> Sequence[tuple[str, ...]]:
+    """Without as many of the columns `least`, by their titles, as it takes to fit."""
+    for title in least:
+        if sum(_widths(rows)) + 2 * (len(rows[0]) - 1) <= width:
+            break
+        place = rows[0].index(title)
+        rows = [(*row[:place], *row[place + 1 :]) for row in rows]
+    return rows
+
+
+def _widths(rows: Sequence[tuple[str, ...]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]
 
 
 def _note(text: str) -> None:

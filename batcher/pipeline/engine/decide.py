@@ -284,8 +284,8 @@ def _stop_error(failure: Failure, outcome: Outcome, endpoint: str) -> BatcherErr
     said = f"HTTP {status} {_said(failure)}"
     if failure.verdict is Verdict.STOP_ACCESS:
         return AccessRefused(
-            f"endpoint {endpoint} refused the run ({said}); check the key, its permissions and "
-            "the account's billing, then type the same command again"
+            f"endpoint {endpoint} refused the run ({said}); check the key (is it set, and what "
+            "may it do?) and the account's billing, then type the same command again"
         )
     return ConfigurationError(
         f"endpoint {endpoint} does not know what was asked for ({said}); check the model and "
