@@ -1,8 +1,8 @@
 """The fault table of Message Batches: what goes wrong, what happens then, what is paid."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.faults.between import Afterwards, Changed, Dropped, Instead, Meddling
@@ -36,13 +36,22 @@ class Follows:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchFault:
-    """At the first requests of a kind, `times` each, the server's words are meddled with."""
+    """At the first requests of a kind, `times` each, the server's words are meddled with.
+
+    So are those of other kinds `besides`.
+    """
 
     id: str
     kind: str
     script: Sequence[Meddling]
     follows: Follows
     times: int = 1
+    besides: Mapping[str, Sequence[Meddling]] = field(default_factory=dict)
+
+    @property
+    def scripts(self) -> dict[str, Sequence[Meddling]]:
+        """What is done, by kind."""
+        return {self.kind: self.script, **self.besides}
 
 
 FINE = Follows()
@@ -144,7 +153,13 @@ CREATES = [
     fault("is answered with no end", "create", says(expires_at=None), FINE),
     fault("is answered with more", "create", says(later={"a": [1]}), FINE),
     fault("counts none", "create", says(request_counts={}), FINE),
-    fault("is lost, and so are lists", "list", Instead(500, error("api_error")), FINE),
+    BatchFault(
+        id="is lost, and so are lists",
+        kind="create",
+        script=[Dropped(asked=True)],
+        follows=FINE,
+        besides={"list": [Instead(500, error("api_error")), Instead(200, b"{}"), Dropped()]},
+    ),
 ]
 LOOKS = [
     fault("is not found in between", "look", Instead(404, error("not_found_error")), FINE, 3),

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -57,14 +57,16 @@ def kind_of(method: str, path: str) -> str:
 
 
 class _Between:
-    def __init__(self, url: str, kind: str, script: Sequence[Meddling], times: int) -> None:
+    def __init__(self, url: str, scripts: Mapping[str, Sequence[Meddling]], times: int) -> None:
         self._url = url
-        self._kind = kind
-        self._script = [meddling for meddling in script for _ in range(times)]
+        self._scripts = {
+            kind: [meddling for meddling in script for _ in range(times)]
+            for kind, script in scripts.items()
+        }
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        mine = kind_of(request.method, request.path) == self._kind
-        meddling = self._script.pop(0) if mine and self._script else None
+        script = self._scripts.get(kind_of(request.method, request.path))
+        meddling = script.pop(0) if script else None
         match meddling:
             case Instead(status, body, headers):
                 return web.Response(status=status, body=body, headers=headers)
@@ -108,14 +110,14 @@ async def _cut_within(request: web.Request, body: bytes, part: float) -> web.Str
 
 @contextmanager
 def standing_between(
-    url: str, kind: str, script: Sequence[Meddling], times: int = 1
+    url: str, scripts: Mapping[str, Sequence[Meddling]], times: int = 1
 ) -> Iterator[str]:
-    """The address of a server that passes everything on, but for requests of one kind."""
+    """The address of a server that passes everything on, but for what scripts meddle with."""
     started, address, ends = threading.Event(), list[str](), list[Any]()
 
     async def serve() -> None:
         app = web.Application(client_max_size=LARGEST)
-        app.router.add_route("*", "/{rest:.*}", _Between(url, kind, script, times).handle)
+        app.router.add_route("*", "/{rest:.*}", _Between(url, scripts, times).handle)
         runner = web.AppRunner(app)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)

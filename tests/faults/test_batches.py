@@ -45,7 +45,7 @@ def test_the_table_is_as_long_as_it_claims():
 )
 def test_what_goes_wrong_with_batches_is_paid_once_or_told(case, simulator, fault):
     before = len(simulator.bill)
-    with standing_between(simulator.base_url, fault.kind, fault.script, fault.times) as url:
+    with standing_between(simulator.base_url, fault.scripts, fault.times) as url:
         meddled = replace(case, endpoint=replace(case.endpoint, base_url=url))
         code = finish(meddled, fault)
     follows = fault.follows
@@ -74,7 +74,7 @@ def test_what_goes_wrong_with_a_cancel_is_asked_again(case, fault):
     with simulating(batches=BatchSettings(queue_seconds=(SLOW, SLOW))) as slow:
         where = replace(case.endpoint, base_url=slow.base_url)
         case = replace(case, endpoint=where)
-        with standing_between(slow.base_url, fault.kind, fault.script, fault.times) as url:
+        with standing_between(slow.base_url, fault.scripts, fault.times) as url:
             case = replace(case, endpoint=replace(where, base_url=url))
             assert case.in_batches(wait=False, clock=Hurried()).exit_code == 75
             ended = case.in_batches(cancel=True, clock=Hurried())
@@ -111,7 +111,7 @@ def test_what_is_gone_for_good_is_in_doubt_when_its_time_is_over(
     """It was deleted, or expired, before it was collected: paid, and its rows are to do."""
     before = len(simulator.bill)
     gone = [Instead(404, error("not_found_error"))]
-    with standing_between(simulator.base_url, kind, gone, ALWAYS) as url:
+    with standing_between(simulator.base_url, {kind: gone}, ALWAYS) as url:
         meddled = replace(case, endpoint=replace(case.endpoint, base_url=url))
         assert meddled.in_batches(wait=False, clock=Hurried()).exit_code == 75
         later = HoursLater(hours)
