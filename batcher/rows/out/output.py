@@ -19,8 +19,9 @@ import msgspec
 from batcher.errors import CannotCreate, StorageError, UsageError
 from batcher.outputs import NOTHING_KEPT, Guard, is_opened_already, is_url, never, visible
 from batcher.rows.out.marks import OutputFormat, has_columns
-from batcher.rows.out.spooled import ByteStream, Shape, SpooledRows, write_csv, write_parquet
+from batcher.rows.out.spooled import ByteStream, Shape, SpooledRows, write_csv
 from batcher.rows.out.typed import CellKind
+from batcher.rows.out.typed_rows import TypedRows
 from batcher.rows.out.upload import Upload
 from batcher.rows.read.stored import StoredObject, check_url
 
@@ -262,12 +263,9 @@ class RowWriter:
 
     def __init__(self, sink: Sink, format_: OutputFormat, shape: Shape) -> None:
         self._sink = sink
-        self._format = format_
         self._shape = shape
-        self._spooled: SpooledRows | None = None
-        if format_ != "jsonl":
-            with storage_errors(sink.name):
-                self._spooled = SpooledRows(sink.path.parent if sink.path else None)
+        with storage_errors(sink.name):
+            self._spooled = _spool(format_, sink.path.parent if sink.path else None, shape)
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add rows; raises `StorageError` when the disk fails, or `BrokenPipeError`."""
@@ -317,14 +315,26 @@ class RowWriter:
         return {name: row.get(name) for name in self._shape.columns or ()}
 
     def _finish(self) -> None:
-        if self._spooled is None:
-            return
-        match self._format:
-            case "csv":
-                write_csv(self._spooled, self._shape, self._sink.stream)
-            case "parquet":
-                write_parquet(self._spooled, self._shape, self._sink.stream)
-            case "jsonl":
+        match self._spooled:
+            case None:
                 return
+            case SpooledRows():
+                write_csv(self._spooled, self._shape, self._sink.stream)
+            case TypedRows():
+                self._spooled.write(self._sink.stream)
             case _:
-                assert_never(self._format)
+                assert_never(self._spooled)
+
+
+def _spool(
+    format_: OutputFormat, folder: Path | None, shape: Shape
+) -> SpooledRows | TypedRows | None:
+    match format_:
+        case "csv":
+            return SpooledRows(folder)
+        case "parquet":
+            return TypedRows(folder, shape)
+        case "jsonl":
+            return None
+        case _:
+            assert_never(format_)

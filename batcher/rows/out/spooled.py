@@ -5,22 +5,19 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import msgspec
 
 from batcher.outputs import no_formula
-from batcher.rows.out.typed import GROUP_BYTES, GROUP_ROWS, CellKind, TypedColumn, write_typed
+from batcher.rows.out.typed import GROUP_BYTES, GROUP_ROWS, CellKind
 
 Scalar = bool | int | float | str | None
 
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(list[bool | int | float | str | None])
 _INT64: Final = 2**63
-_UNIT: Final = Decimal(1).scaleb(-12)  # of an amount
 _SPECIAL: Final = re.compile(r"[\",\r\n]")
 _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
@@ -53,6 +50,20 @@ class SpooledRows:
         """Keep `rows`; raises `OSError`."""
         self._file.writelines(_ENCODER.encode(self._cells(row)) + b"\n" for row in rows)
 
+    @property
+    def size_bytes(self) -> int:
+        """Of the rows so far, as they are kept."""
+        return self._file.tell()
+
+    def kind_of(self, name: str) -> CellKind:
+        """What the column is, by all of its values so far."""
+        types = self.columns.get(name, set())
+        if types == {bool}:
+            return CellKind.BOOLEAN
+        if types and types <= {int, _Wide}:
+            return CellKind.INTEGER
+        return CellKind.NUMBER if types and types <= {int, float} else CellKind.TEXT
+
     def rows(self) -> Iterator[list[Scalar]]:
         """All rows so far, each with a cell per column."""
         width = len(self.columns)
@@ -84,7 +95,7 @@ class SpooledRows:
         for name in row:
             if name not in self.columns:
                 self.columns[name] = set()
-        cells = [_scalar(row.get(name)) for name in self.columns]
+        cells = [scalar(row.get(name)) for name in self.columns]
         for types, cell in zip(self.columns.values(), cells, strict=True):
             if cell is not None:
                 types.add(_kind(cell))
@@ -102,22 +113,6 @@ def write_csv(spooled: SpooledRows, shape: "Shape", stream: ByteStream) -> None:
     chosen = _choosing(spooled, names)
     for batch in spooled.batches():
         _write_lines(([_csv_cell(cell) for cell in chosen(row)] for row in batch), stream)
-
-
-def write_parquet(spooled: SpooledRows, shape: "Shape", stream: ByteStream) -> None:
-    """The rows as Parquet, zstd inside, in row groups of 20,000 rows at most.
-
-    A declared column has its type; another one that of all its values, text where they differ.
-    """
-    seen = spooled.columns
-    columns = [
-        TypedColumn(name, shape.declared.get(name) or _kind_of(seen.get(name, set())))
-        for name in shape.names(seen)
-    ]
-    chosen = _choosing(spooled, [column.name for column in columns])
-    convert = [_CONVERT.get(column.kind, _same) for column in columns]
-    pages = ([_converted(convert, chosen(row)) for row in batch] for batch in spooled.batches())
-    write_typed(columns, pages, stream)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +133,13 @@ class Shape:
         return [*(name for name in seen if name not in self.declared), *self.declared]
 
 
+def as_text(cell: Scalar) -> str | None:
+    """The cell in a column of texts."""
+    if cell is None or isinstance(cell, str):
+        return cell
+    return _ENCODER.encode(cell).decode()
+
+
 def _choosing(
     spooled: SpooledRows, names: Sequence[str]
 ) -> Callable[[list[Scalar]], list[Scalar]]:
@@ -147,17 +149,8 @@ def _choosing(
     return lambda row: [None if at is None else row[at] for at in places]
 
 
-def _converted(convert: Sequence[Callable[[Any], Any]], row: list[Scalar]) -> tuple[Any, ...]:
-    return tuple(
-        [None if cell is None else each(cell) for each, cell in zip(convert, row, strict=True)]
-    )
-
-
-def _same(cell: Scalar) -> Scalar:
-    return cell
-
-
-def _scalar(value: object) -> Scalar:
+def scalar(value: object) -> Scalar:
+    """The value as a cell: what is none becomes JSON text."""
     if value is None or type(value) in {str, bool, float}:
         return value  # type: ignore[return-value]  # narrowed by the set of types
     if isinstance(value, int):
@@ -204,27 +197,3 @@ def _write_lines(rows: Iterable[Sequence[object]], stream: ByteStream) -> None:
 def _quoted(cell: object) -> str:
     text = str(cell)
     return '"' + text.replace('"', '""') + '"' if _SPECIAL.search(text) else text
-
-
-def _kind_of(types: set[type]) -> CellKind:
-    """What a column of such values is."""
-    if types == {bool}:
-        return CellKind.BOOLEAN
-    if types and types <= {int, _Wide}:
-        return CellKind.INTEGER
-    return CellKind.NUMBER if types and types <= {int, float} else CellKind.TEXT
-
-
-def _as_text(cell: Scalar) -> str | None:
-    if cell is None or isinstance(cell, str):
-        return cell
-    return _ENCODER.encode(cell).decode()
-
-
-_CONVERT: Final[Mapping[CellKind, Callable[[Any], Any]]] = {
-    CellKind.TEXT: _as_text,
-    CellKind.JSON: _as_text,
-    CellKind.NUMBER: float,
-    CellKind.MONEY: lambda cell: Decimal(cell).quantize(_UNIT),
-    CellKind.TIME: datetime.fromisoformat,
-}

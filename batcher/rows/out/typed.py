@@ -79,21 +79,31 @@ def write_typed(
     pages: Iterable[Sequence[Sequence[Any]]],
     stream: Any,  # noqa: ANN401 - what pyarrow writes to
 ) -> int:
-    """Write the rows of all pages as Parquet; how many they are.
+    """Write the rows of all pages as Parquet; how many they are."""
+    schema = arrow_schema(columns)
+    return write_batches(schema, (arrow_batch(schema, page) for page in pages), stream)
 
-    A row group has 20,000 rows at most, or ends with the page that brings it to 16 MB.
+
+def write_batches(
+    schema: "pa.Schema",
+    batches: Iterable["pa.RecordBatch"],
+    stream: Any,  # noqa: ANN401 - what pyarrow writes to
+) -> int:
+    """Write all batches as Parquet; how many rows they have.
+
+    A row group has 20,000 rows at most, or ends with the batch that brings it to 16 MB.
     """
     import pyarrow as pa  # noqa: PLC0415 - see above
     from pyarrow import parquet as pq  # noqa: PLC0415 - see above
 
-    schema, held, written = arrow_schema(columns), list[pa.RecordBatch](), 0
+    held, written = list[pa.RecordBatch](), 0
     rows = size = 0  # of what is held
     with pq.ParquetWriter(
         stream, schema, compression="zstd", write_page_checksum=True
     ) as writer:
-        for page in pages:
-            held.append(arrow_batch(schema, page))
-            rows, size = rows + len(page), size + held[-1].nbytes
+        for batch in batches:
+            held.append(batch)
+            rows, size = rows + len(batch), size + batch.nbytes
             if rows >= GROUP_ROWS or size >= GROUP_BYTES:
                 writer.write_table(pa.Table.from_batches(held, schema), GROUP_ROWS)
                 written += rows
