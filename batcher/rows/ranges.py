@@ -119,11 +119,6 @@ class RowRanges:
         if first <= last:
             yield first, last
 
-    def first_gap(self) -> int:
-        """The smallest row number, from 1, that is no member."""
-        index = self._index(1)
-        return 1 if index is None else self._last[index] + 1
-
     def __contains__(self, number: int) -> bool:
         index = bisect_right(self._first, number) - 1
         return index >= 0 and number <= self._last[index]

@@ -1,14 +1,30 @@
 import json
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from batcher.errors import UsageError
-from batcher.finance.reconcile.comparison import reconcile
+from batcher.finance.reconcile.comparison import comparison_table
+from batcher.finance.reconcile.lines import compare
+from batcher.report.table import Table
 from tests.finance.provider_files import DAY, MODEL, RIGHT, begin, charge, costs, usage
 from tests.report.ledger_rows import NOON
 from tests.report.mostly_sqlite import BOTH, database_url  # noqa: F401
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """The table, and how many of the lines compared do not agree, or files are not whole."""
+
+    table: Table
+    differing: int
+
+
+def reconcile(engines, names, *, endpoint, every):
+    found = compare(engines, names, endpoint=endpoint)
+    return Reconciled(comparison_table(found, every=every), found.findings)
 
 
 @pytest.fixture

@@ -1,14 +1,10 @@
 """Ours and theirs as a table, with the cause of each difference."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from sqlalchemy import Engine
-
 from batcher.finance.reconcile.cause import Line, cause_of, explained, is_settled
-from batcher.finance.reconcile.lines import Comparison, compare
+from batcher.finance.reconcile.lines import Comparison
 from batcher.finance.reconcile.theirs import Measure
 from batcher.pricing.money import format_usd
 from batcher.report.figures import USD
@@ -31,26 +27,6 @@ _FIELDS: Final = (
     Field("cost_difference", "Difference", Unit.MONEY),
     Field("cause", "Cause", Unit.TEXT),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Reconciled:
-    """The table, and how many of the lines compared do not agree, or files are not whole."""
-
-    table: Table
-    differing: int
-
-
-def reconcile(
-    engines: Sequence[Engine], names: Iterable[str], *, endpoint: str | None, every: bool
-) -> Reconciled:
-    """Hold the ledgers against the provider's files; only differing lines, or `every` one.
-
-    Theirs less ours is the difference. Days that no file speaks of are not compared, and told.
-    Raises `UsageError` for files and endpoints that will not do.
-    """
-    found = compare(engines, names, endpoint=endpoint)
-    return Reconciled(comparison_table(found, every=every), found.findings)
 
 
 def comparison_table(found: Comparison, *, every: bool, further: tuple[str, ...] = ()) -> Table:

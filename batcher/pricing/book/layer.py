@@ -150,9 +150,6 @@ class _RateBlock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         )
 
 
-RATE_FIELDS: Final = _RateBlock.__struct_encode_fields__
-
-
 class _PriceFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole file as written; its lists and blocks are read one by one, to name them."""
 
@@ -219,7 +216,7 @@ def parse_toml(text: str, name: str) -> Layer:
 
 
 def parse_csv(text: str, name: str) -> Layer:
-    """A layer from CSV whose columns are `RATE_FIELDS`, model and valid_from at least.
+    """A layer from CSV whose columns are fields of a rate, model and valid_from at least.
 
     Extends the shipped book; the version is `csv-` and the beginning of the text's sha256.
     A column `currency` gives the currency of the line's list. Empty cells are absent fields.
