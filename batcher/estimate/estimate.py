@@ -28,7 +28,7 @@ from batcher.estimate.interval import Expectation, Stratum, expect_total
 from batcher.estimate.pilot import draw, send_pilot
 from batcher.estimate.preflight_sample import Sample, take_sample
 from batcher.estimate.ways import Way, WayCounts, WayTerms, other_models, ways
-from batcher.ledger.connect import Engine, open_engine, parse_url, reading, writing
+from batcher.ledger.connect import Engine, engine_at, parse_url, reading, writing
 from batcher.ledger.migrate import current, prepare, require_head
 from batcher.ledger.money.estimates import (
     EndpointTimes,
@@ -324,13 +324,10 @@ def _made(
 
 def _keep(job: Job, made: NewEstimate) -> tuple[int, bool]:
     """(number of the estimate, whether the database was made for it)."""
-    database = open_engine(job.database)
-    try:
+    with engine_at(job.database) as database:
         created = prepare(database).created
         with writing(database) as connection:
             return save_estimate(connection, made), created
-    finally:
-        database.dispose()
 
 
 @contextmanager
@@ -340,14 +337,11 @@ def _ledger(url: str) -> Iterator[Engine | None]:
     if path is not None and not path.is_file():
         yield None
         return
-    engine = open_engine(url, read_only=True)
-    try:
+    with engine_at(url, read_only=True) as engine:
         there = current(engine) is not None
         if there:
             require_head(engine)
         yield engine if there else None
-    finally:
-        engine.dispose()
 
 
 def _run_id(database: Engine | None, job: Job) -> int | None:

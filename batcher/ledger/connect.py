@@ -106,6 +106,16 @@ def open_engine(url: str, *, read_only: bool = False) -> Engine:
     return _open_sqlite(where, where.path, read_only=read_only)
 
 
+@contextmanager
+def engine_at(url: str, *, read_only: bool = False) -> Iterator[Engine]:
+    """See `open_engine`: one whose connections are closed at the end."""
+    engine = open_engine(url, read_only=read_only)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
 def place(engine: Engine) -> DatabaseUrl:
     """The address that `engine` was opened with."""
     return parse_url(engine.url)

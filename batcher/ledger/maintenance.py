@@ -1,8 +1,7 @@
 """What a ledger needs from time to time: upgrading, checking, a copy, purging, and room."""
 
 import os
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
@@ -13,7 +12,7 @@ from batcher.clock import Clock
 from batcher.errors import CannotCreate, ConfigurationError, StorageError
 from batcher.ledger import migrate, purge
 from batcher.ledger.connect import (
-    open_engine,
+    engine_at,
     outside_transactions,
     parse_url,
     place,
@@ -84,7 +83,7 @@ def upgrade_database(url: str) -> Upgraded:
     """
     shown = parse_url(url).shown
     held = hold_database(url, None, command="batcher db upgrade")
-    with held as ownership, _engine(url) as engine:
+    with held as ownership, engine_at(url) as engine:
         before = migrate.upgrade(engine, fence=ownership.fence)
     return Upgraded(shown=shown, before=before, after=migrate.SHIPPED.head)
 
@@ -97,7 +96,7 @@ def rehearse(url: str) -> bool:
         StorageError: it cannot be written, or this user lacks a right to a table.
     """
     with (
-        _engine(url) as engine,
+        engine_at(url) as engine,
         storage_errors(engine.url),
         engine.connect() as connection,  # nothing is committed
     ):
@@ -115,7 +114,7 @@ def rehearse(url: str) -> bool:
 
 def current_revision(url: str) -> str | None:
     """The revision of the database at `url`, `None` when it is empty."""
-    with _engine(url, read_only=True) as engine:
+    with engine_at(url, read_only=True) as engine:
         return migrate.current(engine)
 
 
@@ -130,7 +129,7 @@ def check_database(url: str, *, deep: bool = False) -> list[str]:
     """
     path = parse_url(url).path
     # PostgreSQL is asked to spell the expected views, as temporary ones.
-    with _engine(url, read_only=path is not None) as engine:
+    with engine_at(url, read_only=path is not None) as engine:
         if path is not None:
             check_whole(path, "integrity_check")
         differences = migrate.check(engine)
@@ -203,7 +202,7 @@ def backup_database(url: str, target: Path) -> int:
             f"a PostgreSQL database is backed up with its own tool: pg_dump --format=custom"
             f" --file={target} '{_for_pg_dump(where.shown)}'"
         )
-    with _engine(url, read_only=True) as engine:
+    with engine_at(url, read_only=True) as engine:
         if migrate.current(engine) is None:  # nothing else is copied by mistake
             raise StorageError(f"the database {where.shown} holds no ledger yet to be copied")
         _check_absent(target)
@@ -220,9 +219,9 @@ def vacuum_database(url: str) -> str:
         Busy: a run is on.
     """
     where = parse_url(url)
-    with _engine(url, read_only=True) as engine:
+    with engine_at(url, read_only=True) as engine:
         migrate.require_head(engine)  # a mistyped name makes no new file
-    with hold_database(url, None, command="batcher db vacuum"), _engine(url) as engine:
+    with hold_database(url, None, command="batcher db vacuum"), engine_at(url) as engine:
         before = _size(engine)
         with outside_transactions(engine) as connection:
             for statement in _VACUUM[engine.dialect.name]:
@@ -242,12 +241,12 @@ def purge_database(url: str, *, before_us: int, dry_run: bool = False) -> Purged
         UsageError: there is no such database.
         StorageError: the disk or the database failed.
     """
-    with _engine(url, read_only=True) as engine:
+    with engine_at(url, read_only=True) as engine:
         migrate.require_head(engine)
         if dry_run:
             ended = purge.ended_invocations(engine, url)
             return Purged(**purge.count_words(engine, before_us, ended))
-    with _engine(url) as engine:
+    with engine_at(url) as engine:
         ended = purge.ended_invocations(engine, url)
         dropped = purge.drop_words(engine, before_us, ended)
         purge.overwrite(engine)
@@ -257,15 +256,6 @@ def purge_database(url: str, *, before_us: int, dry_run: bool = False) -> Purged
 def _size(engine: Engine) -> int:
     with reading(engine) as connection:
         return int(connection.exec_driver_sql(_SIZE[engine.dialect.name]).scalar_one())
-
-
-@contextmanager
-def _engine(url: str, *, read_only: bool = False) -> Iterator[Engine]:
-    engine = open_engine(url, read_only=read_only)
-    try:
-        yield engine
-    finally:
-        engine.dispose()
 
 
 def _copy(engine: Engine, target: Path) -> int:

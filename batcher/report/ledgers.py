@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, Executable, RowMapping, Select, func, select
 
 from batcher.errors import UsageError
-from batcher.ledger.connect import open_engine, parse_url, place, reading, storage_errors
+from batcher.ledger.connect import engine_at, parse_url, place, reading, storage_errors
 from batcher.ledger.migrate import require_head
 from batcher.ledger.money.adjustments import Adjustment
 from batcher.ledger.runs import database_uid, input_files, stored_inputs
@@ -36,13 +36,10 @@ def ledger_to_read(url: str) -> Iterator[Engine]:
             f"there is no database {where.shown}: `batcher run` makes one, or name another with"
             " --database"
         )
-    engine = open_engine(url, read_only=True)
-    try:
+    with engine_at(url, read_only=True) as engine:
         require_head(engine)
         with storage_errors(url):
             yield engine
-    finally:
-        engine.dispose()
 
 
 def shown(engine: Engine) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -13,7 +13,7 @@ from batcher.config.files import environment_settings, find_config, lifeboat_pla
 from batcher.config.keys import key_source, read_key
 from batcher.config.values import size_bytes
 from batcher.errors import BatcherError, CannotCreate, ConfigurationError
-from batcher.ledger.connect import Engine, open_engine, parse_url
+from batcher.ledger.connect import engine_at, parse_url
 from batcher.ledger.lifeboat.lifeboat import can_be_written, places_for, waiting_for
 from batcher.ledger.maintenance import check_space, rehearse
 from batcher.report.words import count_of
@@ -128,19 +128,9 @@ def _lifeboats(typed: Asked, url: str) -> Iterator[Examination]:
     path = parse_url(url).path
     if path is not None and not path.exists():
         return
-    with suppress(BatcherError), _reading_engine(url) as engine:
+    with suppress(BatcherError), engine_at(url, read_only=True) as engine:
         for boat in waiting_for(engine, *lifeboat_places(typed.config_path)):
             yield Examination("lifeboat", ok=not boat.problem, words=boat.words)
-
-
-@contextmanager
-def _reading_engine(url: str) -> Iterator[Engine]:
-    """An engine that only reads, for a moment."""
-    engine = open_engine(url, read_only=True)
-    try:
-        yield engine
-    finally:
-        engine.dispose()
 
 
 def _clock(reply: "Reply") -> str:

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 from batcher.errors import BatcherError, ConfigurationError, UsageError
-from batcher.ledger.connect import open_engine, parse_url, without_passwords
+from batcher.ledger.connect import engine_at, parse_url, without_passwords
 from batcher.monitoring.limits import limit_json
 from batcher.pipeline.events import Ended, Observer, Started
 from batcher.pipeline.job import Job, Services, SignalWays
@@ -97,16 +97,13 @@ def _write_output(job: Job, start: Started, say: Callable[[str], None]) -> int:
         export_answers,
     )
 
-    engine = open_engine(job.database, read_only=True)
-    try:
+    with engine_at(job.database, read_only=True) as engine:
         options = ExportOptions(
             target=str(job.output),
             force=job.replace_output,
             source_ids=start.source_ids if job.output_of_inputs else None,
         )
         return export_answers(engine, start.run_id, options, say).rows
-    finally:
-        engine.dispose()
 
 
 def json_summary(

@@ -1,7 +1,6 @@
 """`batcher reconcile`: does it match the provider's bill, and if not, why."""
 
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ from batcher.cli.words.say import say, tell
 from batcher.report.render.formats import TABLE_FORMATS, Format, require_file, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from batcher.ledger.connect import Engine
     from batcher.ledger.money.adjustments import Author
@@ -133,17 +132,14 @@ def _check(context: click.Context, files: tuple[str, ...]) -> None:
         raise UsageError("--since and --until are for --fetch: a file's days are its own")
 
 
-@contextmanager
-def _to_write(databases: tuple[str, ...], config: str | None) -> "Iterator[Engine]":
+def _to_write(
+    databases: tuple[str, ...], config: str | None
+) -> "AbstractContextManager[Engine]":
     """The first ledger that was named; of several it keeps the adjustments of all."""
     from batcher.config.files import database_url
-    from batcher.ledger.connect import open_engine
+    from batcher.ledger.connect import engine_at
 
-    engine = open_engine(database_url(databases[0] if databases else None, config))
-    try:
-        yield engine
-    finally:
-        engine.dispose()
+    return engine_at(database_url(databases[0] if databases else None, config))
 
 
 def _author() -> "Author":

@@ -20,7 +20,7 @@ from batcher.cli.run.display import display
 from batcher.cli.run.summary import finish
 from batcher.cli.words.say import say, silence
 from batcher.estimate.estimate import Estimated, estimate
-from batcher.ledger.connect import open_engine, reading
+from batcher.ledger.connect import engine_at, reading
 from batcher.ledger.money.estimates import stored_estimates
 from batcher.monitoring.monitors import Monitors
 from batcher.pipeline.events import Ended, Observer
@@ -134,12 +134,8 @@ def _show(made: Estimated, *, quiet: bool, assume_yes: bool) -> None:
 
 def _grade(job: Job, made: Estimated, *, quiet: bool) -> dict[str, Any]:
     """Say what came of the estimate, once the run is over; also for programs."""
-    engine = open_engine(job.database, read_only=True)
-    try:
-        with reading(engine) as connection:
-            stored = stored_estimates(connection, job.key)
-    finally:
-        engine.dispose()
+    with engine_at(job.database, read_only=True) as engine, reading(engine) as connection:
+        stored = stored_estimates(connection, job.key)
     found = [each for each in stored if each.estimate_id == made.estimate_id]
     graded = [each for each in found if each.grade is not None]
     if graded and not quiet:

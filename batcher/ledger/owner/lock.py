@@ -15,7 +15,7 @@ from batcher.errors import Busy
 from batcher.ledger.connect import (
     DatabaseUrl,
     application_name,
-    open_engine,
+    engine_at,
     parse_url,
     place,
     writing,
@@ -148,13 +148,10 @@ class _How:
 
 @contextmanager
 def _hold_server(url: str, run_key: str | None, how: _How) -> Iterator[Ownership]:
-    engine = open_engine(url)
-    try:
+    with engine_at(url) as engine:
         held = _hold_all(engine, how) if run_key is None else _hold_run(engine, run_key, how)
         with held as ownership:
             yield ownership
-    finally:
-        engine.dispose()
 
 
 @contextmanager

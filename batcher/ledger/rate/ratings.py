@@ -6,7 +6,7 @@ when no charge would change. It leaves closed months alone.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import partial
@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, func, select
 
 from batcher.errors import StorageError, UsageError
-from batcher.ledger.connect import open_engine, reading, writing
+from batcher.ledger.connect import engine_at, reading, writing
 from batcher.ledger.migrate import require_head
 from batcher.ledger.owner.lock import hold_database
 from batcher.ledger.rate.months import closed_months, reopen_months, settle_everything
@@ -105,10 +105,10 @@ def reprice(url: str, options: RepriceOptions, *, now_us: int) -> Repricing:
         Busy: a run is on, or attempts are still under way in a batch.
         UsageError: there is no such run.
     """
-    with _engine(url, read_only=True) as engine:
+    with engine_at(url, read_only=True) as engine:
         require_head(engine)  # before anything is locked or changed
     held = hold_database(url, None, command="batcher reprice")
-    with held as ownership, _engine(url) as engine:
+    with held as ownership, engine_at(url) as engine:
         with writing(engine) as connection:
             ownership.fence(connection)
             settle_everything(connection, now_us)
@@ -130,7 +130,7 @@ def reprice(url: str, options: RepriceOptions, *, now_us: int) -> Repricing:
 
 def compare(url: str, options: RepriceOptions, *, now_us: int) -> Repricing:
     """What `reprice` would do; reads only, also while a run is on."""
-    with _engine(url, read_only=True) as engine:
+    with engine_at(url, read_only=True) as engine:
         require_head(engine)
         return _compare(partial(reading, engine), _settled(engine, options, now_us))
 
@@ -138,15 +138,6 @@ def compare(url: str, options: RepriceOptions, *, now_us: int) -> Repricing:
 def _settled(engine: Engine, options: RepriceOptions, now_us: int) -> RepriceOptions:
     book = with_volumes(partial(reading, engine), options.book, now_us)
     return replace(options, book=book)
-
-
-@contextmanager
-def _engine(url: str, *, read_only: bool = False) -> Iterator[Engine]:
-    engine = open_engine(url, read_only=read_only)
-    try:
-        yield engine
-    finally:
-        engine.dispose()
 
 
 def _compare(transaction: Transaction, options: RepriceOptions) -> Repricing:
@@ -293,10 +284,10 @@ def close_month(url: str, month: str, *, now_us: int) -> int:
         Busy: a run is on, or attempts are still under way in a batch.
     """
     _check_month(month, now_us)
-    with _engine(url, read_only=True) as engine:
+    with engine_at(url, read_only=True) as engine:
         require_head(engine)
     held = hold_database(url, None, command="batcher prices close")
-    with held as ownership, _engine(url) as engine, writing(engine) as connection:
+    with held as ownership, engine_at(url) as engine, writing(engine) as connection:
         ownership.fence(connection)
         settle_everything(connection, now_us)
         return _close(connection, month, now_us)

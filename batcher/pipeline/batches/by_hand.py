@@ -8,7 +8,7 @@ from batcher.errors import UsageError
 from batcher.ledger import runs
 from batcher.ledger.batches import store
 from batcher.ledger.batches.store import StoredBatch
-from batcher.ledger.connect import Connection, open_engine, parse_url, reading, writing
+from batcher.ledger.connect import Connection, engine_at, parse_url, reading, writing
 from batcher.ledger.migrate import require_head
 from batcher.ledger.owner.lock import hold_database
 from batcher.messages.batch import LIFETIME_US, OUT, BatchState, SeenBatch
@@ -69,23 +69,19 @@ def _settle(
     find: Callable[[Connection], StoredBatch],
     decide: Callable[[Connection], tuple[StoredBatch, int]],
 ) -> SettledBatch:
-    engine = open_engine(database, read_only=True)  # a mistyped name makes no new file
-    try:
+    with engine_at(database, read_only=True) as engine:  # a mistyped name makes no new file
         require_head(engine)
         with reading(engine) as connection:
             run = runs.find_run(connection, find(connection).run_id)
-    finally:
-        engine.dispose()
     if run is None:
         raise UsageError(f"{parse_url(database).shown}: the run of this batch is not there")
-    with hold_database(database, run.key, command="batcher batches") as held:
-        engine = open_engine(database)
-        try:
-            with writing(engine) as connection:
-                held.fence(connection)
-                batch, attempts = decide(connection)
-        finally:
-            engine.dispose()
+    with (
+        hold_database(database, run.key, command="batcher batches") as held,
+        engine_at(database) as engine,
+        writing(engine) as connection,
+    ):
+        held.fence(connection)
+        batch, attempts = decide(connection)
     return SettledBatch(batch=batch, attempts=attempts, command=run.command)
 
 

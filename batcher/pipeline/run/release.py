@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from batcher.errors import UsageError
 from batcher.ledger import runs
-from batcher.ledger.connect import Connection, open_engine, parse_url, reading, writing
+from batcher.ledger.connect import Connection, engine_at, parse_url, reading, writing
 from batcher.ledger.migrate import require_head
 from batcher.ledger.owner.lock import hold_database
 from batcher.ledger.write import records
@@ -31,25 +31,21 @@ def release(
     began while we were suspended.
     """
     run = _the_run(database, run_id)
-    with hold_database(database, run.key, command="batcher retry") as held:
-        engine = open_engine(database)
-        try:
-            with writing(engine) as connection:
-                held.fence(connection)
-                rows = _release(connection, run.run_id, kinds, reason)
-        finally:
-            engine.dispose()
+    with (
+        hold_database(database, run.key, command="batcher retry") as held,
+        engine_at(database) as engine,
+        writing(engine) as connection,
+    ):
+        held.fence(connection)
+        rows = _release(connection, run.run_id, kinds, reason)
     return Released(run_id=run.run_id, rows=rows, command=run.command)
 
 
 def _the_run(database: str, run_id: int | None) -> runs.StoredRun:
-    engine = open_engine(database, read_only=True)  # a mistyped name makes no new file
-    try:
+    with engine_at(database, read_only=True) as engine:  # a mistyped name makes no new file
         require_head(engine)
         with reading(engine) as connection:
             run = runs.find_run(connection, run_id)
-    finally:
-        engine.dispose()
     if run is None:
         raise UsageError(
             f"{parse_url(database).shown}: name one of its runs with --run; batcher status"
