@@ -16,7 +16,8 @@ _CUT_TO: Final = 0.7
 _TOLD_SECONDS: Final = 1.0  # a request that is not refused by then was let in
 _SURPRISES: Final = 10  # refusals below what was let in; so many in a row are no lowered limit
 _QUIET_SECONDS: Final = 30.0  # between refusals that have nothing to do with each other
-_LARGE: Final = 64  # servers that bear more at a time mind the rate, not the number
+_LARGE: Final = 64  # so many more often mean a rate, not a number
+_FEW_SURPRISES: Final = 3  # then they do
 
 
 class InFlight:
@@ -85,7 +86,7 @@ class InFlight:
             self._surprises = 0
         self._refused_at = now
         self._surprises += sent_at > self._cut_at and not self._is_probing
-        if others >= _LARGE or self._surprises >= _SURPRISES:
+        if self._surprises >= (_SURPRISES if others < _LARGE else _FEW_SURPRISES):
             self.release()
             return False
         self._cut(sent_at, still, now)

@@ -137,6 +137,15 @@ def test_a_server_that_minds_the_number_in_flight_is_used_up_to_it(seed, most, n
     assert result.refused_share < 0.01
 
 
+@pytest.mark.parametrize(("names_moment", "least_busy"), [(False, 0.95), (True, 0.9)])
+@pytest.mark.parametrize("most", [64, 200])
+def test_a_large_number_in_flight_is_not_taken_for_a_rate(most, names_moment, least_busy):
+    """Where the server says when to come again, a little is lost to its pauses."""
+    result = simulate(at_once((0, most), names_moment=names_moment), 0)
+    assert result.busy_between(30, 600) >= least_busy
+    assert result.refused_share < 0.01
+
+
 @pytest.mark.parametrize("names_moment", [False, True])
 @pytest.mark.parametrize(("before", "after"), [(40, 20), (20, 40), (50, 10), (8, 16)])
 @pytest.mark.parametrize("seed", SEEDS)
