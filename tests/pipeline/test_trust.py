@@ -18,6 +18,8 @@ from batcher.pricing.book.book import load_shipped
 from batcher.pricing.rate.rating import Charge, ChargeStatus
 from tests.pricing.provider_model import Case, make
 
+# Read at import: no test sees an environment variable of the person who runs it.
+CAMPAIGN_CASES = int(os.environ.get("BATCHER_TRUST_CASES", "1000000"))
 NOVEMBER = 1_795_219_200_000_000
 RATER = Rater(load_shipped(), "anthropic")
 CLEAR = {ChargeStatus.PRICED, ChargeStatus.UNBILLED}
@@ -105,4 +107,4 @@ def test_every_interval_holds_the_bill_and_what_is_plain_is_priced():
 
 @pytest.mark.campaign
 def test_a_million_intervals_hold_their_bills():
-    judge_all(10**6, int(os.environ.get("BATCHER_TRUST_CASES", "1000000")))
+    judge_all(10**6, CAMPAIGN_CASES)
