@@ -98,10 +98,12 @@ BREAKS = ["200_cut", "stream_error", "reset_after_headers"]
 
 
 def broken_rows():
-    """Each breaks at another event, once, and is then answered."""
+    """Each breaks at another event, once, and is then answered; all of them were an outage."""
     for fault in BREAKS:
         for at in range(1, 14):
             name = f"{fault}-{at}"
+            for whole in "abc":
+                yield row(f"[[custom:{name}{whole}]] whole", f"{name}{whole}", stream=True)
             prompt = f"[[fault:{fault}*1]] [[stream:at={at}]] {name} {'word ' * at}"
             yield row(f"[[custom:{name}]] {prompt}", name, stream=True)
 
