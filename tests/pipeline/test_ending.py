@@ -73,7 +73,7 @@ def test_a_second_signal_cuts_off_and_what_is_cut_is_in_doubt(case, number, code
         return answered()
 
     lane = FakeLane(script)
-    ended = case.run(lane)
+    ended = case.limit(drain_timeout_seconds=2.0).run(lane)
     assert (ended.exit_code, ended.rows_left) == (code, True)
     cut = case.ask("SELECT state, error_type, cost_high_pico_usd > 0 FROM v_attempts"
                    " WHERE state <> 'answered'")  # fmt: skip

@@ -267,5 +267,5 @@ def test_among_random_failures_no_request_is_answered_twice(tmp_path, sqlite_url
     by_word = Counter(
         words[int(each[1].partition("-")[2])] for each in answered_once if each[0]
     )
-    assert max(by_word.values()) == 1
+    assert set(by_word.values()) <= {1}  # three alike refusals stop a run before any answer
     assert verified(case) == []
