@@ -32,6 +32,7 @@ def status(
         running = any(run.last and run.last.life is Life.RUNNING for run in runs)
         if not (watch and running):
             return
+        sys.stdout.flush()  # also where it goes to a file or a pipe
         threading.Event().wait(_SECONDS)
         if form == "text":
             click.clear()
