@@ -58,8 +58,7 @@ def text(ledger, **query):
 
 
 def is_sound(ledger):
-    """Whatever a server billed: that it was more than the bound is found, and rightly."""
-    return {each.kind for each in verify(ledger.engine).findings} <= {"bill"}
+    return verify(ledger.engine).findings == ()
 
 
 # --- what it does
@@ -161,7 +160,8 @@ def test_there_and_back_costs_what_it_did(ledger, answers):
     again(ledger, DEAR)
     again(ledger, CHEAP)
     assert summarise([ledger.engine], ReportQuery()).total == before
-    assert is_sound(ledger)
+    # A bill above the bound, as some usages here make it, is found, and rightly.
+    assert {each.kind for each in verify(ledger.engine).findings} <= {"bill"}
 
 
 # --- earlier reports
