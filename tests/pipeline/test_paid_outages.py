@@ -6,7 +6,9 @@ the virtual clock meet what it made of them.
 
 import asyncio
 import json
+import os
 import random
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,7 +23,16 @@ from tests.faults.kinds import Bytes, WireFault
 from tests.faults.serving import faulty, serving
 from tests.faults.table import ON_THE_WIRE
 from tests.histories.clock import VirtualClock
-from tests.making_runs import FakeLane, FastClock, answered, not_sent, prompt_of, row, rows
+from tests.making_runs import (
+    FakeLane,
+    FastClock,
+    answered,
+    not_sent,
+    prompt_of,
+    row,
+    rows,
+    unknown,
+)
 from tests.transport.servers import send
 
 CONCURRENCY = 8
@@ -74,13 +85,6 @@ PATTERNS: dict[str, Callable[[float, int], bool]] = {
     "window": lambda seconds, before: 0.3 < seconds < WINDOW_SECONDS,
     "every second": lambda seconds, before: before % 2 == 1,
 }
-# The suite plays the first of each pair, the campaign the others: half a minute.
-EACH = [
-    "always",
-    pytest.param("from a moment on", marks=pytest.mark.campaign),
-    "window",
-    pytest.param("every second", marks=pytest.mark.campaign),
-]
 # By whose fault a row has no answer: the row's, the run's, the quota's, the server's.
 BOUNDS = {
     # It is the row that cannot be answered: one attempt each, the first three stop the run.
@@ -187,7 +191,7 @@ def paid_in_vain(case) -> int:
     )
 
 
-@pytest.mark.parametrize("pattern", EACH)
+@pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_broken_server_costs_is_bounded(case, read_by_the_lane, kind, pattern):
     outcome, breaks = read_by_the_lane[kind], PATTERNS[pattern]
@@ -230,27 +234,31 @@ def test_a_row_that_breaks_alone_is_held_and_the_others_go_on(case, read_by_the_
     assert len(server.broken) == 3
 
 
-def test_a_row_that_breaks_alone_has_three_tries_however_often_the_process_begins_anew(
-    case, read_by_the_lane
-):
-    """Each invocation ends when the row has broken once.
+@pytest.mark.parametrize(("others", "most"), [(40, 3), (0, MOST_PAID_PROBES)])
+def test_a_row_that_breaks_is_held_however_often_the_process_begins_anew(case, others, most):
+    """Each invocation is told to end when the row has broken once.
 
-    A try that goes before its process's first answer is a probe, and one more.
+    While others show that the server is there it has its three tries; alone, it looks like an
+    outage until it had them.
     """
-    case.write(rows(40))
-    tries, codes = [], []
-    for _ in range(5):
-        clock = VirtualClock(random.Random(7))
-        lane = Server(read_by_the_lane[CUT], clock, lambda each, *_: prompt_of(each) == "row 7")
-        hasty = case.limit(max_runtime_seconds=3 * SECONDS, concurrency=1)
-        codes.append(hasty.run(lane, clock).exit_code)
-        tries += lane.broken
-    assert len(tries) <= 4, codes
-    case.limit(concurrency=1).run(
-        Server(read_by_the_lane[CUT], clock, lambda each, *_: prompt_of(each) == "row 7"), clock
-    )
-    assert 3 <= case.one("SELECT COUNT(*) FROM v_attempts WHERE state = 'partial'") <= 4
-    assert case.ask("SELECT custom_id, reason FROM v_failures") == [("id-7", "parked_in_doubt")]
+    case.write(rows(others + 1))
+    poison = f"row {min(others, 6) + 1}"
+    tries = []
+
+    async def answer(attempt: Attempt) -> Outcome:
+        if prompt_of(attempt) != poison:
+            return answered()
+        tries.append(attempt)
+        if len(tries) % 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return unknown()
+
+    for _ in range(8):
+        case.limit(concurrency=1).run(FakeLane(answer))
+    assert case.one("SELECT COUNT(*) FROM v_attempts WHERE state = 'unknown'") == len(tries)
+    assert 3 <= len(tries) <= most
+    assert case.ask("SELECT kind, reason FROM v_failures") == [("held", "parked_in_doubt")]
+    assert len(case.texts()) == others
 
 
 def test_a_long_outage_costs_no_row_however_often_the_process_begins_anew(

@@ -13,6 +13,7 @@ from typing import Final
 
 from batcher.messages.failure import Failure
 from batcher.pacing.breaker import Breaker
+from batcher.pipeline.engine.decide import DOUBTS_BEFORE_PARKING
 from batcher.pipeline.engine.pace import Pace
 from batcher.pipeline.engine.work import Work
 
@@ -186,8 +187,16 @@ class Supply:
         self._input_ended = True
 
     def add(self, works: Sequence[Work]) -> None:
-        """Rows that were just read."""
-        self._fresh.extend(works)
+        """Rows that were just read.
+
+        Those that an earlier process left in doubt do not ask whether the server is there while
+        others can: what such a row meets is held against nobody, and is paid at each start.
+        """
+        if self._breaker.is_asking:
+            for work in works:
+                (self._probed if work.doubts else self._fresh).append(work)
+        else:
+            self._fresh.extend(works)
 
     def again(self, work: Work, due: float) -> None:
         """A row that goes again at the moment `due`; a probe in vain when others have tried."""
@@ -284,7 +293,8 @@ class Supply:
 
     def _go(self, work: Work, now: float) -> Work:
         self._pace.begin(work, now)
-        work.is_probe = self._breaker.is_asking
+        # One that had its tries, and goes as no other can ask, is to blame for what it meets.
+        work.is_probe = self._breaker.is_asking and work.doubts < DOUBTS_BEFORE_PARKING
         self._breaker.sent()
         if work.takes_room:
             work.takes_room = False
@@ -322,7 +332,7 @@ class Supply:
         return None
 
     def _pop(self, now: float) -> Work | None:
-        if self._probed and not self._breaker.is_open:
+        if self._probed and not self._breaker.is_asking:
             self._urgent.extend(self._probed)
             self._probed.clear()
         if self._later and self._later[0][0] <= now:
