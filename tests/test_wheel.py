@@ -226,7 +226,7 @@ def test_the_demo_runs_from_the_wheel_and_then_has_nothing_left_to_do(installed,
     assert words_of_the_picture() - {"batcher"} <= set(first.stdout.split())
     assert (empty / "batcher-demo.db").stat().st_size
     examples = list(examples_of_the_demo())
-    assert len(examples) == 6
+    assert len(examples) == 8
     for line, shown in examples:
         assert without_chance(printed(line, installed, empty, "┌" in shown)) == without_chance(
             shown

@@ -77,11 +77,11 @@ MENU: Final[dict[str, dict[str, tuple[str, str]]]] = {
         ),
         "reprice": (
             "batcher.cli.money.reprice:reprice",
-            "Price all answers anew with a price book, and show the difference.",
+            "Price all answers again with a price book, and show the difference.",
         ),
         "reconcile": (
             "batcher.cli.money.reconcile:reconcile",
-            "Hold the ledger against the provider's own figures.",
+            "Compare the ledger with the provider's own figures.",
         ),
     },
     "Care": {

@@ -69,7 +69,7 @@ def checked_text(what: str, text: str, most: int = LONGEST_NAME) -> str:
             f"{what} has {len(text):,} characters ({text:.40}...); {most:,} is the most"
         )
     if "\0" in text or any("\ud800" <= each <= "\udfff" for each in text):
-        raise ConfigurationError(f"{what} {text!r} holds what is no text; write it anew")
+        raise ConfigurationError(f"{what} {text!r} holds bytes that are no text; type it again")
     return text
 
 

@@ -33,9 +33,9 @@ def purge(
 ) -> None:
     """Drop the words of old answers; identity, tokens and money stay.
 
-    Texts, contents, the bytes of what was no Message, tool results and error messages of
-    invocations that have ended go, for good. Rows stay done, reports and verify stay as they
-    are. Runs may go on meanwhile.
+    Deletes for good the texts, contents, unreadable answers, tool results and error messages of
+    invocations that have ended. Rows stay done; reports and verify show what they showed. Runs
+    may go on meanwhile.
     """
     from batcher.clock import microseconds
     from batcher.config.files import database_url

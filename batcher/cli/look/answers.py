@@ -9,7 +9,7 @@ from batcher.cli.words.say import tell
 _ANSWERS = 10
 _OF_EACH_REASON = 5
 _MOST = 1_000_000
-_RUN = option("--run", "run_id", type=number, metavar="ID", help="Of this run only.")
+_RUN = option("--run", "run_id", type=number, metavar="ID", help="Only of this run.")
 
 
 @command("batcher answers -n 3", "batcher answers --grep refund --json")
@@ -22,8 +22,8 @@ _RUN = option("--run", "run_id", type=number, metavar="ID", help="Of this run on
     metavar="N",
     help="How many of the latest answers.",
 )
-@option("--custom-id", metavar="ID", help="Of the row with this custom_id.")
-@option("--grep", metavar="TEXT", help="Whose text holds TEXT, in whatever case.")
+@option("--custom-id", metavar="ID", help="Only of the row with this custom_id.")
+@option("--grep", metavar="TEXT", help="Only answers whose text contains TEXT, in any case.")
 @_RUN
 @format_options("text", "json")
 @ledger_options

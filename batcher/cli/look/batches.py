@@ -78,7 +78,7 @@ def adopt_batch(
 ) -> None:
     """Say that batch ID is the one whose create had no answer.
 
-    The next run collects it, if its results bear names of ours.
+    The next run collects it, if its results name attempts of this ledger.
     """
     from batcher.config.files import database_url
     from batcher.pipeline.batches.by_hand import adopt

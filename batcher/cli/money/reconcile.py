@@ -80,7 +80,7 @@ def reconcile(
     databases: tuple[str, ...],
     config: str | None,
 ) -> None:
-    """Hold the ledger against the provider's own figures.
+    """Compare the ledger with the provider's own figures.
 
     FILE is a saved response of the usage report or the cost report of the provider's Admin
     API (JSON), or an export of its Console (CSV); --fetch asks the API for both reports. Each

@@ -44,7 +44,7 @@ def reprice(
     database: str | None,
     config: str | None,
 ) -> None:
-    """Price all answers anew with a price book, and show the difference.
+    """Price all answers again with a price book, and show the difference.
 
     Adds a rating and overwrites nothing: `batcher report --rating N` shows the ledger as it was
     when rating N was complete. Needs a moment when no run is on, except with --dry-run.

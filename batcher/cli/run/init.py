@@ -48,9 +48,9 @@ def init(
 ) -> None:
     """Write a first job file for an input, and say what to type next.
 
-    Looks at the first rows: where they are requests they are sent as they are, else a prompt
-    template over their columns is written, to be put into your own words. What is not given is
-    asked for on a terminal. Sends nothing and replaces nothing.
+    Looks at the first rows. Where they are requests, the job sends them as they are; else it
+    gets a prompt template over their columns, for you to edit. On a terminal it asks for what
+    is not given. Sends nothing and replaces nothing.
     """
     from batcher.estimate.new_job import draft_job
 

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     "--again",
     is_flag=True,
     section=TROUBLE,
-    help="Send all rows anew, answered ones too: a new round of the run.",
+    help="Send all rows again, answered ones too: a new round of the run.",
 )
 @option(
     "--no-wait",
