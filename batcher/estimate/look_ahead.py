@@ -97,6 +97,11 @@ def ceiling_words(job: Job, one_each: int, in_legs: int, unbounded: int) -> str:
     one = format_usd(one_each)
     if most is None:
         return f"none for all attempts, {one} with one attempt per row{beyond}"
+    further_legs = in_legs * (job.limits.max_legs - 1)
+    why = f" and {job.limits.max_legs} legs where tools ask for them" * (
+        further_legs > one_each
+    )
     return (
-        f"at most {format_usd(most)} with all attempts, {one} with one attempt per row{beyond}"
+        f"at most {format_usd(most)} with all attempts{why}, {one} with one attempt per row"
+        f"{beyond}"
     )

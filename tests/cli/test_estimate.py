@@ -150,6 +150,10 @@ def test_at_most_is_of_every_attempt_and_leg_that_a_row_may_have(typed, tmp_path
     made = json.loads(invoke("estimate", *typed, "--json").stdout)
     one, most = Decimal(made["ceiling_usd"]), Decimal(made["ceiling_with_retries_usd"])
     assert one * 5 < most < one * 5 * 10  # five attempts a row, ten legs of the one with tools
+    assert (
+        "with all attempts and 10 legs where tools ask for them, $"
+        in invoke("run", *typed, "--dry-run").stdout
+    )
     run = invoke("run", *typed, "--on-truncate", "raise=2x").stderr
     assert "4 rows to do; ceiling: none for all attempts, $" in run
 
