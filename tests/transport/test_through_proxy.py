@@ -13,7 +13,7 @@ from batcher.messages.attempt import Answered, NotSent
 from batcher.messages.failure import Verdict
 from batcher.transport.endpoint import Auth, Endpoint, Secret
 from batcher.transport.live.client import HttpClient
-from batcher.transport.live.credentials import tls_context
+from batcher.transport.live.connections import tls_context
 from batcher.transport.proxy import route_to
 from tests.simulator.asking import asynchronous
 from tests.transport.proxies import (

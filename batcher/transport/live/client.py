@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -30,7 +29,8 @@ from batcher.transport.live.bodies import (
     read_whole,
     unpacked,
 )
-from batcher.transport.live.credentials import Exchange, Keys, KeySource, tls_context
+from batcher.transport.live.connections import keep_alive_socket, tls_context
+from batcher.transport.live.credentials import Exchange, Keys, KeySource
 from batcher.transport.live.mask import Mask
 from batcher.transport.live.send_errors import TROUBLES, SendError, send_error
 from batcher.transport.live.wire import (
@@ -104,7 +104,7 @@ class HttpClient:
         connector = aiohttp.TCPConnector(
             limit=0,
             ttl_dns_cache=300,
-            socket_factory=_keep_alive_socket,
+            socket_factory=keep_alive_socket,
             ssl=tls_context(endpoint),
         )
         seconds = endpoint.connect_timeout_seconds
@@ -378,14 +378,3 @@ class HttpClient:
     async def close(self) -> None:
         """Close every connection."""
         await self._session.close()
-
-
-def _keep_alive_socket(address: tuple[Any, ...]) -> socket.socket:
-    """A socket that notices a vanished peer during the minutes in which a model thinks."""
-    family, kind, protocol, _, _ = address
-    sock = socket.socket(family, kind, protocol)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5)):
-        if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    return sock

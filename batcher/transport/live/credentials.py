@@ -1,10 +1,6 @@
-"""Keys that change while a run is on: rotated files, commands, exchanged identities.
-
-Also whom to trust, and who we are, where an endpoint says more about it than the system does.
-"""
+"""Keys that change while a run is on: rotated files, commands, exchanged identities."""
 
 import asyncio
-import ssl
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -13,9 +9,9 @@ from typing import Final, Protocol
 import msgspec
 
 from batcher.clock import Clock
-from batcher.errors import AccessRefused, ConfigurationError
+from batcher.errors import AccessRefused
 from batcher.messages.failure import Verdict
-from batcher.transport.endpoint import Endpoint, Federation, Secret
+from batcher.transport.endpoint import Federation, Secret
 from batcher.transport.live.send_errors import SendError
 
 _LOOK_SECONDS: Final = 1.0  # between two looks at a key's file
@@ -251,60 +247,3 @@ class Keys:
 
 def _no_key(message: str) -> SendError:
     return SendError("no_key", message, left=False, verdict=Verdict.STOP_ACCESS)
-
-
-def tls_context(endpoint: Endpoint) -> ssl.SSLContext | bool:
-    """The endpoint's own context; `True` where the system's default is meant.
-
-    The system's authorities are those of OpenSSL: `SSL_CERT_FILE` and `SSL_CERT_DIR` name
-    others. `ca_file` adds to them. Raises `ConfigurationError` for a file that is of no use.
-    """
-    if endpoint.client_key and not endpoint.client_certificate:
-        raise ConfigurationError(
-            f"endpoint {endpoint.name}: client_key goes with client_certificate; name both"
-        )
-    if not (endpoint.ca_file or endpoint.client_certificate):
-        return True
-    context = ssl.create_default_context()
-    if endpoint.ca_file:
-        _trust(context, endpoint.name, Path(endpoint.ca_file))
-    if endpoint.client_certificate:
-        _show(context, endpoint)
-    return context
-
-
-def _trust(context: ssl.SSLContext, name: str, path: Path) -> None:
-    try:
-        if path.is_dir():
-            _trust_folder(context, path)
-        else:
-            context.load_verify_locations(cafile=path)
-    except OSError as exc:  # of which ssl.SSLError is one
-        raise ConfigurationError(
-            f"endpoint {name}: ca_file {path} holds no authorities in PEM form: {exc}"
-        ) from exc
-
-
-def _trust_folder(context: ssl.SSLContext, folder: Path) -> None:
-    """Every certificate of a folder, whatever its files are called."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in {".pem", ".crt", ".cer"})
-    if not files:
-        raise FileNotFoundError(f"no .pem, .crt or .cer file lies in {folder}")
-    for path in files:
-        context.load_verify_locations(cafile=path)
-
-
-def _show(context: ssl.SSLContext, endpoint: Endpoint) -> None:
-    certificate, key = str(endpoint.client_certificate), endpoint.client_key
-    try:
-        context.load_cert_chain(certificate, key, password=_ask_nobody)
-    except OSError as exc:
-        raise ConfigurationError(
-            f"endpoint {endpoint.name}: client_certificate {certificate} and its client_key "
-            f"cannot be used: {exc}"
-        ) from exc
-
-
-def _ask_nobody() -> str:
-    """No password: OpenSSL would ask for one on the terminal."""
-    return ""
