@@ -48,7 +48,7 @@ from batcher.transport.endpoint import Endpoint, Secret
 from batcher.transport.live.client import HttpClient
 from batcher.transport.live.live_lane import LiveLane
 from batcher.transport.room import AnswerRoom
-from batcher.wiring.connecting import lane_limits
+from batcher.wiring.connecting import connect, lane_limits
 
 MODEL = "claude-sonnet-4-6"
 SETTINGS = RequestSettings(model=MODEL, max_tokens=256)
@@ -399,7 +399,7 @@ class Case:
 
 
 def _live(endpoint: Endpoint, clock: Any, room: AnswerRoom) -> LiveLane:
-    client = HttpClient(endpoint, Secret("sk-test"), clock, room=room)
+    client = connect(endpoint, Secret("sk-test"), clock, room=room)
     return LiveLane(client, endpoint, clock)
 
 

@@ -213,6 +213,7 @@ HOMES = {
     "psycopg": ("ledger/",),
     "uvloop": ("cli/", "wiring/", "simulator/"),  # where a process chooses its event loop
     "ray": ("distributed/",),
+    "botocore": ("transport/live/credentials.py",),  # signs for AWS
     "genai_prices": ("pricing/book/genai.py",),  # a second opinion on prices, never the first
     "msgspec": ("",),
 }
@@ -230,8 +231,8 @@ PLAIN_ROOMS = {"errors", "messages", "pricing", "pacing", "rows", "ledger", "rep
 
 # What `batcher --help` must not pay for.
 HEAVY = {
-    "aiohttp", "alembic", "asyncio", "jinja2", "jsonschema", "psycopg", "pyarrow", "ray",
-    "rich", "sqlalchemy", "uvloop",
+    "aiohttp", "alembic", "asyncio", "botocore", "jinja2", "jsonschema", "psycopg", "pyarrow",
+    "ray", "rich", "sqlalchemy", "uvloop",
 }  # fmt: skip
 
 FILES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))

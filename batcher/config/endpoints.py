@@ -23,6 +23,7 @@ from batcher.transport.endpoint import (
     Federation,
     check_route,
     check_url,
+    is_near,
 )
 from batcher.transport.proxy import VARIABLES, route_to
 
@@ -33,7 +34,9 @@ _HEADERS: Final = "ANTHROPIC_CUSTOM_HEADERS"
 _ADMIN_KEY: Final = "ANTHROPIC_ADMIN_KEY"
 _PLACE: Final = re.compile(r"\{([A-Z_]+)\}")
 _PLACE_VALUE: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_ALSO: Final = {"AWS_REGION": "AWS_DEFAULT_REGION"}
+_REGION: Final = "AWS_REGION"
+_ALSO: Final = {_REGION: "AWS_DEFAULT_REGION"}
+_KEYS: Final = frozenset({"auth", "api_key_env", "api_key_file", "api_key_command"})
 _OAUTH_BETA: Final = "oauth-2025-04-20"  # a bearer key that was exchanged needs it
 
 
@@ -50,8 +53,8 @@ def endpoint_named(name: str, tables: Mapping[str, EndpointTable]) -> Endpoint:
     fields = {**_fields(presets.get(name, EndpointTable())), **own}
     if "base_url" not in fields:
         raise ConfigurationError(f"endpoint {name}: config.toml gives it no base_url")
-    fields["base_url"] = _with_places(name, fields["base_url"])
-    endpoint = _endpoint(name, fields)
+    fields["base_url"] = _with_places(name, fields["base_url"], fields.get("aws_region"))
+    endpoint = _as_on_aws(_endpoint(name, fields), own)
     if name == "anthropic":
         endpoint = _as_official_tooling(endpoint, own)
     return at(endpoint, endpoint.base_url)
@@ -78,11 +81,11 @@ def admin_endpoint(endpoint: Endpoint) -> Endpoint:
     return at(beside, address)
 
 
-def _with_places(name: str, base_url: str) -> str:
+def _with_places(name: str, base_url: str, region: str | None) -> str:
     """The address of a preset with what only the environment knows: a region, a resource."""
 
     def value_of(place: re.Match[str]) -> str:
-        value = os.environ.get(place[1]) or os.environ.get(_ALSO.get(place[1], ""), "")
+        value = region if region and place[1] == _REGION else _variable(place[1])
         if not _PLACE_VALUE.fullmatch(value):
             raise ConfigurationError(
                 f"endpoint {name}: its address is {base_url}: set the variable {place[1]} to"
@@ -129,7 +132,7 @@ def _as_official_tooling(endpoint: Endpoint, own: Mapping[str, Any]) -> Endpoint
         check_url(endpoint)
         notes.append(f"{_BASE_URL} is set: requests go to {urlsplit(address).hostname}")
     key = os.environ.get(endpoint.api_key_env or "", "").strip()
-    configured = own.keys() & {"auth", "api_key_env", "api_key_file", "api_key_command"}
+    configured = own.keys() & _KEYS
     if not key and not configured and os.environ.get(_TOKEN):
         endpoint = replace(endpoint, auth=Auth.BEARER, api_key_env=_TOKEN)
         notes.append(f"{_TOKEN} is set: it is sent as a bearer token")
@@ -141,6 +144,30 @@ def _as_official_tooling(endpoint: Endpoint, own: Mapping[str, Any]) -> Endpoint
         endpoint = replace(endpoint, headers=(*endpoint.headers, *headers))
         notes.append(f"{_HEADERS} adds {', '.join(header.name for header in headers)}")
     return replace(endpoint, notes=tuple(notes))
+
+
+def _as_on_aws(endpoint: Endpoint, own: Mapping[str, Any]) -> Endpoint:
+    """Signed where no token is there, as the official clients do; told in `notes`."""
+    if endpoint.aws_service is None:
+        if endpoint.auth is Auth.SIGV4:
+            raise ConfigurationError(
+                f"endpoint {endpoint.name}: requests are signed for a service of AWS: set"
+                ' aws_service, for example to "bedrock-mantle"'
+            )
+        return endpoint
+    endpoint = replace(endpoint, aws_region=endpoint.aws_region or _variable(_REGION) or None)
+    token = os.environ.get(endpoint.api_key_env or "", "").strip()
+    if token or own.keys() & _KEYS or is_near(urlsplit(endpoint.base_url).hostname or ""):
+        return endpoint
+    note = (
+        f"{endpoint.api_key_env} is not set: requests to {endpoint.name} are signed with"
+        " credentials of AWS"
+    )
+    return replace(endpoint, auth=Auth.SIGV4, notes=(*endpoint.notes, note))
+
+
+def _variable(name: str) -> str:
+    return os.environ.get(name) or os.environ.get(_ALSO.get(name, ""), "")
 
 
 def _federated(endpoint: Endpoint) -> tuple[Endpoint, list[str]]:

@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -49,7 +50,7 @@ def read_key(endpoint: Endpoint) -> Secret | None:
         return SIMULATOR_KEY
     if endpoint.api_key_file:
         return _key_from_file(endpoint, Path(at_home(endpoint.api_key_file)))
-    if endpoint.api_key_command or endpoint.federation:
+    if _gets_one_later(endpoint):
         return None
     value = os.environ.get(endpoint.api_key_env or "", "").strip()
     if not value and is_near(_host(endpoint)):
@@ -60,6 +61,17 @@ def read_key(endpoint: Endpoint) -> Secret | None:
             f"{endpoint.api_key_env}, or api_key_file in config.toml"
         )
     return checked_key(endpoint, value)
+
+
+def _gets_one_later(endpoint: Endpoint) -> bool:
+    """Whether the key is asked for when a request is about to be sent."""
+    if endpoint.auth is Auth.SIGV4 and find_spec("botocore") is None:
+        raise ConfigurationError(
+            f"endpoint {endpoint.name}: set {endpoint.api_key_env or 'an api_key_env'}, or, to"
+            " sign requests with credentials of AWS, type: pip install 'messages-batcher[aws]'"
+        )
+    changes = endpoint.api_key_command or endpoint.federation
+    return endpoint.auth is Auth.SIGV4 or bool(changes)
 
 
 def _host(endpoint: Endpoint) -> str:
@@ -84,13 +96,19 @@ def key_source(endpoint: Endpoint) -> str:
         return "none needed"
     if endpoint.api_key_file:
         return f"file {endpoint.api_key_file}"
-    if endpoint.api_key_command:
-        return f"command {endpoint.api_key_command[0]}"
-    if endpoint.federation:
-        return f"workload identity in {endpoint.federation.token_file}"
+    if endpoint.auth is Auth.SIGV4 or endpoint.api_key_command or endpoint.federation:
+        return _later_source(endpoint)
     if is_near(_host(endpoint)) and not os.environ.get(endpoint.api_key_env or "", "").strip():
         return f"none sent: {endpoint.api_key_env} is not set, and the address is near"
     return f"environment variable {endpoint.api_key_env}"
+
+
+def _later_source(endpoint: Endpoint) -> str:
+    if endpoint.auth is Auth.SIGV4:
+        return f"credentials of AWS, as botocore finds them, for {endpoint.aws_service}"
+    if endpoint.federation:
+        return f"workload identity in {endpoint.federation.token_file}"
+    return f"command {endpoint.api_key_command[0]}"
 
 
 def header_from(endpoint: str, name: str, value: HeaderValue) -> ExtraHeader:

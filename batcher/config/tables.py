@@ -73,6 +73,8 @@ class EndpointTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
     api_key_file: str | None = None
     api_key_command: tuple[str, ...] | None = None
     api_key_ttl_seconds: float | None = None
+    aws_service: str | None = None
+    aws_region: str | None = None
     anthropic_version: str | None = None
     betas: tuple[str, ...] | None = None
     attempt_uid_header: str | None = None

@@ -26,6 +26,7 @@ class Auth(StrEnum):
 
     X_API_KEY = "x-api-key"
     BEARER = "bearer"
+    SIGV4 = "sigv4"  # no key travels: each request is signed with credentials of AWS
     NONE = "none"
 
 
@@ -111,7 +112,8 @@ class Endpoint:
     `stream_timeout_seconds` in all and be silent for `stream_idle_seconds`. `proxy` is what was
     set, `route` what follows from it and the environment. `ca_file` is a bundle or a folder of
     authorities, added to the system's. `auth_header` is another header for the key. `admin_url`
-    and `admin_key_file` are for the provider's reports alone. `notes` are sentences about what
+    and `admin_key_file` are for the provider's reports alone. Requests are signed for
+    `aws_service` in `aws_region`, `None`: that of the profile. `notes` are sentences about what
     came from where. `batches`: it has Message Batches.
     """
 
@@ -124,6 +126,8 @@ class Endpoint:
     api_key_command: tuple[str, ...] = ()
     api_key_ttl_seconds: float = 300
     federation: Federation | None = None
+    aws_service: str | None = None
+    aws_region: str | None = None
     anthropic_version: str | None = "2023-06-01"
     betas: tuple[str, ...] = ()
     attempt_uid_header: str | None = "x-client-request-id"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from batcher.clock import Clock
 from batcher.config.keys import checked_key, read_key
-from batcher.transport.endpoint import Endpoint, Secret, no_batches
+from batcher.transport.endpoint import Auth, Endpoint, Secret, no_batches
 from batcher.transport.room import AnswerRoom
 
 if TYPE_CHECKING:
@@ -53,14 +53,21 @@ def connect(
     """A client that sends `key`, and after it what takes its place; inside an event loop."""
     from batcher.transport.live.client import HttpClient  # noqa: PLC0415 - aiohttp, late
 
-    changes = endpoint.api_key_file or endpoint.api_key_command or endpoint.federation
-    source = partial(_key_source, endpoint, clock) if changes else None
+    stands_still = not (
+        endpoint.auth is Auth.SIGV4
+        or endpoint.api_key_file
+        or endpoint.api_key_command
+        or endpoint.federation
+    )
+    source = None if stands_still else partial(_key_source, endpoint, clock)
     return HttpClient(endpoint, key, clock, may_send, source, room)
 
 
 def _key_source(endpoint: Endpoint, clock: Clock, exchange: "Exchange") -> "KeySource":
     from batcher.transport.live import credentials  # noqa: PLC0415 - aiohttp, late
 
+    if endpoint.auth is Auth.SIGV4:
+        return credentials.AwsCredentials(endpoint, clock)
     if endpoint.api_key_file:
         return credentials.KeyFile(
             Path(endpoint.api_key_file), partial(_file_key, endpoint), clock

@@ -216,3 +216,113 @@ async def test_a_day_with_tokens_of_ten_minutes_loses_no_row(tmp_path):
             clock.move(60)
             assert isinstance(await made.send(attempt()), Answered)
         assert 24 * 6 <= len(server.tokens) <= 24 * 10
+
+
+@pytest.fixture
+def of_aws(monkeypatch, tmp_path):
+    """Nothing of AWS but what a test says."""
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    return {"auth": Auth.SIGV4, "aws_service": "bedrock-mantle", "aws_region": "eu-west-1"}
+
+
+def credentials_of_aws(tmp_path, name: str) -> None:
+    (tmp_path / "credentials").write_text(
+        f"[default]\naws_access_key_id = {name}\naws_secret_access_key = secret-of-{name}\n"
+    )
+
+
+def with_status(accepted: set[str], refusal: int = 403):
+    """A server that takes requests signed by `accepted`, and refuses others as AWS does."""
+
+    async def serve(seen, reader, writer):
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().split(b"content-length: ")[1].split(b"\r")[0])
+            await reader.readexactly(length)
+            seen.heads.append(head)
+            known = any(f"Credential={name}/".encode() in head for name in accepted)
+            status, answer = (200, ANSWER) if known else (refusal, b'{"message":"expired"}')
+            writer.write(
+                b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n%b" % (status, len(answer), answer)
+            )
+            await writer.drain()
+
+    return serve
+
+
+@asynccontextmanager
+async def signing(accepted, fields, clock=None):
+    async with listening(with_status(accepted)) as server:
+        endpoint = Endpoint(name="e", base_url=f"http://127.0.0.1:{server.port}", **fields)
+        clock = clock or Hand()
+        made = LiveLane(connect(endpoint, None, clock), endpoint, clock)
+        try:
+            yield made, server
+        finally:
+            await made.close()
+
+
+@asynchronous
+async def test_credentials_of_aws_that_were_replaced_are_looked_for_again(tmp_path, of_aws):
+    credentials_of_aws(tmp_path, "MONDAY")
+    accepted = {"MONDAY"}
+    async with signing(accepted, of_aws) as (made, server):
+        assert isinstance(await made.send(attempt()), Answered)
+        credentials_of_aws(tmp_path, "TUESDAY")
+        accepted.clear()
+        accepted.add("TUESDAY")
+        met = await made.send(attempt())
+        assert (met.failure.error_type, met.failure.verdict) == (
+            "key_replaced", Verdict.RETRY_ROW,
+        )  # fmt: skip
+        assert isinstance(await made.send(attempt()), Answered)
+        accepted.clear()
+        stopped = await made.send(attempt())
+        assert stopped.failure.verdict is Verdict.STOP_ACCESS
+    assert all(b"secret-of" not in head for head in server.heads)
+
+
+@asynchronous
+async def test_without_credentials_of_aws_nothing_is_sent(of_aws):
+    async with signing(set(), of_aws) as (made, server):
+        outcome = await made.send(attempt())
+    assert isinstance(outcome, NotSent)
+    assert outcome.failure.verdict is Verdict.STOP_ACCESS
+    assert "no credentials of AWS were found" in outcome.failure.message
+    assert server.heads == []
+
+
+@asynchronous
+async def test_what_a_program_of_aws_complains_about_is_not_repeated(tmp_path, of_aws):
+    argv = " ".join(program(tmp_path, "import sys; sys.exit('the secret is hunter2')"))
+    (tmp_path / "config").write_text(f"[default]\ncredential_process = {argv}\n")
+    async with signing(set(), of_aws) as (made, _):
+        outcome = await made.send(attempt())
+    assert outcome.failure.verdict is Verdict.STOP_ACCESS
+    assert "hunter2" not in outcome.failure.message
+
+
+@asynchronous
+async def test_credentials_of_aws_that_end_soon_are_renewed(tmp_path, of_aws):
+    """By botocore, which takes the last ten minutes of credentials for their end."""
+    source = (
+        "import datetime, json, pathlib\n"
+        f"path = pathlib.Path({str(tmp_path / 'times')!r})\n"
+        "times = len(path.read_text()) if path.exists() else 0\n"
+        "path.write_text('x' * (times + 1))\n"
+        "now = datetime.datetime.now(datetime.UTC)\n"
+        "ends = now + datetime.timedelta(minutes=9 if times == 0 else 60)\n"
+        "given = {'Version': 1, 'AccessKeyId': f'KEY{times}', 'SecretAccessKey': 's' * 40}\n"
+        "given |= {'SessionToken': 't' * 40, 'Expiration': ends.isoformat()}\n"
+        "print(json.dumps(given))\n"
+    )
+    argv = " ".join(program(tmp_path, source))
+    (tmp_path / "config").write_text(f"[default]\ncredential_process = {argv}\n")
+    async with signing({"KEY0", "KEY1"}, of_aws, clock := Hand()) as (made, server):
+        for _ in range(3):
+            assert isinstance(await made.send(attempt()), Answered)
+            clock.move(2)
+    keys = [head.split(b"Credential=")[1].split(b"/")[0] for head in server.heads]
+    assert keys == [b"KEY0", b"KEY1", b"KEY1"] or keys == [b"KEY1"] * 3

@@ -30,7 +30,7 @@ from batcher.transport.live.bodies import (
     unpacked,
 )
 from batcher.transport.live.connections import keep_alive_socket, tls_context
-from batcher.transport.live.credentials import Exchange, Keys, KeySource
+from batcher.transport.live.credentials import AwsCredentials, Exchange, Keys, KeySource
 from batcher.transport.live.mask import Mask
 from batcher.transport.live.send_errors import TROUBLES, SendError, send_error
 from batcher.transport.live.wire import (
@@ -90,8 +90,7 @@ class HttpClient:
         self._room = room or AnswerRoom()
         check_url(endpoint)
         check_route(endpoint)
-        self._models_url = endpoint.models_url
-        self._count_url = endpoint.count_url
+        self._endpoint = endpoint
         self._uid_header = endpoint.attempt_uid_header
         self._betas = endpoint.betas
         self._deadlines = Deadlines(endpoint.request_timeout_seconds, clock)
@@ -129,9 +128,12 @@ class HttpClient:
         self._token_url = URL(endpoint.token_url)
         self._key_header = partial(key_header, endpoint)
         self._keys: Keys | None = None
+        self._signer: AwsCredentials | None = None
         self._post = self._wire.post
         if key_source is not None:
-            self._keys = Keys(self._with_key, key_source(self._exchange), clock)
+            source = key_source(self._exchange)
+            self._signer = source if isinstance(source, AwsCredentials) else None
+            self._keys = Keys(self._with_key, source, clock)
             self._post = partial(self._post_with, self._keys)
 
     async def post_message(self, body: bytes, uid: str, betas: tuple[str, ...]) -> Reply:
@@ -183,17 +185,29 @@ class HttpClient:
     ) -> Answering:
         """See `Wire.post`, with the newest key there is."""
         await keys.renew()
+        if self._signer is not None:
+            shown = {**_lower(self._headers), **own_headers}
+            signed = self._signer.signed("POST", self._endpoint.messages_url, shown, body)
+            own_headers = {**own_headers, **signed}
         answering = await self._wire.post(body, own_headers)
-        if answering.status != 401:
+        if not self._refuses_key(answering.status):
             keys.accepted()
         return answering
 
-    async def has_another_key(self, sent_at: int) -> bool:
-        """Whether what was sent then, and refused for its key, may go with another one."""
-        return self._keys is not None and await self._keys.replaced(sent_at)
+    async def has_another_key(self, status: int, sent_at: int) -> bool:
+        """Whether what was sent then, if refused for its key, may go with another one."""
+        if self._keys is None or not self._refuses_key(status):
+            return False
+        return await self._keys.replaced(sent_at)
+
+    def _refuses_key(self, status: int) -> bool:
+        return status == 401 or (status == 403 and self._signer is not None)
 
     def _with_key(self, key: Secret) -> None:
-        self.mask.add(key)
+        for line in key.reveal().splitlines():
+            self.mask.add(Secret(line))
+        if self._signer is not None:
+            return
         name, value = self._key_header(key)
         self._wire.set_header(name, value)
         self._headers[name] = value
@@ -299,7 +313,7 @@ class HttpClient:
         """The server's model list, or a page of it; raises `SendError` when none came."""
         asked = {"limit": limit, "after_id": after_id}
         given = {name: str(value) for name, value in asked.items() if value is not None}
-        return await self.ask("GET", self._models_url, query=list(given.items()))
+        return await self.ask("GET", self._endpoint.models_url, query=list(given.items()))
 
     async def get_report(self, url: str, asked: Sequence[tuple[str, str]]) -> Reply:
         """A page of a report of the Admin API; raises `SendError` when none came."""
@@ -311,7 +325,7 @@ class HttpClient:
         `body` is a Messages body without `max_tokens`. Raises `SendError`
         when no answer came within a minute.
         """
-        url, seconds = self._count_url, _COUNT_SECONDS
+        url, seconds = self._endpoint.count_url, _COUNT_SECONDS
         return await self.ask("POST", url, data=body, betas=betas, seconds=seconds)
 
     async def ask(
@@ -356,6 +370,8 @@ class HttpClient:
     def _asked(
         self, method: str, url: URL, headers: CIMultiDict[str], data: bytes | None = None
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        if self._signer is not None:
+            headers.update(self._signer.signed(method, str(url), _lower(headers), data or b""))
         return self._session.request(
             method,
             url,
@@ -378,3 +394,7 @@ class HttpClient:
     async def close(self) -> None:
         """Close every connection."""
         await self._session.close()
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}

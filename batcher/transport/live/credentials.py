@@ -2,22 +2,25 @@
 
 import asyncio
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from batcher.clock import Clock
 from batcher.errors import AccessRefused
 from batcher.messages.failure import Verdict
-from batcher.transport.endpoint import Federation, Secret
+from batcher.transport.endpoint import Endpoint, Federation, Secret
 from batcher.transport.live.send_errors import SendError
 
 _LOOK_SECONDS: Final = 1.0  # between two looks at a key's file
 _COMMAND_SECONDS: Final = 30.0
 _COMMAND_BYTES: Final = 16 * 2**10
 _AHEAD_SECONDS: Final = 120.0  # an exchanged key is renewed that long before its end
+# Proxies change these, or they tell AWS nothing.
+_UNSIGNED: Final = frozenset({"accept", "accept-encoding", "connection", "user-agent"})
+_SIGNATURE: Final = ("authorization", "x-amz-date", "x-amz-security-token")
 _GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 # Posts a JSON body to where identities are exchanged; gives status and body.
@@ -200,6 +203,74 @@ class ExchangedIdentity:
             f"the identity token was not exchanged for a key (HTTP {status}): check that the"
             " federation rule fits it, and ANTHROPIC_WORKSPACE_ID where the rule has several"
         )
+
+
+class AwsCredentials:
+    """What AWS takes for a key: each request is signed on its body (Signature Version 4).
+
+    Where credentials are found and when they are renewed is botocore's business, in a thread,
+    since it may ask a server. The `key` is what is secret in them, a line each.
+    """
+
+    def __init__(self, endpoint: Endpoint, clock: Clock) -> None:
+        self._service = endpoint.aws_service or ""
+        self._region = endpoint.aws_region
+        self._clock = clock
+        self._found: Any = None  # of botocore: it renews them itself
+        self._frozen: Any = None
+        self._due = 0.0
+        self._looking = asyncio.Lock()
+
+    async def key(self) -> Secret:
+        """See `KeySource.key`; while those in force last, a renewal may fail."""
+        async with self._looking:
+            if self._frozen is None or self._clock.monotonic() >= self._due:
+                try:
+                    self._frozen = await asyncio.to_thread(self._look)
+                except SendError:
+                    if self._frozen is None:
+                        raise
+                self._due = self._clock.monotonic() + _LOOK_SECONDS
+            return Secret(f"{self._frozen.secret_key}\n{self._frozen.token or ''}".strip())
+
+    def forget(self) -> None:
+        """See `KeySource.forget`: files, variables and servers are asked again."""
+        self._found = self._frozen = None
+
+    def signed(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes
+    ) -> dict[str, str]:
+        """The headers, in lower case, that make of this a request that AWS takes."""
+        from botocore.auth import SigV4Auth  # noqa: PLC0415 - an extra
+        from botocore.awsrequest import AWSRequest  # noqa: PLC0415 - an extra
+
+        shown = {name: headers[name] for name in headers if name.lower() not in _UNSIGNED}
+        request = AWSRequest(method=method, url=url, headers=shown, data=body)
+        SigV4Auth(self._frozen, self._service, self._region).add_auth(request)
+        return {name: request.headers[name] for name in _SIGNATURE if name in request.headers}
+
+    def _look(self) -> Any:  # noqa: ANN401 - of botocore
+        """Credentials that are in force now; in a thread."""
+        from botocore import exceptions  # noqa: PLC0415 - an extra
+        from botocore.session import Session  # noqa: PLC0415 - an extra
+
+        try:
+            if self._found is None:
+                session = Session()
+                self._region = self._region or session.get_config_variable("region")
+                self._found = session.get_credentials()
+            if self._found is not None and self._region:
+                return self._found.get_frozen_credentials()
+        except exceptions.HTTPClientError as exc:
+            message = "the server that gives credentials of AWS did not answer"
+            raise SendError("identity", message, left=False) from exc
+        except exceptions.CredentialRetrievalError as exc:  # holds what a program said
+            raise _no_key("credentials of AWS: the program that gives them failed") from exc
+        except (exceptions.BotoCoreError, exceptions.ClientError) as exc:
+            raise _no_key(f"credentials of AWS cannot be used: {exc}") from exc
+        if self._found is None:
+            raise _no_key("no credentials of AWS were found: set AWS_PROFILE, or use a token")
+        raise _no_key("the region to sign for is not known: set AWS_REGION, or aws_region")
 
 
 class Keys:

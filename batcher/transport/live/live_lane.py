@@ -85,7 +85,7 @@ class LiveLane:
             return outcome
         if reply.held is not None:
             reply.held.close()
-        if reply.status == 401 and await self._client.has_another_key(sent_at):
+        if await self._client.has_another_key(reply.status, sent_at):
             return _to_repeat(exchange)
         return self._refused(reply.status, reply, exchange)
 
@@ -117,7 +117,7 @@ class LiveLane:
         outcome = self._outcome_of_stream(taker, end, sent_at)
         if end.held is not None:
             _hold(end.held, attempt, outcome)
-        if end.status == 401 and await self._client.has_another_key(sent_at):
+        if await self._client.has_another_key(end.status, sent_at):
             return _to_repeat(outcome.exchange)
         return outcome
 

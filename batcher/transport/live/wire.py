@@ -278,7 +278,7 @@ def endpoint_headers(endpoint: Endpoint, key: Secret | None) -> CIMultiDict[str]
         headers["anthropic-version"] = endpoint.anthropic_version
     if endpoint.betas:
         headers["anthropic-beta"] = ",".join(endpoint.betas)
-    if key and endpoint.auth is not Auth.NONE:
+    if key and endpoint.auth not in {Auth.NONE, Auth.SIGV4}:
         name, value = key_header(endpoint, key)
         headers[name] = value
     for header in endpoint.headers:
