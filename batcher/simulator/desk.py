@@ -1,8 +1,8 @@
 """Decides what each Messages request gets, and puts it on the bill; knows no sockets."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from hashlib import sha256
@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from batcher.simulator.answers.cache import PromptCache
 from batcher.simulator.answers.message import message_object
 from batcher.simulator.answers.meters import prompt_tokens
 from batcher.simulator.answers.models import quota_group
@@ -33,7 +34,7 @@ class PlannedReply:
 
     `message` is the answer when it is to be streamed, in the given `form`; `None` when
     `payload` is all there is.
-    `quota` is charged `output_tokens` while they leave.
+    `quota` is charged `output_tokens` while they leave. `begun` is called when it begins.
     """
 
     status: int
@@ -46,6 +47,7 @@ class PlannedReply:
     form: StreamForm = ORDINARY
     quota: Quota | None = None
     output_tokens: int = 0
+    begun: Callable[[], None] = lambda: None
 
     @property
     def is_answered(self) -> bool:
@@ -56,7 +58,15 @@ class PlannedReply:
 class Desk:
     """The Messages API without its network."""
 
-    def __init__(self, settings: SimulatorSettings, bill: Bill, stats: Stats) -> None:
+    def __init__(
+        self,
+        settings: SimulatorSettings,
+        bill: Bill,
+        stats: Stats,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._now_ns = now_ns
+        self._cache = PromptCache()
         self._settings = settings
         self._bill = bill
         self._stats = stats
@@ -118,14 +128,15 @@ class Desk:
     def _decide(
         self, headers: Mapping[str, str], raw: bytes, body: Body, request_id: str
     ) -> PlannedReply:
-        now_ns = time.time_ns()
+        now_ns = self._now_ns()
         name = self._picker.pick(body.digest, body.markers.faults)
         if name is not None:
             self._stats.faults[name] += 1
         fault = None if name is None else FAULTS[name]
         if fault is not None and not fault.billed:
             return self._fail(fault, body, request_id)
-        plan = make_plan(body)
+        use = self._cache.look(body, now_ns // 1000)
+        plan = make_plan(body, use)
         quota = self._quota(body.model, now_ns)
         wait_ns = quota.admit(plan.meters.rate_limited_input, now_ns) if quota else 0
         if quota and wait_ns:
@@ -139,7 +150,14 @@ class Desk:
                 **billed_fields(body, plan, request_id, name),
             )
         )
-        return self._answer(fault, body, plan, quota, request_id)
+        reply = self._answer(fault, body, plan, quota, request_id)
+        if not use.breakpoints:
+            return reply
+
+        def begun() -> None:
+            self._cache.keep(use, now_ns // 1000, self._now_ns() // 1000)
+
+        return replace(reply, begun=begun)
 
     def _answer(
         self, fault: Fault | None, body: Body, plan: Plan, quota: Quota | None, request_id: str

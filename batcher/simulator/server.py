@@ -31,10 +31,15 @@ _MOST_BODY_BYTES: Final = 256 * 1024 * 1024
 class Simulator:
     """A Messages API on 127.0.0.1; use it as `async with Simulator(settings) as simulator`.
 
-    `OSError` says that the port is taken or the bill cannot be written.
+    `now_ns` is its clock. `OSError` says that the port is taken or the bill cannot be written.
     """
 
-    def __init__(self, settings: SimulatorSettings | None = None) -> None:
+    def __init__(
+        self,
+        settings: SimulatorSettings | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._now_ns = now_ns
         self.settings = settings or SimulatorSettings()
         self.stats = Stats()
         self._boot = secrets.token_hex(6)
@@ -58,8 +63,8 @@ class Simulator:
 
     async def __aenter__(self) -> Self:
         self._bill = Bill(self.settings.bill_path)
-        self._desk = Desk(self.settings, self._bill, self.stats)
-        self._shelf = Shelf(self.settings, self._bill, self._boot, _now_us)
+        self._desk = Desk(self.settings, self._bill, self.stats, self._now_ns)
+        self._shelf = Shelf(self.settings, self._bill, self._boot, self._now_us)
         self._batches = BatchCounter(self.settings.batches, self._shelf, self._desk)
         self._delivery = Delivery(self.settings)
         server = web.Server(
@@ -90,6 +95,9 @@ class Simulator:
         trace: TracebackType | None,
     ) -> None:
         await self._stop()
+
+    def _now_us(self) -> int:
+        return self._now_ns() // 1000
 
     async def _stop(self) -> None:
         self._delivery.stopping.set()
@@ -157,7 +165,7 @@ class Simulator:
         problem = self._desk.check_access(request.headers) or self._refused_report()
         lines = () if problem else self.bill
         asked = list(request.query.items())
-        answer = problem or report(name, asked, lines, _now_us())
+        answer = problem or report(name, asked, lines, self._now_us())
         return _answer(self._desk, answer, request_id)
 
     def _refused_report(self) -> RefusedRequest | None:
@@ -228,10 +236,6 @@ def _models_page(query: Mapping[str, str]) -> dict[str, Any] | RefusedRequest:
         "first_id": page[0][0] if page else None,
         "last_id": page[-1][0] if page else None,
     }
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
 
 
 def _json(value: object) -> PlannedReply:

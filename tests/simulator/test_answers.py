@@ -204,24 +204,6 @@ def test_the_cache_marker_uses_every_cache_meter():
     assert usage["cache_creation_input_tokens"] == sum(split.values())
 
 
-def test_cache_control_leads_to_writes_and_to_reads():
-    cached = [{"type": "text", "text": "rules " * 99, "cache_control": {"type": "ephemeral"}}]
-    usages = [Counter().ask(f"{n}", system=cached)["usage"] for n in range(40)]
-    reads = [usage["cache_read_input_tokens"] for usage in usages]
-    writes = [usage["cache_creation_input_tokens"] for usage in usages]
-    assert any(reads)
-    assert any(writes)
-    assert not any(read and write for read, write in zip(reads, writes, strict=True))
-
-
-def test_an_hour_to_live_is_written_as_an_hour():
-    control = {"type": "ephemeral", "ttl": "1h"}
-    usages = [Counter().ask(f"{n}", cache_control=control)["usage"] for n in range(40)]
-    splits = [usage["cache_creation"] for usage in usages]
-    assert any(split["ephemeral_1h_input_tokens"] for split in splits)
-    assert not any(split["ephemeral_5m_input_tokens"] for split in splits)
-
-
 def test_thinking_is_a_part_of_the_output():
     usage = Counter().ask("[[output:90]]", thinking={"type": "enabled", "budget_tokens": 1024})
     assert usage["usage"]["output_tokens_details"]["thinking_tokens"] == 30

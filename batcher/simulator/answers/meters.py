@@ -1,16 +1,20 @@
 """What an answer consumed, and the many forms in which servers report it."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
+
+import msgspec
 
 from batcher.simulator.answers.conversation import Fields, blocks
 from batcher.simulator.answers.models import generation, speed_of
 from batcher.simulator.wire.body import Body
+from batcher.simulator.wire.checks import IN_BLOCKS
 
 _IMAGE_TOKENS: Final = 1_568
 _PDF_TOKENS: Final = 3_000
 _TOOLS_TOKENS: Final = 346  # the hidden system prompt that comes with tools
 _SEARCH_TOKENS: Final = 2_400  # what the results of one search add to the prompt
+_CANONICAL: Final = msgspec.json.Encoder(order="sorted")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +37,34 @@ class Meters:
         return self.input + self.write_5m + self.write_1h
 
 
-def measure(body: Body, *, output: int, searches: int) -> Meters:
+class Cached(Protocol):
+    """What of a prompt is written to the cache and read from it, in tokens."""
+
+    @property
+    def write_5m(self) -> int:
+        """Written for five minutes."""
+
+    @property
+    def write_1h(self) -> int:
+        """Written for an hour."""
+
+    @property
+    def read(self) -> int:
+        """Read."""
+
+
+def measure(body: Body, cache: Cached, *, output: int, searches: int) -> Meters:
     """The meters of an answer with `output` tokens and `searches` web searches."""
     prompt = prompt_tokens(body)
-    cached = prompt * 3 // 4 if _is_cached(body) else 0
-    write_5m, write_1h, read = _cache_split(body, cached)
-    marked = body.markers.input
-    plain = prompt - cached + searches * _SEARCH_TOKENS if marked is None else marked
+    if body.markers.usage == "cache":
+        cached = prompt * 3 // 4
+        write_5m, write_1h, read = cached // 4, cached // 4, cached - 2 * (cached // 4)
+    else:
+        write_5m, write_1h, read = cache.write_5m, cache.write_1h, cache.read
+        cached = write_5m + write_1h + read
+    plain = body.markers.input
+    if plain is None:
+        plain = max(prompt - cached, 0) + searches * _SEARCH_TOKENS
     return Meters(
         input=plain,
         write_5m=write_5m,
@@ -57,13 +82,55 @@ def prompt_tokens(body: Body) -> int:
     """Tokens of the whole prompt, a quarter of its bytes and never more than its bytes.
 
     The tokenizer of Claude 4.7 and later gives 30 % more; pictures and documents count by
-    piece.
+    piece. Where the cache is to be used counts for nothing.
     """
     binary_bytes, binary_tokens = _binaries(body)
-    tokens = (len(body.canonical) - binary_bytes) // 4
-    if generation(body.model) >= (4, 7):
-        tokens = tokens * 13 // 10
+    size = len(body.canonical)
+    if b'"cache_control"' in body.canonical:
+        size = len(_CANONICAL.encode(_without_marks(body.fields)))
+    tokens = text_tokens(size - binary_bytes, body.model)
     return tokens + binary_tokens + (_TOOLS_TOKENS if body.fields.get("tools") else 0)
+
+
+def text_tokens(size: int, model: str) -> int:
+    """Tokens of so many bytes of JSON text."""
+    return size // 4 * 13 // 10 if generation(model) >= (4, 7) else size // 4
+
+
+def block_tokens(block: Fields) -> tuple[int, int]:
+    """Of one block: the bytes that count as text, and the tokens of what does not."""
+    data = _base64(block)
+    tokens = (_IMAGE_TOKENS if block.get("type") == "image" else _PDF_TOKENS) if data else 0
+    return len(_CANONICAL.encode(block)) - len(data), tokens
+
+
+def _without_marks(fields: Fields) -> Fields:
+    """The same request as it would be written if nothing of it were to be cached."""
+    plain: Fields = _unmarked(fields)
+    plain.pop("stream", None)
+    if "system" in plain:
+        plain["system"] = _shortest(plain["system"])
+    for message in plain["messages"]:
+        message["content"] = _shortest(message["content"])
+    return plain
+
+
+def _shortest(content: Any) -> Any:  # noqa: ANN401 - a string or blocks
+    match content:
+        case [{"type": "text", "text": text, **rest}] if not rest:
+            return text
+        case _:
+            return content
+
+
+def _unmarked(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """A copy without breakpoints; what a tool or its schema may call so stays."""
+    if isinstance(value, list):
+        return [_unmarked(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {name: each for name, each in value.items() if name != "cache_control"}
+    return {name: _unmarked(each) if name in IN_BLOCKS else each for name, each in kept.items()}
 
 
 def usage_object(
@@ -106,25 +173,6 @@ def _full_usage(meters: Meters, tier: str) -> dict[str, Any]:
         "inference_geo": meters.inference_geo,
         "speed": meters.speed,
     }
-
-
-def _is_cached(body: Body) -> bool:
-    return b'"cache_control":{' in body.canonical or body.markers.usage == "cache"
-
-
-def _cache_split(body: Body, cached: int) -> tuple[int, int, int]:
-    """Cached tokens as (5-minute writes, 1-hour writes, reads).
-
-    Whether a prefix was written before cannot depend on what came before, or the answer would
-    not be a function of the body: it is drawn, one write for three reads.
-    """
-    if body.markers.usage == "cache":
-        return cached // 4, cached // 4, cached - 2 * (cached // 4)
-    if body.draw(4, 4):
-        return 0, 0, cached
-    has_hour = b'"ttl":"1h"' in body.canonical
-    hour = cached if has_hour and b'"ttl":"5m"' not in body.canonical else cached // 2
-    return (cached - hour, hour, 0) if has_hour else (cached, 0, 0)
 
 
 def _thinks(body: Body) -> bool:

@@ -1,4 +1,4 @@
-"""What a request is answered with: a pure function of the seed and the body.
+"""What a request is answered with: a pure function of the seed, the body and the prompt cache.
 
 Texts are filler of about four characters per token; tool inputs and structured answers are
 values that fit their JSON Schema.
@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from batcher.simulator.answers import conversation
-from batcher.simulator.answers.meters import Meters, measure
+from batcher.simulator.answers.meters import Cached, Meters, measure
 from batcher.simulator.wire.body import Body
 from batcher.simulator.wire.faults import without_markers
 
@@ -92,13 +92,13 @@ class Plan:
         return self.stop_reason != "refusal" or self.meters.output > 0
 
 
-def make_plan(body: Body) -> Plan:
-    """The answer to `body`."""
+def make_plan(body: Body, cache: Cached) -> Plan:
+    """The answer to `body`, and what of its prompt the cache took part in."""
     server_tool = _server_tool(body)
     reason = _stop_reason(body, server_tool)
     output = _output_tokens(body, reason)
     searches = _searches(body, server_tool, reason)
-    meters = measure(body, output=output, searches=searches)
+    meters = measure(body, cache, output=output, searches=searches)
     return Plan(
         model=body.markers.model or body.model,
         content=list(_content(body, reason, meters, server_tool)),

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from batcher.simulator.answers.cache import PromptCache
 from batcher.simulator.answers.message import message_object
 from batcher.simulator.answers.plan import make_plan
 from batcher.simulator.bill import BilledRequest, billed_fields
@@ -40,14 +41,25 @@ class ItemResult:
     billed: BilledRequest | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """When the work on a request began, and when that was seen; microseconds UTC."""
+
+    started_us: int
+    now_us: int
+
+
 class Workshop:
     """Works on the requests of all batches of one simulator."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._picker = FaultPicker(seed, {})  # only what a prompt orders
+        self._cache = PromptCache()  # not that of live requests
 
-    def work_on(self, item: Item, version: str | None, item_id: str, now_us: int) -> ItemResult:
+    def work_on(
+        self, item: Item, version: str | None, item_id: str, begun: Begun
+    ) -> ItemResult:
         """The result of one request; `item_id` is what its ids are made of."""
         body = read_body(item.params, self._seed, version, _DIALECT, for_count=False)
         problem = body if isinstance(body, RefusedRequest) else _not_in_a_batch(body.fields)
@@ -58,7 +70,22 @@ class Workshop:
         refused = self._ordered_fault(body)
         if refused is not None:
             return _errored(item, refused, item_id)
-        return _succeeded(item, body, item_id, now_us)
+        return self._succeeded(item, body, item_id, begun)
+
+    def _succeeded(self, item: Item, body: Body, item_id: str, begun: Begun) -> ItemResult:
+        use = self._cache.look(body, begun.started_us)
+        self._cache.keep(use, begun.started_us, begun.started_us + 1)
+        plan = make_plan(body, use)
+        message = message_object(plan, f"msg_{item_id}", body.markers.usage, tier=TIER)
+        billed = BilledRequest(
+            attempt_uid=item.custom_id,
+            body_sha256=sha256(item.params).hexdigest(),
+            received_at_us=begun.now_us,
+            service_tier=TIER,
+            **billed_fields(body, plan, f"req_{item_id}", None),
+        )
+        line = _line(item.custom_id, {"type": "succeeded", "message": message})
+        return ItemResult(kind="succeeded", line=_as_ordered(line, body), billed=billed)
 
     def _ordered_fault(self, body: Body) -> RefusedRequest | None:
         """A fault counts here where it is a refusal; what breaks connections breaks nothing."""
@@ -72,20 +99,6 @@ class Workshop:
 def unworked(item: Item, kind: str) -> ItemResult:
     """The result of a request that nobody worked on: canceled or expired."""
     return ItemResult(kind=kind, line=_line(item.custom_id, {"type": kind}))
-
-
-def _succeeded(item: Item, body: Body, item_id: str, now_us: int) -> ItemResult:
-    plan = make_plan(body)
-    message = message_object(plan, f"msg_{item_id}", body.markers.usage, tier=TIER)
-    billed = BilledRequest(
-        attempt_uid=item.custom_id,
-        body_sha256=sha256(item.params).hexdigest(),
-        received_at_us=now_us,
-        service_tier=TIER,
-        **billed_fields(body, plan, f"req_{item_id}", None),
-    )
-    line = _line(item.custom_id, {"type": "succeeded", "message": message})
-    return ItemResult(kind="succeeded", line=_as_ordered(line, body), billed=billed)
 
 
 def _as_ordered(line: bytes, body: Body) -> bytes:

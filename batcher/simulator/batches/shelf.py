@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any, Final
 
-from batcher.simulator.batches.items import Item, ItemResult, Workshop, unworked
+from batcher.simulator.batches.items import Begun, Item, ItemResult, Workshop, unworked
 from batcher.simulator.bill import Bill
 from batcher.simulator.settings import SimulatorSettings
 
@@ -44,6 +44,10 @@ class Batch:
         if self.work_us == 0:
             return len(self.items)
         return min(len(self.items) * (until - self.created_at) // self.work_us, len(self.items))
+
+    def starts(self, number: int) -> int:
+        """When the request of that number is worked on; without a duration all at once."""
+        return self.created_at + self.work_us * (number + 1) // len(self.items)
 
     def shown(self, url: str) -> dict[str, Any]:
         """The batch as the API shows it; `url` is the address of this list."""
@@ -141,7 +145,8 @@ class Shelf:
     def _work(self, batch: Batch, now: int) -> None:
         for number in range(len(batch.results), batch.due(now)):
             item_id = f"{batch.batch_id.removeprefix('msgbatch_')}_{number:06x}"
-            result = self._workshop.work_on(batch.items[number], batch.version, item_id, now)
+            begun = Begun(batch.starts(number), now)
+            result = self._workshop.work_on(batch.items[number], batch.version, item_id, begun)
             if result.billed is not None:
                 self._bill.add(result.billed)
             batch.results.append(result)

@@ -71,7 +71,7 @@ def find_problem(
         return RefusedRequest(400, message)
     if not is_known(fields["model"]):
         return RefusedRequest(404, f"model: {fields['model']}")
-    for message in _wrong_for_model(fields, version):
+    for message in (*_wrong_for_model(fields, version), *_wrong_breakpoints(fields)):
         return RefusedRequest(400, message)
     return None
 
@@ -215,6 +215,45 @@ def _wrong_for_model(fields: Fields, version: str | None) -> Iterator[str]:
     if speed_of(model, fields.get("speed") or "standard") is None:
         yield f"speed: {model} has no fast mode"
     yield from _wrong_ending(fields, model)
+
+
+MOST_BREAKPOINTS: Final = 4
+# Where blocks stand that a breakpoint may be at, in the order in which they are cached.
+_PLACES: Final = ("tools", "system", "messages", "content")
+IN_BLOCKS: Final = frozenset(_PLACES)
+
+
+def cache_marks(value: object) -> Iterator[object]:
+    """Every `cache_control` of a body, in the order of the prompt, its own at the end."""
+    if isinstance(value, list):
+        for each in value:
+            yield from cache_marks(each)
+    elif isinstance(value, dict):
+        for name in _PLACES:
+            if name in value:
+                yield from cache_marks(value[name])
+        if value.get("cache_control"):
+            yield value["cache_control"]
+
+
+def _wrong_breakpoints(fields: Fields) -> Iterator[str]:
+    marks = list(cache_marks(fields))
+    known = [m for m in marks if isinstance(m, dict) and m.get("type") == "ephemeral"]
+    lifetimes = [mark.get("ttl") or "5m" for mark in known]
+    if len(known) < len(marks) or not set(lifetimes) <= {"5m", "1h"}:
+        yield "cache_control: Input should be of type ephemeral, with a ttl of 5m or 1h"
+    if len(marks) > MOST_BREAKPOINTS:
+        yield (
+            f"A maximum of {MOST_BREAKPOINTS} blocks with cache_control may be provided."
+            f" Found {len(marks)}."
+        )
+    if lifetimes != sorted(lifetimes):  # "1h" before "5m"
+        yield "cache_control: a ttl of 1h must not come after one of 5m"
+    for message in fields["messages"]:
+        content = message["content"]
+        for block in content if isinstance(content, list) else ():
+            if "thinking" in str(block.get("type")) and block.get("cache_control"):
+                yield "cache_control: thinking blocks cannot be cached"
 
 
 def _wrong_ending(fields: Fields, model: str) -> Iterator[str]:

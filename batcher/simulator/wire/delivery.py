@@ -40,6 +40,7 @@ class Delivery:
                 headers = _headers(decision, request_id)
         if decision.message is not None:
             return await self._stream(request, decision, headers, decision.message)
+        decision.begun()
         return await self._plain(request, decision, headers, manner)
 
     async def _break(self, request: web.BaseRequest, manner: NoAnswer) -> web.StreamResponse:
@@ -99,6 +100,7 @@ class Delivery:
         if decision.manner == "slow_trickle":
             pause_seconds = max(pause_seconds, self._trickle_seconds)
         await asyncio.sleep(pause_seconds)
+        decision.begun()
         await response.prepare(request)
         for frame in frames:
             await response.write(frame)

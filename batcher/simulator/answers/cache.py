@@ -1,0 +1,171 @@
+"""The prompt cache by the provider's rules: breakpoints, look-back, lifetimes, minimum length.
+
+An entry is the hash of everything up to a breakpoint. It can be read once the answer to the
+request that wrote it has begun, until its lifetime is over, which counts from the start of the
+last request that wrote or read it.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from batcher.simulator.answers.conversation import Fields, blocks
+from batcher.simulator.answers.meters import block_tokens, text_tokens
+from batcher.simulator.wire.body import Body
+from batcher.simulator.wire.checks import cache_marks
+
+LOOK_BACK: Final = 20  # positions in total, the breakpoint's own among them
+_LIFETIMES_US: Final = {"5m": 300_000_000, "1h": 3_600_000_000}
+_SWEEP_ENTRIES: Final = 10_000
+_TERMS: Final = "terms"
+_CANONICAL: Final = msgspec.json.Encoder(order="sorted")
+# By what the id says, the first that fits; what no line names needs the most.
+_MINIMUMS: Final = (
+    (re.compile(r"opus-4[-.]7|mythos-preview|haiku-3|3-5-haiku|3-haiku"), 2_048),
+    (re.compile(r"opus-4[-.][56]|haiku-4[-.]5"), 4_096),
+    (re.compile(r"opus-4|sonnet-4|sonnet-5(?![-.]5)|3-7-sonnet"), 1_024),
+    (re.compile(r"opus-5|(?:sonnet|haiku)-5[-.]5|fable-5|mythos-5"), 512),
+)
+_MOST_MINIMUM: Final = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place where the prompt may be cut: what is before it, and how many tokens that is.
+
+    `lifetime` is that of the breakpoint here, `None` where there is none.
+    """
+
+    key: bytes
+    tokens: int
+    lifetime: str | None
+
+
+@dataclass(slots=True)
+class _Entry:
+    lifetime_us: int
+    readable_us: int
+    until_us: int
+
+    def is_readable(self, now_us: int) -> bool:
+        return self.readable_us <= now_us < self.until_us
+
+
+@dataclass(frozen=True, slots=True)
+class CacheUse:
+    """What one request reads and writes, in tokens; `breakpoints` are those long enough."""
+
+    write_5m: int = 0
+    write_1h: int = 0
+    read: int = 0
+    breakpoints: tuple[Position, ...] = ()
+    hit: bytes = b""
+
+
+class PromptCache:
+    """The entries of one workspace; batches have another one than live requests."""
+
+    def __init__(self) -> None:
+        self._entries: dict[bytes, _Entry] = {}
+
+    def look(self, body: Body, now_us: int) -> CacheUse:
+        """What a request that starts now reads, and what it will have written."""
+        if not has_breakpoints(body):
+            return CacheUse()
+        least = minimum_tokens(body.model)
+        positions = list(_positions(body))
+        places = [n for n, each in enumerate(positions) if each.lifetime]
+        hits = (self._hit(positions, place, now_us) for place in places)
+        hit = max(filter(None, hits), key=lambda each: each.tokens, default=None)
+        long_enough = [positions[n] for n in places if positions[n].tokens >= least]
+        read = hit.tokens if hit else 0
+        hour = max((each.tokens for each in long_enough if each.lifetime == "1h"), default=0)
+        last = max((each.tokens for each in long_enough), default=0)
+        return CacheUse(
+            write_5m=max(last - max(read, hour), 0),
+            write_1h=max(hour - read, 0),
+            read=read,
+            breakpoints=tuple(long_enough),
+            hit=hit.key if hit else b"",
+        )
+
+    def keep(self, use: CacheUse, started_us: int, begun_us: int) -> None:
+        """The answer began at `begun_us`: what the request wrote can be read from then on."""
+        for key in {use.hit, *(each.key for each in use.breakpoints)} & self._entries.keys():
+            entry = self._entries[key]
+            if entry.is_readable(started_us):
+                entry.until_us = max(entry.until_us, started_us + entry.lifetime_us)
+        for each in use.breakpoints:
+            known = self._entries.get(each.key)
+            if each.tokens > use.read and (known is None or not known.is_readable(begun_us)):
+                lifetime = _LIFETIMES_US[each.lifetime or "5m"]
+                self._entries[each.key] = _Entry(lifetime, begun_us, started_us + lifetime)
+        if len(self._entries) > _SWEEP_ENTRIES:
+            self._entries = {
+                key: entry for key, entry in self._entries.items() if entry.until_us > begun_us
+            }
+
+    def _hit(self, positions: list[Position], place: int, now_us: int) -> Position | None:
+        for each in positions[max(place - LOOK_BACK + 1, 0) : place + 1][::-1]:
+            entry = self._entries.get(each.key)
+            if entry is not None and entry.is_readable(now_us):
+                return each
+        return None
+
+
+def minimum_tokens(model: str) -> int:
+    """The shortest prefix that is cached; a shorter one is not, without a word."""
+    found = (least for pattern, least in _MINIMUMS if pattern.search(model))
+    return next(found, _MOST_MINIMUM)
+
+
+def has_breakpoints(body: Body) -> bool:
+    """Whether anything of it is to be cached; a prompt that only says so is not enough."""
+    if b'"cache_control":{' not in body.canonical:
+        return False
+    return any(True for _ in cache_marks(body.fields))
+
+
+def _positions(body: Body) -> Iterator[Position]:
+    """Every place of the prompt, in the order in which it is cached."""
+    size, extra, key = 0, 0, b""
+    found: list[Position] = []
+    for part, block in _parts(body):
+        plain = {name: value for name, value in block.items() if name != "cache_control"}
+        key = blake2b(_CANONICAL.encode([part, plain]), key=key, digest_size=16).digest()
+        if part == _TERMS:
+            continue
+        bytes_of, tokens_of = block_tokens(plain)
+        size, extra = size + bytes_of, extra + tokens_of
+        found.append(Position(key, text_tokens(size, body.model) + extra, _lifetime(block)))
+    whole = body.fields.get("cache_control")
+    if whole and found and found[-1].lifetime is None:
+        last = found.pop()
+        found.append(Position(last.key, last.tokens, whole.get("ttl") or "5m"))
+    yield from found
+
+
+def _parts(body: Body) -> Iterator[tuple[str, Fields]]:
+    """Where each block stands, and the block; between them what the following depend on."""
+    fields = body.fields
+    yield _TERMS, {name: fields.get(name) for name in ("model", "speed", "output_config")}
+    for tool in fields.get("tools") or ():
+        yield "tools", tool
+    system = fields.get("system") or []
+    system = [{"type": "text", "text": system}] if isinstance(system, str) else system
+    for block in system:
+        yield "system", block
+    terms = {name: fields.get(name) for name in ("tool_choice", "thinking")}
+    yield _TERMS, {**terms, "images": b'"type":"image"' in body.canonical}
+    for message in fields["messages"]:
+        for block in blocks(message):
+            yield message["role"], block
+
+
+def _lifetime(block: Fields) -> str | None:
+    mark = block.get("cache_control")
+    return str(mark.get("ttl") or "5m") if mark else None
