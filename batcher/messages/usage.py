@@ -242,6 +242,7 @@ def _iterations(entries: object, odd: list[str]) -> tuple[Usage, ...]:
 # completion's), alone or beside Anthropic's.
 
 _FOREIGN: Final = frozenset({"prompt_tokens", "completion_tokens", *_PARTS})
+_WRITTEN: Final = ("cache_creation_tokens", "cache_write_tokens", "cache_creation_input_tokens")
 
 
 def _translated(usage: Usage, fields: dict[str, Any]) -> Usage:
@@ -250,9 +251,10 @@ def _translated(usage: Usage, fields: dict[str, Any]) -> Usage:
     for name in _PARTS:
         parts |= _object(fields, name, odd)
     read = _either(usage.cache_read_tokens, _count(parts, "cached_tokens", odd), odd)
-    written = _either(
-        usage.cache_write_tokens, _count(parts, "cache_creation_tokens", odd), odd
-    )
+    usage = _with_lifetimes(usage, parts, odd)
+    written: int | None = usage.cache_write_tokens
+    for name in _WRITTEN:
+        written = _either(written, _count(parts, name, odd), odd)
     prompt = _count(fields, "prompt_tokens", odd)
     own: int | None = usage.input_tokens
     if prompt is None and own is not None and _PARTS[1] in fields:
@@ -275,6 +277,27 @@ def _translated(usage: Usage, fields: dict[str, Any]) -> Usage:
         thinking_tokens=_count(said, "reasoning_tokens", odd) if thinking is None else thinking,
         holds_whole_prompt=prompt is not None and "prompt" not in odd,
         odd=tuple(odd),
+    )
+
+
+def _with_lifetimes(usage: Usage, parts: dict[str, Any], odd: list[str]) -> Usage:
+    """How long what was written is kept, where LiteLLM tells it among the prompt's details."""
+    split = _object(parts, "cache_creation_token_details", odd)
+    five = _count(split, "ephemeral_5m_input_tokens", odd)
+    hour = _count(split, "ephemeral_1h_input_tokens", odd)
+    if five is None and hour is None:
+        return usage
+    own = usage.cache_write_5m_tokens, usage.cache_write_1h_tokens
+    if own != (None, None):
+        if own != (five, hour):
+            odd.append("cache_creation")
+        return usage
+    written = usage.cache_write_tokens
+    return replace(
+        usage,
+        cache_write_5m_tokens=five,
+        cache_write_1h_tokens=hour,
+        cache_write_tokens=(five or 0) + (hour or 0) if written is None else written,
     )
 
 

@@ -92,6 +92,27 @@ def test_what_was_written_may_stand_beside_the_prompt_or_in_it():
     assert (found.input_tokens, found.input_at_most) == (700, 1000)
 
 
+def test_how_long_is_kept_what_was_written_stands_among_the_details_of_litellm():
+    split = {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 200}
+    parts = {"cached_tokens": 0, "cache_creation_token_details": split}
+    found = usage(prompt_tokens=1000, completion_tokens=2, prompt_tokens_details=parts)
+    written = found.cache_write_tokens, found.cache_write_5m_tokens, found.cache_write_1h_tokens
+    assert (written, found.odd) == ((300, 100, 200), ())
+    own = {"ephemeral_5m_input_tokens": 300, "ephemeral_1h_input_tokens": 0}
+    both = usage(prompt_tokens=1000, cache_creation=own, prompt_tokens_details=parts)
+    assert (both.cache_write_1h_tokens, both.odd) == (0, ("cache_creation",))
+
+
+@pytest.mark.parametrize(
+    "name", ["cache_creation_tokens", "cache_write_tokens", "cache_creation_input_tokens"]
+)
+def test_what_was_written_has_other_names_among_the_details(name):
+    found = usage(prompt_tokens=1000, completion_tokens=2, prompt_tokens_details={name: 300})
+    assert (found.cache_write_tokens, found.input_tokens) == (300, 700)
+    both = usage(cache_creation_input_tokens=200, prompt_tokens_details={name: 300})
+    assert both.odd == ("cache_spelling",)
+
+
 def test_spellings_that_cannot_both_be_read_leave_both_ends():
     found = usage(prompt_tokens=1000, input_tokens=400, output_tokens=2, completion_tokens=3)
     assert (found.input_tokens, found.input_at_most, found.odd) == (400, 1000, ("prompt",))

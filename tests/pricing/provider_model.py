@@ -27,7 +27,8 @@ NO_GEOGRAPHY = {"claude-opus-4-5", "claude-haiku-4-5"}
 FAST = {"claude-fable-5-2", "claude-opus-5-5", "claude-opus-5"}
 CLIFF_MODEL, CLIFF_TOKENS, CLIFF_FACTOR = "claude-haiku-5-5", 100_000, 5
 SEARCH_PICO = 10**10  # $10 for 1,000
-DIALECTS = ("anthropic", "two fields", "nulls", "openai", "litellm", "both", "responses")
+DIALECTS = ("anthropic", "two fields", "nulls", "openai", "litellm", "both", "responses",
+            "litellm parts", "written parts")  # fmt: skip
 ODD = (-1, 10.5, "1,000", "", True, 10**9 + 1, "n/a", [], {"text": 5})
 Fields = dict[str, Any]
 
@@ -269,11 +270,23 @@ def _told(done: Done, dialect: str) -> Fields:
             return openai
         case "litellm":
             return openai | cached
+        case "litellm parts" | "written parts":
+            parts = openai["prompt_tokens_details"] | _written_parts(done, dialect)
+            return openai | {"prompt_tokens_details": parts}
         case "both":
             return openai | bare
         case _:
             return {"input_tokens": prompt, "output_tokens": done.output,
                     "input_tokens_details": {"cached_tokens": done.read}}  # fmt: skip
+
+
+def _written_parts(done: Done, dialect: str) -> Fields:
+    written = done.write_5m + done.write_1h
+    if dialect == "written parts":
+        return {"cache_write_tokens": written}
+    lifetimes = {"ephemeral_5m_input_tokens": done.write_5m,
+                 "ephemeral_1h_input_tokens": done.write_1h}  # fmt: skip
+    return {"cache_creation_tokens": written, "cache_creation_token_details": lifetimes}
 
 
 def _full(done: Done) -> Fields:
@@ -331,7 +344,8 @@ def _odd_part(chance: Random, case: Case, done: Done) -> bool:
 def _other_part(chance: Random, case: Case, done: Done) -> bool:
     usage = case.message["usage"]
     names = [name for name, value in usage.items() if isinstance(value, dict)]
-    if not names or done.free:
+    names += ["server_tool_use", "cache_creation", "output_tokens_details"]
+    if done.free:
         return False
     usage[chance.choice(names)] = chance.choice(("x", 3, [1]))
     return True

@@ -48,6 +48,8 @@ TABLE = [
     Row("usage_missing", {"input_tokens": 10}, 0, None, {"output_most": None}),
     Row("count_odd", tokens(10, 2, cache_read_input_tokens=-1), 10 * INPUT + 2 * OUTPUT,
         10 * INPUT + 2 * OUTPUT + 990 * READ),
+    Row("count_odd", {"prompt_tokens": 10, "completion_tokens": 2, "server_tool_use": []},
+        10 * INPUT + 2 * OUTPUT, 10 * INPUT + 2 * OUTPUT),
     Row("cache_not_reported", tokens(100, 2), 100 * READ + 2 * OUTPUT,
         100 * WRITE + 900 * WRITE + 2 * OUTPUT, {"cache_lifetimes": 1}),
     Row("cache_not_reported", tokens(100, 2), 100 * READ + 2 * OUTPUT,

@@ -143,6 +143,8 @@ _BILLED_COUNTS: Final = {
     "cached_tokens": (READ,),
     "cache_read_input_tokens": (READ,),
     "cache_creation_tokens": _WRITES,
+    "cache_write_tokens": _WRITES,
+    "cache_creation_token_details": _WRITES,
     "cache_creation_input_tokens": _WRITES,
     "cache_creation": _WRITES,
     "ephemeral_5m_input_tokens": _WRITES,
@@ -167,7 +169,7 @@ def _widen_odd(spread: PossibleUse, line: UsageLine, evidence: Evidence) -> None
             spread.at_most(OUTPUT, evidence.output_most)
         elif meters == _WRITES and counts.cache_write_tokens is not None:
             _widen_lifetimes(spread, line, evidence)
-        elif counts.holds_whole_prompt and INPUT not in meters:
+        elif counts.holds_whole_prompt and meters and INPUT not in meters:
             spread.moves.append((INPUT, counts.input_tokens or 0, meters))
         else:
             spread.pool_meters.update(meters)

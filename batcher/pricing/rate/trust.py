@@ -16,7 +16,7 @@ from batcher.pricing.rate.spread import NO_EVIDENCE, OUTPUT, PossibleUse
 RULES: Final = MISSING + CONTRADICTED
 
 # Kept with every rating: what an earlier edition charged is not held against this one.
-RULES_EDITION: Final = 3
+RULES_EDITION: Final = 4
 
 
 def doubts(line: UsageLine, evidence: Evidence | None) -> PossibleUse | None:
