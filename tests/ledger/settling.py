@@ -179,7 +179,8 @@ class RunLedger:
         (_, settled) = self.answered(sent_at=sent_at, attempt=attempt)
         failure = Failure(verdict=Verdict.RETRY_ROW, error_type="cut", message="cut")
         outcome = Partial(settled.outcome.exchange, failure, settled.outcome.answer)
-        doubt = {"state": State.PARTIAL, "final": False, "charges": (), "cost_low": 3}
+        low = sum(charge.total or 0 for charge in settled.charges)
+        doubt = {"state": State.PARTIAL, "final": False, "charges": (), "cost_low": low}
         return self.answered(sent_at=sent_at, attempt=attempt, outcome=outcome, **doubt)
 
     def unknown(self) -> list[Record]:

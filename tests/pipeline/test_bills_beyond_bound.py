@@ -1,6 +1,8 @@
 """A server that bills more than what was asked for could cost, and a clock that is wrong."""
 
 import re
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -32,8 +34,8 @@ def one_in(number, outcome):
     return script
 
 
-def broken_after(usage):
-    whole = answered(usage=usage)
+def broken_after(usage, **fields):
+    whole = answered(usage=usage, **fields)
     failure = Failure(verdict=Verdict.RETRY_ROW, error_type="broken_stream", message="cut")
     return Partial(whole.exchange, failure, whole.answer)
 
@@ -95,6 +97,42 @@ def test_verify_finds_a_broken_stream_that_counts_more_input_than_the_body_can_b
     assert high == low + bound
     (found,) = [line for line in found_by_verify(case.database) if "broke off" in line]
     assert re.match(r"bill: attempt \d+ broke off after 1000 input tokens were reported", found)
+
+
+def test_a_broken_stream_of_a_dearer_model_may_cost_what_that_one_can(tmp_path, sqlite_url):
+    case = case_of(tmp_path, sqlite_url, cap="50").limit(concurrency=1)
+    begun = HONEST | {"output_tokens": 1}
+    lane = FakeLane(one_in(3, broken_after(begun, model="claude-opus-4-1")))
+    assert case.run(lane).exit_code == 0  # what is certain is within the bound
+    bound = next(sent.cost_high for sent in lane.sent if sent.request.row_number == 3)
+    ((low, high),) = case.ask(
+        "SELECT cost_low_pico_usd, cost_high_pico_usd FROM v_attempts WHERE state = 'partial'"
+    )
+    assert low < bound < high
+
+
+def test_under_a_cap_a_broken_stream_of_a_model_without_a_price_ends_the_run(
+    tmp_path, sqlite_url
+):
+    case = case_of(tmp_path, sqlite_url, cap="50").limit(concurrency=1)
+    ended = case.run(FakeLane(one_in(3, broken_after(HONEST, model="claude-unheard-of"))))
+    assert ended.exit_code == 77
+    assert "the server named the model claude-unheard-of, of which no price" in ended.error
+    assert case.ask("SELECT cost_high_pico_usd FROM v_attempts WHERE state = 'partial'") == [
+        (None,)
+    ]
+
+
+@pytest.mark.parametrize("change", ["cost_low + 1", "0"])
+def test_verify_recomputes_what_a_broken_stream_costs_at_least(case, change):
+    case.write(rows(2))
+    assert case.run(FakeLane(one_in(2, broken_after(HONEST)))).exit_code == 0
+    assert found_by_verify(case.database) == []
+    partial = "WHERE state = 'partial'"
+    with closing(sqlite3.connect(case.database.removeprefix("sqlite:///"))) as ledger, ledger:
+        ledger.execute(f"UPDATE attempts SET cost_low = {change} {partial}")
+    (found,) = found_by_verify(case.database)
+    assert re.match(r"charge: attempt \d+ broke off: it costs \d+ pico-units at least", found)
 
 
 def test_the_same_command_goes_on(tmp_path, sqlite_url):

@@ -8,11 +8,12 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, case, func, select
 from sqlalchemy.sql.elements import literal_column
 
 from batcher.ledger.schema import (
     METERS,
+    NOT_KEPT,
     answers,
     attempts,
     charges,
@@ -22,6 +23,7 @@ from batcher.ledger.schema import (
     ratings,
 )
 from batcher.messages.answer import Answer
+from batcher.messages.attempt import State
 from batcher.messages.usage import Evidence, Usage, parse_usage
 from batcher.pricing.book.book import PriceBook
 from batcher.pricing.rate.rating import Charge, ChargeStatus, RateSet, rate
@@ -93,7 +95,8 @@ class Pricing:
     """What a rating needs: its book, the day if it took one, and each invocation's list.
 
     `as_of_us` is a moment of that day, `None` when each answer's own day counts. `rules` is the
-    edition of the rules of trust that it went by.
+    edition of the rules of trust that it went by. `is_initial`: answers were rated so as they
+    came.
     """
 
     price_book_id: int
@@ -101,6 +104,7 @@ class Pricing:
     as_of_us: int | None
     price_lists: Mapping[int, str | None]
     rules: int | None = None
+    is_initial: bool = False
 
 
 def answers_with_charges(
@@ -185,18 +189,27 @@ def rate_usage(
     stored: BillableAnswer, usage: Usage | None, pricing: Pricing
 ) -> tuple[Charge, ...]:
     """The charges of a stored answer with this usage under `pricing`."""
-    answer = Answer(
+    return rate_answer(answer_of(stored, usage), stored, pricing)
+
+
+def answer_of(stored: BillableAnswer, usage: Usage | None, text: str = "") -> Answer:
+    """A stored answer as far as money is concerned, with this usage and text."""
+    return Answer(
         message_id=None,
         model=stored.model,
         stop_reason=stored.stop_reason,
         stop_sequence=None,
         content=stored.content.encode(),
-        text="",
+        text=text,
         text_repaired=False,
         usage=usage,
         usage_raw=None,
         evidence=evidence_of(stored),
     )
+
+
+def rate_answer(answer: Answer, stored: BillableAnswer, pricing: Pricing) -> tuple[Charge, ...]:
+    """The charges of `answer`, sent when and where `stored` was, under `pricing`."""
     return rate(
         answer,
         requested_model=stored.requested_model,
@@ -228,12 +241,26 @@ def equals(
     )
 
 
+def broken_streams(
+    connection: Connection,
+) -> Iterator[tuple[BillableAnswer, int, str | None]]:
+    """What came of streams that broke, with the low end of each in pico-USD and its text.
+
+    The text is `None` where it was not kept.
+    """
+    words = case((answers.c.content != NOT_KEPT, answers.c.text))
+    statement = _billable().add_columns(attempts.c.cost_low, words)
+    partial = statement.where(attempts.c.state == State.PARTIAL.value)
+    for row in connection.execute(partial, execution_options={"yield_per": 100}):
+        yield BillableAnswer._make(row[:-2]), row[-2], row[-1]
+
+
 # --- Reading
 
 
-def _read_answers(connection: Connection, after: int) -> list[BillableAnswer]:
+def _billable() -> Select[Any]:
     table = answers.c
-    statement = (
+    return (
         select(
             table.attempt_id,
             table.invocation_id,
@@ -250,10 +277,12 @@ def _read_answers(connection: Connection, after: int) -> list[BillableAnswer]:
             *(table[name] for name in BillableAnswer._fields[FIRST_TOKENS:]),
         )
         .outerjoin(attempts, attempts.c.attempt_id == table.attempt_id)
-        .where(table.attempt_id > after)
         .order_by(table.attempt_id)
-        .limit(CHUNK)
     )
+
+
+def _read_answers(connection: Connection, after: int) -> list[BillableAnswer]:
+    statement = _billable().where(answers.c.attempt_id > after).limit(CHUNK)
     return [*map(BillableAnswer._make, _rows(connection, statement))]
 
 

@@ -13,8 +13,11 @@ from batcher.ledger.rate.stored_answers import (
     BillableAnswer,
     Pricing,
     StoredCharge,
+    answer_of,
+    broken_streams,
     equals,
     evidence_of,
+    rate_answer,
     rate_usage,
     read_price_lists,
     read_ratings,
@@ -22,6 +25,7 @@ from batcher.ledger.rate.stored_answers import (
     usage_of,
 )
 from batcher.ledger.verify.findings import Findings
+from batcher.messages.answer import billed_at_least
 from batcher.messages.attempt import State
 from batcher.messages.usage import Usage
 from batcher.pricing.book.book import PriceBook, parse_book, road_of
@@ -73,8 +77,6 @@ class ChargeChecker:
             self.answers += 1
             if self._is_paid(stored, charged):
                 self._check_answer(stored, charged)
-            elif stored.state == State.PARTIAL.value:
-                self._check_broken(stored)
 
     def _is_paid(self, stored: BillableAnswer, charged: list[StoredCharge]) -> bool:
         if stored.state in _WITH_ANSWER:
@@ -91,14 +93,6 @@ class ChargeChecker:
             text = f"attempt {stored.attempt_id} is partial and has charges"
             self._findings.add(_CHARGE, text)
         return False
-
-    def _check_broken(self, stored: BillableAnswer) -> None:
-        """A broken stream is in doubt; what it began with was told by the server."""
-        usage, evidence = usage_of(stored), evidence_of(stored)
-        if usage and evidence and is_above_bound(usage, evidence):
-            text = f"attempt {stored.attempt_id} broke off after {prompt_tokens(usage)} input"
-            most = f"tokens were reported, and its body can be {evidence.input_most}"
-            self._findings.add("bill", f"{text} {most} at most")
 
     def _check_answer(self, stored: BillableAnswer, charged: list[StoredCharge]) -> None:
         usage = usage_of(stored)
@@ -152,6 +146,31 @@ class ChargeChecker:
                 self._findings.add(_CHARGE, text)
 
 
+def broken_streams_agree(
+    connection: Connection, priced_by: Mapping[int, Pricing], findings: Findings
+) -> None:
+    """A broken stream is in doubt: what it began with was told, and it costs that at least."""
+    initial = [pricing for pricing in priced_by.values() if pricing.is_initial]
+    if any(pricing.rules != RULES_EDITION for pricing in initial):
+        initial = []  # those lows may be by other rules
+    for stored, low, text in broken_streams(connection):
+        usage, evidence = usage_of(stored), evidence_of(stored)
+        if usage and evidence and is_above_bound(usage, evidence):
+            told = f"attempt {stored.attempt_id} broke off after {prompt_tokens(usage)} input"
+            most = f"tokens were reported, and its body can be {evidence.input_most}"
+            findings.add("bill", f"{told} {most} at most")
+        lows = {_least(stored, usage, text or "", pricing) for pricing in initial}
+        if lows and low not in lows and (text is not None or low < min(lows)):
+            words = f"attempt {stored.attempt_id} broke off: it costs {low} pico-units at least"
+            findings.add(_CHARGE, f"{words}, recomputed as {min(lows)}")
+
+
+def _least(stored: BillableAnswer, usage: Usage | None, text: str, pricing: Pricing) -> int:
+    answer = answer_of(stored._replace(evidence=None), usage, text)
+    charged = rate_answer(billed_at_least(answer), stored, pricing)
+    return sum(c.total or 0 for c in charged if c.rates and c.rates.currency == "USD")
+
+
 def _all_clear(expected: Sequence[Charge | StoredCharge]) -> bool:
     """Whether every edition of the rules charges alike, as nothing is open."""
     clear = {ChargeStatus.PRICED, ChargeStatus.UNBILLED}
@@ -190,6 +209,7 @@ def pricings(connection: Connection, findings: Findings) -> dict[int, Pricing]:
                 as_of_us=None if rating.as_of is None else moment_of_day(rating.as_of),
                 price_lists=lists,
                 rules=rating.rules,
+                is_initial=rating.reason == "initial",
             )
     return found
 

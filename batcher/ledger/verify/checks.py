@@ -21,7 +21,7 @@ from batcher.ledger.rate.stored_answers import (
 from batcher.ledger.schema import NOT_KEPT, answers
 from batcher.ledger.verify.bill import check_bill, read_bill
 from batcher.ledger.verify.budgets import budgets_agree
-from batcher.ledger.verify.charges import ChargeChecker, pricings
+from batcher.ledger.verify.charges import ChargeChecker, broken_streams_agree, pricings
 from batcher.ledger.verify.findings import Findings, Verified
 from batcher.ledger.verify.queries import contradictions, keys_in_plain_sight
 from batcher.ledger.verify.rollups import rollups_agree
@@ -55,6 +55,7 @@ def verify(engine: Engine, bill: Path | None = None) -> Verified:
     for chunk in answers_with_charges(partial(reading, engine)):
         checker.check(chunk)
     with reading(engine) as connection:
+        broken_streams_agree(connection, priced_by, findings)
         rollups = rollups_agree(connection, findings)
     for check in (contradictions, budgets_agree, keys_in_plain_sight):
         with reading(engine) as connection:

@@ -82,7 +82,8 @@ class OutcomePolicy:
     """The choices that outcomes are judged by.
 
     `may_bill` says whether an attempt refused with this HTTP status may be billed even so,
-    `takes_over` whether there is an endpoint to fall back to that takes this row.
+    `most` the most that a failed one can have cost (`None`: nobody knows), `takes_over` whether
+    there is an endpoint to fall back to that takes this row.
     """
 
     retry: RetryPolicy
@@ -90,6 +91,7 @@ class OutcomePolicy:
     max_legs: int
     endpoint: str
     may_bill: Callable[[int | None], bool]
+    most: Callable[[Attempt, Outcome], int | None]
     answers: AnswerPolicy = field(default_factory=AnswerPolicy)
     takes_over: Callable[[Work], bool] | None = None
 
@@ -231,7 +233,7 @@ def _interval(
     if isinstance(outcome, Rejected):
         return 0, attempt.cost_high if policy.may_bill(outcome.exchange.http_status) else 0
     low = sum(c.total or 0 for c in charges if c.rates and c.rates.currency == "USD")
-    high = attempt.cost_high
+    high = policy.most(attempt, outcome)
     if high is not None and (low > high or _counts_more_input(outcome)):
         return low, low + high
     return low, high

@@ -93,7 +93,7 @@ class Rater:
             return None
         if _UNUSUAL.search(body):
             return request_bound(
-                msgspec.json.decode(body),
+                msgspec.json.decode(body) | {"model": model},
                 len(body),
                 price_list=self.price_list,
                 sent_at=sent_at,
@@ -109,6 +109,19 @@ class Rater:
             book=self.book,
             in_batches=self.in_batches,
         )
+
+    def most(self, attempt: Attempt, outcome: Outcome) -> int | None:
+        """The most that a failed attempt can have cost; `None` when there is no bound.
+
+        A broken stream may have begun with a dearer model than the one that was asked for.
+        """
+        bound, asked = attempt.cost_high, attempt.request
+        served = outcome.answer.model if isinstance(outcome, Partial) else None
+        if bound is None or not served or served == asked.model:
+            return bound
+        sent_at = outcome.exchange.sent_at
+        there = self.bound(attempt.body, served, asked.max_tokens, sent_at)
+        return None if there is None else max(bound, there)
 
     def ceiling(self, request: Request, sent_at: int) -> int | None:
         """The most that an attempt can cost at whichever endpoint it is made; see `bound`."""

@@ -17,6 +17,7 @@ from batcher.ledger.connect import Connection
 from batcher.ledger.money import budget as ledger
 from batcher.ledger.write.records import Settlement
 from batcher.ledger.write.writer import Writer
+from batcher.messages.attempt import Partial
 from batcher.pipeline.progress import Progress
 from batcher.pricing.money import format_usd
 
@@ -162,7 +163,13 @@ class Budget:
 
 def billed_beyond(settlement: Settlement) -> str:
     """What to say of an attempt that was billed more than it could cost."""
-    attempt = settlement.attempt
+    attempt, outcome = settlement.attempt, settlement.outcome
+    if isinstance(outcome, Partial) and settlement.cost_high is None:
+        return (
+            f"the server named the model {outcome.answer.model}, of which no price is known,"
+            f" for what could cost {format_usd(attempt.cost_high or 0)} (model"
+            f" {attempt.request.model}, attempt {attempt.uid})"
+        )
     billed = settlement.cost_low or sum(charge.told for charge in settlement.charges)
     return (
         f"the server billed {format_usd(billed)} for what could cost"

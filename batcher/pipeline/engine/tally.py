@@ -160,7 +160,7 @@ class Tally:
     def settled(self, verdicts: OutcomeDecision) -> bool:
         """An attempt ended, and this is what was decided.
 
-        Gives whether more was billed for it than it could cost.
+        Gives whether more was billed for it than it could cost, or nobody knows any more.
         """
         settlement, progress = verdicts.settlement, self._progress
         billed = settlement.cost_low
@@ -181,7 +181,8 @@ class Tally:
         elif isinstance(verdicts.next, Done):
             progress.answered += 1
         bound = settlement.attempt.cost_high
-        if bound is None or billed <= bound:
+        known = settlement.cost_high is not None or isinstance(settlement.outcome, Answered)
+        if bound is None or (billed <= bound and known):
             return False
         progress.overbilled += 1
         return True

@@ -133,6 +133,7 @@ class _Maker:
             max_legs=job.limits.max_legs,
             endpoint=endpoint.name,
             may_bill=endpoint.may_bill,
+            most=each.rater.most,
             answers=answer_policy(job.answers, each.largest_output),
             takes_over=way.takes if way else None,
         )
