@@ -1,7 +1,8 @@
 """What a request and an answer's content tell of its bill, beside what usage says of it.
 
 Kept with an answer where it is needed to say how much a charge is to be trusted: neither the
-request's body nor all of an answer's words are there when it is rated again.
+request's body nor all of an answer's words are there when it is rated again. And whose key a
+gateway used, by which its cost is told to somebody else.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ import msgspec
 
 from batcher.messages.answer import Answer
 from batcher.messages.codec import CODEC_ERRORS
-from batcher.messages.usage import Evidence
+from batcher.messages.usage import Evidence, stated_cost
 
 NO_LIMIT: Final = -1
 
@@ -177,3 +178,37 @@ def _tool_results(content: bytes) -> tuple[int, int, bool, bool]:
         not kinds.isdisjoint(_CODE),
         not kinds <= {*_CODE, *_FREE},
     )
+
+
+# --- Whose key a gateway used
+
+
+class OwnKey(msgspec.Struct, frozen=True, gc=False):
+    """An answer that a gateway got with our own key at the provider, which bills us itself.
+
+    `upstream` is what the gateway says that the provider bills, as it came, if it says so.
+    """
+
+    upstream: str | None
+
+
+class _OwnKeyFields(msgspec.Struct):
+    is_byok: Any = None
+    cost_details: Any = None
+
+
+_OWN_KEY: Final = msgspec.json.Decoder(_OwnKeyFields)
+
+
+def own_key(usage: str | None) -> OwnKey | None:
+    """Whether raw usage says so; then its cost is the gateway's fee alone, often 0."""
+    if usage is None or '"is_byok"' not in usage:
+        return None
+    try:
+        fields = _OWN_KEY.decode(usage)
+    except CODEC_ERRORS:
+        return None
+    if fields.is_byok is not True:  # a cost upstream is told of other answers, too
+        return None
+    details = fields.cost_details if isinstance(fields.cost_details, dict) else {}
+    return OwnKey(stated_cost(details.get("upstream_inference_cost")))

@@ -202,7 +202,7 @@ def _usage(fields: dict[str, Any]) -> Usage:
         model=_text(fields, "model"),
         kind=_text(fields, "type"),
         iterations=_iterations(fields.get("iterations"), odd),
-        provider_reported_cost=_cost(fields.get("cost")),
+        provider_reported_cost=stated_cost(fields.get("cost")),
         odd=tuple(odd),
     )
     usage = usage if _FOREIGN.isdisjoint(fields) else _translated(usage, fields)
@@ -359,40 +359,9 @@ def _text(fields: dict[str, Any], name: str) -> str | None:
     return str(value)[:_LONG_NAME]
 
 
-def _cost(value: object) -> str | None:
+def stated_cost(value: object) -> str | None:
     """A cost the server states (OpenRouter's `usage.cost`), verbatim as text."""
     return str(value).replace("\0", "\ufffd") if isinstance(value, (int, float, str)) else None
-
-
-class OwnKey(msgspec.Struct, frozen=True, gc=False):
-    """An answer that a gateway got with our own key at the provider, which bills us itself.
-
-    `upstream` is what the gateway says that the provider bills, as it came, if it says so.
-    """
-
-    upstream: str | None
-
-
-class _OwnKeyFields(msgspec.Struct):
-    is_byok: Any = None
-    cost_details: Any = None
-
-
-_OWN_KEY: Final = msgspec.json.Decoder(_OwnKeyFields)
-
-
-def own_key(usage: str | None) -> OwnKey | None:
-    """Whether raw usage says so; then its cost is the gateway's fee alone, often 0."""
-    if usage is None or '"is_byok"' not in usage:
-        return None
-    try:
-        fields = _OWN_KEY.decode(usage)
-    except CODEC_ERRORS:
-        return None
-    if fields.is_byok is not True:  # a cost upstream is told of other answers, too
-        return None
-    details = fields.cost_details if isinstance(fields.cost_details, dict) else _NO_FIELDS
-    return OwnKey(_cost(details.get("upstream_inference_cost")))
 
 
 def _count(fields: dict[str, Any], name: str, odd: list[str]) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import RowMapping, Select, and_, case, func
 
 from batcher.ledger.schema import answers, charges
-from batcher.messages.usage import own_key
+from batcher.messages.evidence import own_key
 from batcher.pricing.money import PICO
 from batcher.pricing.rate.public_prices import (
     amount_at,
