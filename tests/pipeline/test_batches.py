@@ -91,6 +91,16 @@ def test_who_does_not_wait_collects_the_next_time(on_both):
     assert len(case.texts()) == 5
 
 
+def test_many_that_expired_are_no_outage(case):
+    case.write([row(f"[[batch:expired]] {number}") for number in range(30)])
+    with batching(case) as (case, simulator):
+        assert case.in_batches(wait=False).exit_code == 75
+        assert case.in_batches(lane=LaneChoice.LIVE).exit_code == 0
+        assert len(simulator.bill) == 30
+    assert not [said for said in case.watcher.waits if "does not answer" in said]
+    assert case.ask("SELECT DISTINCT lane FROM v_answers") == [("live",)]
+
+
 def test_what_is_refused_expired_or_canceled_goes_again_as_a_new_attempt(case):
     prompts = ["fine", "[[fault:500*1]] twice", "[[fault:400]] never"]
     case.write([row(prompt) for prompt in prompts])

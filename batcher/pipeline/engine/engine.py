@@ -322,7 +322,7 @@ class Engine:
         if self.judged and (unusual := self.judged(verdicts.settlement)):
             self.stop(unusual)
         self._pace.end(work, outcome)
-        self._heed(self._health.observe(outcome, work))
+        self._heed(self._health.observe(outcome, work, is_old=known is not None))
         if goes_on and verdicts.next is not DONE:
             self._go_on(work, outcome, verdicts)
         if self.supply.has_scouts:

@@ -219,9 +219,13 @@ class Health:
         """Whether a failure of `work` may be its own fault: no other row fails beside it."""
         return not (self._fails_too(work) and self._breaker.is_suspect)
 
-    def observe(self, outcome: Outcome, work: Work) -> Change:
-        """Tell the pacing what `outcome` of `work` says about the server's state."""
-        if isinstance(outcome, Answered):
+    def observe(self, outcome: Outcome, work: Work, *, is_old: bool = False) -> Change:
+        """Tell the pacing what `outcome` of `work` says about the server's state.
+
+        `is_old`: a batch did it some time ago. Its results were had just now, and they alone
+        say something.
+        """
+        if is_old or isinstance(outcome, Answered):
             return self._alive()
         failure = failure_of(outcome)
         late = None

@@ -187,7 +187,13 @@ class BatchLane:
         wait = _FIRST_WAIT_SECONDS
         while pack.attempts:
             # each create has an intent of its own: by its time the batch is found if it is lost
-            number = pack.number = await self._journal.intended(pack.attempts)
+            attempts = tuple(pack.attempts)
+            number = await self._journal.intended(attempts)
+            if len(attempts) != len(pack.attempts):
+                # Some were taken back meanwhile, and a lost create is found by its count.
+                await self._journal.not_made(number)
+                continue
+            pack.number = number
             try:
                 made = await self._batches.create(_body_of(pack.attempts), pack.betas)
             except SendError as exc:
