@@ -5,6 +5,7 @@ forked process has its own folder, environment, streams and end, like one that w
 """
 
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
@@ -21,13 +22,8 @@ from typing import IO
 _DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
 Stream = IO[bytes] | int | None
 
-_IMPORTED = (
-    *("tests.e2e.forked", "aiohttp", "psycopg", "sqlalchemy", "uvloop", "batcher.wiring"),
-    *(f"batcher.cli.{name}" for name in ("run.run", "look.report", "care.simulate")),
-    *("batcher.transport.client", "batcher.simulator.server"),
-)
 _START = multiprocessing.get_context("forkserver")
-_START.set_forkserver_preload(list(_IMPORTED))
+_START.set_forkserver_preload(["tests.e2e.forked", "tests.e2e.warmed"])
 
 
 class Forked:
@@ -112,6 +108,7 @@ def _be_batcher(
 ) -> None:
     """In the forked process: take its place and be the command."""
     _end_with_the_tests()
+    gc.freeze()  # what was imported stays: nobody looks through it again
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, stream in ((1, out), (2, messages)):
         os.dup2(stream.fileno(), number)
