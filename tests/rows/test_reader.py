@@ -66,6 +66,43 @@ def test_a_last_line_without_a_line_feed(tmp_path, tail, reason):
     assert reasons(items(source(tmp_path / "a.jsonl", content))) == ["ok", "ok", reason]
 
 
+_SEPARATED = "which is no number; write digits alone, decimals after a point"
+
+
+@pytest.mark.parametrize(
+    ("value", "reason", "words"),
+    [
+        ("NaN", "BAD_NUMBER", "holds NaN, which JSON has not; write null"),
+        ("[1, -Infinity]", "BAD_NUMBER", "holds -Infinity, which JSON has not; write null"),
+        ("nan", "BAD_NUMBER", "holds nan, which JSON has not; write null"),
+        ("1,000", "BAD_NUMBER", f"holds 1,000, {_SEPARATED}"),
+        ("[1,000,000]", "BAD_NUMBER", f"holds 1,000,000, {_SEPARATED}"),
+        ("1 000", "BAD_NUMBER", f"holds 1 000, {_SEPARATED}"),
+        ("None", "BAD_JSON", "holds None, which JSON has not; write null"),
+        ("N/A", "BAD_JSON", "holds N/A, which JSON has not; write null"),
+        ("True", "BAD_JSON", "holds True, which JSON has not; write true"),
+        (
+            "{'a': 1}",
+            "BAD_JSON",
+            "has single quotes, as Python prints values; write JSON, with double quotes",
+        ),
+        ("nano", "BAD_JSON", "is not JSON"),
+        ("[100, 200 x]", "BAD_JSON", "is not JSON"),
+    ],
+)
+def test_values_as_other_tools_write_them_are_told_by_their_names(
+    tmp_path, value, reason, words
+):
+    row = b'{"prompt":"x","n":%b}\n' % value.encode()
+    (item,) = items(source(tmp_path / "a.jsonl", row))
+    assert (item.reason, item.message[: len(words) + 8]) == (reason, f"the row {words}")
+    cell = value.replace('"', '""')
+    table = f'prompt,temperature\nx,"{cell}"\n'.encode()
+    (item,) = items(source(tmp_path / "a.csv", table))
+    told = f"column 'temperature' {words}"
+    assert (item.reason, item.message[: len(told)]) == (reason, told)
+
+
 def test_a_line_that_is_too_long_is_one_bad_row(tmp_path):
     path = tmp_path / "a.jsonl"
     with path.open("wb") as file:

@@ -5,7 +5,8 @@ the first. What is sent must be what was read: such bytes are written anew.
 """
 
 import json
-from typing import Any, Final, NoReturn
+import re
+from typing import Any, Final
 
 import msgspec
 
@@ -17,9 +18,20 @@ MAX_DEPTH: Final = 100
 
 _DECODER: Final = msgspec.json.Decoder()
 _TOO_MANY: Final = f"more than {MOST_PARTS:,} values"
-_TOO_DEEP: Final = f"the row is nested more than {MAX_DEPTH} levels deep"
+_TOO_DEEP: Final = f"nested more than {MAX_DEPTH} levels deep"
 # The standard library's reader takes numbers of any size when it need not tell their value.
 _ANY_NUMBER: Final[dict[str, Any]] = {"parse_int": len, "parse_float": len}
+# What other tools write for a value, found where JSON ends, and what JSON has for it.
+_GROUPED: Final = re.compile(
+    r"(?<![\d.])\d{1,3}([,'\u2019_ \u00a0\u202f])\d{3}(?:\1\d{3})*(?!\d)|\d+,\d+"
+)
+_WORD: Final = re.compile(r"[-+]?([A-Za-z]+(?:/[A-Za-z]+)?)")
+_NOTHING: Final = ("nan", "inf", "infinity", "na", "n/a", "none", "nil", "undefined")
+_MEANT: Final = {"true": "true", "false": "false", "null": "null"} | dict.fromkeys(
+    _NOTHING, "null"
+)
+_NO_NUMBERS: Final = frozenset({"nan", "inf", "infinity"})
+_AROUND: Final = 40
 
 
 def parse_row(line: bytes) -> dict[str, Any]:
@@ -33,12 +45,12 @@ def parse_row(line: bytes) -> dict[str, Any]:
     try:
         row = _DECODER.decode(line)
     except CODEC_ERRORS as exc:
-        raise _problem(line, exc) from exc
+        raise _problem(line, "the row", exc) from exc
     if type(row) is not dict:
         raise RowProblem(Reason.NOT_OBJECT, f"the row is {kind(row)}, not a JSON object")
     # counting is a hundred times cheaper than walking, and nearly always enough
     if line.count(b"{") + line.count(b"[") > MAX_DEPTH and is_deep(row):
-        raise RowProblem(Reason.TOO_DEEP, _TOO_DEEP)
+        raise RowProblem(Reason.TOO_DEEP, f"the row is {_TOO_DEEP}")
     if b"\\u0000" in line and has_nul_key(row):
         raise RowProblem(Reason.BAD_UNICODE, "a field name holds a NUL character")
     return row
@@ -51,8 +63,7 @@ def parse_value(name: str, text: str) -> object:
     try:
         value = _DECODER.decode(text)
     except CODEC_ERRORS as exc:
-        problem = _problem(text.encode("utf-8", "surrogatepass"), exc)
-        raise RowProblem(problem.reason, f"column {name!r}: {problem.message}") from exc
+        raise _problem(text.encode("utf-8", "surrogatepass"), f"column {name!r}", exc) from exc
     if text.count("{") + text.count("[") >= MAX_DEPTH and is_deep(value, MAX_DEPTH - 1):
         raise RowProblem(Reason.TOO_DEEP, f"column {name!r} is nested too deep")
     if "\\u0000" in text and has_nul_key(value):
@@ -96,26 +107,50 @@ def _children(value: object) -> list[Any]:
     return value if type(value) is list else []
 
 
-def _problem(line: bytes, exc: Exception) -> RowProblem:
+def _problem(line: bytes, whose: str, exc: Exception) -> RowProblem:
     """Why the decoder refused; its own words mislead, and its exceptions change."""
     if broken := broken_utf8(line):
-        return RowProblem(Reason.BAD_UNICODE, f"the row is not valid UTF-8: {broken}")
+        return RowProblem(Reason.BAD_UNICODE, f"{whose} is not valid UTF-8: {broken}")
+    constants: list[str] = []
     try:
-        read = json.loads(line.decode(), parse_constant=_no_constant, **_ANY_NUMBER)
+        read = json.loads(line.decode(), parse_constant=constants.append, **_ANY_NUMBER)
         json.dumps(read, ensure_ascii=False).encode()
     except RecursionError:
-        return RowProblem(Reason.TOO_DEEP, _TOO_DEEP)
+        return RowProblem(Reason.TOO_DEEP, f"{whose} is {_TOO_DEEP}")
     except UnicodeEncodeError:
-        return RowProblem(Reason.BAD_UNICODE, "the row holds half of a \\u surrogate pair")
-    except ValueError:
-        return RowProblem(Reason.BAD_JSON, f"the row is not JSON: {exc}")
+        return RowProblem(Reason.BAD_UNICODE, f"{whose} holds half of a \\u surrogate pair")
+    except json.JSONDecodeError as place:
+        return _no_json(whose, place, exc)
     if is_deep(read):
-        return RowProblem(Reason.TOO_DEEP, _TOO_DEEP)
-    return RowProblem(Reason.BAD_NUMBER, "the row holds a number that is out of range")
+        return RowProblem(Reason.TOO_DEEP, f"{whose} is {_TOO_DEEP}")
+    number = "a number that is out of range"
+    return _no_value(whose, constants[0]) if constants else _no_number(whose, number)
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+def _no_json(whose: str, place: json.JSONDecodeError, exc: Exception) -> RowProblem:
+    """What stands where JSON ends: by its name where other tools write it for a value."""
+    at = min(place.pos, _AROUND)
+    around = place.doc[place.pos - at : place.pos + _AROUND]
+    for number in _GROUPED.finditer(around):
+        if number.start() <= at < number.end():
+            advice = "which is no number; write digits alone, decimals after a point"
+            return _no_number(whose, f"{number[0]}, {advice}")
+    if (word := _WORD.match(around, at)) and word[1].lower() in _MEANT:
+        return _no_value(whose, word[0], word[1].lower())
+    if around.startswith("'", at):
+        words = "has single quotes, as Python prints values; write JSON, with double quotes"
+        return RowProblem(Reason.BAD_JSON, f"{whose} {words}")
+    return RowProblem(Reason.BAD_JSON, f"{whose} is not JSON: {exc}")
+
+
+def _no_number(whose: str, words: str) -> RowProblem:
+    return RowProblem(Reason.BAD_NUMBER, f"{whose} holds {words}")
+
+
+def _no_value(whose: str, written: str, name: str = "nan") -> RowProblem:
+    reason = Reason.BAD_NUMBER if name in _NO_NUMBERS else Reason.BAD_JSON
+    words = f"{whose} holds {written}, which JSON has not; write {_MEANT[name]}"
+    return RowProblem(reason, words)
 
 
 _ENCODER: Final = msgspec.json.Encoder()
