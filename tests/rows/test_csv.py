@@ -4,7 +4,8 @@ import pytest
 
 from batcher.errors import ConfigurationError
 from batcher.rows.build.settings import RequestSettings
-from batcher.rows.read.check import check_source
+from batcher.rows.read.check import check_source, column_names
+from batcher.rows.read.reader import original_columns
 from tests.rows.making import builder, items, reasons, source
 
 
@@ -32,6 +33,31 @@ def test_in_a_template_an_empty_cell_is_an_empty_text(tmp_path):
     settings = RequestSettings(model="m", max_tokens=1, prompt="[{{ a }}{{ b }}]")
     (row,) = items(source(tmp_path / "a.csv", b"a,b\n1,\n"), settings)
     assert json.loads(row.body)["messages"][0]["content"] == "[1]"
+
+
+def test_columns_without_a_name_are_called_by_their_place(tmp_path):
+    content = b"\n,prompt, ,column_4_,\n7,hi,,x,9\n"
+    file = source(tmp_path / "a.csv", content)
+    names = ["column_1", "prompt", "column_3", "column_4_", "column_5"]
+    assert column_names(file) == names
+    check_source(file, builder())
+    assert reasons(items(file)) == ["ok"]
+    assert list(original_columns(file)) == [
+        (1, dict(zip(names, ["7", "hi", "", "x", "9"], strict=True)))
+    ]
+    settings = RequestSettings(model="m", max_tokens=1, prompt="{{ column_1 }}{{ column_5 }}")
+    (row,) = items(file, settings)
+    assert json.loads(row.body)["messages"][0]["content"] == "79"
+
+
+def test_a_carriage_return_among_line_feeds_is_named(tmp_path):
+    (bad,) = items(source(tmp_path / "a.csv", b"id,prompt\r\na,hi\rb,yo\r\n"))
+    assert (bad.reason, bad.message[:32]) == ("BAD_CSV", "a carriage return stands alone, ")
+
+
+def test_a_place_that_is_a_name_already_is_not_one_column_twice(tmp_path):
+    file = source(tmp_path / "a.csv", b",column_1,prompt\n")
+    assert column_names(file) == ["column_1_", "column_1", "prompt"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batcher.errors import ConfigurationError
 from batcher.rows.batch import InputBroken
+from batcher.rows.build.requests import RequestBuilder
+from batcher.rows.build.settings import RequestSettings
 from batcher.rows.ranges import AllBut, RowRanges
 from batcher.rows.read.check import check_source, column_names, estimated_rows, reading_notes
 from batcher.rows.read.layout import TextLayout, recognised
@@ -33,6 +36,12 @@ TEXTS = {
     "an array over many lines": (encoded(ROWS, 2) + b"\n", TextLayout.ARRAY),
     "an array of lines": (b"[\n" + one_by_one(ROWS, b",\n") + b"\n]\n", TextLayout.ARRAY),
     "an array behind a mark": (BOM + encoded(ROWS, 1, ascii_only=False), TextLayout.ARRAY),
+    "an array behind another": (encoded(ROWS[:1]) + encoded(ROWS[1:]), TextLayout.ARRAY),
+    "an array a line": (one_by_one([[row] for row in ROWS], b"\n"), TextLayout.ARRAY),
+    "arrays with marks": (
+        BOM + one_by_one([[row] for row in ROWS], b"\n" + BOM, 1),
+        TextLayout.ARRAY,
+    ),
     "requests": (encoded({"requests": ROWS}), TextLayout.REQUESTS),
     "requests over many lines": (encoded({"requests": ROWS}, 4), TextLayout.REQUESTS),
     "objects over many lines": (one_by_one(ROWS, b"\n", 2) + b"\n", TextLayout.VALUES),
@@ -99,8 +108,12 @@ def test_blocks_of_any_size_give_the_same_values_at_the_same_places(data):
     )
     if layout is TextLayout.VALUES:
         text = one_by_one(rows, data.draw(st.sampled_from([b"", b"\n", b" ", b"\r\n"])), indent)
+    elif layout is TextLayout.ARRAY:
+        half = data.draw(st.integers(0, len(rows)))
+        between = data.draw(st.sampled_from([b"", b"\n", b" \n" + BOM]))
+        text = encoded(rows[:half], indent) + between + encoded(rows[half:], indent)
     else:
-        text = encoded(rows if layout is TextLayout.ARRAY else {"requests": rows}, indent)
+        text = encoded({"requests": rows}, indent)
     size = data.draw(st.integers(1, 40))
     done = RowRanges()
     for number in data.draw(st.sets(st.integers(1, 6))):
@@ -141,6 +154,8 @@ def test_an_array_that_is_cut_never_looks_complete(data):
         (b'{\n"requests":[{"prompt":"a"}],\n"model":"m"}', ["NO_PROMPT"]),
         (b'{"requests":[{"prompt":"a"}]', ["ok", "TRUNCATED_FILE"]),
         (b"[]", []),
+        (b'[{"prompt":"a"}][{"prompt":"b"}', ["ok", "ok", "TRUNCATED_FILE"]),
+        (b'[{"prompt":"a"}],[{"prompt":"b"}]', ["ok", "TRUNCATED_FILE"]),
         (b"[1]\n{}\n", ["NOT_OBJECT", "NO_PROMPT"]),
         (b'{"prompt":"a"}{"prompt":"b"\n', ["ok", "TRUNCATED_TAIL"]),
         (b'{"prompt":"a"}{"prompt":"b"}\nwhat is\n{}', ["ok", "ok", "BAD_JSON", "NO_PROMPT"]),
@@ -149,6 +164,64 @@ def test_an_array_that_is_cut_never_looks_complete(data):
 )  # fmt: skip
 def test_what_is_no_row_is_refused_and_counted(tmp_path, text, expected):
     assert reasons(items(source(tmp_path / "a.json", text))) == expected
+
+
+FRAME = {"id": {"0": "a", "1": "b"}, "prompt": {"0": "hi", "1": "yo"}}
+BY_INDEX = {"0": {"id": "a", "prompt": "hi"}, "1": {"id": "b", "prompt": "yo"}}
+TABLES = {
+    "by columns": (FRAME, "is a whole table in one object; write one object a row"),
+    "by its index": (BY_INDEX, "is a whole table in one object"),
+    "by names": ({"a": {"prompt": "hi"}, "b": {"prompt": "yo"}}, "a whole table in one object"),
+    "split": (
+        {"columns": ["id", "prompt"], "index": [0], "data": [["a", "hi"]]},
+        "is a whole table in lists",
+    ),
+    "with a schema": (
+        {"schema": {"fields": [{"name": "x"}]}, "data": [{"prompt": "hi"}]},
+        "holds its rows in the list 'data'",
+    ),
+    "lists": ({"id": ["a", "b"], "prompt": ["hi", "yo"]}, "is a whole table in lists"),
+    "rows beside others": ({"n": 1, "rows": [{"prompt": "hi"}]}, "in the list 'rows'"),
+}
+
+
+@pytest.mark.parametrize(("table", "words"), TABLES.values(), ids=TABLES)
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_whole_table_in_one_object_is_named_before_a_run(tmp_path, table, words, indent):
+    file = source(tmp_path / "a.json", encoded(table, indent))
+    with pytest.raises(ConfigurationError, match=f"a.json: .*{words}"):
+        check_source(file, builder())
+
+
+def test_a_frame_is_named_also_where_a_template_would_print_its_columns(tmp_path):
+    settings = RequestSettings(model="m", max_tokens=1, prompt="{{ prompt }}")
+    file = source(tmp_path / "a.json", encoded(FRAME))
+    with pytest.raises(ConfigurationError, match="a whole table"):
+        check_source(file, RequestBuilder(settings))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "hi", "tags": [{"a": 1}], "data": [1]},
+        {"messages": [{"role": "user", "content": "x"}]},
+        {"conversations": [{"from": "human", "value": "x"}]},
+        {"params": {"0": 1}, "custom_id": "a"},
+        {"a": {"x": 1}, "b": {"y": 2}},
+    ],
+)  # fmt: skip
+def test_a_file_of_one_row_is_no_table(tmp_path, row):
+    check_source(source(tmp_path / "a.json", encoded(row)), builder())
+
+
+def test_columns_for_a_template_may_be_objects_and_lists(tmp_path):
+    settings = RequestSettings(model="m", max_tokens=1, prompt="{{ a }}{{ b }}")
+    for row in ({"a": [1], "b": [{"x": 1}]}, {"a": {"x": 1}, "b": {"x": 2}}):
+        check_source(source(tmp_path / "a.json", encoded(row)), RequestBuilder(settings))
+
+
+def test_a_table_is_not_looked_for_in_a_file_of_several_rows(tmp_path):
+    check_source(source(tmp_path / "a.json", one_by_one([FRAME, FRAME], b"\n")), builder())
 
 
 def test_what_a_long_object_around_requests_says_is_not_lost(tmp_path):

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from itertools import islice
+from typing import Any, Final
 
 import msgspec
 
@@ -11,9 +12,9 @@ from batcher.errors import ConfigurationError, StorageError
 from batcher.messages.codec import CODEC_ERRORS
 from batcher.rows.batch import InputBroken, Reason, RowProblem
 from batcher.rows.build.requests import RequestBuilder
-from batcher.rows.build.shapes import foreign_model
+from batcher.rows.build.shapes import CONVERSATIONS, foreign_model
 from batcher.rows.ranges import AllBut, RowRanges
-from batcher.rows.read.layout import recognised
+from batcher.rows.read.layout import recognised, whole_table
 from batcher.rows.read.lines import BLOCK_BYTES, read_blocks
 from batcher.rows.read.parse import parse_row
 from batcher.rows.read.source import SourceFile
@@ -25,14 +26,14 @@ def check_source(source: SourceFile, builder: RequestBuilder) -> None:
 
     Raises `ConfigurationError` for a file that is no Parquet or CSV file, has none of the
     columns that a prompt can come from, one name twice or one that looks like a field, and for
-    a JSONL file that is UTF-16 or Parquet, or whose first row names a model of another API for
-    which there is none of ours. Single bad rows, and files that break off
-    later, are no reason.
+    a JSONL file that is UTF-16 or Parquet, whose only row is a whole table, or whose first row
+    names a model of another API for which there is none of ours. Single bad rows, and files
+    that break off later, are no reason.
     """
     try:
         if source.format == "jsonl":
             _check_text(source)
-            _check_model(source, builder)
+            _check_first_row(source, builder)
         else:
             _check_columns(source, column_names(source), builder)
     except InputBroken:
@@ -65,17 +66,19 @@ def _columns_inside(source: SourceFile) -> list[str]:
 
 def _keys_of_first_row(source: SourceFile) -> list[str]:
     try:
-        return list(msgspec.json.decode(_first_row(source), type=dict[str, msgspec.Raw]))
+        return list(msgspec.json.decode(_first_row(source)[0], type=dict[str, msgspec.Raw]))
     except (*CODEC_ERRORS, InputBroken):
         return []
 
 
-def _check_model(source: SourceFile, builder: RequestBuilder) -> None:
-    if builder.settings.has_template:
-        return
+def _check_first_row(source: SourceFile, builder: RequestBuilder) -> None:
+    has_template = builder.settings.has_template
     try:
-        row = parse_row(_first_row(source))
-        theirs = foreign_model(row)
+        first, is_only = _first_row(source)
+        row = parse_row(first)
+        if is_only and (words := whole_table(row, is_no_row=_is_no_row(row, builder))):
+            raise ConfigurationError(f"{source.name}: {words}")
+        theirs = None if has_template else foreign_model(row)
         if theirs is not None:
             builder.translator.our_model(theirs)
     except RowProblem as problem:
@@ -83,12 +86,25 @@ def _check_model(source: SourceFile, builder: RequestBuilder) -> None:
             raise ConfigurationError(f"{source.name}: {problem.message}") from problem
 
 
-def _first_row(source: SourceFile) -> bytes:
+def _is_no_row(row: dict[str, Any], builder: RequestBuilder) -> bool:
+    """Whether nothing in it is what prompts come from."""
+    needed = builder.prompt_columns
+    if builder.settings.has_template:
+        return bool(needed) and needed.isdisjoint(row)
+    return not isinstance(row.get("prompt"), str) and _WHOLE.isdisjoint(row)
+
+
+_WHOLE: Final = frozenset({"params", "messages", "body", CONVERSATIONS})
+
+
+def _first_row(source: SourceFile) -> tuple[bytes, bool]:
+    """The first row that is not blank, and whether it is the only one."""
+    found: list[bytes] = []
     for rows in RowsOfText(source, AllBut(RowRanges())):
-        for row in rows.lines:
-            if row.strip():
-                return row
-    return b""
+        found += islice((row for row in rows.lines if row.strip()), 2)
+        if len(found) > 1:
+            break
+    return found[0] if found else b"", len(found) == 1
 
 
 def layout_note(source: SourceFile) -> str:

@@ -95,9 +95,22 @@ def _header(lines: "_TextLines") -> tuple[list[str], bool]:
     """
     between = lines.dialect.delimiter
     reader = csv.reader(lines, strict=True, skipinitialspace=True, delimiter=between)
-    names = next(reader, [])
-    as_written = next(csv.reader(lines.taken, delimiter=between), [])
-    return [name.strip() for name in names], any(n.startswith(" ") for n in as_written)
+    names = next(filter(None, reader), [])
+    as_written = next(filter(None, csv.reader(lines.taken, delimiter=between)), [])
+    return _all_named(names), any(n.startswith(" ") for n in as_written)
+
+
+def _all_named(names: list[str]) -> list[str]:
+    """The names; a column without one, as an index or behind a last comma, has its number."""
+    stripped = [name.strip() for name in names]
+    taken = {*stripped}
+    for place, name in enumerate(stripped, 1):
+        if not name:
+            made = f"column_{place}"
+            while made in taken:
+                made += "_"
+            stripped[place - 1] = made
+    return stripped
 
 
 def read_records(source: SourceFile) -> Iterator[Record]:
@@ -194,7 +207,11 @@ def _csv_problem(exc: csv.Error, hidden: HiddenRows | None, *, at_end: bool) -> 
     if at_end:
         words = "the last record is cut off: a quote is not closed"
         return RowProblem(Reason.TRUNCATED_TAIL, words)
-    return RowProblem(Reason.BAD_CSV, f"the record is no CSV: {exc}")
+    words = _RETURN if "new-line character" in str(exc) else f"the record is no CSV: {exc}"
+    return RowProblem(Reason.BAD_CSV, words)
+
+
+_RETURN: Final = "a carriage return stands alone, outside of quotes: let all lines end alike"
 
 
 _MOST_TAKEN: Final = 1_000_000

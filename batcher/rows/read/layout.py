@@ -5,10 +5,10 @@ kilobytes decide, whatever the size of the blocks they come in: rows keep their 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -72,6 +72,35 @@ def layout_of(sample: bytes) -> TextLayout:
     return _of_object(text, line)
 
 
+_RECORDS: Final = 'one object a row: with pandas to_json(path, orient="records", lines=True)'
+
+
+def whole_table(fields: dict[str, Any], *, is_no_row: bool) -> str:
+    """What an object is that holds all rows of a file, and what to write; empty: one row.
+
+    `is_no_row`: it has nothing that a prompt could come from, so that more is told.
+    """
+    values = list(fields.values())
+    if values and all(type(each) is dict and each for each in values):
+        inner = values[0].keys()
+        is_table = all(each.keys() == inner for each in values)
+        if is_table and (is_no_row or _are_numbers(inner) or _are_numbers(fields)):
+            return f"is a whole table in one object; write {_RECORDS}"
+    if not is_no_row:
+        return ""
+    lists = [each for each in values if type(each) is list and each]
+    rows = [name for name, each in fields.items() if each in lists and type(each[0]) is dict]
+    if rows:
+        return f"holds its rows in the list {rows[0]!r}; write that list alone"
+    if "data" in fields or (values and len(lists) == len(values)):
+        return f"is a whole table in lists; write {_RECORDS}"
+    return ""
+
+
+def _are_numbers(names: Iterable[str]) -> bool:
+    return all(name == str(number) for number, name in enumerate(names))
+
+
 def value_end(text: bytes, start: int) -> int:
     """Where the object or array that starts there ends; -1: not in this text."""
     depth = 0
@@ -87,7 +116,8 @@ def _of_array(text: bytes) -> TextLayout:
     end = value_end(text, 0)
     line, _, further = text[max(end, 0) :].partition(b"\n")
     is_a_row = end > 0 and b"\n" not in text[:end] and not line.strip() and further.strip()
-    return TextLayout.LINES if is_a_row else TextLayout.ARRAY
+    is_another = further.lstrip().removeprefix(BOM).startswith(b"[")
+    return TextLayout.LINES if is_a_row and not is_another else TextLayout.ARRAY
 
 
 def _of_object(text: bytes, line: bytes) -> TextLayout:

@@ -22,6 +22,7 @@ from batcher.rows.read.lines import MAX_LINE_BYTES, LineBatch, LineSplitter, rea
 from batcher.rows.read.source import SourceFile
 
 _GAP: Final = re.compile(rb"(?:[\s,]|\xef\xbb\xbf)*+")
+_BEHIND: Final = re.compile(rb"\](?:\s|\xef\xbb\xbf)*+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class ValueSplitter:
 
     def __init__(self, rows: RowsToRead, layout: TextLayout) -> None:
         self._rows = rows
+        self._layout = layout
         self._around = _AROUND.get(layout)
         self._blocks: Iterator[bytes] = iter(())
         self._text, self._at, self._base = b"", 0, 0
@@ -100,6 +102,8 @@ class ValueSplitter:
         while True:
             yield from self._whole_values()
             if self._is_over:
+                if self._begins_anew():
+                    continue
                 self._end()
                 return
             if not self._more():
@@ -159,6 +163,23 @@ class ValueSplitter:
         other = (_OTHER if self._around else _OTHER_LINE).match(self._text, self._at)
         end = other.end() if other else len(self._text)
         return end if end < len(self._text) else -1  # else it may go on
+
+    def _begins_anew(self) -> bool:
+        """Whether another array follows this one, as where files were put together."""
+        if self._layout is not TextLayout.ARRAY:
+            return False
+        # of a mark a part may be here
+        while len(self._text) - self._behind() < len(BOM) and self._more():
+            pass
+        behind = self._behind()
+        self._is_over = self._text[behind : behind + 1] != b"["
+        self._at = self._at if self._is_over else behind + 1
+        return not self._is_over
+
+    def _behind(self) -> int:
+        """Where the text goes on behind the bracket that closes an array."""
+        gap = _BEHIND.match(self._text, self._at)
+        return gap.end() if gap else self._at
 
     def _end(self) -> None:
         """Raise unless nothing but the end of what is around the entries follows."""
