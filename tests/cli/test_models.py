@@ -4,6 +4,7 @@ import json
 import pytest
 
 from batcher.cli.care import models as command
+from batcher.cli.words.say import tell_table
 from batcher.errors import AccessRefused, ConfigurationError, ProviderUnavailable
 from batcher.transport.endpoint import Endpoint, Secret
 from batcher.transport.live.client import HttpClient, Reply
@@ -119,9 +120,9 @@ def test_the_command_shows_models_and_whether_they_have_a_price(here):
         document = json.loads(invoke(*where, "--json"))
         unpriced = json.loads(invoke(*where, "--json", "--prices", "none"))
     assert " ".join(lines[0].split()) == "model name created lifecycle input output price"
-    assert lines[1].startswith("claude-opus-5-5")
-    assert lines[1].endswith("known")
-    assert len(document["models"]) == len(lines) - 1
+    assert lines[2].startswith("claude-opus-5-5")
+    assert lines[2].endswith("known")
+    assert len(document["models"]) == len(lines) - 2
     assert all(model["priced"] for model in document["models"])
     assert {m["unpriced_reason"] for m in unpriced["models"]} == {"no_price_list"}
 
@@ -146,9 +147,23 @@ def test_without_a_key_nothing_is_asked(here):
     assert "CRUN_API_KEY" in invoke("models", "--endpoint", "crun", error=AccessRefused)
 
 
-def test_no_control_character_of_a_server_reaches_the_terminal():
+def test_no_control_character_of_a_server_reaches_the_terminal(capsys):
     row = dict.fromkeys(
         ("display_name", "created", "owner", "lifecycle", "max_input_tokens", "max_tokens")
     )
     row |= {"id": "a\x1b[2J\n", "priced": True, "unpriced_reason": None}
-    assert command._table([row]) == ["model   price", "a�[2J�  known"]
+    tell_table(command._table([row]))
+    shown = capsys.readouterr().out
+    assert "known" in shown
+    assert "\x1b" not in shown
+    assert len(shown.splitlines()) == 3
+
+
+def test_a_table_has_numbers_on_the_right_with_as_many_decimals(capsys):
+    titles = ("model", "input", "read", "since")
+    rows = [("haiku", "0.25", "0.3", "2026-10-01"), ("opus", "5", "-", "-")]
+    tell_table([titles, *rows])
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "haiku   0.25   0.3  2026-10-01",
+        "opus    5.00     -  -",
+    ]

@@ -37,10 +37,11 @@ def test_the_difference_is_a_table_with_a_total(ledger, dear):
     assert done.exception is None
     assert done.output == (
         "Model            Answers  Old         New         Difference\n"
-        "claude-sonnet-5  1        $0.00006    $0.00008    $0.00002\n"
-        "unheard-of       1        1 unpriced  1 unpriced  +0 unpriced\n"
-        "Total            2        $0.00006    $0.00008    $0.00002\n"
-        "Total            2        1 unpriced  1 unpriced  +0 unpriced\n"
+        "---------------  -------  ----------  ----------  -----------\n"
+        "claude-sonnet-5        1  $0.00006    $0.00008    $0.00002\n"
+        "unheard-of             1  1 unpriced  1 unpriced  +0 unpriced\n"
+        "Total                  2  $0.00006    $0.00008    $0.00002\n"
+        "Total                  2  1 unpriced  1 unpriced  +0 unpriced\n"
         "Rating 2 was added: 1 of 2 answers got other charges. batcher prices ratings lists"
         " those before it.\n"
     )
@@ -76,7 +77,7 @@ def test_a_closed_month_is_listed_and_left_alone(ledger, dear):
     ratings = typed(ledger, "prices", "ratings").output.splitlines()
     assert ratings[0].split() == ["Rating", "Made", "Reason", "Prices", "Of", "Run", "Closed",
                                   "months"]  # fmt: skip
-    assert ratings[1].split()[-1] == "2025-11"
+    assert ratings[2].split()[-1] == "2025-11"
     said = typed(ledger, "reprice", "--book", dear).output
     assert "Closed months were left alone: 2025-11." in said
 

@@ -7,7 +7,7 @@ import click
 
 from batcher.cli.commands import GroupWithExamples, command, format_options, write_new
 from batcher.cli.run.job_options import job_options, run_options
-from batcher.cli.words.say import tell
+from batcher.cli.words.say import tell, tell_table
 
 
 @click.group(
@@ -42,10 +42,8 @@ def show_config(
     if form == "json":
         tell(msgspec.json.encode({"settings": settings}))
         return
-    from batcher.cli.money.prices import print_columns
-
     cells = ((each.name, _one_line(each.value), each.origin) for each in settings)
-    print_columns([("Setting", "Value", "From"), *cells])
+    tell_table([("Setting", "Value", "From"), *cells])
 
 
 @command("batcher config init", "batcher config init /srv/batcher/config.toml", name="init")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from batcher.cli.commands import command, completed, format_options, option
 from batcher.cli.names import endpoint_names
-from batcher.cli.words.say import tell
+from batcher.cli.words.say import tell, tell_table
 
 if TYPE_CHECKING:
     from batcher.pricing.book.book import PriceBook
@@ -43,8 +43,7 @@ def models(config_path: str | None, form: str, **options: str | None) -> None:
     if form == "json":
         tell(msgspec.json.encode({"endpoint": job.endpoint.name, "models": rows}))
         return
-    for line in _table(rows):
-        tell(line)
+    tell_table(_table(rows), least={"name", "created", "owner", "lifecycle"})
     tell(
         f"{len(rows):,} models at {job.endpoint.name} ({job.endpoint.shown_url})",
         err=True,
@@ -92,8 +91,8 @@ def _row(model: "ListedModel", unpriced: str | None) -> dict[str, Any]:
     }
 
 
-def _table(rows: list[dict[str, Any]]) -> list[str]:
-    """One line per model; columns that no model fills are left out."""
+def _table(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """One line per model below its titles; columns that no model fills are left out."""
     cells = [
         {
             "model": row["id"],
@@ -107,24 +106,9 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
         }
         for row in rows
     ]
-    widths = {
-        name: max(len(name), *(len(cell[name]) for cell in cells))
-        for name in (cells[0] if cells else ())
-        if any(cell[name] for cell in cells)
-    }
-    lines = [{name: name for name in widths}, *cells] if cells else []
-    return [
-        "  ".join(
-            _printable(line[name]).ljust(width) for name, width in widths.items()
-        ).rstrip()
-        for line in lines
-    ]
+    names = [name for name in (cells[0] if cells else ()) if any(cell[name] for cell in cells)]
+    return [tuple(names), *(tuple(cell[name] for name in names) for cell in cells)]
 
 
 def _number(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
-
-
-def _printable(text: str) -> str:
-    """Names come from servers: no control character of theirs reaches the terminal."""
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)

@@ -91,7 +91,7 @@ def _print_estimate(
 
     import msgspec
 
-    from batcher.cli.money.estimate_ways import ways_json, ways_lines
+    from batcher.cli.money.estimate_ways import tell_ways, ways_json
     from batcher.cli.money.estimate_words import estimate_json, estimate_lines
     from batcher.cli.run.display import display
     from batcher.cli.words.say import say, silence
@@ -110,7 +110,9 @@ def _print_estimate(
     else:
         if made.database_created:
             say(f"database created: {made.database}")
-        tell("\n".join([*estimate_lines(made), *ways_lines(made.ways)]))
+        tell("\n".join(estimate_lines(made)))
+        if compares:
+            tell_ways(made.ways)
     if made.pilot is not None and made.pilot.error:
         say(f"batcher: {made.pilot.error}")
         return made.pilot.exit_code

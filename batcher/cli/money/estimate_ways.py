@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from batcher.cli.words.say import tell, tell_table
 from batcher.estimate.ways import BATCH, BATCH_SECONDS, Way
 from batcher.monitoring.meter import duration_words
 from batcher.pricing.money import format_usd, usd_text
@@ -22,15 +23,14 @@ _CACHED: Final = (
 _OTHERS: Final = "another model may make more or fewer tokens of the same text"
 
 
-def ways_lines(ways: Sequence[Way]) -> list[str]:
-    """The table, the cheapest first, and what to know about it."""
+def tell_ways(ways: Sequence[Way]) -> None:
+    """Print the table, the cheapest first, and what to know about it."""
     if not ways:
-        return ["", "nothing to compare: no price in USD is known, or nothing is left to do"]
-    rows = [_TITLES, *map(_cells, ways)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_TITLES))]
-    lines = [_line(row, widths) for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return ["", *lines, *_notes(ways)]
+        tell("\nnothing to compare: no price in USD is known, or nothing is left to do")
+        return
+    tell("")
+    tell_table([_TITLES, *map(_cells, ways)])
+    tell("\n".join(_notes(ways)))
 
 
 def ways_json(ways: Sequence[Way]) -> list[dict[str, Any]]:
@@ -77,10 +77,3 @@ def _time(way: Way) -> str:
         return f"about {duration_words(way.seconds)}"
     known = way.lane == BATCH and way.most_seconds
     return f"up to {BATCH_SECONDS // 3600} h" if known else "-"
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    first, *others, last = row
-    cells = [first.ljust(widths[0])]
-    cells += [cell.rjust(width) for cell, width in zip(others, widths[1:-1], strict=True)]
-    return "  ".join([*cells, last]).rstrip()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -12,16 +11,16 @@ import click
 
 from batcher.cli.commands import FILE, GroupWithExamples, force_option, option
 from batcher.cli.ledger_options import ledger, ledger_options
-from batcher.cli.words.say import tell
+from batcher.cli.words.say import tell, tell_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from batcher.ledger.rate.ratings import StoredRating
     from batcher.pricing.book.book import PriceBook
 
 
 SHIPPED = "shipped"
+# Of the prices of all models, what a narrow terminal can do without.
+_LEAST: Final = frozenset({"write_5m", "write_1h", "read", "search/1k", "currency", "since"})
 
 _book_option = option(
     "--prices",
@@ -58,7 +57,7 @@ def list_prices(book_file: str, price_list: str, day: str | None) -> None:
 
     book = book_of(book_file)
     _require_list(book, price_list)
-    print_columns(current_prices(book, price_list, _day(day)), least=_LEAST)
+    tell_table(current_prices(book, price_list, _day(day)), least=_LEAST)
     _note(f"prices: {_described(book)}")
 
 
@@ -83,7 +82,7 @@ def show(model: str, book_file: str) -> None:
             "list`, or give it one in a price file of your own"
             + did_you_mean(model, _models_of(book))
         )
-    print_columns(rows)
+    tell_table(rows)
     _note(f"prices: {_described(book)}")
 
 
@@ -106,7 +105,7 @@ def diff(book_a: str, book_b: str) -> None:
     before, after = book_of(book_a), book_of(book_b)
     found = compare_lists(before.lists, after.lists)
     if found:
-        print_columns(difference_rows(found))
+        tell_table(difference_rows(found))
     _note(f"prices: {len(found)} differences between {before.version} and {after.version}")
 
 
@@ -251,7 +250,7 @@ def ratings(database: str | None, config: str | None) -> None:
     from batcher.ledger.rate.ratings import list_ratings
 
     with ledger(database, config) as engine:
-        print_columns(_rating_rows(list_ratings(engine)))
+        tell_table(_rating_rows(list_ratings(engine)))
 
 
 def _tell_changes(book: PriceBook, price_list: str) -> None:
@@ -263,7 +262,7 @@ def _tell_changes(book: PriceBook, price_list: str) -> None:
     theirs = {name: each for name, each in book.lists.items() if name == price_list}
     found = compare_lists(ours, theirs)
     if found:
-        print_columns(difference_rows(found), err=True)
+        tell_table(difference_rows(found), err=True)
     added = sum(each.before == NO_PRICE for each in found)
     gone = sum(each.after == NO_PRICE for each in found)
     _note(f"prices: adds {added}, changes {len(found) - added - gone}, loses {gone}")
@@ -331,42 +330,10 @@ def _compare_with_genai_prices(book: PriceBook) -> bool:
     found = genai_differences(book)
     unknown = [difference for difference, reason in found if reason is None]
     if unknown:
-        print_columns(difference_rows(unknown))
+        tell_table(difference_rows(unknown))
     known = len(found) - len(unknown)
     tell(f"genai-prices {version}: {known} known differences, {len(unknown)} new ones")
     return bool(unknown)
-
-
-# Of the prices of all models, what a narrow terminal can do without, the least first.
-_LEAST: Final = ("since", "write_1h", "search/1k", "write_5m", "read")
-
-
-def print_columns(
-    rows: Sequence[tuple[str, ...]], *, err: bool = False, least: Sequence[str] = ()
-) -> None:
-    """Aligned columns, never cut: a terminal goes without those of `least`, then wraps them."""
-    if (sys.stderr if err else sys.stdout).isatty():
-        rows = fitting(rows, shutil.get_terminal_size().columns, least)
-    widths = _widths(rows)
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        tell("  ".join(cells).rstrip(), err=err)
-
-
-def fitting(
-    rows: Sequence[tuple[str, ...]], width: int, least: Sequence[str]
-) -> Sequence[tuple[str, ...]]:
-    """Without as many of the columns `least`, by their titles, as it takes to fit."""
-    for title in least:
-        if sum(_widths(rows)) + 2 * (len(rows[0]) - 1) <= width:
-            break
-        place = rows[0].index(title)
-        rows = [(*row[:place], *row[place + 1 :]) for row in rows]
-    return rows
-
-
-def _widths(rows: Sequence[tuple[str, ...]]) -> list[int]:
-    return [max(map(len, column)) for column in zip(*rows, strict=True)]
 
 
 def _note(text: str) -> None:

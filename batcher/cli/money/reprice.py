@@ -6,7 +6,7 @@ import click
 
 from batcher.cli.commands import command, format_options, number, option
 from batcher.cli.ledger_options import ledger_options
-from batcher.cli.words.say import tell
+from batcher.cli.words.say import tell, tell_table
 
 if TYPE_CHECKING:
     from batcher.ledger.rate.ratings import Repricing
@@ -77,7 +77,6 @@ def _day(word: str | None) -> str | None:
 def _show(found: "Repricing", *, as_json: bool, dry_run: bool) -> None:
     import msgspec
 
-    from batcher.cli.money.prices import print_columns
     from batcher.cli.words.reprices import (
         repricing_fields,
         repricing_rows,
@@ -87,5 +86,5 @@ def _show(found: "Repricing", *, as_json: bool, dry_run: bool) -> None:
     if as_json:
         tell(msgspec.json.encode(repricing_fields(found)))
         return
-    print_columns([_COLUMNS, *repricing_rows(found)])
+    tell_table([_COLUMNS, *repricing_rows(found)])
     tell(repricing_sentence(found, dry_run=dry_run))
