@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.errors import ConfigurationError
-from batcher.pricing.book.book import load_shipped, parse_book
+from batcher.pricing.book.book import SEPARATOR, load_shipped, parse_book
 from batcher.pricing.book.layer import parse_toml
 from batcher.pricing.book.plausible import implausible
 from batcher.pricing.book.text import render_layer
@@ -112,6 +112,38 @@ def test_a_whole_month_has_the_tier_that_its_cost_is_above(dollars, factor):
     assert parse_book(found.content) == found
 
 
+@pytest.mark.parametrize(
+    ("dollars", "cost"), [(10, "10"), (11, "10.9"), (101, "91.7"), (200, "141.2")]
+)
+def test_a_marginal_tier_is_for_the_part_above_it_alone(dollars, cost):
+    """10 in full, then nine tenths, from 100.50 on a half: as one factor of the month."""
+    spent = month(date(2026, 12, 5), input=dollars)
+    found = settled(book(tiered(more="marginal = true\n")), spent, date(2027, 1, 1))
+    wanted = Fraction(cost) / dollars
+    expected = tuple(round(rate * Fraction(round(wanted * PICO), PICO)) for rate in PLAIN)
+    assert rates(found, date(2026, 12, 5)) == expected
+    assert parse_book(found.content) == found
+    assert [each.marginal for each in tiers_of(found.content)] == [True]
+
+
+@given(st.integers(1, 10**18), st.lists(st.integers(1, 10**6), min_size=1, max_size=4,
+                                        unique=True))  # fmt: skip
+def test_marginal_tiers_come_to_what_each_dollar_costs_by_itself(volume, edges):
+    steps = [(edge, Fraction(9 - n, 10)) for n, edge in enumerate(sorted(edges))]
+    tiers = ", ".join(f'{{ above = "{e}", factor = "{float(f)}" }}' for e, f in steps)
+    given_ = tiered(start="2026-12-01", more="marginal = true\n", tiers=tiers)
+    spent = {("acme", date(2026, 12, 5)): [volume, 0, 0, 0, 0, 0]}
+    content = settled(book(given_), spent, date(2027, 1, 1)).content
+    found = parse_toml(content.partition(SEPARATOR)[0], "x")
+    left, cost = volume, Fraction(0)
+    for edge, factor in reversed(steps):
+        cost += max(left - edge * PICO, 0) * factor
+        left = min(left, edge * PICO)
+    cost += left
+    (factor,) = [d.factor for d in found.discounts if d.factor] or [Fraction(1)]
+    assert abs(cost - volume * factor) <= Fraction(volume, 2 * PICO)
+
+
 def test_only_the_meters_that_it_touches_count_and_change():
     spent = month(date(2026, 12, 5), input=5, output=50)
     given = tiered(more='meters = ["input"]\n')
@@ -126,6 +158,7 @@ def test_only_the_meters_that_it_touches_count_and_change():
     [
         (tiered(more='factor = "0.9"\n'), "give a factor, or tiers"),
         ('list = "acme"\nvalid_from = 2026-12-01\n', "give a factor, or tiers"),
+        (block() + "marginal = true\n", "marginal says how tiers are meant"),
         (
             tiered(tiers='{ above = "5", factor = "1" }, { above = "5", factor = "1" }'),
             "larger",
@@ -138,6 +171,12 @@ def test_only_the_meters_that_it_touches_count_and_change():
 def test_tiers_that_cannot_be_meant_are_refused(given, said):
     with pytest.raises(ConfigurationError, match=said):
         book(given)
+
+
+def test_marginal_tiers_say_that_prices_are_rounded():
+    text = f'version = "v"\n[[discounts]]\n{tiered(more="marginal = true")}'
+    with pytest.raises(ConfigurationError, match="marginal tiers need round = true"):
+        parse_book(text)
 
 
 def test_a_tier_that_no_price_can_have_is_refused_when_the_file_is_read():
@@ -162,8 +201,8 @@ def test_two_on_other_meters_or_days_stand_side_by_side():
 
 
 def test_a_file_with_discounts_is_written_and_read_as_the_same():
-    for written in (block(end="2027-01-01"), tiered()):
-        layer = parse_toml(f'version = "v"\n[[discounts]]\n{written}', "x")
+    for written in (block(end="2027-01-01"), tiered(), tiered(more="marginal = true\n")):
+        layer = parse_toml(f'version = "v"\nround = true\n[[discounts]]\n{written}', "x")
         assert parse_toml(render_layer(layer), "x") == layer
 
 

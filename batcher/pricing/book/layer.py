@@ -49,7 +49,10 @@ class ListTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class VolumeTier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The factor of a whole month that costs more than `above`, in the list's currency."""
+    """The factor of a month that costs more than `above`, in the list's currency.
+
+    It is that of the whole month, or, in a marginal discount, of the part above alone.
+    """
 
     above: Fraction
     factor: Fraction
@@ -71,9 +74,12 @@ class Discount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     valid_until: date | None = None
     meters: tuple[str, ...] = METERS
     tiers: tuple[VolumeTier, ...] = ()
+    marginal: bool = False
     note: str = ""
 
     def __post_init__(self) -> None:
+        if self.marginal and not self.tiers:
+            raise ValueError("marginal says how tiers are meant, and there are none")
         if (self.factor is None) == (not self.tiers):
             raise ValueError("give a factor, or tiers")
         if any(one.above >= other.above for one, other in pairwise(self.tiers)):
@@ -209,10 +215,18 @@ def parse_toml(text: str, name: str) -> Layer:
             for number, block in blocks
         ),
         discounts=tuple(
-            _read(block, Discount, f"{name}: discounts block {number}")
+            _discount(block, f"{name}: discounts block {number}", rounds=file.round)
             for number, block in enumerate(file.discounts, 1)
         ),
     )  # fmt: skip
+
+
+def _discount(block: object, where: str, *, rounds: bool) -> Discount:
+    found = _read(block, Discount, where)
+    if found.marginal and not rounds:
+        words = "marginal tiers need round = true: their one factor makes finer prices"
+        raise ConfigurationError(f"{where}: {words}")
+    return found
 
 
 def parse_csv(text: str, name: str) -> Layer:

@@ -149,7 +149,7 @@ def _check_tiers(base: Mapping[str, PriceList], layer: Layer, name: str) -> None
     """Whether prices can be multiplied by each tier: a month's end is too late to see it."""
     for discount in layer.discounts:
         for tier in discount.tiers:
-            plain = struct_replace(discount, factor=tier.factor, tiers=())
+            plain = struct_replace(discount, factor=tier.factor, tiers=(), marginal=False)
             merge_lists(base, replace(layer, discounts=(plain,)), name)
 
 

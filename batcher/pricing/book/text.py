@@ -54,6 +54,8 @@ def _discount(given: Discount) -> str:
     )
     if given.tiers:
         lines.append(f"tiers = [{', '.join(tiers)}]")
+    if given.marginal:
+        lines.append("marginal = true")
     lines.append(f"valid_from = {given.valid_from}")
     if given.valid_until:
         lines.append(f"valid_until = {given.valid_until}")

@@ -14,7 +14,7 @@ from fractions import Fraction
 from msgspec.structs import replace as struct_replace
 
 from batcher.pricing.book.book import SEPARATOR, PriceBook, parse_book
-from batcher.pricing.book.layer import Discount, Layer, parse_toml
+from batcher.pricing.book.layer import Discount, Layer, VolumeTier, parse_toml
 from batcher.pricing.book.text import render_layer
 from batcher.pricing.money import METERS, PICO, decimal_text
 
@@ -83,7 +83,24 @@ def _of_month(given: Discount, first: date, spent: Spent) -> Discount | None:
         return None
     cost = decimal_text(Fraction(volume, PICO))
     above = decimal_text(reached[-1].above)
-    note = f"{first:%Y-%m} cost {cost} before it, which is above {above}"
+    factor = _of_parts(volume, reached) if given.marginal else reached[-1].factor
     return struct_replace(
-        given, factor=reached[-1].factor, tiers=(), valid_from=begin, valid_until=end, note=note
+        given,
+        factor=factor,
+        tiers=(),
+        marginal=False,
+        valid_from=begin,
+        valid_until=end,
+        note=f"{first:%Y-%m} cost {cost} before it, which is above {above}",
     )
+
+
+def _of_parts(volume: int, reached: Sequence[VolumeTier]) -> Fraction:
+    """The one factor of a month whose tiers are each for the part above it, to 12 digits."""
+    ends = [*(tier.above * PICO for tier in reached[1:]), Fraction(volume)]
+    parts = [
+        (end - tier.above * PICO) * (1 - tier.factor)
+        for tier, end in zip(reached, ends, strict=True)
+    ]
+    saved = sum(parts, Fraction())
+    return Fraction(round((1 - saved / volume) * PICO), PICO)
