@@ -160,6 +160,7 @@ DOORS = {
         "live.credentials",
         "live.send_errors",
         "live.live_lane",
+        "live.mask",  # what was typed is repeated without a key, too
         "live.model_list",
     },
 }

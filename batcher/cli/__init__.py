@@ -1,6 +1,7 @@
 """The command line: parse, one call, print."""
 
 import errno
+import io
 import os
 import sys
 from pathlib import Path
@@ -27,8 +28,7 @@ def main() -> NoReturn:
         _refuse_no_folder()
         code = group.main(prog_name="batcher", standalone_mode=False)
     except click.ClickException as exc:
-        exc.show()
-        _leave(exc.exit_code)
+        _refuse(exc)
     except click.Abort:
         _fail("aborted", 130)
     except BatcherError as exc:
@@ -42,6 +42,16 @@ def main() -> NoReturn:
     _leave(code if isinstance(code, int) else 0)
 
 
+def _refuse(exc: click.ClickException) -> NoReturn:
+    """What Click says of what was typed, which may hold a key in the wrong place."""
+    from batcher.config.keys import masked
+
+    said = io.StringIO()
+    exc.show(said)
+    click.echo(masked(said.getvalue()), err=True, nl=False)
+    _leave(exc.exit_code)
+
+
 def _unexpected(exc: Exception) -> NoReturn:
     if isinstance(exc, OSError) and exc.errno in _FULL:
         _fail(_not_written(exc), 74)
@@ -49,7 +59,9 @@ def _unexpected(exc: Exception) -> NoReturn:
         _fail(str(limit), limit.exit_code)
     import traceback
 
-    traceback.print_exception(exc)
+    from batcher.config.keys import masked
+
+    click.echo(masked("".join(traceback.format_exception(exc))), err=True, nl=False)
     _fail(f"this is a bug ({type(exc).__name__}); what was sent is in the ledger", 70)
 
 
@@ -71,11 +83,10 @@ def _refuse_no_folder() -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    if not message.isprintable():
-        from batcher.cli.words.say import printable
+    from batcher.cli.words.say import printable
+    from batcher.config.keys import masked
 
-        message = printable(message)
-    click.echo(f"batcher: {message}", err=True)
+    click.echo(f"batcher: {printable(masked(message))}", err=True)
     _leave(code)
 
 

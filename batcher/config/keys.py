@@ -19,6 +19,7 @@ from batcher.transport.endpoint import (
     Secret,
     is_near,
 )
+from batcher.transport.live.mask import Mask
 
 _LARGEST: Final = 2**16  # characters of a secret
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
@@ -35,6 +36,25 @@ _TAKEN: Final = {
     "anthropic-version": "set anthropic_version",
     "anthropic-beta": "set betas",
 }
+
+# What is never repeated, though somebody typed it in the wrong place.
+_USER: Final = re.compile(r"(?<=://)([^\s/:@'\"]*):[^\s'\"]*@")
+_QUERY: Final = re.compile(
+    r"(?i)(?<=[?&])([\w-]*(?:key|token|sig|secret|password)[\w-]*=)[^&\s'\"]+"
+)
+_LIKE_A_KEY: Final = re.compile(r"(?<![\w-])sk-[\w-]{12,}")
+_HOLDS_A_KEY: Final = re.compile(r"(?:^|_)(?:KEY|TOKEN|SECRET|PASSWORD)$")
+
+
+def masked(message: str) -> str:
+    """`message` without keys of this environment, what looks like one, and URLs' passwords.
+
+    Whatever repeats what somebody typed goes through here: it may be a key in the wrong place.
+    """
+    message = _LIKE_A_KEY.sub("[key]", _QUERY.sub(r"\1***", _USER.sub(r"\1:***@", message)))
+    values = {value for name, value in os.environ.items() if _HOLDS_A_KEY.search(name)}
+    keys = (value for value in values if not value.startswith("/"))  # a file's name
+    return Mask(*map(Secret, keys)).text(message)
 
 
 def read_key(endpoint: Endpoint) -> Secret | None:

@@ -4,6 +4,7 @@ import subprocess
 import threading
 import urllib.request
 from collections.abc import Callable, Sequence
+from http.client import HTTPException
 from typing import Final
 
 import msgspec
@@ -146,7 +147,7 @@ def in_time(clock: Clock, send: Callable[[], None]) -> None:
     for attempt in range(_TRIES):
         try:
             send()
-        except (OSError, ValueError):  # of which HTTP errors are some
+        except (OSError, ValueError, HTTPException):  # a server may say anything
             waits.wait(clock.random() * 2**attempt)
         else:
             return

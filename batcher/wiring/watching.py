@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from batcher.clock import SystemClock
 from batcher.config.files import environment_of
-from batcher.config.keys import secret_from
+from batcher.config.keys import masked, secret_from
 from batcher.config.tables import HeaderValue, NotifyTable, Settings
 from batcher.errors import BatcherError, ConfigurationError, limit_reached
 from batcher.monitoring.metrics_file import MetricsFile
@@ -46,7 +46,7 @@ def watched(
     try:
         code = run(monitors)
     except BatcherError as exc:
-        monitors.finish(exc.exit_code, str(exc))
+        monitors.finish(exc.exit_code, masked(str(exc)))
         raise
     except Exception as exc:
         limit = limit_reached(exc)
@@ -78,7 +78,7 @@ def _check_files(typed: Asked, settings: Settings) -> None:
 def _job_name(typed: Asked) -> str:
     if typed.job_path:
         return typed.job_path.stem
-    return " ".join(map(shown, typed.inputs)) or "batcher"
+    return masked(" ".join(map(shown, typed.inputs))) or "batcher"
 
 
 def _monitors(settings: Settings, job: str, *, verbose: bool) -> Iterator[Monitor]:
@@ -108,9 +108,18 @@ def _told(notify: NotifyTable, job: str) -> Iterator[Monitor]:
 
 def _address(name: str, value: HeaderValue) -> Secret:
     url = secret_from(name, value)
-    parts = urlsplit(url.reveal())
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    try:
+        parts = urlsplit(url.reveal())
+        known = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        known = False
+    if not known or not url.reveal().isprintable() or " " in url.reveal():
         raise ConfigurationError(f"{name} is no address: write https://…")
+    if "@" in parts.netloc:  # nothing here would send it
+        raise ConfigurationError(
+            f"{name} holds a user or password, which is never sent: use an"
+            " address that needs none"
+        )
     return url
 
 

@@ -22,7 +22,7 @@ def test_a_long_name_is_refused_with_its_length_and_what_is_the_most(length):
 
 @pytest.mark.parametrize("text", ["a\0b", "a\ud800", "\udfff"])
 def test_what_is_no_text_is_refused(text):
-    with pytest.raises(ConfigurationError, match="holds what is no text"):
+    with pytest.raises(ConfigurationError, match="holds bytes that are no text"):
         checked_text("the name", text)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -287,6 +288,23 @@ def test_a_ping_tells_how_it_ended_and_tries_again(watch, code, path):
     handler.refuse = 2
     Ping(Secret(f"{url}/abc/"), poster(Route()), SystemClock()).finish(code, "", None)
     assert [each[0] for each in asked] == [path] * 3
+
+
+def test_a_watch_that_speaks_no_http_stops_no_run():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer_with_noise, args=(server, 3))
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/abc"
+        Ping(Secret(url), poster(Route()), SystemClock()).finish(0, "", None)
+        thread.join()
+
+
+def answer_with_noise(server: socket.socket, times: int) -> None:
+    for _ in range(times):
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(b"220 mail.example ESMTP\r\n\r\n")
 
 
 def test_a_webhook_gets_counts_and_codes_only(watch):
