@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
 
 
-class RowAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class RowAnswer(msgspec.Struct, frozen=True):
     """A row's current final answer, as `v_answers` has it; docs/database.md says what is what.
 
     `content` is the list of content blocks, `answered_at` an aware moment, `cost_usd` exact;
@@ -73,11 +74,12 @@ class RowAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 def as_answers(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[RowAnswer]:
     """The rows of `v_answers`, whose columns are `names`, as objects."""
-    content = names.index("content")
+    fields = RowAnswer.__struct_fields__
+    in_order, content = itemgetter(*map(names.index, fields)), fields.index("content")
     for row in rows:
-        fields = dict(zip(names, row, strict=True))
-        fields["content"] = _decoded(row[content])
-        yield RowAnswer(**fields)
+        cells = list(in_order(row))
+        cells[content] = _decoded(cells[content])
+        yield RowAnswer(*cells)
 
 
 _decoded: Final = msgspec.json.Decoder().decode

@@ -110,7 +110,7 @@ def _of_source(
         until = after + _PAGE_ROWS
         page = select(*chosen).where(*mine, number > after, number <= until).order_by(number)
         with reading(engine) as connection:
-            found = list(map(converted, connection.execute(page)))
+            found = list(map(converted, connection.execute(page).all()))
         if found:
             yield found
 
