@@ -121,12 +121,11 @@ def token_words(progress: Progress) -> str:
 def _cap_words(progress: Progress, free: int, projected: int | None) -> str:
     cap = progress.cap_spent + progress.cap_reserved + free
     spent, reserved = format_usd(progress.cap_spent), format_usd(progress.cap_reserved)
-    words = f"cap {format_usd(cap)}: {spent} spent, {reserved} reserved"
-    if not projected:
+    words = f"cap {format_usd(cap)}: {spent} counted, {reserved} reserved"
+    at_the_end = progress.cap_spent + projected - progress.cost if projected else 0
+    if at_the_end <= cap:
         return words
-    at_the_end = progress.cap_spent + projected - progress.cost
-    above = ", above the cap" if at_the_end > cap else ""
-    return f"{words}, about {format_usd(_rounded(at_the_end))} at the end{above}"
+    return f"{words}, about {format_usd(_rounded(at_the_end))} at the end, above the cap"
 
 
 def money_so_far(progress: Progress) -> str:

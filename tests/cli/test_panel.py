@@ -43,7 +43,7 @@ def test_it_tells_all_that_is_known():
     for part in (
         "42 %", "41,998 of about 100,000 rows done, 312 failed, 3 quarantined, 100 in flight",
         "3 min so far, 231.4 rows/s, about 4 min left", "$1.00 so far, about $3.00 in all",
-        "cap $2.25: $1.00 spent, $0.25 reserved, about $3.00 at the end, above the cap",
+        "cap $2.25: $1.00 counted, $0.25 reserved, about $3.00 at the end, above the cap",
         "12,345,678 tokens in, 2,345 out",
         "limited by output tokens per minute, 97 % used (--otpm)",
         "haiku used: 97 % of 400,000 output tokens per minute",
