@@ -185,7 +185,10 @@ def _identified(path: Path) -> FileId | None:
 
 
 def number_of_commits(path: Path) -> int:
-    """How many commits the file has of a run that did not end cleanly; 0: there is none."""
+    """How many commits the file has of a run that did not end cleanly; 0: there is none.
+
+    Below 0: none since that run began, which cannot be told from a file without its log.
+    """
     import sqlite3  # noqa: PLC0415  as above
 
     try:

@@ -1,6 +1,7 @@
 """A disk that is full, a server that is gone, a file that is damaged: nothing paid is lost."""
 
 import resource
+import shutil
 import sqlite3
 import subprocess
 from contextlib import closing, suppress
@@ -287,6 +288,20 @@ def test_a_log_that_was_removed_is_noticed_and_named(folder, killed_run):
     log.write_bytes(kept)
     assert folder.batcher("verify", "--database", database).code == 0
     assert folder.batcher(*command).code == 0
+
+
+def test_a_file_of_a_killed_run_without_all_that_lay_beside_it_is_noticed(folder, killed_run):
+    """Tidied up, copied alone or mounted elsewhere: nothing beside it says what it lacks."""
+    command, simulator, database = killed_run
+    billed, alone = simulator.billed(), str(folder.path / "alone.db")
+    shutil.copy(database, alone)
+    for words in ((*command, "-d", alone), ("verify", "-d", alone)):
+        ended = folder.batcher(*words)
+        assert ended.code == 74, ended.err
+        assert f"lacks what was committed last: {alone}-wal was removed" in ended.err
+    assert simulator.billed() == billed
+    shutil.copy(f"{database}-wal", f"{alone}-wal")
+    assert folder.batcher("verify", "-d", alone).code == 0
 
 
 def test_a_copy_that_another_program_made_of_a_run_is_a_ledger(folder, killed_run):

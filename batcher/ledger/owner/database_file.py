@@ -139,21 +139,28 @@ def check_log(path: Path) -> None:
 
     A run numbers its commits in the file, and notes the last number beside it until it ends
     cleanly. Once SQLite has opened a file whose log is gone, that looks like a whole one. Where
-    nothing is noted, as beside a copy that another program made, nobody can tell.
+    nothing is noted, the file itself says that a run began in it, and that nothing came after.
 
     Raises:
-        StorageError: it has less: its log was removed or replaced.
+        StorageError: it has less: its log was removed or replaced, or it was copied alone.
     """
     for _ in range(2):  # a run may have begun or ended between the looks
         noted = _commits_noted(path)  # first: a run that is on only adds
         found = number_of_commits(path)
-        if not found or found >= noted:
+        if abs(found) >= noted and (found >= 0 or noted or _has_log(path)):
             return
+    lacks = f"{noted - abs(found):,} commits" if noted else "what was committed last"
     raise StorageError(
-        f"the database {path} lacks {noted - found:,} commits: {path}-wal was removed or"
-        " replaced; put it back, or go on with what is left by naming the copy that"
-        " `batcher db backup` makes of it, and compare with the provider's bill"
+        f"the database {path} lacks {lacks}: {path}-wal was removed or replaced, or is beside"
+        " another name of the file; put it back, or go on with what is left by naming the copy"
+        " that `batcher db backup` makes of it, and compare with the provider's bill"
     )
+
+
+def _has_log(path: Path) -> bool:
+    with suppress(OSError):
+        return path.with_name(f"{path.name}-wal").stat().st_size > 0
+    return False
 
 
 def _commits_noted(path: Path) -> int:

@@ -87,8 +87,8 @@ class Session:
         """The main file says that more may be in its log, before anything is."""
         with self._connection.begin():
             found = self._connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-            self._number = int(found) + 1
-            self._connection.exec_driver_sql(f"PRAGMA user_version = {self._number}")
+            self._number = abs(int(found)) + 1
+            self._connection.exec_driver_sql(f"PRAGMA user_version = -{self._number}")
         file.committed(self._number)
         options = {BEGIN: None}
         # A disk that is full fails the run when it matters: until then its log has everything.
