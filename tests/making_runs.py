@@ -341,7 +341,7 @@ class Case:
 
         `spied` may put something before what the run asks.
         """
-        pack = PackLimits(requests=changes.pop("pack", 10_000), linger_seconds=0.02)
+        pack = PackLimits(requests=changes.pop("pack", 100), linger_seconds=0.02)
         changes = {"lane": LaneChoice.BATCH} | changes
         job, clock = replace(self.job(), **changes), clock or SystemClock()
         limits = lane_limits(job.limits, job.lane, cancel=job.cancel)
