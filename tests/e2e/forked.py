@@ -22,8 +22,8 @@ from typing import IO
 _DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
 Stream = IO[bytes] | int | None
 
-_START = multiprocessing.get_context("forkserver")
-_START.set_forkserver_preload(["tests.e2e.forked", "tests.e2e.warmed"])
+START = multiprocessing.get_context("forkserver")
+START.set_forkserver_preload(["tests.e2e.forked", "tests.e2e.warmed"])
 
 
 class Forked:
@@ -42,7 +42,7 @@ class Forked:
         self.stdout, out = _stream(stdout)
         self.stderr, messages = _stream(stderr)
         given = (self.args, str(folder), dict(environment), out, messages)
-        self._process = _START.Process(target=_be_batcher, args=given)
+        self._process = START.Process(target=_be_batcher, args=given)
         self._process.start()
         out.close()
         messages.close()

@@ -52,8 +52,11 @@ class Sums:
 
 
 def tokens(chance):
-    """From none to half of the most that is believed, small ones as likely as large ones."""
-    return chance.randrange(10 ** chance.randrange(1, 10) // 2)
+    """From none to half of the most that is believed, of all sizes.
+
+    The largest are the most frequent: a few thousand records are more than SQLite can add.
+    """
+    return chance.randrange(10 ** chance.choice((*range(1, 9), 9, 9, 9, 9)) // 2)
 
 
 def part(chance, model, kind="message"):
@@ -198,8 +201,8 @@ def check(url, count, seed):
     return sum(sums.cost.values())
 
 
-def test_ten_thousand_random_records_add_up_exactly(database_url):
-    assert check(database_url, 10_000, seed=1).denominator == 1
+def test_three_thousand_random_records_add_up_exactly(database_url):
+    assert check(database_url, 3_000, seed=1).denominator == 1
 
 
 @pytest.mark.campaign

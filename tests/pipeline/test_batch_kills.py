@@ -1,12 +1,12 @@
 """Processes that die around create, poll and collect: nothing is lost, nothing paid twice."""
 
-import multiprocessing
 import signal
 from dataclasses import replace
 
 import pytest
 
 from batcher.simulator.settings import BatchSettings
+from tests.e2e.forked import START
 from tests.making_runs import endpoint_of, simulating
 from tests.pipeline.dying import Death, run_and_die
 from tests.pipeline.test_batches import billed_once, rows_of
@@ -63,7 +63,7 @@ def finish(case, most=20):
 def die(case, simulator, death):
     """Run it in a process of its own, which does not survive that."""
     arguments = (case.folder, case.database, simulator.base_url, death)
-    process = multiprocessing.get_context("spawn").Process(target=run_and_die, args=arguments)
+    process = START.Process(target=run_and_die, args=arguments)
     process.start()
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
