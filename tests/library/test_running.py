@@ -1,6 +1,7 @@
 """batcher.run and batcher.Ledger: rows of a program, the rules of the command."""
 
 import asyncio
+import json
 import os
 import signal
 import sqlite3
@@ -24,6 +25,7 @@ from batcher.errors import AccessRefused, Busy, ChangedSettings, ConfigurationEr
 from batcher.ledger.owner.lock import hold_database
 from batcher.library.answers import RowAnswer
 from batcher.library.running import RunOptions
+from batcher.rows.read.spool import spool_rows
 from batcher.simulator.server import Simulator
 from tests.making_runs import MODEL, simulating
 
@@ -189,6 +191,13 @@ def test_what_is_missing_in_a_row_is_sent_as_missing(simulator: Simulator):
     assert [each.text[:13] for each in run.answers()] == ["On “some day”"]
 
 
+def test_numbers_of_32_bits_are_the_shortest_that_read_back(tmp_path: Path):
+    np = pytest.importorskip("numpy", reason="numpy is not installed")
+    row = {"a": np.float32(0.1), "b": np.array([0.1, 2], "float32"), "c": np.float64(0.1)}
+    (line,) = spool_rows(tmp_path, [row]).read_bytes().splitlines()
+    assert json.loads(line) == {"a": 0.1, "b": [0.1, 2.0], "c": 0.1}
+
+
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
@@ -197,6 +206,7 @@ def test_what_is_missing_in_a_row_is_sent_as_missing(simulator: Simulator):
         ({"prompt": "x"}, "dict is nothing that has rows"),
         (3, "int is nothing that has rows"),
         (pa.table({"a": pa.array([None], pa.month_day_nano_interval())}), "cannot be kept as"),
+        (pa.chunked_array([["a"]]), "ChunkedArray is one column: give a table"),
         ("nowhere.jsonl", "nowhere.jsonl: no such file"),
         (["a.jsonl", "b.jsonl"], "a.jsonl: no such file"),
     ],

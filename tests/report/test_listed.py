@@ -119,10 +119,23 @@ def test_failures_for_programs(printed):
     )
 
 
-@pytest.mark.parametrize("option", ["--run", "-n"])
+def test_failures_of_several_runs_say_of_which(here, printed):
+    second = here.run("other")
+    here.failure(here.invocation(second), here.source(second), 9, custom_id=None, run_id=second)
+    assert "  rows.jsonl:9 (run 1): Overloaded\n  rows.jsonl:9 (run 2)" in printed("failures")
+    assert "(run" not in printed("failures", "--run", "2")
+
+
+def test_a_run_may_be_given_by_its_name(here, printed):
+    here.invocation(here.run("other", job="nightly"))
+    assert printed("answers", "--run", "nightly") == "no answers\n"
+    assert printed("failures", "--run", "nightly") == "no rows without an answer\n"
+    assert printed("answers", "--run", "1", "-n", "1").startswith("# rows.jsonl:5")
+
+
 @pytest.mark.parametrize("command", ["answers", "failures"])
-def test_a_number_beyond_what_a_database_counts_is_refused(command, option):
-    result = CliRunner().invoke(group, [command, option, "99999999999999999999"])
+def test_a_number_beyond_what_a_database_counts_is_refused(command):
+    result = CliRunner().invoke(group, [command, "-n", "99999999999999999999"])
     assert result.exit_code == 2
     assert "99999999999999999999 is" in result.output
 

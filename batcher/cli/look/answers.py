@@ -1,15 +1,20 @@
 """`batcher answers` and `batcher failures`: what rows got, and why others got nothing."""
 
+from typing import TYPE_CHECKING
+
 import click
 
-from batcher.cli.commands import command, format_options, number, option
+from batcher.cli.commands import command, format_options, option
 from batcher.cli.ledger_options import ledger, ledger_options
 from batcher.cli.words.say import tell
+
+if TYPE_CHECKING:
+    from batcher.ledger.connect import Engine
 
 _ANSWERS = 10
 _OF_EACH_REASON = 5
 _MOST = 1_000_000
-_RUN = option("--run", "run_id", type=number, metavar="ID", help="Only of this run.")
+_RUN = option("--run", metavar="ID|NAME", help="Only of this run.")
 
 
 @command("batcher answers -n 3", "batcher answers --grep refund --json")
@@ -31,7 +36,7 @@ def answers(
     limit: int,
     custom_id: str | None,
     grep: str | None,
-    run_id: int | None,
+    run: str | None,
     form: str,
     database: str | None,
     config: str | None,
@@ -44,7 +49,9 @@ def answers(
     from batcher.report.request import latest_answers
 
     with ledger(database, config) as engine:
-        listed = latest_answers(engine, limit, run=run_id, custom_id=custom_id, grep=grep)
+        listed = latest_answers(
+            engine, limit, run=_number_of(engine, run), custom_id=custom_id, grep=grep
+        )
     shown = request_text.answers_json if form == "json" else request_text.render_answers
     tell(shown(listed), nl=False)
 
@@ -66,7 +73,7 @@ def answers(
 def failures(
     limit: int,
     reason: str | None,
-    run_id: int | None,
+    run: str | None,
     form: str,
     database: str | None,
     config: str | None,
@@ -79,6 +86,12 @@ def failures(
     from batcher.report.request import failure_groups
 
     with ledger(database, config) as engine:
-        groups = failure_groups(engine, limit, run=run_id, reason=reason)
+        groups = failure_groups(engine, limit, run=_number_of(engine, run), reason=reason)
     shown = request_text.failures_json if form == "json" else request_text.render_failures
     tell(shown(groups), nl=False)
+
+
+def _number_of(engine: "Engine", run: str | None) -> int | None:
+    from batcher.report.export.answers import the_run
+
+    return None if run is None else the_run(engine, run)

@@ -1,5 +1,6 @@
 """`batcher export`: the answers of a run as a file."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -150,7 +151,7 @@ def _export_views(engine: "Engine", output: str, *, force: bool) -> None:
     if output == "-":
         raise click.UsageError("--all-views writes files: name their folder with -o FOLDER")
     for view, rows in export_views(engine, output, force=force).items():
-        tell(f"{count_of(rows, 'row')} to {output}/{view}.parquet", err=True)
+        tell(f"{count_of(rows, 'row')} to {Path(output) / view}.parquet", err=True)
 
 
 def _export_failures(

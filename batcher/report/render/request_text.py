@@ -79,19 +79,25 @@ def answers_json(listed: Sequence[ListedAnswer]) -> str:
 
 
 def render_failures(groups: Sequence[FailureGroup]) -> str:
-    """Reasons with their rows below them; ends with a newline."""
+    """Reasons with their rows below them, which say their run where there are several.
+
+    Ends with a newline.
+    """
+    runs = {each.run_id for group in groups for each in group.first}
     lines = []
     for group in groups:
         lines.append(f"{group.kind} {group.reason}: {count_of(group.rows, 'row')}")
-        lines += [f"  {_failure_line(each)}" for each in group.first]
+        lines += [f"  {_failure_line(each, tells_run=len(runs) > 1)}" for each in group.first]
         if group.rows > len(group.first):
             lines.append(f"  and {group.rows - len(group.first):,} more")
     lines = lines or ["no rows without an answer"]
     return "".join(f"{safe_text(line)}\n" for line in lines)
 
 
-def _failure_line(failure: ListedFailure) -> str:
-    at = "" if failure.byte_offset is None else f" (byte {failure.byte_offset:,})"
+def _failure_line(failure: ListedFailure, *, tells_run: bool) -> str:
+    known = [f"byte {failure.byte_offset:,}"] if failure.byte_offset is not None else []
+    known += [f"run {failure.run_id}"] if tells_run else []
+    at = f" ({', '.join(known)})" if known else ""
     name = f" {failure.custom_id}" if failure.custom_id is not None else ""
     return f"{failure.source}:{failure.row_number}{at}{name}: {failure.message}"
 

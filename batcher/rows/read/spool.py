@@ -80,6 +80,11 @@ def spool_table(folder: Path, table: Any) -> Path:  # noqa: ANN401 - of whatever
                 for batch in reader:
                     writer.write_batch(batch, row_group_size=_GROUP_ROWS)
         except (pa.ArrowException, TypeError, ValueError) as exc:
+            if "non-struct" in str(exc):
+                kind = type(table).__name__
+                raise UsageError(
+                    f"{kind} is one column: give a table, as to_frame() makes"
+                ) from exc
             raise UsageError(
                 f"the table cannot be kept as Parquet ({exc}): change that column, or give its"
                 " rows as dicts"
@@ -187,7 +192,8 @@ def _line(encoder: msgspec.json.Encoder, number: int, row: object) -> bytes:
 def _plain(value: Any) -> Any:  # noqa: ANN401 - of whatever library
     """Numbers and lists of other libraries as Python's own."""
     if hasattr(value, "tolist"):  # numpy's
-        return value.tolist()
+        is_short = str(getattr(value, "dtype", "")) in {"float32", "float16"}
+        return (value.astype(str).astype("float64") if is_short else value).tolist()
     if _is_missing(value):
         return None
     if hasattr(value, "isoformat"):
