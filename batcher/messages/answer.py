@@ -16,7 +16,7 @@ from batcher.messages.codec import (
     check_utf8,
     has_more_parts,
 )
-from batcher.messages.usage import Evidence, Usage, parse_usage
+from batcher.messages.usage import Usage, parse_usage
 
 
 class Store(StrEnum):
@@ -30,6 +30,37 @@ class Store(StrEnum):
     FULL = "full"
     ANSWER = "answer"
     USAGE = "usage"
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """What request and content say of an answer's bill, where usage leaves a question open.
+
+    Tokens of the whole request at least and at most, `None`: no bound; at least is what so much
+    text cannot be below. `spoke`: text or a call came; `silent`: no block with anything in it.
+    `cache_lifetimes`, `searches`, `geography`, `speed` and `tier` are what was asked for, see
+    `RequestMeters`. `search_results` and `failed_searches` stand in the content; `code`: code
+    may have run in a container; `other_results`: of a tool that is not known. `several`: the
+    model may have run more than once. `fell` are (name, least, most) of counts that fell within
+    a stream.
+    """
+
+    input_least: int = 0
+    input_most: int | None = None
+    output_least: int = 0
+    output_most: int | None = None
+    spoke: bool = False
+    silent: bool = False
+    cache_lifetimes: int = 0
+    searches: int = 0
+    search_results: int = 0
+    failed_searches: int = 0
+    code: bool = False
+    other_results: bool = False
+    several: bool = False
+    geography: str | None = None
+    speed: str | None = None
+    tier: str | None = None
+    fell: tuple[tuple[str, int, int], ...] = ()
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
-from batcher.messages.answer import Answer
+from batcher.messages.answer import Answer, Evidence
 from batcher.messages.codec import CODEC_ERRORS
-from batcher.messages.usage import Evidence, stated_cost
+from batcher.messages.usage import stated_cost
 
 NO_LIMIT: Final = -1
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from batcher.messages.answer import Answer, NotAMessage, parse_answer
+from batcher.messages.answer import Answer, Evidence, NotAMessage, parse_answer
 from batcher.messages.codec import (
     ANSWER_LIMIT,
     CODEC_ERRORS,
@@ -20,7 +20,6 @@ from batcher.messages.codec import (
 )
 from batcher.messages.stream_block import StreamedBlock, UsualDelta, raw_json, with_halves
 from batcher.messages.stream_events import Event, EventParser, StreamTooLong
-from batcher.messages.usage import Evidence
 
 _ABSENT: Final = msgspec.Raw()
 _NULL: Final = msgspec.Raw(b"null")

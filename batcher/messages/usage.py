@@ -10,6 +10,13 @@ from batcher.messages.codec import CODEC_ERRORS, MOST_ITERATIONS, USAGE_LIMIT
 MAX_TOKENS_PLAUSIBLE: Final = 1_000_000_000  # a count outside 0..10^9 is a broken server
 
 _KNOWN_TOOLS: Final = frozenset({"web_search_requests", "web_fetch_requests"})
+_KNOWN_LIFETIMES: Final = frozenset({"ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"})
+_KNOWN_FIELDS: Final = frozenset(
+    {"input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens"}
+    | {"prompt_tokens", "completion_tokens", "total_tokens", "cache_creation", "type", "model"}
+    | {"output_tokens_details", "server_tool_use", "service_tier", "inference_geo", "speed"}
+    | {"iterations", "prompt_tokens_details", "completion_tokens_details", "cost"}
+)
 _LONG_NAME: Final = 40
 _PARTS: Final = ("prompt_tokens_details", "input_tokens_details")
 
@@ -21,8 +28,9 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `cache_write_tokens` is the total written; the 5-minute and 1-hour parts are `None` when the
     server did not split it. `output_tokens` includes `thinking_tokens`. `speed`,
     `service_tier` and `inference_geo` are verbatim. `model` is set on iterations only.
-    `other_tools` are the names of further counters of server tools that are above zero; web
-    fetches are free and not among them.
+    `other_tools` are the names of further counters of server tools, and of lifetimes of cache
+    writes, that are above zero; web fetches are free and not among them. `other_tokens` are
+    those of counts whose names nobody knows.
 
     `odd` names the counts that no number could be made of; they are not known. `input_at_most`
     and `output_at_most` are set where two spellings disagree, or the counts and their total;
@@ -39,6 +47,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     thinking_tokens: int | None = None
     web_search_requests: int | None = None
     other_tools: tuple[str, ...] = ()
+    other_tokens: int = 0
     service_tier: str | None = None
     inference_geo: str | None = None
     speed: str | None = None
@@ -55,37 +64,6 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def is_known(self) -> bool:
         """Whether both sides were reported, so that the answer can be priced."""
         return self.input_tokens is not None and self.output_tokens is not None
-
-
-class Evidence(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """What request and content say of an answer's bill, where usage leaves a question open.
-
-    Tokens of the whole request at least and at most, `None`: no bound; at least is what so much
-    text cannot be below. `spoke`: text or a call came; `silent`: no block with anything in it.
-    `cache_lifetimes`, `searches`, `geography`, `speed` and `tier` are what was asked for, see
-    `RequestMeters`. `search_results` and `failed_searches` stand in the content; `code`: code
-    may have run in a container; `other_results`: of a tool that is not known. `several`: the
-    model may have run more than once. `fell` are (name, least, most) of counts that fell within
-    a stream.
-    """
-
-    input_least: int = 0
-    input_most: int | None = None
-    output_least: int = 0
-    output_most: int | None = None
-    spoke: bool = False
-    silent: bool = False
-    cache_lifetimes: int = 0
-    searches: int = 0
-    search_results: int = 0
-    failed_searches: int = 0
-    code: bool = False
-    other_results: bool = False
-    several: bool = False
-    geography: str | None = None
-    speed: str | None = None
-    tier: str | None = None
-    fell: tuple[tuple[str, int, int], ...] = ()
 
 
 def parse_usage(raw: bytes | None) -> Usage | None:
@@ -195,7 +173,8 @@ def _usage(fields: dict[str, Any]) -> Usage:
         output_tokens=_count(fields, "output_tokens", odd),
         thinking_tokens=_count(details, "thinking_tokens", odd),
         web_search_requests=_count(tools, "web_search_requests", odd),
-        other_tools=_other_tools(tools) if tools else (),
+        other_tools=_others(tools, _KNOWN_TOOLS) + _others(split, _KNOWN_LIFETIMES),
+        other_tokens=_other_tokens(fields, odd) if fields.keys() - _KNOWN_FIELDS else 0,
         service_tier=_text(fields, "service_tier"),
         inference_geo=_text(fields, "inference_geo"),
         speed=_text(fields, "speed"),
@@ -329,14 +308,26 @@ def _uncached(
     return min(readings), max(readings)
 
 
-def _other_tools(tools: dict[str, Any]) -> tuple[str, ...]:
+def _others(counts: dict[str, Any], known: frozenset[str]) -> tuple[str, ...]:
     """At most three; a name that is no plain word is not repeated."""
+    if known.issuperset(counts):
+        return ()
     used = sorted(
         name if name.isidentifier() and name.isascii() and len(name) < _LONG_NAME else "other"
-        for name, count in tools.items()
-        if name not in _KNOWN_TOOLS and type(count) in {int, float} and count > 0
+        for name, count in counts.items()
+        if name not in known and type(count) in {int, float} and count > 0
     )
     return tuple(dict.fromkeys(used))[:3]
+
+
+def _other_tokens(fields: dict[str, Any], odd: list[str]) -> int:
+    """All tokens under names that nobody knows; what cannot be read is odd."""
+    odd_before = len(odd)
+    names = [name for name in fields.keys() - _KNOWN_FIELDS if name.endswith("_tokens")]
+    found = sum(_count(fields, name, odd) or 0 for name in names)
+    if len(odd) > odd_before:
+        odd[odd_before:] = ["other_tokens"]
+    return min(found, MAX_TOKENS_PLAUSIBLE)
 
 
 def _object(fields: dict[str, Any], name: str, odd: list[str]) -> dict[str, Any]:

@@ -8,11 +8,10 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from batcher.messages.answer import Answer, parse_answer
+from batcher.messages.answer import Answer, Evidence, parse_answer
 from batcher.messages.attempt import Answered, Attempt, Exchange, Purpose
 from batcher.messages.request import Request
 from batcher.messages.stream import MessageStream
-from batcher.messages.usage import Evidence
 from batcher.pipeline.engine.rater import Rater
 from batcher.pricing.book.book import load_shipped
 from batcher.pricing.rate.rating import Charge, ChargeStatus

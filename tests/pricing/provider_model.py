@@ -28,7 +28,8 @@ FAST = {"claude-fable-5-2", "claude-opus-5-5", "claude-opus-5"}
 CLIFF_MODEL, CLIFF_TOKENS, CLIFF_FACTOR = "claude-haiku-5-5", 100_000, 5
 SEARCH_PICO = 10**10  # $10 for 1,000
 DIALECTS = ("anthropic", "two fields", "nulls", "openai", "litellm", "both", "responses",
-            "litellm parts", "written parts")  # fmt: skip
+            "litellm parts", "written parts", "moonshot", "xai")  # fmt: skip
+UNKNOWN_NAMES = ("moonshot", "xai")
 ODD = (-1, 10.5, "1,000", "", True, 10**9 + 1, "n/a", [], {"text": 5})
 Fields = dict[str, Any]
 
@@ -100,7 +101,7 @@ def make(number: int) -> Case:
     usage = _told(done, dialect)
     case = Case(
         body=body, message=_message(chance, done, usage), bill=done.bill(), told=dialect,
-        plain=dialect == "anthropic" or _is_bare(body),
+        plain=dialect == "anthropic" or (_is_bare(body) and dialect not in UNKNOWN_NAMES),
     )  # fmt: skip
     if done.free:
         case.plain = True
@@ -270,14 +271,24 @@ def _told(done: Done, dialect: str) -> Fields:
             return openai
         case "litellm":
             return openai | cached
-        case "litellm parts" | "written parts":
-            parts = openai["prompt_tokens_details"] | _written_parts(done, dialect)
-            return openai | {"prompt_tokens_details": parts}
+        case "litellm parts" | "written parts" | "moonshot" | "xai":
+            return _other_names(done, openai, dialect)
         case "both":
             return openai | bare
         case _:
             return {"input_tokens": prompt, "output_tokens": done.output,
                     "input_tokens_details": {"cached_tokens": done.read}}  # fmt: skip
+
+
+def _other_names(done: Done, openai: Fields, dialect: str) -> Fields:
+    if dialect == "xai":
+        said = done.output - done.thinking
+        return openai | {"completion_tokens": said, "reasoning_tokens": done.thinking}
+    if dialect != "moonshot":
+        parts = openai["prompt_tokens_details"] | _written_parts(done, dialect)
+        return openai | {"prompt_tokens_details": parts}
+    whole = {"input_tokens": openai["prompt_tokens"], "output_tokens": done.output}
+    return whole | {"cached_tokens": done.read}
 
 
 def _written_parts(done: Done, dialect: str) -> Fields:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from batcher.messages.usage import Evidence
+from batcher.messages.answer import Evidence
 from batcher.pricing.book.book import load_shipped
 from batcher.pricing.rate.rating import ChargeStatus, rate
 from batcher.pricing.rate.trust import RULES
@@ -50,6 +50,11 @@ TABLE = [
         10 * INPUT + 2 * OUTPUT + 990 * READ),
     Row("count_odd", {"prompt_tokens": 10, "completion_tokens": 2, "server_tool_use": []},
         10 * INPUT + 2 * OUTPUT, 10 * INPUT + 2 * OUTPUT),
+    Row("count_unknown", tokens(100, 2, cached_tokens=30), 70 * INPUT + 30 * READ + 2 * OUTPUT,
+        130 * INPUT + 32 * OUTPUT),
+    Row("count_odd", tokens(100, 2, image_tokens="many"), 100 * INPUT, None),
+    Row("not_metered=ephemeral_24h_input_tokens", tokens(
+        100, 2, cache_creation={"ephemeral_24h_input_tokens": 5}), 100 * INPUT, None),
     Row("cache_not_reported", tokens(100, 2), 100 * READ + 2 * OUTPUT,
         100 * WRITE + 900 * WRITE + 2 * OUTPUT, {"cache_lifetimes": 1}),
     Row("cache_not_reported", tokens(100, 2), 100 * READ + 2 * OUTPUT,

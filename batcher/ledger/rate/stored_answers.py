@@ -22,9 +22,9 @@ from batcher.ledger.schema import (
     rate_sets,
     ratings,
 )
-from batcher.messages.answer import Answer
+from batcher.messages.answer import Answer, Evidence
 from batcher.messages.attempt import State
-from batcher.messages.usage import Evidence, Usage, parse_usage
+from batcher.messages.usage import Usage, parse_usage
 from batcher.pricing.book.book import PriceBook
 from batcher.pricing.rate.rating import Charge, ChargeStatus, RateSet, rate
 

@@ -3,7 +3,8 @@
 
 from typing import Final
 
-from batcher.messages.usage import Evidence, Usage
+from batcher.messages.answer import Evidence
+from batcher.messages.usage import Usage
 from batcher.pricing.rate.lines import UsageLine
 from batcher.pricing.rate.missing import cache_is_missing
 from batcher.pricing.rate.spread import (

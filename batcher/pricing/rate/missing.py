@@ -3,8 +3,8 @@
 
 from typing import Final
 
+from batcher.messages.answer import Evidence
 from batcher.messages.evidence import NO_LIMIT
-from batcher.messages.usage import Evidence
 from batcher.pricing.rate.lines import UsageLine, variant
 from batcher.pricing.rate.spread import (
     INPUT,
@@ -177,6 +177,19 @@ def _widen_odd(spread: PossibleUse, line: UsageLine, evidence: Evidence) -> None
             for meter in PROMPT:
                 spread.at_least(meter, 0)
         spread.unbounded |= name == "iterations" and evidence.input_most is None
+        spread.unbounded |= name == "other_tokens"
+
+
+def _counts_are_unknown(line: UsageLine, evidence: Evidence) -> bool:
+    return bool(line.counts.other_tokens)
+
+
+def _widen_unknown(spread: PossibleUse, line: UsageLine, evidence: Evidence) -> None:
+    """Perhaps they are a part of the prompt that was cheap; perhaps they come on top."""
+    more, prompt = line.counts.other_tokens, line.counts.input_tokens or 0
+    spread.moves.append((INPUT, min(more, prompt), (READ,)))
+    spread.high[INPUT] += more  # the prompt's size may decide the price
+    spread.high[OUTPUT] += more
 
 
 def _readings_differ(line: UsageLine, evidence: Evidence) -> bool:
@@ -242,6 +255,8 @@ MISSING: Final = (
          _usage_is_missing, _widen_missing),
     TrustRule("count_odd", "huggingface/tau#617: counters that are no numbers",
          _counts_are_odd, _widen_odd),
+    TrustRule("count_unknown", "xAI: reasoning_tokens; Moonshot, DeepSeek: cached_tokens",
+         _counts_are_unknown, _widen_unknown),
     TrustRule("cache_not_reported", "opencode#18440; CRUN reports two fields",
          cache_is_missing, _widen_cache),
     TrustRule("searches_not_reported", "langfuse#15856, WordPress/ai-provider-for-anthropic#41",

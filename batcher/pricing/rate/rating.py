@@ -11,8 +11,7 @@ from typing import Final
 
 import msgspec
 
-from batcher.messages.answer import Answer
-from batcher.messages.usage import Evidence
+from batcher.messages.answer import Answer, Evidence
 from batcher.pricing.book.book import IdPlace, PriceBook, Resolution, road_of
 from batcher.pricing.money import (
     LARGEST_AMOUNT,
@@ -223,6 +222,7 @@ def _clear(
         or usage.odd
         or usage.web_search_requests
         or usage.other_tools
+        or usage.other_tokens
         or usage.input_at_most is not None
         or usage.output_at_most is not None
     ):

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from batcher.messages.usage import Evidence, Usage
+from batcher.messages.answer import Evidence
+from batcher.messages.usage import Usage
 from batcher.pricing.rate.lines import UsageLine, Variant
 
 INPUT, WRITE_5M, WRITE_1H, READ, OUTPUT, SEARCH = range(6)

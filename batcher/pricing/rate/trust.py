@@ -7,7 +7,7 @@ answer, and widens what may have been used. Nothing here knows a price.
 
 from typing import Final
 
-from batcher.messages.usage import Evidence
+from batcher.messages.answer import Evidence
 from batcher.pricing.rate.contradicted import CONTRADICTED
 from batcher.pricing.rate.lines import UsageLine, quantities
 from batcher.pricing.rate.missing import MISSING
@@ -56,6 +56,7 @@ def _is_clear(line: UsageLine) -> bool:
         counts.input_tokens is None
         or output is None
         or counts.odd
+        or counts.other_tokens
         or (counts.thinking_tokens or 0) > output
         or counts.input_at_most is not None
         or counts.output_at_most is not None
