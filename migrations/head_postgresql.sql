@@ -478,6 +478,10 @@ ALTER TABLE invocations ADD COLUMN key_fingerprint TEXT;
 
 CREATE INDEX ix_answers_invalid ON answers (attempt_id) WHERE valid = 0;
 
+ALTER TABLE attempts ADD COLUMN cache_prefix BIGINT;
+
+ALTER TABLE attempts ADD COLUMN cache_note TEXT;
+
 CREATE VIEW v_answers AS
 SELECT
   x.run_id, x.invocation_id, x.job, x.endpoint, x.lane, x.source, x.row_number,
@@ -995,5 +999,5 @@ FROM batches b
 LEFT JOIN runs r ON r.run_id = b.run_id
 LEFT JOIN invocations i ON i.invocation_id = b.invocation_id;
 
-INSERT INTO batcher_version (version_num) VALUES ('0013');
+INSERT INTO batcher_version (version_num) VALUES ('0014');
 

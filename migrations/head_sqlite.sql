@@ -141,7 +141,7 @@ CREATE TABLE attempts (
   provider_request_id TEXT,
   cost_low INTEGER NOT NULL,
   cost_high INTEGER,
-  workspace_id TEXT, batch_number INTEGER,
+  workspace_id TEXT, batch_number INTEGER, cache_prefix INTEGER, cache_note TEXT,
   CONSTRAINT fk_attempts_invocation_id FOREIGN KEY (invocation_id) REFERENCES invocations (invocation_id),
   CONSTRAINT fk_attempts_source_id FOREIGN KEY (source_id) REFERENCES sources (source_id),
   CONSTRAINT pk_attempts PRIMARY KEY (attempt_id)
@@ -953,5 +953,5 @@ LEFT JOIN charges o ON o.attempt_id = a.attempt_id AND o.line = 0 AND o.current 
 LEFT JOIN charges more
   ON more.attempt_id = a.attempt_id AND more.line = 1 AND more.current = 1;
 
-INSERT INTO batcher_version (version_num) VALUES ('0013');
+INSERT INTO batcher_version (version_num) VALUES ('0014');
 

@@ -32,7 +32,7 @@ from batcher.errors import BatcherError, ConfigurationError, UsageError, no_such
 PREFIX: Final = "BATCHER_"
 CONFIG: Final = f"{PREFIX}CONFIG"
 _TABLES: Final = frozenset(
-    {"parameters", "request", "models", "retry", "tags", "betas", "headers", "notify"}
+    {"parameters", "request", "models", "retry", "tags", "betas", "headers", "notify", "cache"}
 )
 _ALIKE: Final = 0.8  # DATABSE and DATABASE_URL are meant for DATABASE, HISTORY for nothing
 

@@ -8,6 +8,7 @@ from batcher.messages.answer import Store
 from batcher.messages.failure import Verdict
 from batcher.messages.request import StreamMode
 from batcher.pipeline.choices import (
+    CacheMode,
     GuardTable,
     IfRunning,
     LaneChoice,
@@ -38,6 +39,12 @@ class RequestTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
 
     passed: tuple[str, ...] = msgspec.field(default=(), name="pass")
     ignore: tuple[str, ...] = ()
+
+
+class CacheTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The `[cache]` table: whether rows that begin alike use the prompt cache on purpose."""
+
+    mode: CacheMode | None = None
 
 
 class ModelsTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -147,6 +154,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     stream: StreamMode | None = None
     request: RequestTable | None = None
     models: ModelsTable | None = None
+    cache: CacheTable | None = None
     retry: Retry | None = None
     tags: dict[str, str] | None = None
     headers: dict[str, HeaderValue] | None = None

@@ -131,6 +131,8 @@ sources = Table(
 # One time a request was put on the wire. `pending` is 1 while this is the last attempt of a
 # request that is not finished. `cost_high` NULL means unbounded. For answered and late attempts
 # the cost is in `charges`. `batch_number` NULL: it leaves alone; 0: it waits to be packed.
+# `cache_prefix` names what its prompt begins with, where the prompt cache is used on purpose;
+# `cache_note` is the lifetime of the breakpoints that its body got, or why it got none.
 attempts = Table(
     "attempts",
     metadata,
@@ -162,6 +164,8 @@ attempts = Table(
     Column("cost_high", Big),
     Column("workspace_id", Text),
     Column("batch_number", Big),
+    Column("cache_prefix", Big),
+    Column("cache_note", Text),
     Index("ix_attempts_pending", "invocation_id", info={"where": "pending = 1"}),
     # Everything in doubt or refused is rare: reports sum it without reading the answered ones.
     Index(

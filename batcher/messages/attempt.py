@@ -11,6 +11,7 @@ import msgspec
 from batcher.messages.answer import Answer
 from batcher.messages.evidence import RequestMeters
 from batcher.messages.failure import Failure
+from batcher.messages.prefix import Placement
 from batcher.messages.request import Request
 
 
@@ -53,7 +54,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     microseconds UTC. `cost_high` is the most it can cost in pico-USD, `None` when unbounded.
     `replaces` is the attempt_id of the request's earlier attempt, if any. `asked` is what the
     body makes possible to be billed, `None` for one that is nothing but text. `invocation_id`
-    is that of an endpoint that the run falls back to; 0: it is made at the run's own.
+    is that of an endpoint that the run falls back to; 0: it is made at the run's own. `cached`
+    is what was done about the prompt cache, `None`: nothing was asked, or there is no prefix.
     """
 
     attempt_id: int
@@ -69,6 +71,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     replaces: int | None = None
     asked: RequestMeters | None = None
     invocation_id: int = 0
+    cached: Placement | None = None
 
 
 def attempt_id_of(invocation_id: int, counter: int) -> int:

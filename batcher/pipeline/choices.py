@@ -54,6 +54,13 @@ class LaneChoice(StrEnum):
         return self is LaneChoice.BATCH
 
 
+class CacheMode(StrEnum):
+    """Whether the provider's prompt cache is used on purpose."""
+
+    OFF = "off"
+    AUTO = "auto"  # where it saves
+
+
 class LogFormat(StrEnum):
     """How a line of a log is written."""
 

@@ -40,6 +40,8 @@ from batcher.rows.read.source import SourceFile
 from batcher.transport.endpoint import Endpoint, Journal, Lane
 from batcher.transport.room import AnswerRoom
 
+_CACHED_ROWS: Final = 4_096
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunLimits:
@@ -50,6 +52,7 @@ class RunLimits:
     database in a calendar month UTC; both in pico-USD. `max_bad` is how many rows may be
     refused unsent before the run stops. `waiting`: so many attempts more than `concurrency` may
     be open, and wait to leave together. `scouting`: the first row of a model goes alone.
+    `cached`: rows that begin alike use the prompt cache.
     """
 
     concurrency: int = 64
@@ -62,6 +65,7 @@ class RunLimits:
     body_bytes: int = 192 * 2**20  # reading a row of the largest size takes the rest of 256 MB
     waiting: int = 0
     scouting: bool = True
+    cached: bool = False
     max_bad: BadLimit | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
@@ -71,6 +75,10 @@ class RunLimits:
     def takes_no_rows(self) -> bool:
         """Whether the process begins a run for others, and reads nothing itself."""
         return self.row_limit == 0
+
+    def ahead(self, usual: int) -> int:
+        """How many rows are read and not yet sent: many, where alike ones are looked for."""
+        return max(usual, _CACHED_ROWS) if self.cached else usual
 
     @property
     def workers(self) -> int:

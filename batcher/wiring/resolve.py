@@ -38,7 +38,7 @@ from batcher.errors import ConfigurationError, UsageError
 from batcher.pacing.breaker import BreakerPolicy
 from batcher.pacing.limits import quota_limits
 from batcher.pacing.retry import RetryPolicy
-from batcher.pipeline.choices import answer_choices, guard_limits
+from batcher.pipeline.choices import CacheMode, answer_choices, guard_limits
 from batcher.pipeline.job import Job, RunLimits
 from batcher.pipeline.run.bad_rows import bad_limit
 from batcher.preflight.preflight import check_dialect
@@ -333,6 +333,7 @@ def _limits(merged: Settings) -> RunLimits:
         retry=RetryPolicy(**_given(retry, RetryPolicy)),
         quota=quota_limits(merged.rpm, merged.itpm, merged.otpm, merged.quota_share),
         breaker=BreakerPolicy(**_given(retry, BreakerPolicy)),
+        cached=merged.cache is not None and merged.cache.mode is CacheMode.AUTO,
         **_given(retry, RunLimits),
     )
 

@@ -54,7 +54,7 @@ class Shop:
         first = self.work(model)
         self.supply.add([first])
         assert self.supply.take(0.0) is first
-        self.supply.report(first, model, None)
+        self.supply.report(first, model, answered(), 0.0)
         self.pace.end(first, answered())
 
 
@@ -117,7 +117,7 @@ def test_only_what_reached_the_quota_counts_towards_it(outcome, waits):
     work = shop.work()
     shop.supply.add([work])
     shop.supply.take(0.0)
-    shop.supply.report(work, SONNET, None)
+    shop.supply.report(work, SONNET, answered(), 0.0)
     shop.pace.end(work, outcome)
     shop.supply.add([shop.work()])
     assert (shop.supply.take(0.0) is None) is waits

@@ -98,7 +98,7 @@ _encode = msgspec.json.Encoder().encode
 def intent_values(intent: Intent, scope: Scope) -> Row:
     """A row of `attempts`, as far as an intent knows it."""
     attempt = intent.attempt
-    request = attempt.request
+    request, cached = attempt.request, attempt.cached
     return {
         "attempt_id": attempt.attempt_id,
         "attempt_uid": attempt.uid,
@@ -120,6 +120,8 @@ def intent_values(intent: Intent, scope: Scope) -> Row:
         "cost_low": 0,
         "cost_high": attempt.cost_high,
         "batch_number": 0 if scope.in_batches else None,
+        "cache_prefix": None if cached is None else cached.prefix,
+        "cache_note": None if cached is None else cached.note,
     }
 
 

@@ -24,7 +24,7 @@ INTENT: Final = (
     "attempt_id", "attempt_uid", "invocation_id", "request_id", "source_id", "row_number",
     "byte_offset", "custom_id", "params_hash", "number", "leg", "purpose", "lane",
     "requested_model", "state", "pending", "opened_at", "cost_low", "cost_high",
-    "batch_number",
+    "batch_number", "cache_prefix", "cache_note",
 )  # fmt: skip
 SETTLED: Final = (
     "state", "pending", "sent_at", "settled_at", "http_status", "error_type", "error_code",

@@ -26,12 +26,12 @@ from batcher.pipeline.engine.decide import (
     most_it_cost,
     no_bound,
     scout_error,
-    speaks_against_row,
 )
 from batcher.pipeline.engine.known_rows import BegunRequests, DoneRows
 from batcher.pipeline.engine.opening import Carrier, Opener
 from batcher.pipeline.engine.pace import Change, Health, LongWaits, Pace, Waking
 from batcher.pipeline.engine.policies import Better, NextLeg, go_on
+from batcher.pipeline.engine.prefixes import prefixes_for
 from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.engine.reservations import (
     Budget,
@@ -39,7 +39,7 @@ from batcher.pipeline.engine.reservations import (
     no_cap_holds,
     no_price_now,
 )
-from batcher.pipeline.engine.supply import ALIKE_BEFORE_STOP, ScoutReport, Supply
+from batcher.pipeline.engine.supply import ALIKE_BEFORE_STOP, Supply
 from batcher.pipeline.engine.tally import DetourTally, Tally
 from batcher.pipeline.engine.tools import Tools
 from batcher.pipeline.engine.work import Returns, WayOut, Work
@@ -89,10 +89,11 @@ class Engine:
     def __post_init__(self) -> None:
         self._pace = Pace(self.pacer, self.clock, self.limits.waiting)
         self.breaker = Breaker(self.limits.breaker)
-        name, most = self.policy.endpoint, self.limits.max_runtime_seconds
-        waits = LongWaits(self.pacer, self.clock, name, self.say, most)
+        name, limits = self.policy.endpoint, self.limits
+        waits = LongWaits(self.pacer, self.clock, name, self.say, limits.max_runtime_seconds)
         self._health = Health(self.breaker, self.clock, name, waits)
-        self.supply = Supply(self._pace, self.breaker, self.consumed, self.limits.scouting)
+        prefixes, scouting = prefixes_for(self.opener.cache_rates, limits), limits.scouting
+        self.supply = Supply(self._pace, self.breaker, self.consumed, scouting, prefixes)
         self._tools = Tools(self.policy.answers.choices.tools)
         self.waking = Waking(self.supply, self._pace, self.clock, lambda: self._may_send)
         self._carrier = Carrier(self)
@@ -369,9 +370,8 @@ class Engine:
 
     def _report_scout(self, work: Work, model: str, outcome: Outcome) -> None:
         """`model` was asked; the row may have gone elsewhere since, and ask another."""
-        refusal = speaks_against_row(outcome)
-        waiting = self.supply.waiting_for_scouts
-        if self.supply.report(work, model, refusal) is ScoutReport.STOP and refusal is not None:
+        waiting, now = self.supply.waiting_for_first, self.clock.monotonic()
+        if refusal := self.supply.report(work, model, outcome, now):
             self.stop(scout_error(refusal, self.policy.endpoint, ALIKE_BEFORE_STOP))
         self.waking.wake(waiting)
 

@@ -13,7 +13,7 @@ from batcher.messages.attempt import Attempt, Outcome, attempt_id_of, invocation
 from batcher.messages.batch import Submitted
 from batcher.pipeline.engine.decide import cut_off
 from batcher.pipeline.engine.known_rows import DoneRows
-from batcher.pipeline.engine.rater import Rater
+from batcher.pipeline.engine.rater import CacheRates, Rater
 from batcher.pipeline.engine.work import Returns, Underway, Work
 from batcher.pipeline.progress import Progress
 from batcher.transport.endpoint import Lane
@@ -57,6 +57,7 @@ class Opener:
             replaces=work.last_attempt_id or None,
             asked=self.rater.asked(body),
             invocation_id=self.invocation_id,
+            cached=work.cached,
         )
         work.request_id = attempt.request_id
         work.last_attempt_id = attempt_id
@@ -78,6 +79,10 @@ class Opener:
             asked=self.rater.asked(body),
             invocation_id=invocation_of(underway.attempt_id),
         )
+
+    def cache_rates(self, model: str) -> CacheRates | None:
+        """What a token costs with and without the prompt cache; see `Rater.cache_rates`."""
+        return self.rater.cache_rates(model, self.clock.now_us())
 
     def bound(self, work: Work) -> int | None:
         """The most that the next attempt can cost in pico-USD; `None`: there is no bound."""

@@ -11,6 +11,7 @@ from batcher.messages.answer import Answer, billed_at_least
 from batcher.messages.attempt import Answered, Attempt, Outcome, Partial
 from batcher.messages.evidence import RequestMeters, gather, is_plain, ordinary
 from batcher.messages.request import Request
+from batcher.messages.usage import Usage
 from batcher.pricing.book.book import PriceBook
 from batcher.pricing.rate.bound import asked_for, cost_bound, request_bound
 from batcher.pricing.rate.days import moment_of_day
@@ -27,6 +28,36 @@ _UNUSUAL: Final = re.compile(
     rb"|context_management|fallback_credit_token|cache_control|inference_geo|speed|service_tier"
     rb'|signature)"'
 )
+
+
+# What a token costs as (input, 5-minute write, 1-hour write, read), in pico-USD.
+CacheRates = tuple[int, int, int, int]
+
+
+def _written(*, five: int, hour: int) -> Usage:
+    return Usage(
+        input_tokens=0,
+        output_tokens=0,
+        cache_write_tokens=five + hour,
+        cache_write_5m_tokens=five,
+        cache_write_1h_tokens=hour,
+        cache_read_tokens=0,
+    )
+
+
+def _answer_of(usage: Usage) -> Answer:
+    """An answer that is nothing but its usage, to be priced."""
+    return Answer(
+        message_id=None,
+        model=None,
+        stop_reason="end_turn",
+        stop_sequence=None,
+        content=b'["."]',
+        text="",
+        text_repaired=False,
+        usage=usage,
+        usage_raw=None,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +105,25 @@ class Rater:
         else:
             return ()
         return self.charges(answer, requested_model, outcome.exchange.sent_at)
+
+    def cache_rates(self, model: str, sent_at: int) -> CacheRates | None:
+        """What a token costs in USD with and without the prompt cache; `None`: nobody knows."""
+        usages = (
+            Usage(input_tokens=1, output_tokens=0),
+            _written(five=1, hour=0),
+            _written(five=0, hour=1),
+            Usage(input_tokens=0, output_tokens=0, cache_read_tokens=1),
+        )
+        plain, five, hour, read = (self._cost(usage, model, sent_at) for usage in usages)
+        if plain is None or five is None or hour is None or read is None:
+            return None
+        return plain, five, hour, read
+
+    def _cost(self, usage: Usage, model: str, sent_at: int) -> int | None:
+        (charge, *more) = self.charges(_answer_of(usage), model, sent_at)
+        if more or charge.total is None or (charge.rates and charge.rates.currency != "USD"):
+            return None
+        return charge.total
 
     def asked(self, body: bytes) -> RequestMeters | None:
         """What `body` makes possible to be billed; `None` for one that is nothing but text."""

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
+from batcher.messages.attempt import Outcome
 from batcher.messages.failure import Failure
 from batcher.pacing.breaker import Breaker
-from batcher.pipeline.engine.decide import DOUBTS_BEFORE_PARKING
+from batcher.pipeline.engine.decide import DOUBTS_BEFORE_PARKING, speaks_against_row
 from batcher.pipeline.engine.pace import Pace
+from batcher.pipeline.engine.prefixes import Prefixes
 from batcher.pipeline.engine.work import Work
 
 PATIENCE_SECONDS: Final = 30.0
@@ -125,7 +127,8 @@ class Supply:
 
     Retries and next legs wait in a heap of their own, never behind the reader. `consumed` is
     told the body bytes of each row when it is first sent, so that the reader may go on. Without
-    `scouting` nobody waits for the first row of a model: its outcome comes too late.
+    `scouting` nobody waits for the first row of a model: its outcome comes too late. With
+    `prefixes` rows that begin alike wait for the first of them.
     """
 
     def __init__(
@@ -134,8 +137,10 @@ class Supply:
         breaker: Breaker,
         consumed: Callable[[int], None],
         scouting: bool = True,  # noqa: FBT001, FBT002 - one of its limits
+        prefixes: Prefixes | None = None,
     ) -> None:
         self._scouting = scouting
+        self._prefixes = prefixes
         self._pace = pace
         self._breaker = breaker
         self._scouts = Scouts()
@@ -154,7 +159,8 @@ class Supply:
     def holds_nothing(self) -> bool:
         """Whether nothing waits, but more may be read."""
         later = self._later or self._probed or self._staying
-        return not (self._fresh or self._urgent or later or self._waiting or self._held)
+        waiting = self._waiting or (self._prefixes is not None and self._prefixes.waiting)
+        return not (self._fresh or self._urgent or later or waiting or self._held)
 
     @property
     def is_empty(self) -> bool:
@@ -162,14 +168,15 @@ class Supply:
         return self._input_ended and self.holds_nothing
 
     @property
-    def waiting_for_scouts(self) -> int:
-        """How many rows wait until the first row of their model has ended."""
-        return sum(map(len, self._waiting.values())) if self._waiting else 0
+    def waiting_for_first(self) -> int:
+        """How many rows wait until the first row of their model, or prefix, has ended."""
+        waiting = sum(map(len, self._waiting.values())) if self._waiting else 0
+        return waiting if self._prefixes is None else waiting + self._prefixes.waiting
 
     @property
     def has_scouts(self) -> bool:
-        """Whether a scout is out whose report rows wait for, or may wait for."""
-        return self._scouts.any_out
+        """Whether a row is out whose report others wait for, or may wait for."""
+        return self._scouts.any_out or self._prefixes is not None
 
     @property
     def is_held(self) -> bool:
@@ -180,7 +187,8 @@ class Supply:
     def chances(self) -> int:
         """How many workers may find something to send, when it is time, at most."""
         later = len(self._later) + len(self._probed) + len(self._staying)
-        return len(self._fresh) + len(self._urgent) + later + len(self._held)
+        begin = 0 if self._prefixes is None else self._prefixes.may_begin
+        return len(self._fresh) + len(self._urgent) + later + len(self._held) + begin
 
     def end_input(self) -> None:
         """No more rows are read."""
@@ -192,11 +200,23 @@ class Supply:
         Those that an earlier process left in doubt do not ask whether the server is there while
         others can: what such a row meets is held against nobody, and is paid at each start.
         """
+        if self._prefixes is not None:
+            works = self._add_begun(self._prefixes, works)
         if self._breaker.is_asking:
             for work in works:
                 (self._probed if work.doubts else self._fresh).append(work)
         else:
             self._fresh.extend(works)
+
+    def _add_begun(self, prefixes: Prefixes, works: Sequence[Work]) -> Sequence[Work]:
+        """Rows whose beginning is in the cache are the next; gives the others."""
+        others = []
+        for work in works:
+            if prefixes.add(work) and not work.doubts:
+                self._urgent.append(work)
+            else:
+                others.append(work)
+        return others
 
     def again(self, work: Work, due: float) -> None:
         """A row that goes again at the moment `due`; a probe in vain when others have tried."""
@@ -210,13 +230,17 @@ class Supply:
         """The next request that may go now; `None` when none may."""
         if not self._breaker.allows(now):
             return None
-        if self._held and (work := self._take_held(now)) is not None:
-            return self._go(work, now)
+        prefixes = self._prefixes
+        held = self._take_held(now) if self._held else None
+        if held and (prefixes is None or prefixes.admits(held, now)):
+            return self._go(held, now)
         while (work := self._pop(now)) is not None:
             model = work.request.model
             if self._scouting and not self._scouts.admits(model, id(work), now):
                 self._waiting.setdefault(model, deque()).append(work)
-            elif not self._is_held(work, now):
+            elif (prefixes is None or prefixes.admits(work, now)) and not self._is_held(
+                work, now
+            ):
                 return self._go(work, now)
         return None
 
@@ -238,12 +262,17 @@ class Supply:
         for held in self._held.values():
             self._urgent.extend(held.works)
         self._held.clear()
+        if self._prefixes is not None:
+            self._urgent.extend(self._prefixes.everything())
         self._urgent.extend(work for _, _, work in sorted(self._later, key=_moment))
         self._later.clear()
         for rows in (self._urgent, self._probed, self._fresh):
             while rows:
                 work = rows.popleft()
                 if takes(work):
+                    if self._prefixes is not None:
+                        self._urgent.extend(self._prefixes.withdraw(work))
+                        self._prefixes.left(work)
                     return work
                 self._staying.append(work)
         return None
@@ -260,16 +289,21 @@ class Supply:
         self._pace.withdraw(work)
         self._scouts.withdraw(work.request.model, id(work))
         self._release(work.request.model)
+        if self._prefixes is not None:
+            self._urgent.extend(self._prefixes.withdraw(work))
 
-    def report(self, work: Work, model: str, refusal: Failure | None) -> ScoutReport:
+    def report(self, work: Work, model: str, outcome: Outcome, now: float) -> Failure | None:
         """Tell how an attempt at `model` ended, so that rows that wait go, or try next.
 
-        See `Scouts`.
+        Gives what spoke against the row when so many were refused alike that the run ends.
         """
-        report = self._scouts.report(model, id(work), refusal)
-        if report is not ScoutReport.STOP:
-            self._release(model)
-        return report
+        if self._prefixes is not None:
+            self._urgent.extend(self._prefixes.report(work, outcome, now))
+        refusal = speaks_against_row(outcome)
+        if self._scouts.report(model, id(work), refusal) is ScoutReport.STOP:
+            return refusal
+        self._release(model)
+        return None
 
     def next_moment(self, now: float) -> float | None:
         """When `take` may give something that it does not give now; `None`: not by waiting."""
@@ -283,7 +317,8 @@ class Supply:
         if self._breaker.is_probing:
             return None  # the probe's outcome wakes everybody
         dues = [held.until for held in self._held.values()]
-        if self._fresh or self._urgent or self._probed or self._staying:
+        begins = not dues and self._prefixes is not None and self._prefixes.may_begin
+        if self._fresh or self._urgent or self._probed or self._staying or begins:
             dues.append(now)
         elif self._later:
             dues.append(self._later[0][0])
@@ -299,6 +334,8 @@ class Supply:
         if work.takes_room:
             work.takes_room = False
             self._consumed(len(work.request.body))
+            if self._prefixes is not None:
+                self._prefixes.left(work)
         return work
 
     def _is_held(self, work: Work, now: float) -> bool:
@@ -343,6 +380,10 @@ class Supply:
             return self._fresh.popleft()
         if self._staying:
             return self._staying.popleft()
+        if self._prefixes is not None and not self._held:
+            self._urgent.extend(self._prefixes.begin())
+            if self._urgent:
+                return self._urgent.popleft()
         return self._probed.popleft() if self._probed else None
 
     def _release(self, model: str) -> None:

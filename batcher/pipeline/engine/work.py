@@ -12,6 +12,7 @@ import msgspec
 from batcher.errors import BatcherError
 from batcher.messages.attempt import Attempt, Outcome, Purpose
 from batcher.messages.legs import Leg, body_with_max_tokens, continuation_body
+from batcher.messages.prefix import Placement, Prompt, with_breakpoints
 from batcher.messages.request import MAX_TOKENS_WITHOUT_STREAM, Request
 from batcher.pacing.limits import Expected
 from batcher.pacing.pacer import Reservation
@@ -55,7 +56,9 @@ class Work(msgspec.Struct, kw_only=True, eq=False):
     sent: the reader waits for such rows. `is_probe`: the attempt under way only asks whether
     the server is back, and is not held against the row. `expected` is what the next attempt
     will probably take of the quota, `reservation` what the one under way holds of it.
-    `underway`: its attempt left some time ago, and is settled before another is made.
+    `underway`: its attempt left some time ago, and is settled before another is made. `prompt`
+    is where its prompt may be cut, `cached` what the next attempt does about the prompt cache;
+    `Prefixes` keeps both.
     """
 
     request: Request
@@ -75,6 +78,8 @@ class Work(msgspec.Struct, kw_only=True, eq=False):
     expected: Expected | None = None
     reservation: Reservation | None = None
     underway: Underway | None = None
+    prompt: Prompt | None = None
+    cached: Placement | None = None
 
     @property
     def leg(self) -> int:
@@ -98,9 +103,10 @@ class Work(msgspec.Struct, kw_only=True, eq=False):
 
     def body(self) -> bytes:
         """What the next attempt sends."""
-        if not self.legs:
-            return self.request.body
-        return continuation_body(self.request.body, self.legs)
+        body = self.request.body
+        if self.legs:
+            body = continuation_body(body, self.legs)
+        return body if self.cached is None else with_breakpoints(body, self.cached)
 
     def tools_answered(self, results: bytes) -> None:
         """The tools of the last leg ran; `results` is the content of the user message."""
@@ -131,7 +137,7 @@ class Work(msgspec.Struct, kw_only=True, eq=False):
         self.purpose = Purpose.FALLBACK
         self.used_up = self.overloads = 0
         self.is_probe = False
-        self.expected = None
+        self.expected = self.prompt = self.cached = None
 
     def go_on(self, leg: Leg, purpose: Purpose) -> None:
         """The next attempt is a further leg after `leg`, which was answered."""

@@ -109,7 +109,7 @@ class Invocation:
             self._kept_elsewhere,
         )
         self._division = side.division if side else self._divide(self._writer)
-        self._credit = Credit(self._division.rows_ahead, _AHEAD_BYTES)
+        self._credit = Credit(self._job.limits.ahead(self._division.rows_ahead), _AHEAD_BYTES)
         lanes = [side.lane] if side and side.lane else self._live_lanes()
         try:
             self._engine = self._make_engine(lanes)
