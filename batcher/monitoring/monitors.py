@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from batcher.pipeline.events import Ended, Observer, Resent, Started
@@ -24,11 +25,17 @@ class Monitor(Protocol):
 
 
 class Monitors:
-    """The display and all monitors as one `Observer`; a monitor that fails is left out."""
+    """The display and all monitors as one `Observer`; one that fails is told the next event."""
 
     def __init__(self, monitors: Sequence[Monitor]) -> None:
         self._monitors = list(monitors)
         self._ended: Ended | None = None
+        self._troubles: dict[Monitor, str] = {}
+
+    @property
+    def troubles(self) -> Sequence[str]:
+        """Why monitors heard less than there was, a sentence for each; the run went on."""
+        return list(self._troubles.values())
 
     def begin(self) -> None:
         """See `Monitor.begin`."""
@@ -57,11 +64,11 @@ class Monitors:
         self._ended = event
 
     def _tell(self, what: Callable[[Monitor], None]) -> None:
-        for monitor in list(self._monitors):
+        for monitor in self._monitors:
             try:
                 what(monitor)
-            except OSError:  # a full disk, a network that is away: not the run's business
-                self._monitors.remove(monitor)
+            except OSError as exc:  # a full disk, a network that is away: no reason to stop
+                self._troubles.setdefault(monitor, _words(exc))
 
 
 class _Beside:
@@ -101,6 +108,11 @@ class _Beside:
         return self._display.confirm_resend(resent)
 
 
+def _words(error: OSError) -> str:
+    what = f"{error.filename}: " if error.filename else ""
+    return f"{what}{error.strerror or error}; the run went on without it"
+
+
 class Ticker:
     """Calls `tick` every second in a thread of its own, until it is stopped."""
 
@@ -123,7 +135,5 @@ class Ticker:
 
     def _run(self) -> None:
         while not self._stop.wait(1.0):
-            try:
+            with suppress(OSError):  # what it writes to is away; the run goes on
                 self._tick()
-            except OSError:
-                return  # what it writes to is gone; the run goes on

@@ -4,8 +4,10 @@ import subprocess
 import threading
 import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from http.client import HTTPException
 from typing import Final
+from urllib.error import HTTPError
 
 import msgspec
 
@@ -52,8 +54,7 @@ class Ping:
 
     def begin(self) -> None:
         """See `Monitor.begin`."""
-        url = f"{self._url.reveal().rstrip('/')}/start"
-        threading.Thread(target=self._send, args=(url,), name="ping", daemon=True).start()
+        threading.Thread(target=self._start, name="ping", daemon=True).start()
 
     def started(self, event: Started) -> None:
         """See `Monitor.started`."""
@@ -66,8 +67,13 @@ class Ping:
         url = self._url.reveal().rstrip("/")
         self._send(f"{url}/{code}" if code else url)
 
+    def _start(self) -> None:
+        url = f"{self._url.reveal().rstrip('/')}/start"
+        with suppress(OSError):  # told at the end, where that one is not heard either
+            self._send(url)
+
     def _send(self, url: str) -> None:
-        in_time(self._clock, lambda: self._post(url, None))
+        in_time(self._clock, "the ping", lambda: self._post(url, None))
 
 
 class Webhook:
@@ -92,7 +98,7 @@ class Webhook:
         """See `Monitor.finish`."""
         if code:
             body = msgspec.json.encode({"text": message_for(self._job, code, ended)})
-            in_time(self._clock, lambda: self._post(self._url.reveal(), body))
+            in_time(self._clock, "the webhook", lambda: self._post(self._url.reveal(), body))
 
 
 class Command:
@@ -124,7 +130,7 @@ class Command:
                 stdout=subprocess.DEVNULL,
             )
         except subprocess.TimeoutExpired as exc:
-            raise TimeoutError(str(exc)) from exc
+            raise TimeoutError(f"the command of [notify] took too long: {exc.cmd[0]}") from exc
 
 
 def message_for(job: str, code: int, ended: Ended | None) -> str:
@@ -141,13 +147,24 @@ def message_for(job: str, code: int, ended: Ended | None) -> str:
     )
 
 
-def in_time(clock: Clock, send: Callable[[], None]) -> None:
-    """Try it three times; whoever does not hear it then does not hear it."""
+def in_time(clock: Clock, what: str, send: Callable[[], None]) -> None:
+    """Try it three times; raises `OSError`, without the address, when nobody hears it then."""
     waits = threading.Event()
+    why = ""
     for attempt in range(_TRIES):
         try:
             send()
-        except (OSError, ValueError, HTTPException):  # a server may say anything
+        except (OSError, ValueError, HTTPException) as exc:  # a server may say anything
+            why = _why(exc)
             waits.wait(clock.random() * 2**attempt)
         else:
             return
+    raise OSError(f"{what} was not heard: {why}")
+
+
+def _why(error: Exception) -> str:
+    """Nothing that a server said, and nothing that may repeat the address."""
+    if isinstance(error, HTTPError):
+        return f"HTTP {error.code}"
+    reason = getattr(error, "reason", error)
+    return str(reason) if isinstance(reason, OSError) else type(error).__name__

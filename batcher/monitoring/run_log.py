@@ -71,9 +71,13 @@ class LogFile:
             raise CannotCreate(f"the log {path} cannot be written: {why}") from exc
 
     def __call__(self, line: str) -> None:
-        """Append `line`."""
-        with self._open() as file:
-            file.write(f"{line}\n")
+        """Append `line`; an error names the file."""
+        try:
+            with self._open() as file:
+                file.write(f"{line}\n")
+        except OSError as exc:
+            exc.filename = f"the log {self._path}"
+            raise
 
     def _open(self) -> TextIO:
         return open(

@@ -31,11 +31,13 @@ def watched(
     run: Callable[[Monitors], int],
     *,
     verbose: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
     process: Process = OwnProcess(),  # noqa: B008 - has no state
 ) -> int:
     """What `run` gives, while everything that the settings name watches it.
 
-    `verbose`: what happens is told on standard error, too.
+    `verbose`: what happens is told on standard error, too. `tell` hears at the end which log,
+    metrics file or watch heard less than there was.
     """
     settings = merged_settings(typed)
     _check_files(typed, settings)
@@ -43,6 +45,15 @@ def watched(
         process.log()
     monitors = Monitors(list(_monitors(settings, _job_name(typed), verbose=verbose)))
     monitors.begin()
+    try:
+        return _finished(monitors, run)
+    finally:
+        for trouble in monitors.troubles:
+            tell(trouble)
+
+
+def _finished(monitors: Monitors, run: Callable[[Monitors], int]) -> int:
+    """What `run` gives, of which the monitors hear how it ended."""
     try:
         code = run(monitors)
     except BatcherError as exc:
@@ -55,8 +66,9 @@ def watched(
             raise
         monitors.finish(limit.exit_code, str(limit))
         raise limit from exc
-    except BaseException:
-        monitors.finish(BatcherError.exit_code, _UNEXPECTED)
+    except BaseException as exc:  # a signal that came while nothing was on to heed it has a code
+        code = getattr(exc, "exit_code", None)
+        monitors.finish(code or BatcherError.exit_code, str(exc) if code else _UNEXPECTED)
         raise
     monitors.finish(code)
     return code

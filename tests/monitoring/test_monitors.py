@@ -8,8 +8,10 @@ import socket
 import subprocess
 import sys
 import threading
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
+from urllib.error import HTTPError
 
 import pytest
 
@@ -51,6 +53,9 @@ class Moving(SystemClock):
 
     def monotonic(self) -> float:
         return self.at
+
+    def random(self) -> float:
+        return 0.0
 
     def now_us(self) -> int:
         return 1_700_000_000_000_000 + int(self.at * 1e6)
@@ -325,10 +330,38 @@ def test_a_command_gets_the_message(tmp_path):
     assert (tmp_path / "said").read_text() == f"{message_for('nightly', 78, None)}\n"
 
 
-def test_a_monitor_that_fails_is_left_out(tmp_path):
-    monitors = Monitors([Command([str(tmp_path / "nobody")], "nightly")])
+def refused(_url, _body):
+    raise HTTPError("http://watch.example/a-secret", 404, "a-secret", Message(), None)
+
+
+def test_a_monitor_that_fails_stops_nothing_and_is_told_without_an_address(tmp_path):
+    url = Secret("http://watch.example/a-secret")
+    watches = [
+        Command([str(tmp_path / "nobody")], "nightly"),
+        Ping(url, refused, Moving()),
+        Webhook(url, refused, "nightly", Moving()),
+    ]
+    monitors = Monitors(watches)
     monitors.finish(65)
     monitors.finish(65)
+    assert monitors.troubles == [
+        f"{tmp_path / 'nobody'}: No such file or directory; the run went on without it",
+        "the ping was not heard: HTTP 404; the run went on without it",
+        "the webhook was not heard: HTTP 404; the run went on without it",
+    ]
+
+
+def test_a_log_on_a_full_disk_is_tried_again_with_each_line_and_told(tmp_path):
+    name = tmp_path / "run.log"
+    name.symlink_to("/dev/full")
+    log = RunLog(LogFile(name), LogFormat.TEXT, Moving())
+    monitors = Monitors([log])
+    monitors.said("lost")
+    name.unlink()
+    monitors.said("kept")
+    assert name.read_text().endswith("WARNING kept\n")
+    why = "No space left on device; the run went on without it"
+    assert monitors.troubles == [f"the log {name}: {why}"]
 
 
 @pytest.fixture

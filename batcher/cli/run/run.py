@@ -100,6 +100,7 @@ def run(
     from batcher.cli.interrupts import Interrupted
     from batcher.cli.run.dry_run import print_dry_run
     from batcher.cli.run.summary import refused
+    from batcher.cli.words.say import say, silence
     from batcher.errors import BatcherError
 
     as_json = form == "json"
@@ -118,7 +119,8 @@ def run(
         do = partial(
             _run, typed, pilot_rows, as_json=as_json, quiet=quiet, yes=yes, verbose=verbose
         )
-        return wiring.watched(typed, do, verbose=verbose)
+        tell = silence if quiet else say
+        return wiring.watched(typed, do, verbose=verbose, tell=tell)
     except (BatcherError, Interrupted) as exc:
         if quiet and exc.exit_code == 0:  # --if-running skip: cron needs no mail about that
             return 0
