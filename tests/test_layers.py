@@ -499,7 +499,7 @@ def test_help_loads_no_heavy_library():
 def test_no_command_loads_a_heavy_library_before_it_is_run():
     program = (
         "import sys\n"
-        "from batcher.cli import group\n"
+        "from batcher.cli.menu import group\n"
         "from batcher.cli.menu import COMMANDS\n"
         "for name in COMMANDS: assert group.get_command(None, name), name\n"
         "print(*sys.modules)\n"

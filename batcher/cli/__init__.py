@@ -1,17 +1,18 @@
-"""The command line: parse, one call, print."""
+"""The command line: parse, one call, print.
+
+Little is imported here before signals are heeded: as the first process of a container a program
+that does not heed SIGTERM yet does not hear it at all.
+"""
 
 import errno
-import io
 import os
 import sys
-from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
-import click
+from batcher.cli.interrupts import Interrupted, end_with, heed_signals
 
-from batcher.cli.interrupts import Interrupted, heed_signals
-from batcher.cli.menu import group
-from batcher.errors import BatcherError, limit_reached
+if TYPE_CHECKING:
+    import click
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -26,6 +27,23 @@ def main() -> NoReturn:
         heed_signals()
         _refuse_other_encodings()
         _refuse_no_folder()
+        _leave(_typed())
+    except (KeyboardInterrupt, Interrupted) as exc:
+        _fail(str(exc) or "aborted", getattr(exc, "exit_code", 130))
+    except BrokenPipeError:
+        _leave(0)  # the reader of our output has seen enough
+    except Exception as exc:  # noqa: BLE001 - the program's edge: a bug has an exit code too
+        _unexpected(exc)
+
+
+def _typed() -> int:
+    """Do what was typed; the code it ends with."""
+    import click
+
+    from batcher.cli.menu import group
+    from batcher.errors import BatcherError
+
+    try:
         code = group.main(prog_name="batcher", standalone_mode=False)
     except click.ClickException as exc:
         _refuse(exc)
@@ -33,35 +51,35 @@ def main() -> NoReturn:
         _fail("aborted", 130)
     except BatcherError as exc:
         _fail(str(exc), exc.exit_code)
-    except (KeyboardInterrupt, Interrupted) as exc:
-        _fail(str(exc) or "interrupted", getattr(exc, "exit_code", 130))
-    except BrokenPipeError:
-        _leave(0)  # the reader of our output has seen enough
-    except Exception as exc:  # noqa: BLE001 - the program's edge: a bug has an exit code too
-        _unexpected(exc)
-    _leave(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
 
 
-def _refuse(exc: click.ClickException) -> NoReturn:
+def _refuse(exc: "click.ClickException") -> NoReturn:
     """What Click says of what was typed, which may hold a key in the wrong place."""
+    import io
+
+    from batcher.cli.words.say import say
     from batcher.config.keys import masked
 
     said = io.StringIO()
     exc.show(said)
-    click.echo(masked(said.getvalue()), err=True, nl=False)
+    say(masked(said.getvalue().removesuffix("\n")))
     _leave(exc.exit_code)
 
 
 def _unexpected(exc: Exception) -> NoReturn:
+    from batcher.errors import limit_reached
+
     if isinstance(exc, OSError) and exc.errno in _FULL:
         _fail(_not_written(exc), 74)
     if limit := limit_reached(exc):
         _fail(str(limit), limit.exit_code)
     import traceback
 
+    from batcher.cli.words.say import say
     from batcher.config.keys import masked
 
-    click.echo(masked("".join(traceback.format_exception(exc))), err=True, nl=False)
+    say(masked("".join(traceback.format_exception(exc)).rstrip()))
     _fail(f"this is a bug ({type(exc).__name__}); what was sent is in the ledger", 70)
 
 
@@ -77,16 +95,16 @@ def _refuse_other_encodings() -> None:
 def _refuse_no_folder() -> None:
     """Names are relative to the current folder, which somebody may have removed."""
     try:
-        Path.cwd()
+        os.getcwd()  # noqa: PTH109 - before pathlib is there
     except OSError as exc:
         _fail(f"the current folder is not there ({exc.strerror}); change to another one", 2)
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    from batcher.cli.words.say import printable
+    from batcher.cli.words.say import say
     from batcher.config.keys import masked
 
-    click.echo(f"batcher: {printable(masked(message))}", err=True)
+    say(f"batcher: {masked(message)}")
     _leave(code)
 
 
@@ -99,7 +117,7 @@ def _leave(code: int) -> NoReturn:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             if code == 0 and exc.errno in _FULL:
                 _fail(_not_written(exc), 74)
-    sys.exit(code)
+    end_with(code)
 
 
 def _not_written(exc: OSError) -> str:
@@ -119,5 +137,5 @@ def _open_closed_streams() -> None:
     """Open the standard streams we were started without, so that no file takes their place."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - stays open
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: PTH123, SIM115 - stays open
             setattr(sys, name, stream)

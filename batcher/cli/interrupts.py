@@ -7,7 +7,7 @@ the first process of a container does nothing at all.
 import signal
 import sys
 from types import FrameType
-from typing import Final
+from typing import Final, NoReturn
 
 from batcher.clock import SystemClock
 
@@ -51,6 +51,16 @@ def heed_signals() -> None:
     for number in _HEARD:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, interrupt)
+
+
+def end_with(code: int) -> NoReturn:
+    """End: all is done and told, and a signal that comes now changes nothing about it.
+
+    Python gives signals back to the kernel before it has ended, but for those that are ignored.
+    """
+    for number in (*_HEARD, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def _is_run() -> bool:

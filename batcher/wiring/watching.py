@@ -49,7 +49,7 @@ def watched(
         return _finished(monitors, run)
     finally:
         for trouble in monitors.troubles:
-            tell(trouble)
+            tell(masked(trouble))
 
 
 def _finished(monitors: Monitors, run: Callable[[Monitors], int]) -> int:
@@ -66,7 +66,7 @@ def _finished(monitors: Monitors, run: Callable[[Monitors], int]) -> int:
             raise
         monitors.finish(limit.exit_code, str(limit))
         raise limit from exc
-    except BaseException as exc:  # a signal that came while nothing was on to heed it has a code
+    except BaseException as exc:  # a signal that nothing else heeded has a code of its own
         code = getattr(exc, "exit_code", None)
         monitors.finish(code or BatcherError.exit_code, str(exc) if code else _UNEXPECTED)
         raise

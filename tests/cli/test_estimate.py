@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from batcher.cli import group
+from batcher.cli.menu import group
 from batcher.cli.money.estimate import run_command
 from batcher.errors import ConfigurationError, UsageError
 from tests.cli.terminal import run_on_a_terminal

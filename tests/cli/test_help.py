@@ -10,7 +10,7 @@ import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
-from batcher.cli import group
+from batcher.cli.menu import group
 from batcher.cli.menu import COMMANDS, MENU
 
 
@@ -178,7 +178,7 @@ def test_a_report_loads_neither_engine_nor_pacing(tmp_path):
     program = (
         "import sys\n"
         "from click.testing import CliRunner\n"
-        "from batcher.cli import group\n"
+        "from batcher.cli.menu import group\n"
         "for words in (['db', 'upgrade'], ['report']):\n"
         "    done = CliRunner().invoke(group, [*words, '-d', 'x.db'])\n"
         "    assert done.exit_code == 0, done.output\n"

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from batcher import wiring
-from batcher.cli import group
+from batcher.cli.menu import group
 from batcher.errors import CannotCreate, ConfigurationError
 from batcher.estimate.new_job import job_path
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from batcher.cli import group
+from batcher.cli.menu import group
 from batcher.errors import CannotCreate
 from tests.databases import sqlite_template  # noqa: F401
 from tests.report.ledger_rows import LedgerRows

@@ -5,7 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from batcher.cli import group
+from batcher.cli.menu import group
 from batcher.errors import ConfigurationError
 from tests.making_runs import MODEL, row, rows, simulating, write_rows
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from batcher.cli import group
+from batcher.cli.menu import group
 from batcher.errors import BatcherError, CannotCreate, SchemaVersionError, UsageError
 from batcher.ledger.connect import open_engine, writing
 from tests.cli.terminal import read_to_end

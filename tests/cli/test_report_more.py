@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from batcher.cli import group
+from batcher.cli.menu import group
 from batcher.errors import CannotCreate, UsageError
 from batcher.ledger.connect import open_engine, writing
 from batcher.ledger.schema_internal import ledger_info

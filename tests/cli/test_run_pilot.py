@@ -6,7 +6,7 @@ import os
 import pytest
 from click.testing import CliRunner
 
-from batcher.cli import group
+from batcher.cli.menu import group
 from tests.cli.terminal import run_on_a_terminal
 from tests.making_runs import (
     ask,

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
-from batcher.cli import group
+from batcher.cli.menu import group
 from batcher.config.files import read_toml
 from batcher.config.tables import ConfigFile, JobFile, schema_of
 from batcher.errors import ConfigurationError

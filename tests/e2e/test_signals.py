@@ -214,3 +214,19 @@ def _line_with(process: subprocess.Popen, words: bytes) -> bytes:
         if words in line:
             return line
     raise AssertionError(f"{words!r} was not said")
+
+
+def test_signals_are_heeded_before_what_takes_long_to_import():
+    said = "import sys, batcher.cli; print({'click', 'msgspec', 'pathlib'} & {*sys.modules})"
+    words = [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {sys.path!r}; {said}"]
+    assert subprocess.run(words, capture_output=True, check=True).stdout == b"set()\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_after_all_is_told_changes_no_code(number):
+    said = (
+        "import atexit, os; from batcher.cli.interrupts import end_with, heed_signals;"
+        f"heed_signals(); atexit.register(os.kill, os.getpid(), {int(number)}); end_with(65)"
+    )
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (65, b"")

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.cli import group
+from batcher.cli.menu import group
 from batcher.errors import ConfigurationError
 from batcher.estimate.preflight_sample import (
     FEWEST_ROWS,

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from batcher.cli import group
+from batcher.cli.menu import group
 from batcher.pipeline.choices import AnswerChoices
 from tests.e2e.campaign import Campaign
 from tests.histories.history import History

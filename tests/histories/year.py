@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from click.testing import CliRunner
 
-from batcher.cli import group
+from batcher.cli.menu import group
 from batcher.clock import SystemClock
 from batcher.errors import BatcherError
 from batcher.messages.attempt import Attempt, Outcome

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from batcher.cli import group
+from batcher.cli.menu import group
 from batcher.errors import BatcherError
 from tests.ledger.settling import RunLedger
 

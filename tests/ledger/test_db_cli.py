@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import text
 
-from batcher.cli import group
+from batcher.cli.menu import group
 from batcher.clock import SystemClock
 from batcher.errors import BatcherError, StorageError
 from batcher.ledger.connect import open_engine, reading, writing

@@ -10,7 +10,7 @@ from alembic.config import Config
 from click.testing import CliRunner
 from sqlalchemy import inspect
 
-from batcher.cli import group
+from batcher.cli.menu import group
 from batcher.errors import SchemaVersionError
 from batcher.ledger.connect import open_engine
 from batcher.ledger.migrate import (

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
-from batcher.cli import group
+from batcher.cli.menu import group
 from batcher.ledger.connect import open_engine
 from batcher.ledger.verify.checks import verify
 from batcher.pricing.money import parse_usd

@@ -15,6 +15,7 @@ from urllib.error import HTTPError
 
 import pytest
 
+from batcher import wiring
 from batcher.clock import SystemClock
 from batcher.errors import CannotCreate, ConfigurationError
 from batcher.ledger.runs import Recovery
@@ -300,8 +301,11 @@ def test_a_watch_that_speaks_no_http_stops_no_run():
         thread = threading.Thread(target=answer_with_noise, args=(server, 3))
         thread.start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}/abc"
-        Ping(Secret(url), poster(Route()), SystemClock()).finish(0, "", None)
+        monitors = Monitors([Ping(Secret(url), poster(Route()), Moving())])
+        monitors.finish(0)
         thread.join()
+    words = "the ping was not heard: BadStatusLine; the run went on without it"
+    assert monitors.troubles == [words]
 
 
 def answer_with_noise(server: socket.socket, times: int) -> None:
@@ -412,3 +416,21 @@ def test_the_address_of_a_ping_is_recorded_nowhere(simulated, watch, tmp_path):
     lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
     assert lines[-1]["event"] == "ended"
     assert lines[-1]["answered"] == 1
+
+
+class Stopped(BaseException):
+    """As a signal is raised while nothing else heeds it."""
+
+    exit_code = 75
+
+
+def test_a_signal_at_the_start_is_told_with_its_own_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def stop(_monitors):
+        raise Stopped("SIGTERM received")
+
+    typed = wiring.asked(("rows.jsonl",), None, None, options={"log_file": "run.log"})
+    with pytest.raises(Stopped):
+        wiring.watched(typed, stop)
+    assert "ended with 75: SIGTERM received" in (tmp_path / "run.log").read_text()

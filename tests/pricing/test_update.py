@@ -5,7 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from batcher.cli import group
+from batcher.cli.menu import group
 from batcher.errors import ConfigurationError, UsageError
 from batcher.pricing.book.book import load_file, load_shipped
 from batcher.pricing.book.differences import NO_PRICE, compare_lists

@@ -5,7 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from batcher.cli import group
+from batcher.cli.menu import group
 from batcher.ledger.connect import parse_url
 from batcher.report.request import failure_groups, latest_answers
 from tests.report.ledger_rows import NOON, SECOND
