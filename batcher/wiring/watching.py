@@ -67,8 +67,8 @@ def _finished(monitors: Monitors, run: Callable[[Monitors], int]) -> int:
         monitors.finish(limit.exit_code, str(limit))
         raise limit from exc
     except BaseException as exc:  # a signal that nothing else heeded has a code of its own
-        code = getattr(exc, "exit_code", None)
-        monitors.finish(code or BatcherError.exit_code, str(exc) if code else _UNEXPECTED)
+        its_own = getattr(exc, "exit_code", None)
+        monitors.finish(its_own or BatcherError.exit_code, str(exc) if its_own else _UNEXPECTED)
         raise
     monitors.finish(code)
     return code

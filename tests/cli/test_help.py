@@ -10,8 +10,7 @@ import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
-from batcher.cli.menu import group
-from batcher.cli.menu import COMMANDS, MENU
+from batcher.cli.menu import COMMANDS, MENU, group
 
 
 def typed(*arguments):
