@@ -68,6 +68,20 @@ def test_three_join_and_one_of_them_is_killed(folder, team):
     assert count(team.url, "quota_leases", "true") <= 3  # that of the dead one expires
 
 
+def test_rows_of_the_dead_go_before_those_that_nobody_has_begun(team):
+    team.begin(800, "--join", answers=20)  # 8 at a time take 20 ms and more: two seconds
+    first, second = team.start(), team.start()
+    assert wait_until(lambda: team.workers() == 2, first)
+    kill(second)
+    team.gate.open()
+    assert finish(first).code == 0
+    team.check()
+    lost = "SELECT row_number FROM v_attempts WHERE state = 'unknown'"
+    again = f"attempt > 1 AND row_number IN ({lost})"
+    later = f"sent_at > (SELECT max(sent_at) FROM v_attempts WHERE {again})"
+    assert count(team.url, "v_attempts", later) > 100
+
+
 def test_status_shows_who_does_the_run_and_who_is_silent(folder, team):
     team.begin(300, "--join", answers=100)
     first, second = team.start(), team.start(environment={"BATCHER_LEASE": "2s"})

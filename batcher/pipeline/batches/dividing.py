@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -83,6 +83,10 @@ class WithBatches:
     def at_end(self, rows: int, tell: Callable[[], None]) -> None:  # noqa: ARG002 - it counts nothing
         """See `Division.at_end`."""
         tell()
+
+    def left_by_the_dead(self, owner: Owner) -> Iterable[PlannedSource]:  # noqa: ARG002 - none
+        """See `Division.left_by_the_dead`."""
+        return ()
 
     def left_by_others(
         self, owner: Owner, wait: Callable[[float], bool]

@@ -1,7 +1,7 @@
 """What is known of rows beside those under way: which are done, and which were begun before."""
 
 from collections import deque
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from batcher.ledger.resume import EarlierAnswer, Unfinished
@@ -55,6 +55,10 @@ class _Begun:
     underway: Underway | None = None
 
 
+# By its place, or as what has moved since: source_id and row_number, or custom_id and hash.
+_Key = tuple[int, int] | tuple[str | None, bytes]
+
+
 class BegunRequests:
     """What is known of rows that were sent before.
 
@@ -64,7 +68,7 @@ class BegunRequests:
 
     def __init__(self, live_sources: Collection[int]) -> None:
         self._live_sources = live_sources
-        self._begun: dict[Hashable, deque[_Begun]] = {}
+        self._begun: dict[_Key, deque[_Begun]] = {}
         self._back: set[int] = set()  # batches that have ended
         self._aside: dict[int, dict[int, RowRanges]] = {}
 
@@ -80,15 +84,16 @@ class BegunRequests:
         """
         place = (entry.source_id, entry.row_number)
         moved = (entry.custom_id, entry.params_hash)
-        key = place if entry.source_id in self._live_sources else moved
+        key: _Key = place if entry.source_id in self._live_sources else moved
         self._keep(key, _Begun(entry, answers, underway))
 
-    def _keep(self, key: Hashable, begun: _Begun) -> None:
+    def _keep(self, key: _Key, begun: _Begun) -> None:
         self._begun.setdefault(key, deque()).append(begun)
 
-    def replace(self, other: "BegunRequests") -> None:
-        """Forget what was known; from now on it is what `other` knows."""
-        self._begun = other._begun  # noqa: SLF001 - another of us
+    def learn(self, other: "BegunRequests") -> None:
+        """Of rows that are found by their place, what `other` knows is newer."""
+        newer = other._begun.items()  # noqa: SLF001 - another of us
+        self._begun |= {key: begun for key, begun in newer if isinstance(key[1], int)}
 
     def came_back(self, batch: int) -> dict[int, RowRanges]:
         """The batch has ended; rows that were read before and wait for it, by source."""
@@ -125,7 +130,7 @@ class BegunRequests:
             return None
         return _continued(found, request, policy)
 
-    def _take(self, key: Hashable) -> _Begun | None:
+    def _take(self, key: _Key) -> _Begun | None:
         waiting = self._begun.get(key)
         if waiting is None:
             return None

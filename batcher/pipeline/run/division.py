@@ -3,7 +3,7 @@
 The other way is `together.together.Together`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
 from batcher.ledger import runs
@@ -55,6 +55,9 @@ class Division(Protocol):
     def at_end(self, rows: int, tell: Callable[[], None]) -> None:
         """A source of so many rows was read: `tell` it when nobody reads it any more."""
 
+    def left_by_the_dead(self, owner: Owner) -> Iterable[PlannedSource]:
+        """Rows to read before any others; asked time and again while a source is read."""
+
     def left_by_others(
         self, owner: Owner, wait: Callable[[float], bool]
     ) -> Iterator[PlannedSource]:
@@ -95,6 +98,10 @@ class Alone:
     def at_end(self, rows: int, tell: Callable[[], None]) -> None:  # noqa: ARG002 - it counts nothing
         """See `Division.at_end`."""
         tell()
+
+    def left_by_the_dead(self, owner: Owner) -> Iterable[PlannedSource]:  # noqa: ARG002 - as below
+        """See `Division.left_by_the_dead`."""
+        return ()
 
     def left_by_others(
         self,

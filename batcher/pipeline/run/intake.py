@@ -154,6 +154,10 @@ class Intake:
             self.division.at_end(rows, lambda: self.feed.read_to_end(source, rows))
         return True
 
+    def _read_first(self) -> bool:
+        """Read what a process left that died, ahead of our own; `False`: it is stopping."""
+        return all(map(self._read, self.division.left_by_the_dead(self.feed)))
+
     def _refuse_changed(self) -> None:
         if self._changed:
             raise InputChanged(
@@ -176,7 +180,9 @@ class Intake:
         if not items:
             return True
         self._misnamed.count(items)
-        return self._hand_over(self.gate.admit(items) if self.gate else [items])
+        if not self._hand_over(self.gate.admit(items) if self.gate else [items]):
+            return False
+        return source.only is not None or self._read_first()
 
     def _hand_over(self, groups: Iterable[list[Request | BadRow]]) -> bool:
         for items in groups:

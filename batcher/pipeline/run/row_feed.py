@@ -257,7 +257,7 @@ class RowFeed:
         return idle
 
     def _take_over(self, history: BegunRequests, attempts: int) -> None:
-        self.history.replace(history)
+        self.history.learn(history)
         if attempts:
             self.observer.waiting(
                 f"a process of this run ended unseen: {attempts:,} attempts are in doubt, and"

@@ -2,10 +2,10 @@
 
 A process that finds nothing more to claim waits for the others. One that dies is noticed when
 its lease ends, on the same machine at once: its open attempts become doubts, as after any
-crash, and its shards go to those who wait.
+crash, and its shards go to whoever looks first, ahead of rows that nobody has begun.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -30,6 +30,7 @@ _SHARD_SECONDS: Final = 5.0  # that a shard takes: nobody waits longer for the l
 _PACE_SECONDS: Final = 60.0  # that a pace is measured by
 _TAKEN_AT_ONCE: Final = 8  # shards of a dead process: the others may have some too
 _LOOK_SECONDS: Final = 0.25  # while others work on the last rows
+_LOOK_FIRST_SECONDS: Final = 1.0  # while there are rows of our own: who has died?
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class ShardSize:
 
 
 class Together:
-    """See `Division`: shards are claimed while inputs are read, those of the dead afterwards.
+    """See `Division`: shards are claimed while inputs are read, those of the dead as they die.
 
     The reader does not run further ahead than it must, so that others find rows too.
     """
@@ -121,6 +122,7 @@ class Together:
         most = shard_rows([estimated_rows(file) for file in services.files])
         self._shard_size = ShardSize(most, job.limits.concurrency)
         self._ends: list[Callable[[], None]] = []
+        self._look_at = 0.0  # when to look for the dead again
         self._rows_read = 0
         self.reads_on = False
         self.rows_ahead = 2 * job.limits.concurrency
@@ -145,6 +147,14 @@ class Together:
         self._rows_read += rows
         self._ends.append(tell)
 
+    def left_by_the_dead(self, owner: Owner) -> Iterable[PlannedSource]:
+        """See `Division.left_by_the_dead`: nobody's rows wait until all others have ended."""
+        now = self._services.clock.monotonic()
+        if now < self._look_at or self._job.limits.takes_no_rows:
+            return ()
+        self._look_at = now + _LOOK_FIRST_SECONDS
+        return self._taken_over(owner)
+
     def left_by_others(
         self, owner: Owner, wait: Callable[[float], bool]
     ) -> Iterator[PlannedSource]:
@@ -154,10 +164,8 @@ class Together:
         while True:
             if owner.is_idle():
                 self._finish()
-                taken = self._writer.call(self._take_over).result()
-                if taken is not None:
-                    owner.taken_over(taken.history, taken.recovery.attempts)
-                    yield from taken.plan
+                if taken := self._taken_over(owner):
+                    yield from taken
                     continue
                 if not self._others_work():
                     break
@@ -166,6 +174,13 @@ class Together:
         for tell in self._ends:
             tell()
         self.all_ended = True
+
+    def _taken_over(self, owner: Owner) -> Sequence[PlannedSource]:
+        taken = self._writer.call(self._take_over).result()
+        if taken is None:
+            return ()
+        owner.taken_over(taken.history, taken.recovery.attempts)
+        return taken.plan
 
     def _finish(self) -> None:
         """All rows of all shards of this process have ended."""
