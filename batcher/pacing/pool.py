@@ -220,7 +220,8 @@ class Pool:
     def took(self, seconds: float, now: float) -> None:
         """An answer was complete `seconds` after its request; the next lesson waits."""
         self.next_lesson = now + _LESSON_SECONDS
-        self.gate.answered()
+        if now - seconds >= self.gate.shut_until:
+            self.gate.answered()
         self._under_way.took(seconds)
 
     def refund(self, number: int, expected: Expected) -> None:
@@ -242,7 +243,9 @@ class Pool:
         if is_news and self.speaks:
             self._part = max(self._part * _CUT, _SMALLEST_PART)
         if not self.speaks:
-            self.learned.refused(now, self.gate.shut_until, is_news=is_news)
+            self.learned.refused(
+                now, self.gate.shut_until, self._under_way.oldest(now)[1], is_news=is_news
+            )
         self._next_steer = now
 
     def refuse_number(

@@ -94,7 +94,44 @@ def test_wrong_configured_limits_are_corrected_by_refusals_alone(seed):
 def test_a_server_that_tells_nothing_is_learned(seed):
     result = simulate(Scenario(speaks=False), seed)
     assert result.used >= 0.98
-    assert result.refused_share < 0.003
+    assert result.refused_share < 0.01
+
+
+def untold(requests: int, burst: float, *resize: tuple[float, float], **more) -> Scenario:
+    """A server that minds requests per minute and tells of nothing; answers take 1.3 s."""
+    return Scenario(
+        limits=(requests, 10**10, 10**10), burst_seconds=(burst, 60, 60), binding=0,
+        mean_output=20, output_sigma=0.3, speaks=False, seconds=900, resize=resize,
+        concurrency=3_000, **more,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("names_moment", [False, True])
+@pytest.mark.parametrize("factor", [0.25, 0.5, 2, 4])
+@pytest.mark.parametrize(
+    "burst", [1, *(pytest.param(more, marks=pytest.mark.campaign) for more in (10, 60))]
+)
+@pytest.mark.parametrize("requests", [1_000, pytest.param(4_000, marks=pytest.mark.campaign)])
+def test_another_limit_in_mid_run_that_nobody_tells_is_found_within_half_a_minute(
+    requests, burst, factor, names_moment
+):
+    """It was 30 % of a limit that had quadrupled, minutes after the change."""
+    changing = untold(requests, burst, (450, factor), names_moment=names_moment)
+    result = simulate(changing, 0)
+    assert result.used_between(480, 900) >= 0.95
+    assert result.refused_share < 0.01
+
+
+@pytest.mark.parametrize("factor", [0.5, 2])
+@pytest.mark.parametrize("binding", [1, 2])
+def test_other_limits_of_tokens_that_nobody_tells_are_found_too(binding, factor):
+    scenario = Scenario(
+        mean_input=4_000 if binding == 1 else 1_000, binding=binding, speaks=False,
+        names_moment=False, seconds=900, resize=((450, factor),), concurrency=3_000,
+    )  # fmt: skip
+    result = simulate(scenario, 0)
+    assert result.used_between(480, 900) >= 0.95
+    assert result.refused_share < 0.01
 
 
 @pytest.mark.parametrize("idle", [0, 1, 3])
@@ -176,7 +213,7 @@ def test_a_server_that_minds_nothing_gets_all_that_the_user_allows():
     ids=["requests", "output tokens", "input tokens"],
 )
 def test_quotas_that_nobody_names_are_told_from_numbers_in_flight(scenario, names_moment):
-    untold = replace(scenario, speaks=False, names_moment=names_moment, seconds=900)
-    result = simulate(untold, 0)
+    quiet = replace(scenario, speaks=False, names_moment=names_moment, seconds=900)
+    result = simulate(quiet, 0)
     assert result.used >= 0.95
     assert result.refused_share < 0.01
