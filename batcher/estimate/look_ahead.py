@@ -19,7 +19,7 @@ from batcher.pricing.book.plausible import implausible
 from batcher.pricing.money import format_usd
 from batcher.pricing.rate.days import utc_day
 from batcher.report.words import count_of
-from batcher.rows.read.check import reading_notes
+from batcher.rows.read.check import left_out_notes, reading_notes
 
 # Reading the inputs for nothing but the ceiling must not keep a run waiting for long.
 _QUICK_BYTES: Final = 16 * 2**20
@@ -48,7 +48,8 @@ def look_ahead(
     sample = census.sample if census else sample_of(job, inputs)
     refuse_misnamed(sample)
     if say:
-        for line in [*reading_notes(services.files), *services.builder.notices]:
+        files, builder = services.files, services.builder
+        for line in reading_notes(files) + left_out_notes(files, builder) + builder.notices:
             say(line)
     if job.preflight:
         _show_refusals(sample, say)

@@ -10,6 +10,7 @@ from pyarrow import parquet as pq
 from batcher.errors import ConfigurationError
 from batcher.messages.request import BadRow, Request
 from batcher.rows.build.attachments import sides_of
+from batcher.rows.read.check import left_out_notes
 from batcher.rows.read.reader import original_columns
 from tests.rows.making import (
     FULL,
@@ -310,3 +311,20 @@ def test_what_is_no_beta_name_never_reaches_a_header(betas):
 def test_a_beta_name_of_the_job_is_checked_at_once():
     with pytest.raises(ConfigurationError, match="no beta name"):
         builder(betas=("a\nb",))
+
+
+def test_pictures_that_a_template_leaves_out_are_said(tmp_path):
+    row = {"q": "x", "image": "a.png", "documents": [], "model": "m"}
+    file = source(tmp_path / "a.jsonl", json.dumps(row).encode() + b"\n")
+    settings = {"model": "m", "max_tokens": 1}
+
+    def notes(**more):
+        return left_out_notes([file], builder(**settings, **more))
+
+    assert notes(prompt="{{ q }}") == [
+        "not sent: image, documents; to send it with the prompt: [request] pass ="
+        ' ["image", "documents"]'
+    ]
+    assert "not sent: documents;" in notes(prompt="{{ q }}{{ image }}")[0]
+    assert "not sent: image;" in notes(prompt="{{ q }}", pass_fields=("documents",))[0]
+    assert notes(prompt="{{ q }}", ignored=("image", "documents")) == notes() == []

@@ -206,6 +206,8 @@ def test_a_frame_is_named_also_where_a_template_would_print_its_columns(tmp_path
         {"prompt": "hi", "tags": [{"a": 1}], "data": [1]},
         {"messages": [{"role": "user", "content": "x"}]},
         {"conversations": [{"from": "human", "value": "x"}]},
+        {"id": 1, "dialog": [{"role": "user", "content": "x"}]},
+        {"request": {"messages": [{"role": "user", "content": "x"}]}},
         {"params": {"0": 1}, "custom_id": "a"},
         {"a": {"x": 1}, "b": {"y": 2}},
     ],

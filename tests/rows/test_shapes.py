@@ -56,6 +56,44 @@ def test_a_batch_line_for_chat_is_translated(url):
     }
 
 
+@pytest.mark.parametrize(
+    "fields", [{"messages": [SYSTEM, *TURN]}, {"messages": TURN, "tools": [
+        {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    ]}],
+)  # fmt: skip
+def test_params_made_for_chat_are_translated(tmp_path, fields):
+    row = {
+        "custom_id": "a",
+        "params": {"model": "gpt-4o", "stop": "X", "thinking": {}, **fields},
+    }
+    request = built(row, **JOB)
+    body = json.loads(request.body)
+    assert (request.custom_id, body["model"], body["messages"]) == ("a", JOB["model"], TURN)
+    assert (body["stop_sequences"], body["thinking"]) == (["X"], {}), "what is ours stays"
+    with pytest.raises(ConfigurationError, match="'gpt-4o' is a model of another API"):
+        check_source(source(tmp_path / "a.jsonl", lines_of([row])), builder())
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"recordId": "1", "modelInput": {"messages": TURN}}, "'modelInput' holds a request"),
+        (
+            {"custom_id": "a", "body": {"messages": TURN}},
+            "'body' holds a request: call it params",
+        ),
+        ({"id": 1, "dialog": TURN}, "'dialog' holds messages: call it messages"),
+        (
+            {"id": 1, "turns": [1], "more": {}},
+            "no prompt template; its columns: id, more, turns",
+        ),
+    ],
+)
+def test_where_the_request_stands_is_said(row, words):
+    bad = refused(row, **JOB)
+    assert (bad.reason, words in bad.message) == ("NO_PROMPT", True), bad.message
+
+
 FUNCTION = {"name": "f", "description": "d", "parameters": {"type": "object"}}
 TOOLS = [{"type": "function", "function": FUNCTION}]
 

@@ -7,7 +7,7 @@ from batcher.messages.request import BadRow
 from batcher.pipeline.engine.rater import Rater
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import AllBut, RowRanges
-from batcher.rows.read.check import hidden_rows, reading_notes
+from batcher.rows.read.check import hidden_rows, left_out_notes, reading_notes
 from batcher.rows.read.reader import read_rows
 from batcher.rows.read.source import SourceFile
 
@@ -81,7 +81,8 @@ def inspect(
         words = [book.no_price_words(prices, name) for name in found.models]
         words += [book.retirement_words(prices, name, now_us) for name in found.models]
         found.unpriced = sorted(filter(None, words))
-    found.read_as = [*reading_notes(files), *builder.translator.sentences]
+    notes = reading_notes(files) + left_out_notes(files, builder)
+    found.read_as = [*notes, *builder.translator.sentences]
     found.not_sent = builder.names.not_sent
     found.repeated_fields = builder.repeated_rows
     return found

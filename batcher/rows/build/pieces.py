@@ -168,10 +168,16 @@ def within_limit(text: bytes) -> bytes:
 def no_prompt(row: dict[str, Any]) -> RowProblem:
     """The problem of a row from which no message can be made."""
     names = ", ".join(sorted(row)) or "none"
+    meant = ""
+    for name, value in row.items():
+        if type(value) is dict and "messages" in value:
+            meant = f"column {name!r:.60} holds a request: call it params; "
+        elif type(value) is list and value and type(value[0]) is dict and "role" in value[0]:
+            meant = f"column {name!r:.60} holds messages: call it messages; "
     return RowProblem(
         Reason.NO_PROMPT,
         f"the row has no params, messages or prompt, and the job no prompt template; "
-        f"its columns: {names}",
+        f"{meant}its columns: {names}",
     )
 
 

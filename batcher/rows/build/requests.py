@@ -43,6 +43,7 @@ from batcher.rows.build.shapes import (
     chat_names,
     is_batch_line,
     is_chat,
+    is_chat_body,
     is_plain,
     is_spoken,
     is_turns,
@@ -123,6 +124,13 @@ class RequestBuilder:
         if self._template is None:
             return self._attachments - self.template_columns
         return self._attachments & {*self.settings.pass_fields} - self.template_columns
+
+    @property
+    def left_attachments(self) -> Collection[str]:
+        """The columns for pictures and documents that a template leaves out."""
+        if self._template is None:
+            return ()
+        return self._attachments - self.template_columns - {*self.settings.pass_fields}
 
     @cached_property
     def template_columns(self) -> frozenset[str]:
@@ -275,6 +283,9 @@ class RequestBuilder:
             )
         if not row.keys() <= self.names.of_params.known:
             self.names.of_params.judge(row)
+        if is_chat_body(params):
+            ours = params.keys() - chat_names()
+            return self._completed(self.translator.chat(params, ours, is_whole=True)), None
         if not params.keys() <= self._fields:
             self.names.inside_params.judge(params)
         body = self._completed(params)

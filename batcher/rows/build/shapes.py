@@ -136,8 +136,8 @@ def is_batch_line(row: Mapping[str, Any]) -> bool:
 
 def foreign_model(row: Mapping[str, Any]) -> object:
     """The model that a row of /v1/chat/completions names; `None`: none, or no such row."""
-    if row.get("params") is not None:
-        return None
+    if (params := row.get("params")) is not None:
+        return params.get("model") if type(params) is dict and is_chat_body(params) else None
     if row.get("messages") is not None:
         return row.get("model") if is_chat(row) else None
     body = row.get("body")
@@ -173,6 +173,14 @@ def is_chat(row: Mapping[str, Any]) -> bool:
     if type(messages) is not list or not messages:
         return False
     return _first_is_system(messages) or _are_chat(messages) or _has_functions(row)
+
+
+def is_chat_body(body: Mapping[str, Any]) -> bool:
+    """Whether a whole body can only be one for /v1/chat/completions."""
+    messages = body.get("messages")
+    if messages is None or (is_plain(messages) and "tools" not in body):  # nearly all
+        return False
+    return is_chat(body)
 
 
 def _first_is_system(messages: list[Any]) -> bool:

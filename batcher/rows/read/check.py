@@ -136,6 +136,21 @@ def reading_notes(sources: Sequence[SourceFile]) -> list[str]:
     return [f"{_names(names)}: read as {note}" for note, names in alike.items()]
 
 
+def left_out_notes(sources: Sequence[SourceFile], builder: RequestBuilder) -> list[str]:
+    """That pictures or documents of the first input stay here, beside a template."""
+    if not sources or not builder.left_attachments:
+        return []
+    with suppress(InputBroken):
+        left = [n for n in column_names(sources[0]) if n in builder.left_attachments]
+        if left:
+            shown = ", ".join(left)
+            passed = ", ".join(f'"{name}"' for name in left)
+            return [
+                f"not sent: {shown}; to send it with the prompt: [request] pass = [{passed}]"
+            ]
+    return []
+
+
 def _names(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1:,} more"
 

@@ -84,13 +84,15 @@ def whole_table(fields: dict[str, Any], *, is_no_row: bool) -> str:
     if values and all(type(each) is dict and each for each in values):
         inner = values[0].keys()
         is_table = all(each.keys() == inner for each in values)
-        if is_table and (is_no_row or _are_numbers(inner) or _are_numbers(fields)):
+        if is_table and (
+            (is_no_row and len(values) > 1) or _are_numbers(inner) or _are_numbers(fields)
+        ):
             return f"is a whole table in one object; write {_RECORDS}"
     if not is_no_row:
         return ""
     lists = [each for each in values if type(each) is list and each]
     rows = [name for name, each in fields.items() if each in lists and type(each[0]) is dict]
-    if rows:
+    if rows and not {"role", "from"} & fields[rows[0]][0].keys():  # else it is one conversation
         return f"holds its rows in the list {rows[0]!r}; write that list alone"
     if "data" in fields or (values and len(lists) == len(values)):
         return f"is a whole table in lists; write {_RECORDS}"
