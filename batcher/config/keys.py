@@ -222,7 +222,11 @@ def _refuse_shared(what: str, path: Path, descriptor: int) -> None:
 
 def checked_key(endpoint: Endpoint, value: str) -> Secret:
     """The key; raises `AccessRefused` for what holds characters that no key has."""
-    if not value or not value.isascii() or not value.isprintable() or " " in value:
+    if not value:
+        raise AccessRefused(
+            f"endpoint {endpoint.name}: the key from the {key_source(endpoint)} is empty"
+        )
+    if not value.isascii() or not value.isprintable() or " " in value:
         raise AccessRefused(
             f"endpoint {endpoint.name}: the key from the {key_source(endpoint)} holds "
             "characters that no key has; check for a stray line or quote"

@@ -1,6 +1,7 @@
 """What drivers raise, as one sentence of ours: what, where and what to do."""
 
 import re
+import resource
 from collections.abc import Sequence
 from typing import Final
 
@@ -47,6 +48,7 @@ _SQLITE: dict[int, tuple[type[BatcherError], str]] = {
     NOTADB: (StorageError, "is not a SQLite database: name another file"),
 }
 
+_NO_LIMIT: Final = resource.RLIM_INFINITY
 NO_RIGHT = "42501"
 # https://www.postgresql.org/docs/current/errcodes-appendix.html, the longest prefix wins.
 _POSTGRESQL: dict[str, tuple[type[BatcherError], str]] = {
@@ -148,7 +150,13 @@ def translate(error: DBAPIError, shown: str, passwords: Sequence[str]) -> Batche
         column = _UNDECODABLE.match(words)
         if column:  # the driver would go on with all of the text
             number, words = CORRUPT, f"{column[1]} is no UTF-8"
-        return _sentence(shown, _SQLITE.get(number), words)
+        known = _SQLITE.get(number)
+        if number == IOERR and resource.getrlimit(resource.RLIMIT_FSIZE)[0] != _NO_LIMIT:
+            known = (
+                StorageError,
+                "could not be written: files may not be that large, raise `ulimit -f`",
+            )
+        return _sentence(shown, known, words)
     if code is None:
         return _of_connecting(shown, words)
     found = (_POSTGRESQL[code[:n]] for n in (5, 4) if code[:n] in _POSTGRESQL)

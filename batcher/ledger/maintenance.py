@@ -1,6 +1,7 @@
 """What a ledger needs from time to time: upgrading, checking, a copy, purging, and room."""
 
 import os
+import resource
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ _NO_RIGHTS: Final = text(
     " AND has_table_privilege(name, 'UPDATE') AND has_table_privilege(name, 'DELETE'))"
 )
 _USUAL_SPACE: Final = 200_000_000  # bytes
+_NO_LEDGER: Final = 10_000_000  # bytes that the file or its log takes soon, whatever is asked
 _SMALL_DISK_PART: Final = 10  # of a small file system: a tenth
 
 
@@ -301,7 +303,8 @@ def _for_pg_dump(shown: str) -> str:
 def check_space(url: str, floor: int | None) -> None:
     """Nothing while the disk has `floor` bytes left; `None`: 200 MB, or a tenth of a small one.
 
-    Nothing either for a server, whose disk is its own affair, and where nobody can tell.
+    Nothing either for a server, whose disk is its own affair, and where nobody can tell. The
+    same holds for how large the file may become where the system limits that.
 
     Raises:
         StorageError: there is less; the sentence names the folder and what to do.
@@ -309,6 +312,7 @@ def check_space(url: str, floor: int | None) -> None:
     path = parse_url(url).path
     if path is None or floor == 0:
         return
+    _check_size(path, floor)
     folder = path.resolve().parent
     try:
         disk = os.statvfs(folder)
@@ -318,6 +322,20 @@ def check_space(url: str, floor: int | None) -> None:
     least = min(_USUAL_SPACE, total // _SMALL_DISK_PART) if floor is None else floor
     if total and free < least:
         raise StorageError(_too_little_space(folder, free, least))
+
+
+def _check_size(path: Path, floor: int | None) -> None:
+    most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if most == resource.RLIM_INFINITY:
+        return
+    size = path.stat().st_size if path.exists() else 0
+    least = min(_USUAL_SPACE, most // _SMALL_DISK_PART) if floor is None else floor
+    if most - size < max(least, _NO_LEDGER):
+        raise StorageError(
+            f"a file of this process may have {_megabytes(most)} at most (ulimit -f), and"
+            f" {path.name} has {_megabytes(size)}: raise that limit, then type the same command"
+            " again"
+        )
 
 
 def _too_little_space(folder: Path, free: int, least: int) -> str:

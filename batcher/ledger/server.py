@@ -38,11 +38,13 @@ _KEEPALIVE: Final = {
     "tcp_user_timeout": "25000",  # the same for bytes on their way, in milliseconds
     "client_encoding": "utf8",
 }
+_NUMBERS: Final = _KEEPALIVE.keys() - {"client_encoding"}
 # How the driver, libpq and the server word a parameter that they do not understand; no code.
 _NOT_UNDERSTOOD: Final = re.compile(
     r"invalid [\w ]*(option|value|number|parameter|integer)|bad value|requires a value|"
     r"unrecognized configuration parameter|unsupported startup parameter|weak sslmode|"
-    r"could not match \d|could not parse network address|definition of service|service file",
+    r"could not match \d|could not parse network address|definition of service|service file|"
+    r"invalid \"\w+\" value",
     re.IGNORECASE,
 )
 
@@ -115,10 +117,20 @@ def _check_names(url: URL) -> None:
     from psycopg import ProgrammingError  # noqa: PLC0415  optional
     from psycopg.conninfo import make_conninfo  # noqa: PLC0415  as above
 
+    for name in _NUMBERS & url.query.keys():
+        _check_number(name, url.query[name])
     try:
         make_conninfo(**{name: "" for name in url.query if name != SCHEMA})
     except ProgrammingError as error:
         raise ValueError(str(error)) from error
+
+
+def _check_number(name: str, value: str | tuple[str, ...]) -> None:
+    """Raise `ValueError` for what is none; libpq looks at one only where it has use for it."""
+    least = -1 if name == "connect_timeout" else 0
+    written = isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,9}\s*", value)
+    if not written or int(str(value)) < least:
+        raise ValueError(f"{name}={value} must be a whole number")
 
 
 def _not_understood(shown: str, error: Exception) -> ConfigurationError:

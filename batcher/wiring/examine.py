@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -44,6 +44,8 @@ def examine(typed: Asked) -> list[Examination]:
     try:
         database, endpoint = place_of(typed)
     except BatcherError as exc:
+        if not findings[0].ok and findings[0].words == str(exc):
+            return findings
         return [*findings, Examination("endpoint", ok=False, words=str(exc))]
     return [*findings, *_places(typed, database, endpoint)]
 
@@ -98,10 +100,12 @@ async def _endpoint(endpoint: Endpoint, replies: "list[Reply]") -> str:
     """One authorised request that costs nothing; `replies` gets what came."""
     from batcher.transport.live.send_errors import SendError  # noqa: PLC0415 - late
 
+    key, keyless = None, True
     try:
         key = read_key(endpoint)
-    except BatcherError:
-        key = None  # told by its own finding; whether the server is there can be seen without
+        keyless = False
+    except BatcherError:  # told by its own finding; whether the server is there is seen without
+        endpoint = replace(endpoint, api_key_file=None, api_key_command=None, federation=None)
     client = connect(endpoint, key, SystemClock())
     try:
         reply = await client.get_models()
@@ -113,13 +117,13 @@ async def _endpoint(endpoint: Endpoint, replies: "list[Reply]") -> str:
     finally:
         await client.close()
     replies.append(reply)
-    if reply.status in {401, 403}:
+    if reply.status in {401, 403} and not keyless:
         raise ConfigurationError(
             f"{endpoint.name} at {endpoint.shown_url} refuses the key (HTTP {reply.status})"
         )
     return (
-        f"{endpoint.name} at {endpoint.shown_url} answers (HTTP {reply.status}), reached "
-        f"{endpoint.route.words}"
+        f"{endpoint.name} at {endpoint.shown_url} answers (HTTP {reply.status}"
+        f"{', asked without a key' if keyless else ''}), reached {endpoint.route.words}"
     )
 
 

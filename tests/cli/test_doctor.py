@@ -1,6 +1,8 @@
 """`batcher doctor` looks at what a run would need, and at nothing else."""
 
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -118,3 +120,29 @@ def test_a_clock_that_differs_from_the_endpoint_s_is_told(hours, ok):
 def test_lifeboat_disk_and_open_files_are_looked_at():
     findings = found()
     assert all(findings[what][0] for what in ("disk", "lifeboat folder", "open files"))
+
+
+def test_a_limit_of_file_sizes_is_told_before_a_disk_is_blamed(folder):
+    words = ["bash", "-c", f"ulimit -f 400; exec {sys.executable} -m batcher doctor"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert (
+        "FAIL disk: a file of this process may have 0.4 MB at most (ulimit -f)" in done.stdout
+    )
+
+
+def test_a_bad_key_is_told_once_and_the_endpoint_is_asked_without_one(folder):
+    (folder / "key").touch(mode=0o600)
+    (folder / "config.toml").write_text(
+        '[endpoints.gate]\nbase_url = "http://127.0.0.1:9"\napi_key_file = "key"\n'
+    )
+    typed = wiring.asked((), None, None, options={"endpoint": "gate"})
+    findings = {finding.what: finding.words for finding in examine(typed)}
+    assert findings["key"].endswith(f"the key from the file {folder / 'key'} is empty")
+    assert findings["endpoint"].endswith("without a proxy: 127.0.0.1:9: Connection refused")
+
+
+def test_a_wrong_setting_is_told_once(folder):
+    (folder / "night.toml").write_text('name = "night"\ninputs = ["*"]\nmodle = "m"\n')
+    findings = examine(wiring.asked((), folder / "night.toml", None))
+    assert [finding.what for finding in findings] == ["configuration"]

@@ -87,6 +87,19 @@ def test_a_ledger_lives_behind_a_pooler(typed, pooler):
         connection.execute("CREATE TABLE theirs (number INT)")
 
 
+def test_prices_change_and_months_close_behind_a_pooler(typed, pooler, folder):
+    typed.run(1)
+    price = 'list = "simulator"\nmodel = "claude-haiku-4-5"\nvalid_from = 2026-01-01\n'
+    own = f'version = "own"\n[[rates]]\n{price}input = "2"\noutput = "3"\n'
+    (folder.path / "own.toml").write_text(own)
+    assert "20" in typed.look("reprice", "--book", "own.toml").out
+    typed.look("prices", "close", "2020-01")
+    assert "2020-01" in typed.look("prices", "ratings").out
+    assert "no problems" in typed.look("verify").out
+    with pooler.connect(typed.url) as connection:
+        assert connection.execute(ADVISORY).fetchone() == (0,)
+
+
 def test_a_run_that_was_killed_leaves_nothing_in_the_pool(typed, pooler, folder, simulate):
     write_jsonl(folder.path / "rows.jsonl", rows(50))
     slow = simulate("--latency-ms", "60000-60000")

@@ -374,7 +374,9 @@ def prepare_once(url):
         "ssl=true", "pgbouncer=true", "prepare_threshold=0", "autocommit=true", "row_factory=x",
         "port=abc", "connect_timeout=abc", "sslmode=foo", "target_session_attrs=x",
         "service=nope", "options=--nonsense", "options=-cfoo", "client_encoding=klingon",
-        "options=-csearch_path%3Dnowhere", "schema=not_there",
+        "options=-csearch_path%3Dnowhere", "schema=not_there", "keepalives=abc",
+        "keepalives_idle=-4", "tcp_user_timeout=1.5", "keepalives=1&keepalives=0",
+        "ssl_min_protocol_version=9",
     ],
 )  # fmt: skip
 def test_a_parameter_that_is_not_understood_is_named(postgres_server, parameter):

@@ -156,7 +156,7 @@ async def test_a_command_gives_the_key_and_is_asked_again_after_its_time(tmp_pat
         ),
         ("print('x' * 20_000)", "printed 20,001 bytes"),
         ("print('two words')", "characters that no key has"),
-        ("", "characters that no key has"),
+        ("", "is empty"),
     ],
 )
 async def test_a_command_that_fails_stops_the_run_and_its_words_are_not_repeated(
