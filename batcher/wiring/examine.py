@@ -105,7 +105,7 @@ async def _endpoint(endpoint: Endpoint, replies: "list[Reply]") -> str:
         key = read_key(endpoint)
         keyless = False
     except BatcherError:  # told by its own finding; whether the server is there is seen without
-        endpoint = replace(endpoint, api_key_file=None, api_key_command=None, federation=None)
+        endpoint = replace(endpoint, api_key_file=None, api_key_command=(), federation=None)
     client = connect(endpoint, key, SystemClock())
     try:
         reply = await client.get_models()
