@@ -45,6 +45,13 @@ def test_agreement_is_exit_0_and_one_sentence(database, tmp_path):
     )
 
 
+def test_a_further_page_is_exit_1_also_where_all_agrees(database, tmp_path):
+    path = Path(usage(tmp_path, 5))
+    path.write_text(path.read_text().replace('"has_more": false', '"has_more": true'))
+    done = reconcile(str(path), "--database", database)
+    assert (done.code, "There is a further page" in done.out) == (1, True)
+
+
 def test_a_difference_is_exit_1_with_its_cause(database, tmp_path):
     done = reconcile(usage(tmp_path, 9), "--database", database, "--format", "csv")
     assert done.code == 1

@@ -131,8 +131,11 @@ def test_costs_that_only_the_provider_knows_are_told(here, engine, tmp_path):
     )
 
 
-def test_files_that_tell_less_apart_are_compared_as_far_as_they_do(here, engine, tmp_path):
-    bare = usage(tmp_path, model=None, service_tier=None, inference_geo=None)
+@pytest.mark.parametrize("nothing", [None, "", "None", "null"], ids=repr)
+def test_files_that_tell_less_apart_are_compared_as_far_as_they_do(
+    here, engine, tmp_path, nothing
+):
+    bare = usage(tmp_path, model=nothing, service_tier=nothing, inference_geo=nothing)
     found = reconcile([engine], [bare], endpoint=None, every=True)
     assert found.differing == 0
     assert {row[1:4] for row in found.table.rows} == {("all", "all", "all")}

@@ -106,13 +106,13 @@ def reconcile(
             return
         asked = {"fetch": Fetcher(since, until, config, say)} if fetch else {}
         found = compare(engines, files, endpoint=endpoint, **asked)
-        done = book.Recorded((), len(found.differing))
+        done = book.Recorded((), found.findings)
         if record:
             with _to_write(databases, config) as engine:
                 done = book.record_residuals(engine, found, _author())
     table = comparison_table(found, every=every, further=done.sentences)
     write(table, Format(form), output, sys.stdout, guard)
-    context.exit(1 if done.differing else 0)
+    context.exit(1 if done.differing or found.theirs.unfinished else 0)
 
 
 def _check(context: click.Context, files: tuple[str, ...]) -> None:

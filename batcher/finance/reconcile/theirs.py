@@ -137,18 +137,17 @@ def told_of(fields: Mapping[str, object], beside: Collection[str]) -> Dimensions
     return tuple(
         sorted(
             (name, value)
-            for name, value in fields.items()
-            if isinstance(value, str) and name not in beside and value.lower() not in _NOTHING
+            for name, each in fields.items()
+            if name not in beside and (value := named(each)) is not None
         )
     )
 
 
+def named(value: object) -> str | None:
+    """A text that names something; `None`, empty and absent are one."""
+    return value if isinstance(value, str) and value.lower() not in _NOTHING else None
+
+
 def canonical_place(name: str | None) -> str | None:
     """The geography; older models report none, which is everywhere."""
-    return (
-        "global"
-        if name == "not_available"
-        else None
-        if (name or "").lower() in _NOTHING
-        else name
-    )
+    return "global" if name == "not_available" else named(name)

@@ -15,6 +15,7 @@ from batcher.finance.reconcile.theirs import (
     Measure,
     canonical_model,
     canonical_place,
+    named,
     told_of,
 )
 from batcher.finance.reconcile.theirs_json import slack_of
@@ -99,7 +100,7 @@ def _cost(line: Line) -> Figure:
 
 
 def _place(line: Line, model: str, kind: str) -> BillPlace:
-    tier = line.get("usage_type") or None
+    tier = named(line.get("usage_type"))
     return BillPlace(
         date.fromisoformat((line[_DAY] or "")[:10]),
         canonical_model(line.get(model)),

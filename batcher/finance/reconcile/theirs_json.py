@@ -15,6 +15,7 @@ from batcher.finance.reconcile.theirs import (
     Measure,
     canonical_model,
     canonical_place,
+    named,
     told_of,
 )
 from batcher.messages.codec import CODEC_ERRORS
@@ -132,7 +133,7 @@ def _place(result: dict[str, Any], day: date, kind: str) -> BillPlace:
     return BillPlace(
         day,
         canonical_model(result.get("model")),
-        result.get("service_tier"),
+        named(result.get("service_tier")),
         canonical_place(result.get("inference_geo")),
         kind,
     )
