@@ -98,6 +98,7 @@ FIVE_MINUTES: Final = "5m"
 ONE_HOUR: Final = "1h"
 ALONE: Final = "alone"  # no other row with this prefix was within reach
 TOO_SHORT: Final = "too_short"
+LATE: Final = "late"  # the first answer came when the entry was as good as over
 NO_RATES: Final = "model"  # the price list knows no cache rates of the model
 
 

@@ -173,7 +173,9 @@ def resolve(typed: Asked) -> Job:
         ),
         endpoint=endpoint,
         settings=_request_settings(merged, layers, job_file),
-        limits=lane_limits(_limits(merged), stated(merged.lane), cancel=typed.cancel),
+        limits=lane_limits(
+            _limits(merged, wait=typed.wait), stated(merged.lane), cancel=typed.cancel
+        ),
         on_unknown=stated(merged.on_unknown),
         accept_change=typed.accept_change,
         again=typed.again,
@@ -319,7 +321,7 @@ def _request_settings(
     )
 
 
-def _limits(merged: Settings) -> RunLimits:
+def _limits(merged: Settings, *, wait: bool) -> RunLimits:
     retry = merged.retry or Retry()
     if merged.limit is not None:
         _at_least_one("limit", merged.limit)
@@ -333,9 +335,15 @@ def _limits(merged: Settings) -> RunLimits:
         retry=RetryPolicy(**_given(retry, RetryPolicy)),
         quota=quota_limits(merged.rpm, merged.itpm, merged.otpm, merged.quota_share),
         breaker=BreakerPolicy(**_given(retry, BreakerPolicy)),
-        cached=merged.cache is not None and merged.cache.mode is CacheMode.AUTO,
+        cached=_is_cached(merged, wait=wait),
         **_given(retry, RunLimits),
     )
+
+
+def _is_cached(merged: Settings, *, wait: bool) -> bool:
+    """Whether the prompt cache is used: not by a run that will not see its first rows back."""
+    mode = merged.cache.mode if merged.cache else CacheMode.OFF
+    return mode is CacheMode.AUTO and (wait or not stated(merged.lane).packs)
 
 
 def stated(value: T | None) -> T:

@@ -18,17 +18,17 @@ WRITTEN = {"input_tokens": 9, "output_tokens": 5, "cache_creation_input_tokens":
 NOTHING = {"input_tokens": 9, "output_tokens": 5}
 
 
-def work(prefix, prompt="hi"):
+def work(prefix, number):
     body = {
         "model": MODEL,
         "max_tokens": 9,
         "system": RULES.format(prefix),
-        "messages": [{"role": "user", "content": prompt}],
+        "messages": [{"role": "user", "content": "hi"}],
     }
     return Work(
         request=Request(
             source_id=1,
-            row_number=1,
+            row_number=number,
             byte_offset=0,
             custom_id=None,
             params_hash=b"",
@@ -44,14 +44,14 @@ class Gate:
 
     def __init__(self, *prefixes, lasting=False):
         self.gate = Prefixes(lambda _: RATES, lasting=lasting)
-        self.works = [work(prefix) for prefix in prefixes]
+        self.works = [work(prefix, number) for number, prefix in enumerate(prefixes, 1)]
         for each in self.works:
             self.gate.add(each)
 
     def go(self, now):
         """Those that may go now, the first of one more prefix among them."""
         waiting = [w for w in self.works if self.gate.admits(w, now)]
-        return waiting or [w for w in self.gate.begin() if self.gate.admits(w, now)]
+        return waiting or [w for w in self.gate.begin(now) if self.gate.admits(w, now)]
 
     def sent(self, *works):
         for each in works:
@@ -126,8 +126,17 @@ def test_in_batches_entries_live_for_an_hour():
     (first,) = shop.go(0.0)
     assert first.cached.note == "1h"
     shop.sent(first)
-    released = shop.gate.report(first, answered(usage=WRITTEN), 3_000.0)
-    assert all(shop.gate.admits(each, 3_001.0) for each in released)
+    released = shop.gate.report(first, answered(usage=WRITTEN), 1_500.0)
+    assert all(shop.gate.admits(each, 1_501.0) for each in released)
+
+
+def test_a_batch_that_took_too_long_is_no_reason_to_wait_for_another():
+    shop = Gate(*"aaa", lasting=True)
+    (first,) = shop.go(0.0)
+    shop.sent(first)
+    released = shop.gate.report(first, answered(usage=WRITTEN), 2_000.0)
+    assert all(shop.gate.admits(each, 2_001.0) for each in released)
+    assert {each.cached.note for each in released} == {"late"}
 
 
 # --- Against every schedule there is, for small jobs
@@ -164,7 +173,7 @@ def test_no_schedule_is_cheaper_one_row_at_a_time(groups, lives):
     while ready or shop.gate.waiting:
         each = ready.pop(0) if ready else None
         if each is None:
-            ready = list(shop.gate.begin())
+            ready = list(shop.gate.begin(now))
             parked += 1
             assert parked < 50
             continue

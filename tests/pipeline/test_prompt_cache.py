@@ -6,6 +6,8 @@ from itertools import pairwise, product
 import pytest
 
 from batcher.pacing.limits import QuotaLimits
+from batcher.pipeline.choices import LaneChoice
+from batcher.simulator.settings import BatchSettings
 from tests.bill import cost_pico_usd, total_pico_usd
 from tests.making_runs import Case, endpoint_of, row, simulating
 
@@ -146,3 +148,28 @@ def test_what_was_written_is_read_before_more_is_written(case, limits):
 def test_a_cap_holds_with_the_cache(case):
     bill = run(case.limit(cached=True, max_cost=10**12), lines(2, 6))
     assert sum(line["cache_creation_5m"] > 0 for line in bill) == 2
+
+
+def test_in_batches_the_first_of_each_prefix_travel_before_the_others(case):
+    case = case.limit(cached=True)
+    case.write(lines(3, 8))
+    with simulating() as simulator:
+        assert replace(case, endpoint=endpoint_of(simulator)).in_batches().exit_code == 0
+        bill = list(map(_shown, simulator.bill))
+    assert case.ask("SELECT requests FROM v_batches ORDER BY requests") == [(3,), (21,)]
+    assert sum(line["cache_creation_1h"] > 0 for line in bill) == 3
+    assert sum(line["cache_read"] > 0 for line in bill) == 21
+    assert case.ask("SELECT DISTINCT cache_note, lane FROM attempts") == [("1h", "batch")]
+
+
+def test_a_run_that_ends_before_its_first_rows_are_back_goes_on_another_time(case):
+    case = case.limit(cached=True)
+    case.write(lines(2, 4))
+    slow = BatchSettings(queue_seconds=(9_000, 9_000))
+    with simulating(batches=slow) as simulator:
+        case = replace(case, endpoint=endpoint_of(simulator))
+        assert case.limit(max_runtime_seconds=1).in_batches().exit_code == 75
+        simulator.end_batches()
+        assert case.in_batches(lane=LaneChoice.LIVE).exit_code == 0
+        assert len(simulator.bill) == 8
+    assert case.one("SELECT COUNT(*) FROM v_answers") == 8

@@ -15,6 +15,7 @@ from batcher.messages.attempt import Answered, Outcome
 from batcher.messages.prefix import (
     ALONE,
     FIVE_MINUTES,
+    LATE,
     NO_RATES,
     ONE_HOUR,
     TOO_SHORT,
@@ -31,23 +32,32 @@ from batcher.pipeline.job import RunLimits
 _LIFETIME_SECONDS: Final = {FIVE_MINUTES: 300.0, ONE_HOUR: 3_600.0}
 _MARGIN_SECONDS: Final = 15.0  # between the decision to send and the moment that counts
 _LONG_ANSWER_SECONDS: Final = 200.0  # five minutes would be over when it is there
+_COMPANY_SECONDS: Final = 1.0
 _MOST_KNOWN: Final = 50_000
 _NEVER: Final = float("-inf")
+
+
+# A row that left in a batch comes back as another object.
+RowName = tuple[int, int]
+
+
+def _name(work: Work) -> RowName:
+    return work.request.source_id, work.request.row_number
 
 
 @dataclass(slots=True)
 class _Known:
     """One prefix: how many rows within reach have it, and what is known of its entry.
 
-    `first` is the row that is out to write it, by a number that names it; 0: none is.
+    `first` is the row that is out to write it. `refused` is why it is cached no more.
     """
 
     rows: int = 0
-    first: int = 0
+    first: RowName | None = None
     since: float = _NEVER
     until: float = _NEVER
     lifetime: str = FIVE_MINUTES
-    refused: bool = False  # the server cached nothing
+    refused: str = ""
 
 
 class Prefixes:
@@ -61,25 +71,27 @@ class Prefixes:
         self._rates_of = rates
         self._rates: dict[str, CacheRates | None] = {}
         self._known: dict[int, _Known] = {}
-        self._firsts: dict[int, list[int]] = {}  # what each row that is out writes
+        self._firsts: dict[RowName, list[int]] = {}  # what each row that is out writes
         self._out: dict[int, deque[Work]] = {}  # wait for the first of their prefix
         self._cold: dict[int, deque[Work]] = {}  # of prefixes that nobody has begun
+        self._lonely: deque[Work] = deque()  # in batches: may still get company
+        self._has_new, self._last_new = False, _NEVER
         self._beginning: int | None = None
-        self._lasting = lasting
+        self._lasting = self._in_batches = lasting
         self._now = _NEVER
         self.waiting = 0
 
     @property
     def may_begin(self) -> int:
         """How many prefixes wait to be begun."""
-        return len(self._cold)
+        return len(self._cold) + bool(self._lonely)
 
     def add(self, work: Work) -> bool:
         """A row that was just read; gives whether what it begins with is in the cache."""
         request = work.request
         work.prompt = read_prompt(request.body, request.betas)
         work.cached = None
-        warm = False
+        warm, self._has_new = False, True
         for cut in work.prompt.cuts if work.prompt else ():
             known = self._known.setdefault(cut.key, _Known())
             known.rows += 1
@@ -104,6 +116,8 @@ class Prefixes:
         nothing else may, see `begin`: what is in the cache is used up before more is written.
         """
         self._now = now
+        if self._has_new:
+            self._has_new, self._last_new = False, now
         prompt = work.prompt
         if prompt is None or work.underway is not None:
             return True
@@ -112,25 +126,34 @@ class Prefixes:
         worth = self._worth(work, known, lifetime)
         cuts = breakpoints(prompt, worth, lifetime)
         if not cuts:
+            if self._in_batches and self._may_get_company(now):
+                self._lonely.append(work)
+                self.waiting += 1
+                return False
             work.cached = Placement(prefix=prompt.cuts[0].key, note=self._why_not(work, known))
             return True
         pairs = {cut.key: each for cut, each in zip(prompt.cuts, known, strict=True)}
+        name = _name(work)
         cold = [cut for cut in cuts if pairs[cut.key].until <= now]
         for cut in cold:
-            if pairs[cut.key].first not in (0, id(work)):
+            if pairs[cut.key].first not in (None, name):
                 self._keep(self._out, cut, work)
                 return False
-        if cold and self._beginning != cold[0].key and pairs[cold[0].key].first != id(work):
+        if cold and self._beginning != cold[0].key and pairs[cold[0].key].first != name:
             self._keep(self._cold, cold[0], work)
             return False
         self._beginning = None if cold else self._beginning
         self._place(work, cuts, pairs, now, lifetime)
         return True
 
-    def begin(self) -> Sequence[Work]:
+    def begin(self, now: float) -> Sequence[Work]:
         """The rows of a prefix that nobody has begun: the first of them goes first."""
         if not self._cold:
-            return ()
+            works, self._lonely = self._lonely, deque()
+            if self._may_get_company(now):
+                works, self._lonely = self._lonely, works
+            self.waiting -= len(works)
+            return works
         self._beginning = next(iter(self._cold))
         works = self._cold.pop(self._beginning)
         self.waiting -= len(works)
@@ -139,7 +162,7 @@ class Prefixes:
     def report(self, work: Work, outcome: Outcome, now: float) -> Sequence[Work]:
         """How an attempt ended; gives the rows that need not wait any more."""
         released: list[Work] = []
-        for key in self._written_by(work):
+        for key in self._firsts.pop(_name(work), ()):
             known = self._known.get(key)
             if known is not None:
                 self._settle(known, outcome, now)
@@ -149,9 +172,9 @@ class Prefixes:
     def withdraw(self, work: Work) -> Sequence[Work]:
         """The row does not go after all; gives those that waited for it."""
         released: list[Work] = []
-        for key in self._written_by(work):
+        for key in self._firsts.pop(_name(work), ()):
             if key in self._known:
-                self._known[key].first = 0
+                self._known[key].first = None
             released += self._released(key)
         return released
 
@@ -161,17 +184,13 @@ class Prefixes:
             for works in kept.values():
                 yield from works
             kept.clear()
+        yield from self._lonely
+        self._lonely.clear()
         self.waiting = 0
 
-    def _written_by(self, work: Work) -> Sequence[int]:
-        """The prefixes that others wait for until this row is back."""
-        if work.underway is None or work.prompt is None:
-            return self._firsts.pop(id(work), ())
-        return [cut.key for cut in work.prompt.cuts if self._is_out(cut.key)]
-
-    def _is_out(self, key: int) -> bool:
-        known = self._known.get(key)
-        return known is not None and known.first != 0
+    def _may_get_company(self, now: float) -> bool:
+        """Whether more rows were read just now: a batch takes them faster than they come."""
+        return now - self._last_new < _COMPANY_SECONDS
 
     def _lifetime(self) -> str:
         return ONE_HOUR if self._lasting else FIVE_MINUTES
@@ -198,11 +217,11 @@ class Prefixes:
         if self._rates[work.request.model] is None:
             return NO_RATES
         cuts = work.prompt.cuts if work.prompt else ()
-        short = all(
-            each.refused or is_too_short(cut, work.request.model)
+        reasons = [
+            TOO_SHORT if is_too_short(cut, work.request.model) else each.refused
             for cut, each in zip(cuts, known, strict=True)
-        )
-        return TOO_SHORT if short else ALONE
+        ]
+        return reasons[-1] if all(reasons) else ALONE
 
     def _place(
         self,
@@ -213,14 +232,15 @@ class Prefixes:
         lifetime: str,
     ) -> None:
         own = dict(work.prompt.own) if work.prompt else {}
-        self._firsts.pop(id(work), None)
+        name = _name(work)
+        self._firsts.pop(name, None)
         for cut in cuts:
             known = pairs[cut.key]
             if known.until > now:
                 known.until = now + _LIFETIME_SECONDS[known.lifetime] - _MARGIN_SECONDS
             else:
-                self._firsts.setdefault(id(work), []).append(cut.key)
-                known.first, known.since = id(work), now
+                self._firsts.setdefault(name, []).append(cut.key)
+                known.first, known.since = name, now
                 known.lifetime = own.get(cut.position, lifetime)
         work.cached = Placement(prefix=cuts[-1].key, note=lifetime, cuts=tuple(cuts))
 
@@ -234,13 +254,16 @@ class Prefixes:
         return works
 
     def _settle(self, known: _Known, outcome: Outcome, now: float) -> None:
-        known.first = 0
+        known.first = None
         if not isinstance(outcome, Answered):
             return
         usage = outcome.answer.usage
         cached = usage and (usage.cache_write_tokens or usage.cache_read_tokens)
         if usage is not None and not cached:
-            known.refused = True
+            known.refused = TOO_SHORT
+            return
+        if self._in_batches and 2 * (now - known.since) > _LIFETIME_SECONDS[known.lifetime]:
+            known.refused = LATE  # those that follow may wait as long as it did
             return
         self._lasting = self._lasting or now - known.since > _LONG_ANSWER_SECONDS
         known.until = known.since + _LIFETIME_SECONDS[known.lifetime] - _MARGIN_SECONDS
