@@ -17,7 +17,7 @@ from tests.transport.proxies import ANSWER, listening
 from tests.transport.servers import Hand, attempt
 
 
-def guarded(accepted: set[str], ends=lambda: 600):
+def guarded(accepted: set[str], ends=lambda: 600, refusal: int = 401):
     """A server that takes the keys in `accepted`, and gives `token-N` for an identity."""
 
     async def serve(seen, reader, writer):
@@ -34,7 +34,7 @@ def guarded(accepted: set[str], ends=lambda: 600):
             else:
                 seen.heads.append(head)
                 known = any(key.encode() in head for key in accepted)
-                status, answer = (200, ANSWER) if known else (401, b"{}")
+                status, answer = (200, ANSWER) if known else (refusal, b"{}")
             writer.write(
                 b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n%b" % (status, len(answer), answer)
             )
@@ -44,9 +44,9 @@ def guarded(accepted: set[str], ends=lambda: 600):
 
 
 @asynccontextmanager
-async def lane(accepted, clock=None, ends=lambda: 600, **fields):
+async def lane(accepted, clock=None, ends=lambda: 600, refusal=401, **fields):
     clock = clock or Hand()
-    async with listening(guarded(accepted, ends)) as server:
+    async with listening(guarded(accepted, ends, refusal)) as server:
         fields.setdefault("auth", Auth.BEARER)
         endpoint = Endpoint(name="e", base_url=f"http://127.0.0.1:{server.port}", **fields)
         made = LiveLane(connect(endpoint, None, clock), endpoint, clock)
@@ -76,6 +76,17 @@ async def test_a_key_file_is_read_again_when_it_has_changed(tmp_path):
         clock.move(2)
         assert isinstance(await made.send(attempt()), Answered)
     assert b"key-of-tuesday" in server.heads[-1]
+
+
+@asynchronous
+async def test_a_gateway_that_refuses_an_expired_token_with_403_gets_the_new_one(tmp_path):
+    name = written(tmp_path / "key", "token-of-monday")
+    async with lane({"token-of-tuesday"}, refusal=403, api_key_file=name) as (made, _):
+        met = asyncio.create_task(made.send(attempt()))
+        await asyncio.sleep(0)
+        written(tmp_path / "key", "token-of-tuesday")
+        assert (await met).failure.error_type == "key_replaced"
+        assert isinstance(await made.send(attempt()), Answered)
 
 
 @asynchronous

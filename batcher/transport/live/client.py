@@ -201,7 +201,7 @@ class HttpClient:
         return await self._keys.replaced(sent_at)
 
     def _refuses_key(self, status: int) -> bool:
-        return status == 401 or (status == 403 and self._signer is not None)
+        return status == 401 or (status == 403 and status not in self._endpoint.verdicts)
 
     def _with_key(self, key: Secret) -> None:
         for line in key.reveal().splitlines():

@@ -18,8 +18,8 @@ _LOOK_SECONDS: Final = 1.0  # between two looks at a key's file
 _COMMAND_SECONDS: Final = 30.0
 _COMMAND_BYTES: Final = 16 * 2**10
 _AHEAD_SECONDS: Final = 120.0  # an exchanged key is renewed that long before its end
-# Proxies change these, or they tell AWS nothing.
-_UNSIGNED: Final = frozenset({"accept", "accept-encoding", "connection", "user-agent"})
+# What AWS wants signed, and nothing that something on the way may change.
+_SIGNED: Final = ("content-type", "x-amz-", "anthropic-")
 _SIGNATURE: Final = ("authorization", "x-amz-date", "x-amz-security-token")
 _GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
@@ -244,7 +244,7 @@ class AwsCredentials:
         from botocore.auth import SigV4Auth  # noqa: PLC0415 - an extra
         from botocore.awsrequest import AWSRequest  # noqa: PLC0415 - an extra
 
-        shown = {name: headers[name] for name in headers if name.lower() not in _UNSIGNED}
+        shown = {name: headers[name] for name in headers if name.lower().startswith(_SIGNED)}
         request = AWSRequest(method=method, url=url, headers=shown, data=body)
         SigV4Auth(self._frozen, self._service, self._region).add_auth(request)
         return {name: request.headers[name] for name in _SIGNATURE if name in request.headers}
@@ -293,8 +293,9 @@ class Keys:
         """Have the key in force used; to be called before each request."""
         key = await self._source.key()
         if key.reveal() != self._used:
+            if self._used is not None:  # before the first one nothing was sent
+                self._changed_at = self._clock.now_us()
             self._used = key.reveal()
-            self._changed_at = self._clock.now_us()
             self._use(key)
 
     async def replaced(self, sent_at: int) -> bool:
