@@ -74,6 +74,12 @@ def _unexpected(exc: Exception) -> NoReturn:
         _fail(_not_written(exc), 74)
     if limit := limit_reached(exc):
         _fail(str(limit), limit.exit_code)
+    if isinstance(exc, FileNotFoundError) and not _is_folder_there():
+        _fail(
+            "the current folder was removed meanwhile; put it back, and compare with the"
+            " provider's bill",
+            74,
+        )
     import traceback
 
     from batcher.cli.words.say import say
@@ -90,6 +96,14 @@ def _refuse_other_encodings() -> None:
             argument.encode()
         except UnicodeEncodeError:
             _fail(f"the argument {argument!r:.300} is not UTF-8; name it otherwise", 2)
+
+
+def _is_folder_there() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109 - before pathlib is there
+    except OSError:
+        return False
+    return True
 
 
 def _refuse_no_folder() -> None:

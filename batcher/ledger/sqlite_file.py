@@ -184,15 +184,17 @@ def _identified(path: Path) -> FileId | None:
         return None  # SQLite says what is wrong
 
 
-def number_of_commits(path: Path) -> int:
+def number_of_commits(path: Path, *, without_log: bool = False) -> int:
     """How many commits the file has of a run that did not end cleanly; 0: there is none.
 
     Below 0: none since that run began, which cannot be told from a file without its log.
+    `without_log`: as the main file says by itself.
     """
     import sqlite3  # noqa: PLC0415  as above
 
     try:
-        with closing(connect_sqlite(path, read_only=True)) as connection:
+        opened = connect_sqlite(path, read_only=True, immutable=without_log)
+        with closing(opened) as connection:
             (number,) = connection.execute("PRAGMA user_version").fetchone()
     except sqlite3.Error:
         return 0  # whoever works with it says what is wrong

@@ -17,7 +17,7 @@ from batcher.pipeline.run.rescue import Rescue
 from tests.e2e.inputs import QUICK, rows, write_jsonl
 from tests.e2e.invariants import check_everything, open_books
 from tests.e2e.ledgers import count
-from tests.e2e.processes import finish, kill, wait_until
+from tests.e2e.processes import PIPES, Folder, finish, kill, wait_until
 from tests.ledger.settling import RunLedger
 from tests.making_runs import FastClock, Watcher
 from tests.simulator.asking import asynchronous
@@ -302,6 +302,45 @@ def test_a_file_of_a_killed_run_without_all_that_lay_beside_it_is_noticed(folder
     assert simulator.billed() == billed
     shutil.copy(f"{database}-wal", f"{alone}-wal")
     assert folder.batcher("verify", "-d", alone).code == 0
+
+
+def test_a_backup_put_back_beside_the_log_of_another_state_is_noticed(folder, simulate):
+    """SQLite reads both as one database, some of it older than the rest."""
+    simulator = simulate("--latency-ms", "20-80")
+    write_jsonl(folder.path / "rows.jsonl", rows(ROWS))
+    database = folder.path / "batcher.db"
+    command = options(simulator, database)
+    assert folder.batcher(*command, "--limit", "20").code == 0
+    assert folder.batcher("db", "backup", "kept.db").code == 0
+    assert folder.batcher(*command, "--limit", "20").code == 0
+    process = folder.start(*command)
+    assert wait_until(lambda: simulator.billed() >= 60, process)
+    kill(process)
+    shutil.copy(folder.path / "kept.db", database)
+    billed = simulator.billed()
+    for words in (command, ("verify", "--database", database)):
+        ended = folder.batcher(*words)
+        assert ended.code == 74, ended.err
+        assert "is damaged: restore a backup" in ended.err
+    assert simulator.billed() == billed
+    for end in ("-wal", "-shm"):
+        Path(f"{database}{end}").unlink(missing_ok=True)
+    shutil.copy(folder.path / "kept.db", database)
+    assert folder.batcher("verify", "--database", database).code == 0
+
+
+def test_a_folder_that_is_removed_under_a_run_is_said(folder, simulate):
+    simulator = simulate("--latency-ms", "20-80")
+    place = Folder(folder.path / "gone", forks=True)
+    place.path.mkdir()
+    write_jsonl(place.path / "rows.jsonl", rows(ROWS))
+    process = place.start(*options(simulator, "batcher.db"), "-o", "o.jsonl", **PIPES)
+    assert wait_until(lambda: simulator.billed() >= 20, process)
+    shutil.rmtree(place.path)
+    ended = finish(process)
+    assert ended.code == 74, ended.err
+    assert "Traceback" not in ended.err
+    assert "removed" in ended.err
 
 
 def test_a_copy_that_another_program_made_of_a_run_is_a_ledger(folder, killed_run):

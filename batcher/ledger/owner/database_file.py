@@ -25,6 +25,7 @@ from msgspec.structs import replace
 from batcher.clock import SystemClock
 from batcher.errors import Busy, CannotCreate, StorageError
 from batcher.ledger.connect import DatabaseUrl, user_name
+from batcher.ledger.damage import check_whole
 from batcher.ledger.owner.process import this_process
 from batcher.ledger.sqlite_file import (
     OPEN_FILES,
@@ -143,11 +144,15 @@ def check_log(path: Path) -> None:
 
     Raises:
         StorageError: it has less: its log was removed or replaced, or it was copied alone.
+        DamagedDatabase: the log of another file is beside it, and the two make no whole one.
     """
     for _ in range(2):  # a run may have begun or ended between the looks
         noted = _commits_noted(path)  # first: a run that is on only adds
         found = number_of_commits(path)
-        if abs(found) >= noted and (found >= 0 or noted or _has_log(path)):
+        if not found:  # it was closed cleanly, or is a backup of ours
+            return
+        if abs(found) >= noted and (found > 0 or noted or _has_log(path)):
+            _check_mix(path)
             return
     lacks = f"{noted - abs(found):,} commits" if noted else "what was committed last"
     raise StorageError(
@@ -155,6 +160,16 @@ def check_log(path: Path) -> None:
         " another name of the file; put it back, or go on with what is left by naming the copy"
         " that `batcher db backup` makes of it, and compare with the provider's bill"
     )
+
+
+def _check_mix(path: Path) -> None:
+    """Look closely where a log has commits of a run of which the file itself says nothing.
+
+    So it is with a backup that was put in the place of a file whose log is still there: SQLite
+    reads the pages of both as one database.
+    """
+    if _has_log(path) and not number_of_commits(path, without_log=True):
+        check_whole(path, "integrity_check")
 
 
 def _has_log(path: Path) -> bool:
