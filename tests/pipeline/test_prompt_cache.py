@@ -5,8 +5,11 @@ from itertools import pairwise, product
 
 import pytest
 
+from batcher.ledger.connect import open_engine
 from batcher.pacing.limits import QuotaLimits
 from batcher.pipeline.choices import LaneChoice
+from batcher.report.query import ReportQuery
+from batcher.report.views.catalogue import View, look
 from batcher.simulator.settings import BatchSettings
 from tests.bill import cost_pico_usd, total_pico_usd
 from tests.making_runs import Case, endpoint_of, row, simulating
@@ -56,6 +59,24 @@ def test_each_prefix_is_written_once_and_read_by_all_others(case):
         "SELECT cache_note, COUNT(DISTINCT cache_prefix), COUNT(*) FROM attempts GROUP BY 1"
     )
     assert noted == [("5m", 6, 60)]
+
+
+def test_a_report_tells_of_each_prefix_what_it_saved(case):
+    case = case.limit(cached=True)
+    mixed = [*lines(2, 5), *lines(1, 3, SHORT), row("once", "once", system=RULES.format("x"))]
+    bill = run(case, mixed)
+    engine = open_engine(case.database)
+    table = look([engine], ReportQuery(), View.PREFIXES)
+    engine.dispose()
+    names = [field.name for field in table.fields]
+    told = [dict(zip(names, cells, strict=True)) for cells in table.rows]
+    size = max(line["cache_creation_5m"] for line in bill)
+    assert [(r["cache"], r["answers"], r["writes"], r["reads"]) for r in told] == [
+        ("5m", 5, 1, 4), ("5m", 5, 1, 4), ("too short", 3, 0, 0), ("used once", 1, 0, 0),
+    ]  # fmt: skip
+    assert told[0]["saved"] == 4 * size * 27 * 10**5
+    assert told[0]["lost"] == size * 75 * 10**4
+    assert table.totals[0][names.index("saved")] == 2 * told[0]["saved"]
 
 
 def test_without_it_the_body_is_sent_as_it_is_and_costs_three_times_as_much(case, tmp_path):

@@ -33,7 +33,7 @@ _FOCUS_FORMAT = "focus"  # has columns of its own, so it is no format of a table
 _WHOLE_REPORT = (Format.HTML, _FOCUS_FORMAT)
 _OTHER_TABLES = ("--view", "--compare", "--what-if")
 _FOCUS = ("focus_grain", "focus_version", "focus_account")
-_VIEWS = ("waste", "cache", "costs", "latency", "units", "top")
+_VIEWS = ("waste", "cache", "costs", "latency", "units", "top", "prefixes")
 
 
 @command(
@@ -240,8 +240,8 @@ def _check(asked: dict[str, Any], output: str | None) -> None:
         raise UsageError(f"--{focus[0].replace('_', '-')} is for --format focus: add that")
     if asked["by"] and asked["form"] == _FOCUS_FORMAT:
         raise UsageError("--format focus has its own columns: leave out --by")
-    if asked["view"] == "top" and asked["by"]:
-        raise UsageError("--view top lists single rows: leave out --by")
+    if asked["view"] in ("top", "prefixes") and asked["by"]:
+        raise UsageError(f"--view {asked['view']} has lines of its own: leave out --by")
 
 
 def _require_one(databases: tuple[str, ...], asked: dict[str, Any]) -> None:

@@ -1,18 +1,19 @@
 """One name per view of a ledger."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Final, assert_never
+from typing import Final
 
 from sqlalchemy import Engine
 
 from batcher.errors import UsageError
-from batcher.report.ledgers import open_ledgers
+from batcher.report.ledgers import Ledgers, open_ledgers
 from batcher.report.query import ReportQuery
 from batcher.report.table import Table
 from batcher.report.views.cache import cache_table
 from batcher.report.views.costs import costs_table
 from batcher.report.views.latency import latency_table
+from batcher.report.views.prefixes import prefixes_table
 from batcher.report.views.top import top_table
 from batcher.report.views.units import units_table
 from batcher.report.views.waste import waste_table
@@ -21,7 +22,7 @@ TOP: Final = 20
 
 
 class View(StrEnum):
-    """A way to look at what was sent; each takes the dimensions of a report but `TOP`."""
+    """A way to look at what was sent; all but the last two take a report's dimensions."""
 
     WASTE = "waste"
     CACHE = "cache"
@@ -29,6 +30,7 @@ class View(StrEnum):
     LATENCY = "latency"
     UNITS = "units"
     TOP = "top"
+    PREFIXES = "prefixes"
 
 
 def view_named(word: str) -> View:
@@ -46,18 +48,14 @@ def look(engines: Sequence[Engine], query: ReportQuery, view: View, *, top: int 
     Raises `UsageError` like `summarise`.
     """
     with open_ledgers(engines, query) as ledgers:
-        match view:
-            case View.WASTE:
-                return waste_table(ledgers)
-            case View.CACHE:
-                return cache_table(ledgers)
-            case View.COSTS:
-                return costs_table(ledgers)
-            case View.LATENCY:
-                return latency_table(ledgers)
-            case View.UNITS:
-                return units_table(ledgers)
-            case View.TOP:
-                return top_table(ledgers, top)
-            case _:
-                assert_never(view)
+        return top_table(ledgers, top) if view is View.TOP else _TABLES[view](ledgers)
+
+
+_TABLES: Final[dict[View, Callable[[Ledgers], Table]]] = {
+    View.WASTE: waste_table,
+    View.CACHE: cache_table,
+    View.COSTS: costs_table,
+    View.LATENCY: latency_table,
+    View.UNITS: units_table,
+    View.PREFIXES: prefixes_table,
+}
