@@ -290,12 +290,19 @@ class MessageStream:
     def _note_falls(self, given: Fields) -> None:
         """Remember counts that fell: what is cumulative never does, so neither can be right."""
         for name in given.keys() & self._usage.keys():
-            if name in _OUTPUT_NAMES and not self._counts_output:
-                continue  # a stream begins with a placeholder
-            old, new = _whole_number(self._usage[name]), _whole_number(given[name])
-            if old is not None and new is not None and new < old:
-                least, most = self._fell.get(name, (new, old))
-                self._fell[name] = (min(least, new), max(most, old))
+            old, new = self._usage[name], given[name]
+            if name in _WITH_COUNTS and bytes(old).startswith(b"{"):
+                after = _FIELDS.decode(new) if bytes(new).startswith(b"{") else {}
+                for part, count in _FIELDS.decode(old).items():
+                    self._note_fall(part, count, after.get(part, _ZERO))
+            elif name not in _OUTPUT_NAMES or self._counts_output:
+                self._note_fall(name, old, new)  # else a stream begins with a placeholder
+
+    def _note_fall(self, name: str, before: msgspec.Raw, after: msgspec.Raw) -> None:
+        old, new = _whole_number(before), _whole_number(after) if _is_given(after) else 0
+        if old is not None and new is not None and new < old:
+            least, most = self._fell.get(name, (new, old))
+            self._fell[name] = (min(least, new), max(most, old))
 
     def _final_usage(self) -> Fields:
         """A whole answer whose output nobody counted has an unknown output, not the first 1."""
@@ -305,6 +312,8 @@ class MessageStream:
 
 
 _OUTPUT_NAMES: Final = ("output_tokens", "completion_tokens")
+_WITH_COUNTS: Final = ("cache_creation", "server_tool_use", "prompt_tokens_details")
+_ZERO: Final = msgspec.Raw(b"0")
 _MOST_DIGITS: Final = 12  # of a count that is one
 
 

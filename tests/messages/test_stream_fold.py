@@ -408,6 +408,25 @@ def test_counts_that_fall_within_a_stream_are_kept_with_both_ends():
     assert answer.evidence.fell == (("input_tokens", 0, 2413),)  # the 8 was a placeholder
 
 
+@pytest.mark.parametrize(
+    ("name", "part", "later"),
+    [
+        ("cache_creation", "ephemeral_1h_input_tokens", {"ephemeral_5m_input_tokens": 9}),
+        ("cache_creation", "ephemeral_1h_input_tokens", {"ephemeral_1h_input_tokens": None}),
+        ("server_tool_use", "web_search_requests", {"web_search_requests": 0}),
+        ("prompt_tokens_details", "cached_tokens", "x"),
+    ],
+)
+def test_counts_within_a_part_fall_too(name, part, later):
+    counts = {"input_tokens": 1, "output_tokens": 1, name: {part: 9}}
+    end = {"output_tokens": 2, name: later}
+    fell = streamed(begun(usage=counts), ended("end_turn", end), STOP).evidence.fell
+    assert fell == ((part, 0, 9),)
+    same = {"output_tokens": 2, name: {part: 9}}
+    whole = streamed(begun(usage=counts), ended("end_turn", same), STOP)
+    assert whole.evidence is None
+
+
 def test_counts_that_grow_within_a_stream_are_no_evidence():
     delta = {"input_tokens": 10_682, "output_tokens": 5}
     assert (

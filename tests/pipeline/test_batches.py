@@ -64,6 +64,16 @@ def test_rows_are_packed_answered_and_charged_at_half_the_price(on_both):
     assert case.one("SELECT COUNT(*) FROM v_attempts") == 7
 
 
+def test_an_answer_that_does_not_say_that_it_was_in_a_batch_may_have_cost_half(case):
+    case.write([row("one [[usage:two_fields]]"), row("two")])
+    with batching(case) as (case, _):
+        assert case.in_batches().exit_code == 0
+    found = case.ask("SELECT trust, cost_low_pico_usd, cost_high_pico_usd FROM v_answers"
+                     " ORDER BY row_number")  # fmt: skip
+    (trust, low, high), (other, *_) = found
+    assert (trust, other, 2 * low) == ("assumed", "priced", high)
+
+
 def test_a_batch_is_filled_whatever_a_server_bears_at_a_time(case):
     case.write(rows_of(300))
     with batching(case) as (case, simulator):

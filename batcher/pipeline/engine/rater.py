@@ -15,6 +15,7 @@ from batcher.messages.usage import Usage
 from batcher.pricing.book.book import PriceBook
 from batcher.pricing.rate.bound import asked_for, cost_bound, request_bound
 from batcher.pricing.rate.days import moment_of_day
+from batcher.pricing.rate.rates import BATCH
 from batcher.pricing.rate.rating import (
     Charge,
     needs_evidence,
@@ -89,9 +90,13 @@ class Rater:
             return outcome
         answer, size = outcome.answer, len(attempt.body)
         max_tokens = attempt.request.max_tokens
-        if attempt.asked is None and is_plain(answer, size, max_tokens):
+        told = not self.in_batches or bool(answer.usage and answer.usage.service_tier)
+        if told and attempt.asked is None and is_plain(answer, size, max_tokens):
             return outcome
-        evidence = gather(answer, attempt.asked or ordinary(size, max_tokens))
+        asked = attempt.asked or ordinary(size, max_tokens)
+        if not told:  # half price, if this server's batches have that
+            asked = replace(asked, tier=BATCH)
+        evidence = gather(answer, asked)
         if not needs_evidence(answer, evidence):
             return outcome
         return replace(outcome, answer=replace(answer, evidence=evidence))

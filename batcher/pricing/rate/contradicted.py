@@ -29,7 +29,8 @@ def _counts_fell(line: UsageLine, evidence: Evidence) -> bool:
 _METER_OF: Final = {
     "input_tokens": INPUT, "prompt_tokens": INPUT, "cache_creation_input_tokens": WRITE_5M,
     "cache_read_input_tokens": READ, "output_tokens": OUTPUT, "completion_tokens": OUTPUT,
-    "web_search_requests": SEARCH,
+    "web_search_requests": SEARCH, "cached_tokens": READ,
+    "ephemeral_5m_input_tokens": WRITE_5M, "ephemeral_1h_input_tokens": WRITE_1H,
 }  # fmt: skip
 
 
@@ -42,7 +43,7 @@ def _widen_fallen(spread: PossibleUse, line: UsageLine, evidence: Evidence) -> N
         spread.at_most(meter, most)
         if meter == OUTPUT:
             spread.at_most(OUTPUT, evidence.output_most)
-        elif meter == WRITE_5M:
+        elif name == "cache_creation_input_tokens":
             spread.at_least(WRITE_1H, 0)
             spread.at_most(WRITE_1H, most)
         if meter in PROMPT and evidence.several:
