@@ -57,7 +57,11 @@ _POSTGRESQL: dict[str, tuple[type[BatcherError], str]] = {
         "got no connection from its pooler: raise default_pool_size, or run the same command"
         " again later",
     ),
-    "25006": (StorageError, "is read-only: it may be a standby; use the primary"),
+    "25006": (
+        StorageError,
+        "is read-only: a standby, then use the primary; or default_transaction_read_only is on,"
+        " as some hosts set it when the disk is full",
+    ),
     NO_RIGHT: (StorageError, "does not let this user do that: grant the rights"),
     "XX001": (DamagedDatabase, "is damaged: restore a backup of it"),
     "XX002": (DamagedDatabase, "has a damaged index: REINDEX it, or restore a backup"),

@@ -135,9 +135,22 @@ def _check_number(name: str, value: str | tuple[str, ...]) -> None:
 
 def _not_understood(shown: str, error: Exception) -> ConfigurationError:
     words = " ".join(str(error).split()).rstrip(".")
+    variables = ", ".join(_variables())
+    told = f"; the environment has {variables}, which count as parameters" if variables else ""
     return ConfigurationError(
-        f"the database URL {shown} has a parameter that is not understood: {words}"
+        f"the database URL {shown} has a parameter that is not understood: {words}{told}"
     )
+
+
+def _variables() -> list[str]:
+    """What libpq takes from the environment where the URL does not say it."""
+    from psycopg.pq import Conninfo  # noqa: PLC0415  optional
+
+    known = [
+        each for each in Conninfo.get_defaults() if each.keyword not in {b"user", b"dbname"}
+    ]
+    taken = [each.envvar for each in known if each.val and each.val != each.compiled]
+    return [name.decode() for name in taken if name]
 
 
 def _begin(connection: Connection, usual: str, schema: str | None) -> None:

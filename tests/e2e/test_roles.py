@@ -111,4 +111,4 @@ def test_reports_are_read_from_a_standby(folder, simulate):
             assert done.code == 0, done
         refused = folder.batcher(*run, standby, "--again")
         assert refused.code == 74, refused
-        assert "is read-only: it may be a standby; use the primary" in refused.err
+        assert "is read-only: a standby, then use the primary" in refused.err

@@ -386,6 +386,15 @@ def test_a_parameter_that_is_not_understood_is_named(postgres_server, parameter)
     postgres_server.drop(url)
 
 
+def test_a_variable_that_is_not_understood_is_named(postgres_server, monkeypatch):
+    url = postgres_server.new_database()
+    monkeypatch.setenv("PGOPTIONS", "-c foo")
+    with pytest.raises(ConfigurationError, match="the environment has PGOPTIONS, which count"):
+        prepare_once(url)
+    monkeypatch.delenv("PGOPTIONS")
+    postgres_server.drop(url)
+
+
 @pytest.mark.parametrize(
     ("said", "password", "shown"),
     [

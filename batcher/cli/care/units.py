@@ -79,7 +79,7 @@ def crontab(job: "ScheduledJob") -> str:
     if job.zone is None:
         return f"{line}\n"
     return (
-        "# cronie obeys CRON_TZ; where your cron does not, the line is in the machine's time.\n"
+        "# cronie obeys CRON_TZ, for all lines after it; other crons take the machine's time.\n"
         f"CRON_TZ={job.zone}\n{line}\n"
     )
 
