@@ -564,16 +564,16 @@ SELECT
     WHERE (l.attempt_id = a.attempt_id OR
       (l.final = 0 AND l.request_id = a.request_id
         AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS cost_pico_usd,
+      AND lt.state = 'answered') ELSE CASE WHEN more.line IS NULL THEN CASE WHEN o.status = 'unbilled' THEN COALESCE(o.total_amount, 0) WHEN o.currency = 'USD' THEN o.total_amount END ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END END AS cost_pico_usd,
   CASE WHEN a.legs > 1 THEN CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
     FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
     LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
     WHERE (l.attempt_id = a.attempt_id OR
       (l.final = 0 AND l.request_id = a.request_id
         AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END ELSE CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END END AS cost_status,
+      AND lt.state = 'answered') WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END ELSE CASE CASE WHEN more.line IS NULL THEN CASE o.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END ELSE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END END AS cost_status,
   a.provider_reported_cost AS provider_reported_cost, CAST(NULL AS text) AS paid_by_attempt_uid,
   CASE WHEN a.legs > 1 THEN CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
     FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
@@ -581,36 +581,39 @@ SELECT
     WHERE (l.attempt_id = a.attempt_id OR
       (l.final = 0 AND l.request_id = a.request_id
         AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END ELSE CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END END AS trust, CAST(CASE WHEN a.legs > 1 THEN (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+      AND lt.state = 'answered') WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END ELSE CASE CASE WHEN more.line IS NULL THEN CASE o.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END ELSE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END END AS trust, CAST(CASE WHEN a.legs > 1 THEN (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
     FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
     LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
     WHERE (l.attempt_id = a.attempt_id OR
       (l.final = 0 AND l.request_id = a.request_id
         AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS numeric) / 1000000000000 AS cost_usd,
+      AND lt.state = 'answered') ELSE CASE WHEN more.line IS NULL THEN CASE WHEN o.status = 'unbilled' THEN COALESCE(o.total_amount, 0) WHEN o.currency = 'USD' THEN o.total_amount END ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END END AS numeric) / 1000000000000 AS cost_usd,
   CASE WHEN a.legs > 1 THEN (SELECT COALESCE(CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint), 0)
     FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
     LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
     WHERE (l.attempt_id = a.attempt_id OR
       (l.final = 0 AND l.request_id = a.request_id
         AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE (SELECT COALESCE(CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint), 0)
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS cost_low_pico_usd, CASE WHEN a.legs > 1 THEN (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
+      AND lt.state = 'answered') ELSE CASE WHEN more.line IS NULL THEN COALESCE(CASE WHEN o.status = 'unbilled' THEN COALESCE(o.total_amount, 0) WHEN o.currency = 'USD' THEN o.total_amount END, 0) ELSE (SELECT COALESCE(CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint), 0)
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END END AS cost_low_pico_usd, CASE WHEN a.legs > 1 THEN (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
     FROM answers l JOIN attempts lt ON lt.attempt_id = l.attempt_id
     LEFT JOIN charges c ON c.attempt_id = l.attempt_id AND c.current = 1
     WHERE (l.attempt_id = a.attempt_id OR
       (l.final = 0 AND l.request_id = a.request_id
         AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
-      AND lt.state = 'answered') ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS cost_high_pico_usd, a.container_id,
+      AND lt.state = 'answered') ELSE CASE WHEN more.line IS NULL THEN CASE WHEN CASE WHEN o.status = 'unbilled' THEN COALESCE(o.total_amount, 0) WHEN o.currency = 'USD' THEN o.total_amount END IS NOT NULL THEN CASE WHEN o.status = 'unbilled' THEN COALESCE(o.total_amount, 0) WHEN o.currency = 'USD' THEN COALESCE(o.high_amount, o.total_amount) END END ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END END AS cost_high_pico_usd, a.container_id,
   t.workspace_id, i.key_fingerprint
 FROM sources s
 CROSS JOIN answers a
 LEFT JOIN runs r ON r.run_id = a.run_id
 LEFT JOIN invocations i ON i.invocation_id = a.invocation_id
 LEFT JOIN attempts t ON t.attempt_id = a.attempt_id
+LEFT JOIN charges o ON o.attempt_id = a.attempt_id AND o.line = 0 AND o.current = 1
+LEFT JOIN charges more
+  ON more.attempt_id = a.attempt_id AND more.line = 1 AND more.current = 1
 WHERE a.source_id = s.source_id AND a.final = 1 AND s.superseded_by IS NULL
 UNION ALL
 SELECT
@@ -721,23 +724,26 @@ SELECT
   a.service_tier, a.inference_geo, a.speed, a.attempts, a.legs,
   a.latency_us / 1000 AS latency_ms, a.first_token_us / 1000 AS first_token_ms,
   TIMESTAMPTZ 'epoch' + a.answered_at * INTERVAL '1 microsecond' AS answered_at,
-  (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) AS cost_pico_usd,
-  CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END AS cost_status,
+  CASE WHEN more.line IS NULL THEN CASE WHEN o.status = 'unbilled' THEN COALESCE(o.total_amount, 0) WHEN o.currency = 'USD' THEN o.total_amount END ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS cost_pico_usd,
+  CASE CASE WHEN more.line IS NULL THEN CASE o.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END ELSE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END AS cost_status,
   a.provider_reported_cost AS provider_reported_cost, CAST(NULL AS text) AS paid_by_attempt_uid,
-  CASE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END AS trust, CAST((SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) AS numeric) / 1000000000000 AS cost_usd,
-  (SELECT COALESCE(CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint), 0)
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) AS cost_low_pico_usd, (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) AS cost_high_pico_usd, a.container_id,
+  CASE CASE WHEN more.line IS NULL THEN CASE o.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END ELSE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END)
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END WHEN 1 THEN 'unbilled' WHEN 2 THEN 'priced' WHEN 3 THEN 'assumed' ELSE 'unpriced' END AS trust, CAST(CASE WHEN more.line IS NULL THEN CASE WHEN o.status = 'unbilled' THEN COALESCE(o.total_amount, 0) WHEN o.currency = 'USD' THEN o.total_amount END ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS numeric) / 1000000000000 AS cost_usd,
+  CASE WHEN more.line IS NULL THEN COALESCE(CASE WHEN o.status = 'unbilled' THEN COALESCE(o.total_amount, 0) WHEN o.currency = 'USD' THEN o.total_amount END, 0) ELSE (SELECT COALESCE(CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint), 0)
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS cost_low_pico_usd, CASE WHEN more.line IS NULL THEN CASE WHEN CASE WHEN o.status = 'unbilled' THEN COALESCE(o.total_amount, 0) WHEN o.currency = 'USD' THEN o.total_amount END IS NOT NULL THEN CASE WHEN o.status = 'unbilled' THEN COALESCE(o.total_amount, 0) WHEN o.currency = 'USD' THEN COALESCE(o.high_amount, o.total_amount) END END ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) AS bigint) END
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS cost_high_pico_usd, a.container_id,
   t.workspace_id, i.key_fingerprint
 FROM answers a
 JOIN sources s ON s.source_id = a.source_id
 LEFT JOIN runs r ON r.run_id = a.run_id
 LEFT JOIN invocations i ON i.invocation_id = a.invocation_id
 LEFT JOIN attempts t ON t.attempt_id = a.attempt_id
+LEFT JOIN charges o ON o.attempt_id = a.attempt_id AND o.line = 0 AND o.current = 1
+LEFT JOIN charges more
+  ON more.attempt_id = a.attempt_id AND more.line = 1 AND more.current = 1
 WHERE t.state <> 'partial'
 ) x;
 
@@ -939,24 +945,27 @@ SELECT
   CAST(SUM(a.thinking_tokens) AS bigint) AS thinking_tokens,
   CAST(SUM(a.web_search_requests) AS bigint) AS web_search_requests,
   CASE WHEN COUNT(a.attempt_id) = 0 THEN 0
-    ELSE CAST(SUM((SELECT SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1)) AS bigint) END AS cost_pico_usd,
+    ELSE CAST(SUM(CASE WHEN more.line IS NULL THEN CASE WHEN o.status = 'unbilled' THEN COALESCE(o.total_amount, 0) WHEN o.currency = 'USD' THEN o.total_amount END ELSE (SELECT SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END) AS bigint) END AS cost_pico_usd,
   CAST(COALESCE(SUM(CASE WHEN a.attempt_id IS NULL THEN t.cost_low END), 0) AS bigint)
     AS in_doubt_low_pico_usd,
   CAST(COALESCE(SUM(CASE WHEN a.attempt_id IS NULL THEN t.cost_high END), 0) AS bigint)
     AS in_doubt_high_pico_usd,
   COUNT(CASE WHEN a.attempt_id IS NULL AND t.cost_high IS NULL THEN 1 END)
     AS in_doubt_unbounded,
-  COUNT(DISTINCT CASE WHEN (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END) FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) IN (1, 2, 3) THEN NULL
+  COUNT(DISTINCT CASE WHEN CASE WHEN more.line IS NULL THEN CASE o.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END ELSE (SELECT MAX(CASE c.status WHEN 'unbilled' THEN 1 WHEN 'priced' THEN 2 WHEN 'assumed' THEN 3 ELSE 4 END) FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END IN (1, 2, 3) THEN NULL
     ELSE a.request_id END) AS unpriced_requests,
-  COUNT(DISTINCT CASE WHEN EXISTS (SELECT 1 FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1 AND c.status = 'assumed')
+  COUNT(DISTINCT CASE WHEN CASE WHEN more.line IS NULL THEN o.status = 'assumed' ELSE EXISTS (SELECT 1 FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1 AND c.status = 'assumed') END
     THEN a.request_id END) AS assumed_requests,
-  CAST(COALESCE(SUM((SELECT SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1 AND c.status = 'assumed')), 0) AS bigint)
+  CAST(COALESCE(SUM(CASE WHEN more.line IS NULL THEN CASE WHEN o.status = 'assumed' THEN CASE WHEN o.status = 'unbilled' THEN COALESCE(o.total_amount, 0) WHEN o.currency = 'USD' THEN o.total_amount END END ELSE (SELECT SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1 AND c.status = 'assumed') END), 0) AS bigint)
     AS assumed_low_pico_usd,
-  CAST(COALESCE(SUM((SELECT SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1 AND c.status = 'assumed')), 0) AS bigint)
+  CAST(COALESCE(SUM(CASE WHEN more.line IS NULL THEN CASE WHEN o.status = 'assumed' THEN CASE WHEN o.status = 'unbilled' THEN COALESCE(o.total_amount, 0) WHEN o.currency = 'USD' THEN COALESCE(o.high_amount, o.total_amount) END END ELSE (SELECT SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN COALESCE(c.high_amount, c.total_amount) END) FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1 AND c.status = 'assumed') END), 0) AS bigint)
     AS assumed_high_pico_usd
 FROM attempts t
 LEFT JOIN invocations i ON i.invocation_id = t.invocation_id
 LEFT JOIN answers a ON a.attempt_id = t.attempt_id AND t.state <> 'partial'
+LEFT JOIN charges o ON o.attempt_id = a.attempt_id AND o.line = 0 AND o.current = 1
+LEFT JOIN charges more
+  ON more.attempt_id = a.attempt_id AND more.line = 1 AND more.current = 1
 GROUP BY 1, 2, 3
 ) x;
 
@@ -972,8 +981,8 @@ SELECT
       (l.final = 0 AND l.request_id = a.request_id
         AND l.stop_reason IN ('pause_turn', 'compaction', 'tool_use')))
       AND lt.state = 'answered')
-    ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
-    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END AS numeric) / 1000000000000 AS numeric(38, 12)) AS cost_usd
+    ELSE CASE WHEN more.line IS NULL THEN CASE WHEN o.status = 'unbilled' THEN COALESCE(o.total_amount, 0) WHEN o.currency = 'USD' THEN o.total_amount END ELSE (SELECT CASE WHEN COUNT(*) = COUNT(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) THEN CAST(SUM(CASE WHEN c.status = 'unbilled' THEN COALESCE(c.total_amount, 0) WHEN c.currency = 'USD' THEN c.total_amount END) AS bigint) END
+    FROM charges c WHERE c.attempt_id = a.attempt_id AND c.current = 1) END END AS numeric) / 1000000000000 AS numeric(38, 12)) AS cost_usd
 FROM (SELECT
     a.run_id, a.invocation_id, s.name AS source, a.row_number, a.custom_id, a.attempt_id,
     0 AS is_shared
@@ -987,7 +996,10 @@ FROM (SELECT
 JOIN answers a ON a.attempt_id = h.attempt_id
 LEFT JOIN runs r ON r.run_id = h.run_id
 LEFT JOIN invocations i ON i.invocation_id = h.invocation_id
-LEFT JOIN attempts t ON t.attempt_id = a.attempt_id;
+LEFT JOIN attempts t ON t.attempt_id = a.attempt_id
+LEFT JOIN charges o ON o.attempt_id = a.attempt_id AND o.line = 0 AND o.current = 1
+LEFT JOIN charges more
+  ON more.attempt_id = a.attempt_id AND more.line = 1 AND more.current = 1;
 
 CREATE VIEW v_batches AS
 SELECT
@@ -999,5 +1011,5 @@ FROM batches b
 LEFT JOIN runs r ON r.run_id = b.run_id
 LEFT JOIN invocations i ON i.invocation_id = b.invocation_id;
 
-INSERT INTO batcher_version (version_num) VALUES ('0014');
+INSERT INTO batcher_version (version_num) VALUES ('0015');
 

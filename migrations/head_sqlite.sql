@@ -953,5 +953,5 @@ LEFT JOIN charges o ON o.attempt_id = a.attempt_id AND o.line = 0 AND o.current 
 LEFT JOIN charges more
   ON more.attempt_id = a.attempt_id AND more.line = 1 AND more.current = 1;
 
-INSERT INTO batcher_version (version_num) VALUES ('0014');
+INSERT INTO batcher_version (version_num) VALUES ('0015');
 
