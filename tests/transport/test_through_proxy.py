@@ -144,9 +144,27 @@ async def test_an_authority_of_ones_own_is_trusted_when_it_is_named(tmp_path):
 
 @asynchronous
 async def test_a_name_that_the_certificate_does_not_hold_stops_the_run():
-    async with listening(answer_messages, server_tls()) as server:
-        outcome = await send(f"https://127.0.0.2:{server.port}", ca_file=str(AUTHORITY))
+    """It was asked at an address where nobody listens, and so told nothing of names."""
+    async with (
+        listening(answer_messages, server_tls()) as server,
+        listening(connecting_to(server.port)) as proxy,
+    ):
+        way = by(f"http://127.0.0.1:{proxy.port}")
+        outcome = await send("https://other.example.test", **way)
     assert isinstance(outcome, NotSent)
+    assert outcome.failure.verdict is Verdict.STOP_CONFIGURATION
+    assert "for another name" in outcome.failure.message
+    assert "base_url" in outcome.failure.message  # no authority would help
+
+
+@asynchronous
+async def test_an_authority_in_the_form_that_windows_exports_is_taken(tmp_path):
+    exported = tmp_path / "root.cer"
+    exported.write_bytes(ssl.PEM_cert_to_DER_cert(AUTHORITY.read_text()))
+    async with listening(answer_messages, server_tls()) as server:
+        url = f"https://127.0.0.1:{server.port}"
+        assert isinstance(await send(url, ca_file=str(exported)), Answered)
+        assert isinstance(await send(url, ca_file=str(tmp_path)), Answered)
 
 
 @asynchronous
@@ -175,16 +193,18 @@ def test_a_server_that_misses_our_certificate_has_read_nothing(module, version):
     ("fields", "words"),
     [
         ({"ca_file": "/nowhere.pem"}, "ca_file /nowhere.pem"),
-        ({"ca_file": str(CERTIFICATES.parent / "servers.py")}, "in PEM form"),
+        ({"ca_file": str(CERTIFICATES.parent / "servers.py")}, "holds no authorities"),
+        ({"ca_file": "NOTHING"}, "holds no authorities"),
         ({"ca_file": "EMPTY"}, "no .pem, .crt or .cer"),
         ({"client_certificate": "/nowhere.pem"}, "client_certificate /nowhere.pem"),
         ({"client_key": str(CLIENT)}, "name both"),
     ],
 )
 def test_a_file_of_no_use_is_refused_by_its_setting(fields, words, tmp_path):
-    named = {
-        name: str(tmp_path) if value == "EMPTY" else value for name, value in fields.items()
-    }
+    nothing = tmp_path / "nothing"
+    nothing.touch()
+    places = {"EMPTY": str(tmp_path), "NOTHING": str(nothing)}
+    named = {name: places.get(value, value) for name, value in fields.items()}
     with pytest.raises(ConfigurationError, match="endpoint e:") as refused:
         tls_context(Endpoint(name="e", base_url=API, **named))
     assert words in str(refused.value)

@@ -48,10 +48,10 @@ def _trust(context: ssl.SSLContext, name: str, path: Path) -> None:
         if path.is_dir():
             _trust_folder(context, path)
         else:
-            context.load_verify_locations(cafile=path)
-    except OSError as exc:  # of which ssl.SSLError is one
+            _trust_file(context, path)
+    except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError
         raise ConfigurationError(
-            f"endpoint {name}: ca_file {path} holds no authorities in PEM form: {exc}"
+            f"endpoint {name}: ca_file {path} holds no authorities: {exc}"
         ) from exc
 
 
@@ -61,7 +61,16 @@ def _trust_folder(context: ssl.SSLContext, folder: Path) -> None:
     if not files:
         raise FileNotFoundError(f"no .pem, .crt or .cer file lies in {folder}")
     for path in files:
+        _trust_file(context, path)
+
+
+def _trust_file(context: ssl.SSLContext, path: Path) -> None:
+    """Certificates in PEM form, or one in DER form, as Windows exports it."""
+    content = path.read_bytes()
+    if b"-----BEGIN" in content:
         context.load_verify_locations(cafile=path)
+    else:
+        context.load_verify_locations(cadata=content)
 
 
 def _show(context: ssl.SSLContext, endpoint: Endpoint) -> None:

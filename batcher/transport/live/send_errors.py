@@ -56,6 +56,9 @@ _CONNECTED: Final[tuple[tuple[type[Exception], str], ...]] = (
     (HttpProcessingError, "broken_answer"),
     (Exception, "connection_lost"),
 )
+# OpenSSL's codes of what is wrong with a certificate.
+_OTHER_NAME: Final = frozenset({62, 64})
+_OTHER_TIME: Final = frozenset({9, 10})
 # How a server says, by OpenSSL's name of its alert, that it wants another certificate of ours.
 # TLS 1.3 says it after our first request, which it has not read.
 _WANTS_CERTIFICATE: Final = frozenset(
@@ -96,12 +99,29 @@ def _not_connected(cause: BaseException, mask: Mask) -> SendError:
     if isinstance(cause, aiohttp.ClientHttpProxyError):
         return _proxy_refused(cause, mask)
     if isinstance(cause, aiohttp.ClientConnectorCertificateError):
-        return _stopped(
-            "certificate",
-            f"the server's certificate is not trusted ({_reason(cause)}): where your company "
-            "has an authority of its own, set ca_file for this endpoint, or SSL_CERT_FILE",
-        )
+        return _stopped("certificate", _about_certificate(cause))
     return SendError(error_type, _words(cause, mask), left=False)
+
+
+def _about_certificate(exc: aiohttp.ClientConnectorCertificateError) -> str:
+    inner = exc.certificate_error
+    if not isinstance(inner, ssl.SSLCertVerificationError):
+        return f"the server's certificate cannot be used: {inner}"
+    what = f"({inner.verify_message.rstrip('.')})"
+    if inner.verify_code in _OTHER_NAME:
+        return (
+            f"the server's certificate is for another name {what}: write the name that it holds"
+            " into base_url"
+        )
+    if inner.verify_code in _OTHER_TIME:
+        return (
+            f"the server's certificate is not valid at this time {what}: check this machine's"
+            " clock, or have the certificate renewed"
+        )
+    return (
+        f"the server's certificate is not trusted {what}: where your company "
+        "has an authority of its own, set ca_file for this endpoint, or SSL_CERT_FILE"
+    )
 
 
 def _proxy_refused(refusal: aiohttp.ClientHttpProxyError, mask: Mask) -> SendError:
@@ -130,14 +150,6 @@ def _alert(exc: BaseException | None) -> str | None:
             return reason
         exc = exc.__cause__ or exc.__context__
     return None
-
-
-def _reason(exc: aiohttp.ClientConnectorCertificateError) -> str:
-    """What is wrong with a certificate, in OpenSSL's words."""
-    inner = exc.certificate_error
-    return (
-        inner.verify_message if isinstance(inner, ssl.SSLCertVerificationError) else f"{inner}"
-    )
 
 
 def _reason_of_system(exc: OSError) -> str:
