@@ -85,6 +85,7 @@ DOORS = {
     "monitoring": {"limits", "meter", "metrics_file", "monitors", "ping", "run_log"},
     "pacing": {
         "breaker",
+        "forecast",  # by when batches are back: the pipeline plans a deadline with it
         "limits",
         "pacer",
         "pool",

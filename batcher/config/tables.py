@@ -141,6 +141,9 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     output: str | None = None
     if_running: IfRunning | None = None
     lane: LaneChoice | None = None
+    deadline: str | None = None
+    deadline_pays: bool | None = None
+    tz: str | None = None
     join: bool | None = None
     processes: int | None = None
     on: Literal["ray"] | None = None
@@ -179,6 +182,7 @@ DEFAULTS: Final = Settings(
     price_book_max_age_days=MOST_DAYS,
     if_running=IfRunning.FAIL,
     lane=LaneChoice.LIVE,
+    deadline_pays=False,
     join=False,
     processes=1,
     lease="30s",

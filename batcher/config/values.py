@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Mapping
+from datetime import datetime, time, timedelta, tzinfo
 from fractions import Fraction
 from typing import Final
 
+from batcher.clock import microseconds, moment_of
 from batcher.errors import ConfigurationError
 from batcher.pricing.book.book import MOST_DAYS
 from batcher.pricing.money import LARGEST_AMOUNT, parse_usd
 
+_LONGEST_LAPSE: Final = 30 * 86_400.0
 _SIZES: Final = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
 
@@ -19,6 +22,44 @@ def seconds(text: str) -> float:
         raise ConfigurationError(f"{text!r} is no duration; write 90s, 15m, 2h or 1h30m")
     hours, minutes, rest = match.groups()
     return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(rest or 0)
+
+
+def deadline(text: str, now_us: int, zone: tzinfo | None) -> tuple[int, str]:
+    """The moment that `06:00` or `8h` means, microseconds UTC, and what people call it.
+
+    A time of day is one in `zone`, `None`: of this machine; one that has passed is tomorrow's.
+    Raises `ConfigurationError`.
+    """
+    now = moment_of(now_us).astimezone(zone)
+    match = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?", text.strip())
+    if match is None:
+        at, note = now + timedelta(seconds=_lapse(text)), ""
+    else:
+        day, note = now.date(), ""
+        of_day = time(int(match[1]), int(match[2]), int(match[3] or 0))
+        at = _local(datetime.combine(day, of_day), zone)
+        if at <= now:
+            at = _local(datetime.combine(day + timedelta(days=1), of_day), zone)
+            note = f": {text.strip()} has passed today, so it is tomorrow's"
+    shown = f"{at.astimezone(zone):%Y-%m-%d %H:%M} {at.astimezone(zone).tzname()}"
+    return microseconds(at), shown + note
+
+
+def _local(wall: datetime, zone: tzinfo | None) -> datetime:
+    """With its zone; a wall time without one is this machine's."""
+    return wall.astimezone() if zone is None else wall.replace(tzinfo=zone)
+
+
+def _lapse(text: str) -> float:
+    try:
+        lapse = seconds(text)
+    except ConfigurationError:
+        lapse = 0.0
+    if not 0 < lapse <= _LONGEST_LAPSE:
+        raise ConfigurationError(
+            f"deadline is {text!r}; write a time of day, like 06:00, or from now, like 8h"
+        )
+    return lapse
 
 
 def size_bytes(name: str, value: str | int | None) -> int | None:

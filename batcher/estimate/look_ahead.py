@@ -1,6 +1,7 @@
 """What is said, asked and refused before the first row of a run is sent."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from batcher.clock import SystemClock
@@ -55,6 +56,15 @@ def look_ahead(
         _show_refusals(sample, say)
     if census is not None and census.requests and not job.cancel:
         _tell_ceiling(job, census, say, ask if must_know else None)
+        if say and job.deadline is not None and inputs.rater.in_batches:
+            live = replace(inputs, rater=replace(inputs.rater, in_batches=False))
+            _tell_move(census.ceiling, census_of(job, live).ceiling, say)
+
+
+def _tell_move(in_batches: int, live: int, say: Say) -> None:
+    """The price of the worst night: no batch is back in time, and all rows move."""
+    more = format_usd(live - in_batches)
+    say(f"that is in batches; if all rows had to move to the live lane, up to {more} more")
 
 
 def _tell_ceiling(job: Job, census: Census, say: Say | None, ask: Say | None) -> None:

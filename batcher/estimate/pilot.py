@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from batcher.estimate.census import Cell, CellKey, Ticket
+from batcher.pipeline.choices import LaneChoice
 from batcher.pipeline.events import Ended
 from batcher.pipeline.job import Job, Services
 from batcher.pipeline.run.run import LoopFactory, run_job
@@ -83,7 +84,9 @@ def send_pilot(
     Raises `ChangedSettings` as every invocation of a run does.
     """
     limits = replace(job.limits, row_limit=None)
-    return run_job(replace(job, limits=limits), replace(services, chosen=chosen), loop_factory)
+    lane = LaneChoice.BATCH if job.lane.packs else LaneChoice.LIVE
+    pilot = replace(job, limits=limits, lane=lane)
+    return run_job(pilot, replace(services, chosen=chosen), loop_factory)
 
 
 def _drawn(group: Sequence[Cell], share: int) -> list[Ticket]:

@@ -9,6 +9,7 @@ import msgspec
 
 from batcher.estimate.census import Inputs
 from batcher.estimate.expected_cost import ModelForecast, Tariff
+from batcher.ledger.money.budget import LaneTokens
 from batcher.ledger.money.estimates import EndpointTimes
 from batcher.messages.codec import CODEC_ERRORS
 from batcher.messages.request import Request
@@ -279,6 +280,31 @@ def _seconds(
     if (latency := terms.times.latency_us) is not None:
         minutes.append(rows * latency / 60e6 / terms.concurrency)
     return (round(max(minutes) * 60) if minutes else None), None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneMoney:
+    """What batches saved, and what moving rows out of them cost; pico-USD, without searches."""
+
+    saved: int
+    moved_rows: int
+    move_cost: int
+
+
+def lane_money(found: Iterable[LaneTokens], tariff: Tariff) -> LaneMoney:
+    """By today's prices; what has none in USD is left out."""
+    saved = moved_rows = move_cost = 0
+    for each in found:
+        written = each.tokens["cache_write_5m_tokens"] + each.tokens["cache_write_1h_tokens"]
+        usage = msgspec.convert({**each.tokens, "cache_write_tokens": written}, Usage)
+        batched = msgspec.structs.replace(usage, service_tier=BATCH)
+        live = tariff.usage_cost(each.model, usage)
+        batch = tariff.usage_cost(each.model, batched)
+        less = 0 if live is None or batch is None else live - batch
+        saved += less if each.in_batches else 0
+        moved_rows += each.rows if each.moved else 0
+        move_cost += less if each.moved else 0
+    return LaneMoney(saved=saved, moved_rows=moved_rows, move_cost=move_cost)
 
 
 def other_models(rater: Rater, now_us: int) -> list[str]:

@@ -19,6 +19,8 @@ _FACTOR: Final = re.compile(r"raise=(\d{1,3}(?:\.\d{1,3})?)x?")
 _RETRIES: Final = re.compile(r"retry:(\d{1,2})")
 _VARIABLES: Final = ("PATH", "HOME", "LANG")
 
+PACKED_ROWS: Final = 10_000  # of one batch: what a lost create or a late batch holds up
+
 Environment = Callable[[Sequence[str]], dict[str, str]]
 
 
@@ -43,10 +45,15 @@ class FallbackRules:
 
 
 class LaneChoice(StrEnum):
-    """How requests travel: each alone, or in Message Batches, later and at half the price."""
+    """How requests travel: each alone, or in Message Batches, later and at half the price.
+
+    `AUTO`: in batches as long as these will be back by a deadline, then live; a run of it is
+    done in phases of the others.
+    """
 
     LIVE = "live"
     BATCH = "batch"
+    AUTO = "auto"
 
     @property
     def packs(self) -> bool:
@@ -59,6 +66,18 @@ class CacheMode(StrEnum):
 
     OFF = "off"
     AUTO = "auto"  # where it saves
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deadline:
+    """By when all rows are to be done, microseconds UTC, and how people call that moment.
+
+    `pays`: rows that are in a batch then are sent live as well.
+    """
+
+    at_us: int
+    words: str
+    pays: bool = False
 
 
 class LogFormat(StrEnum):

@@ -10,6 +10,8 @@ from batcher.pipeline.progress import Progress
 # What `--strict` minds of rows that have an answer.
 UNPRICED: Final = "unpriced"
 ASSUMED: Final = "assumed"
+# Rows that were answered after the deadline of their run.
+LATE: Final = "late"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +40,9 @@ class Ended:
     """How an invocation ended. `error` is one sentence, empty when nothing went wrong.
 
     `unfinished_rows` counts rows of the inputs that are failed, quarantined or held, by kind,
-    from all invocations, and what `--strict` minds. `rows_left` tells whether rows are still
-    to do. `last`: no other process does the run any more. `stopped`: what ended it early, empty
-    where nothing did.
+    from all invocations, what `--strict` minds, and those that missed a deadline. `rows_left`
+    tells whether rows are still to do. `last`: no other process does the run any more.
+    `stopped`: what ended it early, empty where nothing did.
     """
 
     exit_code: int
@@ -55,7 +57,7 @@ class Ended:
     @property
     def without_answer(self) -> dict[str, int]:
         """The rows of the inputs that are failed, quarantined or held, by kind."""
-        unclear = (UNPRICED, ASSUMED)
+        unclear = (UNPRICED, ASSUMED, LATE)
         return {kind: n for kind, n in self.unfinished_rows.items() if kind not in unclear}
 
     @property

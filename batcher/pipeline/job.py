@@ -17,12 +17,14 @@ from batcher.messages.answer import Store
 from batcher.messages.legs import body_with_model
 from batcher.messages.request import Request
 from batcher.pacing.breaker import BreakerPolicy
+from batcher.pacing.forecast import DeadlinePlan
 from batcher.pacing.limits import QuotaLimits
 from batcher.pacing.pacer import Pacer
 from batcher.pacing.retry import RetryPolicy
 from batcher.pipeline.batches.asking import Batches, LookPace
 from batcher.pipeline.choices import (
     AnswerChoices,
+    Deadline,
     FallbackRules,
     GuardLimits,
     IfRunning,
@@ -53,6 +55,7 @@ class RunLimits:
     refused unsent before the run stops. `waiting`: so many attempts more than `concurrency` may
     be open, and wait to leave together. `scouting`: the first row of a model goes alone.
     `cached`: rows that begin alike use the prompt cache.
+    `runtime_words` say what ends it after `max_runtime_seconds`, where that is not the user's.
     """
 
     concurrency: int = 64
@@ -66,6 +69,7 @@ class RunLimits:
     waiting: int = 0
     scouting: bool = True
     cached: bool = False
+    runtime_words: str = ""
     max_bad: BadLimit | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
@@ -79,6 +83,15 @@ class RunLimits:
     def ahead(self, usual: int) -> int:
         """How many rows are read and not yet sent: many, where alike ones are looked for."""
         return max(usual, _CACHED_ROWS) if self.cached else usual
+
+    @property
+    def runtime_over(self) -> str:
+        """What is said when `max_runtime_seconds` are over."""
+        return self.runtime_words or f"--max-runtime of {self.max_runtime_seconds:g} s is over"
+
+    def packed(self, rows: int) -> "RunLimits":
+        """What holds of them for batches of so many rows: live quotas are not theirs."""
+        return replace(self, waiting=rows, scouting=False, quota=QuotaLimits())
 
     @property
     def workers(self) -> int:
@@ -127,7 +140,8 @@ class Job:
     `fallback` are the endpoints that rows go to, one after the other, by `fallback_rules`.
     `dedup`: rows that ask the same are sent once.
     `lane` is how new attempts travel; with `wait` a run stays until its last batch has ended,
-    with `cancel` it ends them, collects what was done, and sends nothing.
+    with `cancel` it ends them, collects what was done, and sends nothing. `plan` is how a phase
+    of a run keeps its `deadline`.
     `replace_output`: `output` is written also where a file is that the program did not write.
     `dated`: the inputs are those of one day, and other days keep their answers.
     `output_of_inputs`: `output` holds the rows of these inputs only, not all of the run.
@@ -154,6 +168,8 @@ class Job:
     lane: LaneChoice = LaneChoice.LIVE
     wait: bool = True
     cancel: bool = False
+    deadline: Deadline | None = None
+    plan: DeadlinePlan | None = None
     dated: bool = False
     output_of_inputs: bool = False
     may_be_missing: Mapping[str, Path] = field(default_factory=dict)
@@ -177,6 +193,11 @@ class Job:
     workers: int | None = None
     fallback: tuple[Fallback, ...] = ()
     fallback_rules: FallbackRules = field(default_factory=FallbackRules)
+
+    @property
+    def deadline_pays(self) -> bool:
+        """Whether rows whose batch is too late are sent again, though both may be paid."""
+        return self.deadline is not None and self.deadline.pays
 
     def most(self, ceiling: int, in_legs: int) -> int | None:
         """What one attempt each (`ceiling`) grows to with all that a row may have in a run.
@@ -259,7 +280,8 @@ class Services:
     leaves: whether the run is ours for sure, and with the room that its answers take until they
     are recorded. `make_packing` makes the lane of a job that packs, with where creates of
     batches are written down, `make_batches` what a server is asked about them; `None`: it has
-    none. `look_pace` is how often, `spool` where results are kept meanwhile. `price_note` says
+    none. `carries` tells what packs may carry: other rows are left. `look_pace` is how often,
+    `spool` where results are kept meanwhile. `price_note` says
     in words whose prices count, `notes` what else is worth knowing before.
     `chosen` are the only rows to send, by the name of their source: a pilot; `None`: all.
     `largest_output` is that of `AnswerPolicy`.
@@ -275,6 +297,7 @@ class Services:
     make_lane: Callable[[Callable[[], bool], AnswerRoom], Lane]
     make_batches: Callable[[Callable[[], bool]], Batches] | None = None
     make_packing: Callable[[Callable[[], bool], Journal], Lane] | None = None
+    carries: Callable[[Request], bool] | None = None
     clock: Clock
     observer: Observer
     price_note: str

@@ -21,11 +21,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from batcher.config.tables import Settings
+from batcher.config.values import deadline
 from batcher.errors import ConfigurationError, UsageError
-from batcher.pacing.limits import QuotaLimits
-from batcher.pipeline.choices import LaneChoice
+from batcher.messages.request import Request
+from batcher.pipeline.choices import PACKED_ROWS, Deadline, LaneChoice, OnUnknown
 from batcher.pipeline.job import Job, RunLimits
 from batcher.transport.endpoint import Journal, Lane
+from batcher.wiring.dated import local_zone
 
 if TYPE_CHECKING:
     from batcher.transport.batch.message_batches import MessageBatches
@@ -91,20 +93,79 @@ def _file_key(endpoint: Endpoint) -> Secret:
     return key
 
 
-PACKED_ROWS: Final = 10_000  # of one batch: what a lost create or a late batch holds up
 PACKED_BYTES: Final = 64 * 2**20
 
 MakePacking = Callable[[Callable[[], bool], Journal], Lane]
 MakeBatches = Callable[[Callable[[], bool]], "MessageBatches"]
 
 
-def check_lane(merged: Settings, *, wait: bool, cancel: bool) -> None:
-    """Raise for settings that do not go together."""
-    if merged.lane is LaneChoice.BATCH:
-        _check_alone(merged, "--lane batch")
+def check_lane(merged: Settings, typed: Settings, *, wait: bool, cancel: bool) -> None:
+    """Raise for settings that do not go together; `typed` are those of options."""
+    by_deadline = merged.lane is LaneChoice.AUTO and not cancel
+    if merged.lane is not LaneChoice.LIVE:
+        _check_alone(merged, f"--lane {merged.lane}")
     elif cancel or not wait:
         option = "--cancel" if cancel else "--no-wait"
         raise UsageError(f"{option} is about batches: type it with --lane batch")
+    if by_deadline:
+        _check_deadline(merged, wait=wait)
+    elif typed.deadline or typed.deadline_pays or typed.tz:
+        raise UsageError(
+            "--deadline, --deadline-pays and --tz are for --lane auto: type that, too"
+        )
+
+
+def _check_deadline(merged: Settings, *, wait: bool) -> None:
+    if not merged.deadline:
+        raise ConfigurationError(
+            "--lane auto needs a deadline, for which rows that are not back from batches are"
+            " sent live: --deadline 06:00, or 8h"
+        )
+    if not wait:
+        raise UsageError(
+            "--no-wait and --lane auto: somebody has to be there before the deadline; submit"
+            " with --lane batch, and type --lane auto later"
+        )
+    if merged.limit is not None:
+        raise UsageError("--limit and --lane auto: the deadline is for all rows; leave one out")
+    if merged.deadline_pays and merged.on_unknown is not OnUnknown.RETRY:
+        raise ConfigurationError(
+            f"--deadline-pays sends rows again that may be paid, and --on-unknown"
+            f" {merged.on_unknown} does not: leave one of them out"
+        )
+
+
+def lane_of(merged: Settings, *, cancel: bool) -> LaneChoice:
+    """The lane of the run; who cancels has to do with batches only."""
+    if merged.lane is LaneChoice.AUTO and cancel:
+        return LaneChoice.BATCH
+    return merged.lane or LaneChoice.LIVE
+
+
+def deadline_of(
+    merged: Settings, lane: LaneChoice, now_us: int, schedule_tz: str | None
+) -> Deadline | None:
+    """By when the run is to be done; raises `ConfigurationError` for no such moment."""
+    if lane is not LaneChoice.AUTO or merged.deadline is None:
+        return None
+    zone = local_zone(merged.tz, "tz") or local_zone(schedule_tz, "[schedule] tz")
+    at_us, words = deadline(merged.deadline, now_us, zone)
+    return Deadline(at_us=at_us, words=words, pays=bool(merged.deadline_pays))
+
+
+def deadline_notes(job: Job) -> tuple[str, ...]:
+    """What goes where in this phase of a run with a deadline, and until when."""
+    if job.deadline is None or job.plan is None:
+        return ()
+    seen, by = job.plan.forecast, f"deadline {job.deadline.words}"
+    if not job.lane.packs:
+        return (f"{by}: rows that are in no batch go live now, and those of batches in time",)
+    known = f"as {seen.seen_batches:,} were" if seen.seen_batches else "none was seen yet"
+    minutes = max(round(seen.queue_seconds / 60), 1)
+    return (
+        f"{by}: rows go in batches of up to {job.limits.waiting:,}, which should be back within"
+        f" {minutes:,} min ({known})",
+    )
 
 
 def check_alone(merged: Settings) -> None:
@@ -124,7 +185,7 @@ def lane_limits(limits: RunLimits, lane: LaneChoice, *, cancel: bool) -> RunLimi
     """What holds of the limits in that lane: the quotas of live requests are not its own."""
     if not lane.packs:
         return limits
-    packed = replace(limits, waiting=PACKED_ROWS, scouting=False, quota=QuotaLimits())
+    packed = limits.packed(PACKED_ROWS)
     return replace(packed, retry=replace(packed.retry, max_attempts=0)) if cancel else packed
 
 
@@ -139,8 +200,24 @@ def packing_maker(job: Job, key: Secret | None, clock: Clock) -> MakePacking | N
     if not job.endpoint.batches:
         raise ConfigurationError(no_batches(job.endpoint))
     if job.fallback:
-        raise ConfigurationError("--lane batch sends to one endpoint: leave out the fallback")
-    return partial(_batch_lane, job.endpoint, key, clock, cancel=job.cancel)
+        raise ConfigurationError("batches are of one endpoint: leave out the fallback")
+    return partial(_batch_lane, job, key, clock)
+
+
+def carried(job: Job) -> Callable[[Request], bool] | None:
+    """Whether a batch carries a request, in the phase of a run that packs; `None`: ask nobody.
+
+    What calls for a tool of ours is no use there: its answer would be waited for in vain.
+    """
+    if job.plan is None or not job.lane.packs:
+        return None
+    from batcher.transport.batch.batch_lane import not_in_batches  # noqa: PLC0415 - late
+
+    tools = [f'"{name}"'.encode() for name in job.answers.tools]
+    return lambda request: (
+        not_in_batches(request.body, request.max_tokens) is None
+        and not any(tool in request.body for tool in tools)
+    )
 
 
 def batches_maker(endpoint: Endpoint, key: Secret | None, clock: Clock) -> MakeBatches | None:
@@ -149,19 +226,14 @@ def batches_maker(endpoint: Endpoint, key: Secret | None, clock: Clock) -> MakeB
 
 
 def _batch_lane(
-    endpoint: Endpoint,
-    key: Secret | None,
-    clock: Clock,
-    may_send: Callable[[], bool],
-    journal: Journal,
-    *,
-    cancel: bool,
+    job: Job, key: Secret | None, clock: Clock, may_send: Callable[[], bool], journal: Journal
 ) -> Lane:
     from batcher.transport.batch.batch_lane import BatchLane, PackLimits  # noqa: PLC0415 - late
 
-    limits = PackLimits(requests=PACKED_ROWS, body_bytes=PACKED_BYTES)
-    lane = BatchLane(_batches(endpoint, key, clock, may_send), clock, journal, limits)
-    if cancel:
+    limits = PackLimits(requests=job.limits.waiting, body_bytes=PACKED_BYTES)
+    batches = _batches(job.endpoint, key, clock, may_send)
+    lane = BatchLane(batches, clock, journal, limits)
+    if job.cancel:
         lane.drain()
     return lane
 

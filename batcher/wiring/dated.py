@@ -30,8 +30,13 @@ def local_day(now_us: int, zone: str | None) -> date:
 
 def schedule_zone(name: str | None) -> tzinfo | None:
     """The time zone of a schedule; raises `ConfigurationError` for one not known here."""
+    return local_zone(name, "[schedule] tz")
+
+
+def local_zone(name: str | None, said_by: str) -> tzinfo | None:
+    """The time zone of that name, `None`: this machine's; raises `ConfigurationError`."""
     try:
-        return time_zone(name, "[schedule] tz") if name else None
+        return time_zone(name, said_by) if name else None
     except UsageError as exc:
         raise ConfigurationError(str(exc)) from exc
 

@@ -5,11 +5,15 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from signal import Signals
 from typing import Final
 
 from batcher.clock import SystemClock
 from batcher.config.keys import read_key
 from batcher.errors import ConfigurationError, did_you_mean
+from batcher.ledger.connect import engine_at, parse_url, reading
+from batcher.ledger.migrate import current, require_head
+from batcher.ledger.money.estimates import EndpointTimes, endpoint_times
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.choices import IfRunning
 from batcher.pipeline.engine.rater import Rater
@@ -17,7 +21,7 @@ from batcher.pipeline.events import Ended, Observer
 from batcher.pipeline.job import Job, Services, SignalWays
 from batcher.pipeline.run.dry_run import Inspection, inspect
 from batcher.pipeline.run.holding import hold
-from batcher.pipeline.run.run import run_job
+from batcher.pipeline.run.run import run_by_deadline, run_job
 from batcher.pricing.book.book import PriceBook, age_warning, load_file, load_shipped
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.read.check import check_source, hidden_rows
@@ -28,7 +32,7 @@ from batcher.transport.endpoint import (
     Secret,
     quota_fingerprint,
 )
-from batcher.wiring.connecting import batches_maker, packing_maker
+from batcher.wiring.connecting import batches_maker, carried, deadline_notes, packing_maker
 from batcher.wiring.fallbacks import fallback_notes, fallback_services, live_lane, rules_of
 from batcher.wiring.guarding import check_output
 from batcher.wiring.process import OwnProcess, Process, loop_factory
@@ -135,13 +139,14 @@ def services_for(
         make_lane=partial(live_lane, job.endpoint, key, clock, pacer),
         make_batches=batches_maker(job.endpoint, key, clock),
         make_packing=packing_maker(job, key, clock),
+        carries=carried(job),
         spool=spool_folder(job.database),
         pacer=pacer,
         fingerprint=partial(quota_fingerprint, job.endpoint, key),
         clock=clock,
         observer=observer,
         price_note=price_note(job, book),
-        notes=(*_key_notes(key), *fallback_notes(job)),
+        notes=(*_key_notes(key), *fallback_notes(job), *deadline_notes(job)),
         fallbacks=fallbacks,
         largest_output=rules_of(job.endpoint).largest_output
         if job.answers.raise_factor
@@ -221,13 +226,61 @@ def run_here(
 ) -> Ended:
     """See `run_job`, with the fastest event loop there is; `files`: see `services_for`."""
     process.begin(job.limits.concurrency)
-    with ExitStack() as stack:
-        held = None
-        if job.if_running is not IfRunning.FAIL:  # inputs are looked at when it is our turn
-            held = stack.enter_context(hold(job, observer, SystemClock()))
-        services = replace(services_for(job, observer, files, process), signals=signals)
-        process.send(of_arrow=any(file.format == "parquet" for file in services.files))
-        return run_job(job, services, loop_factory(), before, held)
+    here = _Here(observer, signals, process, before, files)
+    if job.deadline is None:
+        return here.run(job)
+    seen = _seen_times(job)
+    return run_by_deadline(job, seen, SystemClock(), here.run, lambda: bool(here.heard))
+
+
+class _Here:
+    """Runs a job, or one phase of it after the other: what is asked and read once is kept."""
+
+    def __init__(
+        self,
+        observer: Observer,
+        signals: SignalWays,
+        process: Process,
+        before: Callable[[Services], None] | None,
+        files: Sequence[SourceFile],
+    ) -> None:
+        self._observer = observer
+        self._signals = replace(signals, pass_on=partial(self._hear, signals.pass_on))
+        self._process = process
+        self._before = before
+        self._files = files
+        self.heard: list[Signals] = []
+
+    def _hear(self, pass_on: Callable[[Signals], None], number: Signals) -> None:
+        self.heard.append(number)
+        pass_on(number)
+
+    def run(self, job: Job) -> Ended:
+        """One invocation of it."""
+        with ExitStack() as stack:
+            held = None
+            if job.if_running is not IfRunning.FAIL:  # inputs are looked at when it is our turn
+                held = stack.enter_context(hold(job, self._observer, SystemClock()))
+            made = services_for(job, self._observer, self._files, self._process)
+            services = replace(made, signals=self._signals)
+            of_arrow = any(file.format == "parquet" for file in services.files)
+            self._process.send(of_arrow=of_arrow)
+            before, self._before, self._files = self._before, None, services.files
+            return run_job(job, services, loop_factory(), before, held)
+
+
+def _seen_times(job: Job) -> EndpointTimes:
+    """What the job's ledger knows of its endpoint; nothing where there is no ledger yet."""
+    path = parse_url(job.database).path
+    if path is not None and not path.is_file():
+        return EndpointTimes()
+    with engine_at(job.database, read_only=True) as engine:
+        if current(engine) is None:
+            return EndpointTimes()
+        require_head(engine)
+        with reading(engine) as connection:
+            where = job.endpoint.name, job.endpoint.shown_url
+            return endpoint_times(connection, *where)
 
 
 def spool_folder(database: str) -> Path:

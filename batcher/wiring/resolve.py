@@ -45,7 +45,7 @@ from batcher.preflight.preflight import check_dialect
 from batcher.preflight.rules import shipped_rules
 from batcher.rows.build.settings import RequestSettings
 from batcher.transport.endpoint import Endpoint
-from batcher.wiring.connecting import check_alone, check_lane, lane_limits
+from batcher.wiring.connecting import check_alone, check_lane, deadline_of, lane_limits, lane_of
 from batcher.wiring.dated import DatedFiles, command_of, key_of, local_day, of_day, parsed_day
 from batcher.wiring.fallback_settings import (
     FallbackOptions,
@@ -156,7 +156,8 @@ def resolve(typed: Asked) -> Job:
     lifeboat_folder, spare_folders = lifeboat_folders(merged.lifeboat_folder)
     base = typed.job_path.parent if typed.job_path and not typed.inputs else Path()
     name = _name(typed, job_file)
-    check_lane(merged, wait=typed.wait, cancel=typed.cancel)
+    check_lane(merged, typed.options, wait=typed.wait, cancel=typed.cancel)
+    lane = lane_of(merged, cancel=typed.cancel)
     check_alone(merged)
     day = typed.day or local_day(typed.asked_at, job_file.schedule.tz)
     files = of_day(day, inputs, merged.output, base, may_be_empty=job_file.empty == "ok")
@@ -173,14 +174,13 @@ def resolve(typed: Asked) -> Job:
         ),
         endpoint=endpoint,
         settings=_request_settings(merged, layers, job_file),
-        limits=lane_limits(
-            _limits(merged, wait=typed.wait), stated(merged.lane), cancel=typed.cancel
-        ),
+        limits=lane_limits(_limits(merged, wait=typed.wait), lane, cancel=typed.cancel),
         on_unknown=stated(merged.on_unknown),
         accept_change=typed.accept_change,
         again=typed.again,
         dedup=stated(merged.dedup),
-        lane=stated(merged.lane),
+        lane=lane,
+        deadline=deadline_of(merged, lane, typed.asked_at, job_file.schedule.tz),
         wait=typed.wait,
         cancel=typed.cancel,
         strict=stated(merged.strict),

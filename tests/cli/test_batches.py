@@ -3,12 +3,16 @@
 import json
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import text
 
+from batcher.cli.menu import group
 from batcher.errors import ConfigurationError, UsageError
 from batcher.ledger.connect import open_engine, writing
+from batcher.simulator.settings import BatchSettings
 from tests.cli.test_report import database, invoke  # noqa: F401
 from tests.databases import sqlite_template, sqlite_url  # noqa: F401
+from tests.making_runs import ask, row, simulating, write_rows
 
 INTENT = """INSERT INTO batches
   (run_id, invocation_id, requested_model, state, batch_id, requests, intended_at)
@@ -63,6 +67,24 @@ def rows(tmp_path):
         (("--dedup", "--join"), ConfigurationError, "--dedup is for one process"),
         (("--no-wait",), UsageError, "--no-wait is about batches"),
         (("--cancel",), UsageError, "--cancel is about batches"),
+        (("--lane", "auto"), ConfigurationError, "--lane auto needs a deadline"),
+        (("--lane", "auto", "--deadline", "8h", "--join"), ConfigurationError, "one process"),
+        (("--lane", "auto", "--deadline", "8h", "--no-wait"), UsageError, "--no-wait and"),
+        (("--lane", "auto", "--deadline", "8h", "--limit", "5"), UsageError, "--limit and"),
+        (("--lane", "auto", "--deadline", "25:00"), ConfigurationError, "like 06:00"),
+        (("--lane", "auto", "--deadline", "0"), ConfigurationError, "like 06:00"),
+        (("--lane", "batch", "--deadline", "8h"), UsageError, "are for --lane auto"),
+        (("--tz", "UTC"), UsageError, "are for --lane auto"),
+        (
+            ("--lane", "auto", "--deadline", "6:00", "--tz", "Mars/Base"),
+            ConfigurationError,
+            "no time zone",
+        ),
+        (
+            ("--lane", "auto", "--deadline", "8h", "--deadline-pays", "--on-unknown", "hold"),
+            ConfigurationError,
+            "--on-unknown hold does not",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(rows, tmp_path, words, error, said):
@@ -71,3 +93,58 @@ def test_what_does_not_go_together_is_refused(rows, tmp_path, words, error, said
         where = ("--database", "postgresql+psycopg://nobody@127.0.0.1:9/none")
     assert said in invoke("run", rows, "-m", "m", *words, *where, error=error)
     assert not (tmp_path / "ledger.db").exists()
+
+
+@pytest.fixture
+def night(tmp_path, monkeypatch):
+    """Three rows, one of which no batch carries, and what a run of them says at its end."""
+    monkeypatch.chdir(tmp_path)
+    lines = [
+        row("a", "id-1"),
+        row("b", "id-2"),
+        row("c", "id-3", speed="fast", model="claude-opus-4-6"),
+    ]
+    write_rows(tmp_path / "rows.jsonl", lines)
+    with simulating(batches=BatchSettings()) as simulator:
+        where = ("-e", "simulator", "--base-url", simulator.base_url, "--no-preflight")
+
+        def run(*words):
+            words = ("run", "rows.jsonl", *where, "--lane", "auto", *words)
+            return CliRunner().invoke(group, words, standalone_mode=False)
+
+        yield run
+
+
+def lanes(folder):
+    asked = "SELECT row_number, lane FROM v_answers ORDER BY row_number"
+    return ask(str(folder / "batcher.db"), asked)
+
+
+def test_a_run_with_time_goes_in_batches_but_for_what_fits_in_none(night, tmp_path):
+    ended = night("--deadline", "8h")
+    assert ended.return_value == 0, ended.output
+    assert lanes(tmp_path) == [(1, "batch"), (2, "batch"), (3, "live")]
+    said = ended.output
+    assert "rows go in batches of up to " in said
+    assert "should be back within 60 min (none was seen yet)" in said
+    assert "if all rows had to move to the live lane, up to $" in said
+    assert "batch saved $" in said
+    assert "3 rows answered" in said
+    assert "missed" not in said
+
+
+def test_a_run_without_time_goes_live(night, tmp_path):
+    ended = night("--deadline", "5m", "--json")
+    assert ended.return_value == 0, ended.output
+    assert {lane for _, lane in lanes(tmp_path)} == {"live"}
+    told = json.loads(ended.stdout)["deadline"]
+    assert (told["missed"], told["late_rows"], told["moved_rows"]) == (False, 0, 0)
+    assert told["batch_saved_usd"] == "0"
+
+
+def test_a_dry_run_says_by_when_and_what_a_move_would_cost(night, tmp_path):
+    ended = night("--deadline", "23:59:59", "--tz", "UTC", "--dry-run")
+    assert ended.return_value == 0, ended.output
+    assert " 23:59 UTC" in ended.stdout
+    assert "if all rows had to move to the live lane, up to $" in ended.stdout
+    assert not (tmp_path / "batcher.db").exists()

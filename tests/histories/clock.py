@@ -4,6 +4,7 @@ import asyncio
 import heapq
 import itertools
 import random
+from collections.abc import Callable
 
 _BEGIN_US = 1_794_700_000_000_000  # in November 2026
 _TURN_SECONDS = 0.0005  # of real time: the writer's thread has its own
@@ -12,11 +13,19 @@ _TURN_SECONDS = 0.0005  # of real time: the writer's thread has its own
 class VirtualClock:
     """See `batcher.clock.Clock`. Jumps to the next moment that somebody sleeps for.
 
-    `chance` is drawn from the history's own generator. One clock lives through many runs.
+    `chance` is drawn from the history's own generator. One clock lives through many runs. Who
+    ticks regularly does so every `least_seconds` at most. No time passes unless it is `quiet`.
     """
 
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(
+        self,
+        chance: random.Random,
+        least_seconds: float = 0.0,
+        quiet: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._chance = chance
+        self._least_seconds = least_seconds
+        self._quiet = quiet
         self._now = 1_000.0
         self._order = itertools.count()
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
@@ -47,6 +56,8 @@ class VirtualClock:
         if seconds <= 0:
             await asyncio.sleep(0)
             return
+        if seconds >= 0.2:
+            seconds = max(seconds, self._least_seconds)
         loop = asyncio.get_running_loop()
         if self._driver is None or self._driver.get_loop() is not loop:
             self._sleepers.clear()  # those of a run that is over
@@ -58,6 +69,8 @@ class VirtualClock:
     async def _drive(self) -> None:
         while True:
             await asyncio.sleep(_TURN_SECONDS)
+            if not self._quiet():
+                continue
             while self._sleepers and self._sleepers[0][2].done():
                 heapq.heappop(self._sleepers)  # it was cancelled
             if self._sleepers:

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from tests.histories.provider import Provider
 from tests.making_runs import photograph
 
 _STEPS = ("sent", "arrived", "billed", "answered", "commit")
@@ -18,14 +17,15 @@ _STEPS = ("sent", "arrived", "billed", "answered", "commit")
 
 @contextmanager
 def crashing(
-    provider: Provider,
+    provider: Any,
     database: str,
     copy: Path,
     chance: random.Random,
     happened: Counter[str],
+    steps: Sequence[str] = _STEPS,
 ) -> Iterator[None]:
     """`copy` is the ledger as the crash left it; it is not there when the run ended before."""
-    step, left = chance.choice(_STEPS), [chance.randint(1, 8)]
+    step, left = chance.choice(steps), [chance.randint(1, 8)]
 
     def moment(name: str) -> None:
         with provider.lock:  # the bill and the ledger of one moment

@@ -97,11 +97,13 @@ class Lines(Quiet):
         self._thread: threading.Thread | None = None
 
     def started(self, event: Started) -> None:
-        """See `Observer.started`."""
+        """See `Observer.started`; a run may have several phases."""
         super().started(event)
+        self._stop = threading.Event()
         for line in opening_lines(event):
             say(line)
-        self._thread = threading.Thread(target=self._run, args=(event,), daemon=True)
+        run = (event, self._stop)
+        self._thread = threading.Thread(target=self._run, args=run, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -122,11 +124,11 @@ class Lines(Quiet):
         """See `Observer.draining`."""
         say(draining_line(reason))
 
-    def _run(self, event: Started) -> None:
+    def _run(self, event: Started, stop: threading.Event) -> None:
         clock, meter, pause = SystemClock(), Meter(event.progress), _FIRST_LINE_SECONDS
         meter.read(clock.monotonic())
         said = ""
-        while not self._stop.wait(pause):
+        while not stop.wait(pause):
             pause = min(2 * pause, _LAST_LINE_SECONDS)
             line = progress_line(event.progress, meter.read(clock.monotonic()))
             say(stamped(line, clock.now_us()))

@@ -1,5 +1,6 @@
 """`batcher run --dry-run` and `batcher check`: what the inputs hold, nothing sent."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -8,9 +9,10 @@ from batcher import wiring
 from batcher.cli.run.summary import input_lines
 from batcher.cli.words.say import tell
 from batcher.estimate.look_ahead import ceiling_words
+from batcher.pipeline.choices import LaneChoice
 from batcher.pipeline.job import Job
 from batcher.pipeline.run.dry_run import Inspection
-from batcher.pricing.money import usd_text
+from batcher.pricing.money import format_usd, usd_text
 from batcher.report.words import count_of
 from batcher.rows.build.field_names import not_sent_words
 
@@ -18,9 +20,23 @@ from batcher.rows.build.field_names import not_sent_words
 def print_dry_run(job: Job, *, as_json: bool) -> int:
     """Inspect the job's inputs and print the ceiling and the first body; 65 for bad rows."""
     found = wiring.inspect_inputs(job)
+    move = [] if as_json else _move_words(job, found)
     body = [] if found.first_body is None else ["first body:", found.first_body.decode()]
-    _print(job, found, [*body, "dry run: nothing was sent"], as_json=as_json)
+    _print(job, found, [*move, *body, "dry run: nothing was sent"], as_json=as_json)
     return 0 if found.is_clean else 65
+
+
+def _move_words(job: Job, found: Inspection) -> list[str]:
+    """Where rows go that have a deadline, and what the worst night would cost more."""
+    if job.deadline is None or "-" in job.inputs:
+        return []
+    packed = wiring.inspect_inputs(replace(job, lane=LaneChoice.BATCH))
+    one, more = format_usd(packed.cost_high), format_usd(found.cost_high - packed.cost_high)
+    return [
+        f"deadline {job.deadline.words}",
+        f"in batches {one} with one attempt per row; if all rows had to move to the live lane,"
+        f" up to {more} more",
+    ]
 
 
 def print_inspection(job: Job, *, as_json: bool) -> int:

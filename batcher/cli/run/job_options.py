@@ -272,6 +272,25 @@ _RUN_OPTIONS = (
         help="One by one, or in Message Batches at half the price, within a day [live].",
     ),
     option(
+        "--deadline",
+        metavar="TIME",
+        section=WHAT,
+        help="With --lane auto: by when all is done, 06:00 or 8h; what is late goes live.",
+    ),
+    option(
+        "--deadline-pays",
+        is_flag=True,
+        default=None,
+        section=WHAT,
+        help="Send rows of a batch that does not end in time live, and pay both.",
+    ),
+    option(
+        "--tz",
+        metavar="ZONE",
+        section=WHAT,
+        help="The time zone of --deadline, like Europe/Paris [this machine's].",
+    ),
+    option(
         "--dedup",
         is_flag=True,
         default=None,

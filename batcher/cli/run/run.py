@@ -142,6 +142,7 @@ def _run(
     from batcher.cli.run.display import display
     from batcher.cli.run.summary import finish
     from batcher.cli.words.say import say
+    from batcher.clock import SystemClock
 
     job = wiring.resolve(typed)
     wiring.check_together(job, pilot=pilot_rows is not None)
@@ -162,6 +163,7 @@ def _run(
         say(sentence)
     watcher = display(quiet=silent or verbose, assume_yes=yes)
     before = partial(look_ahead, job, quiet=silent, assume_yes=yes)
+    began_us = SystemClock().now_us()
     try:
         if job.on is not None:
             from batcher.distributed.on_ray import run_on_ray
@@ -171,4 +173,9 @@ def _run(
             ended = wiring.run(job, monitors.beside(watcher), before)
     finally:
         watcher.close()
-    return finish(job, ended, watcher, as_json=as_json, quiet=quiet)
+    more = None
+    if job.deadline is not None:
+        from batcher.cli.run.deadline import tell_deadline
+
+        more = tell_deadline(job, ended, watcher.start, began_us, quiet=silent)
+    return finish(job, ended, watcher, as_json=as_json, quiet=quiet, more=more)

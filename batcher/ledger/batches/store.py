@@ -355,6 +355,18 @@ def is_ours(connection: Connection, number: int, custom_id: str) -> bool:
     return connection.execute(query.limit(1)).first() is not None
 
 
+def most_they_cost(connection: Connection, numbers: Sequence[int]) -> int | None:
+    """What the open attempts of these batches can cost together; `None`: without a bound."""
+    bound = attempts.c.cost_high
+    query = select(func.count(), func.count(bound), func.sum(bound)).where(
+        attempts.c.batch_number > 0,
+        attempts.c.batch_number.in_(numbers),
+        attempts.c.state == State.OPEN.value,
+    )
+    every, bounded, most = connection.execute(query).one()
+    return int(most or 0) if every == bounded else None
+
+
 def has_batches_out(connection: Connection, run_id: int) -> bool:
     """Whether rows of the run wait for a batch."""
     query = select(batches.c.batch_number).where(

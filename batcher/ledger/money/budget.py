@@ -332,3 +332,53 @@ def _failed_attempts(invocation_id: int, first: int) -> Select[Any]:
             func.coalesce(attempts.c.error_type, "").not_in((DIED, "aborted")),
         )
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneTokens:
+    """The tokens of answers of one model that came one way, by the names of a usage.
+
+    `moved`: they came live since the batches of their rows were given up, or canceled.
+    """
+
+    model: str
+    in_batches: bool
+    moved: bool
+    rows: int
+    tokens: dict[str, int]
+
+
+_OF_USAGE: Final = (
+    "input_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "cache_read_tokens",
+    "output_tokens",
+)  # fmt: skip
+
+
+def lane_tokens(connection: Connection, run_id: int, since_us: int) -> list[LaneTokens]:
+    """What the run's final answers since that moment hold, by lane, and whether they moved."""
+    moved = select(attempts.c.request_id).where(
+        attempts.c.batch_number > 0,
+        attempts.c.error_type.in_(("canceled", "batch_forgotten")),
+        attempts.c.settled_at >= since_us,
+    )
+    in_batches = (func.coalesce(attempts.c.batch_number, 0) > 0).label("in_batches")
+    has_moved = answers.c.request_id.in_(moved).label("has_moved")
+    sums = [func.coalesce(func.sum(answers.c[name]), 0).label(name) for name in _OF_USAGE]
+    model, rows = answers.c.requested_model, func.count().label("rows")
+    query = (
+        select(model, in_batches, has_moved, rows, *sums)
+        .join(attempts, attempts.c.attempt_id == answers.c.attempt_id)
+        .where(answers.c.run_id == run_id, answers.c.answered_at >= since_us)
+        .where(answers.c.final == 1)
+        .group_by(model, in_batches, has_moved)
+    )
+    return [
+        LaneTokens(
+            model=row["requested_model"],
+            in_batches=bool(row["in_batches"]),
+            moved=bool(row["has_moved"]) and not row["in_batches"],
+            rows=row["rows"],
+            tokens={name: int(row[name]) for name in _OF_USAGE},
+        )
+        for row in connection.execute(query).mappings()
+    ]

@@ -264,11 +264,13 @@ def like_answers(
 class EndpointTimes:
     """How long an endpoint took of late.
 
-    `latency_us` is the mean of live answers, `None`: there are none; `batch_seconds` are those
-    from the making of batches to their end.
+    `latency_us` is the mean of live answers, `None`: there are none, and `tokens` what one of
+    them reads, past the cache, and writes; `batch_seconds` are those from the making of batches
+    to their end.
     """
 
     latency_us: int | None = None
+    tokens: tuple[float, float] | None = None
     batch_seconds: tuple[int, ...] = ()
 
 
@@ -277,17 +279,21 @@ def endpoint_times(connection: Connection, endpoint: str, base_url: str) -> Endp
     there = and_(invocations.c.endpoint == endpoint, invocations.c.base_url == base_url)
     newest = select(invocations.c.invocation_id).where(there)
     newest = newest.order_by(invocations.c.invocation_id.desc()).limit(_TIMED_INVOCATIONS)
-    latencies: list[int] = []
+    live: list[tuple[int, int, int]] = []
     for invocation_id in connection.execute(newest).scalars().all():
         ids = attempt_ids_of(invocation_id)
         query = (
-            select(answers.c.latency_us)
+            select(
+                answers.c.latency_us,
+                func.coalesce(answers.c.input_tokens, 0),
+                func.coalesce(answers.c.output_tokens, 0),
+            )
             .join(attempts, attempts.c.attempt_id == answers.c.attempt_id)
             .where(answers.c.attempt_id >= ids.start, answers.c.attempt_id < ids.stop)
             .where(func.coalesce(attempts.c.batch_number, 0) == 0)
-            .limit(_TIMED_ANSWERS - len(latencies))
+            .limit(_TIMED_ANSWERS - len(live))
         )
-        latencies += connection.execute(query).scalars()
+        live += [(row[0], row[1], row[2]) for row in connection.execute(query)]
     ended = (
         select(batches.c.ended_at - batches.c.created_at)
         .join(invocations, invocations.c.invocation_id == batches.c.invocation_id)
@@ -296,8 +302,14 @@ def endpoint_times(connection: Connection, endpoint: str, base_url: str) -> Endp
         .limit(_TIMED_BATCHES)
     )
     waited = [max(int(each) // 10**6, 0) for each in connection.execute(ended).scalars()]
+    if not live:
+        return EndpointTimes(batch_seconds=tuple(waited))
+    latency, tokens_in, tokens_out = (
+        sum(column) / len(live) for column in zip(*live, strict=True)
+    )
     return EndpointTimes(
-        latency_us=sum(latencies) // len(latencies) if latencies else None,
+        latency_us=int(latency),
+        tokens=(tokens_in, tokens_out),
         batch_seconds=tuple(waited),
     )
 

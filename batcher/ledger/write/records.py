@@ -13,7 +13,7 @@ from zlib import crc32
 import msgspec
 from sqlalchemy import Connection, and_, delete, func, select
 
-from batcher.ledger.schema import failures, price_books, ratings, sources
+from batcher.ledger.schema import answers, failures, price_books, ratings, sources
 from batcher.ledger.write.statements import insert_into
 from batcher.messages.attempt import Attempt, Outcome, State
 from batcher.messages.failure import FailureKind
@@ -236,6 +236,15 @@ def unfinished_rows(connection: Connection, source_ids: Collection[int]) -> dict
         if source_id in source_ids:
             counts[kind] = counts.get(kind, 0) + count
     return counts
+
+
+def answered_after(connection: Connection, source_ids: Collection[int], moment_us: int) -> int:
+    """How many rows of these sources got their answer after that moment."""
+    query = select(answers.c.source_id, func.count()).where(
+        answers.c.final == 1, answers.c.answered_at > moment_us
+    )
+    found = connection.execute(query.group_by(answers.c.source_id))
+    return sum(count for source_id, count in found if source_id in source_ids)
 
 
 def has_failure(connection: Connection, source_id: int, reason: str) -> bool:

@@ -22,6 +22,8 @@ from batcher.pipeline.engine.work import Underway
 from batcher.pipeline.progress import Progress
 from batcher.rows.ranges import RowRanges
 
+CloseBatch = Callable[[Connection, int, int], object]  # with its number, and when
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeeperTies:
@@ -85,18 +87,23 @@ class Collector:
             if not self._outstanding:
                 self._home.set()
 
-    async def collect(self, batch: StoredBatch, results: Results, ties: KeeperTies) -> None:
-        """Settle every attempt of the batch; it is collected when this returns.
+    async def collect(
+        self, batch: StoredBatch, results: Results, ties: KeeperTies, *, gives_up: bool = False
+    ) -> None:
+        """Settle every attempt of the batch; it is collected, or given up, when this returns.
 
         Whoever has the results closes them.
         """
         self._results, self._batch = results, batch
+        close = store.forget if gives_up else store.collected
         try:
-            await self._settle_all(batch, results, ties)
+            await self._settle_all(batch, results, ties, close)
         finally:
             self._results = self._batch = None
 
-    async def _settle_all(self, batch: StoredBatch, results: Results, ties: KeeperTies) -> None:
+    async def _settle_all(
+        self, batch: StoredBatch, results: Results, ties: KeeperTies, close: CloseBatch
+    ) -> None:
         number, run = batch.number, self._run
         left = await self._journal.write(lambda c: came_back(c, run.run_id, number))
         self._outstanding = {out.attempt_id for out, _, _ in left}
@@ -115,7 +122,7 @@ class Collector:
             attempt = _without_row(out)
             ties.settle_alone(attempt, self.outcome(attempt, number))
         await self._home.wait()
-        await self._close(batch, alone, ties)
+        await self._close(batch, alone, ties, close)
         _say_findings(batch, results, len(alone), ties.say)
 
     async def _read(self, rows: Mapping[int, RowRanges]) -> None:
@@ -126,14 +133,18 @@ class Collector:
         await read.wait()
 
     async def _close(
-        self, batch: StoredBatch, alone: Sequence[AttemptOut], ties: KeeperTies
+        self,
+        batch: StoredBatch,
+        alone: Sequence[AttemptOut],
+        ties: KeeperTies,
+        close: CloseBatch,
     ) -> None:
         number, now = batch.number, self._clock.now_us()
         elsewhere = [out for out in alone if out.source_id not in self._run.sources]
 
         def save(connection: Connection) -> None:
             _save_elsewhere(connection, elsewhere)
-            store.collected(connection, number, now)
+            close(connection, number, now)
 
         self._run.done.back(number)
         await asyncio.wrap_future(ties.save(save))

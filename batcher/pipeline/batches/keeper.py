@@ -14,8 +14,10 @@ from batcher.pipeline.batches.asking import Batches, LookPace, Results
 from batcher.pipeline.batches.collecting import Collector, KeeperTies
 from batcher.pipeline.batches.dividing import WithBatches
 from batcher.pipeline.batches.journal import BatchJournal
+from batcher.pipeline.batches.recall import GivenUp, Recall
 from batcher.pipeline.engine.work import Underway
 from batcher.pipeline.progress import Progress
+from batcher.pricing.money import format_usd
 
 HOUR_US: Final = 3_600 * 10**6
 _CLOCKS_US: Final = 600 * 10**6  # by which the server's clock may differ from ours
@@ -28,7 +30,7 @@ _READINGS: Final = 3  # of results that lack some, before what they lack is in d
 class BatchKeeper:
     """See `engine.returns.Returns`. Belongs to the event loop's thread.
 
-    `folder` is where results are kept while they are recorded. `cancel`: end all of them first.
+    `folder` is where results are kept while they are recorded. `recall` says which end early.
     `rows_to_do` are those of batches that were given up, or never made.
     """
 
@@ -42,7 +44,7 @@ class BatchKeeper:
         clock: Clock,
         folder: Path,
         pace: LookPace,
-        cancel: bool,
+        recall: Recall,
     ) -> None:
         self._batches = batches
         self._journal = journal
@@ -51,10 +53,12 @@ class BatchKeeper:
         self._clock = clock
         self._folder = folder
         self._pace = pace
-        self._cancel = cancel
+        self._recall = recall
+        self._recalled: dict[int, float] = {}  # when their end was asked for, at first
+        self._told_late: set[int] = set()
         # A batch whose create is under way is in none: it is not looked for, nor collected.
         self._next_look = dict.fromkeys(journal.out, 0.0)
-        self._others: set[str] = set()  # batches of the list that are not ours
+        self._others: set[tuple[int, str]] = set()  # (number, id): not what that create made
         self._warned: set[int] = set()
         self._unread: set[int] = set()  # batches whose results were something else
         self.rows_to_do = 0
@@ -85,15 +89,15 @@ class BatchKeeper:
 
     async def run(self, ties: KeeperTies) -> None:
         """Look after all of them until this is cancelled."""
-        if self._cancel:
-            await self._cancel_all()
         while True:
+            await self._ask_for_ends(ties)
             for number, due in list(self._next_look.items()):
                 if self._clock.monotonic() >= due:
                     await self._visit(number, ties)
+            await self._mind_late(ties)
             self._show(is_looking=False)
             self.count(ties.progress)
-            if self._cancel and not self._journal.out:
+            if self._recall.ends_run and not self._journal.out:
                 ties.end()
             await self._clock.sleep(self._until_next())
 
@@ -110,16 +114,66 @@ class BatchKeeper:
     def _show(self, *, is_looking: bool) -> None:
         self._division.stands(out=len(self._journal.out), is_looking=is_looking)
 
-    async def _cancel_all(self) -> None:
-        for batch in list(self._journal.out.values()):
+    async def _ask_for_ends(self, ties: KeeperTies) -> None:
+        out = list(self._journal.out.values())
+        due = [
+            batch
+            for batch in self._recall.due(out, self._clock.now_us())
+            if batch.number not in self._recalled and batch.batch_id
+        ]
+        if due and not self._recall.ends_run:
+            await self._say_move(due, ties)
+        for batch in due:
+            self._recalled[batch.number] = self._clock.monotonic()
+            self._next_look[batch.number] = 0.0
+        for batch in due:
             if batch.batch_id and (seen := await self._canceled(batch, batch.batch_id)):
                 await self._journal.seen(batch.number, seen)
 
+    async def _say_move(self, moving: Sequence[StoredBatch], ties: KeeperTies) -> None:
+        numbers = [batch.number for batch in moving]
+        rows = sum(batch.requests for batch in moving)
+        most = await self._journal.write(lambda c: store.most_they_cost(c, numbers))
+        more = "an unknown amount" if most is None else format_usd(most)
+        are = "1 row is" if rows == 1 else f"{rows:,} rows are"
+        ties.say(
+            f"{are} not back: {len(moving):,} of the batches are canceled in time for the"
+            f" deadline, and what they did not do goes live, for up to {more} more"
+        )
+
     async def _canceled(self, batch: StoredBatch, batch_id: str) -> SeenBatch | None:
         """How it stands when its end was asked for; `None`: it was not, or nobody told."""
-        if self._cancel and batch.state is BatchState.IN_PROGRESS:
+        if batch.number in self._recalled and batch.state is BatchState.IN_PROGRESS:
             return await self._batches.cancel(batch_id)
         return None
+
+    async def _mind_late(self, ties: KeeperTies) -> None:
+        """What has not ended when its rows had to go live: they are paid twice, or late."""
+        late = self._recall.too_late(list(self._journal.out.values()), self._clock.now_us())
+        for batch in late:
+            if batch.number in self._told_late or batch.number not in self._next_look:
+                continue
+            self._told_late.add(batch.number)
+            await self._visit(batch.number, ties)  # it may have ended since the last look
+            now = self._journal.out.get(batch.number)
+            if now is not None and now.state is not BatchState.ENDED:
+                await self._not_in_time(now, ties)
+            self._plan_next(batch.number)
+
+    async def _not_in_time(self, batch: StoredBatch, ties: KeeperTies) -> None:
+        name = f"batch {batch.batch_id or batch.number} ({batch.requests:,} rows)"
+        name = f"{name} has not ended in time"
+        if not self._recall.pays:
+            ties.say(f"{name}: the deadline will be missed; the run goes on until it has ended")
+            return
+        most = await self._journal.write(lambda c: store.most_they_cost(c, [batch.number]))
+        upper = "an unknown amount" if most is None else format_usd(most)
+        ties.say(
+            f"{name}: --deadline-pays sends its rows live, and what the batch did is paid as"
+            f" well, up to {upper}"
+        )
+        self._show(is_looking=True)
+        await self._collector.collect(batch, GivenUp(), ties, gives_up=True)
 
     async def _visit(self, number: int, ties: KeeperTies) -> None:
         batch = self._journal.out[number]
@@ -137,6 +191,8 @@ class BatchKeeper:
             self._next_look.pop(number, None)
             return
         age = (self._clock.now_us() - batch.began_at) / 1e6
+        if (since := self._recalled.get(number)) is not None:
+            age = self._clock.monotonic() - since  # it ends soon, whenever it began
         self._next_look[number] = self._clock.monotonic() + self._pace.next_seconds(age)
 
     async def _look(self, batch: StoredBatch, batch_id: str, ties: KeeperTies) -> None:
@@ -201,7 +257,7 @@ class BatchKeeper:
 
     async def _let_go(self, batch: StoredBatch, batch_id: str, ties: KeeperTies) -> None:
         """Somebody took it for ours, and it is not: what became of ours is unknown again."""
-        self._others.add(batch_id)
+        self._others.add((batch.number, batch_id))
         await self._journal.write(lambda c: store.let_go(c, batch.number))
         self._journal.out[batch.number] = replace(
             batch, batch_id=None, state=BatchState.CREATING
@@ -246,12 +302,13 @@ class BatchKeeper:
         listed = await self._batches.made_since(batch.intended_at - _CLOCKS_US)
         if listed is None:
             return None
-        known = await self._journal.write(store.known_batch_ids) | self._others
+        known = await self._journal.write(store.known_batch_ids)
         until = batch.intended_at + HOUR_US + _CLOCKS_US
         return [
             seen
             for seen in listed
             if seen.batch_id not in known
+            and (batch.number, seen.batch_id) not in self._others
             and seen.requests == batch.requests
             and seen.created_at <= until
         ]
@@ -262,7 +319,7 @@ class BatchKeeper:
             return False
         ours = await self._journal.write(lambda c: store.is_ours(c, batch.number, name))
         if not ours:
-            self._others.add(seen.batch_id)
+            self._others.add((batch.number, seen.batch_id))
         return ours
 
     async def _never_made(self, batch: StoredBatch, ties: KeeperTies) -> None:

@@ -12,6 +12,7 @@ from batcher.pipeline.batches.collecting import CollectedRun, Collector, KeeperT
 from batcher.pipeline.batches.dividing import WithBatches
 from batcher.pipeline.batches.journal import BatchJournal
 from batcher.pipeline.batches.keeper import BatchKeeper
+from batcher.pipeline.batches.recall import NoRecall, Recall, RecallAll, RecallInTime
 from batcher.pipeline.engine.doors import Doors
 from batcher.pipeline.engine.engine import Engine
 from batcher.pipeline.engine.known_rows import DoneRows
@@ -35,6 +36,14 @@ def batch_side(
     if not (begun.out.batches or job.lane.packs):
         return None
     return BatchSide(job, services, begun, writer, done)
+
+
+def _recall_of(job: "Job") -> Recall:
+    if job.cancel:
+        return RecallAll()
+    if job.plan is None or job.lane.packs:
+        return NoRecall()
+    return RecallInTime(job.plan, pays=job.deadline_pays)
 
 
 class BatchSide:
@@ -80,7 +89,7 @@ class BatchSide:
             clock=clock,
             folder=services.spool,
             pace=services.look_pace,
-            cancel=job.cancel,
+            recall=_recall_of(job),
         )
 
     def tasks(self, engine: Engine | Doors, save: Save) -> Iterator[asyncio.Task[None]]:

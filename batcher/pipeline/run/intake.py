@@ -1,7 +1,7 @@
 """The reader's thread: from sources to batches of requests, no faster than they are sent."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -31,7 +31,8 @@ class Intake:
     """Reads all planned sources in order, in a thread of its own.
 
     `division` says which of their rows. `repeats` puts rows off that others may answer; `None`:
-    no row waits for another. `gate` judges the rows before they go on; `None`: all of them do.
+    no row waits for another. `carries` tells which rows this invocation sends, `None`: all; the
+    others are left. `gate` judges the rows before they go on; `None`: all of them do.
     `read_everything` is whether every row of the run was told and has ended, but for those that
     are still on their way; not so when it was stopped before.
     """
@@ -47,6 +48,7 @@ class Intake:
     division: Division
     repeats: Repeats | None = None
     gate: BadGate | None = None
+    carries: Callable[[Request], bool] | None = None
     read_everything: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -54,6 +56,7 @@ class Intake:
         self._misnamed = MisnamedRows()
         self._keys: AnswerKeys | None = None
         self._blank_lines = 0
+        self._leaves_some = False
         self._repeated_before = self.builder.repeated_rows  # by a look ahead
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
 
@@ -94,7 +97,8 @@ class Intake:
             return False
         if self.division.reads_on:
             self.credit.go_on()
-        return self._read_left() and self._read_repeats(sends=True) and self.division.all_ended
+        ended = self._read_left() and self._read_repeats(sends=True)
+        return ended and self.division.all_ended and not self._leaves_some
 
     def _read_left(self) -> bool:
         """Read what is left of others, or came back; `False` when the run is stopping."""
@@ -175,6 +179,8 @@ class Intake:
     ) -> bool:
         if source.is_looked_up and items:
             items = self._without_claimed(source, items, last=last)
+        if self.carries:
+            items = self._carried(items, self.carries)
         if repeats:
             items = repeats.to_send(items)
         if not items:
@@ -183,6 +189,13 @@ class Intake:
         if not self._hand_over(self.gate.admit(items) if self.gate else [items]):
             return False
         return source.only is not None or self._read_first()
+
+    def _carried(
+        self, items: list[Request | BadRow], carries: Callable[[Request], bool]
+    ) -> list[Request | BadRow]:
+        kept = [item for item in items if isinstance(item, BadRow) or carries(item)]
+        self._leaves_some |= len(kept) < len(items)
+        return kept
 
     def _hand_over(self, groups: Iterable[list[Request | BadRow]]) -> bool:
         for items in groups:

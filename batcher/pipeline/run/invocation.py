@@ -9,9 +9,9 @@ from batcher.errors import BatcherError, Fenced, GuardStopped
 from batcher.ledger import runs
 from batcher.ledger.connect import Connection, place
 from batcher.ledger.connect import Engine as Database
-from batcher.ledger.money.budget import set_aside_as_unusual, unclear_charges
+from batcher.ledger.money.budget import set_aside_as_unusual
 from batcher.ledger.money.estimates import grade_estimates
-from batcher.ledger.write.records import has_failure, unfinished_rows
+from batcher.ledger.write.records import has_failure
 from batcher.ledger.write.writer import Recording, Writer, open_writer
 from batcher.messages.attempt import counted_in
 from batcher.pacing.pacer import Pacer
@@ -35,7 +35,7 @@ from batcher.pipeline.run.intake import Intake
 from batcher.pipeline.run.plan import PlannedSource
 from batcher.pipeline.run.rescue import CheckedLedger, Rescue
 from batcher.pipeline.run.row_feed import Credit, RowFeed
-from batcher.pipeline.run.signals import SignalActions, Signals, exit_code, why_stopped
+from batcher.pipeline.run.signals import SignalActions, Signals, exit_code, minded, why_stopped
 from batcher.pipeline.together.sharing import share_quotas
 from batcher.rows.batch import Reason
 from batcher.rows.read.check import estimated_rows
@@ -209,6 +209,7 @@ class Invocation:
             credit=self._credit,
             division=self._division,
             repeats=repeats_of(begun, self._writer, self._clock, self._feed.repeated),
+            carries=self._services.carries,
             gate=BadGate(most_bad, bad=begun.quarantined, rows=read) if most_bad else None,
         )
 
@@ -310,7 +311,7 @@ class Invocation:
         if seconds is not None:
             await self._clock.sleep(seconds - self._begun.held.waited_seconds)
             self._out_of_time = True
-            self._services.observer.draining(f"--max-runtime of {seconds:g} s is over")
+            self._services.observer.draining(self._job.limits.runtime_over)
             self._engine.drain()
 
     async def _watch_limits(self) -> None:
@@ -369,9 +370,7 @@ class Invocation:
         scope = self._begun.scope
 
         def save(connection: Connection) -> dict[str, int]:
-            counts = unfinished_rows(connection, {s.source_id for s in self._begun.plan})
-            if self._job.strict:
-                counts |= unclear_charges(connection, scope.run_id)
+            counts = minded(connection, self._job, scope.run_id, self._begun.plan)
             self._last = self._division.is_last(connection)
             if not left and self._last and self._services.chosen is None:
                 digest, now = self._job.settings.digest(), self._clock.now_us()

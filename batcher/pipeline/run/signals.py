@@ -1,15 +1,19 @@
-"""A first signal drains, a second aborts; and with which code a run ends."""
+"""A first signal drains, a second aborts; and with which code a run ends, and why."""
 
 import asyncio
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from batcher.clock import Clock
 from batcher.errors import BatcherError, Busy
-from batcher.pipeline.events import Observer
-from batcher.pipeline.job import HEARD, SignalWays
+from batcher.ledger.connect import Connection
+from batcher.ledger.money.budget import unclear_charges
+from batcher.ledger.write.records import answered_after, unfinished_rows
+from batcher.pipeline.events import LATE, Observer
+from batcher.pipeline.job import HEARD, Job, SignalWays
+from batcher.pipeline.run.plan import PlannedSource
 
 _ONE_SECONDS: Final = 1.0
 _ONE_WITH_SIGTERM: Final = (signal.SIGTERM, signal.SIGHUP)
@@ -111,6 +115,21 @@ def why_stopped(signals: Signals, *, out_of_time: bool, seconds: float | None) -
     if signals.received is not None:
         return f"{signals.received.name} received, rows are left"
     return f"--max-runtime of {seconds or 0:g} s is over, rows are left" if out_of_time else ""
+
+
+def minded(
+    connection: Connection, job: Job, run_id: int, plan: Sequence[PlannedSource]
+) -> dict[str, int]:
+    """What keeps a run that is done from ending with 0, by kind: see `Ended`."""
+    sources = {source.source_id for source in plan}
+    counts = unfinished_rows(connection, sources)
+    if job.strict:
+        counts |= unclear_charges(connection, run_id)
+    if job.deadline is not None and (
+        late := answered_after(connection, sources, job.deadline.at_us)
+    ):
+        counts[LATE] = late
+    return counts
 
 
 _ROWS_WITHOUT_ANSWER: Final = 65

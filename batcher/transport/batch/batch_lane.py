@@ -88,8 +88,9 @@ class BatchLane:
 
     async def send(self, attempt: Attempt) -> Outcome | Submitted:
         """See `Lane.send`."""
-        if (problem := _not_for_batches(attempt)) is not None:
-            return self._not_sent(attempt, problem)
+        problem = not_in_batches(attempt.body, attempt.request.max_tokens)
+        if problem is not None:
+            return self._not_sent(attempt, _unfit(problem))
         if self._draining.is_set():
             return self._not_sent(attempt)
         pack, waiter = self._pack(attempt)
@@ -270,15 +271,15 @@ def _body_of(attempts: Sequence[Attempt]) -> bytes:
     return b'{"requests":[%b]}' % requests
 
 
-def _not_for_batches(attempt: Attempt) -> Failure | None:
-    """Why no batch carries this request, `None` where one does."""
-    if attempt.request.max_tokens == 0:
-        return _unfit("max_tokens 0 only warms a cache, and a batch shares none")
-    if not _SUSPECT.search(attempt.body):
+def not_in_batches(body: bytes, max_tokens: int | None) -> str | None:
+    """Why no batch carries such a request, `None` where one does."""
+    if max_tokens == 0:
+        return "max_tokens 0 only warms a cache, and a batch shares none"
+    if not _SUSPECT.search(body):
         return None
-    fields = msgspec.json.decode(attempt.body, type=dict[str, msgspec.Raw])
+    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     named = [name for name in _UNFIT if bytes(fields.get(name, b"null")) != b"null"]
-    return _unfit(f"a batch does not carry {', '.join(named)}") if named else None
+    return f"a batch does not carry {', '.join(named)}" if named else None
 
 
 def _unfit(message: str) -> Failure:
