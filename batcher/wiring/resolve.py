@@ -97,6 +97,7 @@ def asked(
     """
     inputs, job_path = _job_among(inputs, job_path)
     options = dict(options or {})
+    _refuse_empty(options)
     name, again = options.pop("name", None), options.pop("again", False)
     day = options.pop("date", None)
     wait, cancel = not options.pop("no_wait", False), options.pop("cancel", False)
@@ -117,6 +118,14 @@ def asked(
         fallback=fallback,
         options=option_settings(options),
     )
+
+
+def _refuse_empty(options: Mapping[str, Any]) -> None:
+    """An empty name is a variable that is not set, not the wish for none."""
+    for name in ("database", "output", "log_file", "metrics_file", "ping_url"):
+        if options.get(name) == "":
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} is empty: is the variable that should name it set?")
 
 
 def _job_among(

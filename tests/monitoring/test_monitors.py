@@ -17,7 +17,7 @@ import pytest
 
 from batcher import wiring
 from batcher.clock import SystemClock
-from batcher.errors import CannotCreate, ConfigurationError
+from batcher.errors import CannotCreate, ConfigurationError, UsageError
 from batcher.ledger.runs import Recovery
 from batcher.monitoring.metrics_file import MARK, MetricsFile
 from batcher.monitoring.monitors import Monitors
@@ -434,3 +434,9 @@ def test_a_signal_at_the_start_is_told_with_its_own_code(tmp_path, monkeypatch):
     with pytest.raises(Stopped):
         wiring.watched(typed, stop)
     assert "ended with 75: SIGTERM received" in (tmp_path / "run.log").read_text()
+
+
+@pytest.mark.parametrize("name", ["log_file", "metrics_file", "database"])
+def test_an_empty_name_is_refused(name):
+    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} is empty"):
+        wiring.asked(("rows.jsonl",), None, None, options={name: ""})
