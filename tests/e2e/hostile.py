@@ -65,7 +65,7 @@ class HostileHistory:
         """All steps; then the run comes to its end."""
         common = [self.run, self.two_at_once, self.killed, self.renamed, self.onto_files]
         common += [self.backed_up, self.put_back, self.copied]
-        own = [self.linked, self.lock_taken, self.damaged, self.log_removed]
+        own = [self.linked, self.lock_taken, self.damaged, self.log_removed, self.without_log]
         choices = common if self.server else common + own
         for _ in range(self.length):
             step = self.chance.choice(choices)
@@ -269,6 +269,18 @@ class HostileHistory:
             away.rename(log)
         else:  # all of it was in the file already
             away.unlink()
+
+    def without_log(self) -> None:
+        """After a kill the file is copied without what lies beside it: no run goes on there."""
+        self.killed()
+        log = Path(f"{self.database}-wal")
+        if not log.exists() or not log.stat().st_size:
+            return
+        copy, before = f"{self.database}.alone-{self.happened['without_log']}", self._bill()
+        shutil.copy(self.database, copy)
+        ended = self.typed(*self.command(database=copy), allowed={0, 65, 74})
+        assert ended.code != 74 or self._bill() == before
+        self._excused |= set(self._bill()) - set(before)  # killed before it began
 
     # --- The judge
 
