@@ -17,7 +17,7 @@ from batcher.ledger.connect import engine_at, parse_url
 from batcher.ledger.lifeboat.lifeboat import can_be_written, places_for, waiting_for
 from batcher.ledger.maintenance import check_space, rehearse
 from batcher.report.words import count_of
-from batcher.transport.endpoint import Endpoint
+from batcher.transport.endpoint import Auth, Endpoint
 from batcher.wiring.connecting import connect
 from batcher.wiring.process import allow_connections
 from batcher.wiring.ready import checked_files, price_words, request_builder
@@ -92,8 +92,13 @@ def _inputs(typed: Asked) -> str:
 
 
 def _key(endpoint: Endpoint) -> str:
-    read_key(endpoint)
-    return f"there ({key_source(endpoint)})"
+    there = read_key(endpoint) or endpoint.auth is Auth.NONE or not _asked_later(endpoint)
+    return f"{'there' if there else 'asked for when it is needed'} ({key_source(endpoint)})"
+
+
+def _asked_later(endpoint: Endpoint) -> bool:
+    later = endpoint.api_key_command or endpoint.federation
+    return bool(later) or endpoint.auth is Auth.SIGV4
 
 
 async def _endpoint(endpoint: Endpoint, replies: "list[Reply]") -> str:

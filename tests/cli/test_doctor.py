@@ -65,6 +65,16 @@ def test_authorities_that_cannot_be_read_are_told(folder, authorities):
     assert f"{authorities} holds no authorities" in words
 
 
+def test_a_key_that_a_program_will_give_is_not_said_to_be_there(folder, monkeypatch):
+    monkeypatch.setenv("BATCHER_ENDPOINT", "own")
+    (folder / "config.toml").write_text(
+        '[endpoints.own]\nbase_url = "http://127.0.0.1:9"\nauth = "bearer"\n'
+        'api_key_command = ["false"]\n'
+    )
+    ok, words = found()["key"]
+    assert (ok, words) == (True, "asked for when it is needed (command false)")
+
+
 def test_without_inputs_nothing_is_said_of_them_and_nothing_is_read():
     assert "inputs" not in found()
     assert "inputs" not in found("-")
