@@ -70,7 +70,10 @@ class RunOptions(TypedDict, total=False):
     ping_url: str
     processes: int
     join: bool
-    lane: Literal["live", "batch"]
+    lane: Literal["live", "batch", "auto"]
+    deadline: str
+    deadline_pays: bool
+    tz: str
     no_wait: bool
     cancel: bool
     database: Name
