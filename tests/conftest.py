@@ -2,6 +2,7 @@
 
 import faulthandler
 import ipaddress
+import os
 import signal
 import socket
 
@@ -10,6 +11,9 @@ from hypothesis import settings
 
 from tests.databases import *  # noqa: F403 - pytest finds fixtures by name
 from tests.object_store import *  # noqa: F403 - as above
+
+# Commands that tests start would compile the program anew each time: a quarter of a short one.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # No test asserts a time, and none fails by chance: property tests draw the same examples each
 # time. Others are looked for on purpose, see docs/development/testing.md.
