@@ -7,10 +7,9 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from batcher.errors import ConfigurationError
-from batcher.preflight.body import WITH_BLOCKS, blocks_of_messages, facts
 from batcher.preflight.checks import Finding, Test, getter, test_of
 from batcher.preflight.rules import Bound, Problem, Required, Rule, RuleBook
-from batcher.preflight.structure import needed_fact
+from batcher.preflight.structure import WITH_BLOCKS, blocks_of_messages, facts, needed_fact
 from batcher.pricing.book.book import normalise
 
 Body: TypeAlias = dict[str, Any]
