@@ -416,6 +416,9 @@ def photograph(database: str, target: Path) -> Path:
     """A copy of what is committed in a SQLite ledger now: what a kill at this moment leaves."""
     with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(target)) as copy:
         source.backup(copy)
+        # A kill leaves the log too; the copy is whole without one, and says so.
+        (commits,) = copy.execute("PRAGMA user_version").fetchone()
+        copy.execute(f"PRAGMA user_version = {abs(commits)}")
     return target
 
 

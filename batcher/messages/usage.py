@@ -321,9 +321,13 @@ def _others(counts: dict[str, Any], known: frozenset[str]) -> tuple[str, ...]:
 
 
 def _other_tokens(fields: dict[str, Any], odd: list[str]) -> int:
-    """All tokens under names that nobody knows; what cannot be read is odd."""
+    """All tokens under names that nobody knows; what cannot be read is odd.
+
+    An object is no count: it divides what is counted elsewhere.
+    """
     odd_before = len(odd)
-    names = [name for name in fields.keys() - _KNOWN_FIELDS if name.endswith("_tokens")]
+    unknown = fields.keys() - _KNOWN_FIELDS
+    names = [n for n in unknown if n.endswith("_tokens") and not isinstance(fields[n], dict)]
     found = sum(_count(fields, name, odd) or 0 for name in names)
     if len(odd) > odd_before:
         odd[odd_before:] = ["other_tokens"]

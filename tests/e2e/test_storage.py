@@ -24,6 +24,8 @@ from tests.simulator.asking import asynchronous
 
 ROWS = 240
 INPUTS = {"rows.jsonl": ROWS}
+# The run does not look beforehand how large its file may become.
+UNASKED = {"environment": {"BATCHER_MIN_FREE_SPACE": "0"}, "stderr": subprocess.PIPE}
 
 
 def options(way, database) -> tuple[object, ...]:
@@ -55,7 +57,7 @@ def test_a_file_that_cannot_grow_costs_no_answer(folder, simulate):
     command = options(simulator, database)
     assert folder.batcher("db", "upgrade", "--database", database).code == 0
     limit = no_file_above(database.stat().st_size + 5000)
-    ended = finish(folder.start(*command, preexec_fn=limit, stderr=subprocess.PIPE))
+    ended = finish(folder.start(*command, preexec_fn=limit, **UNASKED))
     assert ended.code == 74, ended.err
     (boat,) = folder.path.glob("batcher.db.lifeboat-*")
     assert f"wait in the lifeboat {boat}" in ended.err
@@ -79,7 +81,7 @@ def test_what_a_second_connection_can_write_needs_no_lifeboat(folder, simulate):
     simulator, database = simulate("--latency-ms", "20-80"), folder.path / "batcher.db"
     command = options(simulator, database)
     limit = no_file_above(500_000)  # for the WAL, which is empty after a checkpoint
-    ended = finish(folder.start(*command, preexec_fn=limit, stderr=subprocess.PIPE))
+    ended = finish(folder.start(*command, preexec_fn=limit, **UNASKED))
     assert ended.code == 74, ended.err
     assert "that it had not taken are in it after all" in ended.err
     assert not list(folder.path.glob("*.lifeboat-*"))

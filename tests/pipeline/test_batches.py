@@ -103,8 +103,9 @@ def test_who_does_not_wait_collects_the_next_time(on_both):
 
 def test_many_that_expired_are_no_outage(case):
     case.write([row(f"[[batch:expired]] {number}") for number in range(30)])
-    with batching(case) as (case, simulator):
+    with batching(case, queue_seconds=(SLOW, SLOW)) as (case, simulator):
         assert case.in_batches(wait=False).exit_code == 75
+        simulator.end_batches()
         assert case.in_batches(lane=LaneChoice.LIVE).exit_code == 0
         assert len(simulator.bill) == 30
     assert not [said for said in case.watcher.waits if "does not answer" in said]

@@ -156,7 +156,8 @@ def test_statuses_have_the_meaning_of_the_server():
 
 def test_the_endpoint_of_the_documentation_is_one(folder):
     page = (Path(__file__).parent.parent.parent / "docs/endpoints.md").read_text()
-    example = page.split("```toml\n")[1].split("```")[0]
+    example = page.split("```toml\n[endpoints.inference]")[1].split("```")[0]
+    example = f"[endpoints.inference]{example}"
     assert len(example.splitlines()) <= 10
     (folder / "config.toml").write_text(example)
     write_rows(folder / "docs.jsonl", [json.dumps({"prompt": "hi", "model": "m"})])
