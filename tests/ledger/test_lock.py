@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from batcher.errors import Busy, CannotCreate, ConfigurationError, StorageError
 from batcher.ledger.connect import open_engine
@@ -250,6 +251,20 @@ def test_no_commit_goes_into_a_file_that_was_replaced(sqlite_url, tmp_path):
                     lambda c: c.exec_driver_sql("UPDATE ledger_info SET value = 1")
                 )
         engine.dispose()
+
+
+def test_no_unread_answer_of_a_checkpoint_is_in_the_way_of_a_commit(sqlite_url):
+    """It was, until its cursor was collected: some runs ended with 74 at their first commit."""
+    kept = []
+    with hold_database(sqlite_url, "a", command="x") as held:
+        engine = open_engine(sqlite_url)
+        event.listen(engine, "after_cursor_execute", lambda _, cursor, *__: kept.append(cursor))
+        with Session(engine, file=held.file) as session:
+            session.transact(
+                lambda c: c.exec_driver_sql("UPDATE ledger_info SET value = value")
+            )
+        engine.dispose()
+    assert kept
 
 
 # Leaving the log behind is possible only where no other process has a connection.

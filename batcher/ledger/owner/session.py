@@ -96,7 +96,8 @@ class Session:
             suppress(DBAPIError),
             self._connection.execution_options(**options).begin(),
         ):
-            self._connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+            # An answer that is not read keeps the next transaction from committing.
+            self._connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").all()
         self._connection.execution_options(**{BEGIN: "BEGIN IMMEDIATE"})
 
     def _number_as(self, number: int) -> None:
