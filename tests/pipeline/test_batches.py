@@ -5,11 +5,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import anthropic
+import msgspec
 import pytest
 
 from batcher.clock import SystemClock
 from batcher.errors import UsageError
 from batcher.ledger.connect import open_engine
+from batcher.ledger.verify.checks import verify
 from batcher.pipeline.batches.by_hand import adopt, forget
 from batcher.pipeline.choices import LaneChoice
 from batcher.report.render.status_text import render_status
@@ -48,12 +50,24 @@ def billed_once(case, simulator):
     assert case.one("SELECT SUM(cost_pico_usd) FROM v_answers_all") == cost_of(bill)
 
 
+def found_against(case, bill):
+    """What `verify --bill` finds."""
+    path = case.folder / "bill.jsonl"
+    path.write_bytes(msgspec.json.Encoder().encode_lines(bill))
+    engine = open_engine(case.database)
+    try:
+        return [str(each) for each in verify(engine, path).findings]
+    finally:
+        engine.dispose()
+
+
 def test_rows_are_packed_answered_and_charged_at_half_the_price(on_both):
     on_both.write(rows_of(7))
     with batching(on_both) as (case, simulator):
         ended = case.in_batches(pack=3)
         billed_once(case, simulator)
         assert {line.service_tier for line in simulator.bill} == {"batch"}
+        assert found_against(case, simulator.bill) == []
     assert (ended.exit_code, ended.error) == (0, "")
     assert [number for number, _ in case.texts()] == list(range(1, 8))
     states = case.ask("SELECT state, requests, succeeded FROM v_batches ORDER BY batch_number")

@@ -50,6 +50,7 @@ class BilledAttempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     billed: bool
     inference_geo: str
     speed: str
+    service_tier: str | None = None  # `batch` costs half
 
 
 def read_bill(path: Path) -> list[BilledAttempt]:
@@ -204,6 +205,7 @@ def _price(
         web_search_requests=line.web_search_requests,
         inference_geo=line.inference_geo,
         speed=line.speed,
+        service_tier=line.service_tier,
     )
     answer = Answer(
         message_id=None,
