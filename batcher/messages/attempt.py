@@ -56,6 +56,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     body makes possible to be billed, `None` for one that is nothing but text. `invocation_id`
     is that of an endpoint that the run falls back to; 0: it is made at the run's own. `cached`
     is what was done about the prompt cache, `None`: nothing was asked, or there is no prefix.
+    `lane` is how it left, where that is not how those of the invocation leave that collects it.
     """
 
     attempt_id: int
@@ -72,6 +73,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     asked: RequestMeters | None = None
     invocation_id: int = 0
     cached: Placement | None = None
+    lane: str = ""
 
 
 def attempt_id_of(invocation_id: int, counter: int) -> int:

@@ -78,6 +78,15 @@ def test_rows_are_packed_answered_and_charged_at_half_the_price(on_both):
     assert case.one("SELECT COUNT(*) FROM v_attempts") == 7
 
 
+def test_what_the_live_lane_collects_counts_as_sent_in_a_batch(on_both):
+    on_both.write(rows_of(4))
+    with batching(on_both, queue_seconds=(SLOW, SLOW)) as (case, simulator):
+        assert case.in_batches(wait=False).exit_code == 75
+        simulator.end_batches()
+        assert case.in_batches(lane=LaneChoice.LIVE).exit_code == 0
+        assert found_against(case, simulator.bill) == []
+
+
 def test_an_answer_that_does_not_say_that_it_was_in_a_batch_may_have_cost_half(case):
     case.write([row("one [[usage:two_fields]]"), row("two")])
     with batching(case) as (case, _):

@@ -78,7 +78,7 @@ def _add_answer(sums: Sums, settlement: Settlement, outcome: Answered, scope: Sc
     place = rollup_place(
         settlement.attempt.invocation_id or scope.invocation_id,
         outcome.exchange.sent_at,
-        scope.lane,
+        settlement.attempt.lane or scope.lane,
         settlement.attempt.request.model,
         answer.model,
         answer.stop_reason,

@@ -11,6 +11,7 @@ from batcher.ledger.write.records import Intent
 from batcher.ledger.write.writer import Writer
 from batcher.messages.attempt import Attempt, Outcome, attempt_id_of, invocation_of
 from batcher.messages.batch import Submitted
+from batcher.pipeline.choices import LaneChoice
 from batcher.pipeline.engine.decide import cut_off
 from batcher.pipeline.engine.known_rows import DoneRows
 from batcher.pipeline.engine.rater import CacheRates, Rater
@@ -78,6 +79,7 @@ class Opener:
             cost_high=underway.cost_high,
             asked=self.rater.asked(body),
             invocation_id=invocation_of(underway.attempt_id),
+            lane=LaneChoice.BATCH.value,
         )
 
     def cache_rates(self, model: str) -> CacheRates | None:
