@@ -42,7 +42,8 @@ class Ended:
     `unfinished_rows` counts rows of the inputs that are failed, quarantined or held, by kind,
     from all invocations, what `--strict` minds, and those that missed a deadline. `rows_left`
     tells whether rows are still to do. `last`: no other process does the run any more.
-    `stopped`: what ended it early, empty where nothing did.
+    `stopped`: what ended it early, empty where nothing did. `rows_released`: how many it found
+    in batches that were never made, or are lost; whoever runs next sends them.
     """
 
     exit_code: int
@@ -53,6 +54,7 @@ class Ended:
     unfinished_rows: Mapping[str, int] = field(default_factory=dict)
     last: bool = True
     stopped: str = ""
+    rows_released: int = 0
 
     @property
     def without_answer(self) -> dict[str, int]:

@@ -11,9 +11,11 @@ import pytest
 from batcher.clock import SystemClock
 from batcher.errors import UsageError
 from batcher.ledger.connect import open_engine
+from batcher.ledger.money.estimates import EndpointTimes
 from batcher.ledger.verify.checks import verify
 from batcher.pipeline.batches.by_hand import adopt, forget
-from batcher.pipeline.choices import LaneChoice
+from batcher.pipeline.choices import Deadline, LaneChoice
+from batcher.pipeline.run.run import run_by_deadline
 from batcher.report.render.status_text import render_status
 from batcher.report.status import read_status
 from batcher.simulator.settings import BatchSettings
@@ -338,6 +340,24 @@ def test_a_create_that_left_no_trace_for_a_day_never_made_a_batch(on_both):
         assert case.in_batches(wait=False, clock=Later(26)).exit_code == 75
         assert case.ask("SELECT state FROM v_batches") == [("not_made",)]
         assert case.in_batches().exit_code == 0
+        billed_once(case, simulator)
+        assert len(simulator.bill) == 2
+
+
+def test_rows_of_a_batch_that_was_never_made_go_live_in_the_same_command(on_both):
+    on_both.write(rows_of(2))
+    with batching(on_both, creations=("vanished",)) as (case, simulator):
+        case.in_batches(wait=False)
+        over = replace(case, options={"deadline": Deadline(at_us=1, words="then", pays=False)})
+        phases = []
+
+        def run(job):
+            phases.append(job.lane)
+            return case.in_batches(lane=job.lane, clock=Later(26))
+
+        ended = run_by_deadline(over.job(), EndpointTimes(), Later(26), run, lambda: False)
+        assert (ended.exit_code, phases) == (0, [LaneChoice.LIVE, LaneChoice.LIVE])
+        assert ended.progress.answered == 2
         billed_once(case, simulator)
         assert len(simulator.bill) == 2
 

@@ -270,7 +270,7 @@ class BatchKeeper:
         self._release(batch, count)
         ties.say(
             f"batch {batch.batch_id} {why}: {count:,} attempts are in doubt, and may have been"
-            " billed; their rows are to do when the same command is typed again"
+            " billed; their rows are to do again"
         )
 
     def _release(self, batch: StoredBatch, rows: int) -> None:
@@ -329,8 +329,7 @@ class BatchKeeper:
         )
         self._release(batch, count)
         ties.say(
-            f"a batch whose create had no answer was never made: {count:,} rows are to do when"
-            " the same command is typed again"
+            f"a batch whose create had no answer was never made: {count:,} rows are to do again"
         )
 
 

@@ -350,6 +350,7 @@ class Invocation:
             progress=self._progress,
             unfinished_rows=counts,
             last=self._last,
+            rows_released=self._side.keeper.rows_to_do if self._side else 0,
             stopped=why_stopped(
                 signals,
                 out_of_time=self._out_of_time,

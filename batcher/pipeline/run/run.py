@@ -83,7 +83,8 @@ def run_by_deadline(
 
     First batches are made. Then the live lane sends at once what no batch carries, and later
     what did not come back: it goes on as long as batches are out, collects them, and has them
-    end in time. `run` does one such phase. `is_told`: whether a person wants it to end.
+    end in time. Rows of batches that turn out never to have been made go live at last. `run`
+    does one such phase. `is_told`: whether a person wants it to end.
     """
     began = clock.monotonic()
     first = packing_phase(job, seen, clock.now_us())
@@ -92,7 +93,11 @@ def run_by_deadline(
     if packed is not None and (is_told() or not _goes_on(packed, job, spent)):
         return packed
     live = run(live_phase(job, seen, spent, begins=packed is None))
-    return live if packed is None else _joined(packed, live)
+    ended = live if packed is None else _joined(packed, live)
+    if live.rows_released and not live.stopped and not is_told():
+        spent = clock.monotonic() - began
+        return _joined(ended, run(live_phase(job, seen, spent, begins=False)))
+    return ended
 
 
 def plan_for(job: Job, seen: EndpointTimes) -> DeadlinePlan:
