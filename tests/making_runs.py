@@ -17,19 +17,19 @@ from sqlalchemy import text
 from batcher.clock import SystemClock
 from batcher.ledger.connect import open_engine, reading
 from batcher.messages.answer import parse_answer
-from batcher.messages.attempt import (
+from batcher.messages.failure import Failure, Verdict, classify
+from batcher.messages.request import (
     Answered,
     Attempt,
     Exchange,
     NotSent,
     Outcome,
     Rejected,
+    Request,
     Unknown,
     Unusable,
 )
-from batcher.messages.failure import Failure, Verdict, classify
-from batcher.messages.request import Request
-from batcher.pacing.retry import RetryPolicy
+from batcher.pacing.backoff import RetryPolicy
 from batcher.pipeline.batches.asking import LookPace
 from batcher.pipeline.choices import LaneChoice
 from batcher.pipeline.engine.rater import Rater

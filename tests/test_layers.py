@@ -84,13 +84,11 @@ DOORS = {
     },
     "monitoring": {"limits", "meter", "metrics_file", "monitors", "ping", "run_log"},
     "pacing": {
-        "breaker",
+        "backoff",
         "forecast",  # by when batches are back: the pipeline plans a deadline with it
         "limits",
         "pacer",
         "pool",
-        "retry",
-        "shares",
     },
     "pipeline": {
         "batches.by_hand",

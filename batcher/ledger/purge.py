@@ -33,7 +33,7 @@ from batcher.ledger.schema import NOT_KEPT, answers, attempts, failures, invocat
 from batcher.ledger.schema_internal import tool_results, unusable_bodies
 from batcher.ledger.server import quoted, schema_of
 from batcher.ledger.write.store import WITHOUT_WORDS
-from batcher.messages.attempt import attempt_ids_of
+from batcher.messages.request import attempt_ids_of
 
 PURGED: Final = "purged"  # instead of a failure's message
 _CHUNK: Final = 500  # rows of one transaction: a run that goes on waits for no more than that

@@ -30,8 +30,7 @@ from batcher.ledger.write.records import (
 from batcher.ledger.write.statements import update_by_key
 from batcher.ledger.write.store import drop_earlier
 from batcher.messages.answer import Store
-from batcher.messages.attempt import IN_DOUBT, State, attempt_ids_of
-from batcher.messages.request import Request
+from batcher.messages.request import IN_DOUBT, Request, State, attempt_ids_of
 
 MATCH_ROWS: Final = 10_000  # rows of a changed source that are matched by one look-up
 MATCH_BYTES: Final = 64 * 2**20  # or fewer, when their bodies are this large together

@@ -12,7 +12,7 @@ from batcher.ledger.batches.store import recover_unpacked
 from batcher.ledger.schema import attempts, failures, invocations, process_id, runs, sources
 from batcher.ledger.schema_internal import ledger_info
 from batcher.ledger.write.statements import insert_into
-from batcher.messages.attempt import attempt_id_of
+from batcher.messages.request import attempt_id_of
 from batcher.outputs import is_url
 
 _DRAWN: Final = "token"  # among the options of an invocation

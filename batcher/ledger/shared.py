@@ -37,8 +37,7 @@ from batcher.ledger.schema import (
     sources,
 )
 from batcher.ledger.write.records import AnswerKeys, Shared, SharePolicy, Taken, identity
-from batcher.messages.attempt import Purpose
-from batcher.messages.request import Request
+from batcher.messages.request import Purpose, Request
 from batcher.pricing.rate.rating import ChargeStatus
 
 _AT_THE_LIMIT: Final = "max_tokens"  # what a higher limit could have helped

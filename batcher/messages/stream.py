@@ -18,8 +18,15 @@ from batcher.messages.codec import (
     MOST_PARTS_OF_EVENT,
     has_more_parts,
 )
-from batcher.messages.stream_block import StreamedBlock, UsualDelta, raw_json, with_halves
-from batcher.messages.stream_events import Event, EventParser, StreamTooLong
+from batcher.messages.stream_events import (
+    Event,
+    EventParser,
+    StreamedBlock,
+    StreamTooLong,
+    UsualDelta,
+    raw_json,
+    with_halves,
+)
 
 _ABSENT: Final = msgspec.Raw()
 _NULL: Final = msgspec.Raw(b"null")

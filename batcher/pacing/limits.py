@@ -1,6 +1,10 @@
-"""The words of pacing: what can limit a run, the limits that somebody set, and their use."""
+"""The words of pacing: what can limit a run, whatever somebody set or a server says of limits.
+
+Also how much of a limit was used, and how several workers share one quota.
+"""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -121,3 +125,106 @@ class Blame:
         self._before = self._counts if recent else {}
         self._counts = {}
         self._turn = now + _HALF_WINDOW_SECONDS
+
+
+_PREFIX: Final = "anthropic-ratelimit-"
+_PLAUSIBLE: Final = 10**12  # per minute; anything above is a broken server
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One bucket: its limit per minute and what was left when the headers were written.
+
+    Token counts are rounded to thousands by the server. `None` means not said.
+    """
+
+    limit: int | None
+    remaining: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaReading:
+    """The buckets of one model class; `None` for a bucket that was not named.
+
+    `input_tokens` does not count what was read from a cache. The family
+    `anthropic-ratelimit-tokens-*` only repeats the tighter of the others and is not read.
+    """
+
+    requests: Window | None
+    input_tokens: Window | None
+    output_tokens: Window | None
+
+
+def read_quota(headers: Mapping[str, str]) -> QuotaReading | None:
+    """The reading in `headers` (case-insensitive, or in lower case); `None` when there is none.
+
+    Values that are no whole, plausible numbers count as not said.
+    """
+    requests = _window(headers, "requests")
+    input_tokens = _window(headers, "input-tokens")
+    output_tokens = _window(headers, "output-tokens")
+    if requests is None and input_tokens is None and output_tokens is None:
+        return None
+    return QuotaReading(requests, input_tokens, output_tokens)
+
+
+def _window(headers: Mapping[str, str], family: str) -> Window | None:
+    limit = _number(headers.get(f"{_PREFIX}{family}-limit"))
+    remaining = _number(headers.get(f"{_PREFIX}{family}-remaining"))
+    if limit is None and remaining is None:
+        return None
+    return Window(limit or None, remaining)  # a limit of 0 would say that nothing ever goes
+
+
+def _number(value: str | None) -> int | None:
+    if value is None or not (value.isascii() and value.isdigit() and len(value) < 14):
+        return None
+    number = int(value)
+    return number if number <= _PLAUSIBLE else None
+
+
+_IDLE_PART: Final = 0.05  # of an equal share: what an idle worker keeps, to start with
+
+
+def water_fill(demands: Sequence[float]) -> list[float]:
+    """The part of the quota for each worker, in the order of `demands`; sums up to 1.
+
+    A demand is the part of the quota that the worker could use, from 0 to 1. Nobody gets more
+    than that while others want it; what nobody wants is spread over all, so that a worker can
+    start at once when rows come.
+    """
+    count = len(demands)
+    if not count:
+        return []
+    least = _IDLE_PART / count
+    wanted = [min(max(demand, least), 1.0) for demand in demands]
+    shares = [0.0] * count
+    left, open_count = 1.0, count
+    for index in sorted(range(count), key=wanted.__getitem__):
+        shares[index] = min(wanted[index], left / open_count)
+        left -= shares[index]
+        open_count -= 1
+    return [share + left / count for share in shares]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one worker wants of a quota, and the share that it takes; parts of the whole."""
+
+    demand: float
+    share: float
+
+
+def next_share(claims: Mapping[int, Claim], worker: int) -> float:
+    """The share that `worker`, one of `claims`, takes from now on; above 0, at most 1.
+
+    The claims of others are as old as their last renewal, so a share grows only into what
+    the others have given up, and shrinks at once: together they never take more than there
+    is, but for two that grow at the same moment, until they look again.
+    """
+    order = sorted(claims)
+    fair = water_fill([claims[name].demand for name in order])[order.index(worker)]
+    if fair <= claims[worker].share:
+        return fair
+    left = 1.0 - sum(claim.share for name, claim in claims.items() if name != worker)
+    return min(fair, max(left, _IDLE_PART / len(claims)))

@@ -5,9 +5,17 @@ from typing import Final
 
 import msgspec
 
-from batcher.messages.quota import QuotaReading, read_quota
-from batcher.pacing.breaker import Concurrency
-from batcher.pacing.limits import Blame, Expected, Limit, QuotaLimits, QuotaUse, model_class
+from batcher.pacing.backoff import Concurrency
+from batcher.pacing.limits import (
+    Blame,
+    Expected,
+    Limit,
+    QuotaLimits,
+    QuotaReading,
+    QuotaUse,
+    model_class,
+    read_quota,
+)
 from batcher.pacing.pool import Pool, Refusal
 
 _REFUSED: Final = 429

@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
-from batcher.messages.quota import QuotaReading, Window
-from batcher.pacing.learned import Average, Estimates, LearnedRate
-from batcher.pacing.level import QuotaLevel
-from batcher.pacing.limits import Expected, Limit, QuotaLimits
+from batcher.pacing.buckets import Average, Estimates, LearnedRate, QuotaLevel
+from batcher.pacing.limits import Expected, Limit, QuotaLimits, QuotaReading, Window
 
 _FIRST_SECONDS: Final = 10.0  # how long an answer takes, before the first one came
 

@@ -16,7 +16,7 @@ from batcher.ledger.schema import (
     shared_answers,
     sources,
 )
-from batcher.messages.attempt import State
+from batcher.messages.request import State
 from batcher.report.figures import LineSums, ReportLine
 from batcher.report.query import ReportQuery
 from batcher.report.scope import ReportScope

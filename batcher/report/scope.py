@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, ColumnElement, Select, and_, exists, func, or
 from sqlalchemy.sql.elements import literal_column
 
 from batcher.ledger.schema import QUARTER_HOUR_US, answers, attempts, charges, invocations
-from batcher.messages.attempt import State
+from batcher.messages.request import State
 from batcher.report.query import Kind, ReportQuery
 
 # `latency_us` was made by this subtraction, so this is `attempts.sent_at` without the join.

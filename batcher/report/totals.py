@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import literal_column
 
 from batcher.ledger.schema import METERS, PICO_PER_WHOLE, answers, attempts, charges
-from batcher.messages.attempt import IN_DOUBT, State
+from batcher.messages.request import IN_DOUBT, State
 from batcher.report.figures import COUNT_NAMES, ChargeReason, Counts
 from batcher.report.rolled_up import is_rolled_up, rolled_up
 from batcher.report.scope import (

@@ -10,10 +10,8 @@ from typing import Final, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 from batcher.errors import ConfigurationError
-from batcher.messages.attempt import Attempt, Outcome
-from batcher.messages.batch import SeenBatch, Submitted
 from batcher.messages.failure import Verdict
-from batcher.messages.request import StreamMode
+from batcher.messages.request import Attempt, Outcome, SeenBatch, StreamMode, Submitted
 
 _OK, _TIMED_OUT, _SERVER_ERROR, _OVERLOADED = 200, 408, 500, 529
 PROVIDER_HOST: Final = (

@@ -35,9 +35,8 @@ from batcher.config.values import (
     size_bytes,
 )
 from batcher.errors import ConfigurationError, UsageError
-from batcher.pacing.breaker import BreakerPolicy
+from batcher.pacing.backoff import BreakerPolicy, RetryPolicy
 from batcher.pacing.limits import quota_limits
-from batcher.pacing.retry import RetryPolicy
 from batcher.pipeline.choices import CacheMode, answer_choices, guard_limits
 from batcher.pipeline.job import Job, RunLimits
 from batcher.pipeline.run.bad_rows import bad_limit

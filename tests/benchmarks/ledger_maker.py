@@ -22,8 +22,7 @@ from batcher.ledger.write import records
 from batcher.ledger.write.records import Intent, Record, Scope, Settlement
 from batcher.ledger.write.transaction import Recorder
 from batcher.messages.answer import parse_answer
-from batcher.messages.attempt import Answered, Attempt, Exchange, Purpose, State
-from batcher.messages.request import Request
+from batcher.messages.request import Answered, Attempt, Exchange, Purpose, Request, State
 from batcher.pricing.book.book import PriceBook, load_shipped
 from batcher.pricing.rate.rating import rate
 

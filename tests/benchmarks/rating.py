@@ -15,8 +15,7 @@ import time
 import msgspec
 
 from batcher.messages.answer import parse_answer
-from batcher.messages.attempt import Answered, Attempt, Exchange, Purpose
-from batcher.messages.request import Request
+from batcher.messages.request import Answered, Attempt, Exchange, Purpose, Request
 from batcher.pipeline.engine.rater import Rater
 from batcher.pricing.book.book import PriceBook, load_shipped
 from batcher.pricing.rate.spread import prompt_tokens

@@ -8,8 +8,7 @@ import msgspec
 
 from batcher.config.files import read_config
 from batcher.config.tables import DEFAULTS, ConfigFile
-from batcher.pacing.breaker import BreakerPolicy
-from batcher.pacing.retry import RetryPolicy
+from batcher.pacing.backoff import BreakerPolicy, RetryPolicy
 from batcher.pipeline.job import RunLimits
 
 ROOT = Path(__file__).parent.parent.parent

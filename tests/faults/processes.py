@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from batcher.messages.attempt import Outcome
+from batcher.messages.request import Outcome
 from tests.faults.kinds import Stage
 from tests.making_runs import Case, answered, not_sent, refused, unknown, until, unusable
 

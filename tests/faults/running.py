@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batcher.pacing.breaker import BreakerPolicy
+from batcher.pacing.backoff import BreakerPolicy
 from batcher.pipeline.job import RunLimits
 from batcher.transport.endpoint import Endpoint
 from tests.e2e.invariants import check_after_crash, open_books

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from batcher.pacing.breaker import BreakerPolicy
+from batcher.pacing.backoff import BreakerPolicy
 from batcher.transport.endpoint import Endpoint
 from tests.faults.kinds import Cost, End, WireFault
 from tests.faults.running import Found, Met, check_nothing_lost, group_of, meet

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from batcher.errors import BatcherError
-from batcher.pacing.breaker import BreakerPolicy
+from batcher.pacing.backoff import BreakerPolicy, RetryPolicy
 from batcher.pacing.limits import QuotaLimits
-from batcher.pacing.retry import RetryPolicy
 from batcher.pipeline.choices import AnswerChoices, OnUnknown
 from batcher.pipeline.job import RunLimits
 from tests.e2e.invariants import Books, check_after_crash, open_books

@@ -16,8 +16,13 @@ from typing import Any
 from batcher.errors import BatcherError, ProviderUnavailable
 from batcher.ledger.money.estimates import EndpointTimes
 from batcher.messages.answer import parse_answer
-from batcher.messages.attempt import Answered, Exchange
-from batcher.messages.batch import LIFETIME_US, BatchState, SeenBatch
+from batcher.messages.request import (
+    BATCH_LIFETIME_US,
+    Answered,
+    BatchState,
+    Exchange,
+    SeenBatch,
+)
 from batcher.pipeline.batches.asking import LookPace
 from batcher.pipeline.choices import Deadline, LaneChoice
 from batcher.pipeline.engine.rater import Rater
@@ -77,7 +82,7 @@ class MadeBatch:
 
     def ended_at(self) -> int:
         if self.canceled_at is None:
-            return min(self.works_until, self.created_at + LIFETIME_US)
+            return min(self.works_until, self.created_at + BATCH_LIFETIME_US)
         return min(self.works_until, self.canceled_at + self.lag_us)
 
     def done(self) -> list[str]:
@@ -158,7 +163,7 @@ class NightProvider:
             state=state,
             requests=len(made.names),
             created_at=made.created_at,
-            expires_at=made.created_at + LIFETIME_US,
+            expires_at=made.created_at + BATCH_LIFETIME_US,
             ended_at=made.ended_at() if state is BatchState.ENDED else None,
         )
 

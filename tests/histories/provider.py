@@ -8,7 +8,7 @@ from typing import Any
 
 from batcher.clock import Clock
 from batcher.messages.answer import parse_answer
-from batcher.messages.attempt import (
+from batcher.messages.request import (
     Answered,
     Attempt,
     Exchange,

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from batcher.cli.menu import group
 from batcher.clock import SystemClock
 from batcher.errors import BatcherError
-from batcher.messages.attempt import Attempt, Outcome
+from batcher.messages.request import Attempt, Outcome
 from batcher.pipeline.job import RunLimits
 from batcher.pipeline.run.holding import hold
 from batcher.pricing.book.book import parse_book

@@ -13,17 +13,17 @@ from batcher.ledger.write import records
 from batcher.ledger.write.records import Intent, Record, Scope, Settlement
 from batcher.ledger.write.transaction import Recorder
 from batcher.messages.answer import parse_answer
-from batcher.messages.attempt import (
+from batcher.messages.failure import Failure, Verdict
+from batcher.messages.request import (
     Answered,
     Attempt,
     Exchange,
     Partial,
     Purpose,
+    Request,
     State,
     Unknown,
 )
-from batcher.messages.failure import Failure, Verdict
-from batcher.messages.request import Request
 from batcher.pricing.book.book import PriceBook, parse_book
 from batcher.pricing.rate.rating import rate
 

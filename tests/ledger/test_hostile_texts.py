@@ -24,9 +24,8 @@ from batcher.ledger.write.records import (
 )
 from batcher.ledger.write.transaction import Recorder
 from batcher.ledger.write.writer import Writer
-from batcher.messages.attempt import Answered, State, Unknown
 from batcher.messages.failure import Failure, FailureKind, Verdict
-from batcher.messages.request import BadRow
+from batcher.messages.request import Answered, BadRow, State, Unknown
 from tests.ledger.settling import RunLedger
 from tests.simulator.asking import asynchronous
 

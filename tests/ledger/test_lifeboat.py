@@ -24,8 +24,8 @@ from batcher.ledger.lifeboat.restore import import_lifeboats, record_late
 from batcher.ledger.write.records import Intent, RowFailure, Settlement
 from batcher.ledger.write.repair import without_offending_values
 from batcher.messages.answer import Store
-from batcher.messages.attempt import NotSent, State
 from batcher.messages.failure import Failure, FailureKind, Verdict
+from batcher.messages.request import NotSent, State
 from tests.ledger.settling import RunLedger
 from tests.ledger.test_writer import attempt, settlement, writer_on
 from tests.making_runs import answered, not_sent, refused, unknown, until, unusable

@@ -14,7 +14,7 @@ from batcher.ledger.rate.ratings import (
     reprice,
 )
 from batcher.ledger.verify.checks import verify
-from batcher.messages.attempt import Purpose, State
+from batcher.messages.request import Purpose, State
 from batcher.pricing.book.book import parse_book
 from batcher.report.query import ReportQuery, parse_dimensions
 from batcher.report.render.formats import Format, render

@@ -3,7 +3,7 @@
 from batcher.ledger import runs
 from batcher.ledger.connect import writing
 from batcher.ledger.resume import settled_since_checkpoint
-from batcher.messages.attempt import attempt_ids_of
+from batcher.messages.request import attempt_ids_of
 from tests.ledger.settling import RunLedger
 
 

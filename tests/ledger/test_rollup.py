@@ -10,7 +10,7 @@ from batcher.clock import SystemClock
 from batcher.ledger.connect import reading, writing
 from batcher.ledger.verify.rollups import expected_rollups, stored_rollups
 from batcher.ledger.write.transaction import Recorder
-from batcher.messages.attempt import State
+from batcher.messages.request import State
 from batcher.pricing.money import LARGEST_AMOUNT
 from batcher.report.query import ReportQuery, parse_dimensions
 from batcher.report.summary import summarise

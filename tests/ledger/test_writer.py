@@ -19,8 +19,7 @@ from batcher.ledger.write import records
 from batcher.ledger.write.records import Intent, Quarantine, Scope, Settlement
 from batcher.ledger.write.transaction import Recorder
 from batcher.ledger.write.writer import FEW_ITEMS, MAX_ITEMS, Writer
-from batcher.messages.attempt import Answered, Attempt, Purpose, State
-from batcher.messages.request import BadRow, Request
+from batcher.messages.request import Answered, Attempt, BadRow, Purpose, Request, State
 from tests.making_runs import BOOK, answered, ask, exchange, refused, until
 from tests.simulator.asking import asynchronous
 

@@ -6,10 +6,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from batcher.pacing.limits import Expected, QuotaLimits
+from batcher.pacing.limits import Claim, Expected, QuotaLimits, next_share
 from batcher.pacing.pacer import Pacer
 from batcher.pacing.pool import Refusal
-from batcher.pacing.shares import Claim, next_share
 from tests.pacing.provider import Provider
 
 MODEL = "claude-sonnet-5"

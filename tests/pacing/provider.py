@@ -8,7 +8,7 @@ values in headers are rounded to thousands; a 429 names whole seconds.
 import math
 from dataclasses import dataclass
 
-from batcher.messages.quota import QuotaReading, Window
+from batcher.pacing.limits import QuotaReading, Window
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.pacing.breaker import Breaker, BreakerPolicy
+from batcher.pacing.backoff import Breaker, BreakerPolicy
 
 POLICY = BreakerPolicy(trips_after=3, first_contact_seconds=60, give_up_seconds=3600)
 

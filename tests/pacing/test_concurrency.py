@@ -1,6 +1,6 @@
 """The cap gives way to overload, and to nothing else."""
 
-from batcher.pacing.breaker import Concurrency
+from batcher.pacing.backoff import Concurrency
 
 
 def with_cap(cap: int) -> Concurrency:

@@ -5,8 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.errors import ConfigurationError
-from batcher.messages.quota import QuotaReading, Window
-from batcher.pacing.limits import Expected, Limit, QuotaLimits, model_class, quota_limits
+from batcher.pacing.limits import (
+    Expected,
+    Limit,
+    QuotaLimits,
+    QuotaReading,
+    Window,
+    model_class,
+    quota_limits,
+)
 from batcher.pacing.pacer import Pacer
 from batcher.pacing.pool import Refusal
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.messages.failure import Failure, Verdict
-from batcher.pacing.retry import RetryPolicy
+from batcher.pacing.backoff import RetryPolicy
 
 POLICY = RetryPolicy(max_attempts=5, first_wait_seconds=0.5, max_wait_seconds=30)
 CHANCES = st.floats(0, 1, exclude_max=True)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.pacing.shares import Claim, next_share, water_fill
+from batcher.pacing.limits import Claim, next_share, water_fill
 
 demands = st.lists(st.floats(0, 1), min_size=1, max_size=20)
 

@@ -7,9 +7,8 @@ import pytest
 
 from batcher.ledger.connect import open_engine
 from batcher.ledger.verify.checks import verify
-from batcher.messages.attempt import Purpose
-from batcher.pacing.breaker import BreakerPolicy
-from batcher.pacing.retry import RetryPolicy
+from batcher.messages.request import Purpose
+from batcher.pacing.backoff import BreakerPolicy, RetryPolicy
 from batcher.pipeline.choices import FallbackRules
 from batcher.pipeline.engine.supply import PATIENCE_SECONDS
 from batcher.pipeline.job import Fallback

@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 
 from batcher.errors import ConfigurationError
-from batcher.messages.attempt import Answered
+from batcher.messages.request import Answered
 from batcher.pipeline.choices import GuardTable, guard_limits
 from tests.making_runs import FakeLane, FastClock, answered, refused, row, rows
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from batcher.messages.answer import Answer, parse_answer
-from batcher.messages.attempt import Answered, Exchange
+from batcher.messages.request import Answered, Exchange
 from batcher.messages.stream import MessageStream
 from tests.pipeline.test_trust import NOVEMBER, RATER, attempt_of
 

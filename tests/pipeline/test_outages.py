@@ -6,10 +6,9 @@ import pytest
 
 from batcher.clock import SystemClock
 from batcher.messages.answer import parse_answer
-from batcher.messages.attempt import Outcome, Partial, Rejected
 from batcher.messages.failure import Failure, Verdict
-from batcher.messages.request import Request
-from batcher.pacing.breaker import Breaker, BreakerPolicy
+from batcher.messages.request import Outcome, Partial, Rejected, Request
+from batcher.pacing.backoff import Breaker, BreakerPolicy
 from batcher.pacing.limits import Expected, QuotaLimits
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.engine.pace import Health, Pace

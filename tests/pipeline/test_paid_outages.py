@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import pytest
 
 from batcher.clock import Clock
-from batcher.messages.attempt import Attempt, Outcome
 from batcher.messages.failure import Verdict
-from batcher.pacing.breaker import BreakerPolicy
+from batcher.messages.request import Attempt, Outcome
+from batcher.pacing.backoff import BreakerPolicy
 from batcher.pipeline.engine.decide import failure_of, in_doubt
 from tests.faults.kinds import Bytes, WireFault
 from tests.faults.serving import faulty, serving

@@ -3,10 +3,9 @@
 import pytest
 
 from batcher.clock import SystemClock
-from batcher.messages.attempt import Exchange, NotSent, Rejected, Unknown
 from batcher.messages.failure import Failure, Verdict
-from batcher.messages.request import Request
-from batcher.pacing.breaker import Breaker, BreakerPolicy
+from batcher.messages.request import Exchange, NotSent, Rejected, Request, Unknown
+from batcher.pacing.backoff import Breaker, BreakerPolicy
 from batcher.pacing.limits import QuotaLimits
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.engine.pace import Pace

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.ledger.batches.store import StoredBatch
-from batcher.messages.batch import BatchState
+from batcher.messages.request import BatchState
 from batcher.pacing.forecast import DeadlinePlan, Forecast
 from batcher.pipeline.batches.recall import RecallInTime
 

@@ -8,7 +8,7 @@ from batcher.errors import ConfigurationError
 from batcher.ledger.connect import open_engine
 from batcher.ledger.verify.checks import verify
 from batcher.messages.answer import Store
-from batcher.pacing.breaker import BreakerPolicy
+from batcher.pacing.backoff import BreakerPolicy
 from batcher.pipeline.choices import AnswerChoices, OnUnknown
 from batcher.report.export.answers import ExportOptions, export_answers
 from tests.making_runs import (

@@ -10,7 +10,7 @@ from batcher.ledger.connect import open_engine
 from batcher.ledger.schema import NOT_KEPT
 from batcher.ledger.verify.checks import verify
 from batcher.messages.answer import Store
-from batcher.messages.attempt import Partial
+from batcher.messages.request import Partial
 from batcher.pipeline.choices import AnswerChoices
 from batcher.report.export.answers import ExportOptions, export_answers
 from tests.making_runs import FakeLane, answered, exchange, refused, row, rows, unusable

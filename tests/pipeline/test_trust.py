@@ -9,8 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from batcher.messages.answer import Answer, Evidence, parse_answer
-from batcher.messages.attempt import Answered, Attempt, Exchange, Purpose
-from batcher.messages.request import Request
+from batcher.messages.request import Answered, Attempt, Exchange, Purpose, Request
 from batcher.messages.stream import MessageStream
 from batcher.pipeline.engine.rater import Rater
 from batcher.pricing.book.book import load_shipped

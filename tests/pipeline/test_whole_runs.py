@@ -16,9 +16,9 @@ from batcher.errors import (
     UsageError,
 )
 from batcher.ledger.connect import open_engine, writing
-from batcher.messages.attempt import Answered
+from batcher.messages.request import Answered
 from batcher.messages.usage import Usage
-from batcher.pacing.breaker import BreakerPolicy
+from batcher.pacing.backoff import BreakerPolicy
 from batcher.rows.build.requests import RequestBuilder
 from tests import bill
 from tests.making_runs import (

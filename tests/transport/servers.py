@@ -7,8 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from batcher.clock import Clock, SystemClock
-from batcher.messages.attempt import Attempt, Outcome, Purpose
-from batcher.messages.request import Request
+from batcher.messages.request import Attempt, Outcome, Purpose, Request
 from batcher.transport.endpoint import Endpoint, Secret
 from batcher.transport.live.client import HttpClient
 from batcher.transport.live.live_lane import LiveLane

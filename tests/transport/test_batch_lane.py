@@ -3,8 +3,7 @@
 import asyncio
 
 from batcher.clock import SystemClock
-from batcher.messages.attempt import NotSent
-from batcher.messages.batch import BatchState, SeenBatch, Submitted
+from batcher.messages.request import BatchState, NotSent, SeenBatch, Submitted
 from batcher.transport.batch.batch_lane import BatchLane, PackLimits
 from tests.making_runs import until
 from tests.transport.servers import attempt

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from batcher.messages.attempt import Answered, NotSent, Rejected
 from batcher.messages.failure import Verdict
+from batcher.messages.request import Answered, NotSent, Rejected
 from batcher.transport.endpoint import Auth, Endpoint, Federation
 from batcher.transport.live.live_lane import LiveLane
 from batcher.wiring.connecting import connect

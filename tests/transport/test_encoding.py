@@ -6,7 +6,7 @@ import zlib
 import pyarrow as pa
 import pytest
 
-from batcher.messages.attempt import Answered, Rejected, Unknown, Unusable
+from batcher.messages.request import Answered, Rejected, Unknown, Unusable
 from tests.simulator.asking import asynchronous
 from tests.transport.proxies import ANSWER
 from tests.transport.servers import http, raw_server, send

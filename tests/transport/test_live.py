@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from batcher.messages.attempt import (
+from batcher.messages.failure import Verdict
+from batcher.messages.request import (
     Answered,
     NotSent,
     Rejected,
     Unknown,
     Unusable,
 )
-from batcher.messages.failure import Verdict
 from tests.making_runs import message, simulating
 from tests.simulator.asking import asynchronous, body_of
 from tests.transport.servers import KEY, free_port, http, raw_server, reset, send

@@ -7,7 +7,7 @@ import pytest
 from anthropic.types.messages import MessageBatch
 
 from batcher.clock import SystemClock
-from batcher.messages.batch import SeenBatch
+from batcher.messages.request import SeenBatch
 from batcher.transport.batch.message_batches import MessageBatches
 from batcher.transport.endpoint import Endpoint, Secret
 from batcher.transport.live.client import HttpClient

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from batcher.clock import SystemClock
-from batcher.messages.quota import read_quota
 from batcher.messages.request import StreamMode
+from batcher.pacing.limits import read_quota
 from batcher.transport.endpoint import Secret
 from batcher.transport.live.client import HttpClient
 from batcher.transport.live.live_lane import LiveLane

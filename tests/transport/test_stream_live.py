@@ -5,16 +5,16 @@ import json
 
 import pytest
 
-from batcher.messages.attempt import (
+from batcher.messages.failure import Verdict
+from batcher.messages.request import (
     Answered,
     NotSent,
     Partial,
     Rejected,
+    StreamMode,
     Unknown,
     Unusable,
 )
-from batcher.messages.failure import Verdict
-from batcher.messages.request import StreamMode
 from tests.making_runs import message, simulating
 from tests.messages.stream_making import (
     FIXTURE,

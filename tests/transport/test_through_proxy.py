@@ -9,8 +9,8 @@ import uvloop
 
 from batcher.clock import SystemClock
 from batcher.errors import ConfigurationError
-from batcher.messages.attempt import Answered, NotSent
 from batcher.messages.failure import Verdict
+from batcher.messages.request import Answered, NotSent
 from batcher.transport.endpoint import Auth, Endpoint, Secret
 from batcher.transport.live.client import HttpClient
 from batcher.transport.live.connections import tls_context

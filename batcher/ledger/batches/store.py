@@ -12,8 +12,7 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, select,
 
 from batcher.ledger.schema import answers, attempts, invocations
 from batcher.ledger.schema_internal import batches
-from batcher.messages.attempt import IN_DOUBT, State
-from batcher.messages.batch import OUT, BatchState, SeenBatch
+from batcher.messages.request import BATCHES_OUT, IN_DOUBT, BatchState, SeenBatch, State
 
 _SEEN: Final = (
     "batch_id", "created_at", "expires_at", "ended_at",
@@ -145,7 +144,7 @@ def look(connection: Connection, number: int, seen: SeenBatch) -> None:
     values = {name: getattr(seen, name) for name in _SEEN}
     connection.execute(
         update(batches)
-        .where(batches.c.batch_number == number, batches.c.state.in_(OUT))
+        .where(batches.c.batch_number == number, batches.c.state.in_(BATCHES_OUT))
         .values(state=seen.state.value, **values)
     )
 
@@ -217,7 +216,7 @@ def _close(connection: Connection, number: int, state: BatchState, now_us: int) 
 
 def batches_out(connection: Connection, run_id: int) -> list[StoredBatch]:
     """The batches of the run that are not collected, oldest first."""
-    return [each for each in all_batches(connection, run_id) if each.state in OUT]
+    return [each for each in all_batches(connection, run_id) if each.state in BATCHES_OUT]
 
 
 def all_batches(connection: Connection, run_id: int | None = None) -> list[StoredBatch]:
@@ -300,7 +299,7 @@ def as_seen(batch: StoredBatch, seen: SeenBatch) -> StoredBatch:
 
 def _out_of(run_id: int) -> ColumnElement[bool]:
     out = select(batches.c.batch_number).where(
-        batches.c.run_id == run_id, batches.c.state.in_(OUT)
+        batches.c.run_id == run_id, batches.c.state.in_(BATCHES_OUT)
     )
     return and_(attempts.c.batch_number > 0, attempts.c.batch_number.in_(out))
 
@@ -370,7 +369,7 @@ def most_they_cost(connection: Connection, numbers: Sequence[int]) -> int | None
 def has_batches_out(connection: Connection, run_id: int) -> bool:
     """Whether rows of the run wait for a batch."""
     query = select(batches.c.batch_number).where(
-        batches.c.run_id == run_id, batches.c.state.in_(OUT)
+        batches.c.run_id == run_id, batches.c.state.in_(BATCHES_OUT)
     )
     return connection.execute(query.limit(1)).first() is not None
 

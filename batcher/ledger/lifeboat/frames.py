@@ -20,7 +20,8 @@ from batcher.errors import SchemaVersionError
 from batcher.ledger.write.records import RowFailure, Scope, Settlement
 from batcher.ledger.write.repair import without_offending_values
 from batcher.messages.answer import Store
-from batcher.messages.attempt import (
+from batcher.messages.codec import CODEC_ERRORS
+from batcher.messages.request import (
     Answered,
     Attempt,
     NotSent,
@@ -30,7 +31,6 @@ from batcher.messages.attempt import (
     Unknown,
     Unusable,
 )
-from batcher.messages.codec import CODEC_ERRORS
 from batcher.pricing.rate.rating import Charge
 
 FORMAT: Final = 1

@@ -30,7 +30,7 @@ from batcher.ledger.write.records import (
 from batcher.ledger.write.repair import mended
 from batcher.ledger.write.transaction import Recorder
 from batcher.messages.answer import Store
-from batcher.messages.attempt import NotSent, State
+from batcher.messages.request import NotSent, State
 
 _AT_ONCE = 500
 

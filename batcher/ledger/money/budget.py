@@ -36,7 +36,7 @@ from batcher.ledger.schema import (
     rollups,
 )
 from batcher.ledger.schema_internal import budget_slices
-from batcher.messages.attempt import IN_DOUBT, attempt_ids_of
+from batcher.messages.request import IN_DOUBT, attempt_ids_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from batcher.ledger.schema import (
     sources,
 )
 from batcher.ledger.schema_internal import batches, estimates
-from batcher.messages.attempt import IN_DOUBT, Purpose, attempt_ids_of
+from batcher.messages.request import IN_DOUBT, Purpose, attempt_ids_of
 
 _AMOUNTS: Final = (
     "expected", "low", "high", "ceiling", "actual", "in_doubt_low", "in_doubt_high",

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, selec
 
 from batcher.clock import microseconds
 from batcher.ledger.schema import PICO_PER_WHOLE, attempts, charges, invocations, ratings
-from batcher.messages.attempt import State
+from batcher.messages.request import State
 
 _WITH_ANSWER: Final = (State.ANSWERED.value, State.LATE.value)
 

@@ -7,7 +7,7 @@ from batcher.ledger.lifeboat.lifeboat import places_for
 from batcher.ledger.runs import database_uid, recover
 from batcher.ledger.schema import attempts
 from batcher.ledger.schema_internal import closed_months as table
-from batcher.messages.attempt import State
+from batcher.messages.request import State
 
 
 def closed_months(connection: Connection) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from batcher.ledger.schema import (
     ratings,
 )
 from batcher.messages.answer import Answer, Evidence
-from batcher.messages.attempt import State
+from batcher.messages.request import State
 from batcher.messages.usage import Usage, parse_usage
 from batcher.pricing.book.book import PriceBook
 from batcher.pricing.rate.rating import Charge, ChargeStatus, RateSet, rate

@@ -17,7 +17,7 @@ from batcher.ledger.rate.stored_answers import (
     usage_of,
 )
 from batcher.ledger.schema import QUARTER_HOUR_US, invocations, price_books, ratings, rollups
-from batcher.messages.attempt import State
+from batcher.messages.request import State
 from batcher.pricing.book.book import PriceBook
 from batcher.pricing.book.volume import settled, tiers_of
 from batcher.pricing.money import METERS

@@ -19,8 +19,8 @@ from batcher.ledger.schema import attempts, charges
 from batcher.ledger.verify.charges import pricings
 from batcher.ledger.verify.findings import Findings
 from batcher.messages.answer import Answer
-from batcher.messages.attempt import IN_DOUBT, Purpose, State
 from batcher.messages.codec import CODEC_ERRORS
+from batcher.messages.request import IN_DOUBT, Purpose, State
 from batcher.messages.usage import Usage
 from batcher.pricing.rate.rating import rate
 

@@ -26,7 +26,7 @@ from batcher.ledger.rate.stored_answers import (
 )
 from batcher.ledger.verify.findings import Findings
 from batcher.messages.answer import billed_at_least
-from batcher.messages.attempt import State
+from batcher.messages.request import State
 from batcher.messages.usage import Usage
 from batcher.pricing.book.book import PriceBook, parse_book, road_of
 from batcher.pricing.rate.days import moment_of_day

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, or_, select, update
 from batcher.ledger.runs import DIED
 from batcher.ledger.schema import answers, attempts, failures, invocations, shared_answers
 from batcher.ledger.write.records import Settlement
-from batcher.messages.attempt import Answered, State, invocation_of
+from batcher.messages.request import Answered, State, invocation_of
 
 
 def without_second_answers(

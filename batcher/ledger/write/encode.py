@@ -23,7 +23,7 @@ from batcher.ledger.write.records import (
 )
 from batcher.ledger.write.statements import ANSWER, CHARGE, FAILURE, INTENT, SETTLED
 from batcher.messages.answer import Answer
-from batcher.messages.attempt import Answered, Partial
+from batcher.messages.request import Answered, Partial
 from batcher.messages.usage import Usage
 from batcher.pricing.rate.rating import Charge, ChargeStatus
 

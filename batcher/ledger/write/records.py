@@ -15,9 +15,8 @@ from sqlalchemy import Connection, and_, delete, func, select
 
 from batcher.ledger.schema import answers, failures, price_books, ratings, sources
 from batcher.ledger.write.statements import insert_into
-from batcher.messages.attempt import Attempt, Outcome, State
 from batcher.messages.failure import FailureKind
-from batcher.messages.request import BadRow
+from batcher.messages.request import Attempt, BadRow, Outcome, State
 from batcher.pricing.book.book import PriceBook
 from batcher.pricing.rate.rating import Charge
 from batcher.pricing.rate.trust import RULES_EDITION

@@ -13,9 +13,9 @@ from batcher.ledger.write.records import (
     Settlement,
 )
 from batcher.messages.answer import Answer
-from batcher.messages.attempt import Answered, Attempt, Partial, State, Unusable
 from batcher.messages.codec import CODEC_ERRORS
 from batcher.messages.failure import Failure, FailureKind, Verdict
+from batcher.messages.request import Answered, Attempt, Partial, State, Unusable
 
 
 def mended(record: Record) -> Record:

@@ -14,7 +14,7 @@ from batcher.ledger.schema import NOT_KEPT, answers
 from batcher.ledger.schema_internal import tool_results
 from batcher.ledger.write.records import RowFailure, Settlement
 from batcher.messages.answer import Answer, Store
-from batcher.messages.attempt import Answered, Partial, Unusable
+from batcher.messages.request import Answered, Partial, Unusable
 
 # The columns of an answer that hold what was said, and what they hold afterwards.
 WITHOUT_WORDS: Final[dict[str, Any]] = {

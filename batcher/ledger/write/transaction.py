@@ -33,7 +33,7 @@ from batcher.ledger.write.records import (
 from batcher.ledger.write.statements import Each, HotPath, insert_into
 from batcher.ledger.write.store import drop_earlier, kept
 from batcher.messages.answer import Store
-from batcher.messages.attempt import Answered, Partial, Unusable
+from batcher.messages.request import Answered, Partial, Unusable
 from batcher.messages.usage import Usage
 from batcher.pricing.rate.rating import Charge, ChargeStatus, RateSet
 

@@ -29,7 +29,7 @@ from batcher.ledger.write.records import Intent, Record, Scope, Settlement
 from batcher.ledger.write.repair import mended
 from batcher.ledger.write.transaction import Recorder
 from batcher.messages.answer import Store
-from batcher.messages.attempt import Answered, NotSent, Partial, Unusable
+from batcher.messages.request import Answered, NotSent, Partial, Unusable
 
 _MOST: Final = 512
 MOST_BYTES: Final = 16 * 2**20

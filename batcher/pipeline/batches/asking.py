@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from batcher.messages.attempt import Attempt, Outcome
-from batcher.messages.batch import SeenBatch
+from batcher.messages.request import Attempt, Outcome, SeenBatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from batcher.ledger.batches.store import StoredBatch
 from batcher.ledger.connect import Connection, engine_at, parse_url, reading, writing
 from batcher.ledger.migrate import require_head
 from batcher.ledger.owner.lock import hold_database
-from batcher.messages.batch import LIFETIME_US, OUT, BatchState, SeenBatch
+from batcher.messages.request import BATCH_LIFETIME_US, BATCHES_OUT, BatchState, SeenBatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ def adopt(database: str, batch_id: str, number: int | None = None) -> SettledBat
             state=BatchState.IN_PROGRESS,
             requests=batch.requests,
             created_at=batch.intended_at,
-            expires_at=batch.intended_at + LIFETIME_US,
+            expires_at=batch.intended_at + BATCH_LIFETIME_US,
         )
         store.look(connection, batch.number, seen)
         return batch, batch.requests
@@ -101,6 +101,6 @@ def _lost(connection: Connection, number: int | None) -> StoredBatch:
 
 def _named(connection: Connection, name: str) -> StoredBatch:
     for batch in store.all_batches(connection):
-        if name in {batch.batch_id, str(batch.number)} and batch.state in OUT:
+        if name in {batch.batch_id, str(batch.number)} and batch.state in BATCHES_OUT:
             return batch
     raise UsageError(f"no batch {name} is out: `batcher batches list` shows those that are")

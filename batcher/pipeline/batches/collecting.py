@@ -12,8 +12,7 @@ from batcher.ledger.batches import store
 from batcher.ledger.batches.store import AttemptOut, StoredBatch
 from batcher.ledger.connect import Connection
 from batcher.ledger.resume import EarlierAnswer, Unfinished, earlier_answers
-from batcher.messages.attempt import Attempt, Outcome, Purpose, invocation_of
-from batcher.messages.request import Request
+from batcher.messages.request import Attempt, Outcome, Purpose, Request, invocation_of
 from batcher.pipeline.batches.asking import Results
 from batcher.pipeline.batches.dividing import WithBatches
 from batcher.pipeline.batches.journal import BatchJournal

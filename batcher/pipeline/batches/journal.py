@@ -10,8 +10,7 @@ from batcher.ledger.batches.store import StoredBatch
 from batcher.ledger.connect import Connection
 from batcher.ledger.write.records import Scope
 from batcher.ledger.write.writer import Writer
-from batcher.messages.attempt import Attempt
-from batcher.messages.batch import BatchState, SeenBatch
+from batcher.messages.request import Attempt, BatchState, SeenBatch
 
 T = TypeVar("T")
 

@@ -8,8 +8,14 @@ from typing import Final
 from batcher.clock import Clock
 from batcher.ledger.batches import store
 from batcher.ledger.batches.store import StoredBatch
-from batcher.messages.attempt import Attempt, Outcome
-from batcher.messages.batch import LIFETIME_US, RESULTS_US, BatchState, SeenBatch
+from batcher.messages.request import (
+    BATCH_LIFETIME_US,
+    BATCH_RESULTS_US,
+    Attempt,
+    BatchState,
+    Outcome,
+    SeenBatch,
+)
 from batcher.pipeline.batches.asking import Batches, LookPace, Results
 from batcher.pipeline.batches.collecting import Collector, KeeperTies
 from batcher.pipeline.batches.dividing import WithBatches
@@ -21,7 +27,7 @@ from batcher.pricing.money import format_usd
 
 HOUR_US: Final = 3_600 * 10**6
 _CLOCKS_US: Final = 600 * 10**6  # by which the server's clock may differ from ours
-_WARN_US: Final = RESULTS_US - 4 * 24 * HOUR_US
+_WARN_US: Final = BATCH_RESULTS_US - 4 * 24 * HOUR_US
 _SLEEP_SECONDS: Final = 1.0
 _LEAST_SECONDS: Final = 0.01
 _READINGS: Final = 3  # of results that lack some, before what they lack is in doubt
@@ -211,7 +217,7 @@ class BatchKeeper:
             ties.say(f"the 29 days of the results of batch {batch_id} are nearly over")
         results = await self._results(batch, batch_id, ties)
         if results is None:
-            if age > RESULTS_US:
+            if age > BATCH_RESULTS_US:
                 await self._give_up(batch, "has no results any more", ties)
             return
         try:
@@ -283,7 +289,7 @@ class BatchKeeper:
 
     async def _find(self, batch: StoredBatch, ties: KeeperTies) -> None:
         await self.look_up(batch.number)
-        is_over = self._clock.now_us() > batch.intended_at + LIFETIME_US + HOUR_US
+        is_over = self._clock.now_us() > batch.intended_at + BATCH_LIFETIME_US + HOUR_US
         if not is_over or self._journal.out[batch.number].batch_id is not None:
             return
         if await self._candidates(batch) == []:
@@ -334,4 +340,4 @@ class BatchKeeper:
 
 
 def _end_of(batch: StoredBatch) -> int:
-    return max(batch.expires_at or 0, batch.began_at + LIFETIME_US)
+    return max(batch.expires_at or 0, batch.began_at + BATCH_LIFETIME_US)

@@ -6,9 +6,8 @@ from itertools import accumulate
 from typing import Final, Protocol
 
 from batcher.ledger.batches.store import StoredBatch
-from batcher.messages.attempt import Attempt, Exchange, Outcome, Unknown
-from batcher.messages.batch import BatchState
 from batcher.messages.failure import Failure, Verdict
+from batcher.messages.request import Attempt, BatchState, Exchange, Outcome, Unknown
 from batcher.pacing.forecast import DeadlinePlan
 
 

@@ -7,22 +7,23 @@ import msgspec
 
 from batcher.errors import AccessRefused, BatcherError, ConfigurationError
 from batcher.ledger.write.records import RowFailure, Settlement
-from batcher.messages.attempt import (
+from batcher.messages.failure import Failure, FailureKind, Verdict
+from batcher.messages.legs import joined_content, joined_text, leg_of, story
+from batcher.messages.request import (
     Answered,
     Attempt,
+    BadRow,
     Exchange,
     NotSent,
     Outcome,
     Partial,
     Rejected,
+    Request,
     State,
     Unknown,
     Unusable,
 )
-from batcher.messages.failure import Failure, FailureKind, Verdict
-from batcher.messages.legs import joined_content, joined_text, leg_of, story
-from batcher.messages.request import BadRow, Request
-from batcher.pacing.retry import RetryPolicy
+from batcher.pacing.backoff import RetryPolicy
 from batcher.pipeline.choices import OnUnknown
 from batcher.pipeline.engine.policies import (
     AnswerPolicy,

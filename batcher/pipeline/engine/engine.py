@@ -8,11 +8,17 @@ from batcher.clock import Clock
 from batcher.errors import ProviderUnavailable
 from batcher.ledger.write.records import Quarantine, Settlement
 from batcher.ledger.write.writer import Writer
-from batcher.messages.attempt import Answered, Attempt, Outcome, Purpose
-from batcher.messages.batch import Submitted
 from batcher.messages.failure import FailureKind
-from batcher.messages.request import BadRow, Request
-from batcher.pacing.breaker import Breaker
+from batcher.messages.request import (
+    Answered,
+    Attempt,
+    BadRow,
+    Outcome,
+    Purpose,
+    Request,
+    Submitted,
+)
+from batcher.pacing.backoff import Breaker
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.engine.decide import (
     DONE,
@@ -139,7 +145,8 @@ class Engine:
                 self._quarantine(item, takes_room=True)
             elif (work := self.history.work_for(item, first, answers)) is None:
                 self.consumed(len(item.body))  # it waits for what is under way
-            elif work.underway or self._within_limit():
+            elif work.underway or not self.limit_reached:
+                self._accepted += not work.underway
                 works.append(work)
         self.tally.read([work for work in works if not work.underway])
         self.supply.add(works)
@@ -384,14 +391,6 @@ class Engine:
             self.done.add(row.source_id, row.row_number)
         if takes_room:
             self.consumed(0)
-
-    # Waking and ending
-
-    def _within_limit(self) -> bool:
-        if self._accepted == self.limits.row_limit:
-            return False
-        self._accepted += 1
-        return True
 
     def check_over(self) -> None:
         """End the run when nothing is in flight and nothing waits that may go."""

@@ -5,9 +5,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from batcher.ledger.resume import EarlierAnswer, Unfinished
-from batcher.messages.attempt import Purpose
 from batcher.messages.legs import CALLS_TOOLS, LEG_STOP_REASONS, Leg
-from batcher.messages.request import Request
+from batcher.messages.request import Purpose, Request
 from batcher.pipeline.engine.policies import AnswerPolicy, ask_again
 from batcher.pipeline.engine.validate import Validity
 from batcher.pipeline.engine.work import Replaced, Underway, Work

@@ -9,8 +9,13 @@ from typing import Protocol
 from batcher.clock import Clock
 from batcher.ledger.write.records import Intent
 from batcher.ledger.write.writer import Writer
-from batcher.messages.attempt import Attempt, Outcome, attempt_id_of, invocation_of
-from batcher.messages.batch import Submitted
+from batcher.messages.request import (
+    Attempt,
+    Outcome,
+    Submitted,
+    attempt_id_of,
+    invocation_of,
+)
 from batcher.pipeline.choices import LaneChoice
 from batcher.pipeline.engine.decide import cut_off
 from batcher.pipeline.engine.known_rows import DoneRows

@@ -14,7 +14,8 @@ from typing import Any, Final, Protocol
 from batcher.clock import Clock
 from batcher.errors import Busy, ProviderUnavailable
 from batcher.messages.answer import Answer
-from batcher.messages.attempt import (
+from batcher.messages.failure import Failure, Verdict
+from batcher.messages.request import (
     Answered,
     NotSent,
     Outcome,
@@ -23,8 +24,7 @@ from batcher.messages.attempt import (
     Unknown,
     Unusable,
 )
-from batcher.messages.failure import Failure, Verdict
-from batcher.pacing.breaker import Breaker
+from batcher.pacing.backoff import Breaker
 from batcher.pacing.limits import Expected
 from batcher.pacing.pacer import Pacer, Reservation
 from batcher.pacing.pool import Refusal

@@ -13,7 +13,6 @@ from typing import Final
 import msgspec
 
 from batcher.messages.answer import Answer
-from batcher.messages.attempt import Purpose
 from batcher.messages.legs import (
     CALLS_TOOLS,
     CONTINUED,
@@ -23,7 +22,7 @@ from batcher.messages.legs import (
     leg_of,
     tool_calls,
 )
-from batcher.messages.request import Request
+from batcher.messages.request import Purpose, Request
 from batcher.pipeline.choices import AnswerChoices, Tool
 from batcher.pipeline.engine.validate import NOT_ASKED, AnswerValidator, Validity
 from batcher.pipeline.engine.work import Replaced, Work

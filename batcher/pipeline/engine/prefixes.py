@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from batcher.messages.attempt import Answered, Outcome
 from batcher.messages.prefix import (
     ALONE,
     FIVE_MINUTES,
@@ -25,6 +24,7 @@ from batcher.messages.prefix import (
     is_too_short,
     read_prompt,
 )
+from batcher.messages.request import Answered, Outcome
 from batcher.pipeline.engine.rater import CacheRates
 from batcher.pipeline.engine.work import Work
 from batcher.pipeline.job import RunLimits

@@ -8,9 +8,8 @@ import msgspec
 from msgspec.structs import replace
 
 from batcher.messages.answer import Answer, billed_at_least
-from batcher.messages.attempt import Answered, Attempt, Outcome, Partial
 from batcher.messages.evidence import RequestMeters, gather, is_plain, ordinary
-from batcher.messages.request import Request
+from batcher.messages.request import Answered, Attempt, Outcome, Partial, Request
 from batcher.messages.usage import Usage
 from batcher.pricing.book.book import PriceBook
 from batcher.pricing.rate.bound import asked_for, cost_bound, request_bound

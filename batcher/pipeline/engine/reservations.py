@@ -17,7 +17,7 @@ from batcher.ledger.connect import Connection
 from batcher.ledger.money import budget as ledger
 from batcher.ledger.write.records import Settlement
 from batcher.ledger.write.writer import Writer
-from batcher.messages.attempt import Partial
+from batcher.messages.request import Partial
 from batcher.pipeline.progress import Progress
 from batcher.pricing.money import format_usd
 

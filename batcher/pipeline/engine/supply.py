@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
-from batcher.messages.attempt import Outcome
 from batcher.messages.failure import Failure
-from batcher.pacing.breaker import Breaker
+from batcher.messages.request import Outcome
+from batcher.pacing.backoff import Breaker
 from batcher.pipeline.engine.decide import DOUBTS_BEFORE_PARKING, speaks_against_row
 from batcher.pipeline.engine.pace import Pace
 from batcher.pipeline.engine.prefixes import Prefixes

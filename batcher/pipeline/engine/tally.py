@@ -7,8 +7,8 @@ from struct import Struct
 from typing import Final
 
 from batcher.messages.answer import Answer
-from batcher.messages.attempt import Answered
 from batcher.messages.failure import FailureKind
+from batcher.messages.request import Answered
 from batcher.pipeline.engine.decide import Done, OutcomeDecision, in_doubt
 from batcher.pipeline.engine.policies import KNOWN_STOP_REASONS, TRUNCATED
 from batcher.pipeline.engine.work import Work

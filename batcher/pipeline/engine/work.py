@@ -10,10 +10,15 @@ from typing import Protocol
 import msgspec
 
 from batcher.errors import BatcherError
-from batcher.messages.attempt import Attempt, Outcome, Purpose
 from batcher.messages.legs import Leg, body_with_max_tokens, continuation_body
 from batcher.messages.prefix import Placement, Prompt, with_breakpoints
-from batcher.messages.request import MAX_TOKENS_WITHOUT_STREAM, Request
+from batcher.messages.request import (
+    MAX_TOKENS_WITHOUT_STREAM,
+    Attempt,
+    Outcome,
+    Purpose,
+    Request,
+)
 from batcher.pacing.limits import Expected
 from batcher.pacing.pacer import Reservation
 

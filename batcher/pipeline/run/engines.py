@@ -7,8 +7,7 @@ from itertools import count
 
 from batcher.clock import Clock
 from batcher.ledger.write.writer import Writer
-from batcher.messages.attempt import Purpose
-from batcher.messages.request import Request
+from batcher.messages.request import Purpose, Request
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.engine.decide import OutcomePolicy
 from batcher.pipeline.engine.doors import Doors, NextDoor

@@ -9,7 +9,7 @@ from batcher.errors import GuardStopped
 from batcher.ledger.money.budget import UsualAnswers
 from batcher.ledger.write.records import Settlement
 from batcher.messages.answer import Answer
-from batcher.messages.attempt import Answered, NotSent
+from batcher.messages.request import Answered, NotSent
 from batcher.pipeline.choices import GuardLimits
 from batcher.pipeline.engine.decide import ABORTED
 from batcher.pipeline.engine.policies import TRUNCATED

@@ -13,7 +13,7 @@ from batcher.ledger.money.budget import set_aside_as_unusual
 from batcher.ledger.money.estimates import grade_estimates
 from batcher.ledger.write.records import has_failure
 from batcher.ledger.write.writer import Recording, Writer, open_writer
-from batcher.messages.attempt import counted_in
+from batcher.messages.request import counted_in
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.batches.side import batch_side
 from batcher.pipeline.engine.binding_limit import SAMPLE_SECONDS, LimitGauge

@@ -18,8 +18,8 @@ from batcher.ledger.owner.sharing import (
     renew_quota_claims,
 )
 from batcher.ledger.write.writer import Writer
+from batcher.pacing.limits import Claim, next_share
 from batcher.pacing.pacer import Pacer
-from batcher.pacing.shares import Claim, next_share
 from batcher.pipeline.job import Services
 from batcher.pipeline.run.begin import BegunInvocation
 

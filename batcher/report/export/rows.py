@@ -24,8 +24,8 @@ from batcher.ledger.schema import (
     sources,
 )
 from batcher.ledger.verify.checks import what_changed
-from batcher.messages.attempt import State
 from batcher.messages.legs import LEG_STOP_REASONS
+from batcher.messages.request import State
 from batcher.pricing.money import usd_text
 from batcher.report.export.past_damage import (
     CHUNK,

@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import literal_column
 
 from batcher.ledger.schema import answers, attempts, charges
-from batcher.messages.attempt import IN_DOUBT, State
+from batcher.messages.request import IN_DOUBT, State
 from batcher.pricing.rate.rating import ChargeStatus
 from batcher.report.figures import USD, Key, sort_key
 from batcher.report.ledgers import Ledgers, OpenLedger

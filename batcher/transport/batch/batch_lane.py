@@ -14,10 +14,17 @@ from typing import Any, Final
 import msgspec
 
 from batcher.clock import Clock
-from batcher.messages.attempt import Attempt, Exchange, NotSent, Outcome, Rejected
-from batcher.messages.batch import SeenBatch, Submitted
 from batcher.messages.failure import Failure, Verdict
-from batcher.messages.request import plain_body
+from batcher.messages.request import (
+    Attempt,
+    Exchange,
+    NotSent,
+    Outcome,
+    Rejected,
+    SeenBatch,
+    Submitted,
+    plain_body,
+)
 from batcher.transport.batch.message_batches import MessageBatches, RefusedBatch
 from batcher.transport.endpoint import Journal
 from batcher.transport.live.send_errors import SendError

@@ -9,9 +9,9 @@ from typing import Any, Final
 import msgspec
 
 from batcher.clock import Clock, microseconds
-from batcher.messages.batch import LIFETIME_US, BatchState, SeenBatch
 from batcher.messages.codec import CODEC_ERRORS
 from batcher.messages.failure import Failure, classify
+from batcher.messages.request import BATCH_LIFETIME_US, BatchState, SeenBatch
 from batcher.transport.batch.results import BatchResults, CutShort, first_name
 from batcher.transport.endpoint import Endpoint
 from batcher.transport.live.client import HttpClient, Reply
@@ -189,7 +189,7 @@ def _described(batch: _Batch) -> SeenBatch | None:
             state=BatchState(batch.processing_status),
             requests=sum(getattr(counts, name) for name in counts.__struct_fields__),
             created_at=created_at,
-            expires_at=_moment(batch.expires_at or "") or created_at + LIFETIME_US,
+            expires_at=_moment(batch.expires_at or "") or created_at + BATCH_LIFETIME_US,
             ended_at=_moment(batch.ended_at or "") or None,
             succeeded=counts.succeeded,
             errored=counts.errored,

@@ -7,7 +7,9 @@ from typing import Any, Final
 import msgspec
 
 from batcher.messages.answer import NotAMessage, parse_answer
-from batcher.messages.attempt import (
+from batcher.messages.codec import CODEC_ERRORS
+from batcher.messages.failure import STATUS_OF_TYPE, Failure, Verdict, classify
+from batcher.messages.request import (
     Answered,
     Attempt,
     Exchange,
@@ -16,8 +18,6 @@ from batcher.messages.attempt import (
     Unknown,
     Unusable,
 )
-from batcher.messages.codec import CODEC_ERRORS
-from batcher.messages.failure import STATUS_OF_TYPE, Failure, Verdict, classify
 from batcher.transport.live.mask import Mask
 
 _PASSING: Final = frozenset({429, 500, 504, 529})  # the request may do better another time

@@ -11,7 +11,7 @@ from batcher.clock import Clock
 from batcher.errors import AccessRefused, ConfigurationError, ProviderUnavailable
 from batcher.messages.codec import CODEC_ERRORS
 from batcher.messages.failure import Verdict, classify
-from batcher.pacing.retry import RetryPolicy
+from batcher.pacing.backoff import RetryPolicy
 from batcher.transport.endpoint import Endpoint, shown_url
 from batcher.transport.live.client import Reply
 from batcher.transport.live.send_errors import SendError

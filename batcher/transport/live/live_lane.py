@@ -8,17 +8,6 @@ from msgspec.structs import replace
 
 from batcher.clock import Clock
 from batcher.messages.answer import NotAMessage, parse_answer
-from batcher.messages.attempt import (
-    Answered,
-    Attempt,
-    Exchange,
-    NotSent,
-    Outcome,
-    Partial,
-    Rejected,
-    Unknown,
-    Unusable,
-)
 from batcher.messages.failure import (
     STATUS_OF_TYPE,
     Failure,
@@ -26,7 +15,20 @@ from batcher.messages.failure import (
     classify,
     has_readable_error,
 )
-from batcher.messages.request import StreamMode, plain_body, streaming_body
+from batcher.messages.request import (
+    Answered,
+    Attempt,
+    Exchange,
+    NotSent,
+    Outcome,
+    Partial,
+    Rejected,
+    StreamMode,
+    Unknown,
+    Unusable,
+    plain_body,
+    streaming_body,
+)
 from batcher.messages.stream import MessageStream
 from batcher.transport.endpoint import Endpoint
 from batcher.transport.live.client import HttpClient, Reply, StreamEnd

@@ -2,7 +2,7 @@
 
 import pytest
 
-from batcher.messages.quota import QuotaReading, Window, read_quota
+from batcher.pacing.limits import QuotaReading, Window, read_quota
 
 HEADERS = {
     "anthropic-ratelimit-requests-limit": "1000",
