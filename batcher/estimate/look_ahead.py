@@ -16,9 +16,9 @@ from batcher.estimate.preflight_sample import (
 )
 from batcher.pipeline.job import Job, Services
 from batcher.pricing.book.book import PriceBook, load_shipped
-from batcher.pricing.book.plausible import implausible
+from batcher.pricing.book.differences import implausible
 from batcher.pricing.money import format_usd
-from batcher.pricing.rate.days import utc_day
+from batcher.pricing.rate.rates import utc_day
 from batcher.report.words import count_of
 from batcher.rows.read.check import left_out_notes, reading_notes
 

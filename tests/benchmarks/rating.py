@@ -18,7 +18,7 @@ from batcher.messages.answer import parse_answer
 from batcher.messages.request import Answered, Attempt, Exchange, Purpose, Request
 from batcher.pipeline.engine.rater import Rater
 from batcher.pricing.book.book import PriceBook, load_shipped
-from batcher.pricing.rate.spread import prompt_tokens
+from batcher.pricing.rate.lines import prompt_tokens
 from tests.benchmarks import processes
 from tests.benchmarks.ledger_maker import MODELS, START_US, message
 

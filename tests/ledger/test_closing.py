@@ -5,7 +5,7 @@ import pytest
 from batcher.errors import Busy, UsageError
 from batcher.ledger.owner.lock import hold_database
 from batcher.ledger.rate.ratings import close_month, list_ratings
-from batcher.pricing.rate.days import moment_of_day, month_window
+from batcher.pricing.rate.rates import moment_of_day, month_window
 from tests.ledger.settling import NOON, RunLedger
 
 DECEMBER = 1_796_083_200_000_000

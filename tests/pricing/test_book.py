@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from batcher.errors import ConfigurationError, UsageError
 from batcher.pricing.book.book import load_file, load_shipped, parse_book
 from batcher.pricing.book.layer import parse_toml
-from batcher.pricing.book.text import render_layer
+from batcher.pricing.book.merge import render_layer
 from batcher.pricing.rate.rates import rate_set
 from tests.pricing.answers import DAY, NOVEMBER
 

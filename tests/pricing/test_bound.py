@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.pricing.book.book import load_shipped, parse_book
-from batcher.pricing.rate.bound import (
+from batcher.pricing.rate.bounds import (
     cost_bound,
     input_token_bound,
     request_bound,

@@ -11,7 +11,7 @@ from batcher.errors import ConfigurationError
 from batcher.pricing.book.book import load_shipped, parse_book
 from batcher.pricing.book.differences import compare_lists
 from batcher.pricing.book.genai import KNOWN_DIFFERENCES, genai_differences, genai_layer
-from batcher.pricing.book.text import render_layer
+from batcher.pricing.book.merge import render_layer
 from batcher.pricing.rate.rating import rate
 from tests.pricing.answers import NOVEMBER, answer, tokens
 

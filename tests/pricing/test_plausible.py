@@ -6,7 +6,7 @@ import pytest
 
 from batcher.errors import ConfigurationError
 from batcher.pricing.book.book import load_shipped, parse_book
-from batcher.pricing.book.plausible import implausible
+from batcher.pricing.book.differences import implausible
 from tests.cli.test_estimate import invoke, refused, simulator, typed  # noqa: F401
 
 TODAY = date(2026, 11, 30)

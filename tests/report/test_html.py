@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.ledger.connect import open_engine
-from batcher.pricing.rate.days import month_window
+from batcher.pricing.rate.rates import month_window
 from batcher.report.html.charts import bins_for, round_step, scale_for
 from batcher.report.html.page import MOST_LINES, gather, render_page
 from batcher.report.query import ReportQuery, parse_dimensions

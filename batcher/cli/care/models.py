@@ -68,7 +68,7 @@ async def _ask(endpoint: "Endpoint") -> "list[ListedModel]":
 def _why_unpriced(book: "PriceBook", price_list: str | None, model: str) -> str | None:
     """Why answers of `model` would stay unpriced today; `None`: they would be priced."""
     from batcher.clock import SystemClock
-    from batcher.pricing.rate.days import MICROSECONDS_PER_DAY
+    from batcher.pricing.rate.rates import MICROSECONDS_PER_DAY
     from batcher.pricing.rate.rating import resolve
 
     if price_list is None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def collected(source: str, file: str | None, provider: str, price_list: str) -> Layer:
     """The prices of another collection, as they are there."""
     from batcher.pricing.book.genai import genai_layer
-    from batcher.pricing.book.litellm import litellm_layer
+    from batcher.pricing.book.imports import litellm_layer
 
     if source == "genai-prices":
         return genai_layer(provider, price_list=price_list)
@@ -27,8 +27,8 @@ def into_shipped(layer: Layer, price_list: str) -> Layer:
     """What of them goes on top of the shipped book, from today on."""
     from batcher.clock import SystemClock
     from batcher.pricing.book.book import load_shipped
-    from batcher.pricing.book.update import updated
-    from batcher.pricing.rate.days import utc_day
+    from batcher.pricing.book.imports import updated
+    from batcher.pricing.rate.rates import utc_day
 
     return updated(layer, load_shipped(), price_list, utc_day(SystemClock().now_us()))
 

@@ -202,7 +202,7 @@ def import_prices(
     """
     from batcher.cli.money.importing import collected, guard, into_shipped, with_choices
     from batcher.pricing.book.book import parse_book, read_layer
-    from batcher.pricing.book.text import render_layer
+    from batcher.pricing.book.merge import render_layer
     from batcher.report.render.delivery import deliver
     from batcher.report.words import count_of
 
@@ -285,7 +285,7 @@ def _require_list(book: PriceBook, price_list: str) -> None:
 
 def _day(text: str | None) -> date:
     from batcher.clock import SystemClock
-    from batcher.pricing.rate.days import utc_day
+    from batcher.pricing.rate.rates import utc_day
 
     if text is None:
         return utc_day(SystemClock().now_us())
@@ -313,7 +313,7 @@ def _warn_about_age(book: PriceBook, max_age: int) -> None:
 
 
 def _slips(book: PriceBook) -> tuple[str, ...]:
-    from batcher.pricing.book.plausible import implausible
+    from batcher.pricing.book.differences import implausible
 
     return implausible(book, book_of(SHIPPED), _day(None))
 

@@ -15,7 +15,7 @@ from batcher.finance.reconcile.theirs import (
 )
 from batcher.ledger.money.adjustments import Adjustment, read_adjustments
 from batcher.pricing.money import METERS
-from batcher.pricing.rate.days import calendar_day
+from batcher.pricing.rate.rates import calendar_day
 from batcher.report.figures import USD
 from batcher.report.ledgers import Ledgers, open_ledgers
 from batcher.report.query import Dimension, Kind, ReportQuery

@@ -18,7 +18,14 @@ from batcher.errors import StorageError, UsageError
 from batcher.ledger.connect import engine_at, reading, writing
 from batcher.ledger.migrate import require_head
 from batcher.ledger.owner.lock import hold_database
-from batcher.ledger.rate.months import closed_months, reopen_months, settle_everything
+from batcher.ledger.rate.months import (
+    PAID,
+    closed_months,
+    reopen_months,
+    require_settled,
+    settle_everything,
+    with_volumes,
+)
 from batcher.ledger.rate.stored_answers import (
     BillableAnswer,
     Pricing,
@@ -30,13 +37,12 @@ from batcher.ledger.rate.stored_answers import (
     repricing_lists,
     usage_of,
 )
-from batcher.ledger.rate.volumes import PAID, require_settled, with_volumes
 from batcher.ledger.rate.write_rating import NewRating
 from batcher.ledger.schema import QUARTER_HOUR_US, invocations, price_books, ratings, rollups
 from batcher.ledger.schema_internal import closed_months as table
 from batcher.pricing.book.book import PriceBook, published
-from batcher.pricing.rate.days import moment_of_day, month_window
-from batcher.pricing.rate.rating import Charge, RateSet
+from batcher.pricing.rate.rates import RateSet, moment_of_day, month_window
+from batcher.pricing.rate.rating import Charge
 
 Transaction = Callable[[], AbstractContextManager[Connection]]
 _Rerated = tuple[BillableAnswer, list[StoredCharge], tuple[Charge, ...]]

@@ -26,7 +26,8 @@ from batcher.messages.answer import Answer, Evidence
 from batcher.messages.request import State
 from batcher.messages.usage import Usage, parse_usage
 from batcher.pricing.book.book import PriceBook
-from batcher.pricing.rate.rating import Charge, ChargeStatus, RateSet, rate
+from batcher.pricing.rate.rates import RateSet
+from batcher.pricing.rate.rating import Charge, ChargeStatus, rate
 
 CHUNK: Final = 2_000
 _EVIDENCE: Final = msgspec.json.Decoder(Evidence)

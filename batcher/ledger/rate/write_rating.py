@@ -19,7 +19,8 @@ from batcher.ledger.write.transaction import (
     upsert,
 )
 from batcher.pricing.book.book import PriceBook
-from batcher.pricing.rate.rating import Charge, RateSet
+from batcher.pricing.rate.rates import RateSet
+from batcher.pricing.rate.rating import Charge
 from batcher.pricing.rate.trust import RULES_EDITION
 
 _AT_ONCE: Final = 5_000

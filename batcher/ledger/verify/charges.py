@@ -29,13 +29,9 @@ from batcher.messages.answer import billed_at_least
 from batcher.messages.request import State
 from batcher.messages.usage import Usage
 from batcher.pricing.book.book import PriceBook, parse_book, road_of
-from batcher.pricing.rate.days import moment_of_day
-from batcher.pricing.rate.rating import (
-    Charge,
-    ChargeStatus,
-    RateSet,
-)
-from batcher.pricing.rate.spread import is_above_bound, prompt_tokens
+from batcher.pricing.rate.lines import is_above_bound, prompt_tokens
+from batcher.pricing.rate.rates import RateSet, moment_of_day
+from batcher.pricing.rate.rating import Charge, ChargeStatus
 from batcher.pricing.rate.trust import RULES_EDITION
 
 _BOOK: Final = "price book"

@@ -35,7 +35,8 @@ from batcher.ledger.write.store import drop_earlier, kept
 from batcher.messages.answer import Store
 from batcher.messages.request import Answered, Partial, Unusable
 from batcher.messages.usage import Usage
-from batcher.pricing.rate.rating import Charge, ChargeStatus, RateSet
+from batcher.pricing.rate.rates import RateSet
+from batcher.pricing.rate.rating import Charge, ChargeStatus
 
 KEY: Final = tuple(column.name for column in rollups.primary_key.columns)
 ROLLUP: Final = (*KEY, *ROLLUP_SUMS)

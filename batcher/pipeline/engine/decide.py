@@ -34,8 +34,8 @@ from batcher.pipeline.engine.policies import (
 )
 from batcher.pipeline.engine.validate import NOT_ASKED
 from batcher.pipeline.engine.work import Work
+from batcher.pricing.rate.lines import is_above_bound
 from batcher.pricing.rate.rating import Charge
-from batcher.pricing.rate.spread import is_above_bound
 
 DOUBTS_BEFORE_PARKING = 3
 ABORTED = "aborted"  # the error type of attempts that a second signal cut off

@@ -12,9 +12,8 @@ from batcher.messages.evidence import RequestMeters, gather, is_plain, ordinary
 from batcher.messages.request import Answered, Attempt, Outcome, Partial, Request
 from batcher.messages.usage import Usage
 from batcher.pricing.book.book import PriceBook
-from batcher.pricing.rate.bound import asked_for, cost_bound, request_bound
-from batcher.pricing.rate.days import moment_of_day
-from batcher.pricing.rate.rates import BATCH
+from batcher.pricing.rate.bounds import asked_for, cost_bound, request_bound
+from batcher.pricing.rate.rates import BATCH, moment_of_day
 from batcher.pricing.rate.rating import (
     Charge,
     needs_evidence,

@@ -18,8 +18,7 @@ from typing import Final
 
 from batcher.errors import ConfigurationError, UsageError, did_you_mean
 from batcher.pricing.book.layer import Layer, parse_csv, parse_toml
-from batcher.pricing.book.merge import merge_aliases, merge_lists
-from batcher.pricing.book.text import render_layer
+from batcher.pricing.book.merge import merge_aliases, merge_lists, render_layer
 from batcher.pricing.rate.rates import PriceList, RateSet
 
 # A reseller's or cloud's prefix names the road, not the model.

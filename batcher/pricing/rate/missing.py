@@ -5,8 +5,7 @@ from typing import Final
 
 from batcher.messages.answer import Evidence
 from batcher.messages.evidence import NO_LIMIT
-from batcher.pricing.rate.lines import UsageLine, variant
-from batcher.pricing.rate.spread import (
+from batcher.pricing.rate.lines import (
     INPUT,
     NO_EVIDENCE,
     OUTPUT,
@@ -17,7 +16,9 @@ from batcher.pricing.rate.spread import (
     WRITE_5M,
     PossibleUse,
     TrustRule,
+    UsageLine,
     prompt_tokens,
+    variant,
 )
 
 

@@ -20,11 +20,18 @@ from batcher.pricing.money import (
     MeterAmounts,
     MeterQuantities,
 )
-from batcher.pricing.rate.days import MICROSECONDS_PER_DAY, calendar_day
-from batcher.pricing.rate.interval import interval, regional_high, without_rate
-from batcher.pricing.rate.lines import UsageLine, quantities, usage_lines, variant
-from batcher.pricing.rate.rates import BATCH, FAST, STANDARD, PriceList, RateSet, rate_set
-from batcher.pricing.rate.spread import PossibleUse
+from batcher.pricing.rate.bounds import interval, regional_high, without_rate
+from batcher.pricing.rate.lines import PossibleUse, UsageLine, quantities, usage_lines, variant
+from batcher.pricing.rate.rates import (
+    BATCH,
+    FAST,
+    MICROSECONDS_PER_DAY,
+    STANDARD,
+    PriceList,
+    RateSet,
+    calendar_day,
+    rate_set,
+)
 from batcher.pricing.rate.trust import doubts, is_open
 
 _ANY_PLACE: Final = frozenset({None, "", "global", "not_available"})
@@ -126,9 +133,6 @@ def _on_day(
         key=lambda pair: -pair[0],
     )
     return Resolution(base=sets[-1][1], tiers=tuple(sets[:-1]))
-
-
-__all__ = ["Charge", "ChargeStatus", "RateSet", "rate"]
 
 
 class ChargeStatus(StrEnum):

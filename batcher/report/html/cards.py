@@ -12,7 +12,7 @@ from sqlalchemy import Engine, select
 from batcher.ledger.connect import reading
 from batcher.ledger.schema import budgets
 from batcher.pricing.money import METERS, format_currency
-from batcher.pricing.rate.days import month_window
+from batcher.pricing.rate.rates import month_window
 from batcher.report.figures import USD
 from batcher.report.html.charts import Amounts, Bar, Chart, bars, growing, histogram, stacked
 from batcher.report.html.measured import read_latencies, read_meter_sums, read_row_buckets

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.errors import ConfigurationError
+from batcher.ledger.rate.months import settled, tiers_of
 from batcher.pricing.book.book import SEPARATOR, load_shipped, parse_book
+from batcher.pricing.book.differences import implausible
 from batcher.pricing.book.layer import parse_toml
-from batcher.pricing.book.plausible import implausible
-from batcher.pricing.book.text import render_layer
-from batcher.pricing.book.volume import settled, tiers_of
+from batcher.pricing.book.merge import render_layer
 from batcher.pricing.money import METERS, PICO
 from batcher.pricing.rate.rating import resolve
 
