@@ -7,8 +7,7 @@ when they are used.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batcher.library.answers import RowAnswer
-    from batcher.library.ledgers import Ledger
+    from batcher.library.ledgers import Ledger, RowAnswer
     from batcher.library.running import Run, run
 
 __version__ = "0.1.0"
@@ -19,9 +18,9 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module's attributes
     """The Python interface, imported now."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from batcher.library import answers, ledgers, running  # noqa: PLC0415 - see above
+    from batcher.library import ledgers, running  # noqa: PLC0415 - see above
 
-    for module in (answers, ledgers, running):
+    for module in (ledgers, running):
         if hasattr(module, name):
             globals()[name] = getattr(module, name)
     return globals()[name]

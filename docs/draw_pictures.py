@@ -24,7 +24,7 @@ from batcher.cli.run.display import Quiet
 from batcher.cli.run.panel import panel
 from batcher.clock import SystemClock
 from batcher.config.tables import Settings
-from batcher.monitoring.meter import Meter
+from batcher.monitoring.progress_text import Meter
 
 PICTURES = Path(__file__).parent / "pictures"
 JOBS = Path(__file__).parent.parent / "jobs"

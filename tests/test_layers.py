@@ -62,7 +62,7 @@ DOORS = {
         "reconcile.record",
         "what_if",
     },
-    "library": {"answers", "ledgers", "running"},
+    "library": {"ledgers", "running"},
     "ledger": {
         "connect",
         "lifeboat.lifeboat",
@@ -82,7 +82,7 @@ DOORS = {
         "write.records",
         "write.writer",
     },
-    "monitoring": {"limits", "meter", "metrics_file", "monitors", "ping", "run_log"},
+    "monitoring": {"metrics_file", "monitors", "ping", "progress_text", "run_log"},
     "pacing": {
         "backoff",
         "forecast",  # by when batches are back: the pipeline plans a deadline with it

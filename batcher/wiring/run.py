@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from batcher.errors import BatcherError, ConfigurationError, UsageError
 from batcher.ledger.connect import engine_at, parse_url, without_passwords
-from batcher.monitoring.limits import limit_json
+from batcher.monitoring.progress_text import limit_json
 from batcher.pipeline.events import Ended, Observer, Started
 from batcher.pipeline.job import Job, Services, SignalWays
 from batcher.pricing.money import usd_text

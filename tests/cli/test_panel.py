@@ -7,7 +7,7 @@ from rich.console import Console
 
 from batcher.cli.run.display import progress_line, stamped
 from batcher.cli.run.panel import panel
-from batcher.monitoring.meter import Reading
+from batcher.monitoring.progress_text import Reading
 from batcher.pacing.limits import Limit, QuotaUse
 from batcher.pipeline.progress import BindingLimit, Progress
 

@@ -23,7 +23,7 @@ import batcher
 from batcher.cli.menu import group
 from batcher.errors import AccessRefused, Busy, ChangedSettings, ConfigurationError, UsageError
 from batcher.ledger.owner.lock import hold_database
-from batcher.library.answers import RowAnswer
+from batcher.library.ledgers import RowAnswer
 from batcher.library.running import RunOptions
 from batcher.rows.read.spool import spool_rows
 from batcher.simulator.server import Simulator

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 from batcher.cli.run.summary import closing_lines
-from batcher.monitoring.limits import limit_json, limit_lines, limit_words
+from batcher.monitoring.progress_text import limit_json, limit_lines, limit_words
 from batcher.pacing.limits import Expected, Limit, QuotaLimits, QuotaUse
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.engine.binding_limit import (

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from batcher.cli.words.say import tell, tell_table
 from batcher.estimate.ways import BATCH, BATCH_SECONDS, Way
-from batcher.monitoring.meter import duration_words
+from batcher.monitoring.progress_text import duration_words
 from batcher.pricing.money import format_usd, usd_text
 from batcher.report.words import safe_text
 

@@ -9,10 +9,10 @@ import click
 
 from batcher.cli.words.say import printable, say
 from batcher.clock import SystemClock
-from batcher.monitoring.limits import limit_words
-from batcher.monitoring.meter import (
+from batcher.monitoring.progress_text import (
     Meter,
     Reading,
+    limit_words,
     money_words,
     percent_words,
     rows_words,

@@ -8,11 +8,12 @@ from rich.table import Table
 from rich.text import Text
 
 from batcher.cli.words.say import printable
-from batcher.monitoring.limits import limit_words, quota_words
-from batcher.monitoring.meter import (
+from batcher.monitoring.progress_text import (
     Reading,
+    limit_words,
     money_words,
     percent_words,
+    quota_words,
     rows_words,
     speed_words,
     token_words,

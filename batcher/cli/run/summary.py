@@ -12,8 +12,7 @@ from batcher.cli.run.display import Quiet
 from batcher.cli.words.say import say, tell
 from batcher.errors import BatcherError, StorageError
 from batcher.ledger.connect import without_passwords
-from batcher.monitoring.limits import limit_lines
-from batcher.monitoring.meter import duration_words, money_so_far, told
+from batcher.monitoring.progress_text import duration_words, limit_lines, money_so_far, told
 from batcher.pipeline.events import ASSUMED, UNPRICED, Ended, Started
 from batcher.pipeline.job import Job
 from batcher.pipeline.progress import Progress

@@ -2,7 +2,7 @@
 
 import pytest
 
-from batcher.monitoring.meter import Meter, percent_words, rows_words
+from batcher.monitoring.progress_text import Meter, percent_words, rows_words
 from batcher.pipeline.progress import Progress
 
 
