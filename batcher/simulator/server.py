@@ -17,13 +17,12 @@ from aiohttp import web
 from batcher.simulator.answers.models import SHOWN, is_known, openai_page, shown
 from batcher.simulator.batches.counter import PATH, BatchAsked, BatchCounter
 from batcher.simulator.batches.shelf import Shelf
-from batcher.simulator.bill import Bill, BilledRequest, Stats
+from batcher.simulator.bill import PATH as REPORTS
+from batcher.simulator.bill import Bill, BilledRequest, Stats, report
 from batcher.simulator.desk import Desk, PlannedReply
-from batcher.simulator.reports import PATH as REPORTS
-from batcher.simulator.reports import report
 from batcher.simulator.settings import SimulatorSettings
 from batcher.simulator.wire.delivery import Delivery
-from batcher.simulator.wire.envelope import RefusedRequest
+from batcher.simulator.wire.forms import RefusedRequest
 
 _MOST_BODY_BYTES: Final = 256 * 1024 * 1024
 

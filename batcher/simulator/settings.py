@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from batcher.simulator.wire.dialects import DIALECTS
 from batcher.simulator.wire.faults import FAULTS
+from batcher.simulator.wire.requests import DIALECTS
 
 CREATIONS = ("made", "lost", "lost_502", "vanished", "refused")
 

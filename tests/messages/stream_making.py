@@ -6,8 +6,8 @@ from typing import Any
 
 from batcher.messages.answer import Answer, parse_answer
 from batcher.messages.stream import MessageStream
-from batcher.simulator.answers.message import message_events
-from batcher.simulator.wire.stream_form import StreamForm, in_form, written
+from batcher.simulator.answers.plan import message_events
+from batcher.simulator.wire.forms import StreamForm, in_form, written
 
 Fields = dict[str, Any]
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batcher.messages.answer import NotAMessage, parse_answer
-from batcher.simulator.wire.stream_form import SWITCHES
+from batcher.simulator.wire.forms import SWITCHES
 from tests.messages.stream_making import (
     FIXTURE,
     MESSAGES,

@@ -5,7 +5,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.simulator.quota import Bucket, Quota
+from batcher.simulator.desk import Bucket, Quota
 from tests.simulator.asking import Counter, body_of
 
 SECOND = 1_000_000_000

@@ -9,7 +9,7 @@ import pytest
 
 from batcher.simulator.server import Simulator
 from batcher.simulator.settings import SimulatorSettings
-from batcher.simulator.wire.stream_form import NUMBERS, SWITCHES, read_form
+from batcher.simulator.wire.forms import NUMBERS, SWITCHES, read_form
 from tests.simulator.asking import asynchronous, body_of, post, session
 
 FORMS = sorted({*SWITCHES} - {"json"})

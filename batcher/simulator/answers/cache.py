@@ -13,10 +13,9 @@ from typing import Final
 
 import msgspec
 
-from batcher.simulator.answers.conversation import Fields, blocks
 from batcher.simulator.answers.meters import block_tokens, text_tokens
-from batcher.simulator.wire.body import Body
-from batcher.simulator.wire.checks import cache_marks
+from batcher.simulator.wire.checks import Fields, blocks, cache_marks
+from batcher.simulator.wire.requests import Body
 
 LOOK_BACK: Final = 20  # positions in total, the breakpoint's own among them
 _LIFETIMES_US: Final = {"5m": 300_000_000, "1h": 3_600_000_000}

@@ -5,10 +5,9 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from batcher.simulator.answers.conversation import Fields, blocks
 from batcher.simulator.answers.models import generation, speed_of
-from batcher.simulator.wire.body import Body
-from batcher.simulator.wire.checks import IN_BLOCKS
+from batcher.simulator.wire.checks import IN_BLOCKS, Fields, blocks
+from batcher.simulator.wire.requests import Body
 
 _IMAGE_TOKENS: Final = 1_568
 _PDF_TOKENS: Final = 3_000

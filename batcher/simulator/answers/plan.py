@@ -1,7 +1,7 @@
 """What a request is answered with: a pure function of the seed, the body and the prompt cache.
 
 Texts are filler of about four characters per token; tool inputs and structured answers are
-values that fit their JSON Schema.
+values that fit their JSON Schema. The answer is written as one JSON object, or as events.
 """
 
 from collections.abc import Iterator
@@ -10,10 +10,11 @@ from typing import Any, Final
 
 import msgspec
 
-from batcher.simulator.answers import conversation
-from batcher.simulator.answers.meters import Cached, Meters, measure
-from batcher.simulator.wire.body import Body
+from batcher.simulator.answers.meters import Cached, Meters, measure, usage_object
+from batcher.simulator.wire import checks
 from batcher.simulator.wire.faults import without_markers
+from batcher.simulator.wire.forms import Event
+from batcher.simulator.wire.requests import Body
 
 
 def value_for(schema: object, depth: int = 0) -> object:
@@ -122,9 +123,9 @@ def _stop_reason(body: Body, server_tool: str | None) -> str:
         return markers.stop
     if fields["max_tokens"] == 0:
         return "max_tokens"
-    if server_tool and conversation.legs_done(fields["messages"]) < _pauses(body):
+    if server_tool and checks.legs_done(fields["messages"]) < _pauses(body):
         return "pause_turn"
-    if _client_tool(body) is not None and not conversation.answers_a_tool(fields["messages"]):
+    if _client_tool(body) is not None and not checks.answers_a_tool(fields["messages"]):
         return "tool_use"
     if _planned_output(body) > fields["max_tokens"]:
         return "max_tokens"
@@ -135,9 +136,7 @@ def _is_overridden(body: Body) -> bool:
     """A marker asks for a stop of the first leg; what continues it must be able to end."""
     ends = body.markers.stop in ("pause_turn", "tool_use")
     messages = body.fields["messages"]
-    return ends and (
-        conversation.legs_done(messages) > 0 or conversation.answers_a_tool(messages)
-    )
+    return ends and (checks.legs_done(messages) > 0 or checks.answers_a_tool(messages))
 
 
 def _pauses(body: Body) -> int:
@@ -182,7 +181,7 @@ def _searches(body: Body, server_tool: str | None, reason: str) -> int:
     """One search runs at the start of each leg after the first, or within the only leg."""
     if server_tool != "web_search" or reason == "refusal" or body.fields["max_tokens"] == 0:
         return 0
-    if conversation.pending_server_tool(body.fields["messages"]) is not None:
+    if checks.pending_server_tool(body.fields["messages"]) is not None:
         return 1
     return int(_pauses(body) == 0 and reason in ("end_turn", "max_tokens", "stop_sequence"))
 
@@ -197,7 +196,7 @@ def _content(
 ) -> Iterator[Block]:
     if meters.output == 0:
         return
-    pending = conversation.pending_server_tool(body.fields["messages"])
+    pending = checks.pending_server_tool(body.fields["messages"])
     if pending is not None:
         yield _tool_result(pending)
     elif meters.web_searches:
@@ -218,7 +217,7 @@ def _text(body: Body, reason: str, meters: Meters) -> str:
     if isinstance(form, dict) and "schema" in form and reason == "end_turn":
         return msgspec.json.encode(value_for(form["schema"])).decode()
     return answer_text(
-        without_markers(conversation.last_prompt(body.fields["messages"])),
+        without_markers(checks.last_prompt(body.fields["messages"])),
         tokens=meters.output - meters.thinking,
         offset=body.draw(3, 10),
         is_cut=reason in ("max_tokens", "model_context_window_exceeded", "refusal"),
@@ -227,8 +226,8 @@ def _text(body: Body, reason: str, meters: Meters) -> str:
 
 def _server_tool_use(body: Body, name: str) -> Block:
     is_free = not body.fields.get("tools")
-    prefix = conversation.ORDERED_TOOL if is_free else conversation.SEARCH_TOOL
-    query = without_markers(conversation.last_prompt(body.fields["messages"]))[:80]
+    prefix = checks.ORDERED_TOOL if is_free else checks.SEARCH_TOOL
+    query = without_markers(checks.last_prompt(body.fields["messages"]))[:80]
     return {
         "type": "server_tool_use",
         "id": prefix + body.digest[:12].hex(),
@@ -275,3 +274,89 @@ def _tool_use(body: Body) -> Block:
         "name": tool["name"],
         "input": value_for(tool["input_schema"]),
     }
+
+
+_DELTA_CHARACTERS: Final = 24
+_START_ONLY: Final = ("cache_creation", "service_tier", "inference_geo", "speed")
+
+
+def message_object(
+    plan: Plan, message_id: str, usage_form: str | None, tier: str = "standard"
+) -> dict[str, Any]:
+    """The `Message`; `usage_form` is one of the markers' `USAGE_FORMS` or `None`."""
+    message = {
+        "id": message_id,
+        "type": "message",
+        "role": "assistant",
+        "model": plan.model,
+        "content": plan.content,
+        "stop_reason": plan.stop_reason,
+        "stop_sequence": plan.stop_sequence,
+        "stop_details": plan.stop_details,
+        "container": None,
+        "usage": usage_object(plan.meters, usage_form, tier),
+    }
+    if usage_form == "none":
+        del message["usage"]
+    return message
+
+
+def message_events(message: dict[str, Any]) -> Iterator[Event]:
+    """The same message as (event name, fields); usage in `message_delta` is cumulative."""
+    start = message | {
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "stop_details": None,
+    }
+    usage = message.get("usage")
+    if usage and "output_tokens" in usage:
+        start["usage"] = usage | {"output_tokens": min(usage["output_tokens"], 1)}
+    yield ("message_start", {"message": start})
+    yield ("ping", {})
+    for index, block in enumerate(message["content"]):
+        yield from _block_events(index, block)
+    names = ("stop_reason", "stop_sequence", "stop_details")
+    delta: dict[str, Any] = {"delta": {name: message[name] for name in names}}
+    if usage:
+        delta["usage"] = {name: usage[name] for name in usage if name not in _START_ONLY}
+    yield ("message_delta", delta)
+    yield ("message_stop", {})
+
+
+def error_event(kind: str, text: str, request_id: str) -> Event:
+    """An error after the stream has begun."""
+    error = {"type": kind, "message": text, "details": None}
+    return "error", {"error": error, "request_id": request_id}
+
+
+def _block_events(index: int, block: Block) -> Iterator[Event]:
+    opening, deltas = _opened(block)
+    yield ("content_block_start", {"index": index, "content_block": opening})
+    for delta in deltas:
+        yield ("content_block_delta", {"index": index, "delta": delta})
+    yield ("content_block_stop", {"index": index})
+
+
+def _opened(block: Block) -> tuple[Block, list[Block]]:
+    match block["type"]:
+        case "text":
+            pieces = _pieces(block["text"])
+            return block | {"text": ""}, [{"type": "text_delta", "text": p} for p in pieces]
+        case "tool_use" | "server_tool_use":
+            pieces = _pieces(msgspec.json.encode(block["input"]).decode())
+            deltas = [{"type": "input_json_delta", "partial_json": p} for p in ["", *pieces]]
+            return block | {"input": {}}, deltas
+        case "thinking":
+            delta = {"type": "signature_delta", "signature": block["signature"]}
+            return block | {"signature": ""}, [delta]
+        case _:
+            return block, []
+
+
+def _pieces(text: str) -> list[str]:
+    """At least two pieces, so that every reader has to join them."""
+    size = max(min(_DELTA_CHARACTERS, (len(text) + 1) // 2), 1)
+    if len(text) > 40 * _DELTA_CHARACTERS:
+        size = len(text) // 40
+    return [text[start : start + size] for start in range(0, len(text), size)]

@@ -7,11 +7,10 @@ from typing import Any, Final
 
 import msgspec
 
-from batcher.simulator.batches.items import Item
-from batcher.simulator.batches.shelf import Batch, Shelf
+from batcher.simulator.batches.shelf import Batch, Item, Shelf
 from batcher.simulator.desk import Desk, PlannedReply
 from batcher.simulator.settings import BatchSettings
-from batcher.simulator.wire.envelope import RefusedRequest, html
+from batcher.simulator.wire.forms import RefusedRequest, html
 
 PATH: Final = "/v1/messages/batches"
 _CUSTOM_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)

@@ -8,12 +8,17 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from batcher.simulator.answers.message import error_event, message_events
+from batcher.simulator.answers.plan import error_event, message_events
 from batcher.simulator.desk import PlannedReply
 from batcher.simulator.settings import SimulatorSettings
-from batcher.simulator.wire.envelope import RefusedRequest, anthropic
 from batcher.simulator.wire.faults import NoAnswer, PartAnswer
-from batcher.simulator.wire.stream_form import in_form, pieces, written
+from batcher.simulator.wire.forms import (
+    RefusedRequest,
+    anthropic,
+    in_form,
+    pieces,
+    written,
+)
 
 ORGANIZATION_ID: Final = "00000000-0000-4000-8000-000000000001"
 _RESET: Final = struct.pack("ii", 1, 0)  # linger for zero seconds: close() sends RST

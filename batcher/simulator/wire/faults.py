@@ -10,9 +10,13 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final, Literal
 
-from batcher.simulator.wire import envelope
-from batcher.simulator.wire.envelope import RefusedRequest
-from batcher.simulator.wire.stream_form import ORDINARY, StreamForm, read_form
+from batcher.simulator.wire import forms
+from batcher.simulator.wire.forms import (
+    ORDINARY,
+    RefusedRequest,
+    StreamForm,
+    read_form,
+)
 
 NoAnswer = Literal["reset_before", "close", "hang"]
 PartAnswer = Literal["answer", "cut", "reset_after_headers", "slow_trickle", "error"]
@@ -46,13 +50,13 @@ def _envelope(
     problem = RefusedRequest(status, message, code)
     return Fault(
         status=status,
-        page=lambda request_id: envelope.anthropic(problem, request_id),
+        page=lambda request_id: forms.anthropic(problem, request_id),
         wait=wait,
     )
 
 
 def _html(status: int, title: str, *, billed: bool = False) -> Fault:
-    page = envelope.html(title)
+    page = forms.html(title)
     return Fault(status=status, billed=billed, page=lambda _: page, content_type="text/html")
 
 
@@ -74,7 +78,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "408": _envelope(408, "Request timeout"),
     "409": _envelope(409, "The resource is being changed by another request."),
     "413": _html(413, "413 Request Entity Too Large"),
-    "422": _json(422, envelope.fastapi("Field required")),
+    "422": _json(422, forms.fastapi("Field required")),
     "429": _envelope(429, _RATE, wait="seconds"),
     "429_date": _envelope(429, _RATE, wait="date"),
     "429_ms": _envelope(429, _RATE, wait="milliseconds"),
@@ -84,9 +88,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "500": _envelope(500, "Internal server error"),
     "500_no_retry": Fault(
         status=500,
-        page=lambda request_id: envelope.anthropic(
-            RefusedRequest(500, "Not again"), request_id
-        ),
+        page=lambda request_id: forms.anthropic(RefusedRequest(500, "Not again"), request_id),
         headers={"x-should-retry": "false"},
     ),
     "500_html": _html(500, "500 Internal Server Error"),
@@ -97,9 +99,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "504": _envelope(504, "The request timed out."),
     "529": _envelope(529, "Overloaded"),
     "529_retry_after": _envelope(529, "Overloaded", wait="seconds"),
-    "model_not_found": _json(
-        404, envelope.openai("The model does not exist", "model_not_found")
-    ),
+    "model_not_found": _json(404, forms.openai("The model does not exist", "model_not_found")),
     "200_error": _json(200, b'{"error":{"message":"boom"}}'),
     "200_html": _html(200, "Welcome"),
     "200_empty": Fault(billed=True),
@@ -111,9 +111,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "redirect": Fault(status=307, headers={"location": "/_simulator/redirected"}),
     # An error as the first event of a stream: nothing was begun.
     "stream_refused": Fault(
-        page=lambda request_id: envelope.anthropic(
-            RefusedRequest(529, "Overloaded"), request_id
-        ),
+        page=lambda request_id: forms.anthropic(RefusedRequest(529, "Overloaded"), request_id),
         as_event=True,
     ),
     "slow_trickle": Fault(billed=True, manner="slow_trickle"),

@@ -1,15 +1,17 @@
-"""How compatible servers differ from the first party, as far as their manuals say."""
+"""How requests come in: what differs from server to server, and a body that is in order."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, Final
 
-from batcher.simulator.answers.models import is_known, max_output_tokens
-from batcher.simulator.wire import envelope
-from batcher.simulator.wire.checks import KNOWN_FIELDS
-from batcher.simulator.wire.envelope import RefusedRequest
+import msgspec
 
-Fields = dict[str, Any]
+from batcher.simulator.answers.models import is_known, max_output_tokens
+from batcher.simulator.wire import forms
+from batcher.simulator.wire.checks import KNOWN_FIELDS, Fields, find_problem
+from batcher.simulator.wire.faults import Markers, read_markers
+from batcher.simulator.wire.forms import RefusedRequest
 
 _DEFAULT_MAX_TOKENS: Final = 4_096
 
@@ -84,8 +86,8 @@ class Dialect:
     def error(self, problem: RefusedRequest, request_id: str) -> bytes:
         """The body of a refusal."""
         if self.speaks_openai:
-            return envelope.openai(problem.message, problem.code or str(problem.status))
-        return envelope.anthropic(problem, request_id)
+            return forms.openai(problem.message, problem.code or str(problem.status))
+        return forms.anthropic(problem, request_id)
 
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
@@ -114,3 +116,64 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         limited_status=403,
     ),
 }
+
+
+_CANONICAL: Final = msgspec.json.Encoder(order="sorted")
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A body that is in order.
+
+    `canonical` is its JSON text with sorted keys and without `stream`; `digest` 32 bytes that
+    depend on it and on the seed, the source of everything that looks like chance.
+    """
+
+    fields: dict[str, Any]
+    canonical: bytes
+    digest: bytes
+    markers: Markers
+    model: str
+    streams: bool
+
+    def draw(self, place: int, below: int) -> int:
+        """A number in [0, below) that belongs to this body; `place` is 0 to 15."""
+        two = self.digest[2 * place : 2 * place + 2]
+        return int.from_bytes(two, "little") * below >> 16
+
+
+def read_body(
+    raw: bytes, seed: int, version: str | None, dialect: Dialect, *, for_count: bool
+) -> Body | RefusedRequest:
+    """The body in `raw`, or what is wrong with it; `for_count` needs no `max_tokens`."""
+    try:
+        fields = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        return RefusedRequest(400, f"The request body is not valid JSON: {exc}")
+    if not isinstance(fields, dict):
+        return RefusedRequest(400, "The request body is not a JSON object")
+    taken = dialect.understood(fields, for_count=for_count)
+    if isinstance(taken, RefusedRequest):
+        return taken
+    problem = find_problem(taken, version, for_count=for_count)
+    return problem or _describe(taken, seed)
+
+
+def _describe(fields: dict[str, Any], seed: int) -> Body | RefusedRequest:
+    asked = fields
+    if "stream" in fields:
+        asked = {name: value for name, value in fields.items() if name != "stream"}
+    canonical = _CANONICAL.encode(asked)
+    try:
+        markers = read_markers(canonical)
+    except ValueError as exc:
+        return RefusedRequest(400, str(exc))
+    key = seed.to_bytes(16, "little", signed=True)
+    return Body(
+        fields=fields,
+        canonical=canonical,
+        digest=blake2b(canonical, key=key, digest_size=32).digest(),
+        markers=markers,
+        model=fields["model"],
+        streams=bool(fields.get("stream")),
+    )
