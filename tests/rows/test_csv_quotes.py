@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from batcher.errors import ConfigurationError
 from batcher.pipeline.run.bad_rows import bad_limit
 from batcher.rows.read.check import hidden_rows
-from batcher.rows.read.csv_quotes import quote_place
+from batcher.rows.read.csv_dialect import quote_place
 from batcher.rows.read.csv_rows import scan_quotes
 from tests.estimate.test_preflight_sample import run
 from tests.rows.making import items, reasons, source

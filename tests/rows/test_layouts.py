@@ -14,9 +14,8 @@ from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.build.settings import RequestSettings
 from batcher.rows.ranges import AllBut, RowRanges
 from batcher.rows.read.check import check_source, column_names, estimated_rows, reading_notes
-from batcher.rows.read.layout import TextLayout, recognised
 from batcher.rows.read.reader import original_columns, original_lines
-from batcher.rows.read.values import ValueSplitter
+from batcher.rows.read.values import TextLayout, ValueSplitter, recognised
 from tests.rows.making import batches, builder, built, items, reasons, source
 
 ROWS = [{"custom_id": "a", "prompt": "hi"}, {"custom_id": "b", "prompt": 'é "{[,\\'}]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet as pq
 
-from batcher.rows.read.pages import _Header, pages
+from batcher.rows.read.decoded_size import _Header, pages
 from tests.rows.making import items, source
 
 MB = 2**20

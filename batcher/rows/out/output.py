@@ -19,9 +19,8 @@ import msgspec
 from batcher.errors import CannotCreate, StorageError, UsageError
 from batcher.outputs import NOTHING_KEPT, Guard, is_opened_already, is_url, never, visible
 from batcher.rows.out.marks import OutputFormat, has_columns
-from batcher.rows.out.spooled import ByteStream, Shape, SpooledRows, write_csv
+from batcher.rows.out.spooled import ByteStream, Shape, SpooledRows, TypedRows, write_csv
 from batcher.rows.out.typed import CellKind
-from batcher.rows.out.typed_rows import TypedRows
 from batcher.rows.out.upload import Upload
 from batcher.rows.read.stored import StoredObject, check_url
 

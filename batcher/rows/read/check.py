@@ -14,11 +14,10 @@ from batcher.rows.batch import InputBroken, Reason, RowProblem
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.build.shapes import CONVERSATIONS, foreign_model
 from batcher.rows.ranges import AllBut, RowRanges
-from batcher.rows.read.layout import recognised, whole_table
 from batcher.rows.read.lines import BLOCK_BYTES, read_blocks
 from batcher.rows.read.parse import parse_row
 from batcher.rows.read.source import SourceFile
-from batcher.rows.read.values import RowsOfText
+from batcher.rows.read.values import RowsOfText, recognised, whole_table
 
 
 def check_source(source: SourceFile, builder: RequestBuilder) -> None:

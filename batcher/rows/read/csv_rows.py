@@ -21,9 +21,11 @@ from batcher.rows.batch import (
 )
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import AllBut, RowRanges, RowsToRead
-from batcher.rows.read.csv_dialect import CsvDialect, as_utf8, dialect_of
-from batcher.rows.read.csv_quotes import (
+from batcher.rows.read.csv_dialect import (
+    CsvDialect,
     HiddenRows,
+    as_utf8,
+    dialect_of,
     hidden_by_error,
     hidden_in_text,
 )

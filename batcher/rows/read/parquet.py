@@ -33,12 +33,12 @@ from batcher.rows.read.arrow_values import (
 )
 from batcher.rows.read.decoded_size import (
     MOST_ROW_BYTES,
+    PASSED_OVER,
     open_parquet,
     pieces,
     reading_plan,
     row_bytes,
 )
-from batcher.rows.read.pages import PASSED_OVER
 from batcher.rows.read.source import SourceFile
 
 _CHUNK_ROWS: Final = 128  # of a damaged row group, at a time
