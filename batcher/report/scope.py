@@ -78,7 +78,7 @@ def of_invocations(
 def answers_with_charges(scope: ReportScope) -> Select[Any]:
     """Every complete answer that counts, beside each of its charges in force.
 
-    All sums of money are made from this, or kept so that they are equal (`rolled_up`). Every
+    All sums of money are made from this, or kept so that they are equal (rollups). Every
     rated answer has a line 0: what belongs to the answer is counted there. One that was never
     rated comes once, with nothing beside it.
     """

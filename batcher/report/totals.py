@@ -2,6 +2,7 @@
 
 Groups are integer ids, short names and quarter hours; names and time zones are applied to the
 few groups afterwards. Sums are exact beyond 64 bits: SQLite adds halves, PostgreSQL `numeric`.
+Sums of answers and their money come from the rows that are kept for it where there are.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,10 +23,19 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import literal_column
 
-from batcher.ledger.schema import METERS, PICO_PER_WHOLE, answers, attempts, charges
+from batcher.ledger.schema import (
+    METERS,
+    NEVER_RATED,
+    PICO_PER_WHOLE,
+    QUARTER_HOUR_US,
+    answers,
+    attempts,
+    charges,
+    rollups,
+)
 from batcher.messages.request import IN_DOUBT, State
 from batcher.report.figures import COUNT_NAMES, ChargeReason, Counts
-from batcher.report.rolled_up import is_rolled_up, rolled_up
+from batcher.report.query import Kind, ReportQuery
 from batcher.report.scope import (
     ATTEMPT_SENT_AT,
     NOT_ANSWERED,
@@ -34,13 +44,43 @@ from batcher.report.scope import (
     answers_with_charges,
     attempt_keys,
     conditions,
+    of_invocations,
 )
+
+_ROLLED_UP_COUNTS: Final = {
+    "attempts": "answers",
+    "requests": "final_answers",
+    "unpriced_requests": "unpriced_answers",
+    **{
+        name: name
+        for name in (
+            "input_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens",
+            "cache_read_tokens", "output_tokens", "thinking_tokens", "web_search_requests",
+            "unpriced_tokens",
+        )
+    },
+}  # fmt: skip
+_ROLLED_UP_KEYS: Final[dict[Kind, ColumnElement[Any]]] = {
+    Kind.MODEL: rollups.c.model,
+    Kind.REQUESTED_MODEL: rollups.c.requested_model,
+    Kind.STOP_REASON: func.nullif(rollups.c.stop_reason, ""),
+    Kind.LANE: rollups.c.lane,
+}
+
 
 _WHOLE_SQL: Final = literal_column(str(PICO_PER_WHOLE), BigInteger)
 _NOTHING_SQL: Final = literal_column("0", BigInteger)
 _UNPRICED: Final = "unpriced"
 _ASSUMED: Final = "assumed"
 _WITHOUT_CLEAR_PRICE: Final = (_UNPRICED, _ASSUMED)
+
+_HALVED: Final = (
+    "in_doubt_low", "in_doubt_high", "assumed_low", "assumed_high", "maybe_billed_high",
+)  # fmt: skip
+GROUP_KEYS: Final = (
+    "invocation_id", "quarter", "source_id", "model", "requested_model", "stop_reason", "lane",
+    "workspace", "currency", "rating_id",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +112,7 @@ def read_groups(connection: Connection, scope: ReportScope) -> Iterator[Group]:
 
 def read_answered(connection: Connection, scope: ReportScope) -> Iterator[Group]:
     """The groups of complete answers with their money, from the sums kept where there are."""
-    answered = rolled_up(scope) if is_rolled_up(scope.query) else _answered(connection, scope)
+    answered = _rolled_up(scope) if _is_rolled_up(scope.query) else _answered(connection, scope)
     yield from map(_group, connection.execute(answered).mappings())
 
 
@@ -250,10 +290,67 @@ def _group(row: RowMapping) -> Group:
     return Group(**keys, counts=Counts(**counts), amount=amount)
 
 
-_HALVED: Final = (
-    "in_doubt_low", "in_doubt_high", "assumed_low", "assumed_high", "maybe_billed_high",
-)  # fmt: skip
-GROUP_KEYS: Final = (
-    "invocation_id", "quarter", "source_id", "model", "requested_model", "stop_reason", "lane",
-    "workspace", "currency", "rating_id",
-)  # fmt: skip
+def _is_rolled_up(query: ReportQuery) -> bool:
+    """Whether the sums that are asked for are kept.
+
+    They are not by source or workspace, nor by minutes of an hour.
+    """
+    moments = (moment for moment in (query.since, query.until) if moment is not None)
+    return not any(moment % QUARTER_HOUR_US for moment in moments) and not any(
+        dimension.kind in {Kind.SOURCE, Kind.WORKSPACE} for dimension in query.by
+    )
+
+
+def _rolled_up(scope: ReportScope) -> Select[Any]:
+    """Complete answers with their charges: the columns of a group, amounts in halves."""
+    table, keys = rollups.c, _rolled_up_keys(scope.query)
+    keys |= {
+        "currency": func.nullif(table.currency, ""),
+        "rating_id": func.nullif(table.rating_id, NEVER_RATED),
+    }
+    sums: dict[str, ColumnElement[Any]]
+    sums = {name: func.sum(table[column]) for name, column in _ROLLED_UP_COUNTS.items()}
+    sums["assumed_charges"] = func.sum(table.charges).filter(table.status == "assumed")
+    sums |= {name: func.sum(table[name]) for name in ("amount_whole", "amount_rest")}
+    in_usd = table.status == "assumed", table.currency == "USD"
+    for half in ("whole", "rest"):
+        lower, upper = table[f"amount_{half}"], table[f"assumed_high_{half}"]
+        sums[f"assumed_low_{half}"] = func.sum(lower).filter(*in_usd)
+        sums[f"assumed_high_{half}"] = func.sum(upper).filter(*in_usd)
+    return (
+        select(*(column.label(name) for name, column in (keys | sums).items()))
+        .where(
+            _in_force(scope), *_in_window(scope), *of_invocations(scope, table.invocation_id)
+        )
+        .group_by(*keys.values())
+    )
+
+
+def _rolled_up_keys(query: ReportQuery) -> dict[str, ColumnElement[Any]]:
+    keys: dict[str, ColumnElement[Any]] = {"invocation_id": rollups.c.invocation_id}
+    for dimension in query.by:
+        if dimension.kind.is_time:
+            keys["quarter"] = rollups.c.quarter
+        elif dimension.kind in _ROLLED_UP_KEYS:
+            keys[dimension.kind.value] = _ROLLED_UP_KEYS[dimension.kind]
+    return keys
+
+
+def _in_force(scope: ReportScope) -> ColumnElement[bool]:
+    """Like `scope.in_force`, for rows whose charges were all repriced together."""
+    table, bound = rollups.c, scope.bound
+    if bound is None:
+        return table.superseded_by.is_(None)
+    return (table.rating_id <= bound.last_rating) & or_(
+        table.superseded_by.is_(None), table.superseded_by > bound.last_rating
+    )
+
+
+def _in_window(scope: ReportScope) -> list[ColumnElement[bool]]:
+    query, quarter = scope.query, rollups.c.quarter
+    found = []
+    if query.since is not None:
+        found.append(quarter >= query.since // QUARTER_HOUR_US)
+    if query.until is not None:
+        found.append(quarter < query.until // QUARTER_HOUR_US)
+    return found

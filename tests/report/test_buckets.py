@@ -8,13 +8,20 @@ from hypothesis import strategies as st
 from sqlalchemy import BigInteger, literal, select
 
 from batcher.report.html.charts import histogram
-from batcher.report.html.measured import read_latencies, read_meter_sums, read_row_buckets
+from batcher.report.html.measured import (
+    Buckets,
+    cut_off,
+    read_latencies,
+    read_meter_sums,
+    read_row_buckets,
+    width_at,
+)
 from batcher.report.ledgers import open_ledgers
 from batcher.report.query import ReportQuery
-from batcher.report.views.buckets import Buckets, cut_off, percentile, spread_of, width_at
+from batcher.report.views.frame import percentile, spread_of
 from batcher.report.views.latency import read_times
 from batcher.report.views.meters import read_meters
-from batcher.report.views.units import read_unit_costs
+from batcher.report.views.row_costs import read_unit_costs
 from tests.report.ledger_rows import NOON
 from tests.report.months import START, filled
 from tests.report.mostly_sqlite import BOTH, database_url  # noqa: F401

@@ -10,7 +10,7 @@ import pytest
 from batcher.errors import DamagedDatabase
 from batcher.ledger.connect import open_engine
 from batcher.report.export.answers import ExportOptions, export_answers, export_failures
-from batcher.report.export.past_damage import named
+from batcher.report.export.stored import named
 from batcher.rows.read.source import fingerprint
 from tests.ledger.settling import RunLedger
 

@@ -10,8 +10,8 @@ from batcher.report.query import ReportQuery, parse_dimensions
 from batcher.report.render.formats import Format, render
 from batcher.report.render.layout import cell_text, time_text
 from batcher.report.table import Named, Unit
-from batcher.report.views.buckets import percentile, spread_of
 from batcher.report.views.catalogue import View, look
+from batcher.report.views.frame import percentile, spread_of
 from tests.report.ledger_rows import MICRO_USD, NOON, SECOND
 from tests.report.months import RATES
 

@@ -13,17 +13,17 @@ from sqlalchemy import Connection, Engine
 from batcher.errors import CannotCreate, DamagedDatabase, UsageError, did_you_mean
 from batcher.ledger.connect import reading
 from batcher.outputs import Guard, is_url, never
-from batcher.report.export.batch_results import RESULT_LINE, result_line
-from batcher.report.export.failing import failed_lines
 from batcher.report.export.filters import Filter, parse_filters
-from batcher.report.export.joined import (
+from batcher.report.export.input_rows import (
+    RESULT_LINE,
     Counted,
     ExportedRun,
     declared_columns,
+    failed_lines,
     inputs_of,
+    result_line,
     rows_of,
 )
-from batcher.report.export.past_damage import named
 from batcher.report.export.rows import (
     ANSWERED,
     read_outcomes,
@@ -38,6 +38,7 @@ from batcher.report.export.stable_views import (
     read_view,
     view_columns,
 )
+from batcher.report.export.stored import named
 from batcher.report.ledgers import guard_of
 from batcher.report.run_state import RecordedRun, read_runs
 from batcher.rows.out.marks import OutputFormat, has_columns

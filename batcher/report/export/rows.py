@@ -27,15 +27,18 @@ from batcher.ledger.verify.checks import what_changed
 from batcher.messages.legs import LEG_STOP_REASONS
 from batcher.messages.request import State
 from batcher.pricing.money import usd_text
-from batcher.report.export.past_damage import (
+from batcher.report.export.stored import (
+    ANSWERS,
     CHUNK,
+    SHARED,
     UNREADABLE,
     Outcome,
     Piece,
+    StoredAnswer,
     in_row_order,
+    read_piece,
     unreadable,
 )
-from batcher.report.export.stored import ANSWERS, SHARED, StoredAnswer, read_piece
 from batcher.report.scope import charges_in_force
 from batcher.rows.read.reader import original_lines
 from batcher.rows.read.source import Place, is_there, place_of, source_of

@@ -15,14 +15,18 @@ from batcher.pricing.money import METERS, format_currency
 from batcher.pricing.rate.rates import month_window
 from batcher.report.figures import USD
 from batcher.report.html.charts import Amounts, Bar, Chart, bars, growing, histogram, stacked
-from batcher.report.html.measured import read_latencies, read_meter_sums, read_row_buckets
+from batcher.report.html.measured import (
+    Buckets,
+    read_latencies,
+    read_meter_sums,
+    read_row_buckets,
+)
 from batcher.report.ledgers import Ledgers
 from batcher.report.names import bucket
 from batcher.report.query import Dimension, Kind, ReportQuery, parse_moment, time_zone
 from batcher.report.render.layout import cell_text, time_text
 from batcher.report.summary import summarise
 from batcher.report.table import Unit
-from batcher.report.views.buckets import Buckets
 from batcher.report.views.waste import Waste, Wasted, read_waste
 from batcher.report.words import count_of, shorten_apart
 

@@ -10,12 +10,10 @@ from batcher.errors import UsageError
 from batcher.report.ledgers import Ledgers, open_ledgers
 from batcher.report.query import ReportQuery
 from batcher.report.table import Table
-from batcher.report.views.cache import cache_table
+from batcher.report.views.cache import cache_table, prefixes_table
 from batcher.report.views.costs import costs_table
 from batcher.report.views.latency import latency_table
-from batcher.report.views.prefixes import prefixes_table
-from batcher.report.views.top import top_table
-from batcher.report.views.units import units_table
+from batcher.report.views.row_costs import top_table, units_table
 from batcher.report.views.waste import waste_table
 
 TOP: Final = 20

@@ -1,6 +1,8 @@
-"""What views have in common: a row per group and currency, and what they say of themselves."""
+"""What views share: rows by group and currency, spreads, what they say of themselves."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import Protocol, Self, TypeVar
 
 from batcher.clock import moment_of
@@ -91,3 +93,33 @@ def moment_words(moment_us: int | None) -> str | None:
     if moment_us is None:
         return None
     return moment_of(moment_us).isoformat().replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """Of at least one number: `p50` and `p95` are numbers that occur (nearest rank)."""
+
+    count: int
+    mean: Fraction
+    p50: int
+    p95: int
+    largest: int
+
+
+def spread_of(numbers: Sequence[int]) -> Spread | None:
+    """The spread of `numbers` in any order; `None` for none."""
+    if not numbers:
+        return None
+    ordered = sorted(numbers)
+    return Spread(
+        count=len(ordered),
+        mean=Fraction(sum(ordered), len(ordered)),
+        p50=percentile(ordered, 50),
+        p95=percentile(ordered, 95),
+        largest=ordered[-1],
+    )
+
+
+def percentile(ordered: Sequence[int], percent: int) -> int:
+    """The smallest of the sorted `ordered` that at least `percent` of them do not exceed."""
+    return ordered[max(-(-len(ordered) * percent // 100), 1) - 1]

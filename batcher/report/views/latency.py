@@ -12,8 +12,7 @@ from batcher.report.ledgers import Ledgers, OpenLedger
 from batcher.report.query import Dimension
 from batcher.report.scope import answer_keys, complete_answers
 from batcher.report.table import Cell, Field, Table, Unit, key_fields, named_key, total_key
-from batcher.report.views.buckets import spread_of
-from batcher.report.views.frame import asked, sentences_of
+from batcher.report.views.frame import asked, sentences_of, spread_of
 
 _FIELDS: Final = (
     Field("answers", "Answers", Unit.COUNT),

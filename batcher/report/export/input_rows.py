@@ -1,4 +1,8 @@
-"""Rows of an input with what became of them, in one run or in several side by side."""
+"""The rows of an input as an export writes them, with what became of them.
+
+In one run or in several side by side; as lines of the results of a Message Batch; or, without
+an answer, as they came: to be mended and run.
+"""
 
 from collections.abc import Callable, Collection, Iterator, KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,17 +13,19 @@ from typing import Any, Final
 from sqlalchemy import Engine
 
 from batcher.errors import StorageError, UsageError
-from batcher.report.export.past_damage import UNREADABLE
+from batcher.messages.failure import FailureKind
 from batcher.report.export.rows import (
     ANSWER_NOT_KEPT,
     ANSWERED,
     ExportSource,
     Position,
+    read_failed,
     read_outcomes,
     read_sources,
 )
+from batcher.report.export.stored import UNREADABLE
 from batcher.rows.out.typed import CellKind
-from batcher.rows.read.reader import original_columns
+from batcher.rows.read.reader import original_columns, original_lines
 from batcher.rows.read.source import fingerprint, location_of, source_of
 
 TO_DO: Final = "to_do"
@@ -50,6 +56,20 @@ RESULT_KINDS: Final[Mapping[str, CellKind]] = {
 _OF_RUNS: Final = [name for name in RESULT_COLUMNS if name not in _OF_THE_ROW]
 
 Warn = Callable[[str], None]
+
+
+_number = itemgetter(0)
+_END: Final[tuple[int, Mapping[str, Any]]] = (2**63, {})
+_UNTOUCHED: Final[Mapping[str, Any]] = {"status": TO_DO}
+RESULT_LINE: Final = ("custom_id", "result")
+# What the provider calls an error; whatever else ended a row is an `api_error`.
+_ERROR_TYPES: Final = frozenset(
+    (
+        *("invalid_request_error", "authentication_error", "billing_error", "permission_error"),
+        *("not_found_error", "rate_limit_error", "timeout_error", "overloaded_error"),
+        "api_error",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,11 +212,6 @@ def _fill(
     row.update({f"{prefix}{name}": outcome[name] for name in _OF_RUNS if name in outcome})
 
 
-_number = itemgetter(0)
-_END: Final[tuple[int, Mapping[str, Any]]] = (2**63, {})
-_UNTOUCHED: Final[Mapping[str, Any]] = {"status": TO_DO}
-
-
 @dataclass(slots=True)
 class _Unread:
     """How many values could not be read, and what the first of them was."""
@@ -222,3 +237,98 @@ def why_changed(source: ExportSource) -> str | None:
             raise
         return str(exc)  # it is gone, or the store cannot be asked
     return None if seen == source.fingerprint else f"{shown} has changed since the run read it"
+
+
+def result_line(name: str, outcome: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The line of a row that has ended; `None` where its answer cannot be told.
+
+    `name` stands in where the row has no `custom_id`.
+    """
+    if outcome["status"] == UNREADABLE or outcome.get("reason") == ANSWER_NOT_KEPT:
+        return None
+    if outcome["status"] == ANSWERED:
+        result = {"type": "succeeded", "message": _message(outcome)}
+    else:
+        result = {"type": "errored", "error": _error(outcome)}
+    return {"custom_id": outcome.get("custom_id") or name, "result": result}
+
+
+def _message(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": outcome["message_id"],
+        "type": "message",
+        "role": "assistant",
+        "model": outcome["model"],
+        "content": outcome["content"],
+        "stop_reason": outcome["stop_reason"],
+        "stop_sequence": outcome["stop_sequence"],
+        "usage": _usage(outcome),
+    }
+
+
+def _usage(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """Of all legs together, as the cost is."""
+    searches = outcome["web_search_requests"]
+    return {
+        "input_tokens": outcome["input_tokens"],
+        "cache_creation_input_tokens": outcome["cache_write_tokens"],
+        "cache_read_input_tokens": outcome["cache_read_tokens"],
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": outcome["cache_write_5m_tokens"] or 0,
+            "ephemeral_1h_input_tokens": outcome["cache_write_1h_tokens"] or 0,
+        },
+        "output_tokens": outcome["output_tokens"],
+        "server_tool_use": {"web_search_requests": searches} if searches else None,
+        "service_tier": outcome["service_tier"],
+    }
+
+
+def _error(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    reason, refused = outcome["reason"], outcome["status"] == FailureKind.QUARANTINED
+    kind = "invalid_request_error" if refused else reason
+    known = kind if kind in _ERROR_TYPES else "api_error"
+    message = f"{outcome['status']}, {reason}: {outcome['message']}"
+    return {"type": "error", "error": {"type": known, "message": message}, "request_id": None}
+
+
+def failed_lines(
+    engine: Engine,
+    source: ExportSource,
+    position: Position,
+    warn: Callable[[str], None],
+    lost_to_damage: dict[str, list[int]],
+) -> Iterator[tuple[bytes, str]]:
+    """Lines and reasons; both sides are in row order."""
+    failed = _readable(read_failed(engine, source, position), source, lost_to_damage)
+    number, failure = next(failed, (None, {}))
+    if number is None:
+        return
+    problem = why_changed(source)
+    if problem is not None:
+        warn(f"{source.name}: {problem}, so its rows are left out; run it again first")
+        return
+    lost = 0
+    for row_number, line in original_lines(source_of(source.name, source.place)):
+        while number is not None and number < row_number:
+            lost += 1
+            number, failure = next(failed, (None, {}))
+        if number == row_number:
+            yield line, failure["reason"]
+            number, failure = next(failed, (None, {}))
+        if number is None:
+            break
+    lost += (number is not None) + sum(1 for _ in failed)
+    if lost:
+        warn(f"{source.name}: {lost:,} rows cannot be read, so they are left out")
+
+
+def _readable(
+    outcomes: Iterator[tuple[int, Mapping[str, Any]]],
+    source: ExportSource,
+    lost: dict[str, list[int]],
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for row_number, outcome in outcomes:
+        if outcome["status"] == UNREADABLE:
+            lost.setdefault(source.name, []).append(row_number)
+        else:
+            yield row_number, outcome
