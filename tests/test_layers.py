@@ -154,13 +154,12 @@ DOORS = {
         "room",  # a budget for answers: the lane takes from it, the engine gives back
         "endpoint",
         "proxy",
-        "live.admin_reports",
         "live.client",
         "live.credentials",
-        "live.send_errors",
+        "live.connections",
+        "live.listings",
         "live.live_lane",
         "live.mask",  # what was typed is repeated without a key, too
-        "live.model_list",
     },
 }
 # Batches are a wing of the ledger with a door of its own, the seventeenth.
@@ -181,7 +180,7 @@ HOMES = {
     "aiohttp": (
         "transport/live/bodies.py",
         "transport/live/client.py",
-        "transport/live/send_errors.py",
+        "transport/live/connections.py",
         "transport/live/wire.py",
         "simulator/",
     ),

@@ -10,12 +10,7 @@ from batcher.clock import SystemClock
 from batcher.config.keys import read_key
 from batcher.errors import BatcherError
 from batcher.estimate.census import Census, Inputs, read_chosen
-from batcher.estimate.tokens import (
-    CountRefused,
-    TokenRate,
-    counted_rates,
-    guessed_rate,
-)
+from batcher.estimate.tokens import CountRefused, TokenRate, counted_rates, guessed_rate
 from batcher.messages.codec import CODEC_ERRORS
 from batcher.messages.request import Request
 from batcher.pipeline.job import Job
@@ -64,7 +59,7 @@ def _bodies(inputs: Inputs, census: Census, models: Sequence[str]) -> dict[str, 
 async def _counted(
     endpoint: Endpoint, samples: Mapping[str, Sequence[Request]]
 ) -> dict[str, TokenRate]:
-    from batcher.transport.live.send_errors import SendError
+    from batcher.transport.live.connections import SendError
 
     client = connect(endpoint, read_key(endpoint), SystemClock())
 

@@ -23,8 +23,14 @@ from batcher.wiring.resolve import (
     resolve,
     settings_of,
 )
-from batcher.wiring.run import check_together, json_summary, output_of, run
-from batcher.wiring.scheduled import ScheduledJob, scheduled
+from batcher.wiring.run import (
+    ScheduledJob,
+    check_together,
+    json_summary,
+    output_of,
+    run,
+    scheduled,
+)
 from batcher.wiring.watching import watched
 
 __all__ = [

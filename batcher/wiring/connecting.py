@@ -3,46 +3,40 @@
 Also the provider's reports, which want the admin key of an endpoint.
 """
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from batcher.clock import Clock
-from batcher.config.keys import checked_key, read_key
-from batcher.transport.endpoint import Auth, Endpoint, Secret, no_batches
-from batcher.transport.room import AnswerRoom
-
-if TYPE_CHECKING:
-    from batcher.transport.live.client import HttpClient
-    from batcher.transport.live.credentials import Exchange, KeySource
-
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from batcher.clock import Clock, SystemClock
+from batcher.config.endpoints import admin_endpoint, endpoint_named
+from batcher.config.files import read_config
+from batcher.config.keys import checked_key, read_admin_key, read_key
 from batcher.config.tables import Settings
 from batcher.config.values import deadline
 from batcher.errors import ConfigurationError, UsageError
 from batcher.messages.request import Request
 from batcher.pipeline.choices import PACKED_ROWS, Deadline, LaneChoice, OnUnknown
 from batcher.pipeline.job import Job, RunLimits
-from batcher.transport.endpoint import Journal, Lane
+from batcher.transport.endpoint import (
+    Auth,
+    Endpoint,
+    Journal,
+    Lane,
+    Secret,
+    no_batches,
+    shown_url,
+)
+from batcher.transport.room import AnswerRoom
 from batcher.wiring.dated import local_zone
 
 if TYPE_CHECKING:
     from batcher.transport.batch.message_batches import MessageBatches
-
-import asyncio
-from typing import TYPE_CHECKING
-
-from batcher.clock import SystemClock
-from batcher.config.endpoints import admin_endpoint, endpoint_named
-from batcher.config.files import read_config
-from batcher.config.keys import read_admin_key
-from batcher.transport.endpoint import shown_url
-
-if TYPE_CHECKING:
-    from batcher.transport.live.admin_reports import Days
+    from batcher.transport.live.client import HttpClient
+    from batcher.transport.live.credentials import Exchange, KeySource
+    from batcher.transport.live.listings import Days
 
 
 def connect(
@@ -264,7 +258,7 @@ def fetch_reports(
 async def _fetch(
     endpoint: Endpoint, key: Secret, days: "Days", say: Callable[[str], object]
 ) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
-    from batcher.transport.live import admin_reports as admin  # noqa: PLC0415 - aiohttp, late
+    from batcher.transport.live import listings as admin  # noqa: PLC0415 - aiohttp, late
     from batcher.transport.live.client import HttpClient  # noqa: PLC0415 - aiohttp, late
 
     clock = SystemClock()

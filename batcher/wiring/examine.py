@@ -103,7 +103,7 @@ def _asked_later(endpoint: Endpoint) -> bool:
 
 async def _endpoint(endpoint: Endpoint, replies: "list[Reply]") -> str:
     """One authorised request that costs nothing; `replies` gets what came."""
-    from batcher.transport.live.send_errors import SendError  # noqa: PLC0415 - late
+    from batcher.transport.live.connections import SendError  # noqa: PLC0415 - late
 
     key, keyless = None, True
     try:

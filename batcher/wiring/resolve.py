@@ -46,7 +46,7 @@ from batcher.rows.build.settings import RequestSettings
 from batcher.transport.endpoint import Endpoint
 from batcher.wiring.connecting import check_alone, check_lane, deadline_of, lane_limits, lane_of
 from batcher.wiring.dated import DatedFiles, command_of, key_of, local_day, of_day, parsed_day
-from batcher.wiring.fallback_settings import (
+from batcher.wiring.fallbacks import (
     FallbackOptions,
     fallback_options,
     fallback_rules,

@@ -1,12 +1,16 @@
 """A job, run: by this process alone, or by several of this machine together.
 
-At its end, whoever began it, come its output file and its whole end as data.
+At its end, whoever began it, come its output file and its whole end as data. What a scheduler
+is told of a job is here, too.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
+from batcher.config.files import find_config
+from batcher.config.schedule import Cron, parse_cron
 from batcher.errors import BatcherError, ConfigurationError, UsageError
 from batcher.ledger.connect import engine_at, parse_url, without_passwords
 from batcher.monitoring.progress_text import limit_json
@@ -14,8 +18,11 @@ from batcher.pipeline.events import Ended, Observer, Started
 from batcher.pipeline.job import Job, Services, SignalWays
 from batcher.pricing.money import usd_text
 from batcher.rows.read.source import SourceFile
+from batcher.transport.endpoint import Endpoint
+from batcher.wiring.dated import schedule_zone
 from batcher.wiring.process import OwnProcess, Process
 from batcher.wiring.ready import run_here
+from batcher.wiring.resolve import asked, job_file, resolve
 
 
 def run(
@@ -149,3 +156,42 @@ def json_summary(
         **limit_json(ended.progress),
         **progress,
     }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduledJob:
+    """A job with its `[schedule]`. Paths are absolute, `config_path` `None`: there is none."""
+
+    name: str
+    path: Path
+    config_path: Path | None
+    cron: Cron
+    zone: str | None
+    drain_seconds: float
+    endpoint: Endpoint
+
+
+def scheduled(path: Path) -> ScheduledJob:
+    """The job at `path`; raises `ConfigurationError` where no unit can be made of it."""
+    schedule = job_file(path).schedule
+    if schedule.cron is None:
+        raise ConfigurationError(
+            f'{path}: has no [schedule]: write cron = "17 2 * * *" into that table, and'
+            ' tz = "Europe/Berlin" for a time zone'
+        )
+    cron = parse_cron(schedule.cron)
+    schedule_zone(schedule.tz)
+    whole = path.resolve()
+    job = resolve(asked((), whole, None))
+    config = find_config(None, whole)
+    if not (f"{whole}{config}{job.key}").isprintable():
+        raise ConfigurationError(f"{path}: no unit can hold a name with control characters")
+    return ScheduledJob(
+        name=job.key,
+        path=whole,
+        config_path=config and config.resolve(),
+        cron=cron,
+        zone=schedule.tz,
+        drain_seconds=job.limits.drain_timeout_seconds,
+        endpoint=job.endpoint,
+    )

@@ -19,8 +19,8 @@ from batcher.pipeline.choices import LogFormat
 from batcher.rows.read.source import shown
 from batcher.transport.endpoint import Secret
 from batcher.transport.proxy import FROM_ENVIRONMENT, VARIABLES, route_to
-from batcher.wiring.guarding import guard_of_run
 from batcher.wiring.process import OwnProcess, Process
+from batcher.wiring.ready import guard_of_run
 from batcher.wiring.resolve import Asked, merged_settings
 
 _UNEXPECTED: Final = "stopped by something unexpected"

@@ -8,8 +8,8 @@ from batcher.cli.words.say import tell_table
 from batcher.errors import AccessRefused, ConfigurationError, ProviderUnavailable
 from batcher.transport.endpoint import Endpoint, Secret
 from batcher.transport.live.client import HttpClient, Reply
-from batcher.transport.live.model_list import list_models
-from batcher.transport.live.send_errors import SendError
+from batcher.transport.live.connections import SendError
+from batcher.transport.live.listings import list_models
 from tests.cli.test_report import invoke
 from tests.making_runs import SystemClock, endpoint_of, simulating
 

@@ -31,9 +31,9 @@ from batcher.pipeline.run.run import plan_for, run_by_deadline, run_job
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.read.source import find_sources
 from batcher.transport.batch.batch_lane import BatchLane, PackLimits
-from batcher.transport.batch.results import BatchResults
+from batcher.transport.batch.message_batches import BatchResults
+from batcher.transport.live.connections import SendError
 from batcher.transport.live.mask import Mask
-from batcher.transport.live.send_errors import SendError
 from tests.histories.clock import VirtualClock
 from tests.histories.crashing import crashing
 from tests.histories.provider import Gone

@@ -118,8 +118,9 @@ def test_every_reason_of_our_own_is_on_the_page():
     source = "".join(
         (PACKAGE / name).read_text()
         for name in (
+            "transport/live/bodies.py",
             "transport/live/client.py",
-            "transport/live/send_errors.py",
+            "transport/live/connections.py",
             "transport/live/credentials.py",
             "transport/live/live_lane.py",
             "pipeline/engine/decide.py",

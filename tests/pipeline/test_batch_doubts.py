@@ -6,7 +6,7 @@ import pytest
 
 from batcher.clock import SystemClock
 from batcher.transport.batch.message_batches import MessageBatches
-from batcher.transport.live.send_errors import SendError
+from batcher.transport.live.connections import SendError
 from tests.pipeline.test_batches import batching, billed_once, rows_of
 
 

@@ -12,8 +12,8 @@ from batcher.errors import AccessRefused, ConfigurationError, ProviderUnavailabl
 from batcher.simulator.server import Simulator
 from batcher.simulator.settings import SimulatorSettings
 from batcher.transport.endpoint import Endpoint, ExtraHeader, Secret
-from batcher.transport.live.admin_reports import COSTS, USAGE, Days, fetch_report
 from batcher.transport.live.client import HttpClient
+from batcher.transport.live.listings import COSTS, USAGE, Days, fetch_report
 from tests.simulator.asking import asynchronous
 from tests.transport.proxies import AUTHORITY, connecting_to, listening, server_tls
 from tests.transport.servers import http, raw_server

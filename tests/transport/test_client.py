@@ -10,7 +10,7 @@ import pytest
 from batcher.transport.endpoint import Auth
 from batcher.transport.live import client as client_module
 from batcher.transport.live.client import BODY_LIMIT
-from batcher.transport.live.send_errors import SendError
+from batcher.transport.live.connections import SendError
 from tests.simulator.asking import asynchronous
 from tests.transport.servers import (
     KEY,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from batcher.transport.live.send_errors import SendError
+from batcher.transport.live.connections import SendError
 from tests.simulator.asking import asynchronous
 from tests.transport.servers import KEY, client, raw_server
 

@@ -9,7 +9,7 @@ from batcher.cli.words.say import tell, tell_table
 if TYPE_CHECKING:
     from batcher.pricing.book.book import PriceBook
     from batcher.transport.endpoint import Endpoint
-    from batcher.transport.live.model_list import ListedModel
+    from batcher.transport.live.listings import ListedModel
 
 
 @command("batcher models", "batcher models -e crun --json")
@@ -54,7 +54,7 @@ def models(config_path: str | None, form: str, **options: str | None) -> None:
 async def _ask(endpoint: "Endpoint") -> "list[ListedModel]":
     from batcher.clock import SystemClock
     from batcher.config.keys import read_key
-    from batcher.transport.live.model_list import list_models
+    from batcher.transport.live.listings import list_models
     from batcher.wiring.connecting import connect
 
     clock = SystemClock()

@@ -8,7 +8,7 @@ from batcher.errors import UsageError
 from batcher.finance.reconcile.lines import Fetched
 from batcher.finance.reconcile.ours import LedgerFigures
 from batcher.finance.reconcile.theirs import Measure
-from batcher.transport.live.admin_reports import Days
+from batcher.transport.live.listings import Days
 from batcher.wiring.connecting import fetch_reports
 
 

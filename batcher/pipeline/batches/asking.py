@@ -21,7 +21,7 @@ class LookPace:
 
 
 class Results(Protocol):
-    """What came of one batch; see `transport.batch.results`."""
+    """What came of one batch; see `transport.batch.message_batches`."""
 
     repeated: int
     unreadable: int

@@ -27,7 +27,7 @@ from batcher.messages.request import (
 )
 from batcher.transport.batch.message_batches import MessageBatches, RefusedBatch
 from batcher.transport.endpoint import Journal
-from batcher.transport.live.send_errors import SendError
+from batcher.transport.live.connections import SendError
 
 _FRAME_BYTES: Final = 100  # of a request in a batch, its name included
 _FIRST_WAIT_SECONDS: Final = 5.0

@@ -9,12 +9,14 @@ import io
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import aiohttp
 
 from batcher.messages.codec import ANSWER_LIMIT
-from batcher.transport.live.send_errors import TROUBLES, SendError
+from batcher.transport.live.connections import TROUBLES, SendError
+from batcher.transport.room import HeldRoom
 
 _PIECE_BYTES: Final = 2**18
 _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS  # zlib tells the two apart by their first bytes
@@ -30,6 +32,19 @@ _PLAIN: Final = (
     b"\n",
     b"\r",
 )
+BODY_LIMIT: Final = ANSWER_LIMIT
+_REST_BYTES: Final = 64 * 2**10  # what may follow the end of a message
+_REST_SECONDS: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """How a streamed answer ended: status and headers, and what broke it, if anything did."""
+
+    status: int
+    headers: Mapping[str, str]
+    broken_by: SendError | None
+    held: HeldRoom | None = None
 
 
 class _Unpacker(Protocol):
@@ -165,11 +180,6 @@ _UNPACKERS: Final[Mapping[str, Callable[[int], _Unpacker]]] = {
 }
 
 
-BODY_LIMIT: Final = ANSWER_LIMIT
-_REST_BYTES: Final = 64 * 2**10  # what may follow the end of a message
-_REST_SECONDS: Final = 1
-
-
 async def read_whole(content: aiohttp.StreamReader) -> bytes:
     """The body, at most `BODY_LIMIT` bytes of it also when compressed or of unknown length."""
     whole = bytearray()
@@ -178,9 +188,14 @@ async def read_whole(content: aiohttp.StreamReader) -> bytes:
             return chunk  # most answers come in one piece
         whole += chunk
         if len(whole) > BODY_LIMIT:
-            message = f"the answer is larger than {BODY_LIMIT // 2**20} MiB"
-            raise SendError("answer_too_large", message, left=True)
+            raise too_large()
     return bytes(whole)
+
+
+def too_large() -> SendError:
+    """Why nothing more of a body is read."""
+    message = f"the answer is larger than {BODY_LIMIT // 2**20} MiB"
+    return SendError("answer_too_large", message, left=True)
 
 
 async def let_end(content: aiohttp.StreamReader) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -24,15 +23,22 @@ from batcher.transport.endpoint import (
 )
 from batcher.transport.live.bodies import (
     BODY_LIMIT,
+    StreamEnd,
     Unpacked,
     let_end,
     read_whole,
+    too_large,
     unpacked,
 )
-from batcher.transport.live.connections import keep_alive_socket, tls_context
+from batcher.transport.live.connections import (
+    TROUBLES,
+    SendError,
+    keep_alive_socket,
+    send_error,
+    tls_context,
+)
 from batcher.transport.live.credentials import AwsCredentials, Exchange, Keys, KeySource
 from batcher.transport.live.mask import Mask
-from batcher.transport.live.send_errors import TROUBLES, SendError, send_error
 from batcher.transport.live.wire import (
     LONGEST_LINE,
     MOST_HEADERS,
@@ -58,16 +64,6 @@ class Reply(msgspec.Struct, frozen=True):
     status: int
     headers: Mapping[str, str]
     body: bytes
-    held: HeldRoom | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StreamEnd:
-    """How a streamed answer ended: status and headers, and what broke it, if anything did."""
-
-    status: int
-    headers: Mapping[str, str]
-    broken_by: "SendError | None"
     held: HeldRoom | None = None
 
 
@@ -169,8 +165,7 @@ class HttpClient:
             while chunk:
                 whole += chunk
                 if len(whole) > BODY_LIMIT:
-                    message = f"the answer is larger than {BODY_LIMIT // 2**20} MiB"
-                    raise SendError("answer_too_large", message, left=True)
+                    raise too_large()
                 if len(whole) > SMALL_BYTES and not held.fits(len(whole)):
                     self._deadlines.stop(task)  # it is us who are slow
                     await held.wait()
@@ -186,7 +181,7 @@ class HttpClient:
         """See `Wire.post`, with the newest key there is."""
         await keys.renew()
         if self._signer is not None:
-            shown = {**_lower(self._headers), **own_headers}
+            shown = {**self._headers, **own_headers}
             signed = self._signer.signed("POST", self._endpoint.messages_url, shown, body)
             own_headers = {**own_headers, **signed}
         answering = await self._wire.post(body, own_headers)
@@ -371,7 +366,7 @@ class HttpClient:
         self, method: str, url: URL, headers: CIMultiDict[str], data: bytes | None = None
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         if self._signer is not None:
-            headers.update(self._signer.signed(method, str(url), _lower(headers), data or b""))
+            headers.update(self._signer.signed(method, str(url), headers, data or b""))
         return self._session.request(
             method,
             url,
@@ -394,7 +389,3 @@ class HttpClient:
     async def close(self) -> None:
         """Close every connection."""
         await self._session.close()
-
-
-def _lower(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}

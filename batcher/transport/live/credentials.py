@@ -12,7 +12,7 @@ from batcher.clock import Clock
 from batcher.errors import AccessRefused
 from batcher.messages.failure import Verdict
 from batcher.transport.endpoint import Endpoint, Federation, Secret
-from batcher.transport.live.send_errors import SendError
+from batcher.transport.live.connections import SendError
 
 _LOOK_SECONDS: Final = 1.0  # between two looks at a key's file
 _COMMAND_SECONDS: Final = 30.0
@@ -244,7 +244,8 @@ class AwsCredentials:
         from botocore.auth import SigV4Auth  # noqa: PLC0415 - an extra
         from botocore.awsrequest import AWSRequest  # noqa: PLC0415 - an extra
 
-        shown = {name: headers[name] for name in headers if name.lower().startswith(_SIGNED)}
+        lower = {name.lower(): value for name, value in headers.items()}
+        shown = {name: lower[name] for name in lower if name.startswith(_SIGNED)}
         request = AWSRequest(method=method, url=url, headers=shown, data=body)
         SigV4Auth(self._frozen, self._service, self._region).add_auth(request)
         return {name: request.headers[name] for name in _SIGNATURE if name in request.headers}

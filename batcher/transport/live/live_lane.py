@@ -31,8 +31,9 @@ from batcher.messages.request import (
 )
 from batcher.messages.stream import MessageStream
 from batcher.transport.endpoint import Endpoint
-from batcher.transport.live.client import HttpClient, Reply, StreamEnd
-from batcher.transport.live.send_errors import SendError
+from batcher.transport.live.bodies import StreamEnd
+from batcher.transport.live.client import HttpClient, Reply
+from batcher.transport.live.connections import SendError
 from batcher.transport.room import HeldRoom
 
 # Where servers put what they charged, if they say it at all.
