@@ -3,7 +3,8 @@
 A ledger is named by a path or a URL, taken apart once; its passwords are never shown. Foreign
 keys are declared, not enforced on SQLite; `verify` checks them. Every SQLite transaction of a
 writable engine is `BEGIN IMMEDIATE`, so that a lock is waited for at its start and never in its
-middle; `reading` makes one that is not.
+middle; `reading` makes one that is not. On PostgreSQL a ledger is in a schema: there, made, or
+asked for.
 """
 
 import os
@@ -17,18 +18,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import sqlalchemy
-from sqlalchemy import URL, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy import URL, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
 
 from batcher.errors import BatcherError, ConfigurationError
-from batcher.ledger.damage import LOOK_SECONDS, damaged, damages_of
-from batcher.ledger.database_errors import translate
-from batcher.ledger.server import BEGIN, BEGIN_READING, open_server, schema_of
+from batcher.ledger.database_errors import NO_RIGHT, sqlstate, translate
+from batcher.ledger.server import BEGIN, BEGIN_READING, open_server, quoted, schema_of
 from batcher.ledger.sqlite_file import (
+    LOOK_SECONDS,
     check_exists,
     check_file_system,
     check_one_name,
     connect_sqlite,
+    damaged,
+    damages_of,
     make_file,
 )
 
@@ -272,3 +275,46 @@ def _begin_sqlite(connection: Connection, usual: str) -> None:
     statement = connection.get_execution_options().get(BEGIN, usual)
     if statement is not None:
         connection.exec_driver_sql(statement)
+
+
+def make_schema(connection: Connection, where: DatabaseUrl) -> None:
+    """Make the schema that the URL names, where it is not there.
+
+    Raises:
+        ConfigurationError: we may not, or the URL names none and there is none.
+    """
+    name = schema_of(where.url)
+    if name is not None and not _has_schema(connection):
+        try:
+            connection.exec_driver_sql(f"CREATE SCHEMA {quoted(name)}")
+        except ProgrammingError as error:
+            if sqlstate(error) != NO_RIGHT:
+                raise
+            raise ConfigurationError(
+                f"the database {where.shown} has no schema {name} and does not let this user"
+                f" make one: let its administrator type CREATE SCHEMA {quoted(name)}"
+                f" AUTHORIZATION {quoted(where.url.username or user_name())}"
+            ) from error
+    check_schema(connection, where)
+
+
+def check_schema(connection: Connection, where: DatabaseUrl) -> None:
+    """Raise `ConfigurationError` where there is no schema in which tables could be made."""
+    if _has_schema(connection):
+        return
+    name = schema_of(where.url)
+    if name is None:
+        raise ConfigurationError(
+            f"the database {where.shown} has no schema of the search_path that it was given:"
+            " name one by the setting schema, then type batcher db upgrade"
+        )
+    raise ConfigurationError(
+        f"the database {where.shown} has no schema {name} yet: type batcher db upgrade"
+        f" {where.option}"
+    )
+
+
+def _has_schema(connection: Connection) -> bool:
+    if connection.dialect.name != "postgresql":
+        return True
+    return connection.scalar(text("SELECT current_schema()")) is not None

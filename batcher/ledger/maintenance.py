@@ -20,12 +20,18 @@ from batcher.ledger.connect import (
     reading,
     storage_errors,
 )
-from batcher.ledger.damage import END_SECONDS, LOOK_SECONDS, check_whole, damaged, damages_of
 from batcher.ledger.lifeboat.files import sync_folder
 from batcher.ledger.owner.lock import hold_database
 from batcher.ledger.runs import input_files
 from batcher.ledger.schema import invocations, metadata
 from batcher.ledger.schema_internal import ledger_info
+from batcher.ledger.sqlite_file import (
+    END_SECONDS,
+    LOOK_SECONDS,
+    check_whole,
+    damaged,
+    damages_of,
+)
 from batcher.ledger.verify.checks import contents_agree
 from batcher.ledger.verify.findings import Findings
 from batcher.outputs import Guard

@@ -19,13 +19,14 @@ from batcher.clock import SystemClock
 from batcher.errors import ConfigurationError, SchemaVersionError, StorageError
 from batcher.ledger.connect import (
     DatabaseUrl,
+    check_schema,
+    make_schema,
     place,
     reading,
     storage_errors,
     writing,
 )
 from batcher.ledger.database_errors import NO_RIGHT, sqlstate
-from batcher.ledger.own_schema import check_schema, make_schema
 from batcher.ledger.schema import UNCHECKED, metadata
 from batcher.ledger.schema_internal import ledger_info
 

@@ -32,7 +32,7 @@ from batcher.ledger.owner.lock import hold_database
 from batcher.ledger.schema import NOT_KEPT, answers, attempts, failures, invocations
 from batcher.ledger.schema_internal import tool_results, unusable_bodies
 from batcher.ledger.server import quoted, schema_of
-from batcher.ledger.write.store import WITHOUT_WORDS
+from batcher.ledger.write.encode import WITHOUT_WORDS
 from batcher.messages.request import attempt_ids_of
 
 PURGED: Final = "purged"  # instead of a failure's message

@@ -7,7 +7,13 @@ from typing import Final
 from sqlalchemy import Connection, Table, func, select, true, update
 
 from batcher.ledger.batches.store import is_out
-from batcher.ledger.matching import candidates, match, read_keys
+from batcher.ledger.matching import (
+    candidates,
+    match,
+    read_keys,
+    record_shared,
+    shareable,
+)
 from batcher.ledger.schema import (
     answers,
     attempts,
@@ -18,7 +24,7 @@ from batcher.ledger.schema import (
     shared_answers,
 )
 from batcher.ledger.schema_internal import tool_results
-from batcher.ledger.shared import record_shared, shareable
+from batcher.ledger.write.encode import drop_earlier
 from batcher.ledger.write.records import (
     AnswerKeys,
     Claimable,
@@ -28,7 +34,6 @@ from batcher.ledger.write.records import (
     identity,
 )
 from batcher.ledger.write.statements import update_by_key
-from batcher.ledger.write.store import drop_earlier
 from batcher.messages.answer import Store
 from batcher.messages.request import IN_DOUBT, Request, State, attempt_ids_of
 

@@ -1,4 +1,4 @@
-"""The file of a SQLite ledger: where it may lie, how it is made, how it is connected to.
+"""The file of a SQLite ledger: where it may lie, how it is made and connected to, its damage.
 
 WAL with `synchronous=FULL`: NORMAL would lose acknowledged transactions, which are paid
 answers, when the power fails. Locks of network file systems do not hold, so no file lies on one
@@ -14,22 +14,21 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from batcher.errors import CannotCreate, ConfigurationError, UsageError
-from batcher.ledger.database_errors import BUSY
+from batcher.clock import Clock, SystemClock
+from batcher.errors import CannotCreate, ConfigurationError, DamagedDatabase, UsageError
+from batcher.ledger.database_errors import BUSY, CORRUPT, INTERRUPT, IOERR, NOTADB
 
 if TYPE_CHECKING:
     import sqlite3
-
-from collections import Counter
-from dataclasses import dataclass, field
-from typing import Final
 
 FileId = tuple[int, int]  # device and inode: which file it is, whatever it is called
 
@@ -73,7 +72,6 @@ class OpenFiles:
 
 OPEN_FILES: Final = OpenFiles()
 
-
 BUSY_SECONDS = 30
 _WAL_ATTEMPTS = 300
 _SQLITE_SETTINGS = (
@@ -85,40 +83,11 @@ _SQLITE_SETTINGS = (
 _ALONE = "mode=ro&immutable=1"
 _MOUNTS = Path("/proc/self/mountinfo")
 # Shared by machines, or by a machine and its host: locks and mapped memory do not hold there.
-_REFUSED = frozenset(
-    [
-        "nfs",
-        "nfs4",
-        "cifs",
-        "smb2",
-        "smb3",
-        "smbfs",
-        "9p",
-        "v9fs",
-        "afs",
-        "kafs",
-        "ceph",
-        "fuse",
-        "lustre",
-        "gpfs",
-        "beegfs",
-        "glusterfs",
-        "ocfs2",
-        "gfs2",
-        "acfs",
-        "orangefs",
-        "pvfs2",
-        "virtiofs",
-        "drvfs",
-        "vboxsf",
-        "prl_fs",
-        "wekafs",
-        "panfs",
-        "ncpfs",
-        "coda",
-        "davfs",
-    ]
-)
+_REFUSED = frozenset({
+    "9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "drvfs", "fuse", "gfs2",
+    "glusterfs", "gpfs", "kafs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "panfs",
+    "prl_fs", "pvfs2", "smb2", "smb3", "smbfs", "v9fs", "vboxsf", "virtiofs", "wekafs",
+})  # fmt: skip
 # The root of a rootless container: FUSE, and local.
 _LOCAL = frozenset({"fuse.fuse-overlayfs"})
 
@@ -151,7 +120,7 @@ def connect_sqlite(
 
 @cache
 def _counted() -> "Callable[..., sqlite3.Connection]":
-    """Connections that are counted while they are open, see `open_files`."""
+    """Connections that are counted while they are open, see `OpenFiles`."""
     import sqlite3  # noqa: PLC0415  a process that uses a server does without it
 
     class CountedConnection(sqlite3.Connection):
@@ -305,3 +274,89 @@ def _parse(line: str) -> tuple[Path, str]:
     before, after = line.split(" - ", 1)
     mount = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), before.split(" ")[4])
     return Path(mount), after.split(" ", 1)[0]
+
+
+LOOK_SECONDS: Final = 10.0
+END_SECONDS: Final = 0.2  # at least, at the end of a run: files of up to 20 MB
+_STEPS: Final = 10_000  # of SQLite's own machine, between two looks at the clock
+_AGAIN_SECONDS: Final = 0.05
+_MOST: Final = 20  # damages that are listed
+
+
+def damages_of(
+    path: Path,
+    pragma: str = "quick_check",
+    seconds: float | None = None,
+    clock: Clock | None = None,
+    *,
+    immutable: bool = False,
+) -> list[str] | None:
+    """What is damaged in the file at `path`, a line each; `None` when looking took too long.
+
+    `pragma` is SQLite's `quick_check`, or its `integrity_check`, which compares indexes too.
+    `immutable`: see `connect_sqlite`.
+    """
+    import sqlite3  # noqa: PLC0415  as above
+
+    try:
+        with (
+            closing(connect_sqlite(path, read_only=True, immutable=immutable)) as connection,
+            limited_look(connection, seconds, clock or SystemClock()),
+        ):
+            found = connection.execute(f"PRAGMA {pragma}({_MOST})").fetchall()
+    except UnicodeDecodeError:  # the driver's, over the words of an error
+        return ["its schema is no UTF-8"]
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == INTERRUPT:
+            return None
+        if code in {CORRUPT, NOTADB, IOERR}:
+            return [str(error)]
+        raise
+    return [line for (text,) in found for line in str(text).splitlines() if line != "ok"]
+
+
+@contextmanager
+def limited_look(
+    connection: "sqlite3.Connection", seconds: float | None, clock: Clock
+) -> Iterator[None]:
+    """What runs on `connection` is interrupted after `seconds`, on either of two clocks.
+
+    SQLite 3.40 takes all of a table as one of its steps, which only another thread ends.
+    """
+    if seconds is None:
+        yield
+        return
+    until = clock.monotonic() + seconds
+    connection.set_progress_handler(lambda: int(clock.monotonic() > until), _STEPS)
+    over = threading.Event()
+    watch = threading.Thread(target=_interrupt, args=(connection, seconds, over), daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watch.join()  # it must not meet a closed connection
+
+
+def _interrupt(connection: "sqlite3.Connection", seconds: float, over: threading.Event) -> None:
+    """Again and again: before a statement begins it does nothing."""
+    while not over.wait(seconds):
+        connection.interrupt()
+        seconds = _AGAIN_SECONDS
+
+
+def check_whole(path: Path, pragma: str = "quick_check") -> None:
+    """Read the whole file; raises `DamagedDatabase` when it is damaged."""
+    damages = damages_of(path, pragma)
+    if damages:
+        raise damaged(path, damages)
+
+
+def damaged(path: Path, damages: Sequence[str]) -> DamagedDatabase:
+    """The sentence about them."""
+    more = f"; and {len(damages) - 1:,} more" if len(damages) > 1 else ""
+    return DamagedDatabase(
+        f"the database {path} is damaged: restore a backup of it, or what `sqlite3 FILE"
+        f" .recover` makes of it ({damages[0]}{more})"
+    )

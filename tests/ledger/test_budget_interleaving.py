@@ -16,8 +16,8 @@ from batcher.ledger import runs
 from batcher.ledger.connect import reading, writing
 from batcher.ledger.money import budget as ledger_budget
 from batcher.ledger.money.spending import spending
-from batcher.ledger.verify.budgets import budgets_agree
 from batcher.ledger.verify.findings import Findings
+from batcher.ledger.verify.totals import budgets_agree
 from batcher.pipeline.engine.reservations import Budget, Cap, Wallet
 from tests.ledger.settling import NOON, RunLedger
 

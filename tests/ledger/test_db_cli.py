@@ -16,11 +16,10 @@ from batcher.cli.menu import group
 from batcher.clock import SystemClock
 from batcher.errors import BatcherError, StorageError
 from batcher.ledger.connect import open_engine, reading, writing
-from batcher.ledger.damage import limited_look
 from batcher.ledger.maintenance import check_after_crash
 from batcher.ledger.migrate import SHIPPED, current
 from batcher.ledger.owner.lock import hold_database
-from batcher.ledger.sqlite_file import connect_sqlite
+from batcher.ledger.sqlite_file import connect_sqlite, limited_look
 
 
 class Done(NamedTuple):

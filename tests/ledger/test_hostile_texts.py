@@ -15,7 +15,7 @@ from batcher.ledger.connect import reading
 from batcher.ledger.lifeboat.lifeboat import Lifeboat, places_for
 from batcher.ledger.schema import KEY_CHARACTERS
 from batcher.ledger.verify.findings import Findings
-from batcher.ledger.verify.rollups import rollups_agree
+from batcher.ledger.verify.totals import rollups_agree
 from batcher.ledger.write.records import (
     Intent,
     Quarantine,

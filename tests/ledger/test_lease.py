@@ -11,9 +11,9 @@ from sqlalchemy import text
 from batcher.errors import Fenced
 from batcher.ledger.connect import open_engine, writing
 from batcher.ledger.owner import lease as leases
+from batcher.ledger.owner.lease import Keeper
 from batcher.ledger.owner.lock import hold_database
 from batcher.ledger.owner.process import in_pod, is_dead, is_of_pod, this_process
-from batcher.ledger.owner.renewal import Keeper
 from tests.e2e.processes import wait_for
 
 

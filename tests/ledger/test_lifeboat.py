@@ -18,11 +18,15 @@ from msgspec.structs import replace
 from batcher.clock import SystemClock
 from batcher.errors import SchemaVersionError, StorageError
 from batcher.ledger.connect import reading
-from batcher.ledger.lifeboat import frames
+from batcher.ledger.lifeboat import files
 from batcher.ledger.lifeboat.lifeboat import Lifeboat, places_for
 from batcher.ledger.lifeboat.restore import import_lifeboats, record_late
-from batcher.ledger.write.records import Intent, RowFailure, Settlement
-from batcher.ledger.write.repair import without_offending_values
+from batcher.ledger.write.records import (
+    Intent,
+    RowFailure,
+    Settlement,
+    without_offending_values,
+)
 from batcher.messages.answer import Store
 from batcher.messages.failure import Failure, FailureKind, Verdict
 from batcher.messages.request import NotSent, State
@@ -47,27 +51,27 @@ def every_outcome() -> list[Settlement]:
 
 
 def bytes_of(settlements: list[Settlement]) -> bytes:
-    header = frames.LifeboatHeader(
+    header = files.LifeboatHeader(
         database_uid="u", scope=SCOPE, written_at=1, cause="c", store=Store.FULL
     )
-    text, checksum = frames.MAGIC, 0
-    for payload in [frames.pack_header(header), *map(frames.pack, settlements)]:
-        framed, checksum = frames.frame(payload, checksum)
+    text, checksum = files.MAGIC, 0
+    for payload in [files.pack_header(header), *map(files.pack, settlements)]:
+        framed, checksum = files.frame(payload, checksum)
         text += framed
     return text
 
 
 SCOPE = msgspec.convert(
     {"run_id": 1, "invocation_id": 1, "lane": "live", "rating_id": 1, "price_book_id": 1},
-    type=frames.Scope,
+    type=files.Scope,
 )
 EVERY = every_outcome()
 WHOLE = bytes_of(EVERY)
-ENDS = {len(frames.MAGIC), *(len(bytes_of(EVERY[:count])) for count in range(6))}
+ENDS = {len(files.MAGIC), *(len(bytes_of(EVERY[:count])) for count in range(6))}
 
 
 def test_every_outcome_comes_back_as_it_was_without_the_prompt():
-    found = frames.read_frames(WHOLE + b"\0" * 5000)
+    found = files.read_frames(WHOLE + b"\0" * 5000)
     saved = [
         replace(
             each,
@@ -81,15 +85,15 @@ def test_every_outcome_comes_back_as_it_was_without_the_prompt():
 
 
 def test_a_lifeboat_carries_every_field_of_a_settlement():
-    carried = {*frames._Packed.__struct_fields__} - {"kind"}
+    carried = {*files._Packed.__struct_fields__} - {"kind"}
     assert carried == set(Settlement.__struct_fields__)
 
 
 @given(st.integers(0, len(WHOLE)))
 def test_a_cut_tail_is_found_and_what_is_before_it_is_whole(length):
-    found = frames.read_frames(WHOLE[:length])
+    found = files.read_frames(WHOLE[:length])
     count = len(found.settlements)
-    assert list(found.settlements) == list(frames.read_frames(WHOLE).settlements[:count])
+    assert list(found.settlements) == list(files.read_frames(WHOLE).settlements[:count])
     assert len(bytes_of(EVERY[:count])) <= length or count == 0
     assert found.cut == (length not in {0, *ENDS})
 
@@ -98,8 +102,8 @@ def test_a_cut_tail_is_found_and_what_is_before_it_is_whole(length):
 def test_a_changed_byte_is_never_taken_for_an_answer(place, change):
     text = bytearray(WHOLE)
     text[place] ^= change
-    found = frames.read_frames(bytes(text))
-    whole = frames.read_frames(WHOLE).settlements
+    found = files.read_frames(bytes(text))
+    whole = files.read_frames(WHOLE).settlements
     assert len(found.settlements) < len(whole)
     assert found.cut
     assert list(found.settlements) == list(whole[: len(found.settlements)])
@@ -345,7 +349,7 @@ def test_a_lifeboat_that_lies_there_is_never_written_over(local):
 def test_a_lifeboat_of_a_newer_program_stops_the_run_and_stays(local):
     header = msgspec.msgpack.encode({"format": 2})
     path = local.places.path(local.folder, ".lifeboat-", 7)
-    path.write_bytes(frames.MAGIC + frames.frame(header, 0)[0])
+    path.write_bytes(files.MAGIC + files.frame(header, 0)[0])
     with pytest.raises(SchemaVersionError, match="format 2"):
         local.board()
     assert path.exists()
@@ -526,4 +530,4 @@ async def test_what_a_lifeboat_took_is_let_go_of_so_that_memory_stays_bounded(
 
 def test_what_is_mended_keeps_the_bytes_of_the_answer():
     mended = without_offending_values(settlement(1, answered("kept")))
-    assert b"kept" in frames.read_frames(bytes_of([mended])).settlements[0].outcome.body
+    assert b"kept" in files.read_frames(bytes_of([mended])).settlements[0].outcome.body

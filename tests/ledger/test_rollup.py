@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from batcher.clock import SystemClock
 from batcher.ledger.connect import reading, writing
-from batcher.ledger.verify.rollups import expected_rollups, stored_rollups
+from batcher.ledger.verify.totals import expected_rollups, stored_rollups
 from batcher.ledger.write.transaction import Recorder
 from batcher.messages.request import State
 from batcher.pricing.money import LARGEST_AMOUNT

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from batcher.ledger.connect import open_engine
-from batcher.ledger.owner.session import Session
-from batcher.ledger.owner.write_ahead_log import LOOK_EVERY, WriteAheadLog
+from batcher.ledger.owner.session import LOOK_EVERY, Session, WriteAheadLog
 
 BOUND = 2**20
 READ = "SELECT COUNT(*) FROM ledger_info"

@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from batcher.ledger import schema
 from batcher.ledger.connect import open_engine, writing
-from batcher.ledger.verify.rollups import expected_rollups
+from batcher.ledger.verify.totals import expected_rollups
 from batcher.ledger.write.transaction import KEY
 
 NOON = 1_767_614_400_000_000  # 2026-01-05T12:00:00Z

@@ -23,19 +23,17 @@ from batcher.errors import SchemaVersionError
 from batcher.ledger import runs
 from batcher.ledger.connect import parse_url, reading
 from batcher.ledger.lifeboat.files import (
+    MAGIC,
     OF_ANOTHER,
     OF_ANOTHER_HISTORY,
-    create_locked,
-    remove_durably,
-    sync_folder,
-)
-from batcher.ledger.lifeboat.frames import (
-    MAGIC,
     LifeboatHeader,
+    create_locked,
     frame,
     pack,
     pack_header,
     read_frames,
+    remove_durably,
+    sync_folder,
 )
 from batcher.ledger.lifeboat.restore import (
     Imported,
@@ -44,8 +42,8 @@ from batcher.ledger.lifeboat.restore import (
     record_late,
 )
 from batcher.ledger.migrate import current
+from batcher.ledger.write.encode import kept
 from batcher.ledger.write.records import Scope, Settlement
-from batcher.ledger.write.store import kept
 from batcher.messages.answer import Store
 
 _LEAST_ROOM: Final = 4 * 2**20

@@ -15,8 +15,13 @@ from batcher.clock import Clock
 from batcher.errors import SchemaVersionError, StorageError
 from batcher.ledger.connect import writing
 from batcher.ledger.database_errors import may_be_about_data
-from batcher.ledger.lifeboat.files import OF_ANOTHER, OF_ANOTHER_HISTORY, held, remove_durably
-from batcher.ledger.lifeboat.frames import Contents
+from batcher.ledger.lifeboat.files import (
+    OF_ANOTHER,
+    OF_ANOTHER_HISTORY,
+    Contents,
+    held,
+    remove_durably,
+)
 from batcher.ledger.runs import DIED, attempt_uids
 from batcher.ledger.schema import attempts, failures, invocations, price_books
 from batcher.ledger.write.competing import as_late, late_record
@@ -26,8 +31,8 @@ from batcher.ledger.write.records import (
     Scope,
     Settlement,
     initial_rating,
+    mended,
 )
-from batcher.ledger.write.repair import mended
 from batcher.ledger.write.transaction import Recorder
 from batcher.messages.answer import Store
 from batcher.messages.request import NotSent, State

@@ -25,13 +25,13 @@ from msgspec.structs import replace
 from batcher.clock import SystemClock
 from batcher.errors import Busy, CannotCreate, StorageError
 from batcher.ledger.connect import DatabaseUrl, user_name
-from batcher.ledger.damage import check_whole
 from batcher.ledger.owner.process import this_process
 from batcher.ledger.sqlite_file import (
     OPEN_FILES,
     FileId,
     check_file_system,
     check_one_name,
+    check_whole,
     file_id,
     make_file,
     network_file_system,

@@ -1,20 +1,24 @@
 """Leases on PostgreSQL: a right that one process has at a time, and loses when it is silent.
 
 A lease is a row with a token that grows with every new owner. Its owner renews it every few
-seconds; time is the database's own. Who is silent for too long (stopped, cut off, its machine
-dead) may be followed by somebody else, and is *fenced* from then on: each of its write
-transactions names the token, and one that names an old token changes nothing.
+seconds (`Keeper`); time is the database's own. Who is silent for too long (stopped, cut off,
+its machine dead) may be followed by somebody else, and is *fenced* from then on: each of its
+write transactions names the token, and one that names an old token changes nothing.
 
 All functions take a connection in a transaction of the caller's, which commits. `take`, `fence`
 and `renew` lock the row, so they wait for each other and for nothing else.
 """
 
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Engine,
     Row,
     bindparam,
     literal_column,
@@ -22,8 +26,11 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.exc import SQLAlchemyError
 
-from batcher.errors import Busy, Fenced, LostTransactions
+from batcher.clock import boot_seconds
+from batcher.errors import BatcherError, Busy, Fenced, LostTransactions
+from batcher.ledger.connect import writing
 from batcher.ledger.owner.process import in_pod, is_dead, this_process
 from batcher.ledger.schema import Big
 from batcher.ledger.schema_internal import leases
@@ -273,3 +280,56 @@ def _holder(row: Row[Any]) -> LeaseHolder:
         expires_at=row.expires_at,
         process=row.process,
     )
+
+
+_AGAIN_SECONDS: Final = 1.0  # after a renewal that failed
+
+
+class Keeper:
+    """Renews `lease` until `close`, by connections of `engine`.
+
+    `changed` is called in the keeper's thread when `is_fresh` or `lost` may have changed.
+    """
+
+    def __init__(self, engine: Engine, lease: Lease) -> None:
+        self.lease = lease
+        self.lost: Busy | None = None
+        self.changed: Callable[[], object] = lambda: None
+        self._engine = engine
+        self._fresh_until = boot_seconds() + lease.seconds * FRESH_PART
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the lease is ours for sure: nobody can have followed us yet."""
+        return self.lost is None and boot_seconds() < self._fresh_until
+
+    def close(self) -> None:
+        """Give the lease back. Blocks."""
+        self._ending.set()
+        self._thread.join()
+        with suppress(BatcherError, SQLAlchemyError), writing(self._engine) as connection:
+            release(connection, self.lease)  # else it ends by itself
+
+    def _run(self) -> None:
+        pause = every = self.lease.seconds / RENEWALS
+        while self.lost is None and not self._ending.wait(pause):
+            try:
+                self._renew()
+                pause = every
+            except (BatcherError, SQLAlchemyError):  # the server is gone: connect anew
+                self._engine.dispose()
+                pause = min(every, _AGAIN_SECONDS)
+
+    def _renew(self) -> None:
+        before, was_fresh = boot_seconds(), self.is_fresh
+        with writing(self._engine) as connection:
+            ours = renew(connection, self.lease)
+            self.lost = None if ours else fenced(connection, self.lease)
+        if ours:
+            self._fresh_until = before + self.lease.seconds * FRESH_PART
+        if not (ours and was_fresh):
+            with suppress(RuntimeError):  # the event loop to be told is closed: the run is over
+                self.changed()

@@ -25,6 +25,7 @@ from batcher.ledger.owner.database_file import HeldFile, hold_file, holder_of, i
 from batcher.ledger.owner.lease import (
     ALL,
     LEASE_SECONDS,
+    Keeper,
     Lease,
     LeaseHeld,
     bind,
@@ -37,7 +38,6 @@ from batcher.ledger.owner.lease import (
     take_all,
 )
 from batcher.ledger.owner.process import is_living, is_of_pod
-from batcher.ledger.owner.renewal import Keeper
 from batcher.ledger.owner.sharing import check_alone, join
 from batcher.ledger.schema_internal import leases
 from batcher.ledger.server import MOST_IDLE

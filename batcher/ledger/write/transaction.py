@@ -23,6 +23,7 @@ from batcher.ledger.schema import (
 )
 from batcher.ledger.write import encode
 from batcher.ledger.write.competing import without_second_answers
+from batcher.ledger.write.encode import drop_earlier, kept
 from batcher.ledger.write.records import (
     Intent,
     Quarantine,
@@ -31,7 +32,6 @@ from batcher.ledger.write.records import (
     Settlement,
 )
 from batcher.ledger.write.statements import Each, HotPath, insert_into
-from batcher.ledger.write.store import drop_earlier, kept
 from batcher.messages.answer import Store
 from batcher.messages.request import Answered, Partial, Unusable
 from batcher.messages.usage import Usage

@@ -19,14 +19,12 @@ from batcher.clock import Clock
 from batcher.errors import LostTransactions
 from batcher.ledger.connect import place, storage_errors
 from batcher.ledger.database_errors import may_be_about_data
-from batcher.ledger.lifeboat.frames import pack, unpack
+from batcher.ledger.lifeboat.files import pack, unpack
 from batcher.ledger.lifeboat.lifeboat import Lifeboat
 from batcher.ledger.owner.database_file import HeldFile
 from batcher.ledger.owner.lease import Lease
-from batcher.ledger.owner.session import PATIENCE_SECONDS, Session
-from batcher.ledger.owner.write_ahead_log import WriteAheadLog
-from batcher.ledger.write.records import Intent, Record, Scope, Settlement
-from batcher.ledger.write.repair import mended
+from batcher.ledger.owner.session import PATIENCE_SECONDS, Session, WriteAheadLog
+from batcher.ledger.write.records import Intent, Record, Scope, Settlement, mended
 from batcher.ledger.write.transaction import Recorder
 from batcher.messages.answer import Store
 from batcher.messages.request import Answered, NotSent, Partial, Unusable
