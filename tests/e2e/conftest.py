@@ -4,6 +4,7 @@ import select
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.e2e.campaign import TOLD
 from tests.e2e.gate import Gate
 from tests.e2e.inputs import QUICK
 from tests.e2e.processes import Folder, Simulator, start_simulator
+from tests.e2e.shell import shell_program
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -34,6 +36,13 @@ def folder(tmp_path) -> Iterator[Folder]:
 def folder_anew(folder) -> Folder:
     """The same folder, for commands whose own start matters: nothing is imported before."""
     return replace(folder, forks=False)
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory) -> Iterator[Path]:
+    """A folder with a `batcher` for shells, which forks; see `tests/e2e/shell.py`."""
+    with shell_program(tmp_path_factory.mktemp("bin")) as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ Most of what a short command costs is its imports, and the suite types hundreds 
 forked process has its own folder, environment, streams and end, like one that was started anew.
 """
 
+import contextlib
 import ctypes
 import gc
 import multiprocessing
@@ -27,7 +28,7 @@ START.set_forkserver_preload(["tests.e2e.forked", "tests.e2e.warmed"])
 
 
 class Forked:
-    """A process of `batcher` without input; all else means what it means for `Popen`."""
+    """A process of `batcher`; what is given means what it means for `Popen`."""
 
     def __init__(
         self,
@@ -37,16 +38,19 @@ class Forked:
         environment: Mapping[str, str],
         stdout: Stream,
         stderr: Stream,
+        stdin: Stream = subprocess.DEVNULL,
     ) -> None:
-        self.args, self.stdin = ["batcher", *arguments], None
+        self.args = ["batcher", *arguments]
+        self.stdin, read = _input(stdin)
         self.stdout, out = _stream(stdout)
         self.stderr, messages = _stream(stderr)
-        given = (self.args, str(folder), dict(environment), out, messages)
+        theirs = (read, out, messages)
+        given = (self.args, str(folder), dict(environment), theirs)
         self._process = START.Process(target=_be_batcher, args=given)
         self._process.start()
-        out.close()
-        messages.close()
-        self.pid = self._process.pid
+        for stream in theirs:
+            stream.close()
+        self.pid, self.sentinel = self._process.pid, self._process.sentinel
 
     @property
     def returncode(self) -> int | None:
@@ -56,19 +60,23 @@ class Forked:
         return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
-        if not wait([self._process.sentinel], timeout):
+        if not wait([self.sentinel], timeout):
             raise subprocess.TimeoutExpired(self.args, timeout)
         self._process.join()
         return self._process.exitcode
 
-    def communicate(self, timeout: float | None = None) -> tuple[bytes | None, bytes | None]:
-        """Each stream is read by a thread, so that none is ever full."""
+    def communicate(
+        self, given: bytes | None = None, timeout: float | None = None
+    ) -> tuple[bytes | None, bytes | None]:
+        """Each stream has a thread, so that none is ever full."""
         said: dict[IO[bytes], bytes] = {}
         streams = [stream for stream in (self.stdout, self.stderr) if stream]
         readers = [
             threading.Thread(target=lambda each=stream: said.update({each: each.read()}))
             for stream in streams
         ]
+        if self.stdin:
+            threading.Thread(target=self._say, args=(given or b"",)).start()
         for reader in readers:
             reader.start()
         self.wait(timeout)
@@ -76,6 +84,10 @@ class Forked:
             reader.join()
             stream.close()
         return said.get(self.stdout), said.get(self.stderr)
+
+    def _say(self, given: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError), self.stdin as stream:
+            stream.write(given)
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
@@ -86,6 +98,16 @@ class Forked:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+
+def _input(wanted: Stream) -> tuple[IO[bytes] | None, Connection]:
+    """Our end of a pipe, if one is wanted, and where the process reads."""
+    if wanted == subprocess.PIPE:
+        theirs, ours = os.pipe()
+        return os.fdopen(ours, "wb"), Connection(theirs, writable=False)
+    if wanted == subprocess.DEVNULL:
+        return None, Connection(os.open(os.devnull, os.O_RDONLY), writable=False)
+    return _stream(wanted)
 
 
 def _stream(wanted: Stream) -> tuple[IO[bytes] | None, Connection]:
@@ -103,14 +125,12 @@ def _be_batcher(
     words: list[str],
     folder: str,
     environment: dict[str, str],
-    out: Connection,
-    messages: Connection,
+    streams: tuple[Connection, ...],
 ) -> None:
     """In the forked process: take its place and be the command."""
     _end_with_the_tests()
     gc.freeze()  # what was imported stays: nobody looks through it again
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    for number, stream in ((1, out), (2, messages)):
+    for number, stream in enumerate(streams):
         os.dup2(stream.fileno(), number)
         stream.close()
     sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")

@@ -18,6 +18,7 @@ from tests.bill import read_bill
 from tests.e2e.forked import Forked
 
 Process = subprocess.Popen | Forked
+STREAMS = ("stdin", "stdout", "stderr")
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 NOTHING: Mapping[str, str] = MappingProxyType({})
 BATCHER = (sys.executable, "-m", "batcher")
@@ -79,8 +80,8 @@ class Ended:
 class Folder:
     """A folder in which `batcher` is typed; its environment holds only what is said.
 
-    With `forks` a command is forked from a process that has imported the program, unless it
-    has an input or something stands before it; see `tests/e2e/forked.py`.
+    With `forks` a command is forked from a process that has imported the program, unless
+    something stands before it; see `tests/e2e/forked.py`.
     """
 
     path: Path
@@ -90,19 +91,9 @@ class Folder:
 
     def batcher(self, *arguments: object, stdin: bytes | None = None, **environment) -> Ended:
         """Run the command to its end."""
-        if self.forks and stdin is None:
-            return finish(self.start(*arguments, environment=environment, **PIPES))
-        done = subprocess.run(
-            command(arguments),
-            cwd=self.path,
-            env=self._environment(environment),
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
-            timeout=PATIENCE_SECONDS,
-            check=False,
-        )
-        return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+        given = subprocess.DEVNULL if stdin is None else subprocess.PIPE
+        process = self.start(*arguments, environment=environment, stdin=given, **PIPES)
+        return finish(process, stdin)
 
     def start(
         self, *arguments: object, environment: Mapping[str, str] = NOTHING, **options: Any
@@ -111,14 +102,13 @@ class Folder:
 
         `through` is a program in front of it, the other options are those of `Popen`.
         """
-        streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | options
+        streams = dict.fromkeys(STREAMS, subprocess.DEVNULL) | options
         whole = self._environment(environment)
-        if self.forks and streams.keys() == {"stdout", "stderr"}:
+        if self.forks and len(streams) == len(STREAMS):
             words = [*map(str, arguments)]
             process = Forked(words, folder=self.path, environment=whole, **streams)
         else:
             words = [*streams.pop("through", ()), *command(arguments)]
-            streams.setdefault("stdin", subprocess.DEVNULL)
             process = subprocess.Popen(words, cwd=self.path, env=whole, **streams)
         self.started.append(process)
         return process
@@ -179,9 +169,9 @@ def _pauses(condition: Callable[[], bool]) -> Iterator[float]:
     raise AssertionError("what was waited for did not happen")
 
 
-def finish(process: Process) -> Ended:
-    """Wait for a started process and collect what it said into pipes."""
-    out, err = process.communicate(timeout=PATIENCE_SECONDS)
+def finish(process: Process, given: bytes | None = None) -> Ended:
+    """Wait for a started process, and collect what it said into pipes."""
+    out, err = process.communicate(given, timeout=PATIENCE_SECONDS)
     return Ended(process.returncode, (out or b"").decode(), (err or b"").decode())
 
 

@@ -3,7 +3,6 @@
 import ast
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from tests.e2e.ledgers import count, opened
 from tests.e2e.processes import PATIENCE_SECONDS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text()
-PROGRAMS = Path(sys.executable).parent
 JOB = 'inputs = ["rows.jsonl"]\nendpoint = "simulator"\n'
 SSH = '#!/bin/sh\nshift\nexec /bin/sh -c "$1"\n'  # the machines are this one
 
@@ -27,13 +25,14 @@ def snippet(name, language):
 
 
 @pytest.fixture
-def place(tmp_path, simulate, postgres_url):
+def place(tmp_path, simulate, postgres_url, programs):
     place = tmp_path / "srv"
     (place / "bin").mkdir(parents=True)
     url = simulate("--latency-ms", "20").url
     (place / "config.toml").write_text(f'{QUICK}[endpoints.simulator]\nbase_url = "{url}"\n')
     (place / "job.toml").write_text(JOB)
     write_jsonl(place / "rows.jsonl", rows(100))
+    (place / "bin" / "batcher").symlink_to(programs / "batcher")
     (place / "bin" / "ssh").write_text(SSH)
     (place / "bin" / "ssh").chmod(0o755)
     return place
@@ -42,7 +41,7 @@ def place(tmp_path, simulate, postgres_url):
 def start(line, place, database, **environment):
     real = line.replace("/srv/batcher", str(place))
     given = {
-        "PATH": f"{place}/bin:{PROGRAMS}:/usr/bin:/bin",
+        "PATH": f"{place}/bin:/usr/bin:/bin",
         "HOME": str(place),
         "BATCHER_DATABASE": database,
     } | environment

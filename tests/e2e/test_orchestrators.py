@@ -4,7 +4,6 @@ import ast
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from tests.e2e.processes import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "orchestrators.md").read_text()
-PROGRAMS = Path(sys.executable).parent
 DAY = "2026-11-30"
 
 
@@ -38,12 +36,12 @@ def command_of(name: str) -> str:
 
 
 @pytest.fixture
-def place(tmp_path, simulate):
+def place(tmp_path, simulate, programs):
     """The folder of the page's job, its key in a file, and a way to run a line there."""
     place = tmp_path / "srv"
     for name in ("inbox", "answers", ".venv"):
         (place / name).mkdir(parents=True)
-    (place / ".venv" / "bin").symlink_to(PROGRAMS)
+    (place / ".venv" / "bin").symlink_to(programs)
     (place / "nightly.toml").write_text(re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)[0])
     url = simulate().url
     (place / "config.toml").write_text(f'{QUICK}[endpoints.anthropic]\nbase_url = "{url}"\n')
@@ -51,7 +49,7 @@ def place(tmp_path, simulate):
 
 
 def run(line: str, place: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    real = line.replace("/opt/batcher/bin", str(PROGRAMS)).replace("/srv/batcher", str(place))
+    real = line.replace("/opt/batcher", f"{place}/.venv").replace("/srv/batcher", str(place))
     given = {"PATH": "/usr/bin:/bin", "ANTHROPIC_API_KEY": "sk-ant-x"} | environment
     done = subprocess.run(
         ["env", "-i", *(f"{k}={v}" for k, v in given.items()), "/bin/sh", "-c", real],

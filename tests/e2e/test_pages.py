@@ -38,7 +38,7 @@ PAGES = sorted(page for page in DOCS.rglob("*.md") if frames_of(page))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
-def test_what_a_page_says_to_type_works(page, tmp_path, simulate):
+def test_what_a_page_says_to_type_works(page, tmp_path, simulate, programs):
     if page.name in NOT_HERE:
         pytest.skip(f"not run here: it needs {NOT_HERE[page.name]}")
     here = tmp_path / "here"
@@ -54,7 +54,7 @@ def test_what_a_page_says_to_type_works(page, tmp_path, simulate):
         ["bash", "-c", script],
         cwd=here,
         env={
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "HOME": str(here),
             "ANTHROPIC_API_KEY": "key-of-a-test",
         },

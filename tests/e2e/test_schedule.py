@@ -4,7 +4,6 @@ import configparser
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from tests.e2e.ledgers import count
 from tests.e2e.processes import PATIENCE_SECONDS, Ended, wait_until
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "schedule.md"
-BATCHER = Path(sys.executable).with_name("batcher")
 # What cron gives its commands.
 CRON = {"LOGNAME": "batcher", "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"}
 
@@ -37,7 +35,7 @@ def unit(number: int) -> configparser.ConfigParser:
 
 
 @pytest.fixture
-def nightly(folder, simulate):
+def nightly(folder, simulate, programs):
     """The documented folder, and a way to run a documented command line as cron would."""
     simulator = simulate("--latency-ms", "1-5")
     place = folder.path / "srv"
@@ -50,7 +48,7 @@ def nightly(folder, simulate):
     write_jsonl(place / "inbox" / "monday.jsonl", rows(60))
 
     def run(line: str) -> Ended:
-        real = line.replace("/opt/batcher/bin/batcher", shlex.quote(str(BATCHER)))
+        real = line.replace("/opt/batcher/bin/batcher", shlex.quote(str(programs / "batcher")))
         command = ["env", "-i", f"HOME={place}", *(f"{k}={v}" for k, v in CRON.items())]
         done = subprocess.run(
             [*command, "/bin/sh", "-c", real.replace("/srv/batcher", shlex.quote(str(place)))],

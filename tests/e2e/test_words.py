@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.inputs import write_jsonl
-from tests.e2e.processes import finish
+from tests.e2e.processes import Ended, finish
 
 FULL = Path("/dev/full")
 
@@ -55,3 +55,20 @@ def test_a_model_that_was_mistyped_is_guessed_before_anything_is_sent(folder):
 def test_a_forked_command_is_the_command(folder, folder_anew, words):
     """Most tests type commands that are forked from one process, see `forked.py`."""
     assert folder.batcher(*words) == folder_anew.batcher(*words)
+
+
+def test_a_command_in_a_shell_is_the_command(folder, folder_anew, programs):
+    """Pages are typed into shells, whose `batcher` is that of `shell.py`."""
+    text = b'{"prompt": 7}\n{"prompt": "why?"}\n'
+    typed = ["/bin/sh", "-c", f"cat | {programs}/batcher check - -m claude-haiku-4-5; exit $?"]
+    done = subprocess.run(typed, cwd=folder.path, input=text, capture_output=True, check=False)
+    told = Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+    assert told == folder_anew.batcher("check", "-", "-m", "claude-haiku-4-5", stdin=text)
+
+
+def test_a_command_in_a_shell_is_told_to_end(folder, programs):
+    command = [programs / "batcher", "simulate"]
+    with subprocess.Popen(command, cwd=folder.path, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline().startswith(b"listening")
+        process.terminate()
+        assert process.wait() == 0
