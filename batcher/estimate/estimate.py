@@ -12,10 +12,11 @@ from batcher.estimate.census import (
     Census,
     Inputs,
     Standing,
+    draw,
     read_chosen,
+    send_pilot,
     take_census,
 )
-from batcher.estimate.counts import other_rates
 from batcher.estimate.expected_cost import (
     Method,
     Parts,
@@ -25,8 +26,8 @@ from batcher.estimate.expected_cost import (
     seen_answers,
 )
 from batcher.estimate.interval import Expectation, Stratum, expect_total
-from batcher.estimate.pilot import draw, send_pilot
 from batcher.estimate.preflight_sample import Sample, take_sample
+from batcher.estimate.tokens import other_rates
 from batcher.estimate.ways import Way, WayCounts, WayTerms, other_models, ways
 from batcher.ledger.connect import Engine, engine_at, parse_url, reading, writing
 from batcher.ledger.migrate import current, prepare, require_head

@@ -12,8 +12,14 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Final
 
-from batcher.estimate.census import CellKey, Census, Place, size_class
-from batcher.estimate.pilot import FEWEST_IN_STRATUM, grouped
+from batcher.estimate.census import (
+    FEWEST_IN_STRATUM,
+    CellKey,
+    Census,
+    Place,
+    grouped,
+    size_class,
+)
 from batcher.estimate.tokens import TokenRate, measured_rate
 from batcher.ledger.money.estimates import SampledAnswer
 from batcher.messages.answer import Answer

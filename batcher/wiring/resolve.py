@@ -23,8 +23,15 @@ from batcher.config.files import (
     read_config,
     read_toml,
 )
-from batcher.config.origins import SettingInForce, settings_in_force
-from batcher.config.tables import DEFAULTS, ConfigFile, JobFile, Retry, Settings
+from batcher.config.tables import (
+    DEFAULTS,
+    ConfigFile,
+    JobFile,
+    Retry,
+    SettingInForce,
+    Settings,
+    settings_in_force,
+)
 from batcher.config.values import (
     checked_days,
     checked_tags,

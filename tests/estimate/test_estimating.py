@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from batcher.clock import seeded
-from batcher.estimate.census import Cell, Census, Ticket, size_class
+from batcher.estimate.census import Cell, Census, Ticket, draw, size_class
 from batcher.estimate.expected_cost import (
     Method,
     Seen,
@@ -17,7 +17,6 @@ from batcher.estimate.expected_cost import (
     seen_answers,
 )
 from batcher.estimate.interval import Stratum, expect_total
-from batcher.estimate.pilot import draw
 from batcher.estimate.tokens import guessed_rate, measured_rate
 from batcher.ledger.money.estimates import SampledAnswer
 from batcher.pipeline.engine.rater import Rater

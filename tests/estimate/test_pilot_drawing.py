@@ -9,11 +9,13 @@ from batcher.clock import seeded
 from batcher.estimate.census import (
     Inputs,
     Standing,
+    allotted,
+    draw,
+    grouped,
     read_chosen,
     size_class,
     take_census,
 )
-from batcher.estimate.pilot import allotted, draw, grouped
 from batcher.pipeline.engine.rater import Rater
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.read.source import find_sources

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.errors import UsageError
-from batcher.finance.compare import compare_table
-from batcher.finance.paired import PairedDifferences, student_quantile
+from batcher.finance.compare import PairedDifferences, compare_table, student_quantile
 from batcher.report.query import ReportQuery
 
 

@@ -89,8 +89,7 @@ def reconcile(
     """
     from batcher.finance.reconcile import record as book
     from batcher.finance.reconcile.comparison import comparison_table
-    from batcher.finance.reconcile.fetch import Fetcher
-    from batcher.finance.reconcile.lines import compare
+    from batcher.finance.reconcile.lines import Fetcher, compare
     from batcher.report.ledgers import guard_of
 
     _check(context, files)

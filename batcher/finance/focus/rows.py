@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from batcher.clock import moment_of
-from batcher.finance.focus import sku
+from batcher.finance.focus import columns
 from batcher.finance.focus.columns import Grain
 from batcher.ledger.money.adjustments import Adjustment
 from batcher.pricing.money import PRICED_PER, decimal_text, rate_text, usd_text
@@ -119,10 +119,10 @@ def adjustment_rows(ledgers: Ledgers, account: str | None) -> Iterator[FocusRow]
 
 def _metered_elsewhere(entry: Adjustment) -> FocusRow:
     """Use that no answer tells of and the provider bills by the hour: hours of containers."""
-    if entry.residual.place.kind != sku.CODE_EXECUTION or entry.amount <= 0:
+    if entry.residual.place.kind != columns.CODE_EXECUTION or entry.amount <= 0:
         return {}
-    hours = _number(decimal_text(Fraction(entry.amount, sku.CONTAINER_HOUR)))
-    price = _number(usd_text(sku.CONTAINER_HOUR))
+    hours = _number(decimal_text(Fraction(entry.amount, columns.CONTAINER_HOUR)))
+    price = _number(usd_text(columns.CONTAINER_HOUR))
     return {
         "ChargeCategory": "Usage",
         "ChargeFrequency": "Usage-Based",
@@ -135,16 +135,16 @@ def _metered_elsewhere(entry: Adjustment) -> FocusRow:
         "PricingCategory": "Standard",
         "PricingQuantity": hours,
         "PricingUnit": "Hours",
-        "SkuId": f"{entry.endpoint}:{sku.CODE_EXECUTION}",
+        "SkuId": f"{entry.endpoint}:{columns.CODE_EXECUTION}",
         "SkuMeter": "Code Execution",
-        "SkuPriceId": f"{entry.endpoint}:{sku.CODE_EXECUTION}:hour",
+        "SkuPriceId": f"{entry.endpoint}:{columns.CODE_EXECUTION}:hour",
         "x_CostStatus": "recorded",
     }  # fmt: skip
 
 
 def _parties(endpoint: str, account: str | None, currency: str, *, own_key: bool) -> FocusRow:
     """Who is paid for what service, by whom, in which currency."""
-    seller = sku.seller(endpoint)
+    seller = columns.seller(endpoint)
     who = f"{seller} (own key)" if own_key else seller
     return {
         "BillingAccountId": account or endpoint,
@@ -239,7 +239,7 @@ def _about(charged: Charged, account: str | None) -> FocusRow:
     """What all meters of a charge have in common."""
     start = moment_of(charged.start * _HOUR_US)
     rates = charged.rates
-    terms = sku.terms_of(rates)
+    terms = columns.terms_of(rates)
     parties = _parties(charged.endpoint, account, rates.currency, own_key=charged.own_key)
     return {
         **_period(start, charged.hours),
@@ -247,7 +247,7 @@ def _about(charged: Charged, account: str | None) -> FocusRow:
         "ChargeCategory": "Usage",
         "ChargeFrequency": "Usage-Based",
         "PricingCategory": "Standard",
-        "PublisherName": sku.publisher(rates.model) or parties["PublisherName"],
+        "PublisherName": columns.publisher(rates.model) or parties["PublisherName"],
         "RegionId": terms.place,
         "RegionName": terms.place and terms.place.upper(),
         **_sub_account(charged),
@@ -293,12 +293,12 @@ def _meter(charged: Charged, meter: int, quantity: int) -> FocusRow:
     listed, standard = _list_rates(rates, meter, charged.start // _HOURS_PER_DAY)
     price, cost = _number(rate_text(rate, meter)), _number(usd_text(charged.amounts[meter]))
     list_price = _number(rate_text(listed, meter))
-    name = sku.meter_name(meter)
+    name = columns.meter_name(meter)
     return {
         "BilledCost": cost,
         "ChargeDescription": f"{name} of {rates.model}, {rates.terms}",
         "ConsumedQuantity": _number(str(quantity)),
-        "ConsumedUnit": sku.consumed_unit(meter),
+        "ConsumedUnit": columns.consumed_unit(meter),
         "ContractedCost": cost,
         "ContractedUnitPrice": price,
         "EffectiveCost": cost,
@@ -308,11 +308,11 @@ def _meter(charged: Charged, meter: int, quantity: int) -> FocusRow:
         "PricingCurrencyEffectiveCost": cost,
         "PricingCurrencyListUnitPrice": list_price,
         "PricingQuantity": _number(decimal_text(Fraction(quantity, PRICED_PER[meter]))),
-        "PricingUnit": sku.pricing_unit(meter),
-        "SkuId": sku.sku_id(endpoint, rates, meter),
+        "PricingUnit": columns.pricing_unit(meter),
+        "SkuId": columns.sku_id(endpoint, rates, meter),
         "SkuMeter": name,
-        "SkuPriceDetails": sku.sku_price_details(rates, meter),
-        "SkuPriceId": sku.sku_price_id(endpoint, rates, meter),
+        "SkuPriceDetails": columns.sku_price_details(rates, meter),
+        "SkuPriceId": columns.sku_price_id(endpoint, rates, meter),
         "x_StandardListCost": _number(usd_text(standard * quantity)),
     }
 

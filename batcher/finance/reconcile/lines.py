@@ -1,27 +1,29 @@
 """Ours and theirs place by place: the lines that are compared.
 
-Differences may make up for each other: the same amount stands in another place.
+Differences may make up for each other: the same amount stands in another place. Their figures
+are read from saved files, or fetched from the provider's reports of the ledger's days.
 """
 
 import codecs
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import date, timedelta
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Engine
 
 from batcher.errors import UsageError
 from batcher.finance.reconcile.cause import Line, is_settled
 from batcher.finance.reconcile.ours import Amounts, Doubt, LedgerFigures, read_ours
-from batcher.finance.reconcile.overlaps import together
-from batcher.finance.reconcile.theirs import BillPage, BillPlace, Measure, Theirs
-from batcher.finance.reconcile.theirs_csv import read_csv
-from batcher.finance.reconcile.theirs_json import read_json
+from batcher.finance.reconcile.provider_files import read_csv, read_json
+from batcher.finance.reconcile.theirs import BillPage, BillPlace, Measure, Theirs, together
 from batcher.pricing.money import METERS
+
+if TYPE_CHECKING:
+    from batcher.transport.live.listings import Days
 
 _OTHER: Final = {"cache_write_5m": "cache_write_1h", "cache_write_1h": "cache_write_5m"}
 _DAY: Final = timedelta(days=1)
@@ -273,3 +275,44 @@ def _order(place: BillPlace) -> tuple[str, ...]:
     kinds = {kind: f"{number}" for number, kind in enumerate(METERS)}
     return (place.day.isoformat(), place.model or "~", place.tier or "~",
             place.geography or "~", kinds.get(place.kind, place.kind))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Fetcher:
+    """Asks for the UTC days from `since` to before `until`, by default all of the ledger's.
+
+    `config` names the config.toml that holds the endpoint; `say` is told of each wait.
+    """
+
+    since: str | None
+    until: str | None
+    config: str | None
+    say: Callable[[str], object]
+
+    def __call__(self, ours: LedgerFigures) -> Iterator[Fetched]:
+        """Both reports. Raises `UsageError` where there is nothing to ask for."""
+        from batcher.wiring.connecting import fetch_reports  # noqa: PLC0415 - saved files need none
+
+        days = self._days(ours)
+        if ours.endpoint is None:
+            raise UsageError("this ledger holds nothing that was sent: there is nothing to ask")
+        reports = fetch_reports(ours.endpoint, self.config, days, self.say)
+        for (url, content), measure in zip(reports, Measure, strict=True):
+            yield Fetched(url, content, measure)
+
+    def _days(self, ours: LedgerFigures) -> "Days":
+        from batcher.transport.live.listings import Days  # noqa: PLC0415 - as above
+
+        known = {place.day for place in ours.places} | {day for day, _ in ours.doubts}
+        first = _day(self.since) or min(known, default=None)
+        until = _day(self.until) or max(known, default=date.min) + timedelta(days=1)
+        if first is None or first >= until:
+            raise UsageError("there is no day to ask for: check --since and --until")
+        return Days(first, until)
+
+
+def _day(text: str | None) -> date | None:
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError as exc:
+        raise UsageError(f"{text!r:.40} is no day: write 2026-01-31") from exc
