@@ -129,7 +129,7 @@ DOORS = {
         "build.field_names",
         "build.requests",
         "build.settings",
-        "out.marks",
+        "out.sink",
         "out.output",
         "ranges",
         "read.check",

@@ -17,7 +17,8 @@ from pyarrow import parquet as pq
 
 from batcher.errors import CannotCreate, StorageError, UsageError
 from batcher.outputs import Guard
-from batcher.rows.out.output import Sink, open_writer
+from batcher.rows.out.output import open_writer
+from batcher.rows.out.sink import Sink
 from batcher.rows.out.typed import CellKind, TypedColumn, write_typed
 from batcher.rows.read.reader import original_columns
 from tests.rows.making import prompts, source

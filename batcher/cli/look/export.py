@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from batcher.ledger.connect import Engine
     from batcher.report.export.answers import ExportOptions
-    from batcher.rows.out.marks import OutputFormat
+    from batcher.rows.out.output import OutputFormat
 
 
 @command("batcher export -o answers.csv", "batcher export --run 3 --failures -o mend.jsonl")

@@ -179,7 +179,7 @@ def _write_focus(
     from batcher.finance.focus.columns import columns_of
     from batcher.finance.focus.write import FocusOptions, write_focus
     from batcher.report.render.delivery import target_file, target_stream
-    from batcher.rows.out.marks import has_columns
+    from batcher.rows.out.output import has_columns
 
     options = FocusOptions(
         grain=Grain(asked["focus_grain"] or "hour"),

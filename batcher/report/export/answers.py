@@ -41,8 +41,8 @@ from batcher.report.export.stable_views import (
 from batcher.report.export.stored import named
 from batcher.report.ledgers import guard_of
 from batcher.report.run_state import RecordedRun, read_runs
-from batcher.rows.out.marks import OutputFormat, has_columns
-from batcher.rows.out.output import Sink, format_of, open_writer, storage_errors
+from batcher.rows.out.output import OutputFormat, format_of, has_columns, open_writer
+from batcher.rows.out.sink import Sink, storage_errors
 from batcher.rows.out.typed import TypedColumn, write_typed
 
 _CHUNK_ROWS: Final = 16  # answers may be large

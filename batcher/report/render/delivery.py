@@ -14,7 +14,7 @@ def target_file(
     target: str, guard: Guard = NOTHING_KEPT, is_ours: Callable[[Path], bool] = never
 ) -> Iterator[BinaryIO]:
     """The file `target` for bytes, there when the body has ended; raises like `Sink`."""
-    from batcher.rows.out.output import Sink, storage_errors  # noqa: PLC0415 - seldom needed
+    from batcher.rows.out.sink import Sink, storage_errors  # noqa: PLC0415 - seldom needed
 
     sink = Sink(target, guard, is_ours)
     try:

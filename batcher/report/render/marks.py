@@ -51,7 +51,7 @@ def is_page(path: Path) -> bool:
 
 
 def _beginning(path: Path) -> bytes:
-    from batcher.rows.out.marks import first_block  # noqa: PLC0415 - only for a file
+    from batcher.rows.out.output import first_block  # noqa: PLC0415 - only for a file
 
     return first_block(path)[:_BEGINNING]
 
@@ -62,7 +62,7 @@ def _of_lines(
     said = {NOTHING_HERE, f"- {NOTHING_HERE}", *sentences}
 
     def is_ours(path: Path) -> bool:
-        from batcher.rows.out.marks import first_line  # noqa: PLC0415 - as above
+        from batcher.rows.out.output import first_line  # noqa: PLC0415 - as above
 
         lines = _beginning(path).decode(errors="replace").splitlines()
         if not said.isdisjoint(lines[:_SENTENCES]):

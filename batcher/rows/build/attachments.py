@@ -9,7 +9,7 @@ How large an image is its header tells: nothing is decoded.
 from base64 import b64encode
 from binascii import Error as NotBase64
 from binascii import a2b_base64
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +18,125 @@ from batcher.rows.build.settings import Attachments
 from batcher.rows.read.parse import kind
 from batcher.rows.read.source import is_on_disk
 
+IMAGES: Final = "images"
+IMAGE: Final = "image"  # as data sets call a column that holds one
+DOCUMENTS: Final = "documents"
+ATTACHMENTS: Final = (IMAGES, IMAGE, DOCUMENTS)
 _STARTS: Final = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # of a frame, in JPEG
 _ALONE: Final = {0x01, *range(0xD0, 0xD9)}  # markers that no length follows
+
+
+def with_attachments(
+    messages: Any,  # noqa: ANN401 - any JSON value
+    row: Mapping[str, Any],
+    columns: Collection[str],
+) -> Any:  # noqa: ANN401 - the same, looked at later
+    """`messages`, the last of the user's with what `columns` of `row` bring before its content.
+
+    Images whose places the messages show, as data sets do it, go there. Raises `RowProblem`.
+    """
+    if row.keys().isdisjoint(columns):
+        return messages
+    blocks = attached({name: row[name] for name in columns if name in row})
+    if not blocks or type(messages) is not list:
+        return messages
+    if places := sum(map(_is_place, _content_of(messages))):
+        images = [block for block in blocks if block.get("type") == "image"]
+        messages = _filled(messages, images, places)
+        blocks = [block for block in blocks if block.get("type") != "image"]
+        if not blocks:
+            return messages
+    last = next((n for n in reversed(range(len(messages))) if _is_of_user(messages[n])), None)
+    if last is None:
+        raise RowProblem(Reason.NO_PROMPT, "no message is the user's, to hold images")
+    content = messages[last].get("content")
+    if type(content) not in {list, str}:
+        return messages  # refused for that
+    if type(content) is str:
+        content = [{"type": "text", "text": content}]
+    whole = {**messages[last], "content": [*blocks, *content]}
+    return [*messages[:last], whole, *messages[last + 1 :]]
+
+
+def attached(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The blocks that the columns `documents`, `images` and `image` stand for, in this order.
+
+    A cell is one of, or a list of: a path, a URL (also `data:`), bytes, an object with `bytes`
+    or `path`, a source object, a whole block. Raises `RowProblem`.
+    """
+    return [
+        *_blocks("document", DOCUMENTS, row.get(DOCUMENTS)),
+        *_blocks("image", IMAGES, row.get(IMAGES)),
+        *_blocks("image", IMAGE, row.get(IMAGE)),
+    ]
+
+
+def _blocks(block_type: str, column: str, value: object) -> list[dict[str, Any]]:
+    if value is None or value == "":
+        return []
+    values = value if type(value) is list else [value]
+    return [_block(block_type, column, one) for one in values if one is not None]
+
+
+def _block(block_type: str, column: str, value: object) -> dict[str, Any]:
+    if type(value) is bytes:
+        return {"type": block_type, "source": {"type": "bytes", "data": value}}
+    if type(value) is str:
+        is_url = value.lower().startswith(("http://", "https://", "data:"))
+        source = {"type": "url", "url": value} if is_url else {"type": "path", "path": value}
+        return {"type": block_type, "source": source}
+    if type(value) is not dict:
+        raise RowProblem(
+            Reason.WRONG_TYPE,
+            f"{column} holds {kind(value)}; it must hold paths, URLs or source objects",
+        )
+    if value.keys() and value.keys() <= {"bytes", "path"}:
+        return {"type": block_type, "source": _of_data_set(value)}
+    return value if value.get("type") == block_type else {"type": block_type, "source": value}
+
+
+def _of_data_set(value: dict[str, Any]) -> dict[str, Any]:
+    """The source of a picture as data sets hold it: its bytes, else where it lies."""
+    data = value.get("bytes")
+    if data is not None:
+        return {"type": "bytes", "data": data}
+    return {"type": "path", "path": value.get("path")}
+
+
+def _content_of(messages: list[Any]) -> Iterator[Any]:
+    for message in messages:
+        content = message.get("content") if type(message) is dict else None
+        if type(content) is list:
+            yield from content
+
+
+def _is_place(block: object) -> bool:
+    """Whether an image belongs there: `{"type": "image"}`, with nothing to show."""
+    return type(block) is dict and block.get("type") == "image" and "source" not in block
+
+
+def _filled(messages: list[Any], images: list[Any], places: int) -> list[Any]:
+    """The messages with the images in their places, in order."""
+    if len(images) != places:
+        raise RowProblem(
+            Reason.WRONG_TYPE,
+            f'the messages have {places} places for images ({{"type": "image"}}), and the row'
+            f" brings {len(images)}",
+        )
+    rest = iter(images)
+    return [
+        {
+            **message,
+            "content": [next(rest) if _is_place(each) else each for each in message["content"]],
+        }
+        if type(message) is dict and type(message.get("content")) is list
+        else message
+        for message in messages
+    ]
+
+
+def _is_of_user(message: object) -> bool:
+    return type(message) is dict and message.get("role") == "user"
 
 
 def sides_of(data: bytes, media_type: str) -> tuple[int, int] | None:

@@ -9,33 +9,34 @@ from batcher.errors import ConfigurationError
 from batcher.messages.request import BadRow, Request, needs_stream, params_hash
 from batcher.preflight.rules import Problem
 from batcher.rows.batch import Reason, RowProblem, bad_row
-from batcher.rows.build.attachments import blocks_to_fill, fill_in
-from batcher.rows.build.body import (
+from batcher.rows.build.attachments import (
     ATTACHMENTS,
+    blocks_to_fill,
+    fill_in,
+    with_attachments,
+)
+from batcher.rows.build.body import (
     BETAS,
     FIELDS,
     OWN_COLUMNS,
+    body_of_line,
     check_body,
+    encoded_body,
     is_beta_name,
     json_columns,
-    row_betas,
-    tool_choice_object,
-    whole_numbers,
-)
-from batcher.rows.build.field_names import RowNames, not_sent_words
-from batcher.rows.build.pieces import (
-    body_of_line,
-    encoded_body,
     no_prompt,
     params_of_line,
     params_of_record,
     present,
     prompt_messages,
+    row_betas,
     row_custom_id,
     said,
-    with_attachments,
+    tool_choice_object,
+    whole_numbers,
     within_limit,
 )
+from batcher.rows.build.field_names import RowNames, not_sent_words
 from batcher.rows.build.settings import RequestSettings
 from batcher.rows.build.shapes import (
     CONVERSATIONS,

@@ -1,202 +1,31 @@
-"""Rows written out, for exports: JSON lines, CSV or Parquet, packed by the name's ending.
+"""Rows written out, for exports: JSON lines, CSV or Parquet, by the name's ending.
 
-They go to standard output, or to a file that appears whole or not at all.
+Whether a file of rows that is there already was ours its columns tell.
 """
 
-import contextlib
-import gzip
-import os
-import stat
-import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import csv
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Self, assert_never, cast
+from typing import Any, BinaryIO, Final, Literal, Self, assert_never
 
 import msgspec
 
-from batcher.errors import CannotCreate, StorageError, UsageError
-from batcher.outputs import NOTHING_KEPT, Guard, is_opened_already, is_url, never, visible
-from batcher.rows.out.marks import OutputFormat, has_columns
-from batcher.rows.out.spooled import ByteStream, Shape, SpooledRows, TypedRows, write_csv
+from batcher.errors import BatcherError, UsageError
+from batcher.outputs import NOTHING_KEPT, Guard, is_url, never
+from batcher.rows.batch import InputBroken
+from batcher.rows.out.sink import Sink, storage_errors
+from batcher.rows.out.spooled import Shape, SpooledRows, TypedRows, write_csv
 from batcher.rows.out.typed import CellKind
-from batcher.rows.out.upload import Upload
-from batcher.rows.read.stored import StoredObject, check_url
+from batcher.rows.read.lines import read_blocks
+from batcher.rows.read.source import Compression, Place, SourceFile, location_of
+from batcher.rows.read.stored import check_url
 
-_FRAME_BYTES: Final = 1 << 20
+OutputFormat = Literal["jsonl", "csv", "parquet"]
 
-
-class Sink:
-    """One output: `stream` takes its bytes, `commit` makes it appear, `discard` forgets it.
-
-    A regular file is written beside its target, readable by its owner only unless the target
-    was there, and renamed onto it; behind a link it is the file that is replaced, not the link.
-    What goes to an object store is written here and brought there at the end.
-    `-` and targets that are no regular files (pipes, devices) are written as it goes. A name
-    that ends in .gz or .zst is packed. Raises `CannotCreate` when the target cannot be written,
-    or may not be: see `Guard.check_replaceable`.
-    """
-
-    def __init__(
-        self,
-        target: str,
-        guard: Guard = NOTHING_KEPT,
-        is_ours: Callable[[Path], bool] = never,
-        *,
-        is_our_object: Callable[[StoredObject], bool] = never,
-        stdout: BinaryIO | None = None,
-    ) -> None:
-        self.name = target
-        self.path = None if target == "-" or is_url(target) else Path(target)
-        self._guard = guard
-        self._is_ours = is_ours
-        self._is_our_object = is_our_object
-        self._temporary: Path | None = None
-        self._upload: Upload | None = None
-        try:
-            self._file = self._open(stdout)
-        except OSError as exc:
-            raise CannotCreate(f"{target}: cannot be written: {exc.strerror}") from exc
-        self.stream: ByteStream = _packer(self._file, target)
-
-    def _open(self, stdout: BinaryIO | None) -> BinaryIO:
-        if is_url(self.name):
-            return self._open_for_store()
-        if self.path is None:
-            out = stdout or sys.stdout.buffer
-            return cast("BinaryIO", TerminalStream(out)) if out.isatty() else out
-        if self.path.is_dir():
-            raise CannotCreate(f"{self.name}: is a folder; name a file")
-        if is_opened_already(self.path):  # emptied by whoever opened it, if by anybody
-            self._guard.check(self.path)
-            return self.path.open("ab")
-        self._guard.check_replaceable(self.path, self._is_ours)
-        if self.path.exists() and not self.path.is_file():
-            return self.path.open("wb")
-        self.path = Path(os.path.realpath(self.path))
-        folder = self.path.parent
-        number, name = tempfile.mkstemp(dir=folder, prefix=f".{self.path.name}.")
-        self._temporary = Path(name)
-        if self.path.exists():
-            self._temporary.chmod(stat.S_IMODE(self.path.stat().st_mode))
-        return os.fdopen(number, "wb")
-
-    def _open_for_store(self) -> BinaryIO:
-        number, name = tempfile.mkstemp(prefix="batcher-output-")
-        self._temporary = Path(name)
-        file = os.fdopen(number, "wb")
-        try:
-            mark = self._temporary.name.rpartition("-")[2]
-            self._upload = Upload(self.name, self._guard, self._is_our_object, mark)
-        except BaseException:
-            file.close()
-            self._temporary.unlink()
-            raise
-        return file
-
-    def commit(self) -> None:
-        """Make the output appear under its name, for good.
-
-        Raises `StorageError`, and `CannotCreate` when something else has that name by now.
-        """
-        with storage_errors(self.name):
-            if self.stream is not self._file:
-                self.stream.close()
-            self._file.flush()
-            if self._upload is not None and self._temporary is not None:
-                self._file.close()
-                self._upload.publish(self._temporary)
-                self._temporary.unlink()
-                return
-            if self.path is None:
-                return
-            if self._temporary is not None:
-                os.fsync(self._file.fileno())
-            self._file.close()
-            if self._temporary is not None:
-                self._guard.check_replaceable(self.path, self._is_ours)
-                self._temporary.replace(self.path)
-                _sync_folder(self.path.parent)
-
-    def discard(self) -> None:
-        """Leave the target as it was; what went to a pipe stays there."""
-        if self.path is None and self._upload is None:
-            return
-        for stream in (self.stream, self._file):  # or a packer writes its end later, to nothing
-            with contextlib.suppress(OSError, ValueError):
-                stream.close()
-        if self._temporary is not None:
-            self._temporary.unlink(missing_ok=True)
-
-
-class TerminalStream:
-    """Takes whole lines for a terminal, which shows what would steer it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.flush, self.close = file.flush, file.close
-
-    def write(self, data: bytes) -> int:
-        """All of `data`; see `visible`."""
-        self._file.write(visible(data.decode(errors="backslashreplace")).encode())
-        return len(data)
-
-
-@contextlib.contextmanager
-def storage_errors(name: str) -> Iterator[None]:
-    """Turn trouble with the disk into `StorageError`; a reader that went away is none."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as exc:
-        raise StorageError(f"{name}: writing failed: {exc.strerror or exc}") from exc
-
-
-def _packer(file: BinaryIO, target: str) -> ByteStream:
-    if target.endswith(".gz"):
-        return gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6, mtime=0)
-    if target.endswith(".zst"):
-        return _ZstdFrames(file)
-    return file
-
-
-class _ZstdFrames:
-    """Packs what is written, a frame per megabyte; leaves the file below open."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        import pyarrow as pa  # noqa: PLC0415 - only where asked for
-
-        self._file = file
-        self._compress = pa.Codec("zstd").compress
-        self._held: list[bytes] = []
-        self._held_bytes = 0
-
-    def write(self, data: bytes, /) -> int:
-        self._held.append(data)
-        self._held_bytes += len(data)
-        if self._held_bytes >= _FRAME_BYTES:
-            self.flush()
-        return len(data)
-
-    def flush(self) -> None:
-        if self._held_bytes:
-            self._file.write(self._compress(b"".join(self._held), asbytes=True))
-        self._held, self._held_bytes = [], 0
-
-    def close(self) -> None:
-        self.flush()
-
-
-def _sync_folder(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
-
-
+_LONGEST: Final = 64 * 2**20
+_PACKED: Final[dict[str, Compression]] = {".gz": "gz", ".zst": "zst"}
 _FORMATS: Final[dict[str, OutputFormat]] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -337,3 +166,55 @@ def _spool(
             return None
         case _:
             assert_never(format_)
+
+
+def has_columns(format_: OutputFormat, columns: Collection[str]) -> Callable[[Place], bool]:
+    """Whether a file of that format has all of these columns; none at all are no mark."""
+    if not columns:
+        return never
+    wanted = set(columns)
+    return lambda place: wanted <= set(_columns(format_, place))
+
+
+def first_line(path: Place) -> bytes:
+    """The first line of a file without its end, unpacked as its name says; at most 64 MiB."""
+    found = b""
+    for block in _blocks(path):
+        found += block
+        if b"\n" in block or len(found) > _LONGEST:
+            break
+    return found.partition(b"\n")[0]
+
+
+def first_block(path: Path) -> bytes:
+    """Some of the first bytes of a file, unpacked as its name says."""
+    return next(_blocks(path), b"")
+
+
+def _blocks(path: Place) -> Iterator[bytes]:
+    name = location_of(path)
+    packed = _PACKED.get(PurePath(name).suffix.lower())
+    with suppress(BatcherError, InputBroken, OSError):
+        yield from read_blocks(SourceFile(name, path, "jsonl", packed))
+
+
+def _columns(format_: OutputFormat, path: Place) -> list[str]:
+    match format_:
+        case "jsonl":
+            with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                return list(msgspec.json.decode(first_line(path), type=dict[str, msgspec.Raw]))
+            return []
+        case "csv":
+            return next(csv.reader([first_line(path).decode(errors="replace")]), [])
+        case "parquet":
+            return _parquet_columns(path)
+        case _:
+            assert_never(format_)
+
+
+def _parquet_columns(path: Place) -> list[str]:
+    from batcher.rows.read.parquet import column_names  # noqa: PLC0415 - 50 MB
+
+    with suppress(BatcherError):
+        return column_names(SourceFile(location_of(path), path, "parquet"))
+    return []
