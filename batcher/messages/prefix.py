@@ -93,12 +93,19 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     note: str
     cuts: tuple[Cut, ...] = ()
 
+    def in_body(self, body: bytes, betas: Iterable[str]) -> "Placement":
+        """The same as far as the ledger notes it, with the place of its last breakpoint."""
+        is_placed = self.note in {FIVE_MINUTES, ONE_HOUR}
+        prompt = read_prompt(body, betas) if is_placed else None
+        cuts = (cut for cut in (prompt.cuts if prompt else ()) if cut.key == self.prefix)
+        return Placement(prefix=self.prefix, note=self.note, cuts=tuple(cuts))
+
 
 FIVE_MINUTES: Final = "5m"
 ONE_HOUR: Final = "1h"
 ALONE: Final = "alone"  # no other row with this prefix was within reach
 TOO_SHORT: Final = "too_short"
-LATE: Final = "late"  # the first answer came when the entry was as good as over
+LATE: Final = "late"  # in batches: the entry may be over before the row is worked on
 NO_RATES: Final = "model"  # the price list knows no cache rates of the model
 
 

@@ -53,8 +53,9 @@ class RunLimits:
     database in a calendar month UTC; both in pico-USD. `max_bad` is how many rows may be
     refused unsent before the run stops. `waiting`: so many attempts more than `concurrency` may
     be open, and wait to leave together. `scouting`: the first row of a model goes alone.
-    `cached`: rows that begin alike use the prompt cache.
-    `runtime_words` say what ends it after `max_runtime_seconds`, where that is not the user's.
+    `cached`: rows that begin alike use the prompt cache; `leading`: only those go that begin
+    it. `runtime_words` say what ends it after `max_runtime_seconds`, where that is not the
+    user's.
     """
 
     concurrency: int = 64
@@ -68,6 +69,7 @@ class RunLimits:
     waiting: int = 0
     scouting: bool = True
     cached: bool = False
+    leading: bool = False
     runtime_words: str = ""
     max_bad: BadLimit | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
@@ -81,7 +83,7 @@ class RunLimits:
 
     def ahead(self, usual: int) -> int:
         """How many rows are read and not yet sent: many, where alike ones are looked for."""
-        return max(usual, _CACHED_ROWS) if self.cached else usual
+        return max(usual, _CACHED_ROWS) if self.cached and not self.waiting else usual
 
     @property
     def runtime_over(self) -> str:

@@ -147,8 +147,10 @@ def deadline_of(
     return Deadline(at_us=at_us, words=words, pays=bool(merged.deadline_pays))
 
 
-def deadline_notes(job: Job) -> tuple[str, ...]:
-    """What goes where in this phase of a run with a deadline, and until when."""
+def phase_notes(job: Job) -> tuple[str, ...]:
+    """What goes where in this phase of a run that has several, and until when."""
+    if job.limits.leading:
+        return ("one row of each prefix goes first; the others follow when those are back",)
     if job.deadline is None or job.plan is None:
         return ()
     seen, by = job.plan.forecast, f"deadline {job.deadline.words}"

@@ -22,14 +22,14 @@ from batcher.pipeline.events import Ended, Observer
 from batcher.pipeline.job import Job, Services, SignalWays
 from batcher.pipeline.run.dry_run import Inspection, inspect
 from batcher.pipeline.run.holding import hold
-from batcher.pipeline.run.run import run_by_deadline, run_job
+from batcher.pipeline.run.run import run_by_deadline, run_job, run_with_cache
 from batcher.pricing.book.book import PriceBook, age_warning, load_file, load_shipped
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.out.output import open_writer
 from batcher.rows.read.check import check_source, hidden_rows
 from batcher.rows.read.source import STDIN, Place, SourceFile, find_sources
 from batcher.transport.endpoint import SHORTEST_HIDDEN, Endpoint, Secret, quota_fingerprint
-from batcher.wiring.connecting import batches_maker, carried, deadline_notes, packing_maker
+from batcher.wiring.connecting import batches_maker, carried, packing_maker, phase_notes
 from batcher.wiring.fallbacks import fallback_notes, fallback_services, live_lane, rules_of
 from batcher.wiring.process import OwnProcess, Process, loop_factory
 from batcher.wiring.resolve import Asked, resolve
@@ -142,7 +142,7 @@ def services_for(
         clock=clock,
         observer=observer,
         price_note=price_note(job, book),
-        notes=(*_key_notes(key), *fallback_notes(job), *deadline_notes(job)),
+        notes=(*_key_notes(key), *fallback_notes(job), *phase_notes(job)),
         fallbacks=fallbacks,
         largest_output=rules_of(job.endpoint).largest_output
         if job.answers.raise_factor
@@ -278,6 +278,8 @@ def run_here(
     """See `run_job`, with the fastest event loop there is; `files`: see `services_for`."""
     process.begin(job.limits.concurrency)
     here = _Here(observer, signals, process, before, files)
+    if job.deadline is None and job.limits.cached and job.lane.packs:
+        return run_with_cache(job, SystemClock(), here.run, lambda: bool(here.heard))
     if job.deadline is None:
         return here.run(job)
     seen = _seen_times(job)

@@ -189,7 +189,7 @@ def resolve(typed: Asked) -> Job:
         ),
         endpoint=endpoint,
         settings=_request_settings(merged, layers, job_file),
-        limits=lane_limits(_limits(merged), lane, cancel=typed.cancel),
+        limits=lane_limits(_limits(merged, wait=typed.wait), lane, cancel=typed.cancel),
         on_unknown=stated(merged.on_unknown),
         accept_change=typed.accept_change,
         again=typed.again,
@@ -336,7 +336,7 @@ def _request_settings(
     )
 
 
-def _limits(merged: Settings) -> RunLimits:
+def _limits(merged: Settings, *, wait: bool) -> RunLimits:
     retry = merged.retry or Retry()
     if merged.limit is not None:
         _at_least_one("limit", merged.limit)
@@ -350,19 +350,16 @@ def _limits(merged: Settings) -> RunLimits:
         retry=RetryPolicy(**_given(retry, RetryPolicy)),
         quota=quota_limits(merged.rpm, merged.itpm, merged.otpm, merged.quota_share),
         breaker=BreakerPolicy(**_given(retry, BreakerPolicy)),
-        cached=_is_cached(merged),
+        cached=_is_cached(merged, wait=wait),
         **_given(retry, RunLimits),
     )
 
 
-def _is_cached(merged: Settings) -> bool:
-    """Whether the prompt cache is used: by live requests.
-
-    In batches the first rows come back by being read again, and the reader may be held up by
-    those that wait for them.
-    """
+def _is_cached(merged: Settings, *, wait: bool) -> bool:
+    """Whether the prompt cache is used; in batches by a run that sends all, and stays."""
     mode = merged.cache.mode if merged.cache else CacheMode.OFF
-    return mode is CacheMode.AUTO and not stated(merged.lane).packs
+    whole = wait and merged.limit is None
+    return mode is CacheMode.AUTO and (whole or not stated(merged.lane).packs)
 
 
 def stated(value: T | None) -> T:

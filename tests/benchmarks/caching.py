@@ -6,8 +6,8 @@
 Rows of all prefixes take turns at random; a prefix has 4,000 tokens, a row a tail of its own of
 about 100, and an answer of 100. Costs are those of the simulator's bill. The least is what no
 schedule can be below: each prefix written once, for five minutes, and read by all other rows.
-Ends with 1 where a bar is missed: at most 1.02 times the least, and plain fan-out at least
-three times as much as live.
+Ends with 1 where a bar is missed: at most 1.02 times the least, live and in batches, and plain
+fan-out at least three times as much as live.
 """
 
 import argparse
@@ -28,6 +28,7 @@ PREFIX_BYTES, TAIL_BYTES = 4 * 4_000, 4 * 100
 WAYS = {
     "plain": (),
     "live": ("--config", "cached.toml"),
+    "batch": ("--config", "cached.toml", "--lane", "batch"),
 }
 
 
@@ -95,7 +96,7 @@ def main() -> int:
         ways[name] = cost / least
         writes = sum(line["cache_creation_5m"] + line["cache_creation_1h"] > 0 for line in bill)
         print(f"{name:<8}{cost / 1e12:>12.4f}{cost / least:>14.4f}{writes:>8}{seconds:>9.1f}")
-    holds = ways["live"] <= MOST_OF_LEAST
+    holds = max(ways["live"], ways["batch"]) <= MOST_OF_LEAST
     return 0 if holds and ways["plain"] >= LEAST_OF_PLAIN * ways["live"] else 1
 
 

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batcher.messages.prefix import read_prompt
 from batcher.messages.request import Request
+from batcher.pipeline.batches.admission import PackedPrefixes
 from batcher.pipeline.engine.prefixes import Prefixes, rows_that_save
 from batcher.pipeline.engine.work import Work
 from tests.making_runs import MODEL, answered, refused
@@ -42,8 +44,8 @@ def work(prefix, number):
 class Gate:
     """Prefixes, and rows that were read."""
 
-    def __init__(self, *prefixes, lasting=False):
-        self.gate = Prefixes(lambda _: RATES, lasting=lasting)
+    def __init__(self, *prefixes):
+        self.gate = Prefixes(lambda _: RATES)
         self.works = [work(prefix, number) for number, prefix in enumerate(prefixes, 1)]
         for each in self.works:
             self.gate.add(each)
@@ -51,7 +53,7 @@ class Gate:
     def go(self, now):
         """Those that may go now, the first of one more prefix among them."""
         waiting = [w for w in self.works if self.gate.admits(w, now)]
-        return waiting or [w for w in self.gate.begin(now) if self.gate.admits(w, now)]
+        return waiting or [w for w in self.gate.begin() if self.gate.admits(w, now)]
 
     def sent(self, *works):
         for each in works:
@@ -121,22 +123,55 @@ def test_long_answers_ask_for_an_hour_and_an_hour_for_three_rows():
     assert "5m" not in notes
 
 
-def test_in_batches_entries_live_for_an_hour():
-    shop = Gate(*"aaa", lasting=True)
-    (first,) = shop.go(0.0)
-    assert first.cached.note == "1h"
-    shop.sent(first)
-    released = shop.gate.report(first, answered(usage=WRITTEN), 1_500.0)
-    assert all(shop.gate.admits(each, 1_501.0) for each in released)
+# --- In batches
+
+HOUR_US = 3_600 * 10**6
 
 
-def test_a_batch_that_took_too_long_is_no_reason_to_wait_for_another():
-    shop = Gate(*"aaa", lasting=True)
-    (first,) = shop.go(0.0)
-    shop.sent(first)
-    released = shop.gate.report(first, answered(usage=WRITTEN), 2_000.0)
-    assert all(shop.gate.admits(each, 2_001.0) for each in released)
-    assert {each.cached.note for each in released} == {"late"}
+def key_of(prefix):
+    return read_prompt(work(prefix, 1).request.body).cuts[0].key
+
+
+def led_by(prefixes, written=(), now=0):
+    """The numbers of the rows that go ahead, from 1."""
+    gate = PackedPrefixes(lambda _: RATES, dict(written), leading=True)
+    works = [work(prefix, number) for number, prefix in enumerate(prefixes, 1)]
+    led = [each for each in works if gate.admits(each, now)]
+    assert all(each.cached.note == "1h" and each.cached.cuts for each in led)
+    return [each.request.row_number for each in led]
+
+
+def test_in_batches_the_row_that_makes_a_prefix_worth_it_goes_ahead():
+    assert led_by("abacabbcbcd") == [5, 7, 10]
+
+
+@settings(max_examples=30)
+@given(st.lists(st.sampled_from("abcde"), max_size=20))
+def test_one_row_goes_ahead_for_each_prefix_that_saves_and_for_no_other(prefixes):
+    led = [prefixes[number - 1] for number in led_by(prefixes)]
+    assert sorted(led) == sorted({each for each in prefixes if prefixes.count(each) >= 3})
+
+
+def test_what_is_in_the_cache_or_out_to_be_written_is_not_begun_again():
+    now = 5 * HOUR_US
+    known = {key_of("a"): now + 1, key_of("b"): None, key_of("c"): 0, key_of("d"): now - 1}
+    assert led_by("aaabbbcccdddeee", known.items(), now) == [12, 15]
+
+
+def test_the_others_have_breakpoints_where_the_cache_has_what_they_begin_with():
+    now = 5 * HOUR_US
+    known = {key_of("a"): now + 1, key_of("b"): None, key_of("c"): 0, key_of("d"): now}
+    gate = PackedPrefixes(lambda _: RATES, known, leading=False)
+    works = [work(prefix, number) for number, prefix in enumerate("abcde", 1)]
+    assert all(gate.admits(each, now) for each in works)
+    notes = ["1h", "late", "too_short", "late", "alone"]
+    assert [each.cached.note for each in works] == notes
+    assert [len(each.cached.cuts) for each in works] == [1, 0, 0, 0, 0]
+
+
+def test_without_rates_no_row_of_a_batch_goes_ahead():
+    gate = PackedPrefixes(lambda _: None, {}, leading=True)
+    assert not any(gate.admits(work("a", number), 0) for number in range(1, 9))
 
 
 # --- Against every schedule there is, for small jobs
@@ -173,7 +208,7 @@ def test_no_schedule_is_cheaper_one_row_at_a_time(groups, lives):
     while ready or shop.gate.waiting:
         each = ready.pop(0) if ready else None
         if each is None:
-            ready = list(shop.gate.begin(now))
+            ready = list(shop.gate.begin())
             parked += 1
             assert parked < 50
             continue

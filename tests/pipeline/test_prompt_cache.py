@@ -5,9 +5,11 @@ from itertools import pairwise, product
 
 import pytest
 
+from batcher.clock import SystemClock
 from batcher.ledger.connect import open_engine
 from batcher.pacing.limits import QuotaLimits
 from batcher.pipeline.choices import LaneChoice
+from batcher.pipeline.run.run import run_with_cache
 from batcher.report.query import ReportQuery
 from batcher.report.views.catalogue import View, look
 from batcher.simulator.settings import BatchSettings
@@ -171,26 +173,85 @@ def test_a_cap_holds_with_the_cache(case):
     assert sum(line["cache_creation_5m"] > 0 for line in bill) == 2
 
 
+# --- In batches
+
+WRITES = "SELECT COUNT(*) FROM v_answers WHERE cache_write_1h_tokens > 0"
+READS = "SELECT COUNT(*) FROM v_answers WHERE cache_read_tokens > 0"
+
+
+SENT = "SELECT COUNT(*) FROM attempts GROUP BY invocation_id ORDER BY invocation_id"
+
+
+def in_phases(case, simulator, **more):
+    at = replace(case.limit(cached=True), endpoint=endpoint_of(simulator))
+
+    def phase(job):
+        return at.in_batches(limits=job.limits, again=job.again, **more)
+
+    return run_with_cache(at.job(), SystemClock(), phase, lambda: False)
+
+
 def test_in_batches_the_first_of_each_prefix_travel_before_the_others(case):
-    case = case.limit(cached=True)
     case.write(lines(3, 8))
     with simulating() as simulator:
-        assert replace(case, endpoint=endpoint_of(simulator)).in_batches().exit_code == 0
+        assert in_phases(case, simulator).exit_code == 0
         bill = list(map(_shown, simulator.bill))
-    assert case.ask("SELECT requests FROM v_batches ORDER BY requests") == [(3,), (21,)]
+    assert case.ask(SENT) == [(3,), (21,)]
     assert sum(line["cache_creation_1h"] > 0 for line in bill) == 3
     assert sum(line["cache_read"] > 0 for line in bill) == 21
     assert case.ask("SELECT DISTINCT cache_note, lane FROM attempts") == [("1h", "batch")]
+    assert case.ask("SELECT DISTINCT trust FROM v_answers") == [("priced",)]
+    assert case.one("SELECT SUM(cost_pico_usd) FROM v_answers") == total_pico_usd(bill)
 
 
-def test_a_run_that_ends_before_its_first_rows_are_back_goes_on_another_time(case):
+def test_more_rows_than_are_read_ahead_do_not_wait_for_what_is_behind_them(case):
+    case.write(lines(2, 270, RULES[:4_400]))
+    with simulating() as simulator:
+        assert in_phases(case, simulator, pack=300).exit_code == 0
+    assert (case.one(WRITES), case.one(READS)) == (2, 538)
+
+
+def test_a_job_without_anything_to_share_takes_one_batch(case):
+    case.write([*lines(4, 2), *lines(2, 4, SHORT)])
+    with simulating() as simulator:
+        assert in_phases(case, simulator).exit_code == 0
+    assert case.ask(SENT) == [(16,)]
+    notes = case.ask("SELECT cache_note, COUNT(*) FROM attempts GROUP BY 1 ORDER BY 1")
+    assert notes == [("alone", 8), ("too_short", 8)]
+
+
+def test_where_the_first_row_got_no_answer_another_one_writes(case):
+    listed = lines(1, 12)
+    listed[2]["params"]["messages"] = []  # the third makes it worth writing
+    case.write(listed)
+    with simulating() as simulator:
+        in_phases(case, simulator)
+    assert (case.one(WRITES), case.one(READS)) == (1, 10)
+
+
+def test_what_a_run_that_ended_early_wrote_is_read_by_the_next(case):
+    case.write(lines(2, 6))
+    with simulating() as simulator:
+        at = replace(case.limit(cached=True, leading=True), endpoint=endpoint_of(simulator))
+        at.in_batches()
+        assert case.one("SELECT COUNT(*) FROM v_answers") == 2
+        assert in_phases(case, simulator).exit_code == 0
+    assert (case.one(WRITES), case.one(READS)) == (2, 10)
+
+
+def test_first_rows_that_are_not_back_in_time_keep_nobody(case):
     case = case.limit(cached=True)
     case.write(lines(2, 4))
     slow = BatchSettings(queue_seconds=(9_000, 9_000))
     with simulating(batches=slow) as simulator:
         case = replace(case, endpoint=endpoint_of(simulator))
-        assert case.limit(max_runtime_seconds=1).in_batches().exit_code == 75
+        early = case.limit(leading=True, max_runtime_seconds=1)
+        assert early.in_batches().exit_code == 75
+        assert case.in_batches(wait=False).exit_code == 75
+        assert case.ask(SENT) == [(2,), (6,)]
         simulator.end_batches()
         assert case.in_batches(lane=LaneChoice.LIVE).exit_code == 0
         assert len(simulator.bill) == 8
     assert case.one("SELECT COUNT(*) FROM v_answers") == 8
+    notes = case.ask("SELECT cache_note, COUNT(*) FROM attempts GROUP BY 1 ORDER BY 1")
+    assert notes == [("1h", 2), ("late", 6)]

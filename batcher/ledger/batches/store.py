@@ -66,6 +66,8 @@ class AttemptOut:
     purpose: str
     opened_at: int
     cost_high: int | None
+    cache_prefix: int | None
+    cache_note: str | None
     batch: int
 
 

@@ -8,18 +8,20 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import blake2b
-from typing import Protocol, assert_never
+from typing import Final, Protocol, assert_never
 from zlib import crc32
 
 import msgspec
 from msgspec.structs import replace
 from sqlalchemy import Connection, and_, delete, func, select
 
-from batcher.ledger.schema import answers, failures, price_books, ratings, sources
+from batcher.ledger.schema import answers, attempts, failures, price_books, ratings, sources
+from batcher.ledger.schema_internal import batches
 from batcher.ledger.write.statements import insert_into
 from batcher.messages.answer import Answer
 from batcher.messages.codec import CODEC_ERRORS
 from batcher.messages.failure import Failure, FailureKind, Verdict
+from batcher.messages.prefix import ONE_HOUR
 from batcher.messages.request import (
     Answered,
     Attempt,
@@ -32,6 +34,8 @@ from batcher.messages.request import (
 from batcher.pricing.book.book import PriceBook
 from batcher.pricing.rate.rating import Charge
 from batcher.pricing.rate.trust import RULES_EDITION
+
+_WRITTEN_US: Final = 3_600 * 10**6  # so long is in a cache what an hour was asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,6 +294,34 @@ def release_failures(
     rows = [(row[0], row[1]) for row in connection.execute(query)]
     connection.execute(delete(failures).where(chosen))
     return rows
+
+
+def prefixes_written(connection: Connection, run_id: int, now_us: int) -> dict[int, int | None]:
+    """What batches of the last hour wrote to their prompt cache for the run: until when it is.
+
+    That is until when a row may leave: its batch is expected to take as long as the one that
+    wrote. 0: the server cached nothing of it; `None`: nobody knows, its batch is out.
+    """
+    written, read = answers.c.cache_write_tokens, answers.c.cache_read_tokens
+    tokens = func.coalesce(written, 0) + func.coalesce(read, 0)
+    query = (
+        select(
+            attempts.c.cache_prefix,
+            batches.c.intended_at + _WRITTEN_US - batches.c.ended_at + batches.c.created_at,
+            func.sum(tokens),
+        )
+        .join(batches, batches.c.batch_number == attempts.c.batch_number)
+        .outerjoin(answers, answers.c.attempt_id == attempts.c.attempt_id)
+        .where(batches.c.run_id == run_id, batches.c.intended_at > now_us - _WRITTEN_US)
+        .where(attempts.c.batch_number > 0, attempts.c.cache_note == ONE_HOUR)
+        .where(attempts.c.state.in_([State.ANSWERED.value, State.OPEN.value]))
+        .group_by(attempts.c.cache_prefix, batches.c.batch_number)
+        .order_by(batches.c.batch_number)
+    )
+    found: dict[int, int | None] = {}
+    for prefix, until, cached in connection.execute(query):
+        found[prefix] = None if until is None else int(until) * bool(cached)
+    return found
 
 
 def mended(record: Record) -> Record:

@@ -12,6 +12,7 @@ from batcher.ledger.batches import store
 from batcher.ledger.batches.store import AttemptOut, StoredBatch
 from batcher.ledger.connect import Connection
 from batcher.ledger.resume import EarlierAnswer, Unfinished, earlier_answers
+from batcher.messages.prefix import Placement
 from batcher.messages.request import Attempt, Outcome, Purpose, Request, invocation_of
 from batcher.pipeline.batches.asking import Results
 from batcher.pipeline.batches.dividing import WithBatches
@@ -184,7 +185,14 @@ def underway_of(out: AttemptOut, invocation_id: int) -> Underway:
         cost_high=out.cost_high,
         batch=out.batch,
         is_ours=invocation_of(out.attempt_id) == invocation_id,
+        cached=_noted(out),
     )
+
+
+def _noted(out: AttemptOut) -> Placement | None:
+    if out.cache_prefix is None or out.cache_note is None:
+        return None
+    return Placement(prefix=out.cache_prefix, note=out.cache_note)
 
 
 def came_back(

@@ -20,6 +20,7 @@ from batcher.messages.request import (
 )
 from batcher.pacing.backoff import Breaker
 from batcher.pacing.pacer import Pacer
+from batcher.pipeline.batches.admission import Admission
 from batcher.pipeline.engine.decide import (
     DONE,
     Again,
@@ -77,6 +78,7 @@ class Engine:
     progress: Progress
     done: DoneRows
     history: BegunRequests
+    admission: Admission
     budget: Budget | None
     consumed: Callable[[int], None]
     may_send: Callable[[], bool]
@@ -103,7 +105,7 @@ class Engine:
         self._tools = Tools(self.policy.answers.choices.tools)
         self.waking = Waking(self.supply, self._pace, self.clock, lambda: self._may_send)
         self._carrier = Carrier(self)
-        self._accepted = self._in_flight = self._body_bytes = 0
+        self._in_flight = self._body_bytes = 0
         self._workers: list[asyncio.Task[None]] = []
         self._over = asyncio.Event()
 
@@ -122,7 +124,7 @@ class Engine:
     @property
     def nothing_left(self) -> bool:
         """Whether the input was read to its end and none of its rows still waits."""
-        return self.supply.is_empty and not self.limit_reached
+        return self.supply.is_empty and self.admission.is_whole
 
     @property
     def is_idle(self) -> bool:
@@ -132,7 +134,7 @@ class Engine:
     @property
     def limit_reached(self) -> bool:
         """Whether as many rows were taken as the limit allows."""
-        return self._accepted == self.limits.row_limit
+        return self.admission.limit_reached
 
     # What the reader finds
 
@@ -145,8 +147,7 @@ class Engine:
                 self._quarantine(item, takes_room=True)
             elif (work := self.history.work_for(item, first, answers)) is None:
                 self.consumed(len(item.body))  # it waits for what is under way
-            elif work.underway or not self.limit_reached:
-                self._accepted += not work.underway
+            elif work.underway or self.admission.admits(work, self.clock.now_us()):
                 works.append(work)
         self.tally.read([work for work in works if not work.underway])
         self.supply.add(works)
@@ -322,6 +323,7 @@ class Engine:
         verdicts = decide(work, attempt, outcome, charges, self.clock.random(), self.policy)
         self.writer.put(verdicts.settlement, lambda: self._durable(attempt, verdicts))
         known, work.underway = work.underway, None
+        work.cached = work.cached if known is None else None
         if self.budget and (known is None or known.is_ours):  # else it is counted already
             self.budget.settle(attempt.cost_high or 0, most_it_cost(verdicts.settlement))
             self.budget.show(self.progress)

@@ -153,6 +153,8 @@ def _continued(found: _Begun, request: Request, policy: AnswerPolicy) -> Work:
     _take_up(work, found.answers, policy)
     if found.underway is not None:
         work.underway = found.underway
+        if (noted := found.underway.cached) is not None:
+            work.cached = noted.in_body(work.body(), request.betas)
         work.used_up = entry.attempts - 1  # a batch is patient; its rows are not, for ever
     return work
 

@@ -14,7 +14,6 @@ from typing import Final
 from batcher.messages.prefix import (
     ALONE,
     FIVE_MINUTES,
-    LATE,
     NO_RATES,
     ONE_HOUR,
     TOO_SHORT,
@@ -32,28 +31,20 @@ from batcher.pipeline.job import RunLimits
 _LIFETIME_SECONDS: Final = {FIVE_MINUTES: 300.0, ONE_HOUR: 3_600.0}
 _MARGIN_SECONDS: Final = 15.0  # between the decision to send and the moment that counts
 _LONG_ANSWER_SECONDS: Final = 200.0  # five minutes would be over when it is there
-_COMPANY_SECONDS: Final = 1.0
 _MOST_KNOWN: Final = 50_000
 _NEVER: Final = float("-inf")
-
-
-# A row that left in a batch comes back as another object.
-RowName = tuple[int, int]
-
-
-def _name(work: Work) -> RowName:
-    return work.request.source_id, work.request.row_number
 
 
 @dataclass(slots=True)
 class _Known:
     """One prefix: how many rows within reach have it, and what is known of its entry.
 
-    `first` is the row that is out to write it. `refused` is why it is cached no more.
+    `first` is the row that is out to write it, by the id of its work. `refused` is why it is
+    cached no more.
     """
 
     rows: int = 0
-    first: RowName | None = None
+    first: int | None = None
     since: float = _NEVER
     until: float = _NEVER
     lifetime: str = FIVE_MINUTES
@@ -63,35 +54,33 @@ class _Known:
 class Prefixes:
     """Which rows may go, for the sake of the cache. Moments are monotonic seconds.
 
-    `rates` gives those of a model. `lasting`: outcomes come so late that entries are to live
-    for an hour, from the start.
+    `rates` gives those of a model.
     """
 
-    def __init__(self, rates: Callable[[str], CacheRates | None], *, lasting: bool) -> None:
+    def __init__(self, rates: Callable[[str], CacheRates | None]) -> None:
         self._rates_of = rates
         self._rates: dict[str, CacheRates | None] = {}
         self._known: dict[int, _Known] = {}
-        self._firsts: dict[RowName, list[int]] = {}  # what each row that is out writes
+        self._firsts: dict[int, list[int]] = {}  # what each row that is out writes
         self._out: dict[int, deque[Work]] = {}  # wait for the first of their prefix
         self._cold: dict[int, deque[Work]] = {}  # of prefixes that nobody has begun
-        self._lonely: deque[Work] = deque()  # in batches: may still get company
-        self._has_new, self._last_new = False, _NEVER
         self._beginning: int | None = None
-        self._lasting = self._in_batches = lasting
+        self._lasting = False  # answers take so long that entries are to live for an hour
         self._now = _NEVER
         self.waiting = 0
 
     @property
     def may_begin(self) -> int:
         """How many prefixes wait to be begun."""
-        return len(self._cold) + bool(self._lonely)
+        return len(self._cold)
 
     def add(self, work: Work) -> bool:
         """A row that was just read; gives whether what it begins with is in the cache."""
         request = work.request
         work.prompt = read_prompt(request.body, request.betas)
-        work.cached = None
-        warm, self._has_new = False, True
+        if work.underway is None:
+            work.cached = None
+        warm = False
         for cut in work.prompt.cuts if work.prompt else ():
             known = self._known.setdefault(cut.key, _Known())
             known.rows += 1
@@ -116,8 +105,6 @@ class Prefixes:
         nothing else may, see `begin`: what is in the cache is used up before more is written.
         """
         self._now = now
-        if self._has_new:
-            self._has_new, self._last_new = False, now
         prompt = work.prompt
         if prompt is None or work.underway is not None:
             return True
@@ -126,14 +113,10 @@ class Prefixes:
         worth = self._worth(work, known, lifetime)
         cuts = breakpoints(prompt, worth, lifetime)
         if not cuts:
-            if self._in_batches and self._may_get_company(now):
-                self._lonely.append(work)
-                self.waiting += 1
-                return False
             work.cached = Placement(prefix=prompt.cuts[0].key, note=self._why_not(work, known))
             return True
         pairs = {cut.key: each for cut, each in zip(prompt.cuts, known, strict=True)}
-        name = _name(work)
+        name = id(work)
         cold = [cut for cut in cuts if pairs[cut.key].until <= now]
         for cut in cold:
             if pairs[cut.key].first not in (None, name):
@@ -146,14 +129,10 @@ class Prefixes:
         self._place(work, cuts, pairs, now, lifetime)
         return True
 
-    def begin(self, now: float) -> Sequence[Work]:
+    def begin(self) -> Sequence[Work]:
         """The rows of a prefix that nobody has begun: the first of them goes first."""
         if not self._cold:
-            works, self._lonely = self._lonely, deque()
-            if self._may_get_company(now):
-                works, self._lonely = self._lonely, works
-            self.waiting -= len(works)
-            return works
+            return ()
         self._beginning = next(iter(self._cold))
         works = self._cold.pop(self._beginning)
         self.waiting -= len(works)
@@ -162,7 +141,7 @@ class Prefixes:
     def report(self, work: Work, outcome: Outcome, now: float) -> Sequence[Work]:
         """How an attempt ended; gives the rows that need not wait any more."""
         released: list[Work] = []
-        for key in self._firsts.pop(_name(work), ()):
+        for key in self._firsts.pop(id(work), ()):
             known = self._known.get(key)
             if known is not None:
                 self._settle(known, outcome, now)
@@ -172,7 +151,7 @@ class Prefixes:
     def withdraw(self, work: Work) -> Sequence[Work]:
         """The row does not go after all; gives those that waited for it."""
         released: list[Work] = []
-        for key in self._firsts.pop(_name(work), ()):
+        for key in self._firsts.pop(id(work), ()):
             if key in self._known:
                 self._known[key].first = None
             released += self._released(key)
@@ -184,13 +163,7 @@ class Prefixes:
             for works in kept.values():
                 yield from works
             kept.clear()
-        yield from self._lonely
-        self._lonely.clear()
         self.waiting = 0
-
-    def _may_get_company(self, now: float) -> bool:
-        """Whether more rows were read just now: a batch takes them faster than they come."""
-        return now - self._last_new < _COMPANY_SECONDS
 
     def _lifetime(self) -> str:
         return ONE_HOUR if self._lasting else FIVE_MINUTES
@@ -232,7 +205,7 @@ class Prefixes:
         lifetime: str,
     ) -> None:
         own = dict(work.prompt.own) if work.prompt else {}
-        name = _name(work)
+        name = id(work)
         self._firsts.pop(name, None)
         for cut in cuts:
             known = pairs[cut.key]
@@ -262,9 +235,6 @@ class Prefixes:
         if usage is not None and not cached:
             known.refused = TOO_SHORT
             return
-        if self._in_batches and 2 * (now - known.since) > _LIFETIME_SECONDS[known.lifetime]:
-            known.refused = LATE  # those that follow may wait as long as it did
-            return
         self._lasting = self._lasting or now - known.since > _LONG_ANSWER_SECONDS
         known.until = known.since + _LIFETIME_SECONDS[known.lifetime] - _MARGIN_SECONDS
 
@@ -280,8 +250,8 @@ class Prefixes:
 def prefixes_for(
     rates: Callable[[str], CacheRates | None], limits: RunLimits
 ) -> Prefixes | None:
-    """Those of a run whose rows use the prompt cache on purpose; `None` for another."""
-    return Prefixes(rates, lasting=not limits.scouting) if limits.cached else None
+    """Those of a run whose live rows use the prompt cache on purpose; `None` for another."""
+    return Prefixes(rates) if limits.cached and not limits.waiting else None
 
 
 def rows_that_save(rates: CacheRates, lifetime: str) -> float:

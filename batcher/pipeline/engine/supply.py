@@ -381,7 +381,7 @@ class Supply:
         if self._staying:
             return self._staying.popleft()
         if self._prefixes is not None and not self._held:
-            self._urgent.extend(self._prefixes.begin(now))
+            self._urgent.extend(self._prefixes.begin())
             if self._urgent:
                 return self._urgent.popleft()
         return self._probed.popleft() if self._probed else None

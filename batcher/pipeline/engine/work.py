@@ -35,7 +35,8 @@ class Replaced:
 class Underway:
     """An attempt that left in the batch of that number, whose outcome has come by now.
 
-    `is_ours`: this invocation opened it, and what it may cost is still reserved.
+    `is_ours`: this invocation opened it, and what it may cost is still reserved. `cached` is
+    what the ledger notes of the prompt cache, without the places of breakpoints.
     """
 
     attempt_id: int
@@ -44,6 +45,7 @@ class Underway:
     cost_high: int | None
     batch: int
     is_ours: bool
+    cached: Placement | None = None
 
 
 class Work(msgspec.Struct, kw_only=True, eq=False):
@@ -63,7 +65,7 @@ class Work(msgspec.Struct, kw_only=True, eq=False):
     will probably take of the quota, `reservation` what the one under way holds of it.
     `underway`: its attempt left some time ago, and is settled before another is made. `prompt`
     is where its prompt may be cut, `cached` what the next attempt does about the prompt cache;
-    `Prefixes` keeps both.
+    `Prefixes` keeps both, in batches `PackedPrefixes`.
     """
 
     request: Request

@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from batcher import __version__
 from batcher.errors import ChangedSettings, ConfigurationError
@@ -60,7 +60,8 @@ class BegunInvocation:
     earlier invocations refused. `claimable` are the run's own answers that may move to other
     rows, `sharing` those of other runs that its rows may have, `repeating` its own that rows
     have which ask the same; `None`: none. `usual` is what a
-    guard compares with. `out` is what waits for batches.
+    guard compares with. `out` is what waits for batches, `written` what those that came back
+    wrote to their prompt cache: see `prefixes_written`.
     """
 
     scope: Scope
@@ -79,6 +80,7 @@ class BegunInvocation:
     usual: UsualAnswers | None = None
     held: Ownership = NOTHING_HELD
     fallbacks: Sequence[int] = ()
+    written: Mapping[int, int | None] = field(default_factory=dict)
 
 
 def begin(
@@ -196,6 +198,9 @@ def _begin(
         quarantined=_quarantined(connection, plan),
         fallbacks=fallbacks,
         usual=_usual(connection, run_id, job, {invocation_id, *living}),
+        written=records.prefixes_written(connection, run_id, now)
+        if job.limits.cached and job.lane.packs
+        else {},
     )
 
 

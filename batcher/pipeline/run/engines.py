@@ -9,12 +9,14 @@ from batcher.clock import Clock
 from batcher.ledger.write.writer import Writer
 from batcher.messages.request import Purpose, Request
 from batcher.pacing.pacer import Pacer
+from batcher.pipeline.batches.admission import Admission, PackedPrefixes
 from batcher.pipeline.engine.decide import OutcomePolicy
 from batcher.pipeline.engine.doors import Doors, NextDoor
 from batcher.pipeline.engine.engine import Engine
 from batcher.pipeline.engine.known_rows import DoneRows
 from batcher.pipeline.engine.opening import Opener
 from batcher.pipeline.engine.policies import answer_policy
+from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.engine.reservations import Wallet, open_budget
 from batcher.pipeline.engine.tally import DetourTally, Tally
 from batcher.pipeline.engine.work import Returns
@@ -82,13 +84,13 @@ class _Maker:
         return doors
 
     def _engine(self, number: int, each: Services | FallbackServices) -> Engine:
-        parts, begun = self._parts, self._parts.begun
+        parts, begun, job = self._parts, self._parts.begun, self._parts.job
         services, first = parts.services, Purpose.FIRST
         way = self._ways[number] if number < len(self._ways) else None
         refill = {"refill": self._ways[number - 1].refill} if number else {}
         return Engine(
             opener=self._opener(number, each),
-            limits=parts.job.limits,
+            limits=job.limits,
             policy=self._policy(number, each, way),
             lane=self._lanes[number],
             writer=parts.writer,
@@ -98,6 +100,7 @@ class _Maker:
             progress=parts.progress,
             done=parts.done,
             history=begun.history,
+            admission=self._admission(each.rater),
             budget=self._budget,
             consumed=parts.consumed,
             may_send=_gate(begun.held.may_send, way),
@@ -111,6 +114,18 @@ class _Maker:
             judged=None if number else self._judged,
             **refill,
         )
+
+    def _admission(self, rater: Rater) -> Admission:
+        parts, limits = self._parts, self._parts.job.limits
+        prefixes = None
+        if limits.cached and parts.job.lane.packs:
+            now = parts.services.clock.now_us
+            prefixes = PackedPrefixes(
+                lambda model: rater.cache_rates(model, now()),
+                parts.begun.written,
+                leading=limits.leading,
+            )
+        return Admission(limits.row_limit, prefixes, parts.consumed)
 
     def _opener(self, number: int, each: Services | FallbackServices) -> Opener:
         begun = self._parts.begun

@@ -73,6 +73,8 @@ def _division(
 
 
 RunPhase = Callable[[Job], Ended]
+_LEADINGS: Final = 3
+_LEADING_SECONDS: Final = 1_800.0  # half an hour, and as much for those that follow
 _GOES_ON: Final = frozenset({0, Busy.exit_code})
 
 
@@ -98,6 +100,43 @@ def run_by_deadline(
         spent = clock.monotonic() - began
         return _joined(ended, run(live_phase(job, seen, spent, begins=False)))
     return ended
+
+
+def run_with_cache(job: Job, clock: Clock, run: RunPhase, is_told: Callable[[], bool]) -> Ended:
+    """Do everything of `job` in batches that use the prompt cache.
+
+    First one row of each prefix goes, and nothing else, until they are back, or it has lasted
+    so long that what they wrote would be over for the others; once more where one got no
+    answer. Then all others go. `run` and `is_told` are those of `run_by_deadline`.
+    """
+    began, first = clock.monotonic(), run(leading_phase(job, 0.0))
+    for _ in range(_LEADINGS):
+        spent = clock.monotonic() - began
+        if not first.rows_left or is_told() or not _goes_on(first, job, spent):
+            return first
+        if first.progress.failed == 0 or spent >= _LEADING_SECONDS:
+            break
+        first = _joined(first, run(leading_phase(job, spent)))
+    return _joined(first, run(_rest_of(job, clock.monotonic() - began)))
+
+
+def leading_phase(job: Job, spent_seconds: float) -> Job:
+    """The job that sends what writes to the cache; `spent_seconds`: in phases before it."""
+    rest = _rest_of(job, spent_seconds)
+    left = max(_LEADING_SECONDS - spent_seconds, 0.0)
+    limits = replace(rest.limits, leading=True)
+    if limits.max_runtime_seconds is None or left < limits.max_runtime_seconds:
+        words = "the first rows of some prefixes are not back: the others go without the cache"
+        limits = replace(limits, max_runtime_seconds=left, runtime_words=words)
+    return replace(rest, limits=limits, again=job.again and not spent_seconds)
+
+
+def _rest_of(job: Job, spent_seconds: float) -> Job:
+    limits = job.limits
+    if limits.max_runtime_seconds is not None:
+        left = max(limits.max_runtime_seconds - spent_seconds, 0.0)
+        limits = replace(limits, max_runtime_seconds=left)
+    return replace(job, again=False, limits=limits)
 
 
 def plan_for(job: Job, seen: EndpointTimes) -> DeadlinePlan:
@@ -128,13 +167,8 @@ def packing_phase(job: Job, seen: EndpointTimes, now_us: int) -> Job | None:
 
 def live_phase(job: Job, seen: EndpointTimes, spent_seconds: float, *, begins: bool) -> Job:
     """The job that sends everything else, and has batches end in time."""
-    limits = job.limits
-    if limits.max_runtime_seconds is not None:
-        left = max(limits.max_runtime_seconds - spent_seconds, 0.0)
-        limits = replace(limits, max_runtime_seconds=left)
-    again = job.again and begins
-    plan = plan_for(job, seen)
-    return replace(job, lane=LaneChoice.LIVE, again=again, limits=limits, plan=plan)
+    rest, again = _rest_of(job, spent_seconds), job.again and begins
+    return replace(rest, lane=LaneChoice.LIVE, again=again, plan=plan_for(job, seen))
 
 
 def _goes_on(packed: Ended, job: Job, spent_seconds: float) -> bool:

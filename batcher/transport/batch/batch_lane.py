@@ -63,6 +63,13 @@ class _Pack:
             if not waiter.done():
                 waiter.set_result(outcome)
 
+    def group(self) -> None:
+        """What begins alike stands together, so that it is in the cache while it is needed."""
+        pairs = list(zip(self.attempts, self.waiting, strict=True))
+        pairs.sort(key=lambda pair: pair[0].cached.prefix if pair[0].cached else 0)
+        self.attempts[:] = (attempt for attempt, _ in pairs)
+        self.waiting[:] = (waiter for _, waiter in pairs)
+
     def halves(self) -> tuple["_Pack", "_Pack"]:
         half = len(self.attempts) // 2
         parts = slice(None, half), slice(half, None)
@@ -155,6 +162,7 @@ class BatchLane:
     def _ready(self, key: tuple[str, tuple[str, ...]]) -> None:
         pack = self._packs.pop(key)
         pack.is_closed = True
+        pack.group()
         self._closed.append(pack)
         if not self._is_making:
             self._is_making = True
