@@ -111,7 +111,6 @@ DOORS = {
         "figures",
         "ledgers",
         "query",
-        "render.delivery",
         "render.formats",
         "render.request_text",
         "render.status_text",
@@ -195,10 +194,10 @@ HOMES = {
     ),  # the URL type of aiohttp
     "alembic": ("ledger/migrate.py",),
     "click": ("cli/",),
-    "rich": ("cli/", "report/render/terminal.py"),
+    "rich": ("cli/", "report/render/text_table.py"),
     "pyarrow": (
         "rows/",
-        "report/render/parquet.py",
+        "report/render/records.py",
         "finance/focus/parquet.py",
         "transport/live/bodies.py",  # two codecs that the standard library lacks
         "library/",  # only says what it returns

@@ -28,12 +28,13 @@ from batcher.report.table import (
     named_key,
     total_key,
 )
-from batcher.report.views.frame import asked, moment_words
+from batcher.report.views.frame import asked
 from batcher.report.words import (
     NOTHING_HERE,
     SIMULATED_LEFT_OUT,
     SIMULATED_ONLY,
     count_of,
+    moment_words,
     safe_text,
 )
 

@@ -1,26 +1,43 @@
-"""One or several ledgers, opened to be read as one: nothing is made, nothing is changed."""
+"""One or several ledgers, opened to be read as one: nothing is made, nothing is changed.
 
-from collections.abc import Iterator, Sequence
+And what reconciliations recorded in them, as a report shows it: by its dimensions, in its
+window.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, Executable, RowMapping, Select, func, select
 
+from batcher.clock import microseconds
 from batcher.errors import UsageError
 from batcher.ledger.connect import engine_at, parse_url, place, reading, storage_errors
 from batcher.ledger.migrate import require_head
-from batcher.ledger.money.adjustments import Adjustment
+from batcher.ledger.money.adjustments import (
+    Adjustment,
+    Reconciliation,
+    effective,
+    read_adjustments,
+    read_reconciliations,
+)
 from batcher.ledger.runs import database_uid, input_files, stored_inputs
 from batcher.ledger.schema import invocations
 from batcher.outputs import Guard
-from batcher.report.adjusted import entries_that_stand, join_adjusted, read_adjusted
-from batcher.report.figures import Adjusted, Counts, Key
-from batcher.report.names import Grouping, LedgerNames, read_names
-from batcher.report.query import LAST_RUN, ReportQuery, time_zone
-from batcher.report.scope import RatingBound, ReportScope
+from batcher.report.figures import Adjusted, AdjustedLine, Counts, Key, sort_key
+from batcher.report.names import Grouping, LedgerNames, bucket, read_names, scope_of
+from batcher.report.query import LAST_RUN, Dimension, Kind, ReportQuery, time_zone
+from batcher.report.scope import ReportScope
 from batcher.report.totals import GROUP_KEYS, Group
+
+_T = TypeVar("_T", Key, str)
+_NOON: Final = time(12, tzinfo=UTC)
+
+
+_AT_ONCE: Final = 10_000
 
 
 @contextmanager
@@ -95,9 +112,6 @@ def _require_different(engines: Sequence[Engine]) -> None:
                 " money would count twice"
             )
         known[uid] = shown(engine)
-
-
-_AT_ONCE: Final = 10_000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -233,30 +247,6 @@ def _together(
     )
 
 
-def scope_of(query: ReportQuery, names: LedgerNames) -> ReportScope:
-    """What of a ledger counts. Simulated charges count only where there are no real ones.
-
-    Raises `UsageError` for a run or a rating that is not there.
-    """
-    bound = _bound(query.rating, names)
-    chosen = [
-        invocation
-        for invocation_id, invocation in names.invocations.items()
-        if (query.run is None or invocation.run == query.run)
-        and invocation_id >= (query.first_invocation or 0)
-        and (bound is None or invocation_id <= bound.last_invocation)
-    ]
-    if query.run is not None and not chosen:
-        raise UsageError(f"there is no run {query.run} here: `batcher status` lists all runs")
-    simulated = {invocation.simulated for invocation in chosen}
-    return ReportScope(
-        query,
-        with_simulated=simulated != {True, False},
-        only_simulated=simulated == {True},
-        bound=bound,
-    )
-
-
 def narrowed(engine: Engine, query: ReportQuery, last: str | None) -> ReportQuery:
     """The query down to what the latest processes sent, where `last` asks for the last run."""
     if last != LAST_RUN:
@@ -283,20 +273,105 @@ def last_run(engine: Engine) -> tuple[int, int]:
     return last.run_id, min(first, last.invocation_id)
 
 
-def _bound(rating: int | None, names: LedgerNames) -> RatingBound | None:
-    """The ledger when `rating` was complete: a reprice at once, others before the next one.
+def read_adjusted(connection: Connection, scope: ReportScope) -> Adjusted | None:
+    """The adjustments that belong to `scope`; `None` for a run: whole days are reconciled.
 
-    `None` is now: no rating is asked for, or it is still growing.
+    A UTC day counts as its noon: that is the same date almost everywhere.
     """
-    if rating is None:
+    query = scope.query
+    if query.run is not None:
         return None
-    if rating not in names.price_books:
-        raise UsageError(
-            f"there is no rating {rating} here: batcher prices ratings lists all of them"
-        )
-    if rating in names.positions:
-        return RatingBound(rating, names.positions[rating], adjusted_after=rating - 1)
-    following = min((each for each in names.positions if each > rating), default=None)
-    if following is None:
+    found = entries_that_stand(connection, scope)
+    known = [each for each in read_reconciliations(connection) if _was_there(each, scope)]
+    days = {day for each in known for day in each.days if _in_window(day, query)}
+    told = [each.author for each in known if days.intersection(each.days)]
+    return Adjusted(
+        lines=_adjusted_lines((_adjusted_key(each, query), 1, each.amount) for each in found),
+        causes=_causes((_cause_of(each), 1, each.amount) for each in found),
+        days=tuple(sorted(days)),
+        last=max(((author.at, author.name) for author in told), default=None),
+    )
+
+
+def entries_that_stand(connection: Connection, scope: ReportScope) -> tuple[Adjustment, ...]:
+    """Those of the window that nobody took back."""
+    there = (each for each in read_adjustments(connection) if _was_there(each, scope))
+    return tuple(
+        each for each in effective(there) if _in_window(each.residual.place.day, scope.query)
+    )
+
+
+def join_adjusted(parts: Iterable[Adjusted | None]) -> Adjusted | None:
+    """Those of several ledgers together."""
+    parts = tuple(parts)
+    found = [each for each in parts if each is not None]
+    if len(found) < len(parts):
         return None
-    return RatingBound(following - 1, names.positions[following], adjusted_after=following - 1)
+    return Adjusted(
+        lines=_adjusted_lines(
+            (line.key, line.entries, line.amount) for each in found for line in each.lines
+        ),
+        causes=_causes(cause for each in found for cause in each.causes),
+        days=tuple(sorted({day for each in found for day in each.days})),
+        last=max((each.last for each in found if each.last is not None), default=None),
+    )
+
+
+def _was_there(recorded: Adjustment | Reconciliation, scope: ReportScope) -> bool:
+    """Whether it is about the same money, and existed when the scope's rating was complete."""
+    if recorded.simulated != scope.only_simulated:
+        return False
+    return scope.bound is None or recorded.after_rating <= scope.bound.adjusted_after
+
+
+def _in_window(day: str, query: ReportQuery) -> bool:
+    moment = _noon(day)
+    return (query.since is None or moment >= query.since) and (
+        query.until is None or moment < query.until
+    )
+
+
+def _noon(day: str) -> int:
+    return microseconds(datetime.combine(date.fromisoformat(day), _NOON))
+
+
+def _adjusted_key(entry: Adjustment, query: ReportQuery) -> Key:
+    return tuple(_adjusted_part(entry, dimension, query.timezone) for dimension in query.by)
+
+
+def _adjusted_part(entry: Adjustment, dimension: Dimension, timezone: str) -> str | None:
+    place = entry.residual.place
+    match dimension.kind:
+        case Kind.MODEL:
+            return place.model
+        case Kind.ENDPOINT:
+            return entry.endpoint
+        case Kind.DAY | Kind.WEEK | Kind.MONTH:
+            return bucket(dimension.kind, _noon(place.day), time_zone(timezone))
+        case _:
+            return None  # nobody tells of it
+
+
+def _cause_of(entry: Adjustment) -> str:
+    return entry.residual.cause.partition(":")[0]
+
+
+def _adjusted_lines(parts: Iterable[tuple[Key, int, int]]) -> tuple[AdjustedLine, ...]:
+    sums = _summed(parts)
+    return tuple(
+        AdjustedLine(key=key, entries=sums[key][0], amount=sums[key][1])
+        for key in sorted(sums, key=sort_key)
+    )
+
+
+def _causes(parts: Iterable[tuple[str, int, int]]) -> tuple[tuple[str, int, int], ...]:
+    sums = _summed(parts)
+    return tuple((cause, *sums[cause]) for cause in sorted(sums))
+
+
+def _summed(parts: Iterable[tuple[_T, int, int]]) -> dict[_T, tuple[int, int]]:
+    sums: dict[_T, tuple[int, int]] = {}
+    for name, entries, amount in parts:
+        before = sums.get(name, (0, 0))
+        sums[name] = (before[0] + entries, before[1] + amount)
+    return sums

@@ -1,4 +1,4 @@
-"""The names behind the ids of a ledger, and from a group of ids to a line's key."""
+"""The names behind the ids of a ledger: a line's key, and which part of the ledger counts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from batcher.clock import moment_of
+from batcher.errors import UsageError
 from batcher.ledger.schema import (
     QUARTER_HOUR_US,
     invocations,
@@ -19,7 +20,8 @@ from batcher.ledger.schema import (
     sources,
 )
 from batcher.report.figures import Key
-from batcher.report.query import Dimension, Kind
+from batcher.report.query import Dimension, Kind, ReportQuery
+from batcher.report.scope import RatingBound, ReportScope
 from batcher.report.totals import Group
 from batcher.report.words import moment_text
 
@@ -186,3 +188,46 @@ def bucket(kind: Kind, moment_us: int, zone: tzinfo) -> str:
         year, week, _ = local.isocalendar()
         return f"{year}-W{week:02d}"
     return local.strftime("%Y-%m-%d" if kind is Kind.DAY else "%Y-%m")
+
+
+def scope_of(query: ReportQuery, names: LedgerNames) -> ReportScope:
+    """What of a ledger counts. Simulated charges count only where there are no real ones.
+
+    Raises `UsageError` for a run or a rating that is not there.
+    """
+    bound = _bound(query.rating, names)
+    chosen = [
+        invocation
+        for invocation_id, invocation in names.invocations.items()
+        if (query.run is None or invocation.run == query.run)
+        and invocation_id >= (query.first_invocation or 0)
+        and (bound is None or invocation_id <= bound.last_invocation)
+    ]
+    if query.run is not None and not chosen:
+        raise UsageError(f"there is no run {query.run} here: `batcher status` lists all runs")
+    simulated = {invocation.simulated for invocation in chosen}
+    return ReportScope(
+        query,
+        with_simulated=simulated != {True, False},
+        only_simulated=simulated == {True},
+        bound=bound,
+    )
+
+
+def _bound(rating: int | None, names: LedgerNames) -> RatingBound | None:
+    """The ledger when `rating` was complete: a reprice at once, others before the next one.
+
+    `None` is now: no rating is asked for, or it is still growing.
+    """
+    if rating is None:
+        return None
+    if rating not in names.price_books:
+        raise UsageError(
+            f"there is no rating {rating} here: batcher prices ratings lists all of them"
+        )
+    if rating in names.positions:
+        return RatingBound(rating, names.positions[rating], adjusted_after=rating - 1)
+    following = min((each for each in names.positions if each > rating), default=None)
+    if following is None:
+        return None
+    return RatingBound(following - 1, names.positions[following], adjusted_after=following - 1)

@@ -14,8 +14,7 @@ from batcher.errors import ConfigurationError, UsageError
 from batcher.ledger.connect import reading
 from batcher.pricing.book.book import parse_book
 from batcher.report import search
-from batcher.report.ledgers import scope_of
-from batcher.report.names import read_names
+from batcher.report.names import read_names, scope_of
 from batcher.report.query import ReportQuery
 from batcher.report.search import FoundAttempt, Match, PricedLine
 

@@ -12,7 +12,7 @@ from batcher.finance.focus.write import FocusOptions
 from batcher.ledger.connect import open_engine
 from batcher.outputs import Guard
 from batcher.report.query import ReportQuery
-from batcher.report.render.delivery import target_file
+from batcher.report.render.formats import target_file
 from batcher.report.summary import summarise
 from tests.finance.test_focus import written
 from tests.report.months import filled

@@ -13,9 +13,9 @@ from batcher.ledger.money.adjustments import (
 from batcher.ledger.schema import ratings
 from batcher.report.html.page import gather, render_page
 from batcher.report.query import ReportQuery, parse_dimensions
-from batcher.report.render.parquet import write_parquet
-from batcher.report.render.report_table import table_of
+from batcher.report.render.records import write_parquet
 from batcher.report.summary import summarise
+from batcher.report.table import table_of
 from tests.finance.provider_files import DAY, MODEL, begin
 from tests.report.ledger_rows import NOON, LedgerRows
 from tests.report.mostly_sqlite import BOTH, database_url  # noqa: F401
@@ -149,7 +149,8 @@ def test_a_ledger_without_charges_may_keep_those_of_the_others(here, engine, sec
 
 def test_parquet_has_them_as_rows_by_a_word_of_their_own(here, engine, tmp_path):
     book(here, 7)
-    write_parquet(table_of(summarise([engine], ReportQuery())), str(tmp_path / "r.parquet"))
+    with (tmp_path / "r.parquet").open("wb") as file:
+        write_parquet(table_of(summarise([engine], ReportQuery())), file)
     rows = pq.read_table(tmp_path / "r.parquet").to_pylist()
     assert [(row["entry"], row["model"]) for row in rows] == [
         ("charges", f"{MODEL}-20260922"), ("adjustments", MODEL)

@@ -24,8 +24,7 @@ from batcher.report.export.answers import (
     the_run,
     where_filters,
 )
-from batcher.report.export.filters import parse_filters
-from batcher.report.export.stable_views import STABLE_VIEWS, kind_of
+from batcher.report.export.columns import STABLE_VIEWS, kind_of, parse_filters
 from batcher.rows.out.typed import CellKind
 from batcher.rows.read.source import fingerprint
 from tests.report.mostly_sqlite import BOTH, database_url  # noqa: F401

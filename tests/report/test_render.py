@@ -19,11 +19,9 @@ from batcher.report.figures import (
 )
 from batcher.report.query import ReportQuery, parse_dimensions
 from batcher.report.render.formats import Format, render
-from batcher.report.render.layout import Detail, lay_out
-from batcher.report.render.parquet import write_parquet
-from batcher.report.render.report_table import table_of
-from batcher.report.render.terminal import print_table
-from batcher.report.table import Field, Table, Unit
+from batcher.report.render.records import write_parquet
+from batcher.report.render.text_table import Detail, lay_out, print_table
+from batcher.report.table import Field, Table, Unit, table_of
 from batcher.report.words import csv_text, safe_text, shorten
 
 
@@ -362,6 +360,7 @@ def test_the_types_of_a_parquet_file_do_not_depend_on_what_is_in_it(tmp_path):
         Field("cost", "Cost", Unit.MONEY),
     )
     for rows in ((), ((None, None, None),)):
-        write_parquet(Table(name="top", fields=fields, rows=rows), str(tmp_path / "t.parquet"))
+        with (tmp_path / "t.parquet").open("wb") as file:
+            write_parquet(Table(name="top", fields=fields, rows=rows), file)
         types = pq.read_schema(tmp_path / "t.parquet").types
         assert [str(each) for each in types] == ["string", "int64", "decimal128(38, 12)"]

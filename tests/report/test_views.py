@@ -8,7 +8,7 @@ from batcher.errors import UsageError
 from batcher.ledger.connect import open_engine
 from batcher.report.query import ReportQuery, parse_dimensions
 from batcher.report.render.formats import Format, render
-from batcher.report.render.layout import cell_text, time_text
+from batcher.report.render.text_table import cell_text, time_text
 from batcher.report.table import Named, Unit
 from batcher.report.views.catalogue import View, look
 from batcher.report.views.frame import percentile, spread_of

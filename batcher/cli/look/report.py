@@ -178,7 +178,7 @@ def _write_focus(
 ) -> None:
     from batcher.finance.focus.columns import columns_of
     from batcher.finance.focus.write import FocusOptions, write_focus
-    from batcher.report.render.delivery import target_file, target_stream
+    from batcher.report.render.formats import target_file, target_stream
     from batcher.rows.out.output import has_columns
 
     options = FocusOptions(

@@ -203,7 +203,7 @@ def import_prices(
     from batcher.cli.money.importing import collected, guard, into_shipped, with_choices
     from batcher.pricing.book.book import parse_book, read_layer
     from batcher.pricing.book.merge import render_layer
-    from batcher.report.render.delivery import deliver
+    from batcher.report.render.formats import deliver
     from batcher.report.words import count_of
 
     if source is None and file is None:

@@ -13,7 +13,16 @@ from sqlalchemy import Connection, Engine
 from batcher.errors import CannotCreate, DamagedDatabase, UsageError, did_you_mean
 from batcher.ledger.connect import reading
 from batcher.outputs import Guard, is_url, never
-from batcher.report.export.filters import Filter, parse_filters
+from batcher.report.export.columns import (
+    STABLE_VIEWS,
+    Filter,
+    Page,
+    answers_of,
+    numbered_answers,
+    parse_filters,
+    read_view,
+    view_columns,
+)
 from batcher.report.export.input_rows import (
     RESULT_LINE,
     Counted,
@@ -29,14 +38,6 @@ from batcher.report.export.rows import (
     read_outcomes,
     read_position,
     read_sources,
-)
-from batcher.report.export.stable_views import (
-    STABLE_VIEWS,
-    Page,
-    answers_of,
-    numbered_answers,
-    read_view,
-    view_columns,
 )
 from batcher.report.export.stored import named
 from batcher.report.ledgers import guard_of

@@ -24,7 +24,7 @@ from batcher.report.html.measured import (
 from batcher.report.ledgers import Ledgers
 from batcher.report.names import bucket
 from batcher.report.query import Dimension, Kind, ReportQuery, parse_moment, time_zone
-from batcher.report.render.layout import cell_text, time_text
+from batcher.report.render.text_table import cell_text, time_text
 from batcher.report.summary import summarise
 from batcher.report.table import Unit
 from batcher.report.views.waste import Waste, Wasted, read_waste

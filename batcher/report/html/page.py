@@ -23,9 +23,9 @@ from batcher.report.html.cards import Card, details, over_time
 from batcher.report.html.charts import WIDTH
 from batcher.report.ledgers import ledger_name, open_ledgers
 from batcher.report.query import Dimension, Kind, ReportQuery, time_zone
-from batcher.report.render.layout import Detail, Layout, lay_out
-from batcher.report.render.report_table import table_of
+from batcher.report.render.text_table import Detail, Layout, lay_out
 from batcher.report.summary import summarise
+from batcher.report.table import table_of
 from batcher.report.words import shorten_apart
 
 _TITLE: Final = "What the answers cost"

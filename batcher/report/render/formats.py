@@ -1,27 +1,45 @@
-"""The formats of a report, each with its file; libraries are imported when one needs them."""
+"""The formats of a report, and where a finished one goes: to standard output, or to a file.
 
-from collections.abc import Callable, Sequence
+A file appears whole, and replaces only what its beginning says was written by this program.
+Libraries are imported when a format needs them.
+"""
+
+import codecs
+import csv
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TextIO, assert_never
+from typing import TYPE_CHECKING, BinaryIO, Final, TextIO, assert_never, cast
 
 from batcher.clock import SystemClock
 from batcher.errors import UsageError
-from batcher.outputs import NOTHING_KEPT, Guard
+from batcher.outputs import NOTHING_KEPT, Guard, never, visible
 from batcher.report.figures import Report
 from batcher.report.query import ReportQuery
-from batcher.report.render import marks
-from batcher.report.render.csv_records import csv_records, records
-from batcher.report.render.delivery import deliver
-from batcher.report.render.json_document import report_json, table_json
-from batcher.report.render.layout import Detail, lay_out
-from batcher.report.render.plain import markdown, plain
-from batcher.report.render.report_table import table_of
-from batcher.report.table import Table
+from batcher.report.render.records import (
+    csv_records,
+    is_our_parquet,
+    records,
+    report_json,
+    table_json,
+    write_parquet,
+)
+from batcher.report.render.text_table import Detail, lay_out, markdown, plain, print_table
+from batcher.report.table import Table, table_of
+from batcher.report.words import NOTHING_HERE, csv_text
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+
+_BEGINNING: Final = 4096
+_SENTENCES: Final = 3  # lines: of a report with no rows the sentences are all there is
+_GENERATOR: Final = b'<meta name="generator" content="batcher">'
+_SCHEMA: Final = re.compile(rb'\{\s*"schema": "batcher\.')
+_GAPS: Final = re.compile(" {2,}")
+_BARS: Final = re.compile(r"(?<!\\)\|")
 
 
 class Format(StrEnum):
@@ -59,7 +77,7 @@ def write_report(
     from batcher.report.html.page import gather, render_page  # noqa: PLC0415 - brings Jinja2
 
     page = gather(engines, query, SystemClock().now_us())
-    deliver(render_page(page), target, stdout, guard, marks.is_page)
+    deliver(render_page(page), target, stdout, guard, _is_page)
 
 
 def write(
@@ -75,13 +93,10 @@ def write(
     `UsageError` like `require_file`.
     """
     if form is Format.PARQUET:
-        from batcher.report.render.parquet import write_parquet  # noqa: PLC0415 - pyarrow
-
         require_file(form, target)
-        write_parquet(_table(found), target or "", guard)
+        with target_file(target or "", guard, is_our_parquet) as stream:
+            write_parquet(_table(found), stream)
     elif form is Format.TABLE and target is None and stdout.isatty():
-        from batcher.report.render.terminal import print_table  # noqa: PLC0415 - rich
-
         print_table(_table(found), stdout)
     else:
         deliver(render(found, form), target, stdout, guard, _mark(_table(found), form))
@@ -91,13 +106,13 @@ def _mark(table: Table, form: Format) -> Callable[[Path], bool]:
     """By what an earlier file of that kind is known."""
     match form:
         case Format.TABLE:
-            return marks.has_titles(table)
+            return _has_titles(table)
         case Format.CSV:
-            return marks.has_names(table)
+            return _has_names(table)
         case Format.MARKDOWN:
-            return marks.has_bars(table)
+            return _has_bars(table)
         case Format.JSON:
-            return marks.is_json
+            return _is_json
         case Format.HTML | Format.PARQUET:
             raise UsageError(f"--format {form} is not written as one table of text")
         case _:
@@ -137,3 +152,121 @@ def require_file(form: str, target: str | None) -> None:
 
 def _table(found: Report | Table) -> Table:
     return found if isinstance(found, Table) else table_of(found)
+
+
+def deliver(
+    text: str,
+    target: str | None,
+    stdout: TextIO,
+    guard: Guard = NOTHING_KEPT,
+    is_ours: Callable[[Path], bool] = never,
+) -> None:
+    """Write `text` to the file `target`, or to `stdout` for `None` and `-`.
+
+    Raises like `Sink`.
+    """
+    with target_stream(target, stdout, guard, is_ours) as stream:
+        stream.write(text)
+
+
+@contextmanager
+def target_stream(
+    target: str | None,
+    stdout: TextIO,
+    guard: Guard = NOTHING_KEPT,
+    is_ours: Callable[[Path], bool] = never,
+) -> Iterator[TextIO]:
+    """A stream of text to the file `target`, or to `stdout` for `None` and `-`.
+
+    Raises like `Sink`.
+    """
+    if target is None or target == "-":
+        yield cast("TextIO", _Terminal(stdout)) if stdout.isatty() else stdout
+        stdout.flush()
+        return
+    with target_file(target, guard, is_ours) as file:
+        yield cast("TextIO", codecs.getwriter("utf-8")(file))
+
+
+@contextmanager
+def target_file(
+    target: str, guard: Guard = NOTHING_KEPT, is_ours: Callable[[Path], bool] = never
+) -> Iterator[BinaryIO]:
+    """The file `target` for bytes, there when the body has ended; raises like `Sink`."""
+    from batcher.rows.out.sink import Sink, storage_errors  # noqa: PLC0415 - seldom needed
+
+    sink = Sink(target, guard, is_ours)
+    try:
+        with storage_errors(target):
+            yield cast("BinaryIO", sink.stream)
+        sink.commit()
+    except BaseException:
+        sink.discard()
+        raise
+
+
+class _Terminal:
+    """A terminal that shows what would steer it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """All of `text`; see `visible`."""
+        return self._stream.write(visible(text))
+
+
+def _has_titles(table: Table) -> Callable[[Path], bool]:
+    """Plain columns: every title is one that such a table may have."""
+    titles = {field.title for field in table.fields}
+    return _of_lines(lambda line: _GAPS.split(line.strip()), titles, table.sentences)
+
+
+def _has_bars(table: Table) -> Callable[[Path], bool]:
+    """The same in Markdown."""
+    titles = {field.title for field in table.fields}
+    sentences = [f"- {sentence}" for sentence in table.sentences]
+
+    def cells(line: str) -> list[str]:
+        return [cell.strip().replace("\\", "") for cell in _BARS.split(line)[1:-1]]
+
+    return _of_lines(cells, titles, sentences)
+
+
+def _has_names(table: Table) -> Callable[[Path], bool]:
+    """CSV: every name in the header is one that such a table has."""
+    names = {csv_text(name) for field in table.fields if field.name for name in field.names}
+    return _of_lines(lambda line: next(csv.reader([line]), []), names, ())
+
+
+def _is_json(path: Path) -> bool:
+    """A document of ours says so first."""
+    return _SCHEMA.match(_beginning(path)) is not None
+
+
+def _is_page(path: Path) -> bool:
+    """A page of ours says so in its head."""
+    return _GENERATOR in _beginning(path)
+
+
+def _beginning(path: Path) -> bytes:
+    from batcher.rows.out.output import first_block  # noqa: PLC0415 - only for a file
+
+    return first_block(path)[:_BEGINNING]
+
+
+def _of_lines(
+    cells_of: Callable[[str], list[str]], known: set[str], sentences: Iterable[str]
+) -> Callable[[Path], bool]:
+    said = {NOTHING_HERE, f"- {NOTHING_HERE}", *sentences}
+
+    def is_ours(path: Path) -> bool:
+        from batcher.rows.out.output import first_line  # noqa: PLC0415 - as above
+
+        lines = _beginning(path).decode(errors="replace").splitlines()
+        if not said.isdisjoint(lines[:_SENTENCES]):
+            return True
+        cells = cells_of(first_line(path).decode(errors="replace"))
+        return bool(cells) and known.issuperset(cells)
+
+    return is_ours

@@ -10,7 +10,7 @@ from batcher.ledger.schema import NOT_KEPT
 from batcher.messages.evidence import own_key
 from batcher.messages.request import IN_DOUBT, State
 from batcher.pricing.money import METERS, format_usd, rate_text, usd_text
-from batcher.report.render.json_document import json_text, money
+from batcher.report.render.records import json_text, money
 from batcher.report.request import FailureGroup, ListedAnswer, ListedFailure, StoredRequest
 from batcher.report.search import (
     FoundAnswer,

@@ -13,12 +13,11 @@ from batcher.outputs import visible
 from batcher.pricing.money import format_usd, usd_text
 from batcher.report.figures import USD, Counts, ReportLine
 from batcher.report.render.formats import Format, write
-from batcher.report.render.json_document import json_text, money
+from batcher.report.render.records import json_text, money
 from batcher.report.request import FailureGroup
-from batcher.report.sentences import in_doubt_range
 from batcher.report.status import LastInvocation, Life, RunStatus, Worker
 from batcher.report.table import Field, Row, Table, Unit
-from batcher.report.words import count_of, moment_text, safe_text
+from batcher.report.words import count_of, in_doubt_range, moment_text, safe_text
 
 SCHEMA: Final = "batcher.status/1"
 _FIELDS: Final = (

@@ -5,13 +5,18 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol, Self, TypeVar
 
-from batcher.clock import moment_of
 from batcher.report.figures import Key, sort_key
 from batcher.report.ledgers import Ledgers
 from batcher.report.query import ReportQuery
-from batcher.report.sentences import window_sentence
 from batcher.report.table import Cell, Field, Table, key_fields, named_key, total_key
-from batcher.report.words import NOTHING_HERE, SIMULATED_LEFT_OUT, SIMULATED_ONLY, safe_text
+from batcher.report.words import (
+    NOTHING_HERE,
+    SIMULATED_LEFT_OUT,
+    SIMULATED_ONLY,
+    moment_words,
+    safe_text,
+    window_sentence,
+)
 
 
 class JoinableSums(Protocol):
@@ -86,13 +91,6 @@ def sentences_of(ledgers: Ledgers, own: tuple[str, ...], *, empty: bool) -> tupl
         SIMULATED_ONLY if ledgers.simulated_only else "",
     )
     return tuple(safe_text(sentence) for sentence in said if sentence)
-
-
-def moment_words(moment_us: int | None) -> str | None:
-    """ISO 8601 with a Z, to the microsecond where there are any."""
-    if moment_us is None:
-        return None
-    return moment_of(moment_us).isoformat().replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,15 +1,26 @@
-"""A table as columns of text: one layout for terminal, plain text, Markdown and the page."""
+"""A table as columns of text: for a terminal, for a pipe or a file, as Markdown, for the page.
+
+One layout for all of them. On a terminal what does not fit is left out; plain columns and
+Markdown have every column, nothing cut off. The one place outside `cli` that knows rich.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from fractions import Fraction
-from typing import Any, TypeGuard, assert_never
+from typing import TYPE_CHECKING, Any, Final, TextIO, TypeGuard, assert_never
 
 from batcher.pricing.money import format_currency, places_of
 from batcher.report.figures import USD
 from batcher.report.table import CURRENCY, Cell, Field, Named, Table, Unit
-from batcher.report.words import safe_text
+from batcher.report.words import safe_text, shorten_apart
+
+if TYPE_CHECKING:
+    from rich.table import Table as Grid
+
+
+_GAP = "  "
+_SHORTEST_NAME: Final = 8
 
 
 class Detail(Enum):
@@ -166,3 +177,129 @@ def time_text(microseconds: int) -> str:
         return f"{_one_decimal(Fraction(microseconds, 1_000_000))} s"
     minutes = round(Fraction(microseconds, 60_000_000))
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
+
+
+def plain(layout: Layout) -> str:
+    """Aligned columns for a pipe or a file; ends with a newline."""
+    lines = _plain_lines(layout) if layout.rows else []
+    gap = [""] if lines and layout.sentences else []
+    return "".join(f"{line}\n" for line in [*lines, *gap, *layout.sentences])
+
+
+def markdown(layout: Layout) -> str:
+    """A table as GitHub and most others understand it; ends with a newline."""
+    lines = _markdown_lines(layout) if layout.rows else []
+    notes = [f"- {_markdown_text(sentence)}" for sentence in layout.sentences]
+    gap = [""] if lines and notes else []
+    return "".join(f"{line}\n" for line in [*lines, *gap, *notes])
+
+
+def _plain_lines(layout: Layout) -> list[str]:
+    widths = layout.widths()
+    titles = tuple(column.title for column in layout.columns)
+    rule = tuple("-" * width for width in widths)
+    total = [rule, *layout.totals] if layout.totals else []
+    return [
+        _GAP.join(map(_aligned, cells, widths, layout.columns)).rstrip()
+        for cells in (titles, rule, *layout.rows, *total)
+    ]
+
+
+def _aligned(cell: str, width: int, column: Column) -> str:
+    return cell.rjust(width) if column.is_number else cell.ljust(width)
+
+
+def _markdown_lines(layout: Layout) -> list[str]:
+    total = [tuple(f"**{cell}**" if cell else "" for cell in row) for row in layout.totals]
+    return [
+        _markdown_row(tuple(column.title for column in layout.columns)),
+        _markdown_row(
+            tuple("---:" if c.is_number else "---" for c in layout.columns), raw=True
+        ),
+        *(_markdown_row(row) for row in layout.rows),
+        *(_markdown_row(row, raw=True) for row in total),
+    ]
+
+
+def _markdown_row(cells: tuple[str, ...], *, raw: bool = False) -> str:
+    return f"| {' | '.join(cells if raw else map(_markdown_text, cells))} |"
+
+
+def _markdown_text(text: str) -> str:
+    """`text` without a meaning in Markdown or HTML."""
+    return "".join(f"\\{char}" if char in "\\`*_[]<>|~&" else char for char in text)
+
+
+def print_table(table: Table, stream: TextIO, width: int | None = None) -> None:
+    """Draw a table as wide as the terminal unless `width` is given.
+
+    Where it does not fit columns are left out, then names cut in their middle; a number is
+    never cut. Colours follow the terminal and NO_COLOR.
+    """
+    from rich.console import Console  # noqa: PLC0415 - only for a terminal
+    from rich.text import Text  # noqa: PLC0415 - as above
+
+    console = Console(file=stream, width=width, highlight=False, emoji=False, markup=False)
+    layout = _fitting(lay_out(table, Detail.WIDE), console.width)
+    if layout.rows:
+        console.print(_grid(layout))
+    for sentence in layout.sentences:
+        console.print(Text(sentence))
+
+
+def _fitting(layout: Layout, width: int) -> Layout:
+    """What fits of it.
+
+    Left out are first the columns that are not `in_narrow`, from the left; then numbers, from
+    the left, but for the last one: what it cost.
+    """
+    least = [column for column in layout.columns if not column.in_narrow]
+    numbers = [column for column in layout.columns if column.in_narrow and column.is_number]
+    for column in [*least, *numbers[:-1]]:
+        if _width(layout) <= width:
+            return layout
+        layout = layout.without(column)
+    return _with_short_names(layout, width)
+
+
+def _width(layout: Layout) -> int:
+    return sum(layout.widths()) + _borders(layout)
+
+
+def _borders(layout: Layout) -> int:
+    return 3 * len(layout.columns) + 1
+
+
+def _with_short_names(layout: Layout, width: int) -> Layout:
+    names = [place for place, column in enumerate(layout.columns) if not column.is_number]
+    if _width(layout) <= width or not names or not layout.rows:
+        return layout
+    widths = layout.widths()
+    room = width - _borders(layout) - sum(widths) + sum(widths[place] for place in names)
+    length = max(room // len(names), _SHORTEST_NAME)
+    columns = list(zip(*layout.rows, strict=True))
+    for place in names:
+        columns[place] = tuple(shorten_apart(columns[place], length))
+    return replace(layout, rows=tuple(zip(*columns, strict=True)))
+
+
+def _grid(layout: Layout) -> "Grid":
+    from rich import box  # noqa: PLC0415 - as above
+    from rich.table import Table as Grid  # noqa: PLC0415 - as above
+    from rich.text import Text  # noqa: PLC0415 - as above
+
+    grid = Grid(box=box.SQUARE, show_footer=False, header_style="bold")
+    for column, width in zip(layout.columns, layout.widths(), strict=True):
+        grid.add_column(
+            Text(column.title),
+            justify="right" if column.is_number else "left",
+            overflow="fold",  # never an ellipsis: half a number is a wrong number
+            no_wrap=column.is_number,
+            min_width=width if column.is_number else None,
+        )
+    for row in layout.rows:
+        grid.add_row(*map(Text, row))
+    grid.add_section()
+    for total in layout.totals:
+        grid.add_row(*map(Text, total), style="bold")
+    return grid
