@@ -405,9 +405,8 @@ def test_a_room_has_few_doors():
 def test_how_things_are_said_knows_no_engine():
     """A report must not load an engine because it says a sentence."""
     engines = ("batcher.pipeline", "batcher.pacing", "batcher.transport", "batcher.wiring")
-    words = [name for name in FILES if name.startswith("cli/words/")]
-    assert words
-    assert not [n for n in words for d in imported(source_of(n)) if d.startswith(engines)]
+    said = imported(source_of("cli/say.py"))
+    assert not [dotted for dotted in said if dotted.startswith(engines)]
 
 
 def test_no_folder_grows_beyond_a_wing():
@@ -500,7 +499,7 @@ def test_no_command_loads_a_heavy_library_before_it_is_run():
         "print(*sys.modules)\n"
     )
     loaded = set(_child(program).stdout.split())
-    assert "batcher.cli.run.retry" in loaded
+    assert "batcher.cli.run.run" in loaded
     assert not HEAVY & loaded
 
 
@@ -555,7 +554,7 @@ def test_an_arrow_that_points_up_or_sideways_is_found(name, source):
     [
         ("pipeline/run/run.py", "from batcher.ledger.write.writer import Writer"),
         ("pipeline/run/run.py", "from batcher.pipeline import resume"),
-        ("cli/demo/command.py", "from batcher.simulator import server"),
+        ("cli/run/demo.py", "from batcher.simulator import server"),
         (
             "cli/__init__.py",
             "import_module(f'batcher.cli.{name}')\nfrom batcher import __version__",

@@ -58,7 +58,7 @@ def _refuse(exc: "click.ClickException") -> NoReturn:
     """What Click says of what was typed, which may hold a key in the wrong place."""
     import io
 
-    from batcher.cli.words.say import say
+    from batcher.cli.say import say
     from batcher.config.keys import masked
 
     said = io.StringIO()
@@ -82,7 +82,7 @@ def _unexpected(exc: Exception) -> NoReturn:
         )
     import traceback
 
-    from batcher.cli.words.say import say
+    from batcher.cli.say import say
     from batcher.config.keys import masked
 
     say(masked("".join(traceback.format_exception(exc)).rstrip()))
@@ -115,7 +115,7 @@ def _refuse_no_folder() -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    from batcher.cli.words.say import say
+    from batcher.cli.say import say
     from batcher.config.keys import masked
 
     say(f"batcher: {masked(message)}")

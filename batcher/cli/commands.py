@@ -1,16 +1,22 @@
-"""What all commands share: sections and examples in the help, one --format, completion."""
+"""What all commands share: sections and examples in the help, one --format, a ledger.
+
+Names that exist, for completion, are listed when a shell asks for them.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from batcher.errors import did_you_mean
+from batcher.errors import BatcherError, did_you_mean
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+    from batcher.ledger.connect import Engine
 
     Choice = click.Choice[str]
 else:
@@ -235,3 +241,91 @@ def completed(
         return [CompletionItem(f"{before}{comma}{name}") for name in found]
 
     return complete
+
+
+_config_option = option("--config", type=FILE, metavar="FILE", help="The config.toml to use.")
+
+
+def ledger_options(command: F) -> F:
+    """Add `--database` and `--config`."""
+    database = option(
+        "-d",
+        "--database",
+        metavar="URL",
+        type=FILE,
+        help="The ledger: a SQLite file or postgresql+psycopg://user@host/name.",
+    )
+    return database(_config_option(command))
+
+
+def several_ledgers_options(command: F) -> F:
+    """Add `--database`, that may be given several times, and `--config`."""
+    databases = option(
+        "-d",
+        "--database",
+        "databases",
+        multiple=True,
+        metavar="URL",
+        type=FILE,
+        help="A ledger: a SQLite file or postgresql+psycopg://user@host/name; several are read"
+        " as one.",
+    )
+    return databases(_config_option(command))
+
+
+def several_ledgers(
+    databases: tuple[str, ...], config: str | None
+) -> AbstractContextManager["tuple[Engine, ...]"]:
+    """All ledgers that the options, or else the configuration, name, open for reading."""
+    from batcher.config.files import database_url
+    from batcher.report.ledgers import ledgers_to_read
+
+    named = databases or (None,)
+    return ledgers_to_read([database_url(each, config) for each in named])
+
+
+def ledger(database: str | None, config: str | None) -> AbstractContextManager["Engine"]:
+    """The ledger that the options and the configuration name, open for reading."""
+    from batcher.config.files import database_url
+    from batcher.report.ledgers import ledger_to_read
+
+    return ledger_to_read(database_url(database, config))
+
+
+def endpoint_names() -> Iterable[str]:
+    """The endpoints of the presets and of the config.toml that is in force here."""
+    from batcher.config import endpoints
+    from batcher.config.files import read_config
+
+    with suppress(BatcherError):
+        return endpoints.endpoint_names(read_config(None).endpoints)
+    return endpoints.endpoint_names({})
+
+
+def model_names() -> Iterable[str]:
+    """The models that the shipped price book knows by name."""
+    from batcher.pricing.book.book import load_shipped
+
+    book = load_shipped()
+    return sorted({model for rates in book.lists.values() for model in rates.models()})
+
+
+def dimension_names() -> Iterable[str]:
+    """What `report --by` takes."""
+    from batcher.report.query import Kind
+
+    return [f"{kind}:" if kind is Kind.TAG else str(kind) for kind in Kind]
+
+
+def price_list_names() -> Iterable[str]:
+    """The lists of the shipped price book."""
+    from batcher.pricing.book.book import load_shipped
+
+    return sorted(load_shipped().lists)
+
+
+def column_names() -> Iterable[str]:
+    """What `export` can write, and where an answer comes from."""
+    from batcher.report.export.answers import ANSWER_COLUMNS
+
+    return list(ANSWER_COLUMNS)

@@ -1,4 +1,7 @@
-"""The commands, in the groups that the help shows. One is imported when it is used."""
+"""The commands, in the groups that the help shows. One is imported when it is used.
+
+`help` and `completion`, which tell how to type the others, stand here.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from batcher import __version__
-from batcher.cli.commands import suggest, write_examples
+from batcher.cli.commands import NearChoice, command, completed, suggest, write_examples
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
 
 # heading -> name -> (where the command is, its one line of help); the help stands here too so
 # that `batcher --help` imports no command. A test compares.
@@ -22,16 +26,16 @@ MENU: Final[dict[str, dict[str, tuple[str, str]]]] = {
             "Send the rows of INPUT, or of a job, that are still to do.",
         ),
         "init": (
-            "batcher.cli.run.init:init",
+            "batcher.cli.care.jobs:init",
             "Write a first job file for an input, and say what to type next.",
         ),
         "demo": (
-            "batcher.cli.demo.command:demo",
+            "batcher.cli.run.demo:demo",
             "See the whole thing work, against a built-in simulator.",
         ),
-        "check": ("batcher.cli.run.check:check", "Validate inputs without sending anything."),
+        "check": ("batcher.cli.run.run:check", "Validate inputs without sending anything."),
         "retry": (
-            "batcher.cli.run.retry:retry",
+            "batcher.cli.run.run:retry",
             "Make failed and held rows work to do again.",
         ),
         "jobs": (
@@ -52,17 +56,17 @@ MENU: Final[dict[str, dict[str, tuple[str, str]]]] = {
             "batcher.cli.look.export:export",
             "Write answers in input order to a file.",
         ),
-        "answers": ("batcher.cli.look.answers:answers", "Print the latest answers."),
+        "answers": ("batcher.cli.look.rows:answers", "Print the latest answers."),
         "failures": (
-            "batcher.cli.look.answers:failures",
+            "batcher.cli.look.rows:failures",
             "Print the rows without an answer, grouped by reason.",
         ),
         "batches": (
-            "batcher.cli.look.batches:batches",
+            "batcher.cli.look.status:batches",
             "List the Message Batches of runs, and settle those that got lost.",
         ),
         "show": (
-            "batcher.cli.look.show:show",
+            "batcher.cli.look.rows:show",
             "Show one request: attempts, legs, usage, prices.",
         ),
     },
@@ -86,18 +90,18 @@ MENU: Final[dict[str, dict[str, tuple[str, str]]]] = {
     },
     "Care": {
         "doctor": (
-            "batcher.cli.care.doctor:doctor",
+            "batcher.cli.care.setup:doctor",
             "Check configuration, key, endpoint and database.",
         ),
         "config": (
-            "batcher.cli.care.config:config",
+            "batcher.cli.care.setup:config",
             "Show the settings in force and where they come from, or begin a config.toml.",
         ),
         "verify": (
-            "batcher.cli.care.verify:verify",
+            "batcher.cli.care.ledger:verify",
             "Recompute every charge and check the ledger against itself.",
         ),
-        "db": ("batcher.cli.care.db:db", "Upgrade, check and look after the database."),
+        "db": ("batcher.cli.care.ledger:db", "Upgrade, check and look after the database."),
         "models": (
             "batcher.cli.care.models:models",
             "List the models of an endpoint, and whether their prices are known.",
@@ -107,13 +111,13 @@ MENU: Final[dict[str, dict[str, tuple[str, str]]]] = {
             "Start a local Messages API for trying out.",
         ),
         "completion": (
-            "batcher.cli.care.helping:completion",
+            "batcher.cli.menu:completion",
             "Print the script that makes a shell complete commands and names.",
         ),
     },
 }
 COMMANDS: Final = {name: entry for group in MENU.values() for name, entry in group.items()}
-_HELP: Final = "batcher.cli.care.helping:helping"
+_HELP: Final = "batcher.cli.menu:helping"
 _FIRST: Final = (
     "batcher demo",
     "batcher run rows.jsonl -e anthropic -m claude-haiku-4-5 --dry-run",
@@ -211,3 +215,40 @@ def _short_help() -> list[str]:
         "",
         "Try it: batcher demo. All commands: batcher --help. One of them: batcher help run.",
     ]
+
+
+@click.command("help", hidden=True)
+@click.argument(
+    "names", nargs=-1, metavar="[COMMAND]...", shell_complete=completed(lambda: COMMANDS)
+)
+@click.pass_context
+def helping(context: click.Context, names: tuple[str, ...]) -> None:
+    """Show the help of COMMAND, as --help does."""
+    at = context.find_root()
+    for name in names:
+        found = (
+            at.command.get_command(at, name) if isinstance(at.command, click.Group) else None
+        )
+        if found is None:
+            context.fail(f"no such command {' '.join(names)!r}; batcher --help lists them")
+        at = click.Context(found, info_name=name, parent=at)
+    click.echo(at.get_help())
+
+
+@command(
+    "batcher completion bash > ~/.local/share/bash-completion/completions/batcher",
+    "batcher completion fish > ~/.config/fish/completions/batcher.fish",
+)
+@click.argument("shell", type=NearChoice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that makes a shell complete commands and names.
+
+    Besides commands, options and files it completes endpoints, models, the dimensions of a
+    report and the columns of an export. For zsh write the script into a folder of your fpath,
+    as _batcher.
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    if kind is not None:
+        click.echo(kind(group, {}, "batcher", "_BATCHER_COMPLETE").source())

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 from batcher import wiring
-from batcher.cli.care.doctor import doctor
+from batcher.cli.care.setup import doctor
 from batcher.errors import ConfigurationError
 from batcher.ledger.connect import open_engine, place, reading
 from batcher.ledger.migrate import current, prepare

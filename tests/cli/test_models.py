@@ -4,7 +4,7 @@ import json
 import pytest
 
 from batcher.cli.care import models as command
-from batcher.cli.words.say import tell_table
+from batcher.cli.say import tell_table
 from batcher.errors import AccessRefused, ConfigurationError, ProviderUnavailable
 from batcher.transport.endpoint import Endpoint, Secret
 from batcher.transport.live.client import HttpClient, Reply

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from batcher.cli.care import kubernetes
+from batcher.cli.care import scheduling
 from tests.e2e.inputs import QUICK, rows, write_jsonl
 from tests.e2e.ledgers import count
 from tests.e2e.processes import PATIENCE_SECONDS
@@ -99,7 +99,7 @@ def test_the_image_is_built_in_stages_of_which_the_last_has_no_sources():
 
 def test_the_image_runs_as_nobody_s_user_which_the_pod_has_too():
     (user,) = [rest for word, rest in instructions() if word == "USER"]
-    assert user == f"{kubernetes._USER}:{kubernetes._USER}"
+    assert user == f"{scheduling._USER}:{scheduling._USER}"
     assert ("ENTRYPOINT", '["batcher"]') in instructions()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from batcher.cli.care.db_purge import moment
+from batcher.cli.care.ledger import moment
 from tests.e2e.inputs import PAUSES, QUICK, row, rows, write_jsonl
 from tests.e2e.invariants import check_everything
 from tests.e2e.ledgers import read

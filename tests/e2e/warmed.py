@@ -11,14 +11,13 @@ from batcher.pricing.book.book import load_shipped
 
 IMPORTED = """
 aiohttp psycopg uvloop encodings.idna encodings.utf_8_sig importlib.resources.readers
-alembic.autogenerate alembic.command alembic.config
-sqlalchemy.dialects.sqlite sqlalchemy.dialects.postgresql.psycopg
-batcher.cli.run.check batcher.cli.run.display batcher.cli.run.dry_run batcher.cli.run.run
-batcher.cli.run.summary batcher.cli.look.export batcher.cli.look.report
-batcher.cli.look.report_checks batcher.cli.look.status batcher.cli.money.estimate
-batcher.cli.care.db batcher.cli.care.simulate batcher.cli.care.verify
-batcher.estimate.census batcher.messages.stream batcher.pricing.book.differences
-batcher.ledger.rate.months batcher.report.export.input_rows batcher.report.export.stored
+alembic.autogenerate alembic.command alembic.config sqlalchemy.dialects.sqlite
+sqlalchemy.dialects.postgresql.psycopg batcher.cli.run.run batcher.cli.run.display
+batcher.cli.run.dry_run batcher.cli.run.summary batcher.cli.look.export
+batcher.cli.look.report batcher.cli.look.status batcher.cli.money.estimate
+batcher.cli.care.ledger batcher.cli.care.simulate batcher.estimate.census
+batcher.messages.stream batcher.pricing.book.differences batcher.ledger.rate.months
+batcher.report.export.input_rows batcher.report.export.stored
 batcher.report.render.status_text batcher.report.status batcher.report.summary
 batcher.report.totals batcher.simulator.server batcher.transport.live.live_lane batcher.wiring
 """

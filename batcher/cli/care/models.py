@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from batcher.cli.commands import command, completed, format_options, option
-from batcher.cli.names import endpoint_names
-from batcher.cli.words.say import tell, tell_table
+from batcher.cli.commands import command, completed, endpoint_names, format_options, option
+from batcher.cli.say import tell, tell_table
 
 if TYPE_CHECKING:
     from batcher.pricing.book.book import PriceBook

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batcher.cli.commands import command, option
-from batcher.cli.words.say import tell
+from batcher.cli.say import tell
 
 if TYPE_CHECKING:
     import asyncio

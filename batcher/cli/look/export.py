@@ -5,10 +5,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from batcher.cli.commands import FILE, NearChoice, command, completed, force_option, option
-from batcher.cli.ledger_options import ledger, ledger_options
-from batcher.cli.names import column_names
-from batcher.cli.words.say import tell
+from batcher.cli.commands import (
+    FILE,
+    NearChoice,
+    column_names,
+    command,
+    completed,
+    force_option,
+    ledger,
+    ledger_options,
+    option,
+)
+from batcher.cli.say import tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

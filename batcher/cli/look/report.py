@@ -1,4 +1,4 @@
-"""`batcher report`: what was sent, what it used, what it cost."""
+"""`batcher report`, and what is said and judged beside it: old prices, answers without any."""
 
 import sys
 from collections.abc import Sequence
@@ -12,14 +12,15 @@ from batcher.cli.commands import (
     choice,
     command,
     completed,
+    dimension_names,
     force_option,
     format_options,
     number,
     option,
+    several_ledgers,
+    several_ledgers_options,
 )
-from batcher.cli.ledger_options import several_ledgers, several_ledgers_options
-from batcher.cli.names import dimension_names
-from batcher.cli.words.say import tell
+from batcher.cli.say import say, tell
 from batcher.finance.focus.columns import Grain, Version
 from batcher.report.render.formats import Format, require_file, write, write_report
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from batcher.report.query import ReportQuery
     from batcher.report.table import Table
 
+
+_UNCLEAR = 65
 _FOCUS_FORMAT = "focus"  # has columns of its own, so it is no format of a table
 _WHOLE_REPORT = (Format.HTML, _FOCUS_FORMAT)
 _OTHER_TABLES = ("--view", "--compare", "--what-if")
@@ -134,7 +137,6 @@ def report(
     Works while a run is on. Money in doubt and answers without a price are told apart and never
     guessed. Dates are read in the zone of --tz. Several --database are read as one.
     """
-    from batcher.cli.look.report_checks import strict_exit_code, warn_of_old_books
     from batcher.clock import SystemClock
     from batcher.report.ledgers import narrowed
     from batcher.report.query import query_of
@@ -255,3 +257,35 @@ def _require_one(databases: tuple[str, ...], asked: dict[str, Any]) -> None:
     if len(databases) > 1 and numbered:
         name = "--" + numbered[0].removesuffix("_id") if numbered[0] in asked else numbered[0]
         raise UsageError(f"{name} is about one database: give one --database")
+
+
+def warn_of_old_books(engines: "Sequence[Engine]", config_path: str | None) -> None:
+    """Say on standard error which price books were too old when answers were priced.
+
+    Ages are those at the newest answer, so that one ledger is told of in the same words always.
+    """
+    from batcher.config.files import price_book_max_age
+    from batcher.ledger.connect import reading
+    from batcher.ledger.rate.ratings import books_in_use
+
+    most = price_book_max_age(config_path)
+    if not most:
+        return
+    told = set()
+    for engine in engines:
+        with reading(engine) as connection:
+            books = books_in_use(connection)
+        told |= {(each.version, each.age_days) for each in books if each.age_days > most}
+    for version, days in sorted(told):
+        say(
+            f"warning: price book {version} was {days} days old when it priced the newest "
+            f"answers: look for newer prices (price_book_max_age_days is {most})"
+        )
+
+
+def strict_exit_code(engines: "Sequence[Engine]", query: "ReportQuery") -> int:
+    """65 when an answer that the report is about has no price or an assumed one, else 0."""
+    from batcher.report.summary import summarise
+
+    counts = summarise(engines, query).total.counts
+    return _UNCLEAR if counts.unpriced_requests or counts.assumed_charges else 0

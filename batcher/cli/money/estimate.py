@@ -10,7 +10,7 @@ import click
 
 from batcher.cli.commands import command, format_options, option
 from batcher.cli.run.job_options import job_options, no_preflight
-from batcher.cli.words.say import tell
+from batcher.cli.say import tell
 
 if TYPE_CHECKING:
     from batcher.pipeline.job import Job, Services
@@ -76,7 +76,7 @@ def look_ahead(
     """
     import sys
 
-    from batcher.cli.words.say import say
+    from batcher.cli.say import say
     from batcher.estimate import look_ahead as estimating
 
     asks = may_ask and not assume_yes and sys.stdin.isatty() and sys.stderr.isatty()
@@ -91,10 +91,14 @@ def _print_estimate(
 
     import msgspec
 
-    from batcher.cli.money.estimate_ways import tell_ways, ways_json
-    from batcher.cli.money.estimate_words import estimate_json, estimate_lines
+    from batcher.cli.money.estimate_words import (
+        estimate_json,
+        estimate_lines,
+        tell_ways,
+        ways_json,
+    )
     from batcher.cli.run.display import display
-    from batcher.cli.words.say import say, silence
+    from batcher.cli.say import say, silence
     from batcher.estimate.estimate import estimate as make
 
     made = make(

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batcher.cli.ledger_options import ledger
+from batcher.cli.commands import ledger
 
 if TYPE_CHECKING:
     from batcher.outputs import Guard

@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from batcher.cli.commands import FILE, GroupWithExamples, force_option, option
-from batcher.cli.ledger_options import ledger, ledger_options
-from batcher.cli.words.say import tell, tell_table
+from batcher.cli.commands import (
+    FILE,
+    GroupWithExamples,
+    force_option,
+    ledger,
+    ledger_options,
+    option,
+)
+from batcher.cli.say import tell, tell_table
 
 if TYPE_CHECKING:
     from batcher.ledger.rate.ratings import StoredRating

@@ -10,14 +10,15 @@ from batcher.cli.commands import (
     FILE,
     command,
     completed,
+    endpoint_names,
     force_option,
     format_options,
     number,
     option,
+    several_ledgers,
+    several_ledgers_options,
 )
-from batcher.cli.ledger_options import several_ledgers, several_ledgers_options
-from batcher.cli.names import endpoint_names
-from batcher.cli.words.say import say, tell
+from batcher.cli.say import say, tell
 from batcher.report.render.formats import TABLE_FORMATS, Format, require_file, write
 
 if TYPE_CHECKING:

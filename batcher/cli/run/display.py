@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from batcher.cli.words.say import printable, say
+from batcher.cli.say import printable, say
 from batcher.clock import SystemClock
 from batcher.monitoring.progress_text import (
     Meter,

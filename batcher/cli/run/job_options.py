@@ -16,9 +16,10 @@ from batcher.cli.commands import (
     WORKERS,
     choice,
     completed,
+    endpoint_names,
+    model_names,
     option,
 )
-from batcher.cli.names import endpoint_names, model_names
 from batcher.messages.answer import Store
 from batcher.pipeline.choices import IfRunning, LaneChoice, LogFormat, OnUnknown
 

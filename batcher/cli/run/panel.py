@@ -7,7 +7,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from batcher.cli.words.say import printable
+from batcher.cli.say import printable
 from batcher.monitoring.progress_text import (
     Reading,
     limit_words,

@@ -18,7 +18,7 @@ from batcher.cli.money.estimate_words import (
 from batcher.cli.money.estimate_words import grade_lines as lines_of_grades
 from batcher.cli.run.display import display
 from batcher.cli.run.summary import finish
-from batcher.cli.words.say import say, silence
+from batcher.cli.say import say, silence
 from batcher.estimate.estimate import Estimated, estimate
 from batcher.ledger.connect import engine_at, reading
 from batcher.ledger.money.estimates import stored_estimates

@@ -1,4 +1,4 @@
-"""`batcher run`."""
+"""`batcher run`, `batcher check` before it, `batcher retry` after it."""
 
 from functools import partial
 from pathlib import Path
@@ -11,12 +11,17 @@ from batcher.cli.commands import (
     OUTPUT,
     TROUBLE,
     WHAT,
+    choice,
     command,
     force_option,
     format_options,
+    ledger_options,
+    number,
     option,
 )
 from batcher.cli.run.job_options import job_options, no_preflight, run_options, tag_table
+from batcher.cli.say import say, silence, tell
+from batcher.messages.failure import FailureKind
 
 if TYPE_CHECKING:
     from batcher.monitoring.monitors import Monitors
@@ -100,7 +105,6 @@ def run(
     from batcher.cli.interrupts import Interrupted
     from batcher.cli.run.dry_run import print_dry_run
     from batcher.cli.run.summary import refused
-    from batcher.cli.words.say import say, silence
     from batcher.errors import BatcherError
 
     as_json = form == "json"
@@ -140,8 +144,7 @@ def _run(
     from batcher import wiring
     from batcher.cli.money.estimate import look_ahead
     from batcher.cli.run.display import display
-    from batcher.cli.run.summary import finish
-    from batcher.cli.words.say import say
+    from batcher.cli.run.summary import finish, tell_deadline
     from batcher.clock import SystemClock
 
     job = wiring.resolve(typed)
@@ -175,7 +178,62 @@ def _run(
         watcher.close()
     more = None
     if job.deadline is not None:
-        from batcher.cli.run.deadline import tell_deadline
-
         more = tell_deadline(job, ended, watcher.start, began_us, quiet=silent)
     return finish(job, ended, watcher, as_json=as_json, quiet=quiet, more=more)
+
+
+@command("batcher check rows.jsonl -m claude-haiku-4-5", "batcher check job.toml --json")
+@job_options
+@no_preflight
+@format_options("text", "json")
+def check(
+    inputs: tuple[str, ...],
+    job_path: Path | None,
+    config_path: str | None,
+    form: str,
+    **options: Any,  # noqa: ANN401 - settings by name, checked by Settings
+) -> int:
+    """Validate inputs without sending anything.
+
+    Reads, renders and judges every row as `run` would; needs no key and no database. Exits
+    with 1 when a row would be quarantined.
+    """
+    from batcher import wiring
+    from batcher.cli.run.dry_run import print_inspection
+
+    asked = wiring.asked(inputs, job_path, config_path, options=options)
+    return print_inspection(wiring.resolve(asked), as_json=form == "json")
+
+
+@command("batcher retry", "batcher retry --run 3 --kind held")
+@option("--run", "run_id", type=number, metavar="ID", help="The run, when there are several.")
+@option(
+    "--kind",
+    type=choice(FailureKind),
+    multiple=True,
+    help="Only rows of this kind; repeatable [failed and held].",
+)
+@option("--reason", help="Only rows with this reason, as batcher failures shows it.")
+@ledger_options
+def retry(
+    run_id: int | None,
+    kind: tuple[str, ...],
+    reason: str | None,
+    database: str | None,
+    config: str | None,
+) -> None:
+    """Make failed and held rows work to do again.
+
+    Sends nothing: the run's own command, typed again, sends them.
+    """
+    from batcher.config.files import database_url
+    from batcher.pipeline.run.release import release
+    from batcher.report.words import count_of
+
+    released = release(
+        database_url(database, config), run_id, kinds=kind or ("failed", "held"), reason=reason
+    )
+    rows, are = count_of(released.rows, "row"), "is" if released.rows == 1 else "are"
+    tell(f"{rows} of run {released.run_id} {are} to do again")
+    if released.rows:
+        tell(f"send them with: {released.command}")

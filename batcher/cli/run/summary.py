@@ -1,23 +1,32 @@
-"""What a run says at its end: lines for people, or one JSON object."""
+"""What a run says at its end: lines for people, or one JSON object.
+
+One with a deadline also says what that saved, and whether it was kept.
+"""
 
 import shlex
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from batcher import wiring
 from batcher.cli.interrupts import Interrupted
 from batcher.cli.run.display import Quiet
-from batcher.cli.words.say import say, tell
+from batcher.cli.say import say, tell
+from batcher.clock import SystemClock, moment_of
 from batcher.errors import BatcherError, StorageError
-from batcher.ledger.connect import without_passwords
+from batcher.ledger.connect import engine_at, reading, without_passwords
+from batcher.ledger.money.budget import lane_tokens
 from batcher.monitoring.progress_text import duration_words, limit_lines, money_so_far, told
-from batcher.pipeline.events import ASSUMED, UNPRICED, Ended, Started
+from batcher.pipeline.choices import Deadline
+from batcher.pipeline.events import ASSUMED, LATE, UNPRICED, Ended, Started
 from batcher.pipeline.job import Job
 from batcher.pipeline.progress import Progress
-from batcher.pricing.money import format_usd
+from batcher.pricing.money import format_usd, usd_text
 from batcher.report.words import count_of
+
+if TYPE_CHECKING:
+    from batcher.estimate.ways import LaneMoney
 
 
 def refused(error: BatcherError | Interrupted, *, as_json: bool) -> int:
@@ -249,3 +258,57 @@ def _next_line(job: Job, ended: Ended, start: Started | None) -> str:
 
 def _upper(pico: int | None) -> str:
     return "an unknown amount" if pico is None else format_usd(pico)
+
+
+def tell_deadline(
+    job: Job, ended: Ended, start: Started | None, since_us: int, *, quiet: bool
+) -> dict[str, Any]:
+    """Say how the run went about its deadline; the same for its JSON object."""
+    if job.deadline is None:
+        return {}
+    money, late = _lane_money(job, start, since_us), ended.unfinished_rows.get(LATE, 0)
+    over = SystemClock().now_us() > job.deadline.at_us
+    missed = late > 0 or (ended.rows_left and over)
+    if not quiet:
+        for line in _deadline_lines(job.deadline, money, late, missed=missed):
+            say(line)
+    return {
+        "deadline": {
+            "at": moment_of(job.deadline.at_us).isoformat(),
+            "missed": missed,
+            "late_rows": late,
+            "batch_saved_usd": usd_text(money.saved),
+            "moved_rows": money.moved_rows,
+            "move_cost_usd": usd_text(money.move_cost),
+        }
+    }
+
+
+def _lane_money(job: Job, start: Started | None, since_us: int) -> "LaneMoney":
+    from batcher.estimate.expected_cost import Tariff
+    from batcher.estimate.ways import LaneMoney, lane_money
+
+    nothing = LaneMoney(saved=0, moved_rows=0, move_cost=0)
+    if start is None:
+        return nothing
+    tariff = Tariff(wiring.rater_of(job, wiring.price_book(job)), SystemClock().now_us())
+    try:
+        with engine_at(job.database, read_only=True) as engine, reading(engine) as connection:
+            return lane_money(lane_tokens(connection, start.run_id, since_us), tariff)
+    except BatcherError:
+        return nothing  # what went wrong with the database is said already
+
+
+def _deadline_lines(
+    deadline: Deadline, money: "LaneMoney", late: int, *, missed: bool
+) -> list[str]:
+    lines = []
+    if money.saved or money.moved_rows:
+        moving = (
+            f"; moving {count_of(money.moved_rows, 'row')} cost {format_usd(money.move_cost)}"
+        )
+        lines.append(f"batch saved {format_usd(money.saved)}{moving * bool(money.moved_rows)}")
+    if missed:
+        what = f"{count_of(late, 'row')} answered after it" if late else "rows are left to do"
+        lines.append(f"the deadline {deadline.words} was missed: {what}")
+    return lines

@@ -1,4 +1,4 @@
-"""`batcher config`: the settings that hold here, and a file to change them in."""
+"""`batcher config` and `batcher doctor`: the settings that hold here, and whether they work."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import click
 
 from batcher.cli.commands import GroupWithExamples, command, format_options, write_new
 from batcher.cli.run.job_options import job_options, run_options
-from batcher.cli.words.say import tell, tell_table
+from batcher.cli.say import tell, tell_table
 
 
 @click.group(
@@ -69,3 +69,32 @@ def _one_line(value: object) -> str:
 
 config.add_command(show_config)
 config.add_command(init_config)
+
+
+@command("batcher doctor", "batcher doctor job.toml --json")
+@job_options
+@format_options("text", "json")
+def doctor(
+    inputs: tuple[str, ...],
+    job_path: Path | None,
+    config_path: str | None,
+    form: str,
+    **options: Any,  # noqa: ANN401 - settings by name, checked by Settings
+) -> int:
+    """Check configuration, key, endpoint and database.
+
+    Inputs that are named are looked for, too. Sends no prompt and never prints a key. Exits
+    with 1 when something is wrong.
+    """
+    import msgspec
+
+    from batcher import wiring
+    from batcher.wiring.examine import examine
+
+    findings = examine(wiring.asked(inputs, job_path, config_path, options=options))
+    if form == "json":
+        tell(msgspec.json.encode({"findings": findings}))
+    else:
+        for finding in findings:
+            tell(f"{'ok  ' if finding.ok else 'FAIL'} {finding.what}: {finding.words}")
+    return 0 if all(finding.ok for finding in findings) else 1

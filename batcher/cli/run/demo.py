@@ -1,4 +1,4 @@
-"""The demonstration: a simulator of our own, two sample jobs, one report."""
+"""`batcher demo`: a simulator of our own, two sample jobs, one report."""
 
 import shlex
 import subprocess
@@ -6,22 +6,38 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import batcher
-from batcher import wiring
-from batcher.cli.ledger_options import ledger
-from batcher.cli.run.display import Quiet, display
-from batcher.cli.run.summary import closing_lines
-from batcher.cli.words.say import say, tell
-from batcher.config.tables import Settings
+from batcher.cli.commands import command, ledger, option
+from batcher.cli.say import say, tell
 from batcher.errors import ProviderUnavailable
-from batcher.pipeline.events import Ended
-from batcher.pipeline.job import Job
+
+if TYPE_CHECKING:
+    from batcher.pipeline.events import Ended
+    from batcher.pipeline.job import Job
 
 JOBS: Final = ("tickets", "reviews")
 _LATENCY_MS: Final = "40-240"
 _FAULTS: Final = ("529=0.005", "500=0.003")  # a little trouble: retries are part of the picture
+
+
+@command("batcher demo", "batcher demo -d demo.db")
+@option(
+    "-d",
+    "--database",
+    default="batcher-demo.db",
+    show_default=True,
+    metavar="URL",
+    help="Where the answers go.",
+)
+def demo(database: str) -> int:
+    """See the whole thing work, against a built-in simulator.
+
+    Starts a Messages API on this machine, runs two sample jobs of 2,400 rows against it and
+    prints the pricing report. Needs no key, costs nothing, takes about ten seconds.
+    """
+    return run_demo(database)
 
 
 def run_demo(database: str) -> int:
@@ -69,7 +85,11 @@ def _simulator() -> Iterator[str]:
         process.communicate()
 
 
-def _run_sample(name: str, base_url: str, database: str) -> Ended:
+def _run_sample(name: str, base_url: str, database: str) -> "Ended":
+    from batcher import wiring
+    from batcher.cli.run.display import Quiet, display
+    from batcher.config.tables import Settings
+
     path = samples_folder() / f"{name}.toml"
     job = wiring.resolve(
         wiring.Asked(
@@ -85,7 +105,9 @@ def _run_sample(name: str, base_url: str, database: str) -> Ended:
     return ended
 
 
-def _say_end(job: Job, ended: Ended) -> None:
+def _say_end(job: "Job", ended: "Ended") -> None:
+    from batcher.cli.run.summary import closing_lines
+
     for line in closing_lines(job, ended, None)[:-1]:
         say(line)
     if ended.error:

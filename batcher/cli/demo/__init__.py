@@ -1,1 +1,0 @@
-"""`batcher demo`: the sample jobs against the built-in simulator."""
