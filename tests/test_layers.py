@@ -76,14 +76,12 @@ DOORS = {
         "runs",
         "schema",
         "batches.store",  # what waits in batches: the pipeline, reports and a command ask
-        "verify.checks",
         "write.records",
         "write.writer",
     },
     "monitoring": {"metrics_file", "monitors", "ping", "progress_text", "run_log"},
     "pacing": {
         "backoff",
-        "forecast",  # by when batches are back: the pipeline plans a deadline with it
         "limits",
         "pacer",
         "pool",
@@ -159,8 +157,7 @@ DOORS = {
         "live.mask",  # what was typed is repeated without a key, too
     },
 }
-# Batches are a wing of the ledger with a door of its own, the seventeenth.
-MOST_DOORS = {"ledger": 17, "report": 16}  # all others: twelve
+MOST_DOORS = {"ledger": 16, "report": 16}  # all others: twelve
 WING = 16  # modules in one folder, `__init__` not counted
 
 TOP_LEVEL = {

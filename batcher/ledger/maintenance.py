@@ -1,4 +1,9 @@
-"""What a ledger needs from time to time: upgrading, checking, a copy, purging, and room."""
+"""What a ledger needs from time to time: upgrading, checking, a copy, purging, and room.
+
+`verify` recomputes what the ledger says, and only reads. It works while a run is on: each check
+sees one moment of the database, and the long one, over all charges, reads chunk by chunk, so
+that no reader holds back the log of a writer for long.
+"""
 
 import os
 import resource
@@ -21,6 +26,7 @@ from batcher.ledger.connect import (
     storage_errors,
 )
 from batcher.ledger.lifeboat.files import sync_folder
+from batcher.ledger.owner.database_file import check_log
 from batcher.ledger.owner.lock import hold_database
 from batcher.ledger.runs import input_files
 from batcher.ledger.schema import invocations, metadata
@@ -32,8 +38,15 @@ from batcher.ledger.sqlite_file import (
     damaged,
     damages_of,
 )
-from batcher.ledger.verify.checks import contents_agree
-from batcher.ledger.verify.findings import Findings
+from batcher.ledger.verify.answers import charges_agree, contents_agree
+from batcher.ledger.verify.bill import check_bill, read_bill
+from batcher.ledger.verify.findings import (
+    Findings,
+    Verified,
+    contradictions,
+    keys_in_plain_sight,
+)
+from batcher.ledger.verify.totals import budgets_agree, rollups_agree
 from batcher.outputs import Guard
 
 if TYPE_CHECKING:
@@ -124,6 +137,32 @@ def current_revision(url: str) -> str | None:
     """The revision of the database at `url`, `None` when it is empty."""
     with engine_at(url, read_only=True) as engine:
         return migrate.current(engine)
+
+
+def verify(engine: Engine, bill: Path | None = None) -> Verified:
+    """Check the whole ledger, beside the `bill` of a simulator if there is one.
+
+    Raises `UsageError` for a file that is no bill, `StorageError` for a damaged SQLite file.
+    """
+    if path := place(engine).path:
+        check_log(path.resolve())
+        check_whole(path)
+    findings = Findings()
+    if bill is not None:
+        check_bill(engine, read_bill(bill), findings)
+    number_of_answers, number_of_charges = charges_agree(engine, findings)
+    with reading(engine) as connection:
+        rollups = rollups_agree(connection, findings)
+    for check in (contradictions, budgets_agree, keys_in_plain_sight):
+        with reading(engine) as connection:
+            check(connection, findings)
+    return Verified(
+        answers=number_of_answers,
+        charges=number_of_charges,
+        rollups=rollups,
+        findings=findings.some,
+        problems=findings.count,
+    )
 
 
 def check_database(url: str, *, deep: bool = False) -> list[str]:

@@ -17,8 +17,7 @@ from batcher.messages.answer import Store
 from batcher.messages.legs import body_with_model
 from batcher.messages.request import Request
 from batcher.pacing.backoff import BreakerPolicy, RetryPolicy
-from batcher.pacing.forecast import DeadlinePlan
-from batcher.pacing.limits import QuotaLimits
+from batcher.pacing.limits import DeadlinePlan, QuotaLimits
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.batches.asking import Batches, LookPace
 from batcher.pipeline.choices import (

@@ -15,6 +15,7 @@ from batcher.finance.reconcile.record import (
     undo,
 )
 from batcher.ledger.connect import open_engine, reading, writing
+from batcher.ledger.maintenance import verify
 from batcher.ledger.money.adjustments import (
     Author,
     effective,
@@ -22,7 +23,6 @@ from batcher.ledger.money.adjustments import (
     read_adjustments,
     read_reconciliations,
 )
-from batcher.ledger.verify.checks import verify
 from tests.finance.provider_files import DAY, MODEL, RIGHT, begin, charge, costs, usage
 from tests.report.ledger_rows import NOON, LedgerRows
 from tests.report.mostly_sqlite import BOTH, database_url  # noqa: F401

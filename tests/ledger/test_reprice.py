@@ -5,6 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batcher.errors import Busy, UsageError
+from batcher.ledger.maintenance import verify
 from batcher.ledger.owner.lock import hold_database
 from batcher.ledger.rate.ratings import (
     RepriceOptions,
@@ -13,7 +14,6 @@ from batcher.ledger.rate.ratings import (
     list_ratings,
     reprice,
 )
-from batcher.ledger.verify.checks import verify
 from batcher.messages.request import Purpose, State
 from batcher.pricing.book.book import parse_book
 from batcher.report.query import ReportQuery, parse_dimensions

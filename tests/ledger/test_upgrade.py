@@ -13,6 +13,7 @@ from sqlalchemy import inspect
 from batcher.cli.menu import group
 from batcher.errors import SchemaVersionError
 from batcher.ledger.connect import open_engine
+from batcher.ledger.maintenance import verify
 from batcher.ledger.migrate import (
     SHIPPED,
     Revisions,
@@ -22,7 +23,6 @@ from batcher.ledger.migrate import (
     revisions_in,
     upgrade,
 )
-from batcher.ledger.verify.checks import verify
 from tests.ledger.head_script import catalog, schema_of, write_anew
 from tests.ledger.kept_ledgers import *  # noqa: F403 - pytest finds fixtures by name
 from tests.ledger.kept_ledgers import ask, execute, rights, with_revision

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from batcher.ledger.connect import open_engine
-from batcher.ledger.verify.checks import verify
+from batcher.ledger.maintenance import verify
 from batcher.ledger.verify.findings import MOST_OF_A_KIND
 from batcher.pricing.book.book import load_shipped
 from tests.ledger.settling import NOON, RunLedger

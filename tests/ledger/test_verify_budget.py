@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from batcher.cli.menu import group
 from batcher.ledger.connect import open_engine
-from batcher.ledger.verify.checks import verify
+from batcher.ledger.maintenance import verify
 from batcher.pricing.money import parse_usd
 from tests.making_runs import Case, FakeLane, answered, photograph, refused, row, rows, unknown
 

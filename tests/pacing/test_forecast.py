@@ -3,14 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.pacing.forecast import (
+from batcher.pacing.limits import (
     CANCEL_SECONDS,
     USUAL_QUEUE_SECONDS,
     DeadlinePlan,
     Forecast,
+    QuotaLimits,
     forecast,
 )
-from batcher.pacing.limits import QuotaLimits
 
 HOUR_US = 3_600 * 10**6
 

@@ -11,8 +11,8 @@ import pytest
 from batcher.clock import SystemClock
 from batcher.errors import UsageError
 from batcher.ledger.connect import open_engine
+from batcher.ledger.maintenance import verify
 from batcher.ledger.money.estimates import EndpointTimes
-from batcher.ledger.verify.checks import verify
 from batcher.pipeline.batches.by_hand import adopt, forget
 from batcher.pipeline.choices import Deadline, LaneChoice
 from batcher.pipeline.run.run import run_by_deadline

@@ -8,7 +8,7 @@ import pytest
 
 from batcher.clock import SystemClock
 from batcher.ledger.connect import open_engine
-from batcher.ledger.verify.checks import verify
+from batcher.ledger.maintenance import verify
 from batcher.messages.failure import Failure, Verdict
 from batcher.messages.request import Partial
 from batcher.pricing.money import parse_usd

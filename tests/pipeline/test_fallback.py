@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from batcher.ledger.connect import open_engine
-from batcher.ledger.verify.checks import verify
+from batcher.ledger.maintenance import verify
 from batcher.messages.request import Purpose
 from batcher.pacing.backoff import BreakerPolicy, RetryPolicy
 from batcher.pipeline.choices import FallbackRules

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batcher.ledger.connect import open_engine
-from batcher.ledger.verify.checks import verify
+from batcher.ledger.maintenance import verify
 from batcher.pipeline.choices import AnswerChoices
 from batcher.pipeline.repeats import SeenRequests
 from batcher.report.export.answers import ExportOptions, export_answers

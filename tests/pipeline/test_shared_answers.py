@@ -6,7 +6,7 @@ import pytest
 
 from batcher.errors import ConfigurationError
 from batcher.ledger.connect import open_engine
-from batcher.ledger.verify.checks import verify
+from batcher.ledger.maintenance import verify
 from batcher.messages.answer import Store
 from batcher.pacing.backoff import BreakerPolicy
 from batcher.pipeline.choices import AnswerChoices, OnUnknown

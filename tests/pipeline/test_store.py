@@ -7,8 +7,8 @@ from contextlib import closing
 import pytest
 
 from batcher.ledger.connect import open_engine
+from batcher.ledger.maintenance import verify
 from batcher.ledger.schema import NOT_KEPT
-from batcher.ledger.verify.checks import verify
 from batcher.messages.answer import Store
 from batcher.messages.request import Partial
 from batcher.pipeline.choices import AnswerChoices

@@ -11,7 +11,7 @@ import pytest
 
 from batcher.errors import ConfigurationError
 from batcher.ledger.connect import open_engine
-from batcher.ledger.verify.checks import verify
+from batcher.ledger.maintenance import verify
 from batcher.messages.request import Purpose
 from batcher.pipeline.choices import AnswerChoices, Tool, ToolTable, answer_choices
 from batcher.pipeline.engine.tools import MOST_OUTPUT_BYTES, run_tool

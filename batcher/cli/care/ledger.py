@@ -190,7 +190,7 @@ def verify(bill: Path | None, form: str, database: str | None, config: str | Non
 
     from batcher.config.files import lifeboat_places
     from batcher.ledger.lifeboat.lifeboat import waiting_for
-    from batcher.ledger.verify.checks import verify as verify_ledger
+    from batcher.ledger.maintenance import verify as verify_ledger
     from batcher.report.words import count_of
 
     with ledger(database, config) as engine:

@@ -21,7 +21,8 @@ import msgspec
 from msgspec.structs import replace
 
 from batcher.errors import SchemaVersionError
-from batcher.ledger.write.records import RowFailure, Scope, Settlement, without_offending_values
+from batcher.ledger.write.corrections import without_offending_values
+from batcher.ledger.write.records import RowFailure, Scope, Settlement
 from batcher.messages.answer import Store
 from batcher.messages.codec import CODEC_ERRORS
 from batcher.messages.request import (

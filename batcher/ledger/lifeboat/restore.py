@@ -24,14 +24,13 @@ from batcher.ledger.lifeboat.files import (
 )
 from batcher.ledger.runs import DIED, attempt_uids
 from batcher.ledger.schema import attempts, failures, invocations, price_books
-from batcher.ledger.write.competing import as_late, late_record
+from batcher.ledger.write.corrections import as_late, late_record, mended
 from batcher.ledger.write.records import (
     Intent,
     Record,
     Scope,
     Settlement,
     initial_rating,
-    mended,
 )
 from batcher.ledger.write.transaction import Recorder
 from batcher.messages.answer import Store

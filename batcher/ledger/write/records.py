@@ -1,35 +1,37 @@
 """What the engine hands to the writer: one frozen record per change of the ledger.
 
-A `Scope` says under which run and rating they are written; `open_rating` makes that rating. Of
-a record that a database refuses to store, `mended` keeps what it can.
+A `Scope` says under which run and rating they are written; `open_rating` makes that rating.
 """
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import blake2b
-from typing import Final, Protocol, assert_never
+from typing import Any, Final, Protocol
 from zlib import crc32
 
 import msgspec
-from msgspec.structs import replace
 from sqlalchemy import Connection, and_, delete, func, select
 
-from batcher.ledger.schema import answers, attempts, failures, price_books, ratings, sources
+from batcher.ledger.schema import (
+    NOT_KEPT,
+    answers,
+    attempts,
+    failures,
+    price_books,
+    ratings,
+    sources,
+)
 from batcher.ledger.schema_internal import batches
 from batcher.ledger.write.statements import insert_into
-from batcher.messages.answer import Answer
-from batcher.messages.codec import CODEC_ERRORS
-from batcher.messages.failure import Failure, FailureKind, Verdict
+from batcher.messages.answer import NotAMessage, text_of
+from batcher.messages.failure import FailureKind
 from batcher.messages.prefix import ONE_HOUR
 from batcher.messages.request import (
-    Answered,
     Attempt,
     BadRow,
     Outcome,
-    Partial,
     State,
-    Unusable,
 )
 from batcher.pricing.book.book import PriceBook
 from batcher.pricing.rate.rating import Charge
@@ -189,6 +191,23 @@ def checksum_of(
     return checksum
 
 
+def what_changed(row: Any) -> str | None:  # noqa: ANN401 - a row with these columns
+    """How an answer is not what was recorded, in words; `None`: it is, or has no checksum."""
+    if row.checksum is None:
+        return None
+    usage = None if row.usage is None else row.usage.encode()
+    found = checksum_of(row.content.encode(), usage, row.joined_content, row.joined_text)
+    if row.checksum != found:
+        return "content or usage is not what was recorded"
+    if row.content == NOT_KEPT:
+        return None
+    try:
+        text = text_of(row.content.encode())
+    except NotAMessage as error:
+        return str(error)
+    return None if text == row.text else "its text is not that of its content"
+
+
 def open_rating(connection: Connection, book: PriceBook, now_us: int) -> tuple[int, int]:
     """(price_book_id, rating_id) of the initial rating with this book, made when new.
 
@@ -322,78 +341,3 @@ def prefixes_written(connection: Connection, run_id: int, now_us: int) -> dict[i
     for prefix, until, cached in connection.execute(query):
         found[prefix] = None if until is None else int(until) * bool(cached)
     return found
-
-
-def mended(record: Record) -> Record:
-    """The same record without what a database may refuse: an answer is unusable, its row held.
-
-    Rows are checked before they are sent, so that theirs are hardly ever the offending texts;
-    they lose their custom_id.
-    """
-    match record:
-        case Intent():
-            return Intent(attempt=_plain(record.attempt))
-        case Settlement():
-            return without_offending_values(record)
-        case Quarantine():
-            said = "the database refused a text of this row"
-            bare = replace(record.row, custom_id=None, reason="not_storable", message=said)
-            return Quarantine(row=bare)
-        case _:
-            assert_never(record)
-
-
-def without_offending_values(settlement: Settlement) -> Settlement:
-    """The same attempt, settled as unusable: in doubt, its bytes kept, the row held."""
-    outcome = settlement.outcome
-    body = b""
-    if isinstance(outcome, (Answered, Partial)):
-        body = _bytes_of(outcome.answer)
-    elif isinstance(outcome, Unusable):
-        body = outcome.body
-    message = "the database refused a value of this answer; its bytes are kept"
-    failure = Failure(verdict=Verdict.FAIL_ROW, error_type="not_storable", message=message)
-    exchange = replace(
-        outcome.exchange, provider_request_id=None, workspace_id=None, reported_cost=None
-    )
-    return replace(
-        settlement,
-        attempt=_plain(settlement.attempt),
-        outcome=Unusable(exchange, failure, body),
-        state=State.UNUSABLE,
-        pending=False,
-        final=False,
-        charges=(),
-        joined_content=None,
-        joined_text=None,
-        valid=None,
-        invalid_reason=None,
-        cost_low=0,
-        cost_high=settlement.attempt.cost_high,
-        failure=RowFailure(
-            kind=FailureKind.HELD, reason="not_storable", message=message, transient=False
-        ),
-    )
-
-
-def _plain(attempt: Attempt) -> Attempt:
-    """The attempt without the texts of its row."""
-    request = attempt.request
-    model = request.model.encode("ascii", "replace").decode().replace("\0", "?")[:100]
-    return replace(attempt, request=replace(request, custom_id=None, model=model))
-
-
-def _bytes_of(answer: Answer) -> bytes:
-    """The message as it was understood; of one that is no JSON any more what was said."""
-    fields = {name: getattr(answer, name) for name in _SAID}
-    raw = {
-        "content": msgspec.Raw(answer.content),
-        "usage": msgspec.Raw(answer.usage_raw or b"null"),
-    }
-    try:
-        return msgspec.json.encode({"id": answer.message_id, **fields, **raw})
-    except CODEC_ERRORS:
-        return answer.content + b"\n" + (answer.usage_raw or b"")
-
-
-_SAID = ("model", "stop_reason", "stop_sequence", "container_id")

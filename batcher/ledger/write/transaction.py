@@ -22,7 +22,7 @@ from batcher.ledger.schema import (
     rollups,
 )
 from batcher.ledger.write import encode
-from batcher.ledger.write.competing import without_second_answers
+from batcher.ledger.write.corrections import without_second_answers
 from batcher.ledger.write.encode import drop_earlier, kept
 from batcher.ledger.write.records import (
     Intent,

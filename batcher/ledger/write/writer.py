@@ -24,7 +24,8 @@ from batcher.ledger.lifeboat.lifeboat import Lifeboat
 from batcher.ledger.owner.database_file import HeldFile
 from batcher.ledger.owner.lease import Lease
 from batcher.ledger.owner.session import PATIENCE_SECONDS, Session, WriteAheadLog
-from batcher.ledger.write.records import Intent, Record, Scope, Settlement, mended
+from batcher.ledger.write.corrections import mended
+from batcher.ledger.write.records import Intent, Record, Scope, Settlement
 from batcher.ledger.write.transaction import Recorder
 from batcher.messages.answer import Store
 from batcher.messages.request import Answered, NotSent, Partial, Unusable

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from batcher.ledger.batches.store import StoredBatch
 from batcher.messages.failure import Failure, Verdict
 from batcher.messages.request import Attempt, BatchState, Exchange, Outcome, Unknown
-from batcher.pacing.forecast import DeadlinePlan
+from batcher.pacing.limits import DeadlinePlan
 
 
 class Recall(Protocol):

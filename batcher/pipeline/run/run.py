@@ -15,7 +15,7 @@ from batcher.ledger.migrate import prepare
 from batcher.ledger.money.estimates import EndpointTimes
 from batcher.ledger.owner.lock import Ownership
 from batcher.ledger.write.writer import Writer
-from batcher.pacing.forecast import DeadlinePlan, forecast
+from batcher.pacing.limits import DeadlinePlan, forecast
 from batcher.pipeline.choices import PACKED_ROWS, LaneChoice
 from batcher.pipeline.events import Ended
 from batcher.pipeline.job import Job, Services

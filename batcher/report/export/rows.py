@@ -23,7 +23,7 @@ from batcher.ledger.schema import (
     shared_answers,
     sources,
 )
-from batcher.ledger.verify.checks import what_changed
+from batcher.ledger.write.records import what_changed
 from batcher.messages.legs import LEG_STOP_REASONS
 from batcher.messages.request import State
 from batcher.pricing.money import usd_text

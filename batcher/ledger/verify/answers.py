@@ -1,30 +1,40 @@
-"""Every charge, recomputed to the same integers from the raw usage and its price book."""
+"""Every answer: its charges, recomputed to the same integers from raw usage, and its words.
 
-from collections.abc import Iterable, Mapping, Sequence
+An answer's content is compared with its checksum, and its text with its content.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final
 
+from sqlalchemy import Engine, select
+
 from batcher.errors import BatcherError
-from batcher.ledger.connect import Connection
+from batcher.ledger.connect import Connection, reading
 from batcher.ledger.rate.stored_answers import (
     FIRST_TOKENS,
     BillableAnswer,
     Pricing,
     StoredCharge,
     answer_of,
+    answers_with_charges,
     broken_streams,
     equals,
     evidence_of,
     rate_answer,
     rate_usage,
     read_price_lists,
+    read_rate_sets,
     read_ratings,
     repricing_lists,
     usage_of,
 )
+from batcher.ledger.schema import answers
 from batcher.ledger.verify.findings import Findings
+from batcher.ledger.write.records import what_changed
 from batcher.messages.answer import billed_at_least
 from batcher.messages.request import State
 from batcher.messages.usage import Usage
@@ -44,6 +54,19 @@ _WITH_ANSWER: Final = frozenset({State.ANSWERED.value, State.LATE.value})
 _RATING_ID: Final = attrgetter("rating_id")
 
 Pair = tuple[BillableAnswer | None, list[StoredCharge]]
+
+
+def charges_agree(engine: Engine, findings: Findings) -> tuple[int, int]:
+    """Recompute every charge; how many answers and charges there are."""
+    with reading(engine) as connection:
+        priced_by = pricings(connection, findings)
+        rate_sets = read_rate_sets(connection)
+    checker = ChargeChecker(priced_by, rate_sets, findings)
+    for chunk in answers_with_charges(partial(reading, engine)):
+        checker.check(chunk)
+    with reading(engine) as connection:
+        broken_streams_agree(connection, priced_by, findings)
+    return checker.answers, checker.charges
 
 
 class ChargeChecker:
@@ -222,3 +245,33 @@ def _checked_book(rating: Any, findings: Findings) -> PriceBook | None:  # noqa:
     if book.version != rating.version:
         findings.add(_BOOK, f"{name}: its text says that it is version {book.version}")
     return book
+
+
+_CHUNK: Final = 50  # answers may be large
+_READ: Final = tuple(
+    answers.c[name]
+    for name in (
+        "attempt_id", "content", "usage", "joined_content", "joined_text", "text", "checksum",
+    )
+)  # fmt: skip
+
+
+def contents_agree(engine: Engine, findings: Findings) -> None:
+    """Compare each answer with its checksum, and its text with its content."""
+    for chunk in _chunks(engine):
+        for row in chunk:
+            if said := what_changed(row):
+                findings.add("content", f"the answer of attempt {row.attempt_id}: {said}")
+
+
+def _chunks(engine: Engine) -> Iterator[Sequence[Any]]:
+    after = -1
+    while rows := _after(engine, after):
+        yield rows
+        after = rows[-1].attempt_id
+
+
+def _after(engine: Engine, after: int) -> Sequence[Any]:
+    query = select(*_READ).where(answers.c.attempt_id > after).order_by(answers.c.attempt_id)
+    with reading(engine) as connection:
+        return connection.execute(query.limit(_CHUNK)).all()
