@@ -45,7 +45,6 @@ DOORS = {
         "endpoints",
         "files",
         "keys",
-        "schedule",
         "tables",
         "values",
     },

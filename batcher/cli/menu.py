@@ -103,7 +103,7 @@ MENU: Final[dict[str, dict[str, tuple[str, str]]]] = {
         ),
         "db": ("batcher.cli.care.ledger:db", "Upgrade, check and look after the database."),
         "models": (
-            "batcher.cli.care.models:models",
+            "batcher.cli.care.setup:models",
             "List the models of an endpoint, and whether their prices are known.",
         ),
         "simulate": (

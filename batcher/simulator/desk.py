@@ -13,10 +13,9 @@ from typing import Any, Final
 
 import msgspec
 
-from batcher.simulator.answers.cache import PromptCache
-from batcher.simulator.answers.meters import prompt_tokens
 from batcher.simulator.answers.models import quota_group
 from batcher.simulator.answers.plan import Plan, make_plan, message_object
+from batcher.simulator.answers.usage import PromptCache, prompt_tokens
 from batcher.simulator.bill import Bill, BilledRequest, Stats, billed_fields
 from batcher.simulator.settings import SimulatorSettings
 from batcher.simulator.wire.checks import VERSIONS

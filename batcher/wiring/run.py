@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from batcher.config.files import find_config
-from batcher.config.schedule import Cron, parse_cron
+from batcher.config.values import Cron, parse_cron
 from batcher.errors import BatcherError, ConfigurationError, UsageError
 from batcher.ledger.connect import engine_at, parse_url, without_passwords
 from batcher.monitoring.progress_text import limit_json

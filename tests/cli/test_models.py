@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from batcher.cli.care import models as command
+from batcher.cli.care import setup as command
 from batcher.cli.say import tell_table
 from batcher.errors import AccessRefused, ConfigurationError, ProviderUnavailable
 from batcher.transport.endpoint import Endpoint, Secret

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.config.schedule import Cron, parse_cron
+from batcher.config.values import Cron, parse_cron
 from batcher.errors import ConfigurationError
 
 BASE = datetime(2026, 2, 27, 23, 59, tzinfo=UTC)

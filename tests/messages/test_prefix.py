@@ -18,7 +18,7 @@ from batcher.messages.prefix import (
     read_prompt,
     with_breakpoints,
 )
-from batcher.simulator.answers import cache
+from batcher.simulator.answers import usage
 from batcher.simulator.wire.checks import cache_marks, find_problem
 from tests.simulator.asking import TOOL
 
@@ -159,4 +159,4 @@ def test_the_minimum_is_that_of_the_simulator(family, version):
     }
     name = f"claude-{family}-{version}"
     if f"{family}-{version}" in known:
-        assert minimum_tokens(name) == cache.minimum_tokens(name)
+        assert minimum_tokens(name) == usage.minimum_tokens(name)

@@ -8,7 +8,7 @@ from typing import Any
 import anthropic
 import pytest
 
-from batcher.simulator.answers.cache import LOOK_BACK, minimum_tokens
+from batcher.simulator.answers.usage import LOOK_BACK, minimum_tokens
 from batcher.simulator.server import Simulator
 from batcher.simulator.settings import SimulatorSettings
 from tests.simulator.asking import TOOL, asynchronous, body_of

@@ -10,7 +10,12 @@ from typing import Any, Final
 
 import msgspec
 
-from batcher.simulator.answers.meters import Cached, Meters, measure, usage_object
+from batcher.simulator.answers.usage import (
+    CacheUse,
+    Meters,
+    measure,
+    usage_object,
+)
 from batcher.simulator.wire import checks
 from batcher.simulator.wire.faults import without_markers
 from batcher.simulator.wire.forms import Event
@@ -93,7 +98,7 @@ class Plan:
         return self.stop_reason != "refusal" or self.meters.output > 0
 
 
-def make_plan(body: Body, cache: Cached) -> Plan:
+def make_plan(body: Body, cache: CacheUse) -> Plan:
     """The answer to `body`, and what of its prompt the cache took part in."""
     server_tool = _server_tool(body)
     reason = _stop_reason(body, server_tool)

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
-from batcher.simulator.answers.cache import PromptCache
 from batcher.simulator.answers.plan import make_plan, message_object
+from batcher.simulator.answers.usage import PromptCache
 from batcher.simulator.bill import Bill, BilledRequest, billed_fields
 from batcher.simulator.settings import SimulatorSettings
 from batcher.simulator.wire.faults import FAULTS, FaultPicker
