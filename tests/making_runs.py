@@ -34,7 +34,7 @@ from batcher.pipeline.batches.asking import LookPace
 from batcher.pipeline.choices import LaneChoice
 from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.job import Fallback, FallbackServices, Job, RunLimits, Services
-from batcher.pipeline.run.release import release
+from batcher.pipeline.run.by_hand import release
 from batcher.pipeline.run.run import run_job
 from batcher.pricing.book.book import PriceBook, load_shipped
 from batcher.rows.build.requests import RequestBuilder

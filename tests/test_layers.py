@@ -78,7 +78,7 @@ DOORS = {
         "write.records",
         "write.writer",
     },
-    "monitoring": {"metrics_file", "monitors", "ping", "progress_text", "run_log"},
+    "monitoring": {"metrics_file", "monitors", "progress_text", "run_log"},
     "pacing": {
         "backoff",
         "limits",
@@ -86,17 +86,14 @@ DOORS = {
         "pool",
     },
     "pipeline": {
-        "batches.by_hand",
         "choices",
         "engine.rater",
-        "events",
         "job",
         "progress",
         "repeats",  # an estimate counts equal rows like a run does
-        "run.bad_rows",
-        "run.dry_run",
+        "run.by_hand",
         "run.holding",
-        "run.release",
+        "run.row_checks",
         "run.run",
     },
     "preflight": {

@@ -22,9 +22,8 @@ from typing import Any, Final
 from batcher.clock import SystemClock
 from batcher.config.files import environment_of, set_unless_set
 from batcher.errors import BatcherError, ConfigurationError
-from batcher.pipeline.events import Ended, Observer
 from batcher.pipeline.job import Job, Services, SignalWays
-from batcher.pipeline.progress import Progress
+from batcher.pipeline.progress import Ended, Observer, Progress
 from batcher.wiring.child import failed, start_process
 from batcher.wiring.process import OwnProcess, Process
 from batcher.wiring.processes import Team, part_of, run_with

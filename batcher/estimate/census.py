@@ -17,9 +17,9 @@ from batcher.ledger.write.records import AnswerKeys, Claimable, SharePolicy
 from batcher.messages.request import Request
 from batcher.pipeline.choices import LaneChoice
 from batcher.pipeline.engine.rater import Rater
-from batcher.pipeline.events import Ended
 from batcher.pipeline.job import Job, Services
-from batcher.pipeline.run.dry_run import may_take_legs
+from batcher.pipeline.progress import Ended
+from batcher.pipeline.run.row_checks import may_take_legs
 from batcher.pipeline.run.run import LoopFactory, run_job
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import AllBut, RowRanges

@@ -42,8 +42,8 @@ from batcher.ledger.money.estimates import (
     run_of_key,
     save_estimate,
 )
-from batcher.pipeline.events import Ended, Observer
 from batcher.pipeline.job import Job, Services
+from batcher.pipeline.progress import Ended, Observer
 from batcher.pricing.money import format_usd
 from batcher.rows.read.source import SourceFile
 

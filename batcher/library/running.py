@@ -19,8 +19,8 @@ from batcher.errors import Busy, ConfigurationError, UsageError, did_you_mean
 from batcher.estimate.look_ahead import look_ahead
 from batcher.library.ledgers import Ledger, RowAnswer
 from batcher.monitoring.monitors import Monitors
-from batcher.pipeline.events import Ended, Resent, Started
 from batcher.pipeline.job import Job, Services, SignalWays
+from batcher.pipeline.progress import Ended, Resent, Started
 from batcher.rows.read.spool import is_table, spool_rows, spool_table
 
 if TYPE_CHECKING:

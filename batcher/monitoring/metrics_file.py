@@ -10,8 +10,7 @@ from typing import Final
 from batcher.clock import Clock
 from batcher.errors import CannotCreate, ConfigurationError
 from batcher.monitoring.monitors import Ticker
-from batcher.pipeline.events import Ended, Started
-from batcher.pipeline.progress import Progress
+from batcher.pipeline.progress import Ended, Progress, Started
 
 MARK: Final = "# Written by batcher; replaced whole."
 _SECONDS: Final = 15.0

@@ -29,8 +29,7 @@ from batcher.monitoring.progress_text import (
 )
 from batcher.pacing.limits import Limit
 from batcher.pipeline.choices import LogFormat
-from batcher.pipeline.events import Ended, Started
-from batcher.pipeline.progress import Progress
+from batcher.pipeline.progress import Ended, Progress, Started
 
 # A pace learned from refusals moves all the time: only what nobody would call the same is said.
 _MUCH: Final = 1.5

@@ -31,8 +31,8 @@ from batcher.pipeline.choices import (
 )
 from batcher.pipeline.engine.policies import LargestOutput
 from batcher.pipeline.engine.rater import Rater
-from batcher.pipeline.events import Observer
-from batcher.pipeline.run.bad_rows import BadLimit
+from batcher.pipeline.progress import Observer
+from batcher.pipeline.run.row_checks import BadLimit
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.build.settings import RequestSettings
 from batcher.rows.ranges import RowRanges

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from batcher.errors import BatcherError
-from batcher.pipeline.events import Ended, Resent, Started
 from batcher.pipeline.job import HEARD, Job, SignalWays
-from batcher.pipeline.progress import Progress
+from batcher.pipeline.progress import Ended, Progress, Resent, Started
 from batcher.wiring.ready import run_here
 
 _TELL_SECONDS: Final = 0.2

@@ -13,9 +13,8 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from batcher.clock import SystemClock
-from batcher.pipeline.events import Ended, Observer, Resent, Started
 from batcher.pipeline.job import HEARD, Job, Services, SignalWays
-from batcher.pipeline.progress import Progress, sum_up
+from batcher.pipeline.progress import Ended, Observer, Progress, Resent, Started, sum_up
 from batcher.wiring.child import start_process
 from batcher.wiring.process import OwnProcess, Process
 from batcher.wiring.ready import run_here

@@ -18,10 +18,10 @@ from batcher.outputs import Guard, is_url
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.choices import IfRunning
 from batcher.pipeline.engine.rater import Rater
-from batcher.pipeline.events import Ended, Observer
 from batcher.pipeline.job import Job, Services, SignalWays
-from batcher.pipeline.run.dry_run import Inspection, inspect
+from batcher.pipeline.progress import Ended, Observer
 from batcher.pipeline.run.holding import hold
+from batcher.pipeline.run.row_checks import Inspection, inspect
 from batcher.pipeline.run.run import run_by_deadline, run_job, run_with_cache
 from batcher.pricing.book.book import PriceBook, age_warning, load_file, load_shipped
 from batcher.rows.build.requests import RequestBuilder

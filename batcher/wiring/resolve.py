@@ -46,7 +46,7 @@ from batcher.pacing.backoff import BreakerPolicy, RetryPolicy
 from batcher.pacing.limits import quota_limits
 from batcher.pipeline.choices import CacheMode, answer_choices, guard_limits
 from batcher.pipeline.job import Job, RunLimits
-from batcher.pipeline.run.bad_rows import bad_limit
+from batcher.pipeline.run.row_checks import bad_limit
 from batcher.preflight.preflight import check_dialect
 from batcher.preflight.rules import shipped_rules
 from batcher.rows.build.settings import RequestSettings

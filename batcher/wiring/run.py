@@ -14,8 +14,8 @@ from batcher.config.values import Cron, parse_cron
 from batcher.errors import BatcherError, ConfigurationError, UsageError
 from batcher.ledger.connect import engine_at, parse_url, without_passwords
 from batcher.monitoring.progress_text import limit_json
-from batcher.pipeline.events import Ended, Observer, Started
 from batcher.pipeline.job import Job, Services, SignalWays
+from batcher.pipeline.progress import Ended, Observer, Started
 from batcher.pricing.money import usd_text
 from batcher.rows.read.source import SourceFile
 from batcher.transport.endpoint import Endpoint

@@ -11,8 +11,7 @@ from batcher.config.keys import masked, secret_from
 from batcher.config.tables import HeaderValue, NotifyTable, Settings
 from batcher.errors import BatcherError, ConfigurationError, limit_reached
 from batcher.monitoring.metrics_file import MetricsFile
-from batcher.monitoring.monitors import Monitor, Monitors
-from batcher.monitoring.ping import Command, Ping, Post, Webhook, poster
+from batcher.monitoring.monitors import Command, Monitor, Monitors, Ping, Post, Webhook, poster
 from batcher.monitoring.run_log import LogFile, RunLog, to_stderr
 from batcher.outputs import is_url
 from batcher.pipeline.choices import LogFormat

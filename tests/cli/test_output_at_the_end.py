@@ -8,8 +8,7 @@ import pytest
 
 from batcher.cli.run.display import Quiet
 from batcher.cli.run.summary import finish
-from batcher.pipeline.events import Ended
-from batcher.pipeline.progress import Progress
+from batcher.pipeline.progress import Ended, Progress
 from tests.making_runs import Case
 
 ENDED = Ended(exit_code=0, error="", rows_left=False, seconds=1.0, progress=Progress())

@@ -9,8 +9,7 @@ import pytest
 from batcher.cli.run.display import Quiet
 from batcher.cli.run.summary import closing_lines, finish
 from batcher.monitoring.progress_text import limit_lines
-from batcher.pipeline.events import Ended
-from batcher.pipeline.progress import Progress
+from batcher.pipeline.progress import Ended, Progress
 from batcher.wiring import json_summary
 from tests.making_runs import Case
 

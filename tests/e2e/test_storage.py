@@ -13,7 +13,7 @@ import pytest
 from batcher.errors import Fenced, StorageError
 from batcher.ledger.lifeboat.lifeboat import Lifeboat, places_for
 from batcher.messages.answer import Store
-from batcher.pipeline.run.rescue import Rescue
+from batcher.pipeline.run.holding import Rescue
 from tests.e2e.inputs import QUICK, rows, write_jsonl
 from tests.e2e.invariants import check_everything, open_books
 from tests.e2e.ledgers import count

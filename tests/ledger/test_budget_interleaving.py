@@ -18,7 +18,7 @@ from batcher.ledger.money import budget as ledger_budget
 from batcher.ledger.money.spending import spending
 from batcher.ledger.verify.findings import Findings
 from batcher.ledger.verify.totals import budgets_agree
-from batcher.pipeline.engine.reservations import Budget, Cap, Wallet
+from batcher.pipeline.engine.attempts import Budget, Cap, Wallet
 from tests.ledger.settling import NOON, RunLedger
 
 CAP = 10_000

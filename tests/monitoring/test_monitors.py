@@ -20,13 +20,11 @@ from batcher.clock import SystemClock
 from batcher.errors import CannotCreate, ConfigurationError, UsageError
 from batcher.ledger.runs import Recovery
 from batcher.monitoring.metrics_file import MARK, MetricsFile
-from batcher.monitoring.monitors import Monitors
-from batcher.monitoring.ping import Command, Ping, Webhook, message_for, poster
+from batcher.monitoring.monitors import Command, Monitors, Ping, Webhook, message_for, poster
 from batcher.monitoring.run_log import LogFile, RunLog
 from batcher.pacing.limits import Limit, QuotaUse
 from batcher.pipeline.choices import LogFormat
-from batcher.pipeline.events import Ended, Started
-from batcher.pipeline.progress import BindingLimit, Progress
+from batcher.pipeline.progress import BindingLimit, Ended, Progress, Started
 from batcher.simulator.server import Simulator
 from batcher.transport.endpoint import Route, Secret
 

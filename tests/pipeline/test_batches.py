@@ -13,8 +13,8 @@ from batcher.errors import UsageError
 from batcher.ledger.connect import open_engine
 from batcher.ledger.maintenance import verify
 from batcher.ledger.money.estimates import EndpointTimes
-from batcher.pipeline.batches.by_hand import adopt, forget
 from batcher.pipeline.choices import Deadline, LaneChoice
+from batcher.pipeline.run.by_hand import adopt, forget
 from batcher.pipeline.run.run import run_by_deadline
 from batcher.report.render.status_text import render_status
 from batcher.report.status import read_status

@@ -12,13 +12,9 @@ from batcher.cli.run.summary import closing_lines
 from batcher.monitoring.progress_text import limit_json, limit_lines, limit_words
 from batcher.pacing.limits import Expected, Limit, QuotaLimits, QuotaUse
 from batcher.pacing.pacer import Pacer
-from batcher.pipeline.engine.binding_limit import (
-    LimitGauge,
-    LocalLimit,
-    quota_option,
-)
 from batcher.pipeline.engine.decide import cut_off
 from batcher.pipeline.engine.pace import Pace
+from batcher.pipeline.engine.tally import LimitGauge, LocalLimit, quota_option
 from batcher.pipeline.engine.work import Work
 from batcher.pipeline.progress import BindingLimit, Progress
 from batcher.rows.build.requests import RequestBuilder

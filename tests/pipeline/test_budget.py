@@ -10,7 +10,7 @@ import pytest
 
 from batcher.ledger.connect import open_engine, writing
 from batcher.ledger.money import budget as ledger
-from batcher.pipeline.engine.reservations import Budget, Cap, Wallet
+from batcher.pipeline.engine.attempts import Budget, Cap, Wallet
 from batcher.pricing.money import parse_usd
 from tests.bill import cost_pico_usd
 from tests.making_runs import (

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from batcher.errors import ConfigurationError, TooManyBadRows
 from batcher.messages.request import BadRow
-from batcher.pipeline.run import bad_rows
-from batcher.pipeline.run.bad_rows import BadGate, BadLimit, bad_limit
+from batcher.pipeline.run import row_checks
+from batcher.pipeline.run.row_checks import BadGate, BadLimit, bad_limit
 from tests.making_runs import FakeLane, row, rows
 
 BROKEN = "{broken"
@@ -85,7 +85,7 @@ def test_bad_rows_of_all_inputs_count_together_before_any_is_sent(case):
 
 
 def test_behind_the_first_window_the_run_stops_and_what_was_sent_is_settled(case, monkeypatch):
-    monkeypatch.setattr(bad_rows, "WINDOW_ROWS", 256)
+    monkeypatch.setattr(row_checks, "WINDOW_ROWS", 256)
     case.write([*rows(3_000), *[BROKEN] * 20, *rows(3_000)])
     lane = FakeLane()
     ended = limited(case, "10").run(lane)

@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import batcher.pipeline
-from batcher.pipeline.engine.reservations import Budget, Cap, Wallet
+from batcher.pipeline.engine.attempts import Budget, Cap, Wallet
 from batcher.pipeline.progress import Progress
 
 ROOM = Path(batcher.pipeline.__file__).parent

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from batcher.ledger.batches.store import StoredBatch
 from batcher.messages.request import BatchState
 from batcher.pacing.limits import DeadlinePlan, Forecast
-from batcher.pipeline.batches.recall import RecallInTime
+from batcher.pipeline.batches.asking import RecallInTime
 
 MINUTE_US = 60 * 10**6
 

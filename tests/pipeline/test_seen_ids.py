@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.pipeline.engine.tally import SeenIds
+from batcher.pipeline.engine.known_rows import SeenIds
 
 NUMBERED = st.builds(
     lambda prefix, number, width: f"{prefix}{number:0{width}}",

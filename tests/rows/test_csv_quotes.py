@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.errors import ConfigurationError
-from batcher.pipeline.run.bad_rows import bad_limit
+from batcher.pipeline.run.row_checks import bad_limit
 from batcher.rows.read.check import hidden_rows
 from batcher.rows.read.csv_dialect import quote_place
 from batcher.rows.read.csv_rows import scan_quotes

@@ -7,9 +7,8 @@ import sys
 
 import pytest
 
-from batcher.pipeline.events import Ended
 from batcher.pipeline.job import HEARD
-from batcher.pipeline.progress import Progress
+from batcher.pipeline.progress import Ended, Progress
 from batcher.wiring.processes import _rank, passing_on
 
 pytestmark = pytest.mark.usefixtures("heeding_hang_ups")

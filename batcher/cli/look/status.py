@@ -138,7 +138,7 @@ def adopt_batch(
     The next run collects it, if its results name attempts of this ledger.
     """
     from batcher.config.files import database_url
-    from batcher.pipeline.batches.by_hand import adopt
+    from batcher.pipeline.run.by_hand import adopt
 
     done = adopt(database_url(database, config), batch_id, which)
     tell(f"batch {batch_id} is taken for number {done.batch.number}; collect it with:")
@@ -154,7 +154,7 @@ def forget_batch(name: str, database: str | None, config: str | None) -> None:
     What it did is in doubt, and may have been billed.
     """
     from batcher.config.files import database_url
-    from batcher.pipeline.batches.by_hand import forget
+    from batcher.pipeline.run.by_hand import forget
     from batcher.report.words import count_of
 
     done = forget(database_url(database, config), name)

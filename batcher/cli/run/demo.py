@@ -14,8 +14,8 @@ from batcher.cli.say import say, tell
 from batcher.errors import ProviderUnavailable
 
 if TYPE_CHECKING:
-    from batcher.pipeline.events import Ended
     from batcher.pipeline.job import Job
+    from batcher.pipeline.progress import Ended
 
 JOBS: Final = ("tickets", "reviews")
 _LATENCY_MS: Final = "40-240"

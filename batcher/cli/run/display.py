@@ -19,8 +19,7 @@ from batcher.monitoring.progress_text import (
     speed_words,
     told,
 )
-from batcher.pipeline.events import Ended, Resent, Started
-from batcher.pipeline.progress import Progress
+from batcher.pipeline.progress import Ended, Progress, Resent, Started
 from batcher.pricing.money import format_usd
 from batcher.report.words import moment_text
 

@@ -11,7 +11,7 @@ from batcher.cli.say import tell
 from batcher.estimate.look_ahead import ceiling_words
 from batcher.pipeline.choices import LaneChoice
 from batcher.pipeline.job import Job
-from batcher.pipeline.run.dry_run import Inspection
+from batcher.pipeline.run.row_checks import Inspection
 from batcher.pricing.money import format_usd, usd_text
 from batcher.report.words import count_of
 from batcher.rows.build.field_names import not_sent_words

@@ -23,8 +23,8 @@ from batcher.estimate.estimate import Estimated, estimate
 from batcher.ledger.connect import engine_at, reading
 from batcher.ledger.money.estimates import stored_estimates
 from batcher.monitoring.monitors import Monitors
-from batcher.pipeline.events import Ended, Observer
 from batcher.pipeline.job import Job, RunLimits
+from batcher.pipeline.progress import Ended, Observer
 from batcher.rows.read.source import SourceFile
 
 _GOES_ON: Final = frozenset({0, 65})  # of a pilot: all of its rows were sent

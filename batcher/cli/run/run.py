@@ -227,7 +227,7 @@ def retry(
     Sends nothing: the run's own command, typed again, sends them.
     """
     from batcher.config.files import database_url
-    from batcher.pipeline.run.release import release
+    from batcher.pipeline.run.by_hand import release
     from batcher.report.words import count_of
 
     released = release(

@@ -19,9 +19,8 @@ from batcher.ledger.connect import engine_at, reading, without_passwords
 from batcher.ledger.money.budget import lane_tokens
 from batcher.monitoring.progress_text import duration_words, limit_lines, money_so_far, told
 from batcher.pipeline.choices import Deadline
-from batcher.pipeline.events import ASSUMED, LATE, UNPRICED, Ended, Started
 from batcher.pipeline.job import Job
-from batcher.pipeline.progress import Progress
+from batcher.pipeline.progress import ASSUMED, LATE, UNPRICED, Ended, Progress, Started
 from batcher.pricing.money import format_usd, usd_text
 from batcher.report.words import count_of
 

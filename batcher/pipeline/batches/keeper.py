@@ -16,13 +16,11 @@ from batcher.messages.request import (
     Outcome,
     SeenBatch,
 )
-from batcher.pipeline.batches.asking import Batches, LookPace, Results
-from batcher.pipeline.batches.collecting import Collector, KeeperTies
-from batcher.pipeline.batches.dividing import WithBatches
-from batcher.pipeline.batches.journal import BatchJournal
-from batcher.pipeline.batches.recall import GivenUp, Recall
+from batcher.pipeline.batches.asking import Batches, GivenUp, LookPace, Recall, Results
+from batcher.pipeline.batches.collecting import BatchJournal, Collector, KeeperTies
 from batcher.pipeline.engine.work import Underway
 from batcher.pipeline.progress import Progress
+from batcher.pipeline.run.division import WithBatches
 from batcher.pricing.money import format_usd
 
 HOUR_US: Final = 3_600 * 10**6

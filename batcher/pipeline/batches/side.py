@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING
 from batcher.errors import Busy, ConfigurationError
 from batcher.ledger.connect import Connection
 from batcher.ledger.write.writer import Writer
-from batcher.pipeline.batches.collecting import CollectedRun, Collector, KeeperTies
-from batcher.pipeline.batches.dividing import WithBatches
-from batcher.pipeline.batches.journal import BatchJournal
+from batcher.pipeline.batches.asking import NoRecall, Recall, RecallAll, RecallInTime
+from batcher.pipeline.batches.collecting import (
+    BatchJournal,
+    CollectedRun,
+    Collector,
+    KeeperTies,
+)
 from batcher.pipeline.batches.keeper import BatchKeeper
-from batcher.pipeline.batches.recall import NoRecall, Recall, RecallAll, RecallInTime
-from batcher.pipeline.engine.doors import Doors
 from batcher.pipeline.engine.engine import Engine
 from batcher.pipeline.engine.known_rows import DoneRows
+from batcher.pipeline.run.division import WithBatches
+from batcher.pipeline.run.engines import Doors
 from batcher.transport.endpoint import no_batches
 
 if TYPE_CHECKING:

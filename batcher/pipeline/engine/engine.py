@@ -21,6 +21,7 @@ from batcher.messages.request import (
 from batcher.pacing.backoff import Breaker
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.batches.admission import Admission
+from batcher.pipeline.engine.attempts import Budget, Carrier, Opener, billed_beyond, no_price
 from batcher.pipeline.engine.decide import (
     DONE,
     Again,
@@ -35,17 +36,10 @@ from batcher.pipeline.engine.decide import (
     scout_error,
 )
 from batcher.pipeline.engine.known_rows import BegunRequests, DoneRows
-from batcher.pipeline.engine.opening import Carrier, Opener
 from batcher.pipeline.engine.pace import Change, Health, LongWaits, Pace, Waking
 from batcher.pipeline.engine.policies import Better, NextLeg, go_on
 from batcher.pipeline.engine.prefixes import prefixes_for
 from batcher.pipeline.engine.rater import Rater
-from batcher.pipeline.engine.reservations import (
-    Budget,
-    billed_beyond,
-    no_cap_holds,
-    no_price_now,
-)
 from batcher.pipeline.engine.supply import ALIKE_BEFORE_STOP, Supply
 from batcher.pipeline.engine.tally import DetourTally, Tally
 from batcher.pipeline.engine.tools import Tools
@@ -244,7 +238,7 @@ class Engine:
         request, now = work.request, self.clock.now_us()
         if self.rater.had_bound(work.body(), request.model, request.max_tokens):
             self.supply.put_back(work)  # not the row's fault: it stays to do
-            self.stop(no_price_now(request.model, now, self.rater.book.published))
+            self.stop(no_price(request.model, now, self.rater.book.published))
             return
         self.supply.drop(work)
         self._quarantine(no_bound(work.request), takes_room=False)
@@ -342,7 +336,7 @@ class Engine:
         """The server does not keep its side: with it falls the promise that a cap holds."""
         words = billed_beyond(settlement)
         if self.budget:
-            self.stop(no_cap_holds(words))
+            self.stop(self.budget.broken_error(words))
         elif self.progress.overbilled == 1:
             self.say(words)
 

@@ -1,145 +1,31 @@
-"""Keeps a `Progress` up to date from what the engine decides; tells repeated custom_ids."""
+"""Keeps a `Progress` up to date: what the engine decides, and what limits the run."""
 
-from array import array
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from hashlib import blake2b
-from struct import Struct
+from enum import StrEnum
 from typing import Final
 
 from batcher.messages.answer import Answer
 from batcher.messages.failure import FailureKind
 from batcher.messages.request import Answered
+from batcher.pacing.limits import Limit, QuotaLimits, QuotaUse
+from batcher.pacing.pacer import Pacer
 from batcher.pipeline.engine.decide import Done, OutcomeDecision, in_doubt
+from batcher.pipeline.engine.known_rows import RecentIds, SeenIds
 from batcher.pipeline.engine.policies import KNOWN_STOP_REASONS, TRUNCATED
 from batcher.pipeline.engine.work import Work
-from batcher.pipeline.progress import Progress
+from batcher.pipeline.progress import BindingLimit, Progress
 from batcher.pricing.rate.rating import Charge, ChargeStatus
-from batcher.rows.ranges import RowRanges
-
-_EXACT_IDS: Final = 10_000
-_DIGITS: Final = "0123456789"
-_MOST_DIGITS: Final = 18  # of a number that counts as one
-_MOST_PATTERNS: Final = 64
-_MOST_RANGES: Final = 1_000
-_FIRST_BITS: Final = 2**22
-_LAST_BITS: Final = 2**29
-_RECENT_IDS: Final = 2**16
-_EIGHT: Final = Struct("8I")
-
-
-class SeenIds:
-    """Tells repeated ids: exactly those that count up, the others with Bloom filters.
-
-    Ids such as `row-0001`, `row-0002` are kept as ranges of their numbers, which costs nothing
-    however many they are. Of all others the first 10,000 are kept as they are, then come the
-    filters, each four times the size of the last. With 40 bits and 8 hashes an id, one in a
-    million is taken for a repetition that is none: good enough for a warning that says "about".
-    Beyond thirteen million of them it gets worse.
-    """
-
-    def __init__(self) -> None:
-        self._numbers: dict[tuple[str, int], RowRanges] = {}  # by what they follow, and width
-        self._ranges_left = _MOST_RANGES
-        self._others: set[str] = set()
-        self._filters: list[_Filter] = []
-
-    def seen_before(self, custom_id: str) -> bool:
-        """Whether `custom_id` was asked for before; it was from now on."""
-        prefix = custom_id.rstrip(_DIGITS)
-        width = len(custom_id) - len(prefix)
-        numbers = self._numbers.get((prefix, width)) or self._new_numbers(prefix, width)
-        number = int(custom_id[-width:]) if numbers is not None else 0
-        if (numbers is not None and number in numbers) or custom_id in self._others:
-            return True
-        hashes = b""
-        if self._filters:
-            hashes = _hashes(custom_id)
-            if any(known.holds(hashes) for known in self._filters):
-                return True
-        if numbers is None or not self._count_up(numbers, number):
-            self._keep(custom_id, hashes)
-        return False
-
-    def _new_numbers(self, prefix: str, width: int) -> RowRanges | None:
-        """For the numbers after `prefix`; `None` when there are too many such patterns."""
-        if not 0 < width <= _MOST_DIGITS or len(self._numbers) >= _MOST_PATTERNS:
-            return None
-        numbers = self._numbers[prefix, width] = RowRanges()
-        return numbers
-
-    def _count_up(self, numbers: RowRanges, number: int) -> bool:
-        """Add `number` if that takes no memory, or if there is some left."""
-        if not (self._ranges_left or number - 1 in numbers or number + 1 in numbers):
-            return False
-        self._ranges_left -= numbers.add(number)
-        return True
-
-    def _keep(self, custom_id: str, hashes: bytes) -> None:
-        if len(self._others) < _EXACT_IDS:
-            self._others.add(custom_id)
-            return
-        if not self._filters:
-            self._filters.append(_Filter(_FIRST_BITS))
-        newest = self._filters[-1]
-        if newest.is_full and newest.bits < _LAST_BITS:
-            newest = _Filter(newest.bits * 4)
-            self._filters.append(newest)
-        newest.add(hashes or _hashes(custom_id))
-
-
-class _Filter:
-    """A Bloom filter of a power of two bits, at most 2^32."""
-
-    def __init__(self, bits: int) -> None:
-        self.bits = bits
-        self._cells = bytearray(bits // 8)
-        self._room = bits // 40
-
-    @property
-    def is_full(self) -> bool:
-        return self._room <= 0
-
-    def holds(self, hashes: bytes) -> bool:
-        cells, mask = self._cells, self.bits - 1
-        for number in _EIGHT.unpack(hashes):
-            bit = number & mask
-            if not cells[bit >> 3] & 1 << (bit & 7):
-                return False
-        return True
-
-    def add(self, hashes: bytes) -> None:
-        self._room -= 1
-        for number in _EIGHT.unpack(hashes):
-            bit = number & self.bits - 1
-            self._cells[bit >> 3] |= 1 << (bit & 7)
-
-
-def _hashes(custom_id: str) -> bytes:
-    return blake2b(custom_id.encode(), digest_size=32).digest()
-
-
-class RecentIds:
-    """Tells ids that are among the latest few; of the others it knows nothing.
-
-    A table of digests, in which a newer one takes the place of an older.
-    """
-
-    def __init__(self) -> None:
-        self._digests = array("q", bytes(_RECENT_IDS * 8))
-
-    def seen_before(self, message_id: str) -> bool:
-        """Whether it came lately; it did from now on."""
-        digest = hash(message_id)
-        place = digest & _RECENT_IDS - 1
-        if self._digests[place] == digest:
-            return True
-        self._digests[place] = digest
-        return False
-
 
 _REASON_LENGTH: Final = 60
 _MOST_REASONS: Final = 20
 _MESSAGE_LENGTH: Final = 200  # of a failure, for a display
+SAMPLE_SECONDS: Final = 0.25
+_QUOTA_OPTIONS: Final = {
+    Limit.REQUESTS: "--rpm",
+    Limit.INPUT_TOKENS: "--itpm",
+    Limit.OUTPUT_TOKENS: "--otpm",
+}
 
 
 class Tally:
@@ -269,3 +155,117 @@ def _in_usd(charge: Charge) -> bool:
 
 def _plus(total: int | None, part: int | None) -> int | None:
     return None if total is None or part is None else total + part
+
+
+class LocalLimit(StrEnum):
+    """What can be too slow on this side of the wire; the value is the name for people."""
+
+    DATABASE = "the database"
+    READER = "the reader"
+
+
+class LimitGauge:
+    """Looks at a run several times a second and tells its `Progress` what limits it.
+
+    `limits` are the user's own: they decide which option would help.
+    """
+
+    def __init__(self, progress: Progress, pacer: Pacer, limits: QuotaLimits) -> None:
+        self._progress = progress
+        self._pacer = pacer
+        self._limits = limits
+        self._seen: Counter[Limit | LocalLimit | None] = Counter()
+        self._options: dict[Limit | LocalLimit, Counter[str | None]] = defaultdict(Counter)
+
+    def sample(
+        self, now: float, *, unsent_rows: int, input_ended: bool, draining: bool = False
+    ) -> None:
+        """Look once. `unsent_rows` are read and have never been sent.
+
+        The end of a run, when fewer rows are left than may be in flight, does not count, and
+        neither does what somebody ended, or what is `draining`.
+        """
+        cause = None if draining else self._cause(now, unsent_rows, input_ended=input_ended)
+        if not draining and (cause is not None or unsent_rows or not input_ended):
+            self._seen[cause] += 1
+        if cause is not None:
+            self._options[cause][self._option(cause)] += 1
+        self._tell_quotas(now)
+        self._tell_oldest(now)
+        self._progress.binding_limit_now = self._binding(cause, 1.0)
+
+    def end(self, now: float) -> None:
+        """The run is over: say what limited it most of the time."""
+        self._tell_quotas(now)
+        self._progress.oldest_seconds = 0.0
+        self._progress.binding_limit_now = None
+        if self._seen:
+            cause, count = self._seen.most_common(1)[0]
+            self._progress.binding_limit = self._main(cause, count / self._seen.total())
+
+    def _main(self, cause: Limit | LocalLimit | None, part: float) -> BindingLimit | None:
+        """What would have helped most of the time, whatever would at the end."""
+        if cause is None:
+            return None
+        ((option, _),) = self._options[cause].most_common(1)
+        return BindingLimit(str(cause), option, part)
+
+    def _cause(
+        self, now: float, unsent_rows: int, *, input_ended: bool
+    ) -> Limit | LocalLimit | None:
+        progress, concurrency = self._progress, self._pacer.concurrency
+        if progress.outage:
+            return Limit.SERVER
+        if progress.in_flight >= concurrency.allowed:
+            unrecorded = progress.sent - progress.recorded
+            slow = unrecorded * 2 > progress.in_flight and not concurrency.is_overloaded
+            return LocalLimit.DATABASE if slow else self._at_the_server()
+        if not unsent_rows:
+            return None if input_ended else LocalLimit.READER
+        return self._pacer.binding_limit(now, progress.in_flight)
+
+    def _at_the_server(self) -> Limit | None:
+        concurrency = self._pacer.concurrency
+        if concurrency.is_starting:
+            return None
+        return Limit.AT_ONCE if concurrency.learned.holds_back else Limit.CONCURRENCY
+
+    def _tell_oldest(self, now: float) -> None:
+        progress = self._progress
+        progress.oldest_seconds, progress.usual_seconds = self._pacer.oldest(now)
+
+    def _tell_quotas(self, now: float) -> None:
+        self._progress.pauses = self._pacer.pauses
+        self._progress.quota_used = self._pacer.quota_used(now)
+        self._progress.learned_per_minute = self._pacer.learned_per_minute()
+
+    def _binding(self, cause: Limit | LocalLimit | None, part: float) -> BindingLimit | None:
+        return None if cause is None else BindingLimit(str(cause), self._option(cause), part)
+
+    def _option(self, cause: Limit | LocalLimit) -> str | None:
+        match cause:
+            case LocalLimit.DATABASE:
+                return "--database"
+            case LocalLimit.READER:
+                return "INPUT"
+            case Limit.CONCURRENCY:
+                return None if self._pacer.concurrency.is_cut else "--concurrency"
+            case Limit.LEARNED:
+                return "--rpm"
+            case Limit.PAUSE | Limit.AT_ONCE | Limit.SERVER:
+                return None
+            case Limit.REQUESTS | Limit.INPUT_TOKENS | Limit.OUTPUT_TOKENS:
+                uses = [use for use in self._progress.quota_used if use.limit is cause]
+                return quota_option(cause, self._limits, uses)
+
+
+def quota_option(cause: Limit, limits: QuotaLimits, uses: list[QuotaUse]) -> str | None:
+    """The option by which this quota holds the run back; `None`: the server alone does."""
+    own = {
+        Limit.REQUESTS: limits.requests,
+        Limit.INPUT_TOKENS: limits.input_tokens,
+        Limit.OUTPUT_TOKENS: limits.output_tokens,
+    }.get(cause)
+    if own is not None and any(use.per_minute >= own for use in uses):
+        return _QUOTA_OPTIONS[cause]
+    return "--quota-share" if limits.share < 1 else None

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from batcher import __version__
-from batcher.errors import ChangedSettings, ConfigurationError
+from batcher.errors import ChangedSettings, ConfigurationError, InputChanged
 from batcher.ledger import resume, runs
 from batcher.ledger.batches import store
 from batcher.ledger.batches.store import StoredBatch
@@ -18,19 +18,15 @@ from batcher.ledger.money.budget import (
     run_scope,
     usual_answers,
 )
+from batcher.ledger.owner import sharing
 from batcher.ledger.owner.lock import NOTHING_HELD, Ownership
 from batcher.ledger.write import records
-from batcher.ledger.write.records import (
-    Claimable,
-    Scope,
-    SharePolicy,
-    unfinished_rows,
-)
+from batcher.ledger.write.records import Claimable, Scope, SharePolicy, unfinished_rows
 from batcher.messages.failure import FailureKind
 from batcher.pipeline.batches.collecting import came_back, underway_of
+from batcher.pipeline.engine.attempts import Cap
 from batcher.pipeline.engine.known_rows import BegunRequests
 from batcher.pipeline.engine.policies import TRUNCATED
-from batcher.pipeline.engine.reservations import Cap
 from batcher.pipeline.job import FallbackServices, Job, Services
 from batcher.pipeline.run.plan import (
     PlannedSource,
@@ -39,7 +35,6 @@ from batcher.pipeline.run.plan import (
     resent_by_change,
     resent_by_round,
 )
-from batcher.pipeline.together.joining import join_others
 from batcher.rows.ranges import RowRanges
 
 
@@ -338,3 +333,38 @@ def _start(job: Job, services: Services, digest: str, now: int) -> runs.Invocati
         },
         tags=dict(job.tags),
     )
+
+
+def join_others(
+    connection: Connection, run_id: int, job: Job, services: Services
+) -> frozenset[int]:
+    """The invocations that do the run at present; nobody else joins until the commit.
+
+    Where there is none, what earlier ones had shared out is forgotten.
+
+    Raises:
+        ChangedSettings: they work with other settings.
+        InputChanged: they read other inputs.
+    """
+    sharing.lock_run(connection, run_id)
+    living = frozenset(sharing.living_invocations(connection, job.key))
+    if not living:
+        sharing.forget_shards(connection, run_id)
+        sharing.forget_members(connection, job.key)
+        return living
+    theirs, parts = runs.last_settings(connection, run_id)
+    if theirs != job.settings.digest():
+        raise ChangedSettings(
+            "other processes do this run with other settings"
+            f"{job.settings.changes(parts)}; use theirs, or wait until they have ended"
+        )
+    known = runs.latest_sources(connection, run_id)
+    for file in services.files:
+        stored = known.get(runs.name_of(known, file.name, file.location))
+        if stored is None or stored.fingerprint != file.fingerprint():
+            raise InputChanged(
+                f"{file.name}: is not the file that the other processes of this run read (size,"
+                " time of change or content differ); wait until they have ended, or copy theirs"
+                " with its time of change"
+            )
+    return living

@@ -14,9 +14,9 @@ from batcher.ledger.write.records import AnswerKeys, Claimable, Shared, SharePol
 from batcher.ledger.write.writer import Writer
 from batcher.messages.request import BadRow, Request
 from batcher.pipeline.repeats import Repeats
-from batcher.pipeline.run.bad_rows import BadGate, MisnamedRows
 from batcher.pipeline.run.division import Division
 from batcher.pipeline.run.plan import PlannedSource
+from batcher.pipeline.run.row_checks import BadGate, MisnamedRows
 from batcher.pipeline.run.row_feed import Credit, RowFeed
 from batcher.rows.batch import body_bytes, is_cut_off
 from batcher.rows.build.requests import RequestBuilder

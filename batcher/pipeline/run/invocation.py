@@ -11,33 +11,34 @@ from batcher.ledger.connect import Connection, place
 from batcher.ledger.connect import Engine as Database
 from batcher.ledger.money.budget import set_aside_as_unusual
 from batcher.ledger.money.estimates import grade_estimates
-from batcher.ledger.write.records import has_failure
 from batcher.ledger.write.writer import Recording, Writer, open_writer
 from batcher.messages.request import counted_in
 from batcher.pacing.pacer import Pacer
 from batcher.pipeline.batches.side import batch_side
-from batcher.pipeline.engine.binding_limit import SAMPLE_SECONDS, LimitGauge
-from batcher.pipeline.engine.doors import Doors
 from batcher.pipeline.engine.engine import Engine
 from batcher.pipeline.engine.known_rows import DoneRows
+from batcher.pipeline.engine.tally import SAMPLE_SECONDS, LimitGauge
 from batcher.pipeline.engine.work import NoReturns
-from batcher.pipeline.events import Ended, Started
 from batcher.pipeline.job import Job, Services
-from batcher.pipeline.progress import Progress
+from batcher.pipeline.progress import Ended, Progress, Started
 from batcher.pipeline.repeats import repeats_of
-from batcher.pipeline.run.bad_rows import BadGate
 from batcher.pipeline.run.begin import BegunInvocation
 from batcher.pipeline.run.division import Division
-from batcher.pipeline.run.engines import EngineParts, make_engine
-from batcher.pipeline.run.guard import guard_note
-from batcher.pipeline.run.holding import connection_lost
+from batcher.pipeline.run.engines import Doors, EngineParts, make_engine
+from batcher.pipeline.run.holding import CheckedLedger, Rescue, connection_lost
 from batcher.pipeline.run.intake import Intake
-from batcher.pipeline.run.plan import PlannedSource
-from batcher.pipeline.run.rescue import CheckedLedger, Rescue
+from batcher.pipeline.run.plan import PlannedSource, note_read
+from batcher.pipeline.run.row_checks import BadGate
 from batcher.pipeline.run.row_feed import Credit, RowFeed
-from batcher.pipeline.run.signals import SignalActions, Signals, exit_code, minded, why_stopped
+from batcher.pipeline.run.stopping import (
+    SignalActions,
+    Signals,
+    exit_code,
+    guard_note,
+    minded,
+    why_stopped,
+)
 from batcher.pipeline.together.sharing import share_quotas
-from batcher.rows.batch import Reason
 from batcher.rows.read.check import estimated_rows
 from batcher.transport.endpoint import Lane
 from batcher.transport.room import AnswerRoom
@@ -235,19 +236,8 @@ class Invocation:
 
     def _source_read(self, source: PlannedSource, rows: int) -> None:
         """In one transaction with a checkpoint: what rows claimed is looked for until then."""
-
-        def save(connection: Connection) -> None:
-            if has_failure(connection, source.source_id, Reason.TRUNCATED_FILE):
-                return  # its rows say nothing against those of an older, whole file
-            runs.source_read(
-                connection,
-                run_id=self._begun.scope.run_id,
-                source_id=source.source_id,
-                name=source.name,
-                rows=rows,
-            )
-
-        self._checkpoint(clean=False, also=save)
+        run_id = self._begun.scope.run_id
+        self._save(lambda connection: note_read(connection, run_id, source, rows))
 
     # Housekeeping
 

@@ -9,15 +9,15 @@ from batcher.ledger import resume, runs
 from batcher.ledger.batches.store import rows_settled
 from batcher.ledger.connect import Connection
 from batcher.ledger.resume import MATCH_BYTES, MATCH_ROWS, count_unclaimed_but_answered
-from batcher.ledger.write.records import Claimable, RowFailure, Scope, SharePolicy
+from batcher.ledger.write.records import Claimable, RowFailure, Scope, SharePolicy, has_failure
 from batcher.messages.failure import Failure, Verdict
 from batcher.messages.request import Request
 from batcher.pipeline.choices import OnUnknown
 from batcher.pipeline.engine.decide import ABORTED, given_up_in_doubt
 from batcher.pipeline.engine.known_rows import BegunRequests
-from batcher.pipeline.events import Resent
 from batcher.pipeline.job import Job, Services
-from batcher.rows.batch import body_bytes
+from batcher.pipeline.progress import Resent
+from batcher.rows.batch import Reason, body_bytes
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import AllBut, RowRanges
 from batcher.rows.read.reader import read_rows
@@ -267,3 +267,12 @@ def _requests(file: SourceFile, builder: RequestBuilder) -> Iterator[list[Reques
             yield chunk
             chunk, size = [], 0
     yield chunk
+
+
+def note_read(connection: Connection, run_id: int, source: PlannedSource, rows: int) -> None:
+    """A source of so many rows was read to its end; one that was cut short is not noted."""
+    if has_failure(connection, source.source_id, Reason.TRUNCATED_FILE):
+        return  # its rows say nothing against those of an older, whole file
+    runs.source_read(
+        connection, run_id=run_id, source_id=source.source_id, name=source.name, rows=rows
+    )

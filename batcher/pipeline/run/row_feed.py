@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 
 from batcher.ledger.write.records import Shared
 from batcher.messages.request import BadRow, Request
-from batcher.pipeline.engine.doors import Doors
 from batcher.pipeline.engine.engine import Engine
 from batcher.pipeline.engine.known_rows import BegunRequests, DoneRows
-from batcher.pipeline.events import Observer
-from batcher.pipeline.progress import Progress
+from batcher.pipeline.progress import Observer, Progress
 from batcher.pipeline.run.division import Division
+from batcher.pipeline.run.engines import Doors
 from batcher.pipeline.run.plan import PlannedSource
 from batcher.pricing.money import format_usd
 

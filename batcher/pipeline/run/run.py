@@ -17,14 +17,12 @@ from batcher.ledger.owner.lock import Ownership
 from batcher.ledger.write.writer import Writer
 from batcher.pacing.limits import DeadlinePlan, forecast
 from batcher.pipeline.choices import PACKED_ROWS, LaneChoice
-from batcher.pipeline.events import Ended
 from batcher.pipeline.job import Job, Services
-from batcher.pipeline.progress import Progress, sum_up
+from batcher.pipeline.progress import Ended, Progress, sum_up
 from batcher.pipeline.run.begin import BegunInvocation, begin
 from batcher.pipeline.run.division import Alone, Division
-from batcher.pipeline.run.holding import hold
+from batcher.pipeline.run.holding import check_ledger, hold, rescue_for
 from batcher.pipeline.run.invocation import Invocation
-from batcher.pipeline.run.rescue import check_ledger, rescue_for
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 

@@ -1,29 +1,153 @@
-"""Money under a cap: the worst case of each attempt is reserved before it opens.
+"""An attempt until it is sent: its number, its body, and its worst case, reserved under a cap.
 
-The truth is in `ledger.budget`; here is what this invocation has been granted of it. Nothing is
-sent that does not fit into the grant, so the cap cannot be passed, by any number of workers, as
-long as the server bills no more than `max_tokens` and the prices of the model allow.
+The truth about a cap is in `ledger.money.budget`; here is what this invocation has been granted
+of it. Nothing is sent that does not fit into the grant, so the cap cannot be passed, by any
+number of workers, as long as the server bills no more than `max_tokens` and the prices of the
+model allow.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
-from typing import Final
+from itertools import count
+from typing import Final, Protocol
 
+from batcher.clock import Clock
 from batcher.errors import AccessRefused, ConfigurationError
 from batcher.ledger.connect import Connection
 from batcher.ledger.money import budget as ledger
-from batcher.ledger.write.records import Settlement
+from batcher.ledger.write.records import Intent, Settlement
 from batcher.ledger.write.writer import Writer
-from batcher.messages.request import Partial
+from batcher.messages.request import (
+    Attempt,
+    Outcome,
+    Partial,
+    Submitted,
+    attempt_id_of,
+    invocation_of,
+)
+from batcher.pipeline.choices import LaneChoice
+from batcher.pipeline.engine.decide import cut_off
+from batcher.pipeline.engine.known_rows import DoneRows
+from batcher.pipeline.engine.rater import CacheRates, Rater
+from batcher.pipeline.engine.work import Returns, Underway, Work
 from batcher.pipeline.progress import Progress
 from batcher.pricing.money import format_usd
+from batcher.transport.endpoint import Lane
 
 _DAY_US: Final = 86_400 * 10**6
 _EPOCH_DAYS: Final = date(1970, 1, 1).toordinal()
 _SLICES: Final = 50  # a worker asks for a fiftieth of a cap at a time, or what it needs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opener:
+    """Makes the attempts of one invocation.
+
+    `attempt_uids` is what their uids begin with, `numbers` counts those of the process.
+    """
+
+    invocation_id: int
+    attempt_uids: str
+    rater: Rater
+    clock: Clock
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def open(self, work: Work) -> Attempt:
+        """The next attempt of `work`, or the one that left for it some time ago."""
+        return self._next(work) if work.underway is None else self._again(work, work.underway)
+
+    def _next(self, work: Work) -> Attempt:
+        request = work.request
+        number = next(self.numbers)
+        attempt_id = attempt_id_of(self.invocation_id, number)
+        body = work.body()
+        now = self.clock.now_us()
+        work.attempts += 1
+        attempt = Attempt(
+            attempt_id=attempt_id,
+            uid=f"{self.attempt_uids}{number:x}",
+            request_id=work.request_id or attempt_id,
+            request=request,
+            number=work.attempts,
+            leg=work.leg,
+            purpose=work.purpose,
+            body=body,
+            opened_at=now,
+            cost_high=self.rater.bound(body, request.model, request.max_tokens, now),
+            replaces=work.last_attempt_id or None,
+            asked=self.rater.asked(body),
+            invocation_id=self.invocation_id,
+            cached=work.cached,
+        )
+        work.request_id = attempt.request_id
+        work.last_attempt_id = attempt_id
+        return attempt
+
+    def _again(self, work: Work, underway: Underway) -> Attempt:
+        body = work.body()
+        return Attempt(
+            attempt_id=underway.attempt_id,
+            uid=underway.uid,
+            request_id=work.request_id,
+            request=work.request,
+            number=work.attempts,
+            leg=work.leg,
+            purpose=work.purpose,
+            body=body,
+            opened_at=underway.opened_at,
+            cost_high=underway.cost_high,
+            asked=self.rater.asked(body),
+            invocation_id=invocation_of(underway.attempt_id),
+            lane=LaneChoice.BATCH.value,
+        )
+
+    def cache_rates(self, model: str) -> CacheRates | None:
+        """What a token costs with and without the prompt cache; see `Rater.cache_rates`."""
+        return self.rater.cache_rates(model, self.clock.now_us())
+
+    def bound(self, work: Work) -> int | None:
+        """The most that the next attempt can cost in pico-USD; `None`: there is no bound."""
+        request, now = work.request, self.clock.now_us()
+        return self.rater.bound(work.body(), request.model, request.max_tokens, now)
+
+
+class Carrying(Protocol):
+    """What an engine has that attempts are carried by."""
+
+    writer: Writer
+    lane: Lane
+    returns: Returns
+    clock: Clock
+    done: DoneRows
+    progress: Progress
+
+
+class Carrier:
+    """Makes intents durable and sends them; what comes of an attempt is told, never raised."""
+
+    def __init__(self, engine: Carrying) -> None:
+        self._writer, self._lane, self._returns = engine.writer, engine.lane, engine.returns
+        self._clock, self._done, self._progress = engine.clock, engine.done, engine.progress
+
+    async def carry(
+        self, work: Work, attempt: Attempt
+    ) -> tuple[Outcome | Submitted, BaseException | None]:
+        """What came of the attempt, and what ended it where it ended badly."""
+        if work.underway is not None:
+            return self._returns.outcome(attempt, work.underway), None
+        durable = False
+        self._done.opened(attempt.attempt_id)
+        self._progress.sent += 1
+        try:
+            await self._writer.durable(Intent(attempt=attempt))
+            durable = True
+            self._progress.recorded += 1
+            return await self._lane.send(attempt), None
+        except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 - the engine hears it
+            return cut_off(attempt, self._clock.now_us(), sent=durable), exc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +255,14 @@ class Budget:
             "than what is left; type the same command with a higher cap to continue"
         )
 
+    @staticmethod
+    def broken_error(words: str) -> AccessRefused:
+        """Why the run ends with the first attempt that was billed more than it could cost."""
+        return AccessRefused(
+            f"{words}: no cap holds with such a server, so nothing more was sent; compare with"
+            " its own bill, then type the same command again to go on"
+        )
+
     def _ask(self, bound: int) -> None:
         """Ask the ledger for more, once at a time; the answer wakes whoever waits."""
         if self._asking:
@@ -178,15 +310,7 @@ def billed_beyond(settlement: Settlement) -> str:
     )
 
 
-def no_cap_holds(words: str) -> AccessRefused:
-    """Why a run with a cap ends with the first such bill."""
-    return AccessRefused(
-        f"{words}: no cap holds with such a server, so nothing more was sent; compare with its"
-        " own bill, then type the same command again to go on"
-    )
-
-
-def no_price_now(model: str, now_us: int, published: date | None) -> ConfigurationError:
+def no_price(model: str, now_us: int, published: date | None) -> ConfigurationError:
     """Why a run with a cap ends where only the day keeps a row from having a worst case."""
     day = date.fromordinal(_EPOCH_DAYS + now_us // _DAY_US)
     return ConfigurationError(
