@@ -21,6 +21,7 @@ from batcher.estimate.expected_cost import (
     Method,
     Parts,
     Tariff,
+    ceiling_words,
     measured_rates,
     parts_of,
     seen_answers,
@@ -44,7 +45,7 @@ from batcher.ledger.money.estimates import (
 )
 from batcher.pipeline.job import Job, Services
 from batcher.pipeline.progress import Ended, Observer
-from batcher.pricing.money import format_usd
+from batcher.pipeline.run.row_checks import may_take_legs
 from batcher.rows.read.source import SourceFile
 
 _HISTORY_ROWS = 2_000
@@ -261,11 +262,15 @@ def _send_pilot(
     say: Callable[[str], None],
 ) -> Ended:
     chosen = draw(census.cells, rows)
-    bounds = [inputs.bound(request) for request in read_chosen(inputs, chosen)]
-    most = format_usd(sum(bound or 0 for bound in bounds))
-    beyond = sum(bound is None for bound in bounds)
-    more = f" and {beyond:,} requests without a ceiling" if beyond else ""
-    say(f"pilot: sending {len(bounds):,} rows drawn at random, at most {most}{more}")
+    ceiling = in_legs = unbounded = 0
+    for request in read_chosen(inputs, chosen):
+        bound = inputs.bound(request)
+        ceiling += bound or 0
+        in_legs += (bound or 0) if may_take_legs(request.body) else 0
+        unbounded += bound is None
+    words = ceiling_words(job, ceiling, in_legs, unbounded)
+    drawn = sum(map(len, chosen.values()))
+    say(f"pilot: sending {drawn:,} rows drawn at random; ceiling: {words}")
     return send_pilot(job, services, chosen)
 
 

@@ -25,6 +25,9 @@ from batcher.ledger.money.estimates import SampledAnswer
 from batcher.messages.answer import Answer
 from batcher.messages.usage import Usage, parse_usage
 from batcher.pipeline.engine.rater import Rater
+from batcher.pipeline.job import Job
+from batcher.pricing.money import format_usd
+from batcher.report.words import count_of
 
 FEWEST_ANSWERS: Final = 5  # with less, nothing is expected of anything
 MOST_STRATA: Final = 6
@@ -340,4 +343,23 @@ def _answer(
         text_repaired=False,
         usage=usage,
         usage_raw=None,
+    )
+
+
+def ceiling_words(job: Job, one_each: int, in_legs: int, unbounded: int) -> str:
+    """The most that requests can cost, in words: with all their attempts, and with one each."""
+    if unbounded and not one_each:
+        return f"none: nothing bounds what {count_of(unbounded, 'request')} cost"
+    most = job.most(one_each, in_legs)
+    beyond = f" plus {count_of(unbounded, 'request')} without a ceiling" if unbounded else ""
+    one = format_usd(one_each)
+    if most is None:
+        return f"none for all attempts, {one} with one attempt per row{beyond}"
+    further_legs = in_legs * (job.limits.max_legs - 1)
+    why = f" and {job.limits.max_legs} legs where tools ask for them" * (
+        further_legs > one_each
+    )
+    return (
+        f"at most {format_usd(most)} with all attempts{why}, {one} with one attempt per row"
+        f"{beyond}"
     )

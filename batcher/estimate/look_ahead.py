@@ -8,6 +8,7 @@ from batcher.clock import SystemClock
 from batcher.errors import ConfigurationError
 from batcher.estimate.census import Census
 from batcher.estimate.estimate import census_of, inputs_of, sample_of
+from batcher.estimate.expected_cost import ceiling_words
 from batcher.estimate.preflight_sample import (
     Sample,
     refusal_words,
@@ -51,6 +52,9 @@ def look_ahead(
     if say:
         files, builder = services.files, services.builder
         for line in reading_notes(files) + left_out_notes(files, builder) + builder.notices:
+            say(line)
+        of_rows = sample.models - {job.settings.model}  # that one is told with the prices
+        for line in inputs.rater.retirements(of_rows, inputs.now_us):
             say(line)
     if job.preflight:
         _show_refusals(sample, say)
@@ -97,22 +101,3 @@ def _show_refusals(sample: Sample, say: Say | None) -> None:
     words = refusal_words(sample)
     if words and say:
         say(words)
-
-
-def ceiling_words(job: Job, one_each: int, in_legs: int, unbounded: int) -> str:
-    """The most that requests can cost, in words: with all their attempts, and with one each."""
-    if unbounded and not one_each:
-        return f"none: nothing bounds what {count_of(unbounded, 'request')} cost"
-    most = job.most(one_each, in_legs)
-    beyond = f" plus {count_of(unbounded, 'request')} without a ceiling" if unbounded else ""
-    one = format_usd(one_each)
-    if most is None:
-        return f"none for all attempts, {one} with one attempt per row{beyond}"
-    further_legs = in_legs * (job.limits.max_legs - 1)
-    why = f" and {job.limits.max_legs} legs where tools ask for them" * (
-        further_legs > one_each
-    )
-    return (
-        f"at most {format_usd(most)} with all attempts{why}, {one} with one attempt per row"
-        f"{beyond}"
-    )

@@ -24,7 +24,7 @@ class Sample:
 
     `is_whole`: they are all rows that are still to do. `skipped` rows need nothing more.
     `reasons` counts refused rows by rule or reason code; `examples` holds the first of each,
-    with the name of its input.
+    with the name of its input. `models` are those that the others ask for.
     """
 
     rows: int = 0
@@ -34,6 +34,7 @@ class Sample:
     is_whole: bool = True
     reasons: dict[str, int] = field(default_factory=dict)
     examples: dict[str, tuple[str, BadRow]] = field(default_factory=dict)
+    models: set[str] = field(default_factory=set)
 
     def add(self, name: str, batch: RowBatch) -> None:
         """Count the rows of a batch of the input `name`."""
@@ -46,6 +47,7 @@ class Sample:
         self.rows += 1
         if isinstance(item, Request):
             self.body_bytes += len(item.body)
+            self.models.add(item.model)
             return
         self.refused += 1
         self.reasons[item.reason] = self.reasons.get(item.reason, 0) + 1

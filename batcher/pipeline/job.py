@@ -204,14 +204,21 @@ class Job:
 
         `in_legs` is the part of it of requests that may go on in further legs. `None`: a row
         may be asked again for more than before, with an answer that broke its schema, or with
-        what a tool of ours says, and nothing bounds that.
+        what a tool of ours says, or refusals for load, which use up no attempt, may be billed,
+        and nothing bounds that.
         """
         choices = self.answers
+        if any(place.errors_may_be_billed for place in self._places):
+            return None
         grows = choices.raise_factor is not None or choices.retries
         if grows or (choices.tools and in_legs):
             return None
         attempts = self.limits.retry.max_attempts * (1 + len(self.fallback))
         return attempts * (ceiling + in_legs * (self.limits.max_legs - 1))
+
+    @property
+    def _places(self) -> tuple[Endpoint, ...]:
+        return (self.endpoint, *(each.endpoint for each in self.fallback))
 
     def sharing(self, run_id: int, invocation_id: int, since: int) -> SharePolicy | None:
         """Which answers of other runs its rows may have, see `SharePolicy`; a name: none."""

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from batcher.clock import SystemClock
@@ -16,17 +17,28 @@ from batcher.errors import BatcherError, CannotCreate, ConfigurationError
 from batcher.ledger.connect import engine_at, parse_url
 from batcher.ledger.lifeboat.lifeboat import can_be_written, places_for, waiting_for
 from batcher.ledger.maintenance import check_space, rehearse
+from batcher.messages.request import Request
+from batcher.pipeline.job import Job
 from batcher.report.words import count_of
+from batcher.rows.ranges import AllBut, RowRanges
+from batcher.rows.read.reader import read_rows
 from batcher.transport.endpoint import Auth, Endpoint
 from batcher.wiring.connecting import connect
 from batcher.wiring.process import allow_connections
-from batcher.wiring.ready import checked_files, price_words, request_builder
+from batcher.wiring.ready import (
+    checked_files,
+    price_book,
+    price_words,
+    rater_of,
+    request_builder,
+)
 from batcher.wiring.resolve import Asked, job_file, merged_settings, place_of, resolve, stated
 
 if TYPE_CHECKING:
     from batcher.transport.live.client import Reply
 
 _MOST_OFF_SECONDS: Final = 300
+_EVERY: Final = AllBut(RowRanges())
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +65,7 @@ def examine(typed: Asked) -> list[Examination]:
 def _places(typed: Asked, database: str, endpoint: Endpoint) -> Iterator[Examination]:
     if typed.job_path or (typed.inputs and "-" not in typed.inputs):
         yield _look("inputs", lambda: _inputs(typed))
-    yield _look("prices", lambda: price_words(typed))
+    yield _look("prices", lambda: _prices(typed))
     yield _look("key", lambda: _key(endpoint))
     replies: list[Reply] = []
     yield _look("endpoint", lambda: asyncio.run(_endpoint(endpoint, replies)))
@@ -89,6 +101,29 @@ def _inputs(typed: Asked) -> str:
         return "standard input"
     files = checked_files(job, request_builder(job))
     return f"{count_of(len(files), 'file')} can be read"
+
+
+def _prices(typed: Asked) -> str:
+    """Whose prices count, and which models that the first rows ask for are about to retire."""
+    words = price_words(typed)
+    retiring = []
+    if typed.job_path or typed.inputs:
+        with suppress(BatcherError):  # inputs that cannot be read are told by their own finding
+            retiring = _retiring(resolve(typed))
+    return "; ".join([words, *(each for each in retiring if each not in words)])
+
+
+def _retiring(job: Job) -> list[str]:
+    builder = request_builder(job)
+    files = () if "-" in job.inputs else checked_files(job, builder)
+    models = {
+        item.model
+        for file in files
+        for batch in islice(read_rows(file, source_id=0, builder=builder, rows=_EVERY), 1)
+        for item in batch.items
+        if isinstance(item, Request)
+    }
+    return rater_of(job, price_book(job)).retirements(models, SystemClock().now_us())
 
 
 def _key(endpoint: Endpoint) -> str:

@@ -1,6 +1,7 @@
 """`batcher estimate`, and what `run` says and asks before it starts."""
 
 import json
+import re
 from decimal import Decimal
 
 import click
@@ -53,7 +54,7 @@ def test_without_answers_it_says_the_ceiling_and_that_it_knows_no_more(typed, si
 
 def test_a_pilot_brings_an_interval_and_says_how_it_was_made(typed, simulator):
     result = invoke("estimate", *typed, "--pilot")
-    assert "pilot: sending 30 rows drawn at random, at most $" in result.stderr
+    assert "pilot: sending 30 rows drawn at random; ceiling: at most $" in result.stderr
     assert (
         "20 requests to do, to endpoint simulator; 30 rows need nothing more" in result.stdout
     )
@@ -156,6 +157,30 @@ def test_at_most_is_of_every_attempt_and_leg_that_a_row_may_have(typed, tmp_path
     )
     run = invoke("run", *typed, "--on-truncate", "raise=2x").stderr
     assert "4 rows to do; ceiling: none for all attempts, $" in run
+
+
+def test_at_most_of_a_pilot_is_of_every_attempt_and_leg_too(typed, tmp_path):
+    asked = [{**row, "params": {**row["params"], **TOOLS}} for row in rows(5)]
+    write_rows(tmp_path / "rows.jsonl", asked)
+    words = invoke("estimate", *typed, "--pilot", "5").stderr
+    assert "pilot: sending 5 rows drawn at random; ceiling: at most $" in words
+    assert "with all attempts and 10 legs where tools ask for them, $" in words
+
+
+def test_there_is_no_at_most_where_refusals_for_load_may_be_billed(typed, tmp_path):
+    (tmp_path / "config.toml").write_text("[endpoints.simulator]\nerrors_billed = 'maybe'\n")
+    words = invoke("run", *typed).stderr
+    assert "50 rows to do; ceiling: none for all attempts, $0.245 with one attempt" in words
+
+
+def test_a_model_that_only_rows_name_is_told_when_it_retires(typed, tmp_path):
+    (row, *_) = rows(1)
+    row["params"]["model"] = "claude-sonnet-4-5"
+    write_rows(tmp_path / "rows.jsonl", [row])
+    told = re.compile(r"claude-sonnet-4-5 retire[sd] on 2026-11-30: choose another model")
+    assert len(told.findall(invoke("doctor", *typed).stdout)) == 1
+    assert len(told.findall(invoke("check", *typed).stdout)) == 1
+    assert len(told.findall(invoke("run", *typed).stderr)) == 1
 
 
 @pytest.mark.parametrize("few", ["0", "4"])

@@ -51,7 +51,7 @@ def bodies(simulator):
 
 def test_a_run_sends_its_pilot_says_what_the_rest_will_cost_and_sends_it(typed, simulator):
     words = run(*typed, "--pilot", "20").stderr
-    assert "pilot: sending 20 rows drawn at random, at most $" in words
+    assert "pilot: sending 20 rows drawn at random; ceiling: at most $" in words
     assert "40 requests, about " in words
     assert "expected  $" in words
     assert "40 rows answered" in words

@@ -53,10 +53,9 @@ def test_the_texts_of_a_job_are_not_kept_to_name_a_change(case):
 def test_the_ceiling_of_what_it_would_cost_is_told(done):
     with pytest.raises(ChangedSettings):
         replace(done, settings=replace(PLAIN, max_tokens=200)).run(FakeLane())
-    assert (done.watcher.asked.rows, done.watcher.asked.cost_high > 8 * 200 * 5_000_000) == (
-        8,
-        True,
-    )
+    one_each = 8 * 200 * 5_000_000
+    assert done.watcher.asked.rows == 8
+    assert done.watcher.asked.cost_high > 5 * one_each  # five attempts a row
 
 
 def test_accepting_the_change_sends_every_row_again_and_keeps_the_old_answers(done):

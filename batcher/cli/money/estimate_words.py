@@ -5,9 +5,8 @@ from typing import Any, Final
 
 from batcher.cli.say import tell, tell_table
 from batcher.estimate.estimate import Estimated
-from batcher.estimate.expected_cost import Method, ModelForecast
+from batcher.estimate.expected_cost import Method, ModelForecast, ceiling_words
 from batcher.estimate.interval import CONFIDENCE
-from batcher.estimate.look_ahead import ceiling_words
 from batcher.estimate.ways import BATCH, BATCH_SECONDS, Way
 from batcher.ledger.money.estimates import StoredEstimate
 from batcher.monitoring.progress_text import duration_words

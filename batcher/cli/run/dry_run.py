@@ -8,7 +8,7 @@ import msgspec
 from batcher import wiring
 from batcher.cli.run.summary import input_lines
 from batcher.cli.say import tell
-from batcher.estimate.look_ahead import ceiling_words
+from batcher.estimate.expected_cost import ceiling_words
 from batcher.pipeline.choices import LaneChoice
 from batcher.pipeline.job import Job
 from batcher.pipeline.run.row_checks import Inspection

@@ -1,6 +1,7 @@
 """What answers cost and attempts may cost, under one price book and one endpoint's list."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -185,6 +186,18 @@ class Rater:
         ]
         known = [bound for bound in bounds if bound is not None]
         return max(known) if len(known) == len(bounds) else None
+
+    def retirements(self, models: Collection[str], now_us: int) -> list[str]:
+        """What to say of models that retired, or will soon, wherever they are asked for."""
+        asked: list[tuple[Rater, Collection[str]]] = [(self, models)]
+        asked += [(each, {other} if other else models) for each, other in self.further]
+        words = {
+            each.book.retirement_words(each.price_list, model, now_us)
+            for each, names in asked
+            if each.price_list is not None
+            for model in names
+        }
+        return sorted(words - {""})
 
     def had_bound(self, body: bytes, model: str, max_tokens: int | None) -> bool:
         """Whether there was a bound on the day on which the prices were published."""

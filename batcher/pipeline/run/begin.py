@@ -109,7 +109,7 @@ def _check_change(connection: Connection, run_id: int, job: Job, services: Servi
     before, parts = runs.last_settings(connection, run_id)
     if before in {None, job.settings.digest()} or job.accept_change:
         return
-    resent = resent_by_change(connection, run_id, services, services.clock.now_us())
+    resent = resent_by_change(connection, run_id, job, services)
     resent = replace(resent, changes=job.settings.changes(parts))
     if resent.rows and not services.observer.confirm_resend(resent):
         raise ChangedSettings(
@@ -121,8 +121,7 @@ def _check_change(connection: Connection, run_id: int, job: Job, services: Servi
 
 def _ask_for_round(connection: Connection, run_id: int, job: Job, services: Services) -> None:
     sharing = job.sharing(run_id, 0, runs.current_round(connection, run_id))
-    now = services.clock.now_us()
-    resent = resent_by_round(connection, run_id, services, sharing, now)
+    resent = resent_by_round(connection, run_id, job, services, sharing)
     if resent.rows and not services.observer.confirm_resend(resent):
         raise ConfigurationError(
             f"--again would send and pay {resent.rows:,} answered rows again; nothing was sent:"

@@ -17,6 +17,7 @@ from batcher.pipeline.engine.decide import ABORTED, given_up_in_doubt
 from batcher.pipeline.engine.known_rows import BegunRequests
 from batcher.pipeline.job import Job, Services
 from batcher.pipeline.progress import Resent
+from batcher.pipeline.run.row_checks import may_take_legs
 from batcher.rows.batch import Reason, body_bytes
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.ranges import AllBut, RowRanges
@@ -192,11 +193,11 @@ _Answered = Callable[[int | None, list[Request]], list[Request]]
 
 
 def resent_by_change(
-    connection: Connection, run_id: int, services: Services, now_us: int
+    connection: Connection, run_id: int, job: Job, services: Services
 ) -> Resent:
     """How many answered rows the present settings would send again, and at most for how much.
 
-    Reads every input once and sends nothing.
+    That is with all attempts and legs of a row. Reads every input once and sends nothing.
     """
     since = runs.current_round(connection, run_id)
     among = Claimable(run_id=run_id, live_sources=(), since=since)
@@ -206,15 +207,15 @@ def resent_by_change(
         return count_unclaimed_but_answered(connection, among, source_id, requests, keys)
 
     known = runs.latest_sources(connection, run_id)
-    return _resent(known, services, answered, now_us, again=False)
+    return _resent(known, job, services, answered, again=False)
 
 
 def resent_by_round(
     connection: Connection,
     run_id: int,
+    job: Job,
     services: Services,
     sharing: SharePolicy | None,
-    now_us: int,
 ) -> Resent:
     """What a new round would send of that which has an answer, like `resent_by_change`."""
     since = runs.current_round(connection, run_id)
@@ -231,18 +232,19 @@ def resent_by_round(
         return [request for request in requests if request.row_number in rows]
 
     known = runs.latest_sources(connection, run_id)
-    return _resent(known, services, answered, now_us, again=True)
+    return _resent(known, job, services, answered, again=True)
 
 
 def _resent(
     known: Mapping[str, runs.StoredSource],
+    job: Job,
     services: Services,
     answered: _Answered,
-    now_us: int,
     *,
     again: bool,
 ) -> Resent:
-    rows, cost_high = 0, 0
+    rows = ceiling = in_legs = 0
+    now_us = services.clock.now_us()
     unbounded = False
     for file in services.files:
         stored = known.get(known_name(known, file))
@@ -252,8 +254,10 @@ def _resent(
             for request in found:
                 bound = services.rater.ceiling(request, now_us)
                 unbounded |= bound is None
-                cost_high += bound or 0
-    return Resent(rows=rows, cost_high=None if unbounded else cost_high, again=again)
+                ceiling += bound or 0
+                in_legs += (bound or 0) if may_take_legs(request.body) else 0
+    most = None if unbounded else job.most(ceiling, in_legs)
+    return Resent(rows=rows, cost_high=most, again=again)
 
 
 def _requests(file: SourceFile, builder: RequestBuilder) -> Iterator[list[Request]]:

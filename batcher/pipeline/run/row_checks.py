@@ -94,7 +94,7 @@ def inspect(
     if rater.price_list is not None:
         book, prices = rater.book, rater.price_list
         words = [book.no_price_words(prices, name) for name in found.models]
-        words += [book.retirement_words(prices, name, now_us) for name in found.models]
+        words += rater.retirements(found.models, now_us)
         found.unpriced = sorted(filter(None, words))
     notes = reading_notes(files) + left_out_notes(files, builder)
     found.read_as = [*notes, *builder.translator.sentences]
