@@ -1,6 +1,5 @@
 import json
 import os
-import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from click.testing import CliRunner
 from batcher.cli.menu import group
 from batcher.errors import BatcherError, CannotCreate, SchemaVersionError, UsageError
 from batcher.ledger.connect import open_engine, writing
-from tests.cli.terminal import read_to_end
+from tests.cli.terminal import on_a_terminal
 from tests.databases import sqlite_template, sqlite_url  # noqa: F401
 from tests.report.ledger_rows import NOON, SECOND, LedgerRows
 
@@ -119,13 +118,10 @@ def test_a_target_that_cannot_be_written_is_told(database):
 
 
 def test_a_terminal_gets_a_table_without_colour_when_asked(database):
-    control, terminal = pty.openpty()
-    words = [sys.executable, "-m", "batcher", "report", "--database", database]
-    env = {"PATH": os.defpath, "NO_COLOR": "1", "TERM": "xterm", "COLUMNS": "80"}
-    child = subprocess.run(words, stdout=terminal, env=env, timeout=300, check=False)
-    os.close(terminal)
-    text = read_to_end(control)
-    assert child.returncode == 0
+    words = ("report", "--database", database)
+    environment = {"PATH": os.defpath, "NO_COLOR": "1", "TERM": "xterm", "COLUMNS": "80"}
+    code, text = on_a_terminal(*words, environment=environment)
+    assert code == 0
     assert "│ claude-sonnet-5 │        1 │    10 │      5 │    $0.0034 │" in text
     assert "\x1b[3" not in text
 

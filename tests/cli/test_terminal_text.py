@@ -1,16 +1,12 @@
 """What a model, a row or a file says does not steer a terminal, whichever command shows it."""
 
 import json
-import os
-import pty
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from batcher.ledger.connect import open_engine, writing
-from tests.cli.terminal import read_to_end
+from tests.cli.terminal import on_a_terminal
 from tests.cli.test_report import database  # noqa: F401
 from tests.databases import sqlite_template, sqlite_url  # noqa: F401
 
@@ -40,17 +36,9 @@ def test_nothing_steers_a_terminal(database, words, tmp_path, monkeypatch):  # n
     lines = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in (fine, row))
     Path("evil.jsonl").write_text(lines)
     Path("evil.toml").write_text(f"inputs = ['e.jsonl']\nsystem = {json.dumps(EVIL)}\n")
-    ours, theirs = pty.openpty()
-    child = subprocess.Popen(
-        [sys.executable, "-m", "batcher", *words],
-        stdout=theirs,
-        stderr=theirs,
-        stdin=subprocess.DEVNULL,
-        env={"BATCHER_DATABASE": database, "PATH": "/usr/bin:/bin", "NO_COLOR": "1",
-             "TERM": "dumb"},
-    )  # fmt: skip
-    os.close(theirs)
-    shown = read_to_end(ours)
-    child.wait()
+    environment = {
+        "BATCHER_DATABASE": database, "PATH": "/usr/bin:/bin", "NO_COLOR": "1", "TERM": "dumb",
+    }  # fmt: skip
+    _, shown = on_a_terminal(*words, environment=environment)
     assert not any(sign in shown for sign in "\x1b\x9b\u202e"), shown
     assert "Traceback" not in shown

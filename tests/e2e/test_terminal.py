@@ -1,15 +1,15 @@
 """What people and programs read: a panel on a terminal, plain lines in a log, JSON, nothing."""
 
-import os
-import pty
 import re
 from decimal import Decimal
 
 import pytest
 
 from tests.bill import read_bill, total_pico_usd
+from tests.cli import terminal
 from tests.e2e.inputs import varied_rows, write_jsonl
 from tests.e2e.invariants import open_books
+from tests.e2e.processes import plain_environment
 
 ROWS = 200
 COLOURS = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9\d|10\d)(?:;\d+)*m")
@@ -29,30 +29,9 @@ def command(folder, simulate):
 
 
 def on_a_terminal(folder, *words, width=100, answer=b"", **environment) -> tuple[int, str]:
-    """Run a command on a pseudo-terminal; its exit code and all that the terminal got."""
-    ours, theirs = pty.openpty()
-    size = f'stty cols {width} rows 40; exec "$@"'
-    process = folder.start(
-        *words,
-        through=("/bin/sh", "-c", size, "sh"),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        environment={"TERM": "xterm-256color"} | environment,
-    )
-    os.close(theirs)
-    os.write(ours, answer)
-    shown = b""
-    while True:
-        try:
-            piece = os.read(ours, 65536)
-        except OSError:  # Linux says it this way that the other end is closed
-            break
-        if not piece:
-            break
-        shown += piece
-    os.close(ours)
-    return process.wait(), shown.decode()
+    told = plain_environment(folder.path) | {"TERM": "xterm-256color"} | environment
+    options = {"width": width, "answer": answer, "environment": told}
+    return terminal.on_a_terminal(*words, folder=folder.path, **options)
 
 
 def books_of(folder):

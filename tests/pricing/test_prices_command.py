@@ -1,9 +1,6 @@
 """`batcher prices`, as somebody types it."""
 
 import os
-import pty
-import subprocess
-import sys
 
 import pytest
 from click.testing import CliRunner
@@ -11,7 +8,7 @@ from click.testing import CliRunner
 from batcher.cli.money.prices import prices
 from batcher.errors import CannotCreate, ConfigurationError, UsageError
 from batcher.pricing.book.book import load_file, load_shipped
-from tests.cli.terminal import read_to_end
+from tests.cli.terminal import on_a_terminal
 
 MINE = """\
 version = "mine"
@@ -185,15 +182,10 @@ def test_import_needs_one_source(arguments):
 
 
 def test_a_narrow_terminal_goes_without_the_columns_that_matter_least(mine):
-    ours, theirs = pty.openpty()
     words = ("prices", "list", "--prices", str(mine), "--list", "crun")
     environment = os.environ | {"COLUMNS": "60", "NO_COLOR": "1"}
-    child = subprocess.Popen(
-        [sys.executable, "-m", "batcher", *words], stdout=theirs, stderr=theirs, env=environment
-    )
-    os.close(theirs)
-    shown = read_to_end(ours)
-    assert child.wait() == 0
+    code, shown = on_a_terminal(*words, environment=environment)
+    assert code == 0
     assert all(word in shown for word in ("input", "500", "output", "2500"))
     assert "write_5m" not in shown
     assert "CRUN_CREDIT" not in shown
