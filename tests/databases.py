@@ -19,7 +19,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, Dialect, Engine, event, text
+from sqlalchemy.util import LRUCache
 
 from batcher.ledger.connect import open_engine, writing
 from batcher.ledger.migrate import prepare
@@ -57,6 +58,37 @@ MISSING = (
     " not there; this version of Python may be too new for it"
 )
 PATIENTLY = ("-w", "-t", "240")  # seconds
+
+
+class CompiledStatements:
+    """What SQLAlchemy has compiled for one engine, it takes for the next one of its kind.
+
+    To compile is a quarter of what tests with a database do: each of them has an engine anew.
+    """
+
+    def __init__(self) -> None:
+        self._kept = LRUCache(1000)
+
+    def get(self, key: tuple) -> object | None:
+        return self._kept.get(self._of_a_kind(key))
+
+    def __setitem__(self, key: tuple, compiled: object) -> None:
+        self._kept[self._of_a_kind(key)] = compiled
+
+    @staticmethod
+    def _of_a_kind(key: tuple) -> tuple:
+        return tuple(
+            (type(part), part.server_version_info) if isinstance(part, Dialect) else part
+            for part in key
+        )
+
+
+STATEMENTS = CompiledStatements()
+
+
+@event.listens_for(Engine, "engine_connect")
+def compile_once(connection: Connection) -> None:
+    connection.execution_options(compiled_cache=STATEMENTS)
 
 
 @dataclass
