@@ -219,7 +219,7 @@ def is_our_parquet(path: Path) -> bool:
     import pyarrow.parquet as pq  # noqa: PLC0415 - as above
 
     with suppress(pa.ArrowException, OSError):
-        return b"batcher" in (pq.read_schema_of(path).metadata or {})
+        return b"batcher" in (pq.read_schema(path).metadata or {})
     return False
 
 
