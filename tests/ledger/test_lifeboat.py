@@ -21,12 +21,8 @@ from batcher.ledger.connect import reading
 from batcher.ledger.lifeboat import files
 from batcher.ledger.lifeboat.lifeboat import Lifeboat, places_for
 from batcher.ledger.lifeboat.restore import import_lifeboats, record_late
-from batcher.ledger.write.records import (
-    Intent,
-    RowFailure,
-    Settlement,
-    without_offending_values,
-)
+from batcher.ledger.write.corrections import without_offending_values
+from batcher.ledger.write.records import Intent, RowFailure, Settlement
 from batcher.messages.answer import Store
 from batcher.messages.failure import Failure, FailureKind, Verdict
 from batcher.messages.request import NotSent, State
