@@ -215,8 +215,13 @@ def write_new(file: Path, text: str) -> None:
 
     NOTHING_KEPT.check(file)
     try:
-        with file.open("x", encoding="utf-8") as target:
-            target.write(text)
+        with file.open("xb") as target:
+            try:
+                target.write(text.encode())
+                target.flush()
+            except OSError:  # a part of it would stand in the way of the next try
+                file.unlink()
+                raise
     except FileExistsError as exc:
         raise CannotCreate(f"{file}: is there already; name another file") from exc
     except OSError as exc:

@@ -10,7 +10,7 @@ from typing import Final
 
 from batcher.clock import SystemClock
 from batcher.config.keys import read_key
-from batcher.errors import BatcherError, ConfigurationError, did_you_mean
+from batcher.errors import BatcherError, CannotCreate, ConfigurationError, did_you_mean
 from batcher.ledger.connect import engine_at, parse_url, reading
 from batcher.ledger.migrate import current, require_head
 from batcher.ledger.money.estimates import EndpointTimes, endpoint_times
@@ -27,7 +27,7 @@ from batcher.pricing.book.book import PriceBook, age_warning, load_file, load_sh
 from batcher.rows.build.requests import RequestBuilder
 from batcher.rows.out.output import open_writer
 from batcher.rows.read.check import check_source, hidden_rows
-from batcher.rows.read.source import STDIN, Place, SourceFile, find_sources
+from batcher.rows.read.source import STDIN, Place, SourceFile, find_sources, input_naming
 from batcher.transport.endpoint import SHORTEST_HIDDEN, Endpoint, Secret, quota_fingerprint
 from batcher.wiring.connecting import batches_maker, carried, packing_maker, phase_notes
 from batcher.wiring.fallbacks import fallback_notes, fallback_services, live_lane, rules_of
@@ -218,8 +218,19 @@ def check_output(job: Job, files: Sequence[SourceFile]) -> None:
         return
     from batcher.report.export.answers import ANSWER_COLUMNS  # noqa: PLC0415 - seldom needed
 
+    if not is_url(str(job.output)):
+        _require_outside(job, Path(str(job.output)))
     guard = _guard_of(job, [file.place for file in files])
     open_writer(str(job.output), guard=guard, declared=ANSWER_COLUMNS).discard()
+
+
+def _require_outside(job: Job, output: Path) -> None:
+    """Raise where the next start would read the answers as rows, and send and pay them."""
+    if given := input_naming(job.inputs, job.base, output):
+        raise CannotCreate(
+            f"{output}: the input {given} would name it the next time, and its answers would be"
+            " sent as rows; name another folder or ending for the output"
+        )
 
 
 def guard_of_run(typed: Asked) -> Guard:

@@ -1,6 +1,7 @@
 """Commands with an output leave alone what is not theirs, whatever it is called."""
 
 import json
+import resource
 import shutil
 from hashlib import sha256
 from pathlib import Path
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 
 from batcher.cli.menu import group
 from batcher.errors import CannotCreate
+from batcher.rows.read.source import input_naming
 from tests.databases import sqlite_template  # noqa: F401
 from tests.report.ledger_rows import LedgerRows
 
@@ -132,3 +134,51 @@ def test_a_run_says_before_it_sends_that_its_output_is_somebody_elses(folder):
     words = ["run", "q.jsonl", "-m", "claude-haiku-4-5", "-e", "simulator", "-o", "mine.csv"]
     assert "--force" in str(invoke(*words).exception)
     assert Path("mine.csv").read_text() == "a,b\n1,2\n"
+
+
+@pytest.mark.parametrize("place", ["batcher.db-journal", "batcher.db-wal", "batcher.db-shm/a"])
+def test_a_folder_of_views_takes_no_place_beside_a_ledger(folder, place):
+    """SQLite opens no database beside which a folder has the name of its journal."""
+    done = invoke("export", "--all-views", "-o", place)
+    assert isinstance(done.exception, CannotCreate), done.exception
+    assert invoke("status").exception is None
+
+
+def test_a_new_file_is_there_whole_or_not_at_all(folder):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        done = invoke("config", "init", "new.toml")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert isinstance(done.exception, CannotCreate)
+    assert not Path("new.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "output"),
+    [
+        ("r*.jsonl", "r-out.jsonl"),
+        ("./r*.jsonl", "rows/../r-out.jsonl"),
+        ("rows", "rows/out.csv"),
+        ("rows", "link/deep/out.jsonl.gz"),
+        ("**/r?.jsonl", "rows/deep/r2.jsonl"),
+    ],
+)
+def test_a_run_writes_no_output_that_it_would_read_the_next_time(folder, given, output):
+    """Its answers stand beside the rows' own prompts: they would be sent and paid again."""
+    Path("rows/deep").mkdir(parents=True)
+    if output.startswith("link"):
+        Path("link").symlink_to("rows")
+    for name in ("r1.jsonl", "rows/r1.jsonl"):
+        Path(name).write_text('{"prompt": "a"}\n')
+    words = ["run", given, "-m", "claude-haiku-4-5", "-e", "simulator", "-o"]
+    done = invoke(*words, output, "--force")
+    assert isinstance(done.exception, CannotCreate)
+    assert "next time" in str(done.exception)
+    assert not Path(output).exists()
+
+
+@pytest.mark.parametrize("output", ["out.jsonl", "r1.csv", "rows/_r.jsonl", "r/r3.jsonl"])
+def test_an_output_beside_a_pattern_is_none_of_its_files(folder, output):
+    assert input_naming(["r*.jsonl", "-", "rows"], folder, folder / output) is None

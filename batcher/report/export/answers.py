@@ -190,6 +190,8 @@ def export_views(engine: Engine, folder: str, *, force: bool) -> dict[str, int]:
     if is_url(folder):
         raise UsageError(f"{folder}: views are written to a folder of this machine only")
     guard = guard_of([engine], force=force)
+    for place in (Path(folder), *Path(folder).parents):  # no ledger could be opened beside it
+        guard.check(place)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as exc:

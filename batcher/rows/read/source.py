@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from hashlib import blake2b
 from pathlib import Path, PurePath
 from types import MappingProxyType
@@ -215,6 +216,32 @@ def _compression_inside(place: Place) -> Compression | None:
         return None  # reading tells
     kinds = (kind for magic, kind in MAGIC.items() if start.startswith(magic))
     return _COMPRESSIONS.get(Path(next(kinds, "")).suffix)
+
+
+def input_naming(inputs: Sequence[str], base: Path, target: Path) -> str | None:
+    """Which glob or folder of `inputs` would take a file at `target` for one of its own."""
+    file = Path(os.path.realpath(target))
+    for given in inputs:
+        if given == STDIN or is_url(given):
+            continue
+        path = base / os.path.expanduser(given)  # noqa: PTH111 - raises nothing for an unknown user
+        if os.path.isdir(path):  # noqa: PTH112 - raises nothing for a long name
+            folder = Path(os.path.realpath(path))
+            if file.is_relative_to(folder) and _is_data(file, folder):
+                return given
+        elif glob.has_magic(given) and _matches(file.parts, Path(os.path.realpath(path)).parts):
+            return None if file.name.startswith(_MARKS) else given
+    return None
+
+
+def _matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:
+    """Whether a glob finds the name; `**` stands for any folders, none too."""
+    if not patterns:
+        return not parts
+    if patterns[0] == "**" and _matches(parts, patterns[1:]):
+        return True
+    rest = patterns if patterns[0] == "**" else patterns[1:]
+    return bool(parts) and fnmatchcase(parts[0], patterns[0]) and _matches(parts[1:], rest)
 
 
 def fingerprint(place: Place) -> str:
