@@ -72,12 +72,19 @@ class CacheMode(StrEnum):
 class Deadline:
     """By when all rows are to be done, microseconds UTC, and how people call that moment.
 
-    `pays`: rows that are in a batch then are sent live as well.
+    `pays`: rows that are in a batch then are sent live as well. `missed_us` is a deadline of
+    the run that passed while nobody did it: rows that are answered from now on are late.
     """
 
     at_us: int
     words: str
     pays: bool = False
+    missed_us: int | None = None
+
+    @property
+    def counts_from_us(self) -> int:
+        """After this moment answers are late."""
+        return self.at_us if self.missed_us is None else self.missed_us
 
 
 class LogFormat(StrEnum):

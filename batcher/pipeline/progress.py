@@ -225,7 +225,8 @@ class Ended:
     from all invocations, what `--strict` minds, and those that missed a deadline. `rows_left`
     tells whether rows are still to do. `last`: no other process does the run any more.
     `stopped`: what ended it early, empty where nothing did. `rows_released`: how many it found
-    in batches that were never made, or are lost; whoever runs next sends them.
+    in batches that were never made, or are lost; whoever runs next sends them. `missed_at` is a
+    deadline that had passed unseen when it began, microseconds UTC.
     """
 
     exit_code: int
@@ -237,6 +238,7 @@ class Ended:
     last: bool = True
     stopped: str = ""
     rows_released: int = 0
+    missed_at: int | None = None
 
     @property
     def without_answer(self) -> dict[str, int]:

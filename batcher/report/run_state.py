@@ -39,7 +39,10 @@ class RecordedRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """One invocation, as far as a status tells. `clean` is 1 when a later one took it over."""
+    """One invocation, as far as a status tells.
+
+    `clean` is 1 when a later one took it over; `options` are JSON.
+    """
 
     invocation_id: int
     started_at: int
@@ -51,6 +54,7 @@ class Process:
     os_user: str
     endpoint: str
     command: str
+    options: str
 
 
 def read_runs(connection: Connection, run_id: int | None) -> list[RecordedRun]:
@@ -82,6 +86,16 @@ def count_answered(connection: Connection, run_id: int) -> int:
     )
     shared = select(func.count()).where(shared_answers.c.source_id.in_(current))
     return sum(connection.execute(statement).scalar_one() for statement in (own, shared))
+
+
+def count_late(connection: Connection, run_id: int, deadline_at: int) -> int:
+    """Of the rows that have their answer, those that got it after that moment."""
+    statement = select(func.count()).where(
+        FINAL,
+        answers.c.source_id.in_(_current_sources(run_id)),
+        answers.c.answered_at > deadline_at,
+    )
+    return connection.execute(statement).scalar_one()
 
 
 def read_failures(connection: Connection, run_id: int) -> dict[str, tuple[int, int]]:
@@ -129,6 +143,7 @@ def read_latest(connection: Connection, run_id: int) -> list[Process]:
             table.os_user,
             table.endpoint,
             table.command,
+            table.options,
         )
         .where(table.run_id == run_id, table.fallback_of.is_(None))
         .order_by(moment.desc(), table.invocation_id.desc())

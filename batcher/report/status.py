@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import median
 
+import msgspec
 from sqlalchemy import Connection, Engine
 
 from batcher.clock import SystemClock
@@ -38,8 +39,8 @@ class Life(StrEnum):
 class LastInvocation:
     """The latest process of a run, one that is running if there is one.
 
-    Moments are microseconds UTC; `None`: no end is recorded. `also_running` counts the other
-    processes of this machine that do the run at present.
+    Moments are microseconds UTC; `None`: no end is recorded, or there is no deadline.
+    `also_running` counts the other processes of this machine that do the run at present.
     """
 
     invocation_id: int
@@ -52,6 +53,7 @@ class LastInvocation:
     os_user: str
     endpoint: str
     command: str
+    deadline_at: int | None = None
     also_running: int = 0
 
 
@@ -87,7 +89,8 @@ class RunStatus:
     perhaps billed or without a price. `reasons` are the commonest of rows without an answer.
     `last` is `None` when no process ever started. `workers` do it together now, `limited_by` is
     the quota or the pause that they wait for, empty where they wait for none. `batches` are
-    those not collected.
+    those not collected. `late_rows` were answered after the deadline, `missed`: so they were,
+    or it has passed and some are to do.
     """
 
     run_id: int
@@ -107,6 +110,8 @@ class RunStatus:
     workers: tuple[Worker, ...] = ()
     limited_by: str = ""
     batches: tuple[StoredBatch, ...] = ()
+    late_rows: int = 0
+    missed: bool = False
 
     @property
     def nodes(self) -> int:
@@ -147,6 +152,19 @@ def read_status(
         return tuple(_status(connection, run, lifeboats) for run in found)
 
 
+def deadline_missed_unseen(engine: Engine, key: str) -> int | None:
+    """The deadline that passed while rows of the run were to do and no process did it any more.
+
+    `None`: there is none, or whoever ended the run has told.
+    """
+    with reading(engine) as connection:
+        found = [run for run in run_state.read_runs(connection, None) if run.key == key]
+        for status in (_status(connection, run, ()) for run in found):
+            if status.missed and status.last and status.to_do != 0:
+                return status.last.deadline_at
+    return None
+
+
 def _status(
     connection: Connection, run: run_state.RecordedRun, lifeboats: Collection[int]
 ) -> RunStatus:
@@ -162,6 +180,15 @@ def _status(
     rows = sum(files.values()) if files and None not in files.values() else None  # type: ignore[arg-type] # no None is left
     settled = answered + failed + quarantined + held
     workers = _workers(connection, run.key)
+    to_do = None if rows is None else max(rows - settled, 0)
+    told = (
+        None
+        if last is None
+        else _last(connection, last, lifeboats, also_running=len(running[1:]))
+    )
+    deadline = told.deadline_at if told else None
+    late = 0 if deadline is None else run_state.count_late(connection, run.run_id, deadline)
+    over = deadline is not None and deadline < SystemClock().now_us()
     return RunStatus(
         run_id=run.run_id,
         key=run.key,
@@ -173,13 +200,13 @@ def _status(
         failed_transient=transient,
         quarantined=quarantined,
         held=held,
-        to_do=None if rows is None else max(rows - settled, 0),
+        to_do=to_do,
         money=run_state.read_money(connection, run.run_id),
         reasons=tuple(read_failure_groups(connection, 1, run=run.run_id, groups=COMMONEST)),
         batches=tuple(batches_out(connection, run.run_id)),
-        last=None
-        if last is None
-        else _last(connection, last, lifeboats, also_running=len(running[1:])),
+        last=told,
+        late_rows=late,
+        missed=late > 0 or (over and to_do != 0),
         workers=workers,
         limited_by=_limit(connection, workers),
     )
@@ -247,6 +274,7 @@ def _last(
         os_user=row.os_user,
         endpoint=row.endpoint,
         command=row.command,
+        deadline_at=msgspec.json.decode(row.options).get("deadline_us"),
         also_running=also_running,
     )
 

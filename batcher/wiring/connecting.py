@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from batcher.clock import Clock, SystemClock
+from batcher.clock import Clock, SystemClock, moment_of
 from batcher.config.endpoints import admin_endpoint, endpoint_named
 from batcher.config.files import read_config
 from batcher.config.keys import checked_key, read_admin_key, read_key
@@ -154,14 +154,24 @@ def phase_notes(job: Job) -> tuple[str, ...]:
     if job.deadline is None or job.plan is None:
         return ()
     seen, by = job.plan.forecast, f"deadline {job.deadline.words}"
+    missed = _missed_words(job.deadline)
     if not job.lane.packs:
-        return (f"{by}: rows that are in no batch go live now, and those of batches in time",)
+        here = f"{by}: rows that are in no batch go live now, and those of batches in time"
+        return (*missed, here)
     known = f"as {seen.seen_batches:,} were" if seen.seen_batches else "none was seen yet"
     minutes = max(round(seen.queue_seconds / 60), 1)
     return (
+        *missed,
         f"{by}: rows go in batches of up to {job.limits.waiting:,}, which should be back within"
         f" {minutes:,} min ({known})",
     )
+
+
+def _missed_words(deadline: Deadline) -> tuple[str, ...]:
+    if deadline.missed_us is None:
+        return ()
+    then = moment_of(deadline.missed_us).isoformat(sep=" ", timespec="minutes")
+    return (f"the deadline of {then} was missed: it passed before all rows were done",)
 
 
 def check_alone(merged: Settings) -> None:

@@ -293,8 +293,10 @@ def run_here(
         return run_with_cache(job, SystemClock(), here.run, lambda: bool(here.heard))
     if job.deadline is None:
         return here.run(job)
-    seen = _seen_times(job)
-    return run_by_deadline(job, seen, SystemClock(), here.run, lambda: bool(here.heard))
+    seen, missed = _seen_times(job)
+    job = replace(job, deadline=replace(job.deadline, missed_us=missed))
+    ended = run_by_deadline(job, seen, SystemClock(), here.run, lambda: bool(here.heard))
+    return replace(ended, missed_at=missed)
 
 
 class _Here:
@@ -333,18 +335,24 @@ class _Here:
             return run_job(job, services, loop_factory(), before, held)
 
 
-def _seen_times(job: Job) -> EndpointTimes:
-    """What the job's ledger knows of its endpoint; nothing where there is no ledger yet."""
+def _seen_times(job: Job) -> tuple[EndpointTimes, int | None]:
+    """What the job's ledger knows of its endpoint, and a deadline that nobody saw pass.
+
+    Nothing where there is no ledger yet.
+    """
+    from batcher.report.status import deadline_missed_unseen  # noqa: PLC0415 - seldom needed
+
     path = parse_url(job.database).path
     if path is not None and not path.is_file():
-        return EndpointTimes()
+        return EndpointTimes(), None
     with engine_at(job.database, read_only=True) as engine:
         if current(engine) is None:
-            return EndpointTimes()
+            return EndpointTimes(), None
         require_head(engine)
         with reading(engine) as connection:
             where = job.endpoint.name, job.endpoint.shown_url
-            return endpoint_times(connection, *where)
+            seen = endpoint_times(connection, *where)
+        return seen, deadline_missed_unseen(engine, job.key)
 
 
 def spool_folder(database: str) -> Path:

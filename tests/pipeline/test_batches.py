@@ -17,7 +17,7 @@ from batcher.pipeline.choices import Deadline, LaneChoice
 from batcher.pipeline.run.by_hand import adopt, forget
 from batcher.pipeline.run.run import run_by_deadline
 from batcher.report.render.status_text import render_status
-from batcher.report.status import read_status
+from batcher.report.status import deadline_missed_unseen, read_status
 from batcher.simulator.settings import BatchSettings
 from tests.bill import cost_pico_usd
 from tests.making_runs import endpoint_of, row, simulating
@@ -360,6 +360,26 @@ def test_rows_of_a_batch_that_was_never_made_go_live_in_the_same_command(on_both
         assert ended.progress.answered == 2
         billed_once(case, simulator)
         assert len(simulator.bill) == 2
+
+
+def test_a_deadline_that_passed_while_nobody_worked_is_missed_and_what_is_answered_then_is_late(
+    on_both,
+):
+    on_both.write(rows_of(3))
+    with batching(on_both) as (case, _):
+        over = replace(case, options={"deadline": Deadline(at_us=1, words="then")})
+        assert over.limit(row_limit=1).run().exit_code == 65
+        engine = open_engine(case.database)
+        (status,) = read_status(engine)
+        assert (status.last.deadline_at, status.missed, status.late_rows) == (1, True, 1)
+        assert deadline_missed_unseen(engine, case.key) == 1
+        never = 2**60
+        kept = Deadline(at_us=never, words="then", missed_us=1)
+        assert replace(case, options={"deadline": kept}).run().unfinished_rows == {"late": 3}
+        (status,) = read_status(engine)
+        assert (status.last.deadline_at, status.missed, status.late_rows) == (never, False, 0)
+        assert deadline_missed_unseen(engine, case.key) is None
+        engine.dispose()
 
 
 def test_our_lane_collects_what_the_official_client_submitted(case):

@@ -18,7 +18,6 @@ from batcher.errors import BatcherError, StorageError
 from batcher.ledger.connect import engine_at, reading, without_passwords
 from batcher.ledger.money.budget import lane_tokens
 from batcher.monitoring.progress_text import duration_words, limit_lines, money_so_far, told
-from batcher.pipeline.choices import Deadline
 from batcher.pipeline.job import Job
 from batcher.pipeline.progress import ASSUMED, LATE, UNPRICED, Ended, Progress, Started
 from batcher.pricing.money import format_usd, usd_text
@@ -269,11 +268,14 @@ def tell_deadline(
     over = SystemClock().now_us() > job.deadline.at_us
     missed = late > 0 or (ended.rows_left and over)
     if not quiet:
-        for line in _deadline_lines(job.deadline, money, late, missed=missed):
+        for line in _deadline_lines(
+            _moment(ended.missed_at) or job.deadline.words, money, late, missed=missed
+        ):
             say(line)
     return {
         "deadline": {
             "at": moment_of(job.deadline.at_us).isoformat(),
+            "missed_at": _moment(ended.missed_at),
             "missed": missed,
             "late_rows": late,
             "batch_saved_usd": usd_text(money.saved),
@@ -298,9 +300,7 @@ def _lane_money(job: Job, start: Started | None, since_us: int) -> "LaneMoney":
         return nothing  # what went wrong with the database is said already
 
 
-def _deadline_lines(
-    deadline: Deadline, money: "LaneMoney", late: int, *, missed: bool
-) -> list[str]:
+def _deadline_lines(deadline: str, money: "LaneMoney", late: int, *, missed: bool) -> list[str]:
     lines = []
     if money.saved or money.moved_rows:
         moving = (
@@ -309,5 +309,9 @@ def _deadline_lines(
         lines.append(f"batch saved {format_usd(money.saved)}{moving * bool(money.moved_rows)}")
     if missed:
         what = f"{count_of(late, 'row')} answered after it" if late else "rows are left to do"
-        lines.append(f"the deadline {deadline.words} was missed: {what}")
+        lines.append(f"the deadline {deadline} was missed: {what}")
     return lines
+
+
+def _moment(moment_us: int | None) -> str | None:
+    return None if moment_us is None else moment_of(moment_us).isoformat()

@@ -266,7 +266,7 @@ def minded(
     if job.strict:
         counts |= unclear_charges(connection, run_id)
     if job.deadline is not None and (
-        late := answered_after(connection, sources, job.deadline.at_us)
+        late := answered_after(connection, sources, job.deadline.counts_from_us)
     ):
         counts[LATE] = late
     return counts

@@ -30,6 +30,7 @@ _FIELDS: Final = (
     Field("in_doubt", "In doubt", Unit.COUNT, in_narrow=False),
     Field("state", "State", Unit.TEXT),
     Field("last", "Since", Unit.TEXT, in_narrow=False),
+    Field("deadline", "Deadline", Unit.TEXT, in_narrow=False),
 )
 _TAG: Final = re.compile(r"<[^>]*>")  # a gateway's page says little else
 _SAID: Final = 200  # characters of a failure's message
@@ -81,7 +82,16 @@ def _line(run: RunStatus) -> Row:
         run.money.counts.in_doubt_attempts,
         "never began" if last is None else _state(last),
         "" if last is None else moment_text(last.ended_at or last.started_at),
+        _deadline(run),
     )
+
+
+def _deadline(run: RunStatus) -> str:
+    """The moment, and whether it was missed; empty where there is none."""
+    if run.last is None or run.last.deadline_at is None:
+        return ""
+    late = f": {count_of(run.late_rows, 'row')} answered after it" * bool(run.late_rows)
+    return moment_text(run.last.deadline_at) + f", missed{late}" * run.missed
 
 
 def _batches(batches: Sequence[StoredBatch]) -> str:
@@ -133,6 +143,8 @@ def _block(run: RunStatus) -> list[str]:
         lines.append(f"  refused   {_refused(counts)}")
     if run.batches:
         lines.append(f"  batches   {_batches(run.batches)}")
+    if deadline := _deadline(run):
+        lines.append(f"  deadline  {deadline}")
     if run.last is not None:
         lines.append(f"  last      {_last(run.last, waits=bool(run.batches))}")
     lines += _workers(run)
@@ -268,12 +280,20 @@ def _run_fields(run: RunStatus) -> dict[str, Any]:
         "in_doubt_low": money(counts.in_doubt_low),
         "in_doubt_high": None if high is None else money(high),
         "batches": [msgspec.to_builtins(batch) for batch in run.batches],
+        "deadline": _deadline_fields(run),
         "last_invocation": None if last is None else _last_fields(last),
         "workers": [_worker_fields(worker) for worker in run.workers],
         "nodes": run.nodes,
         "limited_by": run.limited_by,
         "advice": list(run.advice),
     }
+
+
+def _deadline_fields(run: RunStatus) -> dict[str, Any] | None:
+    if run.last is None or run.last.deadline_at is None:
+        return None
+    at = moment_text(run.last.deadline_at)
+    return {"at": at, "missed": run.missed, "late_rows": run.late_rows}
 
 
 def _reason_fields(common: FailureGroup) -> dict[str, Any]:
@@ -293,8 +313,6 @@ def _worker_fields(worker: Worker) -> dict[str, Any]:
 
 def _last_fields(last: LastInvocation) -> dict[str, Any]:
     ended = None if last.ended_at is None else moment_text(last.ended_at)
-    return {
-        **msgspec.to_builtins(last),
-        "started_at": moment_text(last.started_at),
-        "ended_at": ended,
-    }
+    fields = msgspec.to_builtins(last)
+    del fields["deadline_at"]  # the run's
+    return {**fields, "started_at": moment_text(last.started_at), "ended_at": ended}
