@@ -279,9 +279,11 @@ class Night:
             if self.clock.now_us() >= self.at_us - MINUTE_US:
                 self._choose_deadline()
         self.provider.is_calm = True
-        for made in self.provider.batches:  # nothing takes long any more
-            made.lag_us = min(made.lag_us, MINUTE_US)
-            made.works_until = min(made.works_until, self.clock.now_us() + 5 * MINUTE_US)
+        now = self.clock.now_us()
+        for made in self.provider.batches:  # nothing takes long any more; what ended has ended
+            if now < made.ended_at():
+                made.lag_us = min(made.lag_us, MINUTE_US)
+                made.works_until = min(made.works_until, now + 5 * MINUTE_US)
         assert self._live(crash=False) in {0, 65}, self.case.watcher.waits
         (count,) = self._ask("SELECT COUNT(*) FROM v_answers")[0]
         assert count == self.rows, "a row was lost"
