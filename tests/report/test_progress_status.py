@@ -229,6 +229,7 @@ def test_json_has_the_same_with_exact_amounts(here, engine):
                 "in_doubt_unbounded": 1,
                 "in_doubt_low": {"amount": "0.000000000001", "pico": "1"},
                 "in_doubt_high": None,
+                "deadline": None,
                 "last_invocation": {
                     "invocation_id": 1, "started_at": "2026-01-05T12:00:00Z", "ended_at": None,
                     "exit_code": None, "life": "unknown", "host": "elsewhere", "pid": 7,
