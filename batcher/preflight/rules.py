@@ -135,6 +135,8 @@ class Structure(_Check, frozen=True, tag="structure"):
         "cache_ttl_order",
         "schema_not_supported",
         "mcp_server_not_used_once",
+        "image_side",
+        "image_side_of_many",
     ]
 
 

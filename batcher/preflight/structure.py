@@ -5,9 +5,12 @@ with a role and a text or list of blocks with a type. A fault is told by its pla
 there is none.
 """
 
+from base64 import b64decode
+from binascii import Error as NotBase64
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
+from batcher.messages.codec import sides_of
 from batcher.preflight.rules import Check, Count, Structure
 
 Body: TypeAlias = dict[str, Any]
@@ -21,6 +24,13 @@ WITH_TOOL_BLOCKS: Final = "(tool_use or tool_result)"
 WITH_IMAGES: Final = "(image)"
 WITH_MARKS: Final = "(cache_control)"
 ENDS_WITH_ASSISTANT: Final = "(assistant at the end)"
+
+MOST_PIXELS: Final = 8000  # a side of an image
+MANY_IMAGES: Final = 20  # a request with more of them takes
+MOST_PIXELS_OF_MANY: Final = 2000
+_HEADER_LENGTH: Final = (
+    2**20
+)  # characters of base64: JPEG has its sides behind Exif and profiles
 
 
 def facts(body: Body) -> list[str]:
@@ -247,6 +257,38 @@ def mcp_server_not_used_once(body: Body) -> str | None:
     return None
 
 
+def image_side(body: Body) -> str | None:
+    """An image in base64 with a side longer than any may have."""
+    return _longer_than(MOST_PIXELS, body)
+
+
+def image_side_of_many(body: Body) -> str | None:
+    """An image in base64 with a side longer than it may be among many images."""
+    if count_images(body) <= MANY_IMAGES:
+        return None
+    return _longer_than(MOST_PIXELS_OF_MANY, body)
+
+
+def _longer_than(most: int, body: Body) -> str | None:
+    for _, place, _, block in blocks_of_messages(body):
+        if block.get("type") == "image" and max(_sides(block.get("source"))) > most:
+            return place
+    return None
+
+
+def _sides(source: object) -> tuple[int, int]:
+    """Width and height, as the header says; zeros where it is not here or does not tell."""
+    if type(source) is not dict or source.get("type") != "base64":
+        return 0, 0
+    data, media_type = source.get("data"), source.get("media_type")
+    if type(data) is not str or type(media_type) is not str:
+        return 0, 0
+    try:
+        return sides_of(b64decode(data[:_HEADER_LENGTH]), media_type) or (0, 0)
+    except (NotBase64, ValueError):  # has no header
+        return 0, 0
+
+
 def count_images(body: Body) -> int:
     """The images of all messages, also inside tool results and documents."""
     return sum(block.get("type") == "image" for _, _, _, block in blocks_of_messages(body))
@@ -295,6 +337,8 @@ FAULTS: Final[dict[str, Callable[[Body], str | None]]] = {
         tool_result_late,
         cache_ttl_order,
         mcp_server_not_used_once,
+        image_side,
+        image_side_of_many,
     )
 }
 _NEEDS: Final = {
@@ -308,6 +352,8 @@ _NEEDS: Final = {
     "tool_result_late": WITH_TOOL_BLOCKS,
     "cache_ttl_order": WITH_MARKS,
     "images": WITH_IMAGES,
+    "image_side": WITH_IMAGES,
+    "image_side_of_many": WITH_IMAGES,
     "breakpoints": WITH_MARKS,
 }
 COUNTS: Final[dict[str, Callable[[Body], int]]] = {

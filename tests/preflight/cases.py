@@ -1,6 +1,7 @@
 # ruff: noqa: E501 - a table: one line per rule
 """For each rule fields that it refuses, and fields just inside it that pass."""
 
+from base64 import b64encode
 from typing import Any
 
 from tests.rows.corpus import (
@@ -91,6 +92,11 @@ def at(dialect: str, **options: Any) -> dict[str, Any]:
 
 def beta(name: str) -> dict[str, Any]:
     return {"betas": (name,)}
+
+
+def pixels(side: int) -> dict[str, Any]:
+    start = b"\x89PNG\r\n\x1a\n" + bytes(8) + side.to_bytes(4, "big") + bytes([0, 0, 0, 1])
+    return image(type="base64", media_type="image/png", data=b64encode(start).decode())
 
 
 def without(block: dict[str, Any], name: str) -> dict[str, Any]:
@@ -188,6 +194,10 @@ CASES: list[Case] = [
      shows(image(type="base64", media_type="image/webp", data="")), {}),
     ("IMAGE_TOO_LARGE", shows(image(type="base64", media_type="image/png", data="a" * 10_485_761)),
      shows(image(type="base64", media_type="image/png", data="a" * 10_485_760)), {}),
+    ("IMAGE_PIXELS", shows(pixels(8001)), shows(*[pixels(8000)] * 20), {}),
+    ("IMAGE_PIXELS", answers(result(content=[pixels(8001)])), answers(result(content=[pixels(8000)])), {}),
+    ("IMAGE_PIXELS_OF_MANY", shows(*[pixels(2000)] * 20, pixels(2001)), shows(*[pixels(2000)] * 21), {}),
+    ("IMAGE_PIXELS_OF_MANY", shows(*[URL_IMAGE] * 20, pixels(2001)), shows(*[URL_IMAGE] * 19, pixels(2001)), {}),
     ("TOO_MANY_IMAGES_BEFORE_4_6", shows(*[URL_IMAGE] * 101), shows(*[URL_IMAGE] * 100), on(H45)),
     ("TOO_MANY_IMAGES", shows(*[URL_IMAGE] * 601), shows(*[URL_IMAGE] * 600), on(S46)),
     ("DOCUMENT_INCOMPLETE", shows({"type": "document", "title": "t"}), shows(document(PDF_SOURCE)), {}),

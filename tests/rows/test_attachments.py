@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet as pq
 
 from batcher.errors import ConfigurationError
+from batcher.messages.codec import sides_of
 from batcher.messages.request import BadRow, Request
-from batcher.rows.build.attachments import sides_of
 from batcher.rows.read.check import left_out_notes
 from batcher.rows.read.reader import original_columns
 from tests.rows.making import (
