@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from batcher.simulator.answers.usage import (
-    CacheUse,
+    CachedPrefix,
     Meters,
     measure,
     usage_object,
@@ -98,7 +98,7 @@ class Plan:
         return self.stop_reason != "refusal" or self.meters.output > 0
 
 
-def make_plan(body: Body, cache: CacheUse) -> Plan:
+def make_plan(body: Body, cache: CachedPrefix) -> Plan:
     """The answer to `body`, and what of its prompt the cache took part in."""
     server_tool = _server_tool(body)
     reason = _stop_reason(body, server_tool)

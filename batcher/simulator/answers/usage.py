@@ -46,7 +46,7 @@ class Meters:
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class PromptCut:
     """A place where the prompt may be cut: what is before it, and how many tokens that is.
 
     `lifetime` is that of the breakpoint here, `None` where there is none.
@@ -58,17 +58,17 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
-class CacheUse:
+class CachedPrefix:
     """What one request reads and writes, in tokens; `breakpoints` are those long enough."""
 
     write_5m: int = 0
     write_1h: int = 0
     read: int = 0
-    breakpoints: tuple[Position, ...] = ()
+    breakpoints: tuple[PromptCut, ...] = ()
     hit: bytes = b""
 
 
-def measure(body: Body, cache: CacheUse, *, output: int, searches: int) -> Meters:
+def measure(body: Body, cache: CachedPrefix, *, output: int, searches: int) -> Meters:
     """The meters of an answer with `output` tokens and `searches` web searches."""
     prompt = prompt_tokens(body)
     if body.markers.usage == "cache":
@@ -245,10 +245,10 @@ class PromptCache:
     def __init__(self) -> None:
         self._entries: dict[bytes, _Entry] = {}
 
-    def look(self, body: Body, now_us: int) -> CacheUse:
+    def look(self, body: Body, now_us: int) -> CachedPrefix:
         """What a request that starts now reads, and what it will have written."""
         if not has_breakpoints(body):
-            return CacheUse()
+            return CachedPrefix()
         least = minimum_tokens(body.model)
         positions = list(_positions(body))
         places = [n for n, each in enumerate(positions) if each.lifetime]
@@ -258,7 +258,7 @@ class PromptCache:
         read = hit.tokens if hit else 0
         hour = max((each.tokens for each in long_enough if each.lifetime == "1h"), default=0)
         last = max((each.tokens for each in long_enough), default=0)
-        return CacheUse(
+        return CachedPrefix(
             write_5m=max(last - max(read, hour), 0),
             write_1h=max(hour - read, 0),
             read=read,
@@ -266,7 +266,7 @@ class PromptCache:
             hit=hit.key if hit else b"",
         )
 
-    def keep(self, use: CacheUse, started_us: int, begun_us: int) -> None:
+    def keep(self, use: CachedPrefix, started_us: int, begun_us: int) -> None:
         """The answer began at `begun_us`: what the request wrote can be read from then on."""
         for key in {use.hit, *(each.key for each in use.breakpoints)} & self._entries.keys():
             entry = self._entries[key]
@@ -282,7 +282,7 @@ class PromptCache:
                 key: entry for key, entry in self._entries.items() if entry.until_us > begun_us
             }
 
-    def _hit(self, positions: list[Position], place: int, now_us: int) -> Position | None:
+    def _hit(self, positions: list[PromptCut], place: int, now_us: int) -> PromptCut | None:
         for each in positions[max(place - LOOK_BACK + 1, 0) : place + 1][::-1]:
             entry = self._entries.get(each.key)
             if entry is not None and entry.is_readable(now_us):
@@ -303,10 +303,10 @@ def has_breakpoints(body: Body) -> bool:
     return any(True for _ in cache_marks(body.fields))
 
 
-def _positions(body: Body) -> Iterator[Position]:
+def _positions(body: Body) -> Iterator[PromptCut]:
     """Every place of the prompt, in the order in which it is cached."""
     size, extra, key = 0, 0, b""
-    found: list[Position] = []
+    found: list[PromptCut] = []
     for part, block in _parts(body):
         plain = {name: value for name, value in block.items() if name != "cache_control"}
         key = blake2b(_CANONICAL.encode([part, plain]), key=key, digest_size=16).digest()
@@ -314,11 +314,11 @@ def _positions(body: Body) -> Iterator[Position]:
             continue
         bytes_of, tokens_of = block_tokens(plain)
         size, extra = size + bytes_of, extra + tokens_of
-        found.append(Position(key, text_tokens(size, body.model) + extra, _lifetime(block)))
+        found.append(PromptCut(key, text_tokens(size, body.model) + extra, _lifetime(block)))
     whole = body.fields.get("cache_control")
     if whole and found and found[-1].lifetime is None:
         last = found.pop()
-        found.append(Position(last.key, last.tokens, whole.get("ttl") or "5m"))
+        found.append(PromptCut(last.key, last.tokens, whole.get("ttl") or "5m"))
     yield from found
 
 
