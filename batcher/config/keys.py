@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,7 @@ from batcher.transport.endpoint import (
 from batcher.transport.live.mask import Mask
 
 _LARGEST: Final = 2**16  # characters of a secret
+_NO_WORD: Final = 16  # characters: so long a key is no word by chance
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
 # What the connection is made of, and what other settings say.
 _TAKEN: Final = {
@@ -96,6 +98,25 @@ def _gets_one_later(endpoint: Endpoint) -> bool:
 
 def _host(endpoint: Endpoint) -> str:
     return urlsplit(endpoint.base_url).hostname or ""
+
+
+def check_not_typed(
+    endpoint: Endpoint, key: Secret | None, words: Iterable[str], tags: Mapping[str, str]
+) -> None:
+    """Raise where what is typed or set for a run holds its key: the ledger keeps those words.
+
+    A short key is looked for in `tags` only: the word that a local server takes for a key may
+    be an endpoint's name, too.
+    """
+    if key is None or key is SIMULATOR_KEY:
+        return
+    mask = Mask(key)
+    kept = [*tags, *tags.values(), *(words if len(key.reveal()) >= _NO_WORD else ())]
+    if any(mask.text(each) != each for each in kept):
+        raise ConfigurationError(
+            f"endpoint {endpoint.name}: its key, or a part of it, stands in the command, the"
+            " job or a tag, which are kept and shown: take it out, and change the key"
+        )
 
 
 def read_admin_key(endpoint: Endpoint) -> Secret:

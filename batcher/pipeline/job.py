@@ -195,6 +195,11 @@ class Job:
     fallback_rules: FallbackRules = field(default_factory=FallbackRules)
 
     @property
+    def kept_words(self) -> tuple[str, ...]:
+        """What the ledger keeps as somebody typed it, but for tags."""
+        return (self.command, self.name or "", self.settings.model or "", *self.inputs)
+
+    @property
     def deadline_pays(self) -> bool:
         """Whether rows whose batch is too late are sent again, though both may be paid."""
         return self.deadline is not None and self.deadline.pays

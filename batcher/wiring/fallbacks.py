@@ -10,7 +10,7 @@ import msgspec
 
 from batcher.clock import Clock
 from batcher.config.endpoints import endpoint_named
-from batcher.config.keys import read_key
+from batcher.config.keys import check_not_typed, read_key
 from batcher.config.tables import EndpointTable, FallbackTable, JobFile
 from batcher.config.values import seconds
 from batcher.errors import ConfigurationError
@@ -144,6 +144,7 @@ def fallback_services(
     first = _first_request(files, builder) if job.fallback else None
     for each, (prices, _) in zip(job.fallback, rater.further, strict=True):
         key = read_key(each.endpoint)
+        check_not_typed(each.endpoint, key, job.kept_words, job.tags)
         _check_prices(job, each, prices)
         rules = rules_of(each.endpoint)
         problem = partial(_problem, rules) if job.preflight else _no_problem

@@ -9,7 +9,7 @@ from signal import Signals
 from typing import Final
 
 from batcher.clock import SystemClock
-from batcher.config.keys import read_key
+from batcher.config.keys import check_not_typed, read_key
 from batcher.errors import BatcherError, CannotCreate, ConfigurationError, did_you_mean
 from batcher.ledger.connect import engine_at, parse_url, reading
 from batcher.ledger.migrate import current, require_head
@@ -126,6 +126,7 @@ def services_for(
     check_output(job, files)
     pacer = Pacer(job.limits.quota, job.limits.concurrency, clock.monotonic())
     key = read_key(job.endpoint)
+    check_not_typed(job.endpoint, key, job.kept_words, job.tags)
     rater = rater_of(job, book)
     fallbacks = tuple(fallback_services(job, rater, clock, files, builder))
     return Services(

@@ -315,3 +315,39 @@ def test_reports_and_exports_are_for_their_owner_only(folder, simulate):
         assert (folder.path / name).stat().st_mode & 0o777 == 0o600, name
     made = [path for path in folder.path.glob("batcher.db*") if path.is_file()]
     assert {path.stat().st_mode & 0o777 for path in made} == {0o600}
+
+
+MINE = """
+[endpoints.mine]
+dialect = "anthropic"
+base_url = "http://127.0.0.1:9"
+api_key_file = "key"
+
+[endpoints.other]
+dialect = "anthropic"
+base_url = "http://127.0.0.1:9"
+auth = "none"
+"""
+TYPED = (
+    ("--tag", "owner={}"),
+    ("--tag", "{}=me"),
+    ("--name", "{}"),
+    ("--model", "{}"),
+    ("--system", "You are {}."),
+)
+
+
+@pytest.mark.parametrize("fallback", [(), ("-e", "other", "--fallback", "mine")])
+@pytest.mark.parametrize(("option", "value"), TYPED)
+def test_a_key_from_a_file_that_is_typed_too_is_kept_nowhere(folder, option, value, fallback):
+    key = folder.path / "key"
+    key.write_text("a-plain-key-of-31-characters-xy")
+    key.chmod(0o600)
+    (folder.path / "config.toml").write_text(MINE)
+    write_jsonl(folder.path / "rows.jsonl", rows(2))
+    command = ("run", "rows.jsonl", "-m", "m", *(fallback or ("-e", "mine")))
+    ended = folder.batcher(*command, option, value.format("plain-key-of-31-ch"), "-v")
+    assert ended.code == 78, ended.err
+    assert "take it out" in ended.err
+    assert "plain-key" not in ended.err
+    assert not (folder.path / "batcher.db").exists()
