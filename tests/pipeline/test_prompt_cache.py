@@ -239,6 +239,19 @@ def test_what_a_run_that_ended_early_wrote_is_read_by_the_next(case):
     assert (case.one(WRITES), case.one(READS)) == (2, 10)
 
 
+def test_further_legs_in_batches_read_what_the_first_ones_wrote(case):
+    listed = lines(1, 5)
+    for each in listed[1:4]:
+        each["params"]["messages"][0]["content"] += " [[pause:1]]"
+    case.write(listed)
+    with simulating() as simulator:
+        assert in_phases(case, simulator).exit_code == 0
+        bill = list(map(_shown, simulator.bill))
+    assert sum(line["cache_creation_1h"] > 0 for line in bill) == 1
+    assert sum(line["cache_read"] > 0 for line in bill) == 7
+    assert case.one("SELECT SUM(cost_pico_usd) FROM v_answers") == total_pico_usd(bill)
+
+
 def test_first_rows_that_are_not_back_in_time_keep_nobody(case):
     case = case.limit(cached=True)
     case.write(lines(2, 4))

@@ -316,8 +316,7 @@ class Engine:
         charges = self.rater.charges_of(outcome, attempt.request.model)
         verdicts = decide(work, attempt, outcome, charges, self.clock.random(), self.policy)
         self.writer.put(verdicts.settlement, lambda: self._durable(attempt, verdicts))
-        known, work.underway = work.underway, None
-        work.cached = work.cached if known is None else None
+        known = work.came_back(outcome, packs=self.limits.waiting > 0)
         if self.budget and (known is None or known.is_ours):  # else it is counted already
             self.budget.settle(attempt.cost_high or 0, most_it_cost(verdicts.settlement))
             self.budget.show(self.progress)

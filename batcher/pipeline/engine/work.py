@@ -5,7 +5,7 @@ of an attempt that left and whose outcome comes later.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -14,6 +14,7 @@ from batcher.messages.legs import Leg, body_with_max_tokens, continuation_body
 from batcher.messages.prefix import Placement, Prompt, with_breakpoints
 from batcher.messages.request import (
     MAX_TOKENS_WITHOUT_STREAM,
+    Answered,
     Attempt,
     Outcome,
     Purpose,
@@ -46,6 +47,13 @@ class Underway:
     batch: int
     is_ours: bool
     cached: Placement | None = None
+
+
+_SOON_US: Final = 1_800 * 10**6  # half of the hour, and as much for the next batch
+
+
+def _took(outcome: Answered) -> int:
+    return outcome.exchange.settled_at - outcome.exchange.sent_at
 
 
 class Work(msgspec.Struct, kw_only=True, eq=False):
@@ -133,6 +141,17 @@ class Work(msgspec.Struct, kw_only=True, eq=False):
         if not self.is_probe:
             self.used_up += used_up
             self.overloads += overloaded
+
+    def came_back(self, outcome: Outcome, *, packs: bool) -> Underway | None:
+        """The attempt that left some time ago, and ended so; `None`: it did not.
+
+        What it has in the batches' cache, a further leg that leaves soon reads again.
+        """
+        known, self.underway = self.underway, None
+        if known is not None:
+            is_warm = packs and isinstance(outcome, Answered) and _took(outcome) < _SOON_US
+            self.cached = self.cached if is_warm else None
+        return known
 
     def retry(self) -> None:
         """The next attempt asks for the same again."""
