@@ -229,6 +229,9 @@ class PriceBook:
         return None
 
 
+@functools.lru_cache(
+    maxsize=4
+)  # a book does not change: a check of a ledger reads it each time
 def parse_book(text: str, name: str = "price book") -> PriceBook:
     """The book that `text` describes: a price file in TOML, or the `content` of a book.
 
