@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 _DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
 Stream = IO[bytes] | int | None
@@ -41,6 +41,8 @@ class Forked:
         stdin: Stream = subprocess.DEVNULL,
     ) -> None:
         self.args = ["batcher", *arguments]
+        self._threads: list[threading.Thread] = []
+        self._heard: dict[IO[bytes], bytes] = {}
         self.stdin, read = _input(stdin)
         self.stdout, out = _stream(stdout)
         self.stderr, messages = _stream(stderr)
@@ -68,22 +70,25 @@ class Forked:
     def communicate(
         self, given: bytes | None = None, timeout: float | None = None
     ) -> tuple[bytes | None, bytes | None]:
-        """Each stream has a thread, so that none is ever full."""
-        said: dict[IO[bytes], bytes] = {}
-        streams = [stream for stream in (self.stdout, self.stderr) if stream]
-        readers = [
-            threading.Thread(target=lambda each=stream: said.update({each: each.read()}))
-            for stream in streams
-        ]
-        if self.stdin:
-            threading.Thread(target=self._say, args=(given or b"",)).start()
-        for reader in readers:
-            reader.start()
+        """Each stream has a thread, so that none is ever full; after a time-out it goes on."""
+        if not self._threads:
+            if self.stdin:
+                self._begin(self._say, given or b"")
+            for stream in filter(None, (self.stdout, self.stderr)):
+                self._begin(self._hear, stream)
         self.wait(timeout)
-        for reader, stream in zip(readers, streams, strict=True):
-            reader.join()
-            stream.close()
-        return said.get(self.stdout), said.get(self.stderr)
+        for thread in self._threads:
+            thread.join()
+        return self._heard.get(self.stdout), self._heard.get(self.stderr)
+
+    def _begin(self, *what: Any) -> None:
+        target, *given = what
+        self._threads.append(threading.Thread(target=target, args=given))
+        self._threads[-1].start()
+
+    def _hear(self, stream: IO[bytes]) -> None:
+        with stream:
+            self._heard[stream] = stream.read()
 
     def _say(self, given: bytes) -> None:
         with contextlib.suppress(BrokenPipeError), self.stdin as stream:

@@ -23,6 +23,7 @@ PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 NOTHING: Mapping[str, str] = MappingProxyType({})
 BATCHER = (sys.executable, "-m", "batcher")
 POLL_SECONDS = 0.002
+MOST_SECONDS = 0.5
 PATIENCE_SECONDS = 120
 
 
@@ -157,14 +158,16 @@ def wait_for(condition: Callable[[], bool]) -> bool:
 def _pauses(condition: Callable[[], bool]) -> Iterator[float]:
     """How long to wait before each further look; it ends when `condition` holds.
 
-    To look takes at most a third of a core: what is waited for needs it.
+    To look takes at most a third of the time, here or in a process that looks: what is waited
+    for needs the cores.
     """
     left = PATIENCE_SECONDS
     while left > 0:
-        began = time.thread_time()
+        began = time.monotonic()
         if condition():
             return
-        yield (seconds := max(POLL_SECONDS, 2 * (time.thread_time() - began)))
+        looked = time.monotonic() - began
+        yield (seconds := max(POLL_SECONDS, min(2 * looked, MOST_SECONDS)))
         left -= seconds
     raise AssertionError("what was waited for did not happen")
 

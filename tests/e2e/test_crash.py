@@ -6,11 +6,11 @@ from tests.e2e.invariants import check_everything
 from tests.e2e.ledgers import count
 
 
-def test_2000_rows_with_faults_survive_two_kills(folder_anew, simulate, empty_database_url):
-    write_jsonl(folder_anew.path / "rows.jsonl", varied_rows(1000))
-    write_parquet(folder_anew.path / "rows.parquet", varied_rows(1000, first=1000))
+def test_2000_rows_with_faults_survive_two_kills(folder, simulate, empty_database_url):
+    write_jsonl(folder.path / "rows.jsonl", varied_rows(1000))
+    write_parquet(folder.path / "rows.parquet", varied_rows(1000, first=1000))
     run = CrashingRun(
-        folder=folder_anew,
+        folder=folder,
         simulator=simulate("--latency-ms", "1-20", "--seed", "11", *fault_options()),
         database=empty_database_url,
         inputs={"rows.jsonl": 1000, "rows.parquet": 1000},
@@ -21,7 +21,7 @@ def test_2000_rows_with_faults_survive_two_kills(folder_anew, simulate, empty_da
 
     ended = run.finish()
 
-    books = check_everything(folder_anew, run.database, run.simulator, run.inputs)
+    books = check_everything(folder, run.database, run.simulator, run.inputs)
     assert ended.code == (65 if books.failures else 0), ended.err
     assert min(run.opens) > 0, "the kills came too late to hit anything"
     assert ended.json["recovered_attempts"] == run.opens[-1]

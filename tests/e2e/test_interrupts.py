@@ -37,15 +37,15 @@ def children_of(number):
 
 
 @pytest.fixture
-def run(folder_anew, simulate):
+def run(folder, simulate):
     """Starts a run of twenty rows with these options; its messages come through a pipe."""
     simulator = simulate()
-    write_jsonl(folder_anew.path / "rows.jsonl", rows(20))
+    write_jsonl(folder.path / "rows.jsonl", rows(20))
     where = ("--endpoint", "simulator", "--base-url", simulator.url)
 
     def start(*options, source="rows.jsonl", **how):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | how
-        return folder_anew.start("run", source, *where, *options, **pipes)
+        return folder.start("run", source, *where, *options, **pipes)
 
     start.simulator = simulator
     return start
@@ -113,14 +113,14 @@ def test_the_first_process_of_a_container_ends_too(run, other):
     assert finish(other).code == 0
 
 
-def test_two_sigterms_within_a_second_are_one(folder_anew, run, other):
+def test_two_sigterms_within_a_second_are_one(folder, run, other):
     other.send_signal(signal.SIGTERM)
     other.send_signal(signal.SIGTERM)
     while b"nothing more is sent" not in (line := other.stderr.readline()):
         assert line, "it has ended"
     other.gate.open()
     assert finish(other).code == 75
-    database = str(folder_anew.path / "batcher.db")
+    database = str(folder.path / "batcher.db")
     assert count(database, "v_attempts", "state <> 'answered'") == 0
 
 
@@ -182,11 +182,11 @@ def test_a_container_that_starts_again_waits_for_the_lease_of_the_one_before(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_run_that_writes_its_output_ends_with_75_and_one_sentence(folder_anew, run, number):
-    pipe = folder_anew.path / "answers.jsonl"
+def test_a_run_that_writes_its_output_ends_with_75_and_one_sentence(folder, run, number):
+    pipe = folder.path / "answers.jsonl"
     os.mkfifo(pipe)  # nobody reads it, so that the writing does not end
     process = run("-q", "-o", pipe.name)
-    database = str(folder_anew.path / "batcher.db")
+    database = str(folder.path / "batcher.db")
     ended = "ended_at IS NOT NULL"
     assert wait_until(lambda: Path(database).exists() and _is_made(database), process)
     assert wait_until(lambda: count(database, "invocations", ended) == 1, process)
@@ -224,7 +224,7 @@ NO_THREADS = ("sh", "-c", 'ulimit -s 214748364800 && exec "$@"', "sh")
 
 
 @pytest.mark.skipif(sys.maxsize < 2**32, reason="addresses of 64 bits")
-def test_a_limit_of_threads_is_a_sentence_and_known_to_whoever_watches(folder_anew, run):
+def test_a_limit_of_threads_is_a_sentence_and_known_to_whoever_watches(folder, run):
     process = run("--json", "--metrics-file", "m.prom", through=NO_THREADS)
     ended = finish(process)
     assert ended.code == 74, ended
@@ -232,5 +232,5 @@ def test_a_limit_of_threads_is_a_sentence_and_known_to_whoever_watches(folder_an
     assert ended.json["exit_code"] == 74
     assert "Traceback" not in ended.err
     assert "Unclosed" not in ended.err
-    assert "} 74\n" in (folder_anew.path / "m.prom").read_text()
+    assert "} 74\n" in (folder.path / "m.prom").read_text()
     assert finish(run("-q")).code == 0
