@@ -444,6 +444,16 @@ def _words_disagree(chance: Random, case: Case, done: Done) -> bool:
     return True
 
 
+def _input_with_cached(chance: Random, case: Case, done: Done) -> bool:
+    """A gateway's way: Anthropic's names, the whole prompt as input, and no word of writes."""
+    if case.told != "anthropic" or not done.read:
+        return False
+    usage = case.message["usage"]
+    usage["input_tokens"] = done.fresh + done.write_5m + done.write_1h + done.read
+    usage |= {"cache_creation_input_tokens": None, "cache_creation": None}
+    return True
+
+
 def _by_a_cloud(chance: Random, case: Case, done: Done) -> bool:
     """Asked for by an id of a cloud, whose answer has the plain name of the model."""
     if done.geography != "global" or done.speed != "standard":
@@ -462,4 +472,5 @@ SPOILED: dict[str, Callable[[Random, Case, Done], bool]] = {
     "says nothing": _says_nothing, "too long": _too_long, "falls": _falls, "steps": _steps,
     "searches hidden": _searches_hidden, "terms hidden": _terms_hidden,
     "words disagree": _words_disagree, "by a cloud": _by_a_cloud,
+    "input with cached": _input_with_cached,
 }  # fmt: skip

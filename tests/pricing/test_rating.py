@@ -119,8 +119,9 @@ def test_batch_and_us_stack_to_the_smallest_rate_of_all():
 
 
 def test_one_token_more_than_the_threshold_makes_every_token_dearer():
-    at = priced(tokens(60_000, 10, cache_read_input_tokens=40_000), "claude-haiku-5-5")
-    above = priced(tokens(60_001, 10, cache_read_input_tokens=40_000), "claude-haiku-5-5")
+    cached = {"cache_read_input_tokens": 40_000, "cache_creation_input_tokens": 0}
+    at = priced(tokens(60_000, 10, **cached), "claude-haiku-5-5")
+    above = priced(tokens(60_001, 10, **cached), "claude-haiku-5-5")
     assert at.rates.terms == "standard"
     assert above.rates.terms == "standard/>100000"
     assert above.amounts[4] == 5 * at.amounts[4]

@@ -65,6 +65,8 @@ TABLE = [
         100 * WRITE + 900 * WRITE + 2 * OUTPUT, {"cache_lifetimes": 1}),
     Row("cache_not_reported", tokens(100, 2), 100 * READ + 2 * OUTPUT,
         100 * HOUR + 900 * HOUR + 2 * OUTPUT, {"cache_lifetimes": 2}),
+    Row("cached_in_input", tokens(100, 2, cache_read_input_tokens=60),
+        40 * INPUT + 60 * READ + 2 * OUTPUT, 100 * INPUT + 60 * READ + 2 * OUTPUT),
     Row("searches_not_reported", tokens(10, 2), 10 * INPUT + 2 * OUTPUT + SEARCH,
         10 * INPUT + 2 * OUTPUT + 3 * SEARCH, {"searches": 3, "search_results": 1}),
     Row("searches_not_reported", tokens(10, 2, **SEARCHED), 10 * INPUT + 2 * OUTPUT + SEARCH,

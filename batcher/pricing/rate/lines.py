@@ -228,6 +228,21 @@ def prompt_tokens(usage: Usage) -> int:
     return (usage.input_tokens or 0) + written + (usage.cache_read_tokens or 0)
 
 
+def cached_in_input(usage: Usage) -> int:
+    """Cached tokens that may stand in `input_tokens` as well, as some gateways count; else 0.
+
+    Those leave out the lifetimes, and often what was written. An answer that tells either, or
+    the prompt as one, is as documented.
+    """
+    written, fresh = usage.cache_write_tokens, usage.input_tokens or 0
+    lifetimes = (usage.cache_write_5m_tokens, usage.cache_write_1h_tokens)
+    if written == 0 or lifetimes != (None, None) or usage.holds_whole_prompt:
+        return 0
+    read = usage.cache_read_tokens or 0
+    cached = read + (written or 0)
+    return cached if cached <= fresh else read if read <= fresh else 0
+
+
 def is_above_bound(usage: Usage | None, evidence: Evidence | None) -> bool:
     """Whether usage tells a longer prompt than the request's body can be."""
     most = None if evidence is None else evidence.input_most

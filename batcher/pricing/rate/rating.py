@@ -21,7 +21,14 @@ from batcher.pricing.money import (
     MeterQuantities,
 )
 from batcher.pricing.rate.bounds import interval, regional_high, without_rate
-from batcher.pricing.rate.lines import PossibleUse, UsageLine, quantities, usage_lines, variant
+from batcher.pricing.rate.lines import (
+    PossibleUse,
+    UsageLine,
+    cached_in_input,
+    quantities,
+    usage_lines,
+    variant,
+)
 from batcher.pricing.rate.rates import (
     BATCH,
     FAST,
@@ -239,6 +246,7 @@ def _clear(
         or output is None
         or (usage.thinking_tokens or 0) > output
         or (usage.cache_write_tokens or 0) != written
+        or (read and cached_in_input(usage))
     ):
         return None
     terms = (usage.service_tier, usage.speed, usage.inference_geo)

@@ -22,6 +22,7 @@ from batcher.pricing.rate.lines import (
     PossibleUse,
     TrustRule,
     UsageLine,
+    cached_in_input,
     is_above_bound,
     prompt_tokens,
     quantities,
@@ -144,6 +145,15 @@ def _widen_split(spread: PossibleUse, line: UsageLine, evidence: Evidence) -> No
         spread.at_least(meter, max(spread.low[meter] - surplus, 0))
 
 
+def _input_may_hold_cached(line: UsageLine, evidence: Evidence) -> bool:
+    return line.counts is line.answer_usage and cached_in_input(line.counts) > 0
+
+
+def _widen_cached_input(spread: PossibleUse, line: UsageLine, evidence: Evidence) -> None:
+    fresh = line.counts.input_tokens or 0
+    spread.at_least(INPUT, fresh - cached_in_input(line.counts))
+
+
 CONTRADICTED: Final = (
     TrustRule("counts_fell", "envoyproxy/ai-gateway#1631, sglang#20830: a delta overwrites",
          _counts_fell, _widen_fallen),
@@ -161,13 +171,15 @@ CONTRADICTED: Final = (
          _prompt_is_too_short, _widen_short_prompt),
     TrustRule("cache_split_mismatch", "docs, pricing: the lifetimes add up to what was written",
          _split_is_too_much, _widen_split),
+    TrustRule("cached_in_input", "new-api#2791, langfuse#12306: input holds what was read",
+         _input_may_hold_cached, _widen_cached_input),
 )  # fmt: skip
 
 
 RULES: Final = MISSING + CONTRADICTED
 
 # Kept with every rating: what an earlier edition charged is not held against this one.
-RULES_EDITION: Final = 4
+RULES_EDITION: Final = 5
 
 
 def doubts(line: UsageLine, evidence: Evidence | None) -> PossibleUse | None:
@@ -214,5 +226,6 @@ def _is_clear(line: UsageLine) -> bool:
         or line.gaps
         or line.model_assumed
         or line.may_be_free
+        or (counts.cache_read_tokens and cached_in_input(counts))
         or (line.is_main and (line.web_searches or line.answer_usage.other_tools))
     )
