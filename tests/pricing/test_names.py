@@ -35,6 +35,7 @@ def test_every_spelling_finds_its_price(spelling, plain):
         ("us.anthropic.claude-opus-5-v1:0", "claude-opus-5", IdPlace.REGION),
         ("eu.anthropic.claude-haiku-4-5", "claude-haiku-4-5", IdPlace.REGION),
         ("us-gov.anthropic.claude-sonnet-4-5", "claude-sonnet-4-5", IdPlace.CLOUD),
+        ("ca.anthropic.claude-sonnet-4-6", "claude-sonnet-4-6", IdPlace.CLOUD),
         ("anthropic.claude-haiku-4-5-20251001-v1:0", "claude-haiku-4-5", IdPlace.CLOUD),
         ("claude-opus-4-5@20251101", "claude-opus-4-5", IdPlace.CLOUD),
         (

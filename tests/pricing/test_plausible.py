@@ -18,6 +18,11 @@ BLOCK = {
 }
 
 
+GIVEN = '[[discounts]]\nfactor = "0.85"\nvalid_from = 2026-12-01\n'
+DISCOUNT = f'version = "w"\nround = true\n{GIVEN}'
+FOR_C = GIVEN.replace("factor", 'list = "c"\nfactor')
+
+
 def text(head="", **fields):
     block = "".join(f"{k} = {v}\n" for k, v in (BLOCK | fields).items() if v is not None)
     return f'version = "w"\nround = true\n{head}[[rates]]\n{block}'
@@ -37,6 +42,10 @@ def slips(content):
         (text(model='"mine"', input='"0.000002"'), "input 0.000002 is next to nothing"),
         (text(model='"mine"', input='"900000"', output='"900000"'), "more than any costs"),
         (text(output=None), "no output price"),
+        (text(input=None), "no input price"),
+        (DISCOUNT.replace("0.85", "15"), "anthropic: a discount makes prices dearer"),
+        (DISCOUNT.replace(GIVEN, FOR_C), "c: a discount touches no price"),
+        (text(FOR_C, list='"c"'), "c: a discount touches no price"),
         (text(input='"5"', output='"1"'), "output costs less than input"),
         (text(cache_read='"50"'), "reading from a cache costs more"),
         (text('published = 2030-01-01\n'), "published is 2030-01-01, which is in the future"),
@@ -55,10 +64,19 @@ def test_a_slip_is_told(content, words):
         text(input='"0.85"', output='"4.25"', batch_factor='"0.5"'),
         text(model='"qwen"', input='"0"', output='"0"'),
         text('[lists.acme]\nbased_on = "anthropic"\nfactor = "0.85"\n'),
+        DISCOUNT,
         text('[lists.c]\ncurrency = "CREDIT"\n', list='"c"', input='"90000"', output='"90000"'),
         load_shipped().content,
     ],
-    ids=["list price", "discount", "free", "list with a factor", "credits", "shipped"],
+    ids=[
+        "list price",
+        "factor",
+        "free",
+        "list with a factor",
+        "discount",
+        "credits",
+        "shipped",
+    ],
 )
 def test_a_price_that_can_be_meant_is_not_told(content):
     assert slips(content) == ()

@@ -1,6 +1,7 @@
 """Prices of other collections go into the shipped book, and lose nothing of it."""
 
 import json
+from fractions import Fraction
 
 import pytest
 from click.testing import CliRunner
@@ -104,6 +105,36 @@ def test_a_new_model_is_added_with_all_that_the_map_says(tmp_path):
     assert cost(book, "claude-haiku-9", **use, speed="fast", inference_geo="us") == 22_000_000
     assert cost(book, "claude-haiku-9", input_tokens=200_001) == 200_001 * 2_000_000
     assert cost(book, "claude-opus-5", **use) == 50_000_000  # and nothing of ours is lost
+
+
+def test_what_ids_of_regions_cost_more_is_kept_as_their_geography(tmp_path):
+    at = {"litellm_provider": "bedrock_converse"}
+    dearer = {**at, "input_cost_per_token": 1.1e-06, "output_cost_per_token": 5.5e-06}
+    names = {
+        "anthropic.claude-haiku-4-5-v1:0": HAIKU | at,
+        "us.anthropic.claude-haiku-4-5-v1:0": HAIKU | dearer | {
+            "cache_creation_input_token_cost": 1.375e-06,
+            "cache_creation_input_token_cost_above_1hr": 2.2e-06,
+            "cache_read_input_token_cost": 1.1e-07,
+        },
+        "eu.anthropic.claude-opus-5": dearer,  # of a model that is told for a region alone
+        "global.anthropic.claude-opus-5": HAIKU | at,
+        "us.anthropic.claude-sonnet-4-6": dearer,  # and one of which two regions disagree
+        "eu.anthropic.claude-sonnet-4-6": HAIKU | at,
+        "anthropic.claude-sonnet-4-6": HAIKU | at,
+    }  # fmt: skip
+    target = tmp_path / "p.toml"
+    words = ("--from", "litellm", "--provider", "bedrock_converse", "--list", "aws")
+    imported(price_map(tmp_path, **names), *words, "-o", target)
+    book = load_file(target).lists["aws"]
+    found = {p.model: (p.rates[0], dict(p.geographies)) for p in book.periods
+             if p.terms == "standard"}  # fmt: skip
+    factor = {"regional": Fraction(11, 10)}
+    assert found == {
+        "claude-haiku-4-5": (1_000_000, factor),
+        "claude-opus-5": (1_000_000, factor),
+        "claude-sonnet-4-6": (1_000_000, {}),
+    }
 
 
 def test_what_standing_alone_loses_is_said(tmp_path):

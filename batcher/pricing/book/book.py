@@ -25,7 +25,8 @@ from batcher.pricing.rate.rates import PriceList, RateSet
 _VENDORS: Final = frozenset(
     {"anthropic", "azure_ai", "bedrock", "converse", "crun", "openrouter", "sunra", "vertex_ai"}
 )
-_REGION: Final = re.compile(r"(us|eu|apac|jp|au|us-gov|global)\.(?=anthropic\.)")
+_REGION: Final = re.compile(r"([a-z]{2,6}(?:-[a-z]{2,6})?)\.(?=anthropic\.)")
+_REGIONS: Final = frozenset({"us", "eu", "apac", "jp", "au"})  # whose premium is published
 _GOVERNMENT: Final = "us-gov"  # dearer than other regions, by how much is not published
 _GENERATION: Final = re.compile(r"claude-(?:[a-z]+-)?([0-9]+)(?:-([0-9]+))?(?![0-9])")
 _BY_REGION: Final = (4, 5)  # clouds charge for a region since this generation
@@ -98,7 +99,9 @@ def _place_of(name: str, region: str, *, is_cloud: bool) -> IdPlace:
     older = _GENERATION.match(name)
     if region == "global" or (older and (int(older[1]), int(older[2] or 0)) < _BY_REGION):
         return IdPlace.ANYWHERE
-    return IdPlace.REGION if region else IdPlace.CLOUD if is_cloud else IdPlace.ANYWHERE
+    if region in _REGIONS:
+        return IdPlace.REGION
+    return IdPlace.CLOUD if region or is_cloud else IdPlace.ANYWHERE
 
 
 def _without_vendor(model: str) -> str:

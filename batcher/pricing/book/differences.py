@@ -240,7 +240,7 @@ def implausible(book: PriceBook, shipped: PriceBook, today: date) -> tuple[str, 
     own = parse_toml(book.content.partition(SEPARATOR)[0], book.version)
     if own.published is not None and own.published > today:
         found[f"published is {own.published}, which is in the future"] = None
-    found.update(dict.fromkeys(_dearer_tiers(own)))
+    found.update(dict.fromkeys(_odd_discounts(own, book)))
     models = {model for prices in book.lists.values() for model in prices.models()}
     for alias, model in sorted(book.aliases.items()):
         if model not in models:
@@ -253,8 +253,15 @@ def implausible(book: PriceBook, shipped: PriceBook, today: date) -> tuple[str, 
     return tuple(found)
 
 
-def _dearer_tiers(own: Layer) -> Iterator[str]:
+def _odd_discounts(own: Layer, book: PriceBook) -> Iterator[str]:
+    written = {(period.price_list, period.model) for period in own.periods}
     for discount in own.discounts:
+        name = discount.price_list
+        if all((name, model) in written for model in book.lists[name].models()):
+            yield f"{name}: a discount touches no price: this file's own are never multiplied"
+        factors = [discount.factor, *(tier.factor for tier in discount.tiers)]
+        if any(factor is not None and factor > 1 for factor in factors):
+            yield f"{name}: a discount makes prices dearer: 15 % off is a factor of 0.85"
         if any(one.factor < other.factor for one, other in pairwise(discount.tiers)):
             yield f"{discount.price_list}: a tier of more volume has dearer prices"
 
@@ -262,8 +269,9 @@ def _dearer_tiers(own: Layer) -> Iterator[str]:
 def _slips(prices: PriceList, period: RatePeriod, shipped: PriceBook) -> Iterator[str]:
     where = f"{prices.name}, {period.model} {period.terms}"
     rates = period.rates
-    if rates[_OUTPUT] is None and rates[_INPUT] is not None:
-        yield f"{where}: no output price"
+    for one, other in ((_INPUT, _OUTPUT), (_OUTPUT, _INPUT)):
+        if rates[one] is None and rates[other] is not None:
+            yield f"{where}: no {METERS[one]} price"
     if any(rate and rate < Fraction(1, 2) for rate in rates):
         yield f"{where}: a price rounds to 0: is it per token, not per million?"
         return

@@ -9,7 +9,7 @@ they do not say stays as the book has it; what they say otherwise holds from a d
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date
 from fractions import Fraction
@@ -22,7 +22,7 @@ import msgspec
 
 from batcher.errors import ConfigurationError, UsageError
 from batcher.messages.codec import CODEC_ERRORS
-from batcher.pricing.book.book import PriceBook, load_shipped, normalise
+from batcher.pricing.book.book import IdPlace, PriceBook, load_shipped, normalise
 from batcher.pricing.book.layer import Layer, ListTerms
 from batcher.pricing.money import PICO, ExactRates
 from batcher.pricing.rate.rates import BATCH, FAST, ONE_DAY, STANDARD, RatePeriod
@@ -39,6 +39,9 @@ _ABOVE: Final = re.compile(r"input_cost_per_token_above_([0-9]{1,6})k_tokens")
 _SEARCH: Final = "search_context_cost_per_query"
 _FACTORS: Final = "provider_specific_entry"
 
+# The plain name of a model, whether its id names a region, and what the map says of it.
+_Entry = tuple[tuple[str, bool], Mapping[str, Any]]
+
 
 def litellm_layer(
     file: Path | None,
@@ -52,12 +55,20 @@ def litellm_layer(
     price map, or has none of the provider.
     """
     path = file or _installed()
-    models = _models(_read(path), provider)
+    entries = [
+        (_plain(model.removeprefix(f"{provider}/")), entry)
+        for model, entry in sorted(
+            _read(path).items(), key=lambda item: (len(item[0]), item[0])
+        )
+        if isinstance(entry, dict) and entry.get("litellm_provider") == provider
+    ]
+    models = _models(entries)
+    regional = _regional(entries, models)
     source = f"LiteLLM's price map {path.name}, provider {provider}"
     periods = tuple(
         period
         for model, entry in models.items()
-        for period in _periods(model, entry, (price_list, source))
+        for period in _periods(model, entry, regional.get(model), (price_list, source))
     )
     if not periods:
         raise ConfigurationError(f"{path}: has no prices of provider {provider}")
@@ -103,25 +114,42 @@ def _read(path: Path) -> dict[str, Any]:
     return entries
 
 
-def _models(entries: Mapping[str, Any], provider: str) -> dict[str, Mapping[str, Any]]:
-    """By the shipped book's name; of several spellings of one model the plain id counts."""
+def _plain(model: str) -> tuple[str, bool]:
+    """The shipped book's name of a model, and whether the id names a region of a cloud."""
+    plain, place = normalise(model)
+    return load_shipped().aliases.get(plain, plain), place is IdPlace.REGION
+
+
+def _models(entries: Iterable[_Entry]) -> dict[str, Mapping[str, Any]]:
+    """By plain name; of several spellings the plain id counts, and one of a region last."""
     found: dict[str, Mapping[str, Any]] = {}
-    for model, entry in sorted(entries.items(), key=lambda item: (len(item[0]), item[0])):
-        if not isinstance(entry, dict) or entry.get("litellm_provider") != provider:
-            continue
-        plain = normalise(model.removeprefix(f"{provider}/"))[0]
-        found.setdefault(load_shipped().aliases.get(plain, plain), entry)
+    for (model, _), entry in sorted(entries, key=lambda each: each[0][1]):
+        found.setdefault(model, entry)
     return found
 
 
+def _regional(
+    entries: Iterable[_Entry], models: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Fraction]:
+    """By what ids of regions cost more, for models of which all of them say the same."""
+    found: dict[str, set[Fraction]] = {}
+    for (model, is_regional), entry in entries:
+        for name in _NAMES if is_regional else ():
+            here, base = _number(entry.get(name)), _number(models[model].get(name))
+            if here and base:
+                found.setdefault(model, set()).add(here / base)
+    return {model: factors.pop() for model, factors in found.items() if len(factors) == 1}
+
+
 def _periods(
-    model: str, entry: Mapping[str, Any], origin: tuple[str, str]
+    model: str, entry: Mapping[str, Any], regional: Fraction | None, origin: tuple[str, str]
 ) -> Iterator[RatePeriod]:
     factors = entry.get(_FACTORS)
     factors = factors if isinstance(factors, dict) else {}
     fast = _number(factors.get(FAST))
     places = {name: factor for name, value in factors.items()
               if name != FAST and (factor := _number(value))}  # fmt: skip
+    places |= {} if regional is None else {str(IdPlace.REGION): regional}
     sizes = {f"_above_{found[1]}k_tokens": int(found[1]) * 1_000
              for name in entry if (found := _ABOVE.fullmatch(name))}  # fmt: skip
     for suffix, above in {"": 0, **sizes}.items():

@@ -21,14 +21,7 @@ from batcher.pricing.money import (
     MeterQuantities,
 )
 from batcher.pricing.rate.bounds import interval, regional_high, without_rate
-from batcher.pricing.rate.lines import (
-    PossibleUse,
-    UsageLine,
-    cached_in_input,
-    quantities,
-    usage_lines,
-    variant,
-)
+from batcher.pricing.rate.lines import PossibleUse, UsageLine, quantities, usage_lines, variant
 from batcher.pricing.rate.rates import (
     BATCH,
     FAST,
@@ -39,7 +32,7 @@ from batcher.pricing.rate.rates import (
     calendar_day,
     rate_set,
 )
-from batcher.pricing.rate.trust import doubts, is_open
+from batcher.pricing.rate.trust import doubts, is_open, reads_are_clear
 
 _ANY_PLACE: Final = frozenset({None, "", "global", "not_available"})
 _REMEMBERED: Final = 20_000  # model names come from servers: what they can fill is bounded
@@ -246,7 +239,7 @@ def _clear(
         or output is None
         or (usage.thinking_tokens or 0) > output
         or (usage.cache_write_tokens or 0) != written
-        or (read and cached_in_input(usage))
+        or not reads_are_clear(usage)
     ):
         return None
     terms = (usage.service_tier, usage.speed, usage.inference_geo)

@@ -208,6 +208,11 @@ def is_open(lines: list[UsageLine], evidence: Evidence) -> bool:
     return any(rule.sees(line, evidence) for line in lines for rule in RULES)
 
 
+def reads_are_clear(usage: Usage) -> bool:
+    """Whether it is certain that `input_tokens` leaves out what was read from a cache."""
+    return not usage.cache_read_tokens or not cached_in_input(usage)
+
+
 def _is_clear(line: UsageLine) -> bool:
     """Whether no rule can see anything that usage alone tells."""
     counts = line.counts
@@ -226,6 +231,6 @@ def _is_clear(line: UsageLine) -> bool:
         or line.gaps
         or line.model_assumed
         or line.may_be_free
-        or (counts.cache_read_tokens and cached_in_input(counts))
+        or not reads_are_clear(counts)
         or (line.is_main and (line.web_searches or line.answer_usage.other_tools))
     )
