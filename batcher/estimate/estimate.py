@@ -225,7 +225,7 @@ def _look(
                 pilot = pilot_answers(connection, run_id, digest)
         if database is not None and compares:
             with reading(database) as connection:
-                where = job.endpoint.name, job.endpoint.shown_url
+                where = job.endpoint.name, job.endpoint.spellings
                 times = endpoint_times(connection, *where)
         history = [] if pilot else _history(database, job, run_id)
         standing = Standing(database, run_id, inputs.files, digest, job)

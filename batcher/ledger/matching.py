@@ -332,7 +332,7 @@ def _answers_with(sharing: SharePolicy) -> Select[tuple[object, ...]]:
         .where(answers.c.attempt_id.in_(bindparam("wanted", expanding=True)))
         .where(answers.c.final == 1)
         .where(invocations.c.endpoint == sharing.endpoint)
-        .where(invocations.c.base_url == sharing.base_url)
+        .where(invocations.c.base_url.in_(sharing.addresses))
         .where(answers.c.invocation_id >= sharing.since)
         .order_by(answers.c.attempt_id)
     )

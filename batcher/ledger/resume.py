@@ -321,7 +321,7 @@ def others_answered(connection: Connection, sharing: SharePolicy) -> bool:
         .join(runs, runs.c.run_id == invocations.c.run_id)
         .where(runs.c.job.is_(None), runs.c.run_id != sharing.run_id)
         .where(invocations.c.endpoint == sharing.endpoint)
-        .where(invocations.c.base_url == sharing.base_url)
+        .where(invocations.c.base_url.in_(sharing.addresses))
     )
     return connection.execute(query.limit(1)).first() is not None
 

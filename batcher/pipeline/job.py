@@ -245,7 +245,7 @@ class Job:
             run_id=run_id,
             invocation_id=invocation_id,
             endpoint=self.endpoint.name,
-            base_url=self.endpoint.shown_url,
+            addresses=self.endpoint.spellings,
             since=since,
             words=self.store is not Store.USAGE,
             truncated=Taken.NEVER if choices.fail_truncated else longer,

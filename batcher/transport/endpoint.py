@@ -180,6 +180,14 @@ class Endpoint:
         return shown_url(self.base_url)
 
     @property
+    def spellings(self) -> tuple[str, ...]:
+        """The address in all forms that lead to the same place: a run may have recorded any."""
+        address, mark, query = self.shown_url.partition("?")
+        root = api_root(address).removesuffix("/v1")
+        ends = ("", "/", "/v1", "/v1/", "/messages", "/v1/messages")
+        return (self.shown_url, *(f"{root}{end}{mark}{query}" for end in ends))
+
+    @property
     def messages_url(self) -> str:
         """Where a Messages body is posted, whether the address ends in `/v1` or not."""
         return self._below_root("messages")

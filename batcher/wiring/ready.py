@@ -351,7 +351,7 @@ def _seen_times(job: Job) -> tuple[EndpointTimes, int | None]:
             return EndpointTimes(), None
         require_head(engine)
         with reading(engine) as connection:
-            where = job.endpoint.name, job.endpoint.shown_url
+            where = job.endpoint.name, job.endpoint.spellings
             seen = endpoint_times(connection, *where)
         return seen, deadline_missed_unseen(engine, job.key)
 

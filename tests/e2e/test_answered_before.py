@@ -57,6 +57,16 @@ def test_a_copy_a_new_name_and_a_pattern_pay_nothing(folder, run):
     assert ended.code == 0, ended.out
 
 
+def test_every_way_to_write_the_address_is_the_same_endpoint(folder, simulate):
+    url = simulate().url
+    write_jsonl(folder.path / "q.jsonl", ROWS)
+    for number, address in enumerate((url, f"{url}/", f"{url}/v1", f"{url}/v1/messages")):
+        (folder.path / f"{number}.jsonl").write_bytes((folder.path / "q.jsonl").read_bytes())
+        command = ("run", f"{number}.jsonl", "--endpoint", "simulator", "--base-url", address)
+        assert folder.batcher(*command).code == 0
+    assert attempts(folder) == 5
+
+
 def test_a_name_keeps_runs_apart(folder, run):
     run("q.jsonl")
     assert run("q.jsonl", "--name", "second model") == 5

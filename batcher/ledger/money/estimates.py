@@ -5,7 +5,7 @@ fit 64 bits; here they are integers. An estimate learns from the answers of a pi
 those of earlier runs under the same settings.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from typing import Any, Final
@@ -274,9 +274,11 @@ class EndpointTimes:
     batch_seconds: tuple[int, ...] = ()
 
 
-def endpoint_times(connection: Connection, endpoint: str, base_url: str) -> EndpointTimes:
+def endpoint_times(
+    connection: Connection, endpoint: str, addresses: Collection[str]
+) -> EndpointTimes:
     """What this database knows of that."""
-    there = and_(invocations.c.endpoint == endpoint, invocations.c.base_url == base_url)
+    there = and_(invocations.c.endpoint == endpoint, invocations.c.base_url.in_(addresses))
     newest = select(invocations.c.invocation_id).where(there)
     newest = newest.order_by(invocations.c.invocation_id.desc()).limit(_TIMED_INVOCATIONS)
     live: list[tuple[int, int, int]] = []

@@ -67,6 +67,7 @@ class Taken(Enum):
 class SharePolicy:
     """Which answers of other rows a run takes: of runs without a name, at the same endpoint.
 
+    `addresses` are all spellings of the endpoint's.
     Only those of invocations from `since` on, and with `words` only those whose words are kept.
     `truncated` and `invalid` are those that were cut off, or do not follow their schema. Of
     the run's own `invocation_id` none are taken (0: it has not begun), of its earlier ones
@@ -77,7 +78,7 @@ class SharePolicy:
     run_id: int
     invocation_id: int
     endpoint: str
-    base_url: str
+    addresses: tuple[str, ...]
     since: int
     words: bool
     truncated: Taken

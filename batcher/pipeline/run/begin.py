@@ -267,7 +267,7 @@ def _batches_out(
 
 def _check_endpoint(connection: Connection, batch: StoredBatch, job: Job) -> None:
     name, base_url = store.endpoint_of(connection, batch.number)
-    if (name, base_url) == (job.endpoint.name, job.endpoint.shown_url):
+    if name == job.endpoint.name and base_url in job.endpoint.spellings:
         return
     raise ConfigurationError(
         f"rows of this run are in batches at endpoint {name} ({base_url}): collect them there"
