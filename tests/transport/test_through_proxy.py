@@ -130,6 +130,21 @@ async def test_a_proxy_that_is_not_there_is_named():
 
 
 @asynchronous
+async def test_a_name_that_is_not_found_says_what_to_do_about_proxies():
+    nowhere = "https://nowhere.invalid"
+    for setting, environment, words in (
+        ("environment", {}, "check base_url; where the way out is a proxy, set HTTPS_PROXY"),
+        ("environment", {"no_proxy": "*", "https_proxy": "http://p:1"}, "directly: no_proxy"),
+        ("http://proxy.invalid:1", {}, "correct the proxy (proxy of the endpoint), or say"),
+        ("environment", {"https_proxy": "proxy.invalid:1"}, "correct the proxy (https_proxy)"),
+    ):
+        outcome = await send(nowhere, route=route_to(nowhere, setting, environment))
+        assert isinstance(outcome, NotSent)
+        assert outcome.failure.error_type == "name_not_found"
+        assert words in outcome.failure.message
+
+
+@asynchronous
 async def test_an_authority_of_ones_own_is_trusted_when_it_is_named(tmp_path):
     (tmp_path / "ours.crt").write_bytes(AUTHORITY.read_bytes())
     async with listening(answer_messages, server_tls()) as server:

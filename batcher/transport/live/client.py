@@ -94,6 +94,7 @@ class HttpClient:
         self._stream_seconds = endpoint.stream_timeout_seconds
         self._clock = clock
         self.mask = Mask(None if key is SIMULATOR_KEY else key, *hidden_parts(endpoint))
+        self._error = partial(send_error, mask=self.mask, route=endpoint.route)
         self._headers = headers = endpoint_headers(endpoint, key)
         proxy = endpoint.route.proxy
         connector = aiohttp.TCPConnector(
@@ -149,7 +150,7 @@ class HttpClient:
                 raise SendError("timeout", message, left=True) from None
             raise
         except TROUBLES as exc:
-            raise send_error(exc, self.mask) from exc
+            raise self._error(exc) from exc
         finally:
             self._deadlines.stop(task)
 
@@ -259,7 +260,7 @@ class HttpClient:
             except SendError as exc:
                 broken_by = exc
             except TROUBLES as exc:
-                broken_by = send_error(exc, self.mask)
+                broken_by = self._error(exc)
             finally:
                 self._silences.stop(task)
                 if answering is not None:
@@ -342,7 +343,7 @@ class HttpClient:
             async with asyncio.timeout(seconds), asked as response:
                 return self._reply(response, await read_whole(response.content))
         except TROUBLES as exc:
-            raise send_error(exc, self.mask) from exc
+            raise self._error(exc) from exc
 
     async def download(self, url: str, take: Callable[[bytes], None]) -> Reply | None:
         """Hand a body of any size over in pieces; `None`, or the answer that has none.
@@ -360,7 +361,7 @@ class HttpClient:
                     silence.reschedule(asyncio.get_running_loop().time() + seconds.seconds)
                 return None
         except TROUBLES as exc:
-            raise send_error(exc, self.mask) from exc
+            raise self._error(exc) from exc
 
     def _asked(
         self, method: str, url: URL, headers: CIMultiDict[str], data: bytes | None = None

@@ -15,7 +15,7 @@ from aiohttp.http import HttpProcessingError
 
 from batcher.errors import ConfigurationError
 from batcher.messages.failure import Verdict
-from batcher.transport.endpoint import Endpoint
+from batcher.transport.endpoint import Endpoint, Route
 from batcher.transport.live.mask import Mask
 from batcher.transport.live.wire import NotConnected, Withheld
 
@@ -161,7 +161,7 @@ _WANTS_CERTIFICATE: Final = frozenset(
 )
 
 
-def send_error(exc: Exception, mask: Mask) -> SendError:
+def send_error(exc: Exception, mask: Mask, route: Route) -> SendError:
     """What `exc` means for the attempt: whether it left, and whether another may succeed."""
     if isinstance(exc, Withheld):
         return SendError("lease_not_renewed", str(exc), left=False)
@@ -172,12 +172,12 @@ def send_error(exc: Exception, mask: Mask) -> SendError:
             "and client_key for this endpoint",
         )
     if isinstance(exc, NotConnected):
-        return _not_connected(exc.__cause__ or exc, mask)
+        return _not_connected(exc.__cause__ or exc, mask, route)
     error_type = next(word for kind, word in _CONNECTED if isinstance(exc, kind))
     return SendError(error_type, _words(exc, mask), left=True)
 
 
-def _not_connected(cause: BaseException, mask: Mask) -> SendError:
+def _not_connected(cause: BaseException, mask: Mask, route: Route) -> SendError:
     error_type = next(
         (word for kind, word in _NOT_CONNECTED if isinstance(cause, kind)), "unreachable"
     )
@@ -185,7 +185,21 @@ def _not_connected(cause: BaseException, mask: Mask) -> SendError:
         return _proxy_refused(cause, mask)
     if isinstance(cause, aiohttp.ClientConnectorCertificateError):
         return _stopped("certificate", _about_certificate(cause))
-    return SendError(error_type, _words(cause, mask), left=False)
+    said = _words(cause, mask)
+    if isinstance(cause, aiohttp.ClientConnectorDNSError):
+        said = f"{said}; {_about_name(route)}"
+    return SendError(error_type, said, left=False)
+
+
+def _about_name(route: Route) -> str:
+    """What to do where a name has no address: behind a proxy only the proxy's own needs one."""
+    if route.proxy:
+        return f'correct the proxy ({route.why}), or say proxy = "none" for this endpoint'
+    known = f" (it is reached directly: {route.why})" if route.why else ""
+    return (
+        f"check base_url{known}; where the way out is a proxy, set HTTPS_PROXY, or proxy for "
+        "this endpoint"
+    )
 
 
 def _about_certificate(exc: aiohttp.ClientConnectorCertificateError) -> str:
