@@ -323,6 +323,8 @@ def _at(kind: type, where: str) -> list[inspect.Type]:
 def _inside(outer: inspect.Type, part: str) -> list[inspect.Type]:
     if isinstance(outer, inspect.DictType) and part == "[...]":
         return _alternatives(outer.value_type)
+    if isinstance(outer, inspect.VarTupleType) and (part == "[...]" or part.isdigit()):
+        return _alternatives(outer.item_type)
     if isinstance(outer, inspect.StructType):
         return [
             inside

@@ -98,6 +98,13 @@ def test_a_key_that_is_wrong_is_told_what_was_meant(folder, text, sentence):
     assert sentence in str(wrong.value)
 
 
+def test_a_role_that_is_none_is_answered_with_those_that_are(folder):
+    (folder / "job.toml").write_text("[[messages]]\nrole = 'usr'\ncontent = 'x'")
+    with pytest.raises(ConfigurationError) as wrong:
+        read_toml(folder / "job.toml", JobFile)
+    assert "messages[0].role is 'usr', not assistant or user; did you mean" in str(wrong.value)
+
+
 def test_an_endpoint_that_is_nearly_one_is_told(folder):
     (folder / "rows.jsonl").write_text('{"prompt": "Hello"}\n')
     done = CliRunner().invoke(group, ["check", "rows.jsonl", "-e", "antropic"])

@@ -7,6 +7,7 @@ import random
 import struct
 import uuid
 
+import duckdb
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -143,6 +144,29 @@ def test_a_view_of_a_list_is_a_list(tmp_path):
 def test_an_interval_is_iso_8601():
     assert as_interval(struct.pack("<3I", 1, 2, 3_500)) == "P1M2DT3.5S"
     assert as_interval(struct.pack("<3I", 0, 0, 86_399_999)) == "P0M0DT86399.999S"
+
+
+def of_duckdb(path, columns):
+    duckdb.sql(f"COPY (SELECT {columns}) TO '{path}' (FORMAT parquet)")
+    return source(path)
+
+
+def test_an_interval_inside_of_something_is_no_text_of_nul_bytes(tmp_path):
+    columns = """map {'k': INTERVAL '1 month 2 days 3 seconds'} AS "in.map",
+        [INTERVAL 1 DAY] AS list, {'a': INTERVAL 1 DAY, 'b': 'text'} AS struct"""
+    template = '{{ row["in.map"] }}|{{ list }}|{{ struct }}'
+    assert template_prompts(of_duckdb(tmp_path / "a.parquet", columns), template) == [
+        "{'k': 'P1M2DT3S'}|['P0M1DT0S']|{'a': 'P0M1DT0S', 'b': 'text'}"
+    ]
+
+
+def test_intervals_among_other_bytes_are_refused_by_name(tmp_path):
+    columns = "{'a': INTERVAL 1 DAY, 'b': 'abc'::BLOB} AS both, 'hi' AS prompt"
+    file = of_duckdb(tmp_path / "a.parquet", columns)
+    (bad,) = items(file, RequestSettings(model="m", max_tokens=1, prompt="{{ both }}"))
+    assert bad.reason == "BAD_VALUE"
+    assert "column 'both' holds bytes of several kinds" in bad.message
+    assert template_prompts(file, "{{ prompt }}") == ["hi"]
 
 
 def wide_integers(path, numbers):

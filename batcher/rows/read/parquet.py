@@ -43,6 +43,7 @@ from batcher.rows.read.source import SourceFile
 
 _CHUNK_ROWS: Final = 128  # of a damaged row group, at a time
 _MAX_REFUSED: Final = 10_000_000
+_NO_TEXT: Final = ("NONE", "UNKNOWN", "INTERVAL")  # logical types that bytes may have
 # what pyarrow raises for damaged files; ValueError for names that are not UTF-8
 _DAMAGE: Final = (pa.ArrowException, OSError, ValueError)
 
@@ -205,25 +206,40 @@ def _validate(batch: pa.RecordBatch) -> None:
 
 
 def _known_bytes(file: pq.ParquetFile) -> dict[str, Binary]:
-    """Columns that Arrow takes for bytes, and are not: INTERVAL, and integers of 128 bits.
+    """Columns that Arrow takes for bytes, and are not, or hold such, whatever is around them.
 
-    Parquet has none of these; Arrow's note tells them, which pyarrow cannot read then.
+    INTERVAL and integers of 128 bits: Parquet has no type for these; Arrow's note tells them,
+    which pyarrow cannot read then. A column that holds several kinds cannot be told apart.
     """
-    columns = [file.schema.column(number) for number in range(len(file.schema))]
-    of_bytes: dict[str, Binary] = {
-        each.path: as_interval for each in columns if each.converted_type == "INTERVAL"
-    }
-    if PASSED_OVER not in (file.metadata.metadata or {}):
-        return of_bytes
-    return of_bytes | {each.path: as_integer for each in columns if _has_128_bits(each)}
+    found: dict[str, set[Binary | None]] = {}
+    is_passed_over = PASSED_OVER in (file.metadata.metadata or {})
+    for number in range(len(file.schema)):
+        leaf = file.schema.column(number)
+        if leaf.physical_type.endswith("BYTE_ARRAY") and leaf.logical_type.type in _NO_TEXT:
+            kinds = found.setdefault(_column_of(leaf.path, file.schema_arrow.names), set())
+            kinds.add(_known_kind(leaf, is_passed_over=is_passed_over))
+    return {name: _only(kinds) for name, kinds in found.items() if kinds != {None}}
 
 
-def _has_128_bits(column: Any) -> bool:  # noqa: ANN401  a ColumnSchema
-    return bool(
-        column.physical_type == "FIXED_LEN_BYTE_ARRAY"
-        and column.length == INTEGER_BYTES
-        and column.logical_type.type == "NONE"
-    )
+def _column_of(path: str, names: list[str]) -> str:
+    """The column, which may have dots in its name, that the leaf at `path` belongs to."""
+    return path if path in names else next(n for n in names if path.startswith(f"{n}."))
+
+
+def _known_kind(leaf: Any, *, is_passed_over: bool) -> Binary | None:  # noqa: ANN401  a ColumnSchema
+    if leaf.converted_type == "INTERVAL":
+        return as_interval
+    is_fixed = leaf.physical_type.startswith("FIXED") and leaf.length == INTEGER_BYTES
+    return as_integer if is_passed_over and is_fixed else None
+
+
+def _only(kinds: set[Binary | None]) -> Binary:
+    return kinds.pop() or as_bytes if len(kinds) == 1 else _several
+
+
+def _several(_: bytes) -> object:
+    words = "holds bytes of several kinds, INTERVAL or integers of 128 bits among them"
+    raise RowProblem(Reason.BAD_VALUE, f"{words}; cast these to text")
 
 
 def _open(source: SourceFile) -> pq.ParquetFile:
