@@ -279,6 +279,22 @@ def test_one_page_twice_in_a_list_counts_once(here, engine, tmp_path):
     )
 
 
+def test_one_bucket_twice_in_a_page_counts_once_and_two_that_differ_are_refused(
+    here, engine, tmp_path
+):
+    page = json.loads(Path(costs(tmp_path, RIGHT)).read_text())
+    path = tmp_path / "joined.json"
+    path.write_text(json.dumps({**page, "data": page["data"] * 2}))
+    found = reconcile([engine], [str(path)], endpoint=None, every=False)
+    assert found.differing == 0
+    assert any("joined.json again both have" in each for each in sentences(engine, str(path)))
+    other = json.loads(json.dumps(page["data"][0]))
+    other["results"][0]["amount"] = "77"
+    path.write_text(json.dumps({**page, "data": [*page["data"], other]}))
+    with pytest.raises(UsageError, match="differ about the same"):
+        causes(engine, str(path))
+
+
 def test_the_reports_and_the_export_of_one_day_count_once_or_are_refused(
     here, engine, tmp_path
 ):

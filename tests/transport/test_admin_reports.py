@@ -67,6 +67,15 @@ async def test_pages_are_asked_for_one_by_one_and_nothing_of_the_gateway_is_sent
     assert b"gateway" not in server.seen
 
 
+@asynchronous
+async def test_pages_that_go_round_are_left_at_the_first_that_comes_again():
+    one = {"data": [], "has_more": True, "next_page": "one"}
+    two = {"data": [], "has_more": True, "next_page": "two"}
+    async with raw_server(answer(200, one), answer(200, two), answer(200, one)) as server:
+        assert json.loads(await fetched(beside(server.url))) == [one, two, one]
+        assert len(server.requests) == 3
+
+
 def test_the_key_goes_to_the_provider_or_where_it_was_said_never_to_base_url():
     assert beside(None).base_url == "https://api.anthropic.com"
     assert beside("https://admin.example").base_url == "https://admin.example"

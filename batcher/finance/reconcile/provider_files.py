@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from fractions import Fraction
+from itertools import compress
 from typing import Any, Final
 
 import msgspec
@@ -47,7 +48,10 @@ def read_json(content: bytes, name: str) -> list[BillPage]:
         raise UsageError(f"{name}: is no JSON: {exc}") from exc
     pages = document if isinstance(document, list) else [document]
     try:
-        read = [_page(page, name, number, len(pages)) for number, page in enumerate(pages, 1)]
+        read = [
+            part for number, page in enumerate(pages, 1)
+            for part in _parts(page, name, number, len(pages))
+        ]  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise UsageError(
             f"{name}: is no saved usage or cost report: give a response with data, starting_at,"
@@ -56,6 +60,22 @@ def read_json(content: bytes, name: str) -> list[BillPage]:
     for page in read[:-1]:
         page.has_more = False  # the next one is here
     return read
+
+
+def _parts(page: dict[str, Any], file: str, number: int, of: int) -> Iterator[BillPage]:
+    """The page; what it says again, as pages put together by hand do, as a page of its own."""
+    buckets: list[Any] = page["data"]
+    again = ""
+    while True:
+        times = [(bucket["starting_at"], bucket["ending_at"]) for bucket in buckets]
+        first = [times.index(time) == place for place, time in enumerate(times)]
+        part = _page({**page, "data": [*compress(buckets, first)]}, file, number, of)
+        part.name += again
+        yield part
+        buckets = [*compress(buckets, [not each for each in first])]
+        again += " again"
+        if not buckets:
+            return
 
 
 def _page(page: dict[str, Any], file: str, number: int, of: int) -> BillPage:

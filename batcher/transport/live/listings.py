@@ -163,13 +163,15 @@ async def fetch_report(
     """
     pages: list[bytes] = []
     page: str | None = None
+    seen = set[str]()
     for _ in range(_MOST_PAGES):
         asked = _asked(name, days, page)
         content, said = await _report_page(client, endpoint, name, asked, clock, say)
         pages.append(content)
-        before, page = page, said.get("next_page") if said.get("has_more") else None
-        if type(page) is not str or page == before:  # what has no end is told by `has_more`
+        page = said.get("next_page") if said.get("has_more") else None
+        if type(page) is not str or page in seen:  # what has no end is told by `has_more`
             return b"[" + b",".join(pages) + b"]"
+        seen.add(page)
     raise ProviderUnavailable(
         f"{shown_url(endpoint.report_url(name))}: the report does not end"
     )
