@@ -5,10 +5,11 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from sqlalchemy import event
 
 from batcher.errors import Busy, CannotCreate, ConfigurationError, StorageError
 from batcher.ledger.connect import open_engine
+from batcher.ledger.owner.database_file import check_log
 from batcher.ledger.owner.lock import hold_database
 from batcher.ledger.owner.session import Session
 
@@ -303,3 +305,16 @@ def test_the_locks_of_a_connection_outlive_the_lock_of_its_owner(sqlite_url):
     engine.dispose()
     assert before - descriptors() >= 4  # file, log and two that waited
     assert is_alone(sqlite_url) == "delete\n"
+
+
+def test_a_copy_by_another_program_before_a_runs_first_commit_is_whole(sqlite_url, tmp_path):
+    """The mark of a run that has begun stands in the main file: it says nothing of a copy."""
+    engine = open_engine(sqlite_url)
+    with hold_database(sqlite_url, "a", command="run") as held, Session(engine, file=held.file):
+        with (
+            closing(sqlite3.connect(sqlite_url)) as whole,
+            closing(sqlite3.connect(tmp_path / "b")) as copy,
+        ):
+            whole.backup(copy)
+        check_log(tmp_path / "b")
+    engine.dispose()

@@ -188,6 +188,8 @@ class Session:
             # An answer that is not read keeps the next transaction from committing.
             self._connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").all()
         self._connection.execution_options(**{BEGIN: "BEGIN IMMEDIATE"})
+        # Into the log: what SQLite itself copies from now on has it and is whole.
+        self._number_as(self._number)
 
     def _number_as(self, number: int) -> None:
         with self._connection.begin():
