@@ -239,7 +239,7 @@ def _clear(
         or output is None
         or (usage.thinking_tokens or 0) > output
         or (usage.cache_write_tokens or 0) != written
-        or not reads_are_clear(usage)
+        or (read and five is None and not reads_are_clear(usage))
     ):
         return None
     terms = (usage.service_tier, usage.speed, usage.inference_geo)

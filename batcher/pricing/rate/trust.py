@@ -231,6 +231,6 @@ def _is_clear(line: UsageLine) -> bool:
         or line.gaps
         or line.model_assumed
         or line.may_be_free
-        or not reads_are_clear(counts)
+        or (counts.cache_read_tokens and not reads_are_clear(counts))
         or (line.is_main and (line.web_searches or line.answer_usage.other_tools))
     )
