@@ -24,6 +24,7 @@ from batcher.ledger.connect import (
     place,
     reading,
     storage_errors,
+    writing,
 )
 from batcher.ledger.lifeboat.files import sync_folder
 from batcher.ledger.owner.database_file import check_log
@@ -46,7 +47,7 @@ from batcher.ledger.verify.findings import (
     contradictions,
     keys_in_plain_sight,
 )
-from batcher.ledger.verify.totals import budgets_agree, rollups_agree
+from batcher.ledger.verify.totals import add_up_anew, budgets_agree, rollups_agree
 from batcher.outputs import Guard
 
 if TYPE_CHECKING:
@@ -262,6 +263,8 @@ def backup_database(url: str, target: Path) -> int:
 def vacuum_database(url: str) -> str:
     """Give unused space back, while no run is on; returns what it brought, to be printed.
 
+    Sums that are not those of their answers are added up anew.
+
     Raises:
         Busy: a run is on.
     """
@@ -270,10 +273,13 @@ def vacuum_database(url: str) -> str:
         migrate.require_head(engine)  # a mistyped name makes no new file
     with hold_database(url, None, command="batcher db vacuum"), engine_at(url) as engine:
         before = _size(engine)
+        with writing(engine) as connection:
+            sums = add_up_anew(connection)
         with outside_transactions(engine) as connection:
             for statement in _VACUUM[engine.dialect.name]:
                 connection.exec_driver_sql(statement)
-        return f"{where.shown}: {before:,} bytes before, {_size(engine):,} after"
+        size = f"{where.shown}: {before:,} bytes before, {_size(engine):,} after"
+        return f"{size}; sums that were wrong, and are right now: {sums:,}" if sums else size
 
 
 def purge_database(url: str, *, before_us: int, dry_run: bool = False) -> Purged:

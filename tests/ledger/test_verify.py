@@ -7,9 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from batcher.ledger.connect import open_engine
-from batcher.ledger.maintenance import verify
+from batcher.ledger.connect import open_engine, reading
+from batcher.ledger.maintenance import vacuum_database, verify
 from batcher.ledger.verify.findings import MOST_OF_A_KIND
+from batcher.ledger.verify.totals import stored_rollups
 from batcher.pricing.book.book import load_shipped
 from tests.ledger.settling import NOON, RunLedger
 from tests.ledger.test_rollup import ANSWERS, records
@@ -176,6 +177,32 @@ def test_a_server_is_told_the_same(postgres_url):
         ledger.execute(statement)
         assert any(re.search(told, each) for each in problems(ledger)), statement
     ledger.engine.dispose()
+
+
+SUMS = (
+    "UPDATE rollups SET lane = 'elsewhere', final_answers = 3",
+    "DELETE FROM rollups",
+)
+
+
+@pytest.mark.parametrize("statement", SUMS)
+def test_sums_that_are_wrong_are_added_up_anew(database_url, statement):
+    ledger = fill(RunLedger(database_url))
+    before = stored(ledger)
+    ledger.execute(statement)
+    assert "batcher db vacuum" in problems(ledger)[0]
+    ledger.engine.dispose()
+    assert "sums that were wrong, and are right now" in vacuum_database(database_url)
+    assert (problems(ledger), stored(ledger)) == ([], before)
+    assert "are right now" not in vacuum_database(database_url)
+
+
+def stored(ledger):
+    engine = open_engine(ledger.url, read_only=True)
+    with reading(engine) as connection:
+        found = stored_rollups(connection)
+    engine.dispose()
+    return found
 
 
 def test_an_attempt_that_was_followed_waits_for_nothing(filled):

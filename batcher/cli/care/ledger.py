@@ -90,7 +90,7 @@ def backup(file: Path, database: str | None, config: str | None) -> None:
 @db.command(examples=("batcher db vacuum", "batcher db vacuum -d batcher.db"))
 @ledger_options
 def vacuum(database: str | None, config: str | None) -> None:
-    """Give unused space back; no run may be on."""
+    """Give unused space back, and add up anew sums that are wrong; no run may be on."""
     from batcher.config.files import database_url
     from batcher.ledger.maintenance import vacuum_database
 
