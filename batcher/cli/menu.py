@@ -134,6 +134,13 @@ def _reader_may_leave() -> Iterator[None]:
         raise click.exceptions.Exit(0) from None
 
 
+def _print_no_logs() -> None:
+    """A signal amid a query closes its connection, which SQLAlchemy logs as a fault."""
+    import logging
+
+    logging.getLogger("sqlalchemy").addHandler(logging.NullHandler())
+
+
 class Menu(click.Group):
     """A group whose commands are imported when one of them is used."""
 
@@ -159,6 +166,7 @@ class Menu(click.Group):
         place = _HELP if cmd_name == "help" else COMMANDS[cmd_name][0]
         module, name = place.split(":")
         command = getattr(import_module(module), name)
+        _print_no_logs()
         return command if isinstance(command, click.Command) else None
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":

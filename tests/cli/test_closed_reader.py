@@ -29,3 +29,16 @@ def test_a_reader_that_went_away_ends_a_command_with_0(database, words):  # noqa
     said = child.stderr.read().decode()
     child.stderr.close()
     assert (child.wait(), "Traceback" in said, "Broken pipe" in said) == (0, False, False)
+
+
+def test_what_sqlalchemy_logs_of_a_signal_amid_a_query_is_not_printed():
+    program = """
+import logging
+from batcher.cli.menu import group
+group.main(["export", "--help"], standalone_mode=False)
+logging.getLogger("sqlalchemy.pool.impl.NullPool").error("Error closing cursor")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
