@@ -5,6 +5,7 @@ import ipaddress
 import os
 import signal
 import socket
+import sys
 
 import pytest
 from hypothesis import settings
@@ -13,7 +14,9 @@ from tests.databases import *  # noqa: F403 - pytest finds fixtures by name
 from tests.object_store import *  # noqa: F403 - as above
 
 # Commands that tests start would compile the program anew each time: a quarter of a short one.
+# So would each process of the suite the tests themselves: half of what it takes to collect them.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # No test asserts a time, and none fails by chance: property tests draw the same examples each
 # time. Others are looked for on purpose, see docs/development/testing.md.
