@@ -14,7 +14,7 @@ from tests.databases import *  # noqa: F403 - pytest finds fixtures by name
 from tests.object_store import *  # noqa: F403 - as above
 
 # Commands that tests start would compile the program anew each time: a quarter of a short one.
-# So would each process of the suite the tests themselves: half of what it takes to collect them.
+# So would each process of the suite the tests themselves: half of what collecting takes.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 

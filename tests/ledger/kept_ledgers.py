@@ -11,9 +11,13 @@ import pytest
 from sqlalchemy import Engine, make_url, text
 
 from batcher.ledger.connect import open_engine, reading, writing
-from batcher.ledger.migrate import SHIPPED, Revisions, revisions_in
+from batcher.ledger.migrate import SHIPPED, Revisions, revisions_in, upgrade
+from tests.databases import PostgresServer
 
-__all__ = ["kept", "kept_file", "kept_server", "kept_url"]
+__all__ = [
+    "kept", "kept_file", "kept_server", "kept_server_at_head", "kept_template",
+    "kept_template_at_head", "kept_url",
+]  # fmt: skip
 
 KEPT = Path(__file__).parent / "kept"
 OWNER = "kept_owner"
@@ -35,20 +39,50 @@ def kept_file(tmp_path) -> str:
 
 
 @pytest.fixture
-def kept_server(postgres_server) -> Iterator[str]:
+def kept_server(postgres_server, kept_template) -> Iterator[str]:
     """It belongs to an ordinary user, and others have rights on it."""
+    yield from _copy(postgres_server, kept_template)
+
+
+@pytest.fixture
+def kept_server_at_head(postgres_server, kept_template_at_head) -> Iterator[str]:
+    """The same, upgraded by its owner."""
+    yield from _copy(postgres_server, kept_template_at_head)
+
+
+@pytest.fixture(scope="session")
+def kept_template(postgres_server) -> str:
+    """The name of a database to copy."""
     for role in (OWNER, "kept_reader", "kept_writer"):
         postgres_server.execute(
             f"DO $$BEGIN CREATE ROLE {role} LOGIN; EXCEPTION WHEN duplicate_object THEN END$$"
         )
-    made = postgres_server.new_database()
-    name = make_url(made).database
-    postgres_server.execute(f"ALTER DATABASE {name} OWNER TO {OWNER}")
-    url = made.replace("postgres@", f"{OWNER}@")
-    with closing(psycopg.connect(url.replace("+psycopg", ""), autocommit=True)) as connection:
+    made = _new(postgres_server, "template0")
+    address = made.replace("+psycopg", "")
+    with closing(psycopg.connect(address, autocommit=True)) as connection:
         connection.execute((KEPT / "0001_postgresql.sql").read_text("utf-8"))
+    return make_url(made).database
+
+
+@pytest.fixture(scope="session")
+def kept_template_at_head(postgres_server, kept_template) -> str:
+    engine = open_engine(_new(postgres_server, kept_template))
+    upgrade(engine)
+    engine.dispose()
+    return engine.url.database
+
+
+def _new(server: PostgresServer, template: str) -> str:
+    """A copy of that database, which belongs to the ordinary user too."""
+    made = server.new_database(template)
+    server.execute(f"ALTER DATABASE {make_url(made).database} OWNER TO {OWNER}")
+    return made.replace("postgres@", f"{OWNER}@")
+
+
+def _copy(server: PostgresServer, template: str) -> Iterator[str]:
+    url = _new(server, template)
     yield url
-    postgres_server.drop(made)
+    server.drop(url)
 
 
 @pytest.fixture

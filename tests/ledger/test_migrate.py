@@ -25,7 +25,9 @@ from batcher.ledger.migrate import (
     upgrade,
 )
 from batcher.ledger.schema import UNCHECKED, metadata, runs
+from tests.e2e.forked import START
 from tests.ledger.head_script import catalog, revised_file, revised_server, schema_of
+from tests.ledger.killed import exit_code_of, prepare_until, prepare_when_told
 
 VERSIONS = SHIPPED.folder / "versions"
 OLDER = "UPDATE batcher_version SET version_num = '0000'"
@@ -296,51 +298,28 @@ def test_a_reference_that_somebody_added_to_the_hot_path_is_told(postgres_url):
 
 # --- two at once, and killed
 
-PREPARE = """
-import sys
-from batcher.ledger.connect import open_engine
-from batcher.ledger.migrate import prepare
-import alembic.command
-print("ready", flush=True)
-sys.stdin.readline()
-engine = open_engine(sys.argv[1])
-print(prepare(engine).created, flush=True)
-engine.dispose()
-"""
-
-KILLED = """
-import os, signal, sys
-from sqlalchemy import event
-from batcher.ledger.connect import open_engine
-from batcher.ledger.migrate import prepare, upgrade
-engine, left = open_engine(sys.argv[1]), int(sys.argv[2])
-def count(*_):
-    global left
-    left -= 1
-    if left < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-event.listen(engine, "before_cursor_execute", count)
-{"prepare": prepare, "upgrade": upgrade}[sys.argv[3]](engine)
-"""
-
 
 def test_several_processes_create_one_database_at_once(empty_database_url):
-    command = [sys.executable, "-c", PREPARE, empty_database_url]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen(command, **pipes) for _ in range(4)]
-    assert [process.stdout.readline() for process in processes] == ["ready\n"] * 4
+    ours, theirs = zip(*(START.Pipe() for _ in range(4)), strict=True)
+    given = [(empty_database_url, end) for end in theirs]
+    processes = [START.Process(target=prepare_when_told, args=each) for each in given]
+    for process, end in zip(processes, theirs, strict=True):
+        process.start()
+        end.close()
+    assert [end.recv() for end in ours] == ["ready"] * 4
+    for end in ours:
+        end.send("go")
+    assert sorted(end.recv() for end in ours) == [False, False, False, True]
     for process in processes:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    said = sorted(process.communicate(timeout=300)[0].strip() for process in processes)
-    assert said == ["False", "False", "False", "True"]
+        process.join()
+    for end in ours:
+        end.close()
 
 
 @pytest.mark.parametrize("statements", [0, 9, 25, 40])
 def test_a_creation_that_was_killed_is_made_good_by_the_next_start(engine, statements):
     url = engine.url.render_as_string(hide_password=False)
-    command = [sys.executable, "-c", KILLED, url, str(statements), "prepare"]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert exit_code_of(prepare_until, url, statements) == -signal.SIGKILL
     assert prepare(engine).created
     assert check(engine) == []
 

@@ -1,8 +1,6 @@
 """From the baseline to head: ledgers that were kept, with their rows, rights and own view."""
 
 import signal
-import subprocess
-import sys
 
 import alembic.command
 import pytest
@@ -26,6 +24,7 @@ from batcher.ledger.migrate import (
 from tests.ledger.head_script import catalog, schema_of, write_anew
 from tests.ledger.kept_ledgers import *  # noqa: F403 - pytest finds fixtures by name
 from tests.ledger.kept_ledgers import ask, execute, rights, with_revision
+from tests.ledger.killed import exit_code_of, upgrade_until
 
 BASELINE = Revisions(folder=SHIPPED.folder, head="0001")
 NOTED = 'op.add_column("answers", sa.Column("note", sa.Text)); op.replace_views(here)'
@@ -157,20 +156,6 @@ def test_an_empty_database_gets_the_scripts_that_are_written_anew(
     engine.dispose()
 
 
-KILLED = """
-import os, pathlib, signal, sys
-from sqlalchemy import event
-from batcher.ledger.connect import open_engine
-from batcher.ledger.migrate import revisions_in, upgrade
-engine, before = open_engine(sys.argv[1]), sys.argv[3]
-def look(_connection, _cursor, statement, *_):
-    if statement.startswith(before):
-        os.kill(os.getpid(), signal.SIGKILL)
-event.listen(engine, "before_cursor_execute", look)
-upgrade(engine, revisions_in(pathlib.Path(sys.argv[2])))
-"""
-
-
 @pytest.mark.parametrize("statement", ["ALTER TABLE", "CREATE VIEW", "UPDATE batcher_version"])
 def test_an_upgrade_that_was_killed_leaves_everything_and_can_be_done_again(
     kept, kept_url, noted, statement
@@ -178,8 +163,8 @@ def test_an_upgrade_that_was_killed_leaves_everything_and_can_be_done_again(
     upgrade(kept)
     columns = columns_of(kept)
     before = rows_of(kept, columns)
-    command = [sys.executable, "-c", KILLED, kept_url, str(noted.folder), statement]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    killed = exit_code_of(upgrade_until, kept_url, noted.folder, statement)
+    assert killed == -signal.SIGKILL
     assert current(kept) == SHIPPED.head
     assert (columns_of(kept), rows_of(kept, columns)) == (columns, before)
     assert check(kept) == []

@@ -23,10 +23,9 @@ def revision(tmp_path):
 
 
 @pytest.fixture
-def server(kept_server):
+def server(kept_server_at_head):
     """A kept ledger at head, on a server, where others read `v_answers` and more."""
-    engine = open_engine(kept_server)
-    upgrade(engine)
+    engine = open_engine(kept_server_at_head)
     yield engine
     engine.dispose()
 
@@ -56,11 +55,11 @@ def test_a_view_with_other_columns_gets_its_rights_back(server, revision, view):
 
 
 def test_rights_of_strange_names_and_those_that_others_gave_come_back_too(
-    server, kept_server, revision, postgres_server
+    server, kept_server_at_head, revision, postgres_server
 ):
     postgres_server.execute('CREATE ROLE "100% odd: ""name"""')
     execute(server, r'GRANT ALL ON v_answers TO "100% odd\: ""name"""')
-    reader = open_engine(kept_server.replace(OWNER, "kept_reader"))
+    reader = open_engine(kept_server_at_head.replace(OWNER, "kept_reader"))
     execute(reader, "GRANT SELECT ON v_answers TO PUBLIC")
     reader.dispose()
     before = rights(server)
