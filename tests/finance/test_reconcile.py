@@ -222,6 +222,12 @@ def test_other_currencies_in_a_cost_report_are_refused(here, engine, tmp_path):
         causes(engine, costs(tmp_path, RIGHT, currency="EUR"))
 
 
+@pytest.mark.parametrize("count", [12.5, "30", True, [1]])
+def test_a_count_of_theirs_that_cannot_be_read_is_no_zero(here, engine, tmp_path, count):
+    with pytest.raises(UsageError, match=r"output_tokens is .*, which is no count"):
+        causes(engine, usage(tmp_path, output_tokens=count))
+
+
 def test_of_several_endpoints_one_must_be_chosen(here, engine, tmp_path):
     here.invocation(1, endpoint="crun")
     charge(here, here.answer(2, 1, 2, model=MODEL))

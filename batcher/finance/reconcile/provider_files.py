@@ -116,12 +116,17 @@ def _usage(result: dict[str, Any], day: date, bucket: str) -> Iterator[Figure]:
 
 
 def _counts(fields: dict[str, Any], before: str = "") -> Iterator[tuple[str, int]]:
-    """Every number, by its path; also those of kinds that came after this was written."""
+    """Every number, by its path; also those of kinds that came after this was written.
+
+    Raises `ValueError` for a known kind that is no number: it would be taken for 0.
+    """
     for name, value in fields.items():
         if isinstance(value, dict):
             yield from _counts(value, f"{before}{name}.")
         elif type(value) is int:
             yield before + name, value
+        elif value is not None and before + name in _KINDS:
+            raise ValueError(f"{before}{name} is {value!r}, which is no count")
 
 
 def _cost(result: dict[str, Any], day: date, bucket: str, *, whole_cents: bool) -> Figure:
