@@ -16,6 +16,10 @@ from tests.making_runs import Case, FakeLane, answered, rows
 
 BEYOND = {"input_tokens": 10, "output_tokens": 25_600}  # 100 times max_tokens
 HONEST = {"input_tokens": 10, "output_tokens": 200}
+DEARER_STEP = {
+    "type": "message", "model": "claude-opus-4-1",
+    "input_tokens": 900_000, "output_tokens": 90_000,
+}  # fmt: skip
 
 
 def case_of(tmp_path, url, cap=None):
@@ -54,8 +58,11 @@ def found_by_verify(url):
         answered(usage=BEYOND),
         answered(usage=HONEST | {"output_tokens": 200}, model="claude-opus-4-1"),
         answered(usage=HONEST | {"cache_read_input_tokens": 900_000}),
+        answered(usage=HONEST | {"output_tokens": 5, "iterations": [DEARER_STEP]}),
+        answered(usage=HONEST | {"prompt_tokens": 9_000_000}),
+        answered(usage=HONEST | {"cache_creation": {"ephemeral_1h_input_tokens": 900_000}}),
     ],
-    ids=["tokens", "dearer model", "cache reads"],
+    ids=["tokens", "dearer model", "cache reads", "iterations", "spellings", "lifetimes"],
 )
 def test_under_a_cap_the_first_such_bill_ends_the_run_with_77(tmp_path, database_url, outcome):
     case = case_of(tmp_path, database_url, cap="50").limit(concurrency=1)

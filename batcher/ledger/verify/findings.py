@@ -134,10 +134,13 @@ _QUERIES: Final = (
     (
         "bill",
         "attempt {0} was billed {1} nano-USD, and what was asked for could cost {2}",
-        # What the server told beyond what there can be (`output_above_max_tokens` and the like)
-        # is the upper end of a charge; other upper ends are our own, and told by nobody.
+        # As `Charge.told`: what the server told beyond what there can be, or beside something
+        # else, is the upper end of a charge; other upper ends are our own, and told by nobody.
         """WITH told AS (
           SELECT c.attempt_id, SUM(CASE WHEN c.reason LIKE '%!_above!_%' ESCAPE '!'
+              OR c.reason LIKE '%counts!_fell%' ESCAPE '!'
+              OR c.reason LIKE '%!_disagree%' ESCAPE '!'
+              OR c.reason LIKE '%cache!_split!_mismatch%' ESCAPE '!'
             THEN c.high_amount ELSE c.total_amount END / 1000) AS billed
           FROM charges c
           JOIN ratings r ON r.rating_id = c.rating_id AND r.reason = 'initial'

@@ -171,12 +171,14 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def told(self) -> int:
         """What the server says that it billed, also where it is more than there can be."""
-        more = self.reason is not None and _MORE_THAN_ASKED in self.reason
+        reason = self.reason or ""
+        more = any(each in reason for each in _TOLD)
         return (self.high if more else self.total) or 0
 
 
-# Of a reason: the server told more than there can be, and the upper end of the charge is that.
-_MORE_THAN_ASKED: Final = "_above_"
+# Of a reason: the upper end of the charge is what the server told, more than there can be or
+# beside something else. Other upper ends are our own, and told by nobody.
+_TOLD: Final = ("_above_", "_disagree", "counts_fell", "cache_split_mismatch")
 
 
 def rate(
