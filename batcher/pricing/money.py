@@ -93,9 +93,8 @@ def parse_usd(text: str) -> int:
 
 def usd_text(pico: int) -> str:
     """The exact amount as decimal text, for programs: 3,400,000,000 is `"0.0034"`."""
-    digits = str(abs(pico)).rjust(DECIMALS + 1, "0")
-    decimals = digits[-DECIMALS:].rstrip("0")
-    text = f"{digits[:-DECIMALS]}.{decimals}" if decimals else digits[:-DECIMALS]
+    whole, rest = divmod(abs(pico), PICO)
+    text = f"{whole}.{rest:012}".rstrip("0") if rest else str(whole)
     return f"-{text}" if pico < 0 else text
 
 

@@ -3,12 +3,14 @@
 import io
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from batcher.errors import DamagedDatabase
 from batcher.ledger.connect import open_engine
+from batcher.ledger.write.records import checksum_of
 from batcher.report.export.answers import ExportOptions, export_answers, export_failures
 from batcher.report.export.stored import named
 from batcher.rows.read.source import fingerprint
@@ -119,3 +121,35 @@ def test_failures_past_damage_are_written_and_the_rest_is_named(sqlite_url, tmp_
         export_failures(engine, 1, ExportOptions(stdout=stdout), lambda _: None)
     engine.dispose()
     assert ROWS - 5 < len(stdout.getvalue().splitlines()) < ROWS
+
+
+ONE_TEXT = '[{"type":"text","text":"%s"}]'
+
+
+@pytest.mark.parametrize(
+    ("content", "told", "changed"),
+    [
+        (ONE_TEXT % "Hello", "Hello", False),
+        (ONE_TEXT % r"caf\u00e9", "café", False),
+        ('[{"type": "text", "text": "Hello"}]', "Hello", False),
+        (ONE_TEXT % r"a\u0000b", "a\ufffdb", False),
+        (ONE_TEXT % "Hello", "Hallo", True),
+        (ONE_TEXT % r"say \"hi\"", 'say \\"hi\\"', True),
+        (ONE_TEXT % "Hello" + " ", "Hello ", True),
+    ],
+)
+def test_a_text_that_is_not_that_of_its_content_is_found(rows, engine, content, told, changed):
+    """However the provider wrote the content; most are one text block as short as can be."""
+    rows.run()
+    rows.invocation(1)
+    rows.source(1)
+    checksum = checksum_of(content.encode(), None, None, None)
+    rows.answer(1, 1, 1, content=content, text=told, usage=None, checksum=checksum)
+    stdout = io.BytesIO()
+    options = ExportOptions(stdout=stdout)
+    with pytest.raises(DamagedDatabase) if changed else nullcontext():
+        export_answers(engine, 1, options, lambda _: None)
+    row = json.loads(stdout.getvalue())
+    assert (row["status"], row["text"]) == (
+        ("unreadable", None) if changed else ("answered", told)
+    )

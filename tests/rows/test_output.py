@@ -297,3 +297,20 @@ def test_any_rows_can_be_written_and_are_all_there(tmp_path_factory, rows):
     text = written(folder / "o.csv", rows).read_bytes().decode()
     records = list(csv.reader(io.StringIO(text, newline="")))
     assert len(records) == len(rows) + 1 or not records[0]
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_rows_added_in_blocks_keep_their_columns_whatever_block_brings_them(tmp_path, form):
+    """Also a block of rows without any, and one in which a type differs from earlier ones."""
+    target = tmp_path / f"rows.{form}"
+    with open_writer(str(target)) as writer:
+        writer.write([{"a": "text"}, {"a": None}])
+        writer.write([{}, {}])
+        writer.write([{"b": 1, "a": [1]}])
+    if form == "csv":
+        assert target.read_text() == "a,b\ntext,\n,\n,\n,\n[1],1\n"
+        return
+    assert pq.read_table(target).to_pydict() == {
+        "a": ["text", None, None, None, "[1]"],
+        "b": [None, None, None, None, 1],
+    }

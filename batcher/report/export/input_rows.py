@@ -23,7 +23,7 @@ from batcher.report.export.rows import (
     read_outcomes,
     read_sources,
 )
-from batcher.report.export.stored import UNREADABLE
+from batcher.report.export.stored import UNREADABLE, Outcome
 from batcher.rows.out.typed import CellKind
 from batcher.rows.read.reader import original_columns, original_lines
 from batcher.rows.read.source import fingerprint, location_of, source_of
@@ -59,7 +59,9 @@ Warn = Callable[[str], None]
 
 
 _number = itemgetter(0)
-_END: Final[tuple[int, Mapping[str, Any]]] = (2**63, {})
+_LAST: Final = 2**63
+_END: Final[Outcome] = (_LAST, {})
+_Parts = Sequence[Mapping[str, Any] | None]  # what became of a row in each run
 _UNTOUCHED: Final[Mapping[str, Any]] = {"status": TO_DO}
 RESULT_LINE: Final = ("custom_id", "result")
 # What the provider calls an error; whatever else ended a row is an `api_error`.
@@ -143,20 +145,21 @@ def rows_of(
     if problem is not None:
         warn(f"{source.name}: {problem}, so its rows come without their own columns")
     unread = _Unread()
-    outcomes = [read_outcomes(engine, each, position) for each in found.values()]
-    own: Iterator[tuple[int, Mapping[str, Any]]] = (
+    own: Iterator[tuple[int, dict[str, Any]]] = (
         iter(())
         if problem
         else original_columns(source_of(source.name, source.place), unread.add)
     )
+    outcomes = [read_outcomes(engine, each, position) for each in found.values()]
     empty = dict.fromkeys(declared)
-    for number, (fields, *parts) in _side_by_side([own, *outcomes]):
-        row = _own(fields, empty.keys()) if fields else {}
-        for prefix, part in zip(found, parts, strict=True):
-            _fill(row, prefix, _UNTOUCHED if part is None else part, empty)
+    for number, fields, parts in _joined(own, _side_by_side(outcomes), len(found)):
+        custom_id = fields.pop("custom_id", None)
+        row = _own(fields, empty.keys())
+        for prefix, part in zip(found, parts):  # noqa: B905 - as many, and counting costs
+            _fill(row, prefix, part or _UNTOUCHED, empty)
         row["source"], row["row_number"] = source.name, number
-        if fields and row["custom_id"] is None:
-            row["custom_id"] = fields.get("custom_id")
+        if row["custom_id"] is None:
+            row["custom_id"] = custom_id
         yield row
     if unread.first:
         what = f"{unread.count:,} values of its own are left empty"
@@ -175,25 +178,41 @@ def _same_file(found: Mapping[str, ExportSource]) -> ExportSource:
     return first
 
 
-def _side_by_side(
-    streams: Sequence[Iterator[tuple[int, Mapping[str, Any]]]],
-) -> Iterator[tuple[int, list[Mapping[str, Any] | None]]]:
+def _joined(
+    own: Iterator[tuple[int, dict[str, Any]]], outcomes: Iterator[tuple[int, _Parts]], runs: int
+) -> Iterator[tuple[int, dict[str, Any], _Parts]]:
+    """Each row's own columns and its outcomes; either may be missing. Both are in order."""
+    nothing, end = (None,) * runs, (_LAST, ())
+    number, parts = next(outcomes, end)
+    for own_number, fields in own:
+        while number < own_number:
+            yield number, {}, parts
+            number, parts = next(outcomes, end)
+        if number == own_number:
+            yield number, fields, parts
+            number, parts = next(outcomes, end)
+        else:
+            yield own_number, fields, nothing
+    while number != _LAST:
+        yield number, {}, parts
+        number, parts = next(outcomes, end)
+
+
+def _side_by_side(streams: Sequence[Iterator[Outcome]]) -> Iterator[tuple[int, _Parts]]:
     """What each of the streams has under a number; they are in order, and so is this."""
+    if len(streams) == 1:
+        yield from ((number, (part,)) for number, part in streams[0])
+        return
     heads = [next(stream, _END) for stream in streams]
-    places = range(len(streams))
-    while (number := min(map(_number, heads))) != _END[0]:
-        parts: list[Mapping[str, Any] | None] = [None] * len(streams)
-        for place in places:
-            if heads[place][0] == number:
-                parts[place] = heads[place][1]
+    while (number := min(map(_number, heads))) != _LAST:
+        yield number, [part if at == number else None for at, part in heads]
+        for place, head in enumerate(heads):
+            if head[0] == number:
                 heads[place] = next(streams[place], _END)
-        yield number, parts
 
 
-def _own(fields: Mapping[str, Any], declared: KeysView[str]) -> dict[str, Any]:
+def _own(own: dict[str, Any], declared: KeysView[str]) -> dict[str, Any]:
     """A row's own columns, none of them under a name that says what became of it."""
-    own = dict(fields)
-    own.pop("custom_id", None)
     if declared.isdisjoint(own):
         return own
     return {(f"row_{name}" if name in declared else name): own[name] for name in own}

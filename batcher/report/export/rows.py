@@ -181,7 +181,8 @@ def _answers(
     paid = _charges(
         connection, [*ids, *(leg.attempt_id for each in legs.values() for leg in each)]
     )
-    return Piece([_answered(row, legs.get(row.request_id, ()), paid) for row in rows], whole)
+    found = (_answered(row, legs.get(row.request_id, ()), paid) for row in rows)
+    return Piece(found, rows[-1].row_number if rows else after, whole)
 
 
 def _answered(
@@ -203,7 +204,8 @@ def _shared(
     bounds = {"source": source_id, "after": after, "until": until, "end": position.shared_id}
     rows, whole = read_piece(connection, SHARED, bounds)
     legs = _earlier_legs(connection, [row.request_id for row in rows if row.legs > 1])
-    return Piece([_paid_elsewhere(row, legs.get(row.request_id, ())) for row in rows], whole)
+    found = (_paid_elsewhere(row, legs.get(row.request_id, ())) for row in rows)
+    return Piece(found, rows[-1].row_number if rows else after, whole)
 
 
 def _paid_elsewhere(row: StoredAnswer, legs: Sequence[Any]) -> Outcome:
@@ -345,7 +347,7 @@ def _failures(
         )
         for row in connection.execute(statement)
     ]
-    return Piece(found, len(found) < CHUNK)
+    return Piece(found, found[-1][0] if found else after, len(found) < CHUNK)
 
 
 def _sum_known(counts: Iterable[int | None]) -> int | None:

@@ -4,7 +4,7 @@ A piece has so many rows and bytes. Where one cannot be read it is halved until 
 that hides the damage, and what follows is read in growing pieces again.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -44,9 +44,13 @@ _STREAMED: Final = {"yield_per": _FEW}
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Rows that follow each other; `whole` where none of those that were asked for is left."""
+    """Rows that follow each other, made as they are taken, and the number of the last.
 
-    found: list[Outcome]
+    `whole` where none of those that were asked for is left.
+    """
+
+    found: Iterable[Outcome]
+    last: int
     whole: bool
 
 
@@ -80,7 +84,7 @@ def in_row_order(
                 after, until = until, min(until + 1, end)
             continue
         yield from piece.found
-        read_to, size = (until if piece.whole else piece.found[-1][0]), until - after
+        read_to, size = (until if piece.whole else piece.last), until - after
         after, until = read_to, min(read_to + 2 * size, end)
 
 
@@ -157,7 +161,7 @@ def read_piece(
     rows: list[StoredAnswer] = []
     size = 0
     with connection.execute(statement, bounds, execution_options=_STREAMED) as result:
-        while few := [StoredAnswer(*row) for row in result.fetchmany(_FEW)]:
+        while few := list(map(StoredAnswer._make, result.fetchmany(_FEW))):
             rows += few
             size += sum(len(row.content) + len(row.text) for row in few)
             if size > _PIECE_BYTES:

@@ -100,11 +100,10 @@ class RowWriter:
         chosen = rows if self._shape.columns is None else map(self._choose, rows)
         with storage_errors(self._sink.name):
             if self._spooled is not None:
-                self._spooled.add(chosen)
+                self._spooled.add(list(chosen))
                 return
-            lines = [_ENCODER.encode(row) for row in chosen]
-            if lines:
-                self._sink.stream.write(b"\n".join([*lines, b""]))
+            if lines := _ENCODER.encode_lines(list(chosen)):
+                self._sink.stream.write(lines)
 
     def close(self) -> None:
         """Make the file appear; raises as `write` does and then leaves the target alone."""

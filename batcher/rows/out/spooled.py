@@ -6,9 +6,9 @@ For Parquet the declared columns are kept as Arrow, others as they came.
 import contextlib
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, repeat
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 Scalar = bool | int | float | str | None
 
 _ENCODER: Final = msgspec.json.Encoder()
-_DECODER: Final = msgspec.json.Decoder(list[bool | int | float | str | None])
+_DECODER: Final = msgspec.json.Decoder(tuple[int, list[list[bool | int | float | str | None]]])
+_OF_NOTHING: Final = {type(None)}
+_OF_TEXT: Final = {str}
 _INT64: Final = 2**63
 _SPECIAL: Final = re.compile(r"[\",\r\n]")
 _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -67,9 +69,13 @@ class SpooledRows:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
         self._read_bytes = 0
 
-    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Keep `rows`; raises `OSError`."""
-        self._file.writelines(_ENCODER.encode(self._cells(row)) + b"\n" for row in rows)
+    def add(self, rows: Sequence[Mapping[str, Any]], besides: Collection[str] = ()) -> None:
+        """Keep `rows`, not their columns `besides`, as one block; raises `OSError`."""
+        for name in dict.fromkeys(chain.from_iterable(rows)):
+            if name not in self.columns and name not in besides:
+                self.columns[name] = set()
+        block = [self._cells(rows, name) for name in self.columns]
+        self._file.write(_ENCODER.encode((len(rows), block)) + b"\n")
 
     @property
     def size_bytes(self) -> int:
@@ -85,19 +91,23 @@ class SpooledRows:
             return CellKind.INTEGER
         return CellKind.NUMBER if types and types <= {int, float} else CellKind.TEXT
 
-    def rows(self) -> Iterator[list[Scalar]]:
-        """All rows so far, each with a cell per column."""
-        width = len(self.columns)
+    def blocks(self) -> Iterator[tuple[int, list[list[Scalar]]]]:
+        """How many rows were added together, and their cells column by column."""
         self._file.seek(0)
         self._read_bytes = 0
         for line in self._file:
             self._read_bytes += len(line)
-            cells = _DECODER.decode(line)
-            yield cells + [None] * (width - len(cells))
+            length, block = _DECODER.decode(line)
+            yield length, block + [[None] * length] * (len(self.columns) - len(block))
 
-    def batches(self) -> Iterator[list[list[Scalar]]]:
+    def rows(self) -> Iterator[Sequence[Scalar]]:
+        """All rows so far, each with a cell per column."""
+        for length, block in self.blocks():
+            yield from zip(*block, strict=True) if block else repeat((), length)
+
+    def batches(self) -> Iterator[list[Sequence[Scalar]]]:
         """All rows so far, in batches of at most 20,000 rows and about 16 MB."""
-        batch: list[list[Scalar]] = []
+        batch: list[Sequence[Scalar]] = []
         start = 0
         for row in self.rows():
             batch.append(row)
@@ -112,14 +122,13 @@ class SpooledRows:
         with contextlib.suppress(OSError):
             self._file.close()
 
-    def _cells(self, row: Mapping[str, Any]) -> list[Scalar]:
-        for name in row:
-            if name not in self.columns:
-                self.columns[name] = set()
-        cells = [scalar(row.get(name)) for name in self.columns]
-        for types, cell in zip(self.columns.values(), cells, strict=True):
-            if cell is not None:
-                types.add(_kind(cell))
+    def _cells(self, rows: Sequence[Mapping[str, Any]], name: str) -> list[Scalar]:
+        cells = [row.get(name) for row in rows]
+        types = set(map(type, cells)) - _OF_NOTHING
+        if not types <= _OF_TEXT:
+            cells = list(map(scalar, cells))
+            types = {_kind(cell) for cell in cells if cell is not None}
+        self.columns[name] |= types
         return cells
 
 
@@ -163,7 +172,7 @@ def as_text(cell: Scalar) -> str | None:
 
 def _choosing(
     spooled: SpooledRows, names: Sequence[str]
-) -> Callable[[list[Scalar]], list[Scalar]]:
+) -> Callable[[Sequence[Scalar]], list[Scalar]]:
     """Takes the cells of `names` out of a row as it is kept."""
     place = {name: number for number, name in enumerate(spooled.columns)}
     places = [place.get(name) for name in names]
@@ -235,7 +244,6 @@ class TypedRows:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
         self._schema = arrow_schema(self._declared)
         self._batches = pa.ipc.new_stream(self._file, self._schema)
-        self._lengths: list[int] = []  # of the batches: without columns they do not know it
         self._held: list[Mapping[str, Any]] = []
         self._most, self._rows = _FEW_ROWS, 0
 
@@ -284,9 +292,8 @@ class TypedRows:
             schema=self._schema,
         )
         self._batches.write_batch(batch)
-        self._lengths.append(len(rows))
         before, known = self._others.size_bytes, frozenset(self._schema.names)
-        self._others.add({name: row[name] for name in row if name not in known} for row in rows)
+        self._others.add(rows, besides=known)
         each = 1 + (batch.nbytes + self._others.size_bytes - before) // len(rows)
         self._rows += len(rows)
         left = GROUP_ROWS - self._rows % GROUP_ROWS  # a batch ends where a row group does
@@ -300,15 +307,8 @@ class TypedRows:
     ) -> Iterator["pa.RecordBatch"]:
         import pyarrow as pa  # noqa: PLC0415 - see above
 
-        rows = self._others.rows()
-        for batch, length in zip(kept, self._lengths, strict=True):
-            cells = dict(
-                zip(
-                    self._others.columns,
-                    zip(*islice(rows, length), strict=True),
-                    strict=False,
-                )
-            )
+        for batch, (length, block) in zip(kept, self._others.blocks(), strict=True):
+            cells = dict(zip(self._others.columns, block, strict=True))
             found = {
                 each.name: _array(cells[each.name], kinds[each.name], each.type)
                 for each in schema
@@ -318,6 +318,10 @@ class TypedRows:
             nothing = pa.nulls(length)
             arrays = [found.get(each.name, nothing.cast(each.type)) for each in schema]
             yield pa.record_batch(arrays, schema=schema)
+
+
+def _json_text(cell: object) -> str | bytes | None:
+    return bytes(cell) if type(cell) is msgspec.Raw else as_text(scalar(cell))
 
 
 def _cells(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
@@ -333,7 +337,7 @@ def _array(cells: Sequence[Any], kind: CellKind, wanted: "pa.DataType") -> "pa.A
 
     match kind:
         case CellKind.JSON:
-            return pa.array([as_text(scalar(cell)) for cell in cells], wanted)
+            return pa.array([_json_text(cell) for cell in cells], wanted)
         case CellKind.TEXT:
             try:
                 return pa.array(cells, wanted)
