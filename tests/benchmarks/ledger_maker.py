@@ -8,6 +8,7 @@ agrees, and ten millions take minutes.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ from batcher.messages.answer import parse_answer
 from batcher.messages.request import Answered, Attempt, Exchange, Purpose, Request, State
 from batcher.pricing.book.book import PriceBook, load_shipped
 from batcher.pricing.rate.rating import rate
+from batcher.rows.read.source import fingerprint
 
 START_US = 1_793_000_000_000_000  # in October 2026
 MODELS = ("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5")
@@ -42,12 +44,13 @@ class Made:
     book: PriceBook
 
 
-def fill_ledger(engine: Engine, answers: int) -> Made:
+def fill_ledger(engine: Engine, answers: int, rows: Path | None = None) -> Made:
     """Invocations with so many answers, 200 of them a second, over three models.
 
-    More than a million must be a multiple of a million: an invocation has a million then.
+    More than a million must be a multiple of a million: an invocation has a million then. They
+    are answers to the file `rows`; `None`: to one that is gone.
     """
-    made = _begin(engine, load_shipped())
+    made = _begin(engine, load_shipped(), rows)
     batch = Recorder(engine.dialect, made.scope, SystemClock())
     written = min(answers, WRITTEN)
     if answers % written:
@@ -93,7 +96,7 @@ def _first(table: Table, values: list[ColumnElement[Any]]) -> Select[Any]:
     return select(*values).where(table.c.invocation_id == 1)
 
 
-def _begin(engine: Engine, book: PriceBook) -> Made:
+def _begin(engine: Engine, book: PriceBook, rows: Path | None) -> Made:
     with writing(engine) as connection:
         run_id = runs.open_run(connection, "benchmark", None, START_US)
         start = runs.InvocationStart(
@@ -104,8 +107,8 @@ def _begin(engine: Engine, book: PriceBook) -> Made:
         )  # fmt: skip
         invocation_id = runs.start_invocation(connection, run_id, start)
         source = runs.NewSource(
-            name="rows.jsonl", location="/rows.jsonl", fingerprint="f", settings_digest="s",
-            matched=True,
+            name="rows.jsonl", location=str(rows or "/rows.jsonl"), settings_digest="s",
+            fingerprint="f" if rows is None else fingerprint(rows), matched=True,
         )  # fmt: skip
         runs.add_source(connection, run_id, source)
         book_id, rating_id = records.open_rating(connection, book, START_US)
