@@ -170,8 +170,9 @@ STEERING: Final = (
     "\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff"
 )
 _SHOWN: Final = re.compile(f"(?![\t\n])[{STEERING}]")
-# As OWASP lists them, in full width too; invisible signs in front do not make them harmless.
-_FORMULA: Final = re.compile(f"[\t\r\n]|[{STEERING}]*[=+\\-@\uff1d\uff0b\uff0d\uff20]")
+# As OWASP lists them, in full width too; blanks and invisible signs in front do not make them
+# harmless: some spreadsheets take those away.
+_FORMULA: Final = re.compile(f"[\t\r\n]|[\\s{STEERING}]*[=+\\-@\uff1d\uff0b\uff0d\uff20]")
 
 
 def visible(text: str) -> str:
