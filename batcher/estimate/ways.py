@@ -160,7 +160,7 @@ def _ways(counts: WayCounts, terms: WayTerms) -> Iterator[Way]:
         yield _way(lane, counts.every, terms)
         if counts.once.keys() and _rows(counts.once) < _rows(counts.every):
             yield replace(_way(lane, counts.once, terms), once=True)
-    yield from _cached(counts, terms)
+        yield from _cached(lane, counts, terms)
     if len(counts.every) == 1:
         for model in terms.others:
             if model not in counts.every:
@@ -218,37 +218,39 @@ def _cost(lane: str, model: str, asked: str, load: Load, terms: WayTerms) -> int
     return None if cost is None else cost * load.rows
 
 
-def _cached(counts: WayCounts, terms: WayTerms) -> Iterator[Way]:
-    """Live, with a breakpoint behind what rows share, where that saves anything."""
-    saved = sum(_saved(model, counts, terms) for model in counts.every)
-    way = _way(LIVE, counts.every, terms)
+def _cached(lane: str, counts: WayCounts, terms: WayTerms) -> Iterator[Way]:
+    """With a breakpoint behind what rows share, where that saves; one batch after another."""
+    saved = sum(_saved(lane, model, counts, terms) for model in counts.every)
+    way = _way(lane, counts.every, terms)
+    seconds = way.seconds * 2 if lane == BATCH and way.seconds is not None else way.seconds
     if saved > 0 and way.expected is not None:
-        yield replace(way, cached=True, expected=way.expected - saved)
+        yield replace(way, cached=True, expected=way.expected - saved, seconds=seconds)
 
 
-def _saved(model: str, counts: WayCounts, terms: WayTerms) -> int:
+def _saved(lane: str, model: str, counts: WayCounts, terms: WayTerms) -> int:
     load = counts.every[model]
     tokens_in, _ = _tokens(model, terms)
     saved = 0
     for size, rows in counts.prefixes(model):
         shared = tokens_in * size * load.rows // max(load.body_bytes, 1)
         if shared >= CACHED_FROM_TOKENS:
-            saved += max(_saved_of(model, shared, rows, terms.tariff), 0)
+            saved += max(_saved_of(lane, model, shared, rows, terms.tariff), 0)
     return saved
 
 
-def _saved_of(model: str, tokens: int, rows: int, tariff: Tariff) -> int:
-    """One write for five minutes, then reads, instead of as many full prompts."""
+def _saved_of(lane: str, model: str, tokens: int, rows: int, tariff: Tariff) -> int:
+    """One write for five minutes, in batches an hour, then reads, not as many full prompts."""
+    is_batch = lane == BATCH
+    nothing = Usage(input_tokens=0, output_tokens=0, service_tier=BATCH if is_batch else None)
     usages = (
-        Usage(input_tokens=tokens, output_tokens=0),
-        Usage(
-            input_tokens=0,
-            output_tokens=0,
+        msgspec.structs.replace(nothing, input_tokens=tokens),
+        msgspec.structs.replace(
+            nothing,
             cache_write_tokens=tokens,
-            cache_write_5m_tokens=tokens,
-            cache_write_1h_tokens=0,
+            cache_write_5m_tokens=0 if is_batch else tokens,
+            cache_write_1h_tokens=tokens if is_batch else 0,
         ),
-        Usage(input_tokens=0, output_tokens=0, cache_read_tokens=tokens),
+        msgspec.structs.replace(nothing, cache_read_tokens=tokens),
     )
     full, write, read = (tariff.usage_cost(model, usage) for usage in usages)
     if full is None or write is None or read is None:

@@ -97,6 +97,11 @@ def test_a_shared_prefix_is_written_once_and_read_by_the_others(rows):
     full = rows * (20_000 * IN + 10 * OUT)
     saved = (rows - 1) * shared * IN * 9 // 10 - shared * IN // 4
     assert found["live", False, True, ""].expected == full - saved
+    saved -= shared * IN * 3 // 4  # an hour costs twice the input, five minutes 1.25
+    if saved > 0:
+        assert found["batch", False, True, ""].expected == (full - saved) // 2
+    else:
+        assert ("batch", False, True, "") not in found
 
 
 @pytest.mark.parametrize(
