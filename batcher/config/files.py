@@ -179,8 +179,13 @@ def read_toml(path: Path, kind: type[T]) -> T:
 def _text_of(path: Path) -> str:
     """As editors on Windows write it too: with a mark at its beginning, or as UTF-16."""
     data = path.read_bytes()
-    utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return data.decode("utf-16" if utf_16 else "utf-8-sig").replace("\r\n", "\n")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    elif b"\0" in data[:2]:  # without its mark: TOML begins with a character of ASCII
+        encoding = "utf-16-be" if data[0] == 0 else "utf-16-le"
+    else:
+        encoding = "utf-8-sig"
+    return data.decode(encoding).replace("\r\n", "\n")
 
 
 def _with_variables(table: Mapping[str, Any]) -> Iterator[str]:

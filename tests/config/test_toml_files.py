@@ -18,6 +18,8 @@ TEXT = 'model = "claude-haiku-4-5"\nsystem = "Say ä in ${LANGUAGE}"\n'
         codecs.BOM_UTF8 + TEXT.encode(),
         TEXT.encode("utf-16"),
         codecs.BOM_UTF16_BE + TEXT.encode("utf-16-be"),
+        TEXT.encode("utf-16-be"),
+        TEXT.encode("utf-16-le"),
         TEXT.replace("\n", "\r\n").encode(),
     ],
 )
