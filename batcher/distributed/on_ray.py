@@ -48,7 +48,15 @@ def run_on_ray(
     Concurrency is that of each worker, the limit that of all. Raises `ConfigurationError` where
     there is no Ray, or no cluster.
     """
-    alone = replace(job, join=True, on=None, output=None, base=job.base.absolute())
+    command_uid = SystemClock().token()
+    alone = replace(
+        job,
+        join=True,
+        on=None,
+        output=None,
+        base=job.base.absolute(),
+        command_uid=command_uid,
+    )
     cluster = _Cluster(job.workers)
 
     def connected(services: Services) -> None:

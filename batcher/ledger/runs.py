@@ -15,7 +15,7 @@ from batcher.ledger.write.statements import insert_into
 from batcher.messages.request import attempt_id_of
 from batcher.outputs import is_url
 
-_DRAWN: Final = "token"  # among the options of an invocation
+_DRAWN, COMMAND_UID = "token", "command_uid"  # options; the second is all of one command's
 _BY_A_ROUND: Final = 0  # what supersedes the sources of earlier rounds
 DIED: Final = "process_died"  # the error type of attempts whose process ended under way
 

@@ -137,6 +137,7 @@ class Job:
     went away is waited for. `join`: other processes may do the same job at the same time, each
     a part of its rows. `processes` is how many of this machine do it together, `on` the
     cluster that so many `workers` of it run on; `None`: one a node.
+    `command_uid` is what all invocations of one command, processes and phases, have in common.
     `fallback` are the endpoints that rows go to, one after the other, by `fallback_rules`.
     `dedup`: rows that ask the same are sent once.
     `lane` is how new attempts travel; with `wait` a run stays until its last batch has ended,
@@ -191,6 +192,7 @@ class Job:
     processes: int = 1
     on: str | None = None
     workers: int | None = None
+    command_uid: str = ""
     fallback: tuple[Fallback, ...] = ()
     fallback_rules: FallbackRules = field(default_factory=FallbackRules)
 

@@ -11,7 +11,8 @@ from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, Executable, RowMapping, Select, func, select
+import msgspec
+from sqlalchemy import Connection, Engine, Executable, RowMapping, Select, func, or_, select
 
 from batcher.clock import microseconds
 from batcher.errors import UsageError
@@ -24,7 +25,7 @@ from batcher.ledger.money.adjustments import (
     read_adjustments,
     read_reconciliations,
 )
-from batcher.ledger.runs import database_uid, input_files, stored_inputs
+from batcher.ledger.runs import COMMAND_UID, database_uid, input_files, stored_inputs
 from batcher.ledger.schema import invocations
 from batcher.outputs import Guard
 from batcher.report.figures import Adjusted, AdjustedLine, Counts, Key, sort_key
@@ -256,7 +257,7 @@ def narrowed(engine: Engine, query: ReportQuery, last: str | None) -> ReportQuer
 
 
 def last_run(engine: Engine) -> tuple[int, int]:
-    """The run that began last, and the first of the processes that did it together then.
+    """The run that began last, and the first invocation of its command, or of those beside it.
 
     Raises `UsageError` where there is none.
     """
@@ -266,8 +267,11 @@ def last_run(engine: Engine) -> tuple[int, int]:
         last = connection.execute(newest).first()
         if last is None:
             raise UsageError("there is no run here yet: `batcher run` makes one")
+        belongs = table.ended_at > last.started_at
+        if uid := msgspec.json.decode(last.options).get(COMMAND_UID):
+            belongs = or_(belongs, table.options.contains(f'"{COMMAND_UID}":"{uid}"'))
         beside = select(func.min(table.invocation_id)).where(
-            table.run_id == last.run_id, table.ended_at > last.started_at
+            table.run_id == last.run_id, belongs
         )
         first = connection.execute(beside).scalar() or last.invocation_id
     return last.run_id, min(first, last.invocation_id)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from batcher.clock import SystemClock
 from batcher.config.files import find_config
 from batcher.config.values import Cron, parse_cron
 from batcher.errors import BatcherError, ConfigurationError, UsageError
@@ -37,6 +38,7 @@ def run(
 
     `before` and what is raised: see `run_job`; `files`: see `services_for`.
     """
+    job = replace(job, command_uid=SystemClock().token())
     if job.processes == 1:
         return run_here(job, observer, before, files, signals, process)
     from batcher.wiring.processes import run_together  # noqa: PLC0415 - seldom needed

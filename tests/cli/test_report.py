@@ -182,6 +182,24 @@ def test_the_last_run_is_its_latest_invocation_with_those_beside_it(two_nights):
     assert (found["run_id"], found["total"]["attempts"]) == (1, 2)
 
 
+def test_processes_of_one_command_are_one_run_though_one_began_when_another_had_ended(
+    sqlite_url,  # noqa: F811
+):
+    rows = LedgerRows(sqlite_url)
+    rows.run(job="nightly")
+    rows.source(1)
+    for invocation, began, uid in ((1, 0, "a"), (2, 100, "b"), (3, 200, "b")):
+        options = json.dumps({"command_uid": uid, "token": "t"}, separators=(",", ":"))
+        at = NOON + began * SECOND
+        rows.invocation(1, started_at=at, ended_at=at + SECOND, options=options)
+        if invocation < 3:
+            rows.charge(rows.answer(invocation, 1, invocation), 1_000_000_000)
+    rows.engine.dispose()
+    words = ("--last", "run", "--by", "invocation", "--format", "json")
+    found = json.loads(invoke("report", "--database", sqlite_url, *words))
+    assert [line["key"]["invocation"] for line in found["lines"]] == [2]
+
+
 def test_the_last_hours_and_days_end_now(database):
     text = invoke("report", "--database", database, "--last", "24h")
     assert text.endswith("Nothing was sent, so there is nothing to report.\n")

@@ -329,6 +329,7 @@ def _start(job: Job, services: Services, digest: str, now: int) -> runs.Invocati
             "inputs": list(job.inputs),
             "settings": job.settings.parts(),
             **({"again": True} if job.again else {}),
+            **({runs.COMMAND_UID: job.command_uid} if job.command_uid else {}),
             **({"deadline_us": job.deadline.at_us} if job.deadline else {}),
         },
         tags=dict(job.tags),
