@@ -133,6 +133,15 @@ def test_a_run_with_time_goes_in_batches_but_for_what_fits_in_none(night, tmp_pa
     assert "missed" not in said
 
 
+def test_batches_that_use_the_cache_begin_with_the_first_rows_of_prefixes(night, tmp_path):
+    (tmp_path / "cached.toml").write_text('[cache]\nmode = "auto"\n')
+    assert night("--lane", "live").return_value == 0
+    words = ("--lane", "batch", "--config", "cached.toml")
+    assert "one row of each prefix goes first" in night(*words).output
+    assert "one row of each prefix" not in night(*words, "--no-wait").output
+    assert "one row of each prefix" not in night(*words, "--limit", "1").output
+
+
 def test_a_run_without_time_goes_live(night, tmp_path):
     ended = night("--deadline", "5m", "--json")
     assert ended.return_value == 0, ended.output
