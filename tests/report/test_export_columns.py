@@ -98,6 +98,26 @@ def test_chosen_columns_come_in_their_order_and_unknown_ones_are_refused(
     assert not target.exists()
 
 
+@pytest.mark.parametrize("asked", [{"columns": ("text", "txet")}, {"where": ["txet=a"]}])
+def test_unknown_columns_are_refused_before_any_row_is_written(here, engine, asked):
+    here.charge(here.answer(1, 1, 1), 5)
+    words = {**asked, "where": parse_filters(asked.get("where", ()))}
+    stdout = io.BytesIO()
+    with pytest.raises(UsageError, match="no row has a column 'txet'"):
+        export_answers(engine, 1, ExportOptions(stdout=stdout, **words), print)
+    assert stdout.getvalue() == b""
+
+
+def test_columns_of_an_input_that_is_gone_are_unknown_unless_there_is_no_row(
+    here, engine, file
+):
+    file.unlink()
+    assert exported(engine, columns=("prompt",)) == []
+    here.charge(here.answer(1, 1, 1), 5)
+    with pytest.raises(UsageError, match="no row has a column 'prompt'"):
+        exported(engine, columns=("prompt",))
+
+
 @pytest.mark.parametrize("words", ["stop_reson=end_turn", "stop_reson!=end_turn"])
 def test_a_filter_on_a_column_that_is_not_there_is_refused(here, engine, words):
     here.charge(here.answer(1, 1, 1), 5)

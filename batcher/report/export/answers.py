@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -30,11 +30,13 @@ from batcher.report.export.input_rows import (
     declared_columns,
     failed_lines,
     inputs_of,
+    own_columns,
     result_line,
     rows_of,
 )
 from batcher.report.export.rows import (
     ANSWERED,
+    ExportSource,
     read_outcomes,
     read_position,
     read_sources,
@@ -44,7 +46,7 @@ from batcher.report.ledgers import guard_of
 from batcher.report.run_state import RecordedRun, read_runs
 from batcher.rows.out.output import OutputFormat, format_of, has_columns, open_writer
 from batcher.rows.out.sink import Sink, storage_errors
-from batcher.rows.out.typed import TypedColumn, write_typed
+from batcher.rows.out.typed import CellKind, TypedColumn, write_typed
 
 _CHUNK_ROWS: Final = 16  # answers may be large
 _Pair = tuple[tuple[Any, ...], tuple[Any, ...]]
@@ -110,7 +112,12 @@ def export_beside(
     """
     position, declared = read_position(engine), declared_columns(runs)
     counts = Counted([run.prefix for run in runs])
-    unknown = {each.column for each in options.where} | {*(options.columns or ())}
+    inputs = inputs_of(engine, runs, options.source_ids)
+    unknown = _unknown_columns(options, inputs, declared)
+    if unknown and any(
+        next(rows_of(engine, found, position, declared, _tell_nobody), None) for found in inputs
+    ):
+        _refuse(unknown, declared)
     with open_writer(
         options.target,
         options.form,
@@ -119,14 +126,10 @@ def export_beside(
         declared=declared,
         stdout=options.stdout,
     ) as writer:
-        for found in inputs_of(engine, runs, options.source_ids):
+        for found in inputs:
             for read in _chunks(rows_of(engine, found, position, declared, warn)):
-                unknown -= {name for row in read for name in row} if unknown else set()
-                counts.read += len(read)
                 kept = _kept(read, options.where)
                 writer.write(counts.take(kept, answered_only=options.answered_only))
-        if counts.read:
-            _refuse_unknown(unknown - declared.keys(), declared)
     if counts.wordless:
         warn(
             f"{counts.wordless:,} answers come without text and content: not stored, or purged"
@@ -135,7 +138,26 @@ def export_beside(
     return Exported(rows=counts.rows, answered=counts.answered)
 
 
-def _refuse_unknown(names: Collection[str], declared: Collection[str]) -> None:
+def _tell_nobody(_sentence: str) -> None:
+    """What is to be said is said when rows are written."""
+
+
+def _unknown_columns(
+    options: ExportOptions,
+    inputs: Sequence[Mapping[str, ExportSource]],
+    declared: Mapping[str, CellKind],
+) -> set[str]:
+    """Columns that are asked for and that no row has; inputs are read as far as that takes."""
+    asked = {each.column for each in options.where} | {*(options.columns or ())}
+    unknown = asked - declared.keys()
+    for columns in chain.from_iterable(own_columns(found, declared) for found in inputs):
+        if not unknown:
+            break
+        unknown -= columns.keys()
+    return unknown
+
+
+def _refuse(names: Collection[str], declared: Collection[str]) -> None:
     for name in sorted(names):
         raise UsageError(
             f"no row has a column {name!r}: columns are those of the rows, and those that"

@@ -108,7 +108,6 @@ class Counted:
     """What is written, and what is not to be had any more; `prefixes` are those of the runs."""
 
     prefixes: Sequence[str]
-    read: int = 0
     rows: int = 0
     answered: int = 0
     wordless: int = 0
@@ -166,6 +165,18 @@ def rows_of(
         warn(f"{source.name}: {what}: {unread.first}")
     if problem is None and why_changed(source) is not None:
         raise StorageError(f"{source.name}: changed while it was exported; export it again")
+
+
+def own_columns(
+    found: Mapping[str, ExportSource], declared: Mapping[str, CellKind]
+) -> Iterator[Mapping[str, Any]]:
+    """The rows' own columns, under the names that an export has for them; see `rows_of`."""
+    source = _same_file(found)
+    if why_changed(source) is not None:
+        return
+    for _, fields in original_columns(source_of(source.name, source.place)):
+        fields.pop("custom_id", None)
+        yield _own(fields, declared.keys())
 
 
 def _same_file(found: Mapping[str, ExportSource]) -> ExportSource:
