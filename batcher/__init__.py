@@ -24,3 +24,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module's attributes
         if hasattr(module, name):
             globals()[name] = getattr(module, name)
     return globals()[name]
+
+
+def __dir__() -> list[str]:
+    """What a notebook proposes: the interface, also before it is imported."""
+    return ["__version__", *__all__]

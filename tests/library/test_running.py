@@ -369,3 +369,11 @@ def test_importing_it_costs_nothing():
     program = "import sys, batcher; print([m for m in sys.modules if m.startswith('batcher.')])"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
     assert done.stdout == b"[]\n"
+
+
+def test_a_notebook_proposes_the_interface_and_nothing_else():
+    program = "import batcher; print(*dir(batcher))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["Ledger", "RowAnswer", "Run", "__version__", "run"]
