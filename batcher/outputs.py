@@ -45,15 +45,16 @@ _NOT_OURS: Final = (
 class Guard:
     """What no output may replace: `inputs` of runs, and `ledgers` with all that is beside them.
 
-    `stored_inputs` are the addresses of those in object stores. Any other SQLite database is
-    taken for a ledger, too. `force`: another file may be replaced, though this program did not
-    write it.
+    `stored_inputs` are the addresses of those in object stores. `was_read` tells an input that
+    has another name or place by now. Any other SQLite database is taken for a ledger, too.
+    `force`: another file may be replaced, though this program did not write it.
     """
 
     inputs: tuple[Path, ...] = ()
     stored_inputs: tuple[str, ...] = ()
     ledgers: tuple[Path, ...] = ()
     force: bool = False
+    was_read: Callable[[Path], bool] = lambda _: False
 
     def check(self, target: Path) -> None:
         """Nothing where a file of that name may be written, or appended to.
@@ -101,7 +102,7 @@ class Guard:
             return "a ledger, or part of one; name another file"
         if beginning(place, 32).startswith(_LEDGER_BEGINNINGS) or _belongs_to_ledger(place):
             return "a database, or part of one; name another file"
-        return None
+        return _AN_INPUT if number and self.was_read(place) else None
 
 
 NOTHING_KEPT: Final = Guard()

@@ -4,10 +4,11 @@ And what reconciliations recorded in them, as a report shows it: by its dimensio
 window.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Sequence, Set
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -15,7 +16,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, Executable, RowMapping, Select, func, or_, select
 
 from batcher.clock import microseconds
-from batcher.errors import UsageError
+from batcher.errors import StorageError, UsageError
 from batcher.ledger.connect import engine_at, parse_url, place, reading, storage_errors
 from batcher.ledger.migrate import require_head
 from batcher.ledger.money.adjustments import (
@@ -26,7 +27,7 @@ from batcher.ledger.money.adjustments import (
     read_reconciliations,
 )
 from batcher.ledger.runs import COMMAND_UID, database_uid, input_files, stored_inputs
-from batcher.ledger.schema import invocations
+from batcher.ledger.schema import invocations, sources
 from batcher.outputs import Guard
 from batcher.report.figures import Adjusted, AdjustedLine, Counts, Key, sort_key
 from batcher.report.names import Grouping, LedgerNames, bucket, read_names, scope_of
@@ -92,14 +93,30 @@ def guard_of(
 
     `inputs` are what else is read.
     """
-    read, stored = list(inputs), list[str]()
+    read, stored, seen = list(inputs), list[str](), set[str]()
     for engine in engines:
         with reading(engine) as connection:
             read += input_files(connection)
             stored += stored_inputs(connection)
+            seen.update(connection.scalars(select(sources.c.fingerprint).distinct()))
     files = (place(engine).path for engine in engines)
     ledgers = tuple(path for path in files if path is not None)
-    return Guard(inputs=tuple(read), stored_inputs=tuple(stored), ledgers=ledgers, force=force)
+    return Guard(
+        inputs=tuple(read),
+        stored_inputs=tuple(stored),
+        ledgers=ledgers,
+        force=force,
+        was_read=partial(_was_read, seen),
+    )
+
+
+def _was_read(seen: Set[str], file: Path) -> bool:
+    """Whether it is what a run has read, renamed or moved since."""
+    from batcher.rows.read.source import fingerprint  # noqa: PLC0415 - only where a file is there
+
+    with suppress(StorageError):
+        return fingerprint(file) in seen
+    return False
 
 
 def _require_different(engines: Sequence[Engine]) -> None:

@@ -3,6 +3,8 @@
 import json
 import resource
 import shutil
+import sqlite3
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from click.testing import CliRunner
 
 from batcher.cli.menu import group
 from batcher.errors import CannotCreate
-from batcher.rows.read.source import input_naming
+from batcher.rows.read.source import fingerprint, input_naming
 from tests.databases import sqlite_template  # noqa: F401
 from tests.report.ledger_rows import LedgerRows
 
@@ -68,6 +70,18 @@ def test_no_output_replaces_an_input_or_a_ledger(folder, words, name, forced):
     done = invoke(*words, "-o", name, *(["--force"] if forced else []))
     assert isinstance(done.exception, CannotCreate), done.exception
     assert "name another file" in str(done.exception)
+    assert seen(folder) == before
+
+
+@pytest.mark.parametrize("words", [COMMANDS["report csv"], COMMANDS["failures"]])
+def test_an_input_is_known_by_what_is_in_it_where_it_was_renamed_since(folder, words):
+    with closing(sqlite3.connect("batcher.db")) as ledger, ledger:
+        ledger.execute("UPDATE sources SET fingerprint = ?", [fingerprint(Path("q.jsonl"))])
+    Path("q.jsonl").rename("old.jsonl")
+    before = seen(folder)
+    done = invoke(*words, "-o", "old.jsonl", "--force")
+    assert isinstance(done.exception, CannotCreate), done.exception
+    assert "an input of a run" in str(done.exception)
     assert seen(folder) == before
 
 
