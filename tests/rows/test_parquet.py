@@ -146,6 +146,15 @@ def test_an_interval_is_iso_8601():
     assert as_interval(struct.pack("<3I", 0, 0, 86_399_999)) == "P0M0DT86399.999S"
 
 
+def test_a_template_that_goes_through_the_row_gets_every_column(tmp_path):
+    file = parquet(tmp_path / "a.parquet", pa.table({"q": ["hello"], "a": [1]}))
+    template = (
+        "{{ q }}: {% for name, value in row.items() %}{{ name }}={{ value }};{% endfor %}"
+    )
+    assert template_prompts(file, template) == ["hello: q=hello;a=1;"]
+    assert template_prompts(file, "{{ q }}{{ row.get('a') }}") == ["hello1"]
+
+
 def of_duckdb(path, columns):
     duckdb.sql(f"COPY (SELECT {columns}) TO '{path}' (FORMAT parquet)")
     return source(path)

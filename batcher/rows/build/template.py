@@ -19,6 +19,7 @@ from batcher.rows.build.template_limits import TemplateRefused
 
 OWN_NAMES: Final = frozenset({"custom_id", "row_number"})  # every template can use them
 ROW: Final = "row"  # all columns under one name, unless one is called so
+_OF_ALL: Final = frozenset({"items", "keys", "values", "get"})  # methods, which may read any
 
 _BRACES: Final = re.compile(r"(?<!\{)\{(\w+)\}(?!\})")
 _MARKS: Final = ("{{", "{%", "{#")
@@ -162,7 +163,9 @@ def _columns(tree: nodes.Template, names: set[str]) -> tuple[frozenset[str], boo
 def _column_of_row(part: nodes.Node) -> str | None:
     """The column that `row.name` or `row["name"]` reads."""
     match part:
-        case nodes.Getattr(node=nodes.Name(name="row"), attr=str() as name):
+        case nodes.Getattr(node=nodes.Name(name="row"), attr=str() as name) if (
+            name not in _OF_ALL
+        ):
             return name
         case nodes.Getitem(node=nodes.Name(name="row"), arg=nodes.Const(value=str() as name)):
             return name
