@@ -179,8 +179,13 @@ class Writer:
         return future
 
     def call(self, function: Callable[[Connection], T]) -> "Future[T]":
-        """Run `function` in a transaction of the writer, after all records put before it."""
+        """Run `function` in a transaction of the writer, after all records put before it.
+
+        It is run also where whoever waits for it is canceled: what it was to save, such as
+        which rows are done, is not saved a second time.
+        """
         done: Future[T] = Future()
+        done.set_running_or_notify_cancel()  # from here on nobody can cancel it
         with self._work:
             if self._failed is not None:
                 done.set_exception(self._failed)
@@ -285,8 +290,7 @@ class Writer:
             self._recent.add(self._session.committed, records)
 
     def _answer(self, call: _Call) -> None:
-        if call.done.set_running_or_notify_cancel():  # nobody can cancel it from here on
-            call.done.set_result(self._session.transact(call.function))
+        call.done.set_result(self._session.transact(call.function))
 
     def _fail(self, exc: BaseException) -> None:
         with self._work:
@@ -295,8 +299,7 @@ class Writer:
             self._answering.clear()
             self._calls.clear()
         for call in calls:
-            if call.done.running() or call.done.set_running_or_notify_cancel():
-                call.done.set_exception(exc)
+            call.done.set_exception(exc)
         self._loop.call_soon_threadsafe(self._on_failure, exc)
 
     def _rescue(self) -> None:
