@@ -124,7 +124,7 @@ def test_every_reason_of_our_own_is_on_the_page():
             "transport/live/credentials.py",
             "transport/live/live_lane.py",
             "pipeline/engine/decide.py",
-            "ledger/write/records.py",
+            "ledger/write/corrections.py",
             "ledger/runs.py",
         )
     )

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
+    null,
     select,
 )
 
@@ -148,10 +149,10 @@ class StoredAnswer(NamedTuple):
     first_token_us: int | None
     answered_at: int
     attempt_uid: str
-    status: str | None = None
-    currency: str | None = None
-    total_amount: int | None = None
-    second_line: int | None = None
+    status: str | None
+    currency: str | None
+    total_amount: int | None
+    second_line: int | None
 
 
 def read_piece(
@@ -177,6 +178,7 @@ def _line_of_answer(charge: FromClause, line: int) -> ColumnElement[bool]:
 
 _COLUMNS: Final = StoredAnswer._fields[: StoredAnswer._fields.index("attempt_uid")]
 _OF_THE_ROW: Final = ("row_number", "custom_id")  # where an answer is shared: not the answer's
+_OF_NO_CHARGE: Final = tuple(null().label(n) for n in StoredAnswer._fields[len(_COLUMNS) + 1 :])
 _first = charges.alias("first")
 _second = charges.alias("second")
 ANSWERS: Final = (
@@ -195,7 +197,7 @@ ANSWERS: Final = (
 )
 _placed = {**answers.c, **{name: shared_answers.c[name] for name in _OF_THE_ROW}}
 SHARED: Final = (
-    select(*(_placed[name] for name in _COLUMNS), attempts.c.attempt_uid)
+    select(*(_placed[name] for name in _COLUMNS), attempts.c.attempt_uid, *_OF_NO_CHARGE)
     .select_from(shared_answers)
     .join(answers, answers.c.attempt_id == shared_answers.c.attempt_id)
     .join(attempts, attempts.c.attempt_id == shared_answers.c.attempt_id)
