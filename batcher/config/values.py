@@ -283,7 +283,8 @@ def explained(error: msgspec.ValidationError, kind: type, prefix: str = "") -> s
     message = str(error)
     if unknown := _UNKNOWN.fullmatch(message):
         name, where = unknown[1], unknown[2] or ""
-        return plain_words(message, prefix) + did_you_mean(name, _fields(kind, where))
+        meant = _right_place(kind, name) or did_you_mean(name, _fields(kind, where))
+        return plain_words(message, prefix) + meant
     if word := _WORD.fullmatch(message):
         where = word[2] or ""
         value, known = word[1].strip("'"), list(_words(kind, where))
@@ -291,6 +292,15 @@ def explained(error: msgspec.ValidationError, kind: type, prefix: str = "") -> s
         allowed = " or ".join(filter(None, [", ".join(known[:-1]), *known[-1:]]))
         return f"{shown} is {value!r}, not {allowed}{did_you_mean(value, known)}"
     return plain_words(message, prefix)
+
+
+def _right_place(kind: type, name: str) -> str:
+    """Where a setting stands that somebody wrote into another table, if anywhere."""
+    top = _fields(kind, "")
+    if name in top:
+        return f"; {name} stands at the top of the file, above the first [table]"
+    tables = [f"[{table}]" for table in top if name in _fields(kind, table)]
+    return f"; {name} stands in {' or '.join(tables)}" if tables else ""
 
 
 def _fields(kind: type, where: str) -> list[str]:

@@ -85,6 +85,11 @@ def test_a_new_config_is_the_sample_and_never_replaces_one(folder):
         ("concurency = 4", "unknown setting `concurency`; did you mean 'concurrency'?"),
         ("[retry]\nmax_atempts = 4", "unknown setting `max_atempts`; did you mean"),
         ("[endpoints.x]\nbase_ur = 'a'", "unknown setting `base_ur`; did you mean 'base_url'?"),
+        (
+            "[request]\nmodel = 'm'",
+            "unknown setting `model`; model stands at the top of the file",
+        ),
+        ("max_attempts = 4", "`max_attempts`; max_attempts stands in [retry]"),
         ("store = 'ful'", "store is 'ful', not full, answer or usage; did you mean 'full'?"),
         ("[endpoints.x]\nauth = 'q'", "is 'q', not "),
         ("[endpoints.x]\nerrors_billed = 'q'", "is 'q', not maybe or no"),
