@@ -267,7 +267,7 @@ class _Listener:
 
     def started(self, event: Started) -> None:
         """See `Observer.started`."""
-        self.start = event
+        self.start = event.after(self.start)
         self.notes += [event.price_note, *event.notes]
 
     def ended(self, event: Ended) -> None:

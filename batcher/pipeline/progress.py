@@ -216,6 +216,17 @@ class Started:
     imported: int = 0
     notes: Sequence[str] = ()
 
+    def after(self, earlier: "Started | None") -> "Started":
+        """This phase of a command, with what its `earlier` ones, if any, made and found."""
+        if earlier is None:
+            return self
+        return replace(
+            self,
+            database_created=earlier.database_created or self.database_created,
+            recovery=earlier.recovery if earlier.recovery.attempts else self.recovery,
+            imported=earlier.imported + self.imported,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:

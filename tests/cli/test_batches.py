@@ -131,6 +131,12 @@ def test_a_run_with_time_goes_in_batches_but_for_what_fits_in_none(night, tmp_pa
     assert "batch saved $" in said
     assert "3 rows answered" in said
     assert "missed" not in said
+    assert said.count("priced with list") == 1
+
+
+def test_what_the_first_phase_of_a_command_made_is_told_at_its_end(night):
+    told = json.loads(night("--deadline", "8h", "--json").stdout)
+    assert (told["invocation_id"], told["database_created"]) == (2, True)
 
 
 def test_batches_that_use_the_cache_begin_with_the_first_rows_of_prefixes(night, tmp_path):

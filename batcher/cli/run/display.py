@@ -53,10 +53,17 @@ class Quiet:
     def __init__(self, *, assume_yes: bool) -> None:
         self._assume_yes = assume_yes
         self.start: Started | None = None
+        self._opening: set[str] = set()  # what its phases began with; said once
 
     def started(self, event: Started) -> None:
-        """See `Observer.started`."""
-        self.start = event
+        """See `Observer.started`; a run may have several phases."""
+        self.start = event.after(self.start)
+
+    def _begin(self, event: Started) -> None:
+        for line in opening_lines(event):
+            if line not in self._opening:
+                say(line)
+            self._opening.add(line)
 
     def ended(self, event: Ended) -> None:  # noqa: ARG002 - the summary tells it
         """See `Observer.ended`."""
@@ -96,11 +103,10 @@ class Lines(Quiet):
         self._thread: threading.Thread | None = None
 
     def started(self, event: Started) -> None:
-        """See `Observer.started`; a run may have several phases."""
+        """See `Observer.started`."""
         super().started(event)
         self._stop = threading.Event()
-        for line in opening_lines(event):
-            say(line)
+        self._begin(event)
         run = (event, self._stop)
         self._thread = threading.Thread(target=self._run, args=run, daemon=True)
         self._thread.start()
@@ -146,8 +152,7 @@ class Panel(Quiet):
         from rich.live import Live
 
         super().started(event)
-        for line in opening_lines(event):
-            say(line)
+        self._begin(event)
         self._note = ""
         self._clock = SystemClock()
         self._meter = Meter(event.progress)
