@@ -246,9 +246,44 @@ def test_pictures_and_files():
     ]
 
 
+NOTHING = {"tool_calls": None, "name": None, "refusal": None, "audio": None, "annotations": []}
+
+
+@pytest.mark.parametrize(
+    ("message", "ours"),
+    [
+        ({"role": "user", "content": "y", **NOTHING}, "y"),
+        ({"role": "user", "content": "y", "name": None}, "y"),
+        ({"role": "assistant", "content": None, **NOTHING, "tool_calls": [CALL]}, [USE]),
+        (
+            {"role": "user", "content": [{"type": "text", "text": "y", "image_url": None}]},
+            "y",
+        ),
+        (
+            {
+                "role": "user",
+                "content": [
+                    {"type": "image_url", "text": None, "image_url": {"url": "https://x/a"}},
+                    {"type": "text", "text": "y", "image_url": None},
+                ],
+            },
+            [
+                {"type": "image", "source": {"type": "url", "url": "https://x/a"}},
+                {"type": "text", "text": "y"},
+            ],
+        ),
+    ],
+)
+def test_fields_that_tables_fill_up_with_nulls_say_nothing(message, ours):
+    turns = [*TURN, message]
+    for row in (batch_line(messages=turns), {"messages": turns}):
+        assert body_of(row)["messages"][1] == {"role": message["role"], "content": ours}
+
+
 @pytest.mark.parametrize(
     ("message", "words"),
     [
+        ({"role": "user", "content": "x", "name": "bob"}, "messages[1].name"),
         (
             {"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]},
             "input_audio",
@@ -266,6 +301,11 @@ def test_pictures_and_files():
 def test_messages_that_cannot_be_said_are_named(message, words):
     bad = refused({"messages": [*TURN, message]}, **JOB)
     assert (bad.reason, words in bad.message) == ("UNTRANSLATABLE", True)
+
+
+def test_a_message_of_nothing_is_told_so():
+    bad = refused(batch_line(messages=[{"role": "user", "content": None}]), **JOB)
+    assert (bad.reason, bad.message) == ("NO_PROMPT", "messages[0].content is missing")
 
 
 def test_arguments_that_are_no_json_refuse_the_row():

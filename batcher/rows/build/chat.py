@@ -257,10 +257,12 @@ def _parts(content: object, where: str) -> Iterator[dict[str, Any]]:
     if type(content) is str:
         yield {"type": "text", "text": content}
         return
+    if content is None:
+        raise RowProblem(Reason.NO_PROMPT, f"{where}.content is missing")
     for part in _list(f"{where}.content", content):
         match part:
             case {"type": "text", "text": str()}:
-                yield part
+                yield {name: value for name, value in part.items() if value is not None}
             case {"type": "image_url", "image_url": {"url": str() as url} | (str() as url)}:
                 yield {"type": "image", "source": {"type": "url", "url": url}}
             case {"type": "file", "file": {"file_data": str() as data}}:

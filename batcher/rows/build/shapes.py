@@ -214,8 +214,13 @@ def _is_chat_message(message: dict[str, Any], content: object) -> bool:
     ):
         return True
     blocks = content if type(content) is list else []
-    types = [block.get("type") for block in blocks if type(block) is dict]
-    return any(type(each) is str and each in table.blocks for each in types)
+    return any(_is_chat_block(block, table.blocks) for block in blocks if type(block) is dict)
+
+
+def _is_chat_block(block: dict[str, Any], theirs: frozenset[str]) -> bool:
+    """Whether the kind of a block is theirs, or it has a field for one, as tables fill up."""
+    named = block.get("type")
+    return not theirs.isdisjoint(block) or (type(named) is str and named in theirs)
 
 
 def _has_functions(row: Mapping[str, Any]) -> bool:
