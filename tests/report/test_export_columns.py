@@ -108,6 +108,14 @@ def test_unknown_columns_are_refused_before_any_row_is_written(here, engine, ask
     assert stdout.getvalue() == b""
 
 
+@pytest.mark.parametrize("name", ["cost_usd", "cost_pico_usd"])
+def test_the_cost_of_a_view_is_called_by_its_name_here(here, engine, name):
+    here.charge(here.answer(1, 1, 1), 5)
+    for asked in ({"columns": (name,)}, {"where": parse_filters([f"{name}>1"])}):
+        with pytest.raises(UsageError, match="did you mean 'cost'"):
+            exported(engine, **asked)
+
+
 def test_columns_of_an_input_that_is_gone_are_unknown_unless_there_is_no_row(
     here, engine, file
 ):
