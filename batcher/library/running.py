@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar, Unpack, cast
@@ -151,7 +151,7 @@ class RunOptions(TypedDict, total=False):
     database: Name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Run:
     """How one invocation of a run ended, and the way to its answers.
 
@@ -166,7 +166,16 @@ class Run:
     error: str
     summary: Mapping[str, Any]
     notes: Sequence[str]
-    ledger: Ledger = field(repr=False)
+    ledger: Ledger
+
+    def __repr__(self) -> str:
+        """One line, as a notebook shows it."""
+        told = self.summary
+        end = f"exit code {self.exit_code}: {self.error}" if self.error else "all rows are done"
+        return (
+            f"<Run {self.run_id}: {told['sent']:,} sent, {told['answered']:,} answered,"
+            f" ${told['cost_usd']}; {end}>"
+        )
 
     def answers(self) -> Iterator[RowAnswer]:
         """Its final answers in input order, of all invocations; see `Ledger.answers`."""

@@ -79,6 +79,14 @@ def test_the_same_rows_are_the_same_run_and_paid_once(simulator: Simulator):
     assert [answer.custom_id for answer in other.answers()] == ["id-1", "id-2", "id-3", "id-4"]
 
 
+def test_a_run_is_shown_as_one_line(simulator: Simulator):
+    done = sent(prompts(2), simulator)
+    cost = done.summary["cost_usd"]
+    assert repr(done) == f"<Run 1: 2 sent, 2 answered, ${cost}; all rows are done>"
+    bad = sent([{"prompt": ""}, *prompts(1)], simulator)
+    assert repr(bad) == f"<Run 2: 0 sent, 0 answered, $0; exit code 65: {bad.error}>"
+
+
 def test_rows_are_kept_beside_the_database_for_their_owner_only(
     simulator: Simulator, tmp_path: Path
 ):
