@@ -160,9 +160,10 @@ def _unknown_columns(
 def _refuse(names: Collection[str], declared: Collection[str]) -> None:
     for name in sorted(names):
         bare = name.removesuffix("_usd").removesuffix("_pico")  # views name the unit, too
+        meant = did_you_mean(bare if bare in declared else name, declared)
         raise UsageError(
             f"no row has a column {name!r}: columns are those of the rows, and those that"
-            f" docs/reports.md lists{did_you_mean(bare if bare in declared else name, declared)}"
+            f" docs/reports.md lists{meant}"
         )
 
 
