@@ -4,8 +4,10 @@ The shapes of the two reports, of usage and of costs, are those of the Admin API
 a list of the simulator's own, so that a ledger is held against a second opinion.
 """
 
+import errno
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -74,19 +76,19 @@ def billed_fields(body: Body, plan: Plan, request_id: str, fault: str | None) ->
 
 
 _ENCODER = msgspec.json.Encoder()
+_FIRST: Final = b'{"attempt_uid":'
 
 
 class Bill:
-    """An append-only list of lines: in a file, so that it survives any crash, or in memory."""
+    """An append-only list of lines: in a file, so that it survives any crash, or in memory.
+
+    Raises `OSError` for a file that cannot be written, or that holds something else.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._lines: list[bytes] = []
-        self._file = (
-            None
-            if path is None
-            else os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        )
+        self._file = None if path is None else _opened(path)
 
     def add(self, line: BilledRequest) -> None:
         """Keep the line; when this returns the kernel has it."""
@@ -111,6 +113,17 @@ class Bill:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def _opened(path: Path) -> int:
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+    if stat.S_ISREG(os.fstat(file).st_mode) and os.pread(file, len(_FIRST), 0) not in (
+        b"",
+        _FIRST,
+    ):
+        os.close(file)
+        raise FileExistsError(errno.EEXIST, "there already, and no bill", str(path))
+    return file
 
 
 @dataclass(slots=True)

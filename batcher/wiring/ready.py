@@ -219,13 +219,12 @@ def check_output(job: Job, files: Sequence[SourceFile]) -> None:
         return
     from batcher.report.export.answers import ANSWER_COLUMNS  # noqa: PLC0415 - seldom needed
 
-    if not is_url(str(job.output)):
-        _require_outside(job, Path(str(job.output)))
+    _require_outside(job, str(job.output))
     guard = _guard_of(job, [file.place for file in files])
     open_writer(str(job.output), guard=guard, declared=ANSWER_COLUMNS).discard()
 
 
-def _require_outside(job: Job, output: Path) -> None:
+def _require_outside(job: Job, output: str) -> None:
     """Raise where the next start would read the answers as rows, and send and pay them."""
     if given := input_naming(job.inputs, job.base, output):
         raise CannotCreate(

@@ -195,4 +195,22 @@ def test_a_run_writes_no_output_that_it_would_read_the_next_time(folder, given, 
 
 @pytest.mark.parametrize("output", ["out.jsonl", "r1.csv", "rows/_r.jsonl", "r/r3.jsonl"])
 def test_an_output_beside_a_pattern_is_none_of_its_files(folder, output):
-    assert input_naming(["r*.jsonl", "-", "rows"], folder, folder / output) is None
+    assert input_naming(["r*.jsonl", "-", "rows"], folder, str(folder / output)) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "output", "is_found"),
+    [
+        ("s3://bucket/in/*.jsonl", "s3://bucket/in/out.jsonl", True),
+        ("s3://bucket/**/a*.jsonl", "s3://bucket/in/deep/answers.jsonl", True),
+        ("s3://bucket/in/", "s3://bucket/in/deep/out.jsonl.gz", True),
+        ("s3://bucket/in", "s3://bucket/in/out.csv", True),
+        ("s3://bucket/in", "s3://bucket/input.jsonl", False),
+        ("s3://bucket/in", "s3://bucket/in/_out.jsonl", False),
+        ("s3://bucket/in", "gs://bucket/in/out.jsonl", False),
+        ("s3://bucket/in/*.jsonl", "s3://bucket/in/deep/out.jsonl", False),
+        ("in/*.jsonl", "s3://bucket/in/out.jsonl", False),
+    ],
+)
+def test_the_same_in_an_object_store(tmp_path, given, output, is_found):
+    assert input_naming([given], tmp_path, output) == (given if is_found else None)

@@ -72,7 +72,7 @@ def test_what_a_run_wrote_has_no_problems(filled):
 @given(answers=st.lists(ANSWERS.map(lambda answer: (*answer[:4], True)), max_size=6))
 def test_whatever_is_answered_recomputes_to_the_same_integers(ledger, answers):
     ledger.write(*records(ledger, answers))
-    # Usage made up at random may cost more than what was asked for: that is told, and no wrong sum.
+    # Usage made up at random may be dearer than what was asked for, which is told, too.
     assert [line for line in problems(ledger) if not line.startswith("bill: ")] == []
 
 

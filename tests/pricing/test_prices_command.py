@@ -160,6 +160,8 @@ def test_import_never_overwrites_a_file(mine):
     assert (mine.read_text(), other.read_text()) == (MINE, "# by hand\n")
     batcher_prices("import", mine, "-o", other, "--force")
     assert load_file(other).lists
+    batcher_prices("import", mine, "-o", other)  # what an import wrote the next one replaces
+    assert load_file(other).lists
 
 
 def test_import_of_ones_own_file_to_stdout_reads_back_the_same(mine, tmp_path):

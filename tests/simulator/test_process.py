@@ -113,6 +113,15 @@ def test_a_bill_in_a_missing_folder_cannot_be_created(tmp_path):
     assert isinstance(result.exception, CannotCreate)
 
 
+def test_a_bill_goes_into_no_file_that_holds_something_else(tmp_path):
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine\n")
+    result = CliRunner().invoke(simulate, ["--bill", str(notes)])
+    assert isinstance(result.exception, CannotCreate)
+    assert "no bill" in str(result.exception)
+    assert notes.read_text() == "mine\n"
+
+
 def test_a_port_that_is_taken_is_said_in_one_line():
     with simulator() as (_, url):
         result = CliRunner().invoke(simulate, ["--port", url.rpartition(":")[2]])

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from batcher.cli.commands import ledger
+
+# What such a file begins with: it is replaced by the next import, nobody's own list ever is.
+MARK: Final = (
+    "# Written by `batcher prices import`, which replaces it: keep your changes elsewhere.\n"
+)
 
 if TYPE_CHECKING:
     from batcher.outputs import Guard
@@ -52,3 +57,10 @@ def guard(file: str | None, *, force: bool) -> Guard:
     with suppress(BatcherError), ledger(None, None) as engine:
         kept = guard_of([engine], force=force)
     return replace(kept, inputs=(*kept.inputs, *map(Path, [file] if file else [])))
+
+
+def is_ours(path: Path) -> bool:
+    """Whether an import wrote this file."""
+    from batcher.outputs import beginning
+
+    return beginning(path, len(MARK)) == MARK.encode()

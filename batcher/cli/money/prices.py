@@ -206,7 +206,7 @@ def import_prices(
     The prices of a collection go into the shipped book: what they say otherwise holds from
     today on, what they do not say stays. What that adds, changes and loses is printed.
     """
-    from batcher.cli.money.importing import collected, guard, into_shipped, with_choices
+    from batcher.cli.money import importing
     from batcher.pricing.book.book import parse_book, read_layer
     from batcher.pricing.book.merge import render_layer
     from batcher.report.render.formats import deliver
@@ -219,11 +219,13 @@ def import_prices(
     if source is None:
         layer = read_layer(Path(file or ""))
     else:
-        layer = collected(source, file, provider, price_list)
-        layer = layer if replaces else into_shipped(layer, price_list)
-    text = render_layer(with_choices(layer, rounds=rounds, replaces=replaces))
+        layer = importing.collected(source, file, provider, price_list)
+        layer = layer if replaces else importing.into_shipped(layer, price_list)
+    chosen = importing.with_choices(layer, rounds=rounds, replaces=replaces)
+    text = importing.MARK + render_layer(chosen)
     book = parse_book(text, output if file is None else file)
-    deliver(text, output, sys.stdout, guard(file, force=force))
+    kept = importing.guard(file, force=force)
+    deliver(text, output, sys.stdout, kept, importing.is_ours)
     if source is not None:
         _tell_changes(book, price_list)
     blocks = count_of(len(layer.periods), "block")

@@ -8,7 +8,6 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from hashlib import blake2b
 from pathlib import Path, PurePath
 from types import MappingProxyType
@@ -23,6 +22,7 @@ from batcher.rows.read.stored import (
     StoredObject,
     check_url,
     find_objects,
+    matches,
     stored_object,
 )
 
@@ -218,8 +218,10 @@ def _compression_inside(place: Place) -> Compression | None:
     return _COMPRESSIONS.get(Path(next(kinds, "")).suffix)
 
 
-def input_naming(inputs: Sequence[str], base: Path, target: Path) -> str | None:
-    """Which glob or folder of `inputs` would take a file at `target` for one of its own."""
+def input_naming(inputs: Sequence[str], base: Path, target: str) -> str | None:
+    """Which glob or folder of `inputs` would take what is at `target` for one of its own."""
+    if is_url(target):
+        return next((each for each in inputs if _would_find(each, target)), None)
     file = Path(os.path.realpath(target))
     for given in inputs:
         if given == STDIN or is_url(given):
@@ -229,19 +231,15 @@ def input_naming(inputs: Sequence[str], base: Path, target: Path) -> str | None:
             folder = Path(os.path.realpath(path))
             if file.is_relative_to(folder) and _is_data(file, folder):
                 return given
-        elif glob.has_magic(given) and _matches(file.parts, Path(os.path.realpath(path)).parts):
+        elif glob.has_magic(given) and matches(file.parts, Path(os.path.realpath(path)).parts):
             return None if file.name.startswith(_MARKS) else given
     return None
 
 
-def _matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:
-    """Whether a glob finds the name; `**` stands for any folders, none too."""
-    if not patterns:
-        return not parts
-    if patterns[0] == "**" and _matches(parts, patterns[1:]):
-        return True
-    rest = patterns if patterns[0] == "**" else patterns[1:]
-    return bool(parts) and fnmatchcase(parts[0], patterns[0]) and _matches(parts[1:], rest)
+def _would_find(given: str, url: str) -> bool:
+    pattern = given.rstrip("/")
+    found = url.startswith(f"{pattern}/") or matches(url.split("/"), pattern.split("/"))
+    return found and url != given and _is_data(PurePath(url), PurePath(given))
 
 
 def fingerprint(place: Place) -> str:

@@ -6,7 +6,7 @@ URL. An object is read in ranges; what it is told by is its size and its ETag.
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -158,7 +158,7 @@ def find_objects(url: str) -> list[str]:
     except (OSError, ValueError) as exc:
         raise UsageError(f"{url}: cannot be read: {_words(exc)}") from exc
     pattern = place.split("/")
-    return [_url_of(url, each) for each in found_below if _matches(each.split("/"), pattern)]
+    return [_url_of(url, each) for each in found_below if matches(each.split("/"), pattern)]
 
 
 def _kind(system: Any, place: str) -> str:  # noqa: ANN401
@@ -178,17 +178,20 @@ def _below(system: Any, folder: str) -> list[str]:  # noqa: ANN401
     return sorted(each.path for each in found if each.type == FileType.File)
 
 
-def _matches(parts: list[str], pattern: list[str]) -> bool:
-    """As the shell has it: `*` stays within a folder, `**` is any number of them."""
+def matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a glob finds the name of these parts.
+
+    As the shell has it: `*` stays within a folder, `**` is any number of them.
+    """
     if not pattern:
         return not parts
-    if pattern[0] == "**" and _matches(parts, pattern[1:]):
+    if pattern[0] == "**" and matches(parts, pattern[1:]):
         return True
     if not parts:
         return False
     if pattern[0] == "**":
-        return _matches(parts[1:], pattern)
-    return fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+        return matches(parts[1:], pattern)
+    return fnmatchcase(parts[0], pattern[0]) and matches(parts[1:], pattern[1:])
 
 
 def check_url(url: str) -> None:
