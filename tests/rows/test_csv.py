@@ -6,7 +6,7 @@ from batcher.errors import ConfigurationError
 from batcher.rows.build.settings import RequestSettings
 from batcher.rows.read.check import check_source, column_names
 from batcher.rows.read.reader import original_columns
-from tests.rows.making import builder, items, reasons, source
+from tests.rows.making import batches, builder, items, reasons, source
 
 
 def test_cells_become_fields_of_their_own_type(tmp_path):
@@ -33,6 +33,18 @@ def test_in_a_template_an_empty_cell_is_an_empty_text(tmp_path):
     settings = RequestSettings(model="m", max_tokens=1, prompt="[{{ a }}{{ b }}]")
     (row,) = items(source(tmp_path / "a.csv", b"a,b\n1,\n"), settings)
     assert json.loads(row.body)["messages"][0]["content"] == "[1]"
+
+
+def test_rows_of_commas_alone_are_blank_lines(tmp_path):
+    file = source(tmp_path / "a.csv", b"id,prompt\n,\n1,hi\n,,,\n\n2,yo\n" + b",\n" * 9_999)
+    found = batches(file)
+    rows = [(row.custom_id, row.row_number) for batch in found for row in batch.items]
+    assert rows == [("1", 2), ("2", 4)]
+    blank = [number for batch in found for number in batch.blank_rows]
+    assert blank == [1, 3, *range(5, 10_004)]
+    assert found[-1].rows_read == 10_003
+    assert [number for number, _ in original_columns(file)] == [2, 4]
+    assert sum(batch.skipped for batch in batches(file, skip=[(1, 5_000)])) == 5_000
 
 
 def test_columns_without_a_name_are_called_by_their_place(tmp_path):

@@ -37,6 +37,7 @@ from batcher.rows.read.source import SourceFile
 class Record:
     """One record: its number from 1, where its first line starts, its cells or the problem.
 
+    Without cells it is nothing but delimiters, as spreadsheets leave them: a blank line.
     `hidden`: rows that a stray quote in it has swallowed.
     """
 
@@ -55,20 +56,28 @@ class Record:
 def read_csv(
     source: SourceFile, source_id: int, builder: RequestBuilder, rows: RowsToRead
 ) -> Iterator[RowBatch]:
-    """See `reader.read_rows`; the header and blank lines are not numbered."""
+    """See `reader.read_rows`; the header and lines without any sign are not numbered."""
     items: list[Request | BadRow] = []
+    blank: list[int] = []
     skipped = row_number = 0
     for record in read_records(source):
         row_number = record.row_number
         if not rows.take_one(row_number):
             skipped += 1
+        elif not record.cells:
+            blank.append(row_number)
         else:
             items.append(_item(record, source, source_id, builder))
-        if len(items) + skipped // 10 >= BATCH_ROWS or (items and ends_batch(items[-1])):
-            yield RowBatch(items=items, rows_read=row_number, skipped=skipped)
-            items, skipped = [], 0
-    if items or skipped:
-        yield RowBatch(items=items, rows_read=row_number, skipped=skipped)
+        count = len(items) + (skipped + len(blank)) // 10
+        if count >= BATCH_ROWS or (items and ends_batch(items[-1])):
+            yield RowBatch(
+                items=items, rows_read=row_number, skipped=skipped, blank_rows=tuple(blank)
+            )
+            items, blank, skipped = [], [], 0
+    if items or blank or skipped:
+        yield RowBatch(
+            items=items, rows_read=row_number, skipped=skipped, blank_rows=tuple(blank)
+        )
 
 
 def _item(
@@ -155,6 +164,8 @@ def read_records(source: SourceFile) -> Iterator[Record]:
 def _record(
     lines: "_TextLines", names: list[str], cells: list[str], row_number: int, offset: int
 ) -> Record:
+    if len(cells) > 1 and not any(cells):
+        return Record(row_number, offset, {}, None, lines.dialect.has_offsets)
     if len(cells) == len(names):
         hidden = lines.hidden(hidden_in_text, names, offset)
         return Record(

@@ -228,8 +228,8 @@ def _of_csv(source: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
     from batcher.rows.read.csv_rows import read_records  # noqa: PLC0415 - rarely needed
 
     for record in read_records(source):
-        cells = record.cells
-        yield record.row_number, {} if isinstance(cells, RowProblem) else dict(cells)
+        if cells := record.cells:
+            yield record.row_number, {} if isinstance(cells, RowProblem) else dict(cells)
 
 
 def _of_parquet(
