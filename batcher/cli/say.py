@@ -22,6 +22,31 @@ def tell(text: str | bytes, *, err: bool = False, nl: bool = True) -> None:
     click.echo(visible(text if isinstance(text, str) else text.decode()), err=err, nl=nl)
 
 
+def tell_lines(text: str) -> None:
+    """Print lines; on a terminal as wide as that is, broken between words.
+
+    A pipe gets them as they are, so that what looks for a line finds it whole.
+    """
+    if not sys.stdout.isatty():
+        tell(text, nl=False)
+        return
+    import shutil
+    import textwrap
+
+    width = shutil.get_terminal_size().columns
+    for line in visible(text).splitlines():
+        indent = line[: len(line) - len(line.lstrip())]
+        broken = textwrap.wrap(
+            line,
+            width,
+            subsequent_indent=f"{indent}  " if indent or line.startswith("# ") else "",
+            replace_whitespace=False,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        click.echo("\n".join(broken))
+
+
 # What stands on the right, its points in line.
 _NUMBER: Final = re.compile(r"[-+]?\$?[\d,]+(\.\d+)?( %)?|-?")
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batcher.cli.commands import command, format_options, ledger, ledger_options, number, option
-from batcher.cli.say import tell
+from batcher.cli.say import tell, tell_lines
 
 if TYPE_CHECKING:
     from batcher.ledger.connect import Engine
@@ -52,8 +52,10 @@ def answers(
         listed = latest_answers(
             engine, limit, run=_number_of(engine, run), custom_id=custom_id, grep=grep
         )
-    shown = request_text.answers_json if form == "json" else request_text.render_answers
-    tell(shown(listed), nl=False)
+    if form == "json":
+        tell(request_text.answers_json(listed), nl=False)
+    else:
+        tell_lines(request_text.render_answers(listed))
 
 
 @command("batcher failures", "batcher failures --reason BAD_JSON -n 100")
@@ -87,8 +89,10 @@ def failures(
 
     with ledger(database, config) as engine:
         groups = failure_groups(engine, limit, run=_number_of(engine, run), reason=reason)
-    shown = request_text.failures_json if form == "json" else request_text.render_failures
-    tell(shown(groups), nl=False)
+    if form == "json":
+        tell(request_text.failures_json(groups), nl=False)
+    else:
+        tell_lines(request_text.render_failures(groups))
 
 
 def _number_of(engine: "Engine", run: str | None) -> int | None:
@@ -121,11 +125,13 @@ def show(
     with ledger(database, config) as engine:
         matches = find_requests(engine, name)
         if len(matches) > 1:
-            listed = (
-                request_text.matches_json if form == "json" else request_text.render_matches
-            )
-            tell(listed(matches), nl=False)
+            if form == "json":
+                tell(request_text.matches_json(matches), nl=False)
+            else:
+                tell_lines(request_text.render_matches(matches))
             return
         request = read_request(engine, matches[0], rating=rating)
-    shown = request_text.request_json if form == "json" else request_text.render_request
-    tell(shown(request), nl=False)
+    if form == "json":
+        tell(request_text.request_json(request), nl=False)
+    else:
+        tell_lines(request_text.render_request(request))
