@@ -12,6 +12,8 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Final
 
+from msgspec.structs import replace
+
 from batcher.estimate.census import (
     FEWEST_IN_STRATUM,
     CellKey,
@@ -27,6 +29,7 @@ from batcher.messages.usage import Usage, parse_usage
 from batcher.pipeline.engine.rater import Rater
 from batcher.pipeline.job import Job
 from batcher.pricing.money import format_usd
+from batcher.pricing.rate.rates import BATCH, STANDARD
 from batcher.report.words import count_of
 
 FEWEST_ANSWERS: Final = 5  # with less, nothing is expected of anything
@@ -93,8 +96,21 @@ class Tariff:
         self._now_us = now_us
 
     def input_cost(self, model: str, tokens: int) -> int | None:
-        """A prompt of `tokens`, nothing cached; `None`: no price in USD."""
-        return self.usage_cost(model, Usage(input_tokens=tokens, output_tokens=0))
+        """A prompt of `tokens`, nothing cached, in the job's lane; `None`: no price in USD."""
+        return self.lane_cost(model, _answer(Usage(input_tokens=tokens, output_tokens=0)))
+
+    def lane_cost(self, model: str, answer: Answer) -> int | None:
+        """What `answer` would cost in the job's lane, whichever it came by; `None` as above.
+
+        Batches of a list that has no rates for them cost what live requests do.
+        """
+        usage = answer.usage
+        if usage is None or usage.service_tier not in {None, "", STANDARD, BATCH}:
+            return self.cost(model, answer)
+        tiers = (BATCH, STANDARD) if self._rater.in_batches else (STANDARD,)
+        told = (replace(answer, usage=replace(usage, service_tier=tier)) for tier in tiers)
+        costs = (self.cost(model, each) for each in told)
+        return next((cost for cost in costs if cost is not None), None)
 
     def usage_cost(self, model: str, usage: Usage) -> int | None:
         """An answer of that usage; `None`: no price in USD."""
@@ -117,11 +133,11 @@ def seen_answers(
     seen = []
     for answer in answers:
         place = (answer.source, answer.row_number)
-        legs = [_usage(text) for text in answer.usages]
+        legs = [_usage(text, as_fresh=answer.was_cached_on_purpose) for text in answer.usages]
         known = [leg for leg in legs if leg is not None and leg.is_known]
         if len(known) < len(legs):
             continue
-        costs = [tariff.cost(answer.requested_model, _leg(answer, leg)) for leg in known]
+        costs = [tariff.lane_cost(answer.requested_model, _leg(answer, leg)) for leg in known]
         seen.append(
             Seen(
                 place=place,
@@ -314,11 +330,22 @@ def _prompt_tokens(usage: Usage) -> int:
     return (usage.input_tokens or 0) + written + (usage.cache_read_tokens or 0)
 
 
-def _usage(text: str | None) -> Usage | None:
+def _usage(text: str | None, *, as_fresh: bool) -> Usage | None:
+    """`as_fresh`: what a cache saved or cost is left out, as if there had been none."""
     try:
-        return parse_usage(None if text is None else text.encode())
+        usage = parse_usage(None if text is None else text.encode())
     except ValueError:
         return None
+    if usage is None or not as_fresh or usage.iterations:
+        return usage
+    return replace(
+        usage,
+        input_tokens=None if usage.input_tokens is None else _prompt_tokens(usage),
+        cache_write_tokens=0,
+        cache_write_5m_tokens=0,
+        cache_write_1h_tokens=0,
+        cache_read_tokens=0,
+    )
 
 
 def _leg(answer: SampledAnswer, usage: Usage) -> Answer:

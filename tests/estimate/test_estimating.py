@@ -126,6 +126,27 @@ def test_what_a_cache_saved_lowers_the_value_of_a_row():
     assert rows[1].cost - rows[0].cost == 990 * (3_000_000 - 300_000)
 
 
+def test_an_answer_costs_what_the_jobs_lane_makes_of_it():
+    """Whether it came live or in a batch: a history of batches halved what live rows cost."""
+    live = '{"input_tokens":1000,"output_tokens":100,"service_tier":"standard"}'
+    batched = '{"input_tokens":1000,"output_tokens":100,"service_tier":"batch"}'
+    packed = Tariff(Rater(BOOK, "anthropic", in_batches=True), NOW)
+    costs = [
+        [row.cost for row in seen_answers([answer((live,)), answer((batched,))], {}, tariff)]
+        for tariff in (TARIFF, packed)
+    ]
+    assert costs == [[4_500_000_000] * 2, [2_250_000_000] * 2]
+    assert packed.input_cost(SONNET, 1000) == 1_500_000_000
+
+
+def test_what_a_run_cached_on_purpose_is_no_saving_of_the_rows():
+    """Rows that all read one prefix made the estimate of another run nothing at all."""
+    read = '{"input_tokens":10,"cache_read_input_tokens":990,"output_tokens":100}'
+    plain = '{"input_tokens":1000,"output_tokens":100}'
+    cached = answer((read,), was_cached_on_purpose=True)
+    assert seen_answers([cached], {}, TARIFF) == seen_answers([answer((plain,))], {}, TARIFF)
+
+
 def test_all_legs_of_a_request_count():
     legs = ('{"input_tokens":10,"output_tokens":1}', '{"input_tokens":30,"output_tokens":2}')
     (row,) = seen_answers([answer(legs)], {("rows", 1): 160}, TARIFF)

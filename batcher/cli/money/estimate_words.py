@@ -144,6 +144,8 @@ def _expectation_lines(made: Estimated) -> Iterator[str]:
         f"{format_usd(expected.low)} to {format_usd(expected.high)}"
     )
     yield f"from {_METHODS[parts.method].format(parts.sampled)}; {_CAVEATS[parts.method]}"
+    if made.job.limits.cached:
+        yield "before what the prompt cache will save; --lanes tells that"
 
 
 def _model_line(model: ModelForecast) -> str:

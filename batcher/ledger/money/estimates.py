@@ -29,6 +29,8 @@ _AMOUNTS: Final = (
     "expected", "low", "high", "ceiling", "actual", "in_doubt_low", "in_doubt_high",
 )  # fmt: skip
 
+CACHED: Final = "cached"  # among an invocation's options: it used the prompt cache on purpose
+
 _TIMED_INVOCATIONS: Final = 20
 _TIMED_ANSWERS: Final = 2_000
 _TIMED_BATCHES: Final = 100
@@ -208,7 +210,8 @@ class SampledAnswer:
     """The final answer of one row, and the usage of all its legs, JSON text each.
 
     `source` and `row_number` say where the row stands; `own` whether that is the run asked
-    about, so that its body can be read again.
+    about, so that its body can be read again. `was_cached_on_purpose`: the run placed the
+    breakpoints, not the row.
     """
 
     source: str
@@ -219,6 +222,7 @@ class SampledAnswer:
     stop_reason: str | None
     content_is_empty: bool
     usages: tuple[str | None, ...]
+    was_cached_on_purpose: bool = False
 
 
 def pilot_answers(
@@ -245,18 +249,18 @@ def like_answers(
     limit: int,
 ) -> list[SampledAnswer]:
     """The newest answers under these settings, of any run, `limit` of them at most."""
-    alike = select(invocations.c.invocation_id).where(
+    alike = select(invocations.c.invocation_id, invocations.c.options).where(
         invocations.c.settings_digest == settings_digest,
         invocations.c.simulated == int(simulated),
     )
     newest = alike.order_by(invocations.c.invocation_id.desc())
-    ids = [int(value) for value in connection.execute(newest).scalars()]
     found: list[SampledAnswer] = []
-    for invocation_id in ids:
+    for invocation_id, options in connection.execute(newest).all():
         if len(found) == limit:
             break
         query = _finals(invocation_id).order_by(answers.c.attempt_id.desc())
-        found += _read(connection, query.limit(limit - len(found)), run_id)
+        cached = bool(msgspec.json.decode(options).get(CACHED))
+        found += _read(connection, query.limit(limit - len(found)), run_id, cached=cached)
     return found
 
 
@@ -349,7 +353,11 @@ def _of_pilot(invocation_id: int) -> Select[tuple[object, ...]]:
 
 
 def _read(
-    connection: Connection, query: Select[tuple[object, ...]], run_id: int | None
+    connection: Connection,
+    query: Select[tuple[object, ...]],
+    run_id: int | None,
+    *,
+    cached: bool = False,
 ) -> list[SampledAnswer]:
     return [
         SampledAnswer(
@@ -361,6 +369,7 @@ def _read(
             stop_reason=row.stop_reason,
             content_is_empty=row.content.strip() in {"[]", '""'},
             usages=_usages(connection, row.request_id, row.usage, row.legs),
+            was_cached_on_purpose=cached,
         )
         for row in connection.execute(query).all()
     ]

@@ -18,6 +18,7 @@ from batcher.ledger.money.budget import (
     run_scope,
     usual_answers,
 )
+from batcher.ledger.money.estimates import CACHED
 from batcher.ledger.owner import sharing
 from batcher.ledger.owner.lock import NOTHING_HELD, Ownership
 from batcher.ledger.write import records
@@ -329,6 +330,7 @@ def _start(job: Job, services: Services, digest: str, now: int) -> runs.Invocati
             "inputs": list(job.inputs),
             "settings": job.settings.parts(),
             **({"again": True} if job.again else {}),
+            **({CACHED: True} if limits.cached else {}),
             **({runs.COMMAND_UID: job.command_uid} if job.command_uid else {}),
             **({"deadline_us": job.deadline.at_us} if job.deadline else {}),
         },
