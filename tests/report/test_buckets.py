@@ -9,19 +9,17 @@ from sqlalchemy import BigInteger, literal, select
 
 from batcher.report.html.charts import histogram
 from batcher.report.html.measured import (
-    Buckets,
     cut_off,
     read_latencies,
     read_meter_sums,
     read_row_buckets,
-    width_at,
 )
 from batcher.report.ledgers import open_ledgers
 from batcher.report.query import ReportQuery
-from batcher.report.views.frame import percentile, spread_of
 from batcher.report.views.latency import read_times
 from batcher.report.views.meters import read_meters
 from batcher.report.views.row_costs import read_unit_costs
+from batcher.report.views.spread import Buckets, Numbers, Spread, width_at
 from tests.report.ledger_rows import NOON
 from tests.report.months import START, filled
 from tests.report.mostly_sqlite import BOTH, database_url  # noqa: F401
@@ -33,6 +31,20 @@ NUMBERS = st.lists(st.integers(0, 2**62) | st.integers(0, 20_000), min_size=1, m
 def cut(number):
     width = width_at(number)
     return number // width * width
+
+
+def spread_of(numbers):
+    ordered, count = sorted(numbers), len(numbers)
+    p50, p95 = (ordered[max(-(-count * each // 100), 1) - 1] for each in (50, 95))
+    mean = Fraction(sum(numbers), count)
+    return Spread(count=count, mean=mean, p50=p50, p95=p95, largest=ordered[-1])
+
+
+def numbers_of(numbers):
+    found = Numbers()
+    for number in numbers:
+        found.take(number)
+    return found
 
 
 def buckets_of(numbers):
@@ -54,6 +66,31 @@ def test_a_spread_of_buckets_is_exact_but_for_a_thousandth_of_a_percentile(numbe
 
 def test_a_spread_of_nothing_is_nothing():
     assert Buckets().spread() is None
+    assert Numbers().spread() is None
+
+
+@given(NUMBERS)
+def test_numbers_one_by_one_have_the_exact_spread_while_few_are_different(numbers):
+    found = numbers_of(numbers)
+    assert found.spread() == spread_of(numbers)
+    joined = numbers_of(numbers[:7])
+    joined.join(numbers_of(numbers[7:]))
+    assert joined.spread() == found.spread()
+    assert [found.ranked(n + 1) for n in range(len(numbers))] == sorted(numbers)
+
+
+@pytest.mark.parametrize("join", [False, True])
+def test_very_many_different_numbers_keep_four_digits_and_bounded_memory(join):
+    numbers = [number * 618_034 % 1_000_003 * 1000 + 7 for number in range(1, 40_001)]
+    found = numbers_of(numbers[:: 2 if join else 1])
+    if join:
+        found.join(numbers_of(numbers[1::2]))
+    exact, spread = spread_of(numbers), found.spread()
+    assert (spread.count, spread.mean, spread.largest) == (40_000, exact.mean, exact.largest)
+    for mine, nearest in ((spread.p50, exact.p50), (spread.p95, exact.p95)):
+        assert mine in numbers
+        assert 0 <= mine - nearest < Fraction(nearest, 1000)
+    assert len(found.each) < 30_000
 
 
 @given(st.lists(st.integers(1, 2**62) | st.integers(10**9, 10**9 + 10**6), min_size=1))
@@ -95,14 +132,12 @@ def test_what_the_page_measures_is_what_the_views_say(
     filled(database_url, days=12)
     with open_ledgers([engine], query) as ledgers:
         costs = read_unit_costs(ledgers).groups.items()
-        amounts = [n for (_, money), group in costs if money == "USD" for n in group.amounts]
+        amounts = [group.amounts for (_, money), group in costs if money == "USD"]
         assert_same(read_row_buckets(ledgers, "USD"), amounts)
         times, found = read_times(ledgers), read_latencies(ledgers)
         for key, group in times.items():
-            assert_same(found.whole[key], group.latencies)
-        assert_same(
-            found.first_token, [n for group in times.values() for n in group.first_tokens]
-        )
+            assert_same(found.whole[key], [group.latencies])
+        assert_same(found.first_token, [group.first_tokens for group in times.values()])
         groups = [g for each in ledgers.each for g in read_meters(each) if g.currency == "USD"]
         for total in (0, 2**63):  # in one piece, and in two
             meters = read_meter_sums(ledgers, "USD", total)
@@ -111,10 +146,13 @@ def test_what_the_page_measures_is_what_the_views_say(
             )
 
 
-def assert_same(buckets, numbers):
-    exact, found = spread_of(numbers), buckets.spread()
+def assert_same(buckets, groups):
+    together = Numbers()
+    for group in groups:
+        together.join(group)
+    exact, found = together.spread(), buckets.spread()
     assert (found.count, found.mean, found.largest) == (exact.count, exact.mean, exact.largest)
-    assert cut(found.p95) == cut(percentile(sorted(numbers), 95))
+    assert cut(found.p95) == cut(exact.p95)
 
 
 @BOTH

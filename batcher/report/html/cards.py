@@ -16,7 +16,6 @@ from batcher.pricing.rate.rates import month_window
 from batcher.report.figures import USD
 from batcher.report.html.charts import Amounts, Bar, Chart, bars, growing, histogram, stacked
 from batcher.report.html.measured import (
-    Buckets,
     read_latencies,
     read_meter_sums,
     read_row_buckets,
@@ -27,6 +26,7 @@ from batcher.report.query import Dimension, Kind, ReportQuery, parse_moment, tim
 from batcher.report.render.text_table import cell_text, time_text
 from batcher.report.summary import summarise
 from batcher.report.table import Unit
+from batcher.report.views.spread import Buckets
 from batcher.report.views.waste import Waste, Wasted, read_waste
 from batcher.report.words import count_of, shorten_apart
 

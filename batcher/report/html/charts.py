@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from batcher.report.html.measured import Buckets, width_at
+from batcher.report.views.spread import Buckets, width_at
 
 _STEPS = (1, 2, 5)
 

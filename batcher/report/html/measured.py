@@ -5,8 +5,7 @@ would have to be carried over.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from fractions import Fraction
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -36,7 +35,7 @@ from batcher.report.scope import (
     conditions,
 )
 from batcher.report.totals import exact_sum, whole_sum
-from batcher.report.views.frame import Spread
+from batcher.report.views.spread import Buckets
 
 _ONE, _NONE = literal_column("1", BigInteger), literal_column("0", BigInteger)
 _FITS: Final = 2**62  # a sum below it has room in 64 bits, and is a third faster in one piece
@@ -45,62 +44,6 @@ _PRIME: Final = 1_000_003
 _FACTOR: Final = 618_034  # about the golden ratio of it: inputs that repeat a pattern fit none
 _DIGITS: Final = 4
 _LONGEST: Final = 19  # digits of 64 bits
-
-
-@dataclass(slots=True)
-class CountBucket:
-    """How many numbers, their exact sum, and the largest of them."""
-
-    count: int = 0
-    total: int = 0
-    largest: int = 0
-
-    def add(self, count: int, total: int, largest: int) -> None:
-        """Take up more of them."""
-        self.count += count
-        self.total += total
-        self.largest = max(self.largest, largest)
-
-
-@dataclass(slots=True)
-class Buckets:
-    """Numbers from 0 on, by `cut_off`: at most 9,000 buckets for each power of ten."""
-
-    each: dict[int, CountBucket] = field(default_factory=dict)
-
-    def add(self, edge: int, count: int, total: int, largest: int) -> None:
-        """Take up numbers that `cut_off` to `edge`."""
-        self.each.setdefault(edge, CountBucket()).add(count, total, largest)
-
-    def join(self, other: "Buckets") -> None:
-        """Take up all of another."""
-        for edge, bucket in other.each.items():
-            self.add(edge, bucket.count, bucket.total, bucket.largest)
-
-    def spread(self) -> Spread | None:
-        """The spread; `None` for none.
-
-        Count, mean and largest are exact. A percentile is a number that occurs, with the same
-        four digits as that of nearest rank: above it by less than a thousandth, if at all.
-        """
-        count = sum(bucket.count for bucket in self.each.values())
-        if not count:
-            return None
-        return Spread(
-            count=count,
-            mean=Fraction(sum(bucket.total for bucket in self.each.values()), count),
-            p50=self._percentile(count, 50),
-            p95=self._percentile(count, 95),
-            largest=max(bucket.largest for bucket in self.each.values()),
-        )
-
-    def _percentile(self, count: int, percent: int) -> int:
-        rank = max(-(-count * percent // 100), 1)
-        for _, bucket in sorted(self.each.items()):
-            rank -= bucket.count
-            if rank <= 0:
-                return bucket.largest
-        raise ValueError("a percentile of nothing")
 
 
 def cut_off(number: ColumnElement[Any]) -> ColumnElement[int]:
@@ -120,12 +63,6 @@ def cut_off(number: ColumnElement[Any]) -> ColumnElement[int]:
     ]  # fmt: skip
     rest = _whole(10 ** (_LONGEST - _DIGITS))
     return case(short, *longer, else_=number // rest * rest)
-
-
-def width_at(number: int) -> int:
-    """How many whole numbers share a bucket with `number`."""
-    width: int = 10 ** max(len(str(number)) - _DIGITS, 0)
-    return width
 
 
 def _whole(value: int) -> ColumnElement[int]:

@@ -1,8 +1,6 @@
-"""What views share: rows by group and currency, spreads, what they say of themselves."""
+"""What views share: rows by group and currency, what they say of themselves."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Callable, Mapping
 from typing import Protocol, Self, TypeVar
 
 from batcher.report.figures import Key, sort_key
@@ -91,33 +89,3 @@ def sentences_of(ledgers: Ledgers, own: tuple[str, ...], *, empty: bool) -> tupl
         SIMULATED_ONLY if ledgers.simulated_only else "",
     )
     return tuple(safe_text(sentence) for sentence in said if sentence)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
-    """Of at least one number: `p50` and `p95` are numbers that occur (nearest rank)."""
-
-    count: int
-    mean: Fraction
-    p50: int
-    p95: int
-    largest: int
-
-
-def spread_of(numbers: Sequence[int]) -> Spread | None:
-    """The spread of `numbers` in any order; `None` for none."""
-    if not numbers:
-        return None
-    ordered = sorted(numbers)
-    return Spread(
-        count=len(ordered),
-        mean=Fraction(sum(ordered), len(ordered)),
-        p50=percentile(ordered, 50),
-        p95=percentile(ordered, 95),
-        largest=ordered[-1],
-    )
-
-
-def percentile(ordered: Sequence[int], percent: int) -> int:
-    """The smallest of the sorted `ordered` that at least `percent` of them do not exceed."""
-    return ordered[max(-(-len(ordered) * percent // 100), 1) - 1]

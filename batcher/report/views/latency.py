@@ -12,7 +12,8 @@ from batcher.report.ledgers import Ledgers, OpenLedger
 from batcher.report.query import Dimension
 from batcher.report.scope import answer_keys, complete_answers
 from batcher.report.table import Cell, Field, Table, Unit, key_fields, named_key, total_key
-from batcher.report.views.frame import asked, sentences_of, spread_of
+from batcher.report.views.frame import asked, sentences_of
+from batcher.report.views.spread import Numbers
 
 _FIELDS: Final = (
     Field("answers", "Answers", Unit.COUNT),
@@ -36,24 +37,24 @@ _SAID: Final = (
 class Times:
     """One group's times in microseconds, and speeds in thousandths of a token per second."""
 
-    latencies: list[int] = field(default_factory=list)
-    first_tokens: list[int] = field(default_factory=list)
-    speeds: list[int] = field(default_factory=list)
+    latencies: Numbers = field(default_factory=Numbers)
+    first_tokens: Numbers = field(default_factory=Numbers)
+    speeds: Numbers = field(default_factory=Numbers)
 
     def add(self, latency: int, first: int | None, output_tokens: int | None) -> None:
         """Take up one answer."""
-        self.latencies.append(latency)
+        self.latencies.take(latency)
         if first is not None:
-            self.first_tokens.append(first)
+            self.first_tokens.take(first)
         writing = latency - (first or 0)
         if output_tokens and writing > 0:
-            self.speeds.append(output_tokens * _SECOND_US * _THOUSANDTHS // writing)
+            self.speeds.take(output_tokens * _SECOND_US * _THOUSANDTHS // writing)
 
     def join(self, other: "Times") -> None:
         """Take up all of another group."""
-        self.latencies += other.latencies
-        self.first_tokens += other.first_tokens
-        self.speeds += other.speeds
+        self.latencies.join(other.latencies)
+        self.first_tokens.join(other.first_tokens)
+        self.speeds.join(other.speeds)
 
 
 def read_times(ledgers: Ledgers) -> dict[Key, Times]:
@@ -92,18 +93,19 @@ def _complete(ledger: OpenLedger) -> Select[Any]:
 
 
 def _cells(times: Times) -> tuple[Cell, ...]:
-    latency, first = spread_of(times.latencies), spread_of(times.first_tokens)
-    speed = spread_of(times.speeds)
-    slowest = spread_of([-each for each in times.speeds])  # nearest rank from the other end
+    latency, first = times.latencies.spread(), times.first_tokens.spread()
+    speeds = times.speeds
+    count = speeds.count
+    slowest = count - -(-count * 95 // 100) + 1  # nearest rank from the other end
     return (
-        len(times.latencies),
+        times.latencies.count,
         latency.p50 if latency else None,
         latency.p95 if latency else None,
         latency.largest if latency else None,
         first.p50 if first else None,
         first.p95 if first else None,
-        Fraction(speed.p50, _THOUSANDTHS) if speed else None,
-        Fraction(-slowest.p95, _THOUSANDTHS) if slowest else None,
+        Fraction(speeds.percentile(50), _THOUSANDTHS) if count else None,
+        Fraction(speeds.ranked(slowest), _THOUSANDTHS) if count else None,
     )
 
 

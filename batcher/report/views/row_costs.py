@@ -17,7 +17,8 @@ from batcher.report.figures import USD, Key
 from batcher.report.ledgers import Ledgers, OpenLedger
 from batcher.report.scope import answer_keys, answers_with_charges
 from batcher.report.table import Cell, Field, Table, Unit, currency_field
-from batcher.report.views.frame import asked, sentences_of, spread_of, table_by_currency
+from batcher.report.views.frame import asked, sentences_of, table_by_currency
+from batcher.report.views.spread import Numbers
 from batcher.report.words import count_of
 
 _ATTEMPT, _REQUEST, _CURRENCY, _AMOUNT, _HIGH, _STOP_REASON, _VALID = range(
@@ -247,7 +248,7 @@ class RowAmounts:
     these rows, given up ones too, cost `cost_with_schema`.
     """
 
-    amounts: list[int] = field(default_factory=list)
+    amounts: Numbers = field(default_factory=Numbers)
     complete: int = 0
     assumed: int = 0
     above: int = 0
@@ -257,7 +258,7 @@ class RowAmounts:
     def add(self, row: RowCost, amount: int) -> None:
         """Take up a row; one that is not answered costs, and is no valid one."""
         if row.answered:
-            self.amounts.append(amount)
+            self.amounts.take(amount)
             self.assumed += row.at_most is not None
             self.above += 0 if row.at_most is None else row.at_most - amount
             self.complete += row.useful
@@ -267,7 +268,7 @@ class RowAmounts:
 
     def join(self, other: "RowAmounts") -> None:
         """Take up all of another group."""
-        self.amounts += other.amounts
+        self.amounts.join(other.amounts)
         self.complete += other.complete
         self.assumed += other.assumed
         self.above += other.above
@@ -285,7 +286,7 @@ class UnitCosts:
 
 
 def read_unit_costs(ledgers: Ledgers) -> UnitCosts:
-    """The cost of every answered row; one number per row is kept."""
+    """The cost of every answered row."""
     found = UnitCosts()
     for row in (row for ledger in ledgers.each for row in read_row_costs(ledger)):
         if row.amount is not None:
@@ -305,8 +306,7 @@ def units_table(ledgers: Ledgers) -> Table:
 
 
 def _unit_cells(group: RowAmounts, currency: str) -> tuple[Cell, ...]:
-    spread, total = spread_of(group.amounts), sum(group.amounts)
-    count = len(group.amounts)
+    spread, total, count = group.amounts.spread(), group.amounts.total, group.amounts.count
     return (
         currency,
         count,
