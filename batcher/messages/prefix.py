@@ -81,17 +81,23 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cuts: tuple[Cut, ...]
     own: tuple[tuple[int, str], ...] = ()
 
+    def lifetime_at(self, cut: Cut, usual: str) -> str:
+        """That of the row's own breakpoint there, else the `usual` one."""
+        return dict(self.own).get(cut.position, usual)
+
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What is done about the cache in one attempt, as the ledger notes it.
 
-    `prefix` is the key of what its prompt begins with. `note` is the lifetime of the
-    breakpoints at `cuts`, else why there are none.
+    `prefix` is the key of what its prompt begins with. `note` is the lifetime of the last
+    breakpoint of `cuts`, which may be the row's own, else why there is none. Those that the
+    row gets are for `lifetime`.
     """
 
     prefix: int
     note: str
     cuts: tuple[Cut, ...] = ()
+    lifetime: str = "5m"
 
     def in_body(self, body: bytes, betas: Iterable[str]) -> "Placement":
         """The same as far as the ledger notes it, with the place of its last breakpoint."""
@@ -246,7 +252,7 @@ def with_breakpoints(body: bytes, placement: Placement) -> bytes:
     if not cuts:
         return body
     control: dict[str, str] = {"type": "ephemeral"}
-    if placement.note == ONE_HOUR:
+    if placement.lifetime == ONE_HOUR:
         control["ttl"] = ONE_HOUR
     mark = msgspec.json.encode(control)
     fields = _FIELDS.decode(body)

@@ -82,7 +82,9 @@ def test_a_body_with_breakpoints_asks_for_the_same_and_is_accepted(body, data, l
         st.lists(st.integers(0, 9), min_size=len(prompt.cuts), max_size=len(prompt.cuts))
     )
     cuts = breakpoints(prompt, counts, lifetime)
-    made = json.loads(with_breakpoints(text, Placement(prefix=0, note=lifetime, cuts=cuts)))
+    made = json.loads(
+        with_breakpoints(text, Placement(prefix=0, note=lifetime, cuts=cuts, lifetime=lifetime))
+    )
     assert accepted(made)
     assert unmarked(made) == unmarked(body)
     own, all_marks = list(cache_marks(body)), list(cache_marks(made))

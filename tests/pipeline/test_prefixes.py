@@ -20,11 +20,14 @@ WRITTEN = {"input_tokens": 9, "output_tokens": 5, "cache_creation_input_tokens":
 NOTHING = {"input_tokens": 9, "output_tokens": 5}
 
 
-def work(prefix, number):
+def work(prefix, number, ttl=None):
+    """With `ttl` the row has a breakpoint of its own."""
+    block = {"type": "text", "text": RULES.format(prefix)}
+    own = [block | {"cache_control": {"type": "ephemeral", "ttl": ttl}}] if ttl else None
     body = {
         "model": MODEL,
         "max_tokens": 9,
-        "system": RULES.format(prefix),
+        "system": own or RULES.format(prefix),
         "messages": [{"role": "user", "content": "hi"}],
     }
     return Work(
@@ -167,6 +170,27 @@ def test_the_others_have_breakpoints_where_the_cache_has_what_they_begin_with():
     notes = ["1h", "late", "too_short", "late", "alone"]
     assert [each.cached.note for each in works] == notes
     assert [len(each.cached.cuts) for each in works] == [1, 0, 0, 0, 0]
+
+
+def test_five_minutes_of_the_rows_own_are_no_hour_in_batches():
+    """The note said an hour, and a row went ahead for an entry that was over before the rest."""
+    for ttl, led in (("1h", [3]), ("5m", [])):
+        gate = PackedPrefixes(lambda _: RATES, {}, leading=True)
+        works = [work("a", number, ttl) for number in range(1, 5)]
+        assert [each.request.row_number for each in works if gate.admits(each, 0)] == led
+        key = read_prompt(works[0].request.body).cuts[0].key
+        gate = PackedPrefixes(lambda _: RATES, {key: HOUR_US}, leading=False)
+        assert gate.admits(works[0], 0)
+        assert works[0].cached.note == ("1h" if ttl == "1h" else "late")
+
+
+def test_the_note_is_the_lifetime_of_the_rows_own_breakpoint():
+    shop = Gate()
+    shop.works = [work("a", number, "1h") for number in (1, 2)]
+    for each in shop.works:
+        shop.gate.add(each)
+    (first,) = shop.go(0.0)
+    assert (first.cached.note, len(first.cached.cuts)) == ("1h", 1)
 
 
 def test_without_rates_no_row_of_a_batch_goes_ahead():

@@ -51,7 +51,10 @@ class PackedPrefixes:
         if self._leading:
             return prompt is not None and self._leads(work, prompt, now_us)
         if prompt is not None:
-            reads = [(self._written.get(cut.key) or 0) > now_us for cut in prompt.cuts]
+            reads = [
+                _lasts(prompt, cut) and (self._written.get(cut.key) or 0) > now_us
+                for cut in prompt.cuts
+            ]
             self._place(work, prompt, breakpoints(prompt, reads, ONE_HOUR))
         return True
 
@@ -61,7 +64,8 @@ class PackedPrefixes:
         least, worth = self._least_of(model), []
         for cut in prompt.cuts:
             rows = self._rows[cut.key] = self._rows.get(cut.key, 0) + 1
-            worth.append(0 if rows < least or is_too_short(cut, model) else rows)
+            saves = rows >= least and _lasts(prompt, cut) and not is_too_short(cut, model)
+            worth.append(rows if saves else 0)
         if len(self._rows) > _MOST_COUNTED:
             self._rows.clear()
         cuts = breakpoints(prompt, worth, ONE_HOUR)
@@ -83,7 +87,8 @@ class PackedPrefixes:
 
     def _place(self, work: Work, prompt: Prompt, cuts: tuple[Cut, ...]) -> None:
         if cuts:
-            work.cached = Placement(prefix=cuts[-1].key, note=ONE_HOUR, cuts=cuts)
+            key = cuts[-1].key
+            work.cached = Placement(prefix=key, note=ONE_HOUR, cuts=cuts, lifetime=ONE_HOUR)
         else:
             note = self._why_not(work.request.model, prompt)
             work.cached = Placement(prefix=prompt.cuts[0].key, note=note)
@@ -92,8 +97,13 @@ class PackedPrefixes:
         if self._least_of(model) == float("inf"):
             return NO_RATES
         refused = [is_too_short(c, model) or self._written.get(c.key) == 0 for c in prompt.cuts]
-        known = any(cut.key in self._written for cut in prompt.cuts)
+        known = any(c.key in self._written or not _lasts(prompt, c) for c in prompt.cuts)
         return TOO_SHORT if all(refused) else LATE if known else ALONE
+
+
+def _lasts(prompt: Prompt, cut: Cut) -> bool:
+    """Whether an entry there is for an hour; the row itself may ask for five minutes."""
+    return prompt.lifetime_at(cut, ONE_HOUR) == ONE_HOUR
 
 
 class Admission:

@@ -19,6 +19,7 @@ from batcher.messages.prefix import (
     TOO_SHORT,
     Cut,
     Placement,
+    Prompt,
     breakpoints,
     is_too_short,
     read_prompt,
@@ -204,7 +205,7 @@ class Prefixes:
         now: float,
         lifetime: str,
     ) -> None:
-        own = dict(work.prompt.own) if work.prompt else {}
+        prompt = work.prompt or Prompt(cuts=())
         name = id(work)
         self._firsts.pop(name, None)
         for cut in cuts:
@@ -214,8 +215,11 @@ class Prefixes:
             else:
                 self._firsts.setdefault(name, []).append(cut.key)
                 known.first, known.since = name, now
-                known.lifetime = own.get(cut.position, lifetime)
-        work.cached = Placement(prefix=cuts[-1].key, note=lifetime, cuts=tuple(cuts))
+                known.lifetime = prompt.lifetime_at(cut, lifetime)
+        note = prompt.lifetime_at(cuts[-1], lifetime)
+        work.cached = Placement(
+            prefix=cuts[-1].key, note=note, cuts=tuple(cuts), lifetime=lifetime
+        )
 
     def _keep(self, kept: dict[int, deque[Work]], cut: Cut, work: Work) -> None:
         kept.setdefault(cut.key, deque()).append(work)
