@@ -173,7 +173,7 @@ def test_the_others_have_breakpoints_where_the_cache_has_what_they_begin_with():
 
 
 def test_five_minutes_of_the_rows_own_are_no_hour_in_batches():
-    """The note said an hour, and a row went ahead for an entry that was over before the rest."""
+    """The note said an hour, and a row went ahead for an entry that was over too soon."""
     for ttl, led in (("1h", [3]), ("5m", [])):
         gate = PackedPrefixes(lambda _: RATES, {}, leading=True)
         works = [work("a", number, ttl) for number in range(1, 5)]
