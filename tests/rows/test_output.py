@@ -11,12 +11,13 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pyarrow import parquet as pq
 
 from batcher.errors import CannotCreate, StorageError, UsageError
 from batcher.outputs import Guard
+from batcher.rows.out.lines import JsonLines
 from batcher.rows.out.output import open_writer
 from batcher.rows.out.sink import Sink
 from batcher.rows.out.typed import CellKind, TypedColumn, write_typed
@@ -41,6 +42,22 @@ def test_jsonl_keeps_rows_as_they_are(tmp_path):
     lines = written(tmp_path / "o.jsonl").read_text().splitlines()
     assert lines[2] == '{"custom_id":"c","tokens":7,"content":{"raw":1},"share":0.25}'
     assert json.loads(lines[0]) == ROWS[0]
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=4)
+
+
+@given(st.lists(st.dictionaries(NAMES.map("r{}".format), st.integers() | NAMES, max_size=3)))
+@example([{'r"': 1}, {"r\\": 2}, {"r\n": 3}, {"r\x7f": 4}])  # names that JSON escapes
+@example([{f"r{n}": n} for n in range(100)])  # more kinds of rows than are remembered
+def test_lines_are_those_of_plain_objects_whatever_columns_rows_have(rows):
+    cells = ("done", msgspec.Raw(b"[1]"), None)
+    lines = JsonLines(("status", "\u00e4", 'no "name"')).encode([(row, cells) for row in rows])
+    result = {"status": "done", "\u00e4": [1], 'no "name"': None}
+    assert lines == msgspec.json.Encoder().encode_lines([{**row, **result} for row in rows])
+    plain = JsonLines(("status", "\u00e4")).encode([(row, cells[:2]) for row in rows])
+    del result['no "name"']
+    assert plain == msgspec.json.Encoder().encode_lines([{**row, **result} for row in rows])
 
 
 def test_csv_has_all_columns_and_no_formula(tmp_path):

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, compress, islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -27,6 +27,7 @@ from batcher.report.export.input_rows import (
     RESULT_LINE,
     Counted,
     ExportedRun,
+    Row,
     declared_columns,
     failed_lines,
     inputs_of,
@@ -41,7 +42,7 @@ from batcher.report.export.rows import (
     read_position,
     read_sources,
 )
-from batcher.report.export.stored import named
+from batcher.report.export.stored import RESULT_COLUMNS, named
 from batcher.report.ledgers import guard_of
 from batcher.report.run_state import RecordedRun, read_runs
 from batcher.rows.out.output import OutputFormat, format_of, has_columns, open_writer
@@ -111,7 +112,7 @@ def export_beside(
     A row is answered where all of them answered it. See `export_answers`.
     """
     position, declared = read_position(engine), declared_columns(runs)
-    counts = Counted([run.prefix for run in runs])
+    counts = Counted(len(runs))
     inputs = inputs_of(engine, runs, options.source_ids)
     unknown = _unknown_columns(options, inputs, declared)
     if unknown and any(
@@ -128,8 +129,8 @@ def export_beside(
     ) as writer:
         for found in inputs:
             for read in _chunks(rows_of(engine, found, position, declared, warn)):
-                kept = _kept(read, options.where)
-                writer.write(counts.take(kept, answered_only=options.answered_only))
+                kept = _kept(read, options.where, declared)
+                writer.write_cells(counts.take(kept, answered_only=options.answered_only))
     if counts.wordless:
         warn(
             f"{counts.wordless:,} answers come without text and content: not stored, or purged"
@@ -202,7 +203,8 @@ def _named_outcomes(engine: Engine, run_id: int) -> Iterator[tuple[str, Mapping[
     position, sources = read_position(engine), read_sources(engine, run_id)
     for number, source in enumerate(sources, 1):
         before = f"input-{number}-" if len(sources) > 1 else ""
-        for row_number, outcome in read_outcomes(engine, source, position):
+        for row_number, cells in read_outcomes(engine, source, position):
+            outcome = dict(zip(RESULT_COLUMNS, cells, strict=True))
             yield f"{before}row-{row_number}", outcome
 
 
@@ -334,11 +336,15 @@ def the_run(engine: Engine, run: str | int | None = None) -> int:
     raise UsageError(f"there are several runs here: choose one with --run, of {names}")
 
 
-def _kept(rows: list[dict[str, Any]], where: Sequence[Filter]) -> list[dict[str, Any]]:
-    return [row for row in rows if all(each.keeps(row) for each in where)] if where else rows
+def _kept(rows: list[Row], where: Sequence[Filter], declared: Collection[str]) -> list[Row]:
+    if not where:
+        return rows
+    named_cells = ({**own, **dict(zip(declared, cells, strict=True))} for own, cells in rows)
+    keeps = [all(each.keeps(cells) for each in where) for cells in named_cells]
+    return list(compress(rows, keeps))
 
 
-def _chunks(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
     while chunk := list(islice(rows, _CHUNK_ROWS)):
         yield chunk
 

@@ -4,8 +4,9 @@ In one run or in several side by side; as lines of the results of a Message Batc
 an answer, as they came: to be mended and run.
 """
 
-from collections.abc import Callable, Collection, Iterator, KeysView, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
@@ -23,29 +24,27 @@ from batcher.report.export.rows import (
     read_outcomes,
     read_sources,
 )
-from batcher.report.export.stored import UNREADABLE, Outcome
+from batcher.report.export.stored import (
+    OF_THE_ROW,
+    REASON,
+    RESULT_COLUMNS,
+    STATUS,
+    UNREADABLE,
+    Cells,
+    Outcome,
+    without_answer,
+)
 from batcher.rows.out.typed import CellKind
 from batcher.rows.read.reader import original_columns, original_lines
 from batcher.rows.read.source import fingerprint, location_of, source_of
 
 TO_DO: Final = "to_do"
-_OF_THE_ROW: Final = ("custom_id", "source", "row_number")
 _INTEGERS: Final = (
     "row_number", "input_tokens", "cache_write_tokens", "cache_write_5m_tokens",
     "cache_write_1h_tokens", "cache_read_tokens", "output_tokens", "thinking_tokens",
     "web_search_requests", "attempts", "legs", "latency_ms", "first_token_ms",
 )  # fmt: skip
 
-# What every exported row has, in this order. A row's own column of such a name gets `row_` in
-# front; its own `custom_id` is the same and left out.
-RESULT_COLUMNS: Final = (
-    "custom_id", "source", "row_number", "status", "reason", "message", "requested_model",
-    "model", "message_id", "stop_reason", "stop_sequence", "text", "content", "input_tokens",
-    "cache_write_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "cache_read_tokens",
-    "output_tokens", "thinking_tokens", "web_search_requests", "service_tier", "attempts",
-    "legs", "latency_ms", "first_token_ms", "answered_at", "cost", "currency", "cost_status",
-    "attempt_uid", "paid_by_attempt_uid",
-)  # fmt: skip
 RESULT_KINDS: Final[Mapping[str, CellKind]] = {
     **dict.fromkeys(RESULT_COLUMNS, CellKind.TEXT),
     **dict.fromkeys(_INTEGERS, CellKind.INTEGER),
@@ -53,16 +52,18 @@ RESULT_KINDS: Final[Mapping[str, CellKind]] = {
     "answered_at": CellKind.TIME,
     "cost": CellKind.MONEY,
 }
-_OF_RUNS: Final = [name for name in RESULT_COLUMNS if name not in _OF_THE_ROW]
+_OF_RUNS: Final = RESULT_COLUMNS[OF_THE_ROW:]
 
 Warn = Callable[[str], None]
+Row = tuple[dict[str, Any], Cells]  # its own columns, and the cells of the declared ones
 
 
 _number = itemgetter(0)
 _LAST: Final = 2**63
-_END: Final[Outcome] = (_LAST, {})
-_Parts = Sequence[Mapping[str, Any] | None]  # what became of a row in each run
-_UNTOUCHED: Final[Mapping[str, Any]] = {"status": TO_DO}
+_END: Final[Outcome] = (_LAST, ())
+_Parts = Sequence[Cells | None]  # what became of a row in each run
+_NO_MORE: Final[tuple[int | None, Cells]] = (None, ())
+_UNTOUCHED: Final = without_answer(TO_DO, None, None)
 RESULT_LINE: Final = ("custom_id", "result")
 # What the provider calls an error; whatever else ended a row is an `api_error`.
 _ERROR_TYPES: Final = frozenset(
@@ -84,7 +85,7 @@ class ExportedRun:
 
 def declared_columns(runs: Sequence[ExportedRun]) -> dict[str, CellKind]:
     """What every row has: its place, then the columns of each run."""
-    of_row = {name: RESULT_KINDS[name] for name in _OF_THE_ROW}
+    of_row = {name: RESULT_KINDS[name] for name in RESULT_COLUMNS[:OF_THE_ROW]}
     return of_row | {
         f"{run.prefix}{name}": RESULT_KINDS[name] for run in runs for name in _OF_RUNS
     }
@@ -105,29 +106,28 @@ def inputs_of(
 
 @dataclass(slots=True)
 class Counted:
-    """What is written, and what is not to be had any more; `prefixes` are those of the runs."""
+    """What is written of so many runs, and what is not to be had any more."""
 
-    prefixes: Sequence[str]
+    runs: int
     rows: int = 0
     answered: int = 0
     wordless: int = 0
     lost: dict[str, list[int]] = field(default_factory=dict)
 
-    def take(self, chunk: list[dict[str, Any]], *, answered_only: bool) -> list[dict[str, Any]]:
+    def take(self, chunk: list[Row], *, answered_only: bool) -> list[Row]:
         """Those of `chunk` that are to be written."""
         ready = chunk
-        for prefix in self.prefixes:
-            status = f"{prefix}status"
-            ready = [row for row in ready if row[status] == ANSWERED]
-            for row in chunk:
-                if row[status] == UNREADABLE:
-                    self.lost.setdefault(row["source"], []).append(row["row_number"])
+        before = [run * len(_OF_RUNS) for run in range(self.runs)]
+        for status in (each + STATUS for each in before):
+            ready = [row for row in ready if row[1][status] == ANSWERED]
+            for _, cells in chunk:
+                if cells[status] == UNREADABLE:
+                    self.lost.setdefault(cells[1], []).append(cells[2])
         chosen = ready if answered_only else chunk
         self.rows += len(chosen)
         self.answered += len(ready)
-        for prefix in self.prefixes:
-            reason = f"{prefix}reason"
-            self.wordless += sum(row[reason] == ANSWER_NOT_KEPT for row in chosen)
+        for reason in (each + REASON for each in before):
+            self.wordless += sum(cells[reason] == ANSWER_NOT_KEPT for _, cells in chosen)
         return chosen
 
 
@@ -137,8 +137,11 @@ def rows_of(
     position: Position,
     declared: Collection[str],
     warn: Warn,
-) -> Iterator[dict[str, Any]]:
-    """The rows of one input, in order; `found` is how each run read it, by its prefix."""
+) -> Iterator[Row]:
+    """The rows of one input, in order; `found` is how each run read it, by its prefix.
+
+    Their own columns, and the cells of the `declared` ones.
+    """
     source = _same_file(found)
     problem = why_changed(source)
     if problem is not None:
@@ -150,16 +153,18 @@ def rows_of(
         else original_columns(source_of(source.name, source.place), unread.add)
     )
     outcomes = [read_outcomes(engine, each, position) for each in found.values()]
-    empty = dict.fromkeys(declared)
+    taken, name = frozenset(declared), source.name
     for number, fields, parts in _joined(own, _side_by_side(outcomes), len(found)):
         custom_id = fields.pop("custom_id", None)
-        row = _own(fields, empty.keys())
-        for prefix, part in zip(found, parts):  # noqa: B905 - as many, and counting costs
-            _fill(row, prefix, part or _UNTOUCHED, empty)
-        row["source"], row["row_number"] = source.name, number
-        if row["custom_id"] is None:
-            row["custom_id"] = custom_id
-        yield row
+        mine = fields if taken.isdisjoint(fields) else _own(fields, taken)
+        for part in parts:
+            if part is not None and part[0] is not None:
+                custom_id = part[0]
+                break
+        of_runs = chain.from_iterable(
+            [(_UNTOUCHED if part is None else part)[OF_THE_ROW:] for part in parts]
+        )
+        yield mine, (custom_id, name, number, *of_runs)
     if unread.first:
         what = f"{unread.count:,} values of its own are left empty"
         warn(f"{source.name}: {what}: {unread.first}")
@@ -176,7 +181,7 @@ def own_columns(
         return
     for _, fields in original_columns(source_of(source.name, source.place)):
         fields.pop("custom_id", None)
-        yield _own(fields, declared.keys())
+        yield _own(fields, frozenset(declared))
 
 
 def _same_file(found: Mapping[str, ExportSource]) -> ExportSource:
@@ -222,24 +227,9 @@ def _side_by_side(streams: Sequence[Iterator[Outcome]]) -> Iterator[tuple[int, _
                 heads[place] = next(streams[place], _END)
 
 
-def _own(own: dict[str, Any], declared: KeysView[str]) -> dict[str, Any]:
+def _own(own: dict[str, Any], declared: Set[str]) -> dict[str, Any]:
     """A row's own columns, none of them under a name that says what became of it."""
-    if declared.isdisjoint(own):
-        return own
     return {(f"row_{name}" if name in declared else name): own[name] for name in own}
-
-
-def _fill(
-    row: dict[str, Any], prefix: str, outcome: Mapping[str, Any], empty: Mapping[str, None]
-) -> None:
-    if len(outcome) < len(empty) and "source" not in row:  # the first, and not as it is
-        row.update(empty)
-    if not prefix:
-        row.update(outcome)
-        return
-    if row["custom_id"] is None:
-        row["custom_id"] = outcome.get("custom_id")
-    row.update({f"{prefix}{name}": outcome[name] for name in _OF_RUNS if name in outcome})
 
 
 @dataclass(slots=True)
@@ -330,7 +320,7 @@ def failed_lines(
 ) -> Iterator[tuple[bytes, str]]:
     """Lines and reasons; both sides are in row order."""
     failed = _readable(read_failed(engine, source, position), source, lost_to_damage)
-    number, failure = next(failed, (None, {}))
+    number, failure = next(failed, _NO_MORE)
     if number is None:
         return
     problem = why_changed(source)
@@ -341,10 +331,10 @@ def failed_lines(
     for row_number, line in original_lines(source_of(source.name, source.place)):
         while number is not None and number < row_number:
             lost += 1
-            number, failure = next(failed, (None, {}))
+            number, failure = next(failed, _NO_MORE)
         if number == row_number:
-            yield line, failure["reason"]
-            number, failure = next(failed, (None, {}))
+            yield line, failure[REASON]
+            number, failure = next(failed, _NO_MORE)
         if number is None:
             break
     lost += (number is not None) + sum(1 for _ in failed)
@@ -353,12 +343,10 @@ def failed_lines(
 
 
 def _readable(
-    outcomes: Iterator[tuple[int, Mapping[str, Any]]],
-    source: ExportSource,
-    lost: dict[str, list[int]],
-) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    outcomes: Iterator[Outcome], source: ExportSource, lost: dict[str, list[int]]
+) -> Iterator[Outcome]:
     for row_number, outcome in outcomes:
-        if outcome["status"] == UNREADABLE:
+        if outcome[STATUS] == UNREADABLE:
             lost.setdefault(source.name, []).append(row_number)
         else:
             yield row_number, outcome

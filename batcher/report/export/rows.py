@@ -1,9 +1,9 @@
 """What became of each row of an input, read from the ledger in small pieces, in row order."""
 
-import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -30,14 +30,18 @@ from batcher.pricing.money import usd_text
 from batcher.report.export.stored import (
     ANSWERS,
     CHUNK,
+    RESULT_COLUMNS,
     SHARED,
+    STATUS,
     UNREADABLE,
+    Cells,
     Outcome,
     Piece,
     StoredAnswer,
     in_row_order,
     read_piece,
     unreadable,
+    without_answer,
 )
 from batcher.report.scope import charges_in_force
 from batcher.rows.read.reader import original_lines
@@ -62,6 +66,9 @@ _UNPRICED: Final[_Cost] = (None, None, _CERTAINTY[-1])
 
 # Which outcome of a row counts: what may hide an answer goes before a failure.
 _RANKS: Final = {ANSWERED: 0, UNREADABLE: 1}
+_END: Final[Outcome] = (2**63, ())
+_FIRST_TOKENS: Final = RESULT_COLUMNS.index(_TOKENS[0])
+_UIDS: Final = RESULT_COLUMNS.index("attempt_uid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,15 +156,26 @@ def read_outcomes(
     In row order, each row once: an answer wins. No transaction stays open between two rows.
     Rows where the database is damaged are `unreadable`.
     """
-    streams = [
+    answered, shared, failed = (
         in_row_order(engine, partial(read, source.source_id, position), source.last_row)
         for read in (_answers, _shared, _failures)
-    ]
-    last = -1
-    for row_number, outcome in heapq.merge(*streams, key=_rank):
-        if row_number != last:
-            yield row_number, outcome
-        last = row_number
+    )
+    return _merged(answered, _merged(shared, failed))
+
+
+def _merged(many: Iterator[Outcome], few: Iterator[Outcome]) -> Iterator[Outcome]:
+    """Both in row order, each row once: of two outcomes the one that counts."""
+    last, other = -1, next(few, _END)
+    for each in chain(many, (_END,)):
+        number = each[0]
+        while other[0] < number:
+            if other[0] != last:
+                yield other
+                last = other[0]
+            other = next(few, _END)
+        if number not in {last, _END[0]}:
+            yield each if other[0] != number else min(each, other, key=_rank)
+            last = number
 
 
 def read_failed(engine: Engine, source: ExportSource, position: Position) -> Iterator[Outcome]:
@@ -166,9 +184,8 @@ def read_failed(engine: Engine, source: ExportSource, position: Position) -> Ite
     return in_row_order(engine, read, source.last_row)
 
 
-def _rank(outcome: Outcome) -> tuple[int, int]:
-    row_number, columns = outcome
-    return row_number, _RANKS.get(columns["status"], len(_RANKS))
+def _rank(outcome: Outcome) -> int:
+    return _RANKS.get(outcome[1][STATUS], len(_RANKS))
 
 
 def _answers(
@@ -194,7 +211,7 @@ def _answered(
         cost = _cost_of(row.status, row.currency, row.total_amount)
     else:
         cost = _cost([paid.get(part.attempt_id, []) for part in (row, *legs)])
-    return row.row_number, _answer_columns(row, legs, cost)
+    return row.row_number, _answer_cells(row, legs, cost)
 
 
 def _shared(
@@ -211,9 +228,8 @@ def _shared(
 def _paid_elsewhere(row: StoredAnswer, legs: Sequence[Any]) -> Outcome:
     if what_changed(row) is not None:
         return unreadable(row.row_number)
-    columns = _answer_columns(row, legs, _PAID_ELSEWHERE)
-    columns |= {"attempt_uid": None, "paid_by_attempt_uid": row.attempt_uid}
-    return row.row_number, columns
+    cells = _answer_cells(row, legs, _PAID_ELSEWHERE)
+    return row.row_number, (*cells[:_UIDS], None, row.attempt_uid)
 
 
 def _earlier_legs(connection: Connection, request_ids: Sequence[int]) -> dict[int, list[Any]]:
@@ -248,48 +264,51 @@ def _charges(connection: Connection, attempt_ids: Sequence[int]) -> dict[int, li
     return found
 
 
-def _answer_columns(row: StoredAnswer, legs: Sequence[Any], cost: _Cost) -> dict[str, Any]:
+def _answer_cells(row: StoredAnswer, legs: Sequence[Any], cost: _Cost) -> Cells:
     """All that every exported row has, in its order: this is done very often."""
     content = row.content if row.joined_content is None else row.joined_content
-    kept = content != NOT_KEPT
     text = row.text if row.joined_text is None else row.joined_text
-    columns = {
-        "custom_id": row.custom_id,
-        "source": None,
-        "row_number": row.row_number,
-        "status": ANSWERED,
-        "reason": None if kept else ANSWER_NOT_KEPT,
-        "message": None if kept else "not stored, or purged",
-        "requested_model": row.requested_model,
-        "model": row.model,
-        "message_id": row.message_id,
-        "stop_reason": row.stop_reason,
-        "stop_sequence": row.stop_sequence,
-        "text": text if kept else None,
-        "content": msgspec.Raw(content.encode()) if kept else None,
-        "input_tokens": row.input_tokens,
-        "cache_write_tokens": row.cache_write_tokens,
-        "cache_write_5m_tokens": row.cache_write_5m_tokens,
-        "cache_write_1h_tokens": row.cache_write_1h_tokens,
-        "cache_read_tokens": row.cache_read_tokens,
-        "output_tokens": row.output_tokens,
-        "thinking_tokens": row.thinking_tokens,
-        "web_search_requests": row.web_search_requests,
-        "service_tier": row.service_tier,
-        "attempts": row.attempts,
-        "legs": row.legs,
-        "latency_ms": row.latency_us // 1000,
-        "first_token_ms": _milliseconds(row.first_token_us),
-        "answered_at": _moment(row.answered_at),
-        "cost": cost[0],
-        "currency": cost[1],
-        "cost_status": cost[2],
-        "attempt_uid": row.attempt_uid,
-        "paid_by_attempt_uid": None,
-    }
-    for name in _TOKENS if legs else ():
-        columns[name] = _sum_known(getattr(part, name) for part in (row, *legs))
-    return columns
+    kept = content != NOT_KEPT
+    first_token = row.first_token_us
+    cells = (
+        row.custom_id,
+        None,
+        row.row_number,
+        ANSWERED,
+        None if kept else ANSWER_NOT_KEPT,
+        None if kept else "not stored, or purged",
+        row.requested_model,
+        row.model,
+        row.message_id,
+        row.stop_reason,
+        row.stop_sequence,
+        text if kept else None,
+        msgspec.Raw(content.encode()) if kept else None,
+        row.input_tokens,
+        row.cache_write_tokens,
+        row.cache_write_5m_tokens,
+        row.cache_write_1h_tokens,
+        row.cache_read_tokens,
+        row.output_tokens,
+        row.thinking_tokens,
+        row.web_search_requests,
+        row.service_tier,
+        row.attempts,
+        row.legs,
+        row.latency_us // 1000,
+        None if first_token is None else first_token // 1000,
+        _moment(row.answered_at),
+        *cost,
+        row.attempt_uid,
+        None,
+    )
+    return _with_earlier(cells, row, legs) if legs else cells
+
+
+def _with_earlier(cells: Cells, row: StoredAnswer, legs: Sequence[Any]) -> Cells:
+    """The same with the tokens of all legs."""
+    tokens = (_sum_known(getattr(part, name) for part in (row, *legs)) for name in _TOKENS)
+    return (*cells[:_FIRST_TOKENS], *tokens, *cells[_FIRST_TOKENS + len(_TOKENS) :])
 
 
 def _moment(moment_us: int) -> str:
@@ -338,12 +357,7 @@ def _failures(
     found: list[Outcome] = [
         (
             row.row_number,
-            {
-                "status": row.kind,
-                "reason": row.reason,
-                "message": row.message,
-                "custom_id": row.custom_id,
-            },
+            (row.custom_id, *without_answer(row.kind, row.reason, row.message)[1:]),
         )
         for row in connection.execute(statement)
     ]
@@ -353,7 +367,3 @@ def _failures(
 def _sum_known(counts: Iterable[int | None]) -> int | None:
     known = [count for count in counts if count is not None]
     return sum(known) if known else None
-
-
-def _milliseconds(microseconds: int | None) -> int | None:
-    return None if microseconds is None else microseconds // 1000

@@ -27,14 +27,23 @@ from batcher.report.run_state import FINAL
 
 CHUNK: Final = 300  # rows of a piece at most: these stay in the processor's cache
 UNREADABLE: Final = "unreadable"
-_UNREADABLE_ROW: Final[Mapping[str, Any]] = {
-    "status": UNREADABLE,
-    "reason": "DAMAGED_DATABASE",
-    "message": "the database is damaged where this row is",
-}
 _MOST_NAMED: Final = 10
 
-Outcome = tuple[int, Mapping[str, Any]]
+# What every exported row has, in this order. A row's own column of such a name gets `row_` in
+# front; its own `custom_id` is the same and left out.
+RESULT_COLUMNS: Final = (
+    "custom_id", "source", "row_number", "status", "reason", "message", "requested_model",
+    "model", "message_id", "stop_reason", "stop_sequence", "text", "content", "input_tokens",
+    "cache_write_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "cache_read_tokens",
+    "output_tokens", "thinking_tokens", "web_search_requests", "service_tier", "attempts",
+    "legs", "latency_ms", "first_token_ms", "answered_at", "cost", "currency", "cost_status",
+    "attempt_uid", "paid_by_attempt_uid",
+)  # fmt: skip
+STATUS, REASON, MESSAGE = 3, 4, 5  # of the columns
+OF_THE_ROW: Final = STATUS  # the columns before say which row it is
+
+Cells = tuple[Any, ...]  # of `RESULT_COLUMNS`
+Outcome = tuple[int, Cells]
 
 
 _NO_END: Final = 2**62
@@ -56,6 +65,18 @@ class Piece:
 
 
 Read = Callable[[Connection, int, int], Piece]
+
+
+def without_answer(status: str, reason: str | None, message: str | None) -> Cells:
+    """The cells of a row that has none, but for which row it is."""
+    return (*_NO_ROW, status, reason, message, *_NO_ANSWER)
+
+
+_NO_ROW: Final = (None,) * OF_THE_ROW
+_NO_ANSWER: Final = (None,) * (len(RESULT_COLUMNS) - MESSAGE - 1)
+_UNREADABLE_ROW: Final = without_answer(
+    UNREADABLE, "DAMAGED_DATABASE", "the database is damaged where this row is"
+)
 
 
 def in_row_order(
@@ -177,7 +198,7 @@ def _line_of_answer(charge: FromClause, line: int) -> ColumnElement[bool]:
 
 
 _COLUMNS: Final = StoredAnswer._fields[: StoredAnswer._fields.index("attempt_uid")]
-_OF_THE_ROW: Final = ("row_number", "custom_id")  # where an answer is shared: not the answer's
+_PLACED: Final = ("row_number", "custom_id")  # where an answer is shared: not the answer's
 _OF_NO_CHARGE: Final = tuple(null().label(n) for n in StoredAnswer._fields[len(_COLUMNS) + 1 :])
 _first = charges.alias("first")
 _second = charges.alias("second")
@@ -195,7 +216,7 @@ ANSWERS: Final = (
     .order_by(answers.c.row_number)
     .limit(CHUNK)
 )
-_placed = {**answers.c, **{name: shared_answers.c[name] for name in _OF_THE_ROW}}
+_placed = {**answers.c, **{name: shared_answers.c[name] for name in _PLACED}}
 SHARED: Final = (
     select(*(_placed[name] for name in _COLUMNS), attempts.c.attempt_uid, *_OF_NO_CHARGE)
     .select_from(shared_answers)

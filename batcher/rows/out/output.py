@@ -15,6 +15,7 @@ import msgspec
 from batcher.errors import BatcherError, UsageError
 from batcher.outputs import NOTHING_KEPT, Guard, is_url, never
 from batcher.rows.batch import InputBroken
+from batcher.rows.out.lines import JsonLines, WrittenRow
 from batcher.rows.out.sink import Sink, storage_errors
 from batcher.rows.out.spooled import Shape, SpooledRows, TypedRows, write_csv
 from batcher.rows.out.typed import CellKind
@@ -33,7 +34,6 @@ _FORMATS: Final[dict[str, OutputFormat]] = {
     ".csv": "csv",
     ".parquet": "parquet",
 }
-_ENCODER: Final = msgspec.json.Encoder()
 
 
 def open_writer(
@@ -92,17 +92,22 @@ class RowWriter:
     def __init__(self, sink: Sink, format_: OutputFormat, shape: Shape) -> None:
         self._sink = sink
         self._shape = shape
+        self._lines = JsonLines(tuple(shape.declared) if shape.columns is None else ())
         with storage_errors(sink.name):
             self._spooled = _spool(format_, sink.path.parent if sink.path else None, shape)
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add rows; raises `StorageError` when the disk fails, or `BrokenPipeError`."""
-        chosen = rows if self._shape.columns is None else map(self._choose, rows)
+        self.write_cells([self._shape.split(row) for row in rows])
+
+    def write_cells(self, rows: Sequence[WrittenRow]) -> None:
+        """Add rows of which the declared columns come as cells, in their order; see `write`."""
         with storage_errors(self._sink.name):
             if self._spooled is not None:
-                self._spooled.add(list(chosen))
+                self._spooled.add(rows)
                 return
-            if lines := _ENCODER.encode_lines(list(chosen)):
+            chosen = rows if self._shape.columns is None else list(map(self._choose, rows))
+            if lines := self._lines.encode(chosen):
                 self._sink.stream.write(lines)
 
     def close(self) -> None:
@@ -138,8 +143,9 @@ class RowWriter:
         else:
             self.discard()
 
-    def _choose(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: row.get(name) for name in self._shape.columns or ()}
+    def _choose(self, row: WrittenRow) -> WrittenRow:
+        found = {**row[0], **dict(zip(self._shape.declared, row[1], strict=True))}
+        return {name: found.get(name) for name in self._shape.columns or ()}, ()
 
     def _finish(self) -> None:
         match self._spooled:
@@ -158,7 +164,7 @@ def _spool(
 ) -> SpooledRows | TypedRows | None:
     match format_:
         case "csv":
-            return SpooledRows(folder)
+            return SpooledRows(folder, shape)
         case "parquet":
             return TypedRows(folder, shape)
         case "jsonl":

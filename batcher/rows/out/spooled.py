@@ -6,16 +6,16 @@ For Parquet the declared columns are kept as Arrow, others as they came.
 import contextlib
 import re
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, repeat
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
 from batcher.outputs import no_formula
+from batcher.rows.out.lines import WrittenRow
 from batcher.rows.out.typed import (
     GROUP_BYTES,
     GROUP_ROWS,
@@ -58,23 +58,67 @@ class ByteStream(Protocol):
         """End the stream."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """Which columns a file of rows has, and in which order.
+
+    `columns` are those to write, `None`: all. `declared` are there in every file, with their
+    types, after the ones that rows bring along.
+    """
+
+    columns: Sequence[str] | None = None
+    declared: Mapping[str, CellKind] = field(default_factory=dict)
+
+    def names(self, seen: Iterable[str]) -> list[str]:
+        """The columns of a file whose rows had the columns `seen`."""
+        if self.columns is not None:
+            return list(self.columns)
+        return [*(name for name in seen if name not in self.declared), *self.declared]
+
+    def split(self, row: Mapping[str, Any]) -> WrittenRow:
+        """The row's own columns, and its cells of the declared ones."""
+        if not self.declared:
+            return row, ()
+        own = {name: row[name] for name in row if name not in self.declared}
+        return own, [row.get(name) for name in self.declared]
+
+    def wanted(self) -> dict[str, int]:
+        """The declared columns that are written, and where their cells are."""
+        places = {name: place for place, name in enumerate(self.declared)}
+        if self.columns is None:
+            return places
+        return {name: places[name] for name in self.columns if name in places}
+
+
 class SpooledRows:
     """Rows of scalars: `columns` in order of first appearance, with the types seen in each.
 
     Objects, lists and raw JSON become JSON text, and so do integers beyond 64 bits.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self.columns: dict[str, set[type]] = {}
+    def __init__(self, folder: Path | None, shape: Shape) -> None:
+        self._places = shape.wanted()
+        self._only = None if shape.columns is None else frozenset(shape.columns)
+        self.columns: dict[str, set[type]] = {name: set() for name in self._places}
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
         self._read_bytes = 0
 
-    def add(self, rows: Sequence[Mapping[str, Any]], besides: Collection[str] = ()) -> None:
-        """Keep `rows`, not their columns `besides`, as one block; raises `OSError`."""
-        for name in dict.fromkeys(chain.from_iterable(rows)):
-            if name not in self.columns and name not in besides:
+    def add(self, rows: Sequence[WrittenRow]) -> None:
+        """Keep `rows` as one block; raises `OSError`."""
+        own = [row[0] for row in rows]
+        for name in dict.fromkeys(chain.from_iterable(own)):
+            if name not in self.columns and (self._only is None or name in self._only):
                 self.columns[name] = set()
-        block = [self._cells(rows, name) for name in self.columns]
+        block = [
+            self._cells(
+                [each.get(name) for each in own]
+                if place is None
+                else [cells[place] for _, cells in rows],
+                name,
+            )
+            for name in self.columns
+            for place in (self._places.get(name),)
+        ]
         self._file.write(_ENCODER.encode((len(rows), block)) + b"\n")
 
     @property
@@ -122,8 +166,7 @@ class SpooledRows:
         with contextlib.suppress(OSError):
             self._file.close()
 
-    def _cells(self, rows: Sequence[Mapping[str, Any]], name: str) -> list[Scalar]:
-        cells = [row.get(name) for row in rows]
+    def _cells(self, cells: list[Any], name: str) -> list[Scalar]:
         types = set(map(type, cells)) - _OF_NOTHING
         if not types <= _OF_TEXT:
             cells = list(map(scalar, cells))
@@ -132,7 +175,7 @@ class SpooledRows:
         return cells
 
 
-def write_csv(spooled: SpooledRows, shape: "Shape", stream: ByteStream) -> None:
+def write_csv(spooled: SpooledRows, shape: Shape, stream: ByteStream) -> None:
     """The rows as CSV, UTF-8, lines ended by a line feed, empty cells for null.
 
     Text that a spreadsheet would take for a formula gets an apostrophe in front, and control
@@ -143,24 +186,6 @@ def write_csv(spooled: SpooledRows, shape: "Shape", stream: ByteStream) -> None:
     chosen = _choosing(spooled, names)
     for batch in spooled.batches():
         _write_lines(([_csv_cell(cell) for cell in chosen(row)] for row in batch), stream)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """Which columns a file of rows has, and in which order.
-
-    `columns` are those to write, `None`: all. `declared` are there in every file, with their
-    types, after the ones that rows bring along.
-    """
-
-    columns: Sequence[str] | None = None
-    declared: Mapping[str, CellKind] = field(default_factory=dict)
-
-    def names(self, seen: Iterable[str]) -> list[str]:
-        """The columns of a file whose rows had the columns `seen`."""
-        if self.columns is not None:
-            return list(self.columns)
-        return [*(name for name in seen if name not in self.declared), *self.declared]
 
 
 def as_text(cell: Scalar) -> str | None:
@@ -236,23 +261,21 @@ class TypedRows:
         import pyarrow as pa  # noqa: PLC0415 - 50 MB that other formats do not pay
 
         self._shape = shape
-        wanted = shape.declared if shape.columns is None else shape.columns
-        self._declared = [
-            TypedColumn(name, shape.declared[name]) for name in wanted if name in shape.declared
-        ]
-        self._others = SpooledRows(folder)
+        self._places = shape.wanted()
+        self._declared = [TypedColumn(name, shape.declared[name]) for name in self._places]
+        own = None if shape.columns is None else set(shape.columns) - self._places.keys()
+        self._others = SpooledRows(folder, Shape(columns=None if own is None else sorted(own)))
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
         self._schema = arrow_schema(self._declared)
         self._batches = pa.ipc.new_stream(self._file, self._schema)
-        self._held: list[Mapping[str, Any]] = []
+        self._held: list[WrittenRow] = []
         self._most, self._rows = _FEW_ROWS, 0
 
-    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def add(self, rows: Iterable[WrittenRow]) -> None:
         """Keep `rows`; raises `OSError`."""
-        for row in rows:
-            self._held.append(row)
-            if len(self._held) >= self._most:
-                self._keep()
+        self._held += rows
+        while len(self._held) >= self._most:
+            self._keep(self._most)
 
     def write(self, stream: ByteStream) -> None:
         """All rows as Parquet, zstd inside, in row groups of 20,000 rows at most.
@@ -263,7 +286,7 @@ class TypedRows:
         import pyarrow as pa  # noqa: PLC0415 - see above
 
         if self._held:
-            self._keep()
+            self._keep(len(self._held))
         self._batches.close()
         self._file.seek(0)
         names = self._shape.names(self._others.columns)
@@ -280,20 +303,23 @@ class TypedRows:
             with contextlib.suppress(OSError, ValueError):
                 each.close()
 
-    def _keep(self) -> None:
+    def _keep(self, count: int) -> None:
         import pyarrow as pa  # noqa: PLC0415 - see above
 
-        rows, self._held = self._held, []
+        rows, self._held = self._held[:count], self._held[count:]
+        columns = list(zip(*(cells for _, cells in rows), strict=True))
         batch = pa.record_batch(
             [
-                _array(_cells(rows, column.name), column.kind, wanted)
-                for column, wanted in zip(self._declared, self._schema.types, strict=True)
+                _array(columns[place], column.kind, wanted)
+                for column, place, wanted in zip(
+                    self._declared, self._places.values(), self._schema.types, strict=True
+                )
             ],
             schema=self._schema,
         )
         self._batches.write_batch(batch)
-        before, known = self._others.size_bytes, frozenset(self._schema.names)
-        self._others.add(rows, besides=known)
+        before = self._others.size_bytes
+        self._others.add([(own, ()) for own, _ in rows])
         each = 1 + (batch.nbytes + self._others.size_bytes - before) // len(rows)
         self._rows += len(rows)
         left = GROUP_ROWS - self._rows % GROUP_ROWS  # a batch ends where a row group does
@@ -322,13 +348,6 @@ class TypedRows:
 
 def _json_text(cell: object) -> str | bytes | None:
     return bytes(cell) if type(cell) is msgspec.Raw else as_text(scalar(cell))
-
-
-def _cells(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
-    try:
-        return list(map(itemgetter(name), rows))
-    except KeyError:
-        return [row.get(name) for row in rows]
 
 
 def _array(cells: Sequence[Any], kind: CellKind, wanted: "pa.DataType") -> "pa.Array":
