@@ -129,7 +129,10 @@ async def test_a_refused_connection_means_that_nothing_left():
         with pytest.raises(SendError) as caught:
             await http_client.post_message(b"{}", "u", ())
     assert (caught.value.error_type, caught.value.left) == ("unreachable", False)
-    assert caught.value.message == f"{address}: Connection refused"
+    assert caught.value.message == (
+        f"{address}: Connection refused; start the server (batcher simulate --port"
+        f" {address.rpartition(':')[2]}, if it is that)"
+    )
 
 
 @asynchronous

@@ -4,18 +4,19 @@ They are sockets, whom to trust and who we are, the last two where an endpoint s
 it than the system does. All that aiohttp and the TLS library raise of an exchange ends here.
 """
 
+import errno
 import os
 import socket
 import ssl
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import aiohttp
 from aiohttp.http import HttpProcessingError
 
 from batcher.errors import ConfigurationError
 from batcher.messages.failure import Verdict
-from batcher.transport.endpoint import Endpoint, Route
+from batcher.transport.endpoint import Endpoint, Route, is_loopback
 from batcher.transport.live.mask import Mask
 from batcher.transport.live.wire import NotConnected, Withheld
 
@@ -188,7 +189,19 @@ def _not_connected(cause: BaseException, mask: Mask, route: Route) -> SendError:
     said = _words(cause, mask)
     if isinstance(cause, aiohttp.ClientConnectorDNSError):
         said = f"{said}; {_about_name(route)}"
+    elif _nobody_listens_here(cause):
+        said = f"{said}; start the server (batcher simulate --port {cause.port}, if it is that)"
     return SendError(error_type, said, left=False)
+
+
+def _nobody_listens_here(cause: BaseException) -> TypeGuard[aiohttp.ClientConnectorError]:
+    """Whether it is a port of this machine which nothing is behind."""
+    return (
+        isinstance(cause, aiohttp.ClientConnectorError)
+        and not isinstance(cause, aiohttp.ClientProxyConnectionError)
+        and cause.os_error.errno == errno.ECONNREFUSED
+        and is_loopback(cause.host)
+    )
 
 
 def _about_name(route: Route) -> str:
