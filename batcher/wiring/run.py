@@ -77,6 +77,7 @@ def check_together(job: Job, *, pilot: bool) -> None:
 
 
 _FINISHED: Final = (0, 65)
+_INTERRUPTED: Final = 130
 
 
 def output_of(
@@ -93,6 +94,12 @@ def output_of(
         return _write_output(job, start, say), ended
     except BrokenPipeError:  # whoever read it has seen enough; the run keeps its own code
         return None, ended
+    except KeyboardInterrupt:
+        said = (
+            f"aborted while {job.output} was written: it is not complete, but every answer is"
+            " in the ledger; type the same command again"
+        )
+        return None, replace(ended, exit_code=_INTERRUPTED, error=said)
     except BatcherError as error:
         words = "; ".join(filter(None, [ended.error, str(error)]))
         finished = ended.exit_code in _FINISHED
