@@ -1,16 +1,18 @@
 """What lists of batches say, and what they leave open: one that is not seen is sent again."""
 
 import json
+import random
 from typing import Any
 
 import pytest
 from anthropic.types.messages import MessageBatch
 
 from batcher.clock import SystemClock
-from batcher.messages.request import SeenBatch
-from batcher.transport.batch.message_batches import MessageBatches
+from batcher.messages.request import Attempt, Purpose, Request, SeenBatch
+from batcher.transport.batch.message_batches import BatchResults, MessageBatches
 from batcher.transport.endpoint import Endpoint, Secret
 from batcher.transport.live.client import HttpClient
+from batcher.transport.live.mask import Mask
 from tests.simulator.asking import asynchronous
 from tests.transport.servers import http, raw_server
 
@@ -89,3 +91,47 @@ async def test_a_batch_is_what_the_official_client_reads(moment):
 async def test_a_list_that_may_hold_another_one_says_nothing(said):
     """A create whose answer was lost would be called never made, and its rows paid twice."""
     assert await made(said) is None
+
+
+def asked(uid: str) -> Attempt:
+    request = Request(
+        source_id=1,
+        row_number=1,
+        byte_offset=0,
+        custom_id=None,
+        params_hash=b"",
+        model="claude-haiku-4-5",
+        max_tokens=1,
+        body=b"{}",
+    )
+    return Attempt(
+        attempt_id=1,
+        uid=uid,
+        request_id=1,
+        request=request,
+        number=1,
+        leg=1,
+        purpose=Purpose.FIRST,
+        body=b"{}",
+        opened_at=0,
+        cost_high=None,
+    )
+
+
+@pytest.mark.parametrize("order", ["as written", "backwards", "any"])
+def test_results_are_found_in_any_order_whatever_their_length(order, tmp_path):
+    words = {f"a{n}": f"{n} " + "x" * (70_000 if n % 7 == 3 else n * 40) for n in range(100)}
+    results = BatchResults(tmp_path, Mask())
+    for uid, text in words.items():
+        error = {"type": "error", "error": {"type": "invalid_request_error", "message": text}}
+        line = {"custom_id": uid, "result": {"type": "errored", "error": error}}
+        results.take(json.dumps(line).encode() + b"\n")
+    results.index()
+    uids = list(words) if order == "as written" else list(reversed(words))
+    if order == "any":
+        random.Random(4).shuffle(uids)
+    for uid in uids:
+        said = results.outcome(asked(uid), 0, 0).failure.message
+        assert words[uid].startswith(said[:200] or "-")
+    assert results.left == 0
+    results.close()

@@ -3,6 +3,7 @@
 The results of a batch are kept in a nameless file, found by the name of each request.
 """
 
+import os
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -38,6 +39,7 @@ _NOTHING: Final = msgspec.Raw()
 _PAGE: Final = "100"
 _MOST_PAGES: Final = 100
 _LOOK_SECONDS: Final = 60
+_READ_BYTES: Final = 2**16  # at a time: most results come in the order of the rows
 _OK: Final = 200
 _GATEWAY: Final = 500  # from here on nobody knows whether a create was carried out
 _OVERLOADED: Final = 529
@@ -75,6 +77,7 @@ class BatchResults:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by `close`
         self._mask = mask
         self._places: dict[str, tuple[int, int]] = {}
+        self._read, self._read_at = b"", 0  # what was read last, and from where
         self.repeated = 0
         self.unreadable = 0
 
@@ -123,13 +126,19 @@ class BatchResults:
         place = self._places.pop(attempt.uid, None)
         if place is None:
             return Unknown(exchange, _failure("missing_result", "the results do not name it"))
-        self._file.seek(place[0])
-        line = self._mask.data(self._file.read(place[1]))
+        line = self._mask.data(self._line(*place))
         try:
             result = _LINE.decode(line).result
         except CODEC_ERRORS as exc:
             return Unusable(exchange, _failure("unusable_answer", str(exc)), line)
         return _outcome(result, exchange, now_us)
+
+    def _line(self, offset: int, size: int) -> bytes:
+        start = offset - self._read_at
+        if not 0 <= start <= len(self._read) - size:
+            self._read = os.pread(self._file.fileno(), max(size, _READ_BYTES), offset)
+            self._read_at, start = offset, 0
+        return self._read[start : start + size]
 
     def close(self) -> None:
         """Forget the file."""
