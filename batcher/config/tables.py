@@ -205,11 +205,47 @@ class ConfigFile(Settings, forbid_unknown_fields=True, kw_only=True, frozen=True
     endpoints: dict[str, EndpointTable] = {}
 
 
+class _Block(
+    msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True, tag_field="type"
+):
+    """A part of a message's content."""
+
+
+class TextBlock(_Block, tag="text", frozen=True):
+    """A text, made by a template."""
+
+    text: str
+
+
+class ImageBlock(_Block, tag="image", frozen=True):
+    """The images that a column brings."""
+
+    column: str
+
+
+class DocumentBlock(_Block, tag="document", frozen=True):
+    """The documents that a column brings."""
+
+    column: str
+
+
 class MessageTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """One `[[messages]]` table: whose words, and the template that makes them."""
+    """One `[[messages]]` table: whose words, and the template, or the blocks, they are."""
 
     role: Literal["user", "assistant"]
-    content: str
+    content: str | tuple[TextBlock | ImageBlock | DocumentBlock, ...]
+
+    @property
+    def parts(self) -> str | tuple[tuple[str, str], ...]:
+        """The template, or kinds of block, each with its template or column."""
+        if isinstance(self.content, str):
+            return self.content
+        return tuple(
+            ("text", block.text)
+            if isinstance(block, TextBlock)
+            else ("image" if isinstance(block, ImageBlock) else "document", block.column)
+            for block in self.content
+        )
 
 
 class ScheduleTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):

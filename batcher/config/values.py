@@ -283,7 +283,8 @@ def explained(error: msgspec.ValidationError, kind: type, prefix: str = "") -> s
     message = str(error)
     if unknown := _UNKNOWN.fullmatch(message):
         name, where = unknown[1], unknown[2] or ""
-        meant = _right_place(kind, name) or did_you_mean(name, _fields(kind, where))
+        others = [each for each in _fields(kind, where) if each != name]  # as in other blocks
+        meant = _right_place(kind, name) or did_you_mean(name, others)
         return plain_words(message, prefix) + meant
     if word := _WORD.fullmatch(message):
         where = word[2] or ""

@@ -326,7 +326,7 @@ def _request_settings(
         max_tokens=_at_least_one("max_tokens", merged.max_tokens),
         system=merged.system,
         prompt=merged.prompt,
-        messages=tuple((each.role, each.content) for each in job_file.messages),
+        messages=tuple((each.role, each.parts) for each in job_file.messages),
         parameters=_tables(layers, "parameters"),
         betas=merged.betas or (),
         pass_fields=merged.request.passed if merged.request else (),

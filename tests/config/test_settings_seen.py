@@ -110,6 +110,34 @@ def test_a_role_that_is_none_is_answered_with_those_that_are(folder):
     assert "messages[0].role is 'usr', not assistant or user; did you mean" in str(wrong.value)
 
 
+def test_contents_of_messages_are_a_text_or_blocks(folder):
+    blocks = '{type = "image", column = "photo"}, {type = "text", text = "{{ q }}"}'
+    text = "[[messages]]\nrole = 'user'\ncontent = "
+    (folder / "job.toml").write_text(f"{text}'x'\n{text}[{blocks}]")
+    plain, mixed = read_toml(folder / "job.toml", JobFile).messages
+    assert plain.parts == "x"
+    assert mixed.parts == (("image", "photo"), ("text", "{{ q }}"))
+
+
+@pytest.mark.parametrize(
+    ("block", "sentence"),
+    [
+        ("{type = 'image'}", "messages[0].content[0]: column is missing"),
+        ("{type = 'image', column = 'a', text = 'b'}", "content[0]: unknown setting `text`"),
+        (
+            "{type = 'video', column = 'a'}",
+            "messages[0].content[0].type: Invalid value 'video'",
+        ),
+    ],
+)
+def test_a_block_that_is_wrong_is_told_where_it_stands(folder, block, sentence):
+    (folder / "job.toml").write_text(f"[[messages]]\nrole = 'user'\ncontent = [{block}]")
+    with pytest.raises(ConfigurationError) as wrong:
+        read_toml(folder / "job.toml", JobFile)
+    assert sentence in str(wrong.value)
+    assert "did you mean" not in str(wrong.value)
+
+
 def test_an_endpoint_that_is_nearly_one_is_told(folder):
     (folder / "rows.jsonl").write_text('{"prompt": "Hello"}\n')
     done = CliRunner().invoke(group, ["check", "rows.jsonl", "-e", "antropic"])

@@ -1,12 +1,16 @@
 import json
 import re
+from base64 import b64decode
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet as pq
 
 from batcher.errors import ConfigurationError
 from batcher.rows.build.settings import RequestSettings
-from tests.rows.making import builder, built, refused
+from tests.rows.making import builder, built, items, refused, source
+from tests.rows.test_local_files import PNG
 
 JOB = {"model": "m", "max_tokens": 10}
 
@@ -189,6 +193,43 @@ def test_whole_messages_are_templates():
     assert body["messages"][1]["content"] == "3"
     assert body["messages"][2]["content"][1]["text"] == "Sum of 4 and 5"
     assert builder(messages=TURNS).columns == {"a", "b", "id", "custom_id"}
+
+
+BLOCKS = (
+    ("user", (("text", "Is {{ a }}:"), ("image", "photo"), ("document", "file"))),
+    ("assistant", "no"),
+    ("user", (("image", "other"), ("text", "then?"))),
+)
+
+
+def test_messages_may_be_blocks_with_files_of_columns():
+    url = "https://example.org/a.png"
+    row = {"a": 1, "photo": url, "file": {"type": "file", "file_id": "f"}, "other": [url, url]}
+    made = builder(messages=BLOCKS)
+    assert made.columns == {"a", "photo", "file", "other", "id", "custom_id"}
+    assert made.attachment_columns == {"photo", "file", "other"}
+    body = json.loads(built(row, messages=BLOCKS, **JOB).body)
+    image = {"type": "image", "source": {"type": "url", "url": url}}
+    assert [message["content"] for message in body["messages"]] == [
+        [{"type": "text", "text": "Is 1:"}, image, {"type": "document", "source": row["file"]}],
+        "no",
+        [image, image, {"type": "text", "text": "then?"}],
+    ]
+    bad = refused({**row, "other": None}, messages=BLOCKS, **JOB)
+    assert (bad.reason, bad.message) == (
+        "TEMPLATE_ERROR", "column 'other' holds no image for messages"
+    )  # fmt: skip
+    with pytest.raises(ConfigurationError, match="column photo stands in messages and in pass"):
+        builder(messages=BLOCKS, pass_fields=("photo",))
+
+
+def test_bytes_of_a_column_stand_in_a_block(tmp_path):
+    pq.write_table(pa.table({"a": ["x"], "photo": [{"bytes": PNG}]}), tmp_path / "a.parquet")
+    turns = (("user", (("image", "photo"), ("text", "{{ a }}?"))),)
+    settings = RequestSettings(messages=turns, **JOB)
+    (request,) = items(source(tmp_path / "a.parquet"), settings)
+    image, text = json.loads(request.body)["messages"][0]["content"]
+    assert (b64decode(image["source"]["data"]), text["text"]) == (PNG, "x?")
 
 
 def test_bad_messages_are_refused():

@@ -64,13 +64,14 @@ def attached(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     or `path`, a source object, a whole block. Raises `RowProblem`.
     """
     return [
-        *_blocks("document", DOCUMENTS, row.get(DOCUMENTS)),
-        *_blocks("image", IMAGES, row.get(IMAGES)),
-        *_blocks("image", IMAGE, row.get(IMAGE)),
+        *blocks_of("document", DOCUMENTS, row.get(DOCUMENTS)),
+        *blocks_of("image", IMAGES, row.get(IMAGES)),
+        *blocks_of("image", IMAGE, row.get(IMAGE)),
     ]
 
 
-def _blocks(block_type: str, column: str, value: object) -> list[dict[str, Any]]:
+def blocks_of(block_type: str, column: str, value: object) -> list[dict[str, Any]]:
+    """The blocks that the cell of a column stands for; raises `RowProblem`."""
     if value is None or value == "":
         return []
     values = value if type(value) is list else [value]

@@ -124,7 +124,8 @@ class RequestBuilder:
         """The columns that hold pictures and documents: there bytes are no text."""
         if self._template is None:
             return self._attachments - self.template_columns
-        return self._attachments & {*self.settings.pass_fields} - self.template_columns
+        passed = self._attachments & {*self.settings.pass_fields} - self.template_columns
+        return passed | self._template.file_columns
 
     @property
     def left_attachments(self) -> Collection[str]:
@@ -136,7 +137,8 @@ class RequestBuilder:
     @cached_property
     def template_columns(self) -> frozenset[str]:
         """The columns that templates name; empty without a template."""
-        return frozenset().union(*(template.columns for template in self._templates))
+        placed = self._template.file_columns if self._template is not None else frozenset()
+        return placed.union(*(template.columns for template in self._templates))
 
     @cached_property
     def prompt_columns(self) -> frozenset[str]:

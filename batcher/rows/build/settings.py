@@ -8,6 +8,9 @@ from typing import Any, Final
 
 import msgspec
 
+# A template, or blocks of these kinds, each with its template or, for files, its column.
+Parts = str | tuple[tuple[str, str], ...]
+
 _CANONICAL: Final = msgspec.json.Encoder(order="sorted")
 # Parts that may hold what nobody else should read, and longer ones than a sentence takes.
 _TEXTS: Final = frozenset({"prompt", "messages", "system", "tools", "metadata"})
@@ -27,9 +30,9 @@ class RequestSettings:
     """Fills what a row leaves out; a row's own fields win over all of it.
 
     `prompt` is the text of a Jinja template over the row's columns: when there is one, every
-    row is columns, whatever it looks like; `messages`, roles with templates, stand for it. A
-    `system` with Jinja's marks is a template too. `parameters` are further body fields
-    (`temperature`, `tools`, …) as the API has them. `betas` are `anthropic-beta` names.
+    row is columns, whatever it looks like; `messages`, roles with templates or blocks, stand
+    for it. A `system` with Jinja's marks is a template too. `parameters` are further body
+    fields (`temperature`, `tools`, …) as the API has them. `betas` are `anthropic-beta` names.
     `pass_fields` are columns that go into the body although they are no known API field
     (with a template: the only columns that go into the body), `ignored` are data whatever
     their names resemble, and stay out of the body. `models` are those that stand for the models
@@ -41,7 +44,7 @@ class RequestSettings:
     max_tokens: int | None = None
     system: str | None = None
     prompt: str | None = None
-    messages: tuple[tuple[str, str], ...] = ()
+    messages: tuple[tuple[str, Parts], ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     betas: tuple[str, ...] = ()
     pass_fields: tuple[str, ...] = ()

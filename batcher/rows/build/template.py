@@ -13,8 +13,9 @@ from jinja2 import meta, nodes
 
 from batcher.errors import ConfigurationError
 from batcher.rows.batch import Reason, RowProblem
+from batcher.rows.build.attachments import blocks_of
 from batcher.rows.build.sandbox import Sandbox
-from batcher.rows.build.settings import RequestSettings
+from batcher.rows.build.settings import Parts, RequestSettings
 from batcher.rows.build.template_limits import TemplateRefused
 
 OWN_NAMES: Final = frozenset({"custom_id", "row_number"})  # every template can use them
@@ -82,26 +83,39 @@ class RowTemplate:
             pass
 
 
+# Kinds of block, each with the template of its text or the column of its files.
+_Turn = list[tuple[str, RowTemplate | str]]
+
+
 class Conversation:
-    """The messages of a row, by the job's `prompt` or its `messages`."""
+    """The messages of a row, by the job's `prompt` or its `messages`.
+
+    `file_columns` are those that bring images and documents to a place in them.
+    """
 
     def __init__(self, settings: RequestSettings) -> None:
         turns = settings.messages or (("user", settings.prompt or ""),)
         what = "prompt template" if not settings.messages else "template of messages[{}]"
-        self.turns = [
-            (role, RowTemplate(text, what.format(number)))
-            for number, (role, text) in enumerate(turns)
+        self._turns = [
+            (role, _turn(parts, what.format(number)), isinstance(parts, str))
+            for number, (role, parts) in enumerate(turns)
         ]
         if not any(role == "user" for role, _ in turns):
             raise ConfigurationError(
                 'messages: none is the user\'s; add one with role = "user"'
             )
-        self.templates = [template for _, template in self.turns]
-        self._text = turns[-1][1]
+        said = [part for _, turn, _ in self._turns for _, part in turn]
+        self.templates = [part for part in said if isinstance(part, RowTemplate)]
+        self.file_columns = frozenset(part for part in said if isinstance(part, str))
+        if twice := self.file_columns & {*settings.pass_fields}:
+            raise ConfigurationError(
+                f"column {min(twice)} stands in messages and in pass: it would be sent twice"
+            )
+        self._text = str(turns[-1][1])
 
     def refuse_constant(self) -> None:
         """Raise `ConfigurationError` when every row would send the same."""
-        if any(template.uses_rows for template in self.templates):
+        if self.file_columns or any(template.uses_rows for template in self.templates):
             return
         braces = _BRACES.search(self._text)
         meant = braces[1] if braces else "text"
@@ -114,14 +128,40 @@ class Conversation:
     def render(
         self, columns: Mapping[str, Any], custom_id: str | None, row_number: int
     ) -> list[dict[str, Any]]:
-        """See `RowTemplate.render`; a blank text refuses the row too."""
+        """See `RowTemplate.render`; a blank text and a column without files refuse it too."""
         messages = []
-        for role, template in self.turns:
-            text = template.render(columns, custom_id, row_number)
-            if not text.strip():
-                raise RowProblem(Reason.NO_PROMPT, "the prompt template gave an empty prompt")
-            messages.append({"role": role, "content": text})
+        for role, turn, is_text in self._turns:
+            blocks: list[dict[str, Any]] = []
+            for block_type, part in turn:
+                if isinstance(part, RowTemplate):
+                    text = part.render(columns, custom_id, row_number)
+                    blocks.append({"type": "text", "text": _not_blank(text)})
+                else:
+                    blocks += _files(block_type, part, columns.get(part))
+            messages.append({"role": role, "content": blocks[0]["text"] if is_text else blocks})
         return messages
+
+
+def _turn(parts: Parts, what: str) -> _Turn:
+    named: _Turn = []
+    for kind, part in (("text", parts),) if isinstance(parts, str) else parts:
+        named.append((kind, RowTemplate(part, what) if kind == "text" else part))
+    return named
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise RowProblem(Reason.NO_PROMPT, "the prompt template gave an empty prompt")
+    return text
+
+
+def _files(block_type: str, column: str, value: object) -> list[dict[str, Any]]:
+    blocks = blocks_of(block_type, column, value)
+    if not blocks:
+        raise RowProblem(
+            Reason.TEMPLATE_ERROR, f"column {column!r:.60} holds no {block_type} for messages"
+        )
+    return blocks
 
 
 def system_template(text: str) -> RowTemplate | None:
