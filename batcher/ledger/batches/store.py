@@ -19,6 +19,7 @@ _SEEN: Final = (
     "succeeded", "errored", "expired", "canceled",
 )  # fmt: skip
 _MADE_WITHIN_US: Final = 2 * 3_600 * 10**6  # of the intent, by anybody's clock
+_COLUMNS: Final = {"uid": "attempt_uid", "model": "requested_model", "batch": "batch_number"}
 _WAITING: Final = 0  # the number of attempts that are to be packed
 
 
@@ -48,8 +49,7 @@ class StoredBatch:
         return created if created and abs(created - meant) <= _MADE_WITHIN_US else meant
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptOut:
+class AttemptOut(NamedTuple):
     """An open attempt that travels in a batch, with what its row is found by."""
 
     attempt_id: int
@@ -308,23 +308,21 @@ def _out_of(run_id: int) -> ColumnElement[bool]:
 
 def attempts_out(connection: Connection, number: int) -> Iterator[AttemptOut]:
     """The open attempts of one batch, in the order in which they were opened."""
-    names = [name for name in AttemptOut.__slots__ if name in attempts.c]
-    query = (
-        select(
-            *(attempts.c[name] for name in names),
-            attempts.c.attempt_uid,
-            attempts.c.requested_model,
-        )
-        .where(attempts.c.batch_number > 0, attempts.c.batch_number == number)
-        .where(attempts.c.state == State.OPEN.value)
-        .order_by(attempts.c.attempt_id)
-    )
-    for row in connection.execute(query).mappings():
-        fields = {name: row[name] for name in names}
-        fields["params_hash"] = bytes(row["params_hash"])
-        yield AttemptOut(
-            uid=row["attempt_uid"], model=row["requested_model"], batch=number, **fields
-        )
+    columns = (attempts.c[_COLUMNS.get(name, name)] for name in AttemptOut._fields)
+    query = select(*columns).where(_open_in(number)).order_by(attempts.c.attempt_id)
+    for row in connection.execute(query):
+        yield AttemptOut(*row)
+
+
+def uids_out(connection: Connection, number: int) -> Sequence[str]:
+    """The names of the open attempts of one batch."""
+    query = select(attempts.c.attempt_uid).where(_open_in(number))
+    return connection.execute(query).scalars().all()
+
+
+def _open_in(number: int) -> ColumnElement[bool]:
+    mine = and_(attempts.c.batch_number > 0, attempts.c.batch_number == number)
+    return and_(mine, attempts.c.state == State.OPEN.value)
 
 
 def is_out(columns: Any) -> ColumnElement[bool]:  # noqa: ANN401 - of a table or an alias

@@ -256,8 +256,8 @@ class BatchKeeper:
         """Whether any result is ours; so it is where there is none, or none is awaited."""
         if not results.left:
             return True
-        out = await self._journal.write(lambda c: list(store.attempts_out(c, batch.number)))
-        return not out or any(results.holds(each.uid) for each in out)
+        uids = await self._journal.write(lambda c: store.uids_out(c, batch.number))
+        return not uids or any(map(results.holds, uids))
 
     async def _let_go(self, batch: StoredBatch, batch_id: str, ties: KeeperTies) -> None:
         """Somebody took it for ours, and it is not: what became of ours is unknown again."""
