@@ -12,6 +12,7 @@ import pytest
 
 from batcher import wiring
 from batcher.cli.menu import COMMANDS, group
+from tests.uncovered import functions, reasons
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -44,6 +45,12 @@ def test_every_link_of_the_documentation_leads_somewhere():
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_function_that_no_test_executes_is_there():
+    for module, name in reasons():
+        there = {each for _, _, each in functions(module)}
+        assert name in {*there, "*", "(module)"}, f"{module}: {name}"
 
 
 def test_every_page_is_reached_from_an_index():
