@@ -21,7 +21,8 @@ _SLOWEST: Final = 0.5  # of the limit
 _FASTEST: Final = 1.5
 _EMPTY: Final = 0.2  # of the slowest, when nothing is left
 _TYPICAL_WEIGHT: Final = 0.1
-_FILLING_SECONDS: Final = 30.0  # until answers under way take what they will
+_FILLING_SECONDS: Final = 30.0  # until answers under way take what they will of output
+_FRESH_SECONDS: Final = 5.0  # what the server said so lately holds, of what it debits at once
 _STALE_SECONDS: Final = 60.0  # a mirror that old says nothing any more
 
 
@@ -34,16 +35,23 @@ class QuotaLevel:
     """
 
     __slots__ = (
-        "_at", "_capacity", "_ceiling", "_level", "_mirror", "_mirror_at", "_rate", "_seen",
-        "_since", "_steered", "_typical", "per_minute", "spent",
+        "_at", "_capacity", "_ceiling", "_debited_late", "_level", "_mirror", "_mirror_at",
+        "_rate", "_seen", "_since", "_steered", "_typical", "per_minute", "spent",
     )  # fmt: skip
 
     def __init__(
-        self, per_minute: float, now: float, part: float, ceiling: float | None = None
+        self,
+        per_minute: float,
+        now: float,
+        part: float,
+        ceiling: float | None = None,
+        *,
+        debited_late: bool = False,
     ) -> None:
         self.per_minute = per_minute
         self.spent = 0.0
         self._since = now
+        self._debited_late = debited_late
         self._typical = 0.0
         self._ceiling = ceiling
         self._seen: float | None = None  # the most that was ever left: the server's capacity
@@ -143,7 +151,9 @@ class QuotaLevel:
         set_point = self._set_point(seen)
         pace += (self._mirror - set_point) / _SETTLE_SECONDS
         filled = min(max(self._mirror / (0.5 * set_point), _EMPTY), 1.0)
-        fastest = _FASTEST if now - self._since > _FILLING_SECONDS else 1.0
+        is_filled = now - self._since > _FILLING_SECONDS
+        is_fresh = not self._debited_late and now - self._mirror_at < _FRESH_SECONDS
+        fastest = _FASTEST if is_filled or is_fresh else 1.0
         return min(max(pace, _SLOWEST * limit) * filled, fastest * limit)
 
     def _set_point(self, seen: float) -> float:

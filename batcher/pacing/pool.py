@@ -165,7 +165,7 @@ class Pool:
         said = (limits.requests, limits.input_tokens, limits.output_tokens)
         for limit, per_minute in zip(_LIMITS, said, strict=True):
             if per_minute is not None:
-                self._add(limit, QuotaLevel(per_minute, now, limits.share, per_minute))
+                self._add(limit, self._level(limit, per_minute, now, per_minute))
         self._steer(now)
 
     @property
@@ -304,13 +304,19 @@ class Pool:
         if level is None:
             if window.limit is None:
                 return
-            level = self._add(limit, QuotaLevel(window.limit, now, self.share))
+            level = self._add(limit, self._level(limit, window.limit, now))
         level.read(window.limit, window.remaining, ahead, now)
 
     def _add(self, limit: Limit, level: QuotaLevel) -> QuotaLevel:
         self.levels[limit] = level
         self._ordered.append((_LIMITS.index(limit), level))
         return level
+
+    def _level(
+        self, limit: Limit, per_minute: float, now: float, ceiling: float | None = None
+    ) -> QuotaLevel:
+        late = limit is Limit.OUTPUT_TOKENS
+        return QuotaLevel(per_minute, now, self.share, ceiling, debited_late=late)
 
     def _output_ahead(self, now: float) -> float:
         """Output that the server has yet to debit, against what it is in a steady state."""

@@ -26,6 +26,7 @@ class Scenario:
     mean_output: float = 400
     output_sigma: float = 0.8
     seconds: float = 1_800
+    rows: float = math.inf
     dropped: float = 300
     concurrency: int = 400
     overload: Callable[[float], float] = lambda _: 0.005  # the share of 529 at a moment
@@ -52,6 +53,7 @@ class Result:
 
     used: float = 0.0
     sent: int = 0
+    last_sent: float = 0.0
     overloaded: int = 0
     refused_at: list[float] = field(default_factory=list)
     admitted: list[int] = field(default_factory=list)
@@ -127,6 +129,7 @@ class Market:
         self.desk = Desk(scenario.most_at_once)
         self.events: list[tuple] = []
         self.order = 0
+        self.rows = scenario.rows
         self.result = Result()
         self.result.admitted = [0] * (int(scenario.seconds) // 10 + 1)
         self.claims: dict[int, Claim] = {}
@@ -169,8 +172,11 @@ class Market:
         self.desk.advance(now)
         marks[int(now)] = (bucket.lost, bucket.refill, self.desk.busy, self.desk.places)
 
-    def new_row(self) -> tuple:
+    def new_row(self) -> tuple | None:
         """Body bytes, input tokens, output tokens, seconds to the first token, tokens/s."""
+        if self.rows <= 0:
+            return None
+        self.rows -= 1
         draw, scenario = self.random, self.scenario
         tokens = max(draw.lognormvariate(self._mu_input, 0.5), 1.0)
         output = min(draw.lognormvariate(self._mu_output, scenario.output_sigma), MAX_TOKENS)
@@ -180,6 +186,7 @@ class Market:
         return body_bytes, tokens, max(output, 1.0), first, draw.uniform(45, 75), [0]
 
     def send(self, worker: Worker, row: tuple, reservation, now: float) -> None:
+        self.result.last_sent = now
         if now >= self.scenario.dropped:
             self.result.sent += 1
         if self.random.random() < self.scenario.overload(now):

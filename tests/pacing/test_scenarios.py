@@ -64,6 +64,19 @@ def test_a_small_tier_is_used_too(burst_seconds, least_used):
     assert sum(len(result.refused_at) for result in results) / sent < 0.001
 
 
+@pytest.mark.parametrize(("rows", "least_used"), [(900, 0.88), (1_800, 0.94)])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_short_job_spends_what_was_in_the_buckets_when_it_began(seed, rows, least_used):
+    """Requests are debited when they come: nothing has to be waited for, as with output."""
+    short = Scenario(
+        limits=(1_800, 2_000_000, 400_000), mean_input=500, mean_output=200, binding=0,
+        burst_seconds=(5, 5, 5), rows=rows, seconds=120, dropped=0, overload=lambda _: 0.0,
+    )  # fmt: skip
+    result = simulate(short, seed)
+    assert rows >= least_used * 1_800 / 60 * (5 + result.last_sent)
+    assert result.refused_at == []
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_halved_and_restored_limits_are_found_at_once(seed):
     result = simulate(Scenario(resize=((900, 0.5), (1_350, 2.0))), seed)
