@@ -23,6 +23,9 @@ PROJECT = Path(__file__).parent.parent.parent
 LIBRARIES = ("aiohttp", "uvloop", "sqlalchemy", "msgspec", "psycopg")
 
 
+_BLOCK_BYTES = 512  # of getrusage
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """What one process took, from its start to its end."""
@@ -32,6 +35,7 @@ class Measured:
     peak_mb: float
     user_seconds: float = 0.0  # of those of the CPU
     samples: tuple[tuple[float, float], ...] = ()  # (seconds since the start, resident MB)
+    written_bytes: int = 0  # to disks, by this process itself
 
 
 class ChildError(RuntimeError):
@@ -62,7 +66,8 @@ def measure(
             raise ChildError(f"exit code {child.returncode} of {' '.join(command)}\n{text}")
     cpu = usage.ru_utime + usage.ru_stime
     peak = usage.ru_maxrss * rss_unit() / 1e6
-    return Measured(wall, cpu, peak, usage.ru_utime, tuple(samples))
+    written = usage.ru_oublock * _BLOCK_BYTES
+    return Measured(wall, cpu, peak, usage.ru_utime, tuple(samples), written)
 
 
 def rss_unit() -> int:

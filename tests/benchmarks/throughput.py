@@ -18,7 +18,10 @@ from tests.benchmarks.databases import Databases, answered, databases
 from tests.benchmarks.processes import scratch_folder
 from tests.benchmarks.rows import write_rows
 
-HEAD = f"{'process':<12}{'requests/s':>12}{'CPU ms/request':>16}{'peak MB':>10}{'wall s':>9}"
+HEAD = (
+    f"{'process':<12}{'requests/s':>12}{'CPU ms/request':>16}{'peak MB':>10}{'kB written':>12}"
+    f"{'wall s':>9}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +32,24 @@ class Line:
     per_second: float
     cpu_ms: float
     peak_mb: float
+    written_kb: float
     wall_seconds: float
 
     def __str__(self) -> str:
         figures = f"{self.per_second:>12,.0f}{self.cpu_ms:>16.3f}{self.peak_mb:>10.1f}"
-        return f"{self.name:<12}{figures}{self.wall_seconds:>9.2f}"
+        return f"{self.name:<12}{figures}{self.written_kb:>12.1f}{self.wall_seconds:>9.2f}"
 
 
 def line_of(name: str, measured: processes.Measured, rows: int) -> Line:
     cpu_ms = measured.cpu_seconds * 1000 / rows
     per_second = rows / measured.wall_seconds
-    return Line(name, per_second, cpu_ms, measured.peak_mb, measured.wall_seconds)
+    written_kb = measured.written_bytes / 1000 / rows
+    return Line(name, per_second, cpu_ms, measured.peak_mb, written_kb, measured.wall_seconds)
 
 
 def median_of(lines: Iterable[Line]) -> Line:
     lines = list(lines)
-    columns = ("per_second", "cpu_ms", "peak_mb", "wall_seconds")
+    columns = ("per_second", "cpu_ms", "peak_mb", "written_kb", "wall_seconds")
     middle = (statistics.median(getattr(line, column) for line in lines) for column in columns)
     return Line(lines[0].name, *middle)
 
