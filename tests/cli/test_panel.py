@@ -5,11 +5,12 @@ import io
 import pytest
 from rich.console import Console
 
-from batcher.cli.run.display import progress_line, stamped
+from batcher.cli.run.display import Lines, progress_line, stamped
 from batcher.cli.run.panel import panel
+from batcher.ledger.runs import Recovery
 from batcher.monitoring.progress_text import Reading
 from batcher.pacing.limits import Limit, QuotaUse
-from batcher.pipeline.progress import BindingLimit, Progress
+from batcher.pipeline.progress import BindingLimit, Progress, Started
 
 DOLLAR = 10**12
 WIDTHS = (20, 60, 80, 120, 200)
@@ -96,3 +97,18 @@ def test_a_line_of_a_log_has_its_moment():
     assert stamped("half of it is done", 1_796_058_480_123_456) == (
         "2026-11-30T17:08:00Z half of it is done"
     )
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_what_a_command_finished_itself_was_not_finished_before(before, capsys):
+    lines = Lines(assume_yes=False)
+    for number, done in enumerate((before, before + 3)):
+        event = Started(
+            run_id=1, invocation_id=number, database="x.db", database_created=False,
+            recovery=Recovery(attempts=0, cost_high=0, unbounded=0), retrying=0,
+            price_note="priced with list anthropic", progress=Progress(done_before=done),
+        )  # fmt: skip
+        lines.started(event)
+        lines.close()
+    told = [line for line in capsys.readouterr().err.splitlines() if "finished before" in line]
+    assert told == ["2 rows were finished before"] * bool(before)

@@ -60,7 +60,7 @@ class Quiet:
         self.start = event.after(self.start)
 
     def _begin(self, event: Started) -> None:
-        for line in opening_lines(event):
+        for line in opening_lines(event, goes_on=bool(self._opening)):
             if line not in self._opening:
                 say(line)
             self._opening.add(line)
@@ -221,8 +221,8 @@ def progress_line(progress: Progress, reading: Reading) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def opening_lines(event: Started) -> list[str]:
-    """What is worth knowing before the first request goes."""
+def opening_lines(event: Started, *, goes_on: bool = False) -> list[str]:
+    """What is worth knowing before the first request goes; `goes_on`: in a further phase."""
     lines: list[str] = []
     if event.database_created:
         lines.append(f"database created: {event.database}")
@@ -239,7 +239,7 @@ def opening_lines(event: Started) -> list[str]:
     if event.retrying:
         failed = told(event.retrying, "row", "that failed is", "that failed are")
         lines.append(f"{failed} tried again: the cause may have passed")
-    if event.progress.done_before:
+    if event.progress.done_before and not goes_on:
         lines.append(
             f"{told(event.progress.done_before, 'row', 'was', 'were')} finished before"
         )
