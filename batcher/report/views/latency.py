@@ -104,7 +104,7 @@ def _cells(times: Times) -> tuple[Cell, ...]:
         latency.largest if latency else None,
         first.p50 if first else None,
         first.p95 if first else None,
-        Fraction(speeds.percentile(50), _THOUSANDTHS) if count else None,
+        Fraction(speeds.ranked(-(-count // 2)), _THOUSANDTHS) if count else None,
         Fraction(speeds.ranked(slowest), _THOUSANDTHS) if count else None,
     )
 

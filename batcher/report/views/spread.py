@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import Final
 
 _DIGITS: Final = 4
-_MOST_EXACT: Final = 10_000  # different numbers; then those with the same four digits share
+_MOST_EXACT: Final = 100_000  # these take as much memory as the buckets of many
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,36 +90,65 @@ class Buckets:
 
 
 @dataclass(slots=True)
-class Numbers(Buckets):
-    """Numbers from 0 on that are taken up one by one.
+class Numbers:
+    """Numbers from 0 on that are taken up one by one: up to 100,000 as they are, then buckets.
 
-    Up to 10,000 different ones percentiles are those of nearest rank; beyond, those with the
-    same first four digits are kept together.
+    So a percentile of up to 100,000 is that of nearest rank; for more see `Buckets.spread`.
     """
 
-    cut: bool = False
+    few: list[int] = field(default_factory=list)
+    many: Buckets = field(default_factory=Buckets)
+
+    @property
+    def count(self) -> int:
+        """How many numbers."""
+        return len(self.few) + self.many.count
+
+    @property
+    def total(self) -> int:
+        """Their exact sum."""
+        return sum(self.few) + self.many.total
 
     def take(self, number: int) -> None:
         """Take up one."""
-        bucket = self.each.get(number - number % width_at(number) if self.cut else number)
-        if bucket is None:
-            self._add(number, CountBucket(1, number, number))
-        else:
-            bucket.add(1, number, number)
+        self.few.append(number)
+        if len(self.few) > _MOST_EXACT:
+            self._fold()
 
-    def join(self, other: Buckets) -> None:
+    def join(self, other: "Numbers") -> None:
         """Take up all of another."""
-        for bucket in other.each.values():
-            self._add(bucket.largest, bucket)
+        self.few += other.few
+        self.many.join(other.many)
+        if len(self.few) > _MOST_EXACT:
+            self._fold()
 
-    def _add(self, number: int, bucket: CountBucket) -> None:
-        edge = number - number % width_at(number) if self.cut else number
-        self.add(edge, bucket.count, bucket.total, bucket.largest)
-        if len(self.each) > _MOST_EXACT and not self.cut:
-            self.cut, before = True, self.each
-            self.each = {}
-            for largest, each in before.items():
-                self._add(largest, each)
+    def spread(self) -> Spread | None:
+        """The spread; `None` for none."""
+        if self.many.each:
+            self._fold()
+            return self.many.spread()
+        if not self.few:
+            return None
+        ordered, count = sorted(self.few), len(self.few)
+        return Spread(
+            count=count,
+            mean=Fraction(sum(ordered), count),
+            p50=ordered[-(-count * 50 // 100) - 1],
+            p95=ordered[-(-count * 95 // 100) - 1],
+            largest=ordered[-1],
+        )
+
+    def ranked(self, rank: int) -> int:
+        """The number at `rank`, from 1 on, in order."""
+        if self.many.each:
+            self._fold()
+            return self.many.ranked(rank)
+        return sorted(self.few)[rank - 1]
+
+    def _fold(self) -> None:
+        for number in self.few:
+            self.many.add(number - number % width_at(number), 1, number, number)
+        self.few = []
 
 
 def width_at(number: int) -> int:
