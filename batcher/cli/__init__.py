@@ -9,7 +9,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from batcher.cli.interrupts import Interrupted, end_with, heed_signals
+from batcher.cli.interrupts import Interrupted, aborted_words, end_with, heed_signals
 
 if TYPE_CHECKING:
     import click
@@ -29,7 +29,7 @@ def main() -> NoReturn:
         _refuse_no_folder()
         _leave(_typed())
     except (KeyboardInterrupt, Interrupted) as exc:
-        _fail(str(exc) or "aborted", getattr(exc, "exit_code", 130))
+        _fail(str(exc) or aborted_words(), getattr(exc, "exit_code", 130))
     except BrokenPipeError:
         _leave(0)  # the reader of our output has seen enough
     except Exception as exc:  # noqa: BLE001 - the program's edge: a bug has an exit code too
@@ -47,8 +47,9 @@ def _typed() -> int:
         code = group.main(prog_name="batcher", standalone_mode=False)
     except click.ClickException as exc:
         _refuse(exc)
-    except click.Abort:
-        _fail("aborted", 130)
+    except click.Abort as exc:  # of a question, or of what Click makes of Ctrl-C
+        is_answer = exc.__cause__ is None
+        _fail("aborted" if is_answer else aborted_words(), 130)
     except BatcherError as exc:
         _fail(str(exc), exc.exit_code)
     return code if isinstance(code, int) else 0

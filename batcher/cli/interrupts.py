@@ -34,6 +34,12 @@ class Interrupted(BaseException):
         return f"{self.number.name} received: ended before its time{again}"
 
 
+def aborted_words() -> str:
+    """What is said of a Ctrl-C that no run heard itself."""
+    kept = ": every answer is in the ledger; type the same command again" if _is_run() else ""
+    return f"aborted{kept}"
+
+
 def heed_signals() -> None:
     """Raise `Interrupted` for them from now on; two within a second are one.
 
