@@ -19,6 +19,7 @@ import sysconfig
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import click
@@ -80,6 +81,7 @@ def missing(tests: Sequence[str]) -> dict[str, list[int]]:
         return {module: ours[module]["missing_lines"] for module in here}
 
 
+@cache
 def functions(module: str) -> list[tuple[int, int, str]]:
     """First line, last line and name of each function, the inner ones last."""
     found = []

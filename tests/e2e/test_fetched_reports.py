@@ -56,6 +56,17 @@ def test_what_the_bill_has_more_is_a_difference(answered, simulate):
     assert "other users" in ended.out
 
 
+def test_what_is_recorded_holds_no_admin_key(answered):
+    write_jsonl(answered.path / "more.jsonl", [row(9, "of another ledger")])
+    answered.batcher("run", "more.jsonl", "-d", "other.db", **KEY)
+    ended = answered.batcher("reconcile", "--fetch", "--record", **ADMIN)
+    assert "recorded" in ended.out + ended.err, (ended.out, ended.err)
+    told = answered.batcher("reconcile", "--recorded")
+    assert (told.code, "sk-ant" in told.out) == (0, False)
+    for path in answered.path.iterdir():
+        assert b"sk-ant" not in path.read_bytes(), path
+
+
 def test_the_key_may_be_in_a_file_that_nobody_else_reads(answered):
     key = answered.path / "admin.key"
     key.write_text("sk-ant-admin-in-a-file\n")
