@@ -299,6 +299,7 @@ def in_time(clock: Clock, what: str, send: Callable[[], None]) -> None:
 def _why(error: Exception) -> str:
     """Nothing that a server said, and nothing that may repeat the address."""
     if isinstance(error, HTTPError):
+        error.close()  # it holds the connection
         return f"HTTP {error.code}"
     reason = getattr(error, "reason", error)
     return str(reason) if isinstance(reason, OSError) else type(error).__name__

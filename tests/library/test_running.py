@@ -292,6 +292,8 @@ PROGRAM = """if True:
     import asyncio, gc, os, resource, signal, sys, threading, warnings
     import batcher
 
+    warnings.simplefilter("ignore")  # policies of loops go with Python 3.16
+
     seen = []
     sys.addaudithook(lambda event, a: seen.append(a[1]) if event == "ctypes.dlsym" else None)
 

@@ -160,6 +160,15 @@ _WANTS_CERTIFICATE: Final = frozenset(
         "TLSV1_ALERT_ACCESS_DENIED",
     }
 )
+# How it says, or we do, that no version of TLS is known to both; by the age of OpenSSL.
+_OTHER_VERSION: Final = frozenset(
+    {
+        "TLSV1_ALERT_PROTOCOL_VERSION",
+        "UNSUPPORTED_PROTOCOL",
+        "NO_PROTOCOLS_AVAILABLE",
+        "VERSION_TOO_LOW",
+    }
+)
 
 
 def send_error(exc: Exception, mask: Mask, route: Route) -> SendError:
@@ -172,6 +181,8 @@ def send_error(exc: Exception, mask: Mask, route: Route) -> SendError:
             "the server asks for a client certificate, or refuses ours: set client_certificate "
             "and client_key for this endpoint",
         )
+    if _alert(exc) in _OTHER_VERSION:
+        return _stopped("tls_version", "the server speaks only versions of TLS before 1.2")
     if isinstance(exc, NotConnected):
         return _not_connected(exc.__cause__ or exc, mask, route)
     error_type = next(word for kind, word in _CONNECTED if isinstance(exc, kind))
