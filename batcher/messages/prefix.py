@@ -91,13 +91,13 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `prefix` is the key of what its prompt begins with. `note` is the lifetime of the last
     breakpoint of `cuts`, which may be the row's own, else why there is none. Those that the
-    row gets are for `lifetime`.
+    row gets are for `lifetime`, where that is another one.
     """
 
     prefix: int
     note: str
     cuts: tuple[Cut, ...] = ()
-    lifetime: str = "5m"
+    lifetime: str | None = None
 
     def in_body(self, body: bytes, betas: Iterable[str]) -> "Placement":
         """The same as far as the ledger notes it, with the place of its last breakpoint."""
@@ -252,7 +252,7 @@ def with_breakpoints(body: bytes, placement: Placement) -> bytes:
     if not cuts:
         return body
     control: dict[str, str] = {"type": "ephemeral"}
-    if placement.lifetime == ONE_HOUR:
+    if (placement.lifetime or placement.note) == ONE_HOUR:
         control["ttl"] = ONE_HOUR
     mark = msgspec.json.encode(control)
     fields = _FIELDS.decode(body)

@@ -82,9 +82,7 @@ def test_a_body_with_breakpoints_asks_for_the_same_and_is_accepted(body, data, l
         st.lists(st.integers(0, 9), min_size=len(prompt.cuts), max_size=len(prompt.cuts))
     )
     cuts = breakpoints(prompt, counts, lifetime)
-    made = json.loads(
-        with_breakpoints(text, Placement(prefix=0, note=lifetime, cuts=cuts, lifetime=lifetime))
-    )
+    made = json.loads(with_breakpoints(text, Placement(prefix=0, note=lifetime, cuts=cuts)))
     assert accepted(made)
     assert unmarked(made) == unmarked(body)
     own, all_marks = list(cache_marks(body)), list(cache_marks(made))
@@ -143,6 +141,18 @@ def test_what_changes_a_prefix(change, shares):
     (one,) = read_prompt(json.dumps(body).encode()).cuts
     (other,) = read_prompt(json.dumps(body | change).encode()).cuts
     assert (one.key == other.key) is shares
+
+
+@pytest.mark.parametrize("note", [FIVE_MINUTES, ONE_HOUR])
+def test_what_the_ledger_notes_is_placed_again_for_as_long(note):
+    """Further legs of a row whose batch another invocation collects."""
+    body = json.dumps(
+        {"model": "m", "system": "rules", "messages": [{"role": "user", "content": "hi"}]}
+    ).encode()
+    (cut,) = read_prompt(body).cuts
+    noted = Placement(prefix=cut.key, note=note).in_body(body, ())
+    (mark,) = cache_marks(json.loads(with_breakpoints(body, noted)))
+    assert mark.get("ttl", FIVE_MINUTES) == note
 
 
 def test_a_prompt_of_one_block_has_no_beginning():

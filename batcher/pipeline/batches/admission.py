@@ -87,8 +87,7 @@ class PackedPrefixes:
 
     def _place(self, work: Work, prompt: Prompt, cuts: tuple[Cut, ...]) -> None:
         if cuts:
-            key = cuts[-1].key
-            work.cached = Placement(prefix=key, note=ONE_HOUR, cuts=cuts, lifetime=ONE_HOUR)
+            work.cached = Placement(prefix=cuts[-1].key, note=ONE_HOUR, cuts=cuts)
         else:
             note = self._why_not(work.request.model, prompt)
             work.cached = Placement(prefix=prompt.cuts[0].key, note=note)
