@@ -210,6 +210,7 @@ def test_an_output_beside_a_pattern_is_none_of_its_files(folder, output):
         ("s3://bucket/in", "gs://bucket/in/out.jsonl", False),
         ("s3://bucket/in/*.jsonl", "s3://bucket/in/deep/out.jsonl", False),
         ("in/*.jsonl", "s3://bucket/in/out.jsonl", False),
+        ("**/*.jsonl", "s3://bucket/in/out.jsonl", False),
     ],
 )
 def test_the_same_in_an_object_store(tmp_path, given, output, is_found):

@@ -237,6 +237,8 @@ def input_naming(inputs: Sequence[str], base: Path, target: str) -> str | None:
 
 
 def _would_find(given: str, url: str) -> bool:
+    if not is_url(given):
+        return False
     pattern = given.rstrip("/")
     found = url.startswith(f"{pattern}/") or matches(url.split("/"), pattern.split("/"))
     return found and url != given and _is_data(PurePath(url), PurePath(given))
