@@ -182,7 +182,7 @@ def send_error(exc: Exception, mask: Mask, route: Route) -> SendError:
             "and client_key for this endpoint",
         )
     if _alert(exc) in _OTHER_VERSION:
-        return _stopped("tls_version", "the server speaks only versions of TLS before 1.2")
+        return _stopped("tls_version", "the server and this machine share no version of TLS")
     if isinstance(exc, NotConnected):
         return _not_connected(exc.__cause__ or exc, mask, route)
     error_type = next(word for kind, word in _CONNECTED if isinstance(exc, kind))
