@@ -35,14 +35,13 @@ from batcher.report.scope import (
     conditions,
 )
 from batcher.report.totals import exact_sum, whole_sum
-from batcher.report.views.spread import Buckets
+from batcher.report.views.spread import DIGITS, Buckets
 
 _ONE, _NONE = literal_column("1", BigInteger), literal_column("0", BigInteger)
 _FITS: Final = 2**62  # a sum below it has room in 64 bits, and is a third faster in one piece
 _USD_SQL: Final[ColumnElement[str]] = literal_column(f"'{USD}'", Text)
 _PRIME: Final = 1_000_003
 _FACTOR: Final = 618_034  # about the golden ratio of it: inputs that repeat a pattern fit none
-_DIGITS: Final = 4
 _LONGEST: Final = 19  # digits of 64 bits
 
 
@@ -52,16 +51,16 @@ def cut_off(number: ColumnElement[Any]) -> ColumnElement[int]:
     In whole numbers only, and written out, so that both databases make the same of it and know
     it again where it is grouped by.
     """
-    short = (number < _whole(10**_DIGITS), number)
+    short = (number < _whole(10**DIGITS), number)
     longer = [
         (
             number < _whole(10 ** (length + 1)),
-            number // _whole(10 ** (length + 1 - _DIGITS))
-            * _whole(10 ** (length + 1 - _DIGITS)),
+            number // _whole(10 ** (length + 1 - DIGITS))
+            * _whole(10 ** (length + 1 - DIGITS)),
         )
-        for length in range(_DIGITS, _LONGEST - 1)
+        for length in range(DIGITS, _LONGEST - 1)
     ]  # fmt: skip
-    rest = _whole(10 ** (_LONGEST - _DIGITS))
+    rest = _whole(10 ** (_LONGEST - DIGITS))
     return case(short, *longer, else_=number // rest * rest)
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final
 
-_DIGITS: Final = 4
+DIGITS: Final = 4  # of a number, that its bucket is known by; SQL cuts off the others, too
 _MOST_EXACT: Final = 100_000  # these take as much memory as the buckets of many
 
 
@@ -153,5 +153,5 @@ class Numbers:
 
 def width_at(number: int) -> int:
     """How many whole numbers share a bucket with `number`."""
-    width: int = 10 ** max(len(str(number)) - _DIGITS, 0)
+    width: int = 10 ** max(len(str(number)) - DIGITS, 0)
     return width
